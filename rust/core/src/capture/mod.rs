@@ -1,0 +1,43 @@
+//! Bytes → records: captures in, batches of [`Record`]s out.
+//!
+//! A file is recognised by its magic numbers, never by its name; it is read once, in pieces, and never held whole.
+
+pub mod linktype;
+
+pub use linktype::LinkType;
+
+/// One captured packet; its bytes are `start .. start + caplen` of its batch's buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Capture time in nanoseconds since the epoch, UTC.
+    pub ts: i64,
+    /// Offset of the record in its (uncompressed) file, for reports of damage.
+    pub offset: u64,
+    /// Where the packet's bytes begin in [`RecordBatch::data`].
+    pub start: u32,
+    /// Bytes captured (may be cut by snaplen).
+    pub caplen: u32,
+    /// Bytes on the wire.
+    pub len: u32,
+    /// Index of the file in the source's order of names.
+    pub file: u32,
+    /// What the first byte of the packet is.
+    pub linktype: LinkType,
+}
+
+/// A run of records in capture order, and the bytes they point into. Reused from batch to batch.
+#[derive(Debug, Default)]
+pub struct RecordBatch {
+    /// The buffer that `Record::start` indexes. Bytes outside the records are unspecified.
+    pub data: Vec<u8>,
+    /// The records, in capture order.
+    pub records: Vec<Record>,
+}
+
+impl RecordBatch {
+    /// The captured bytes of one of this batch's records.
+    pub fn bytes(&self, record: &Record) -> &[u8] {
+        let start = record.start as usize;
+        &self.data[start..start + record.caplen as usize]
+    }
+}

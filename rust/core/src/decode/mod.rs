@@ -1,0 +1,225 @@
+//! Records → packets: link layers, IP, fragments, transports and tunnels.
+//!
+//! A packet is what its headers say: lengths come from the IP header, so captures cut by snaplen count right. Nothing
+//! here panics or reads out of bounds, whatever the bytes are; what cannot be read is a [`Skip`] with its reason.
+
+use crate::flow::FiveTuple;
+
+/// IP protocol numbers used by name.
+pub mod ipproto {
+    /// ICMP for IPv4.
+    pub const ICMP: u8 = 1;
+    /// IPv4 in IP.
+    pub const IPIP: u8 = 4;
+    /// TCP.
+    pub const TCP: u8 = 6;
+    /// UDP.
+    pub const UDP: u8 = 17;
+    /// IPv6 in IP (6in4).
+    pub const IPV6: u8 = 41;
+    /// GRE.
+    pub const GRE: u8 = 47;
+    /// ICMP for IPv6.
+    pub const ICMPV6: u8 = 58;
+    /// SCTP.
+    pub const SCTP: u8 = 132;
+    /// UDP-Lite.
+    pub const UDPLITE: u8 = 136;
+}
+
+/// Which IP packet of a tunnelled stack is the packet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TunnelMode {
+    /// What the tunnel carries: the innermost IP packet that can be read.
+    #[default]
+    Inner,
+    /// What a gateway on the path sees: the outermost IP packet.
+    Outer,
+    /// Every IP packet of the stack, outermost first.
+    Both,
+}
+
+/// What carried this IP packet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum TunnelKind {
+    /// Nothing: it was not in a tunnel.
+    #[default]
+    None = 0,
+    /// GRE, RFC 2784.
+    Gre,
+    /// ERSPAN types I, II and III.
+    Erspan,
+    /// IPv4 or IPv6 in IPv4 or IPv6 (RFC 2003, RFC 2473), 6in4 (RFC 4213) apart.
+    IpIp,
+    /// IPv6 in IPv4, RFC 4213.
+    SixInFour,
+    /// Teredo, RFC 4380.
+    Teredo,
+    /// VXLAN, RFC 7348, and VXLAN-GPE.
+    Vxlan,
+    /// GENEVE, RFC 8926.
+    Geneve,
+    /// GTP-U, 3GPP TS 29.281.
+    Gtpu,
+}
+
+/// The tunnel next to the packet: its kind and, where both directions share one, its network identifier (VNI).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tunnel {
+    /// What carried the packet.
+    pub kind: TunnelKind,
+    /// VXLAN and GENEVE: the 24-bit VNI. 0 elsewhere: GRE keys and GTP TEIDs differ by direction.
+    pub vni: u32,
+}
+
+/// VLAN tags of the frame that carried the IP packet directly (inside the innermost tunnel).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Vlan {
+    /// Outer tag's VID + 1; 0: untagged.
+    pub outer: u16,
+    /// Second tag's VID + 1; 0: none.
+    pub inner: u16,
+}
+
+/// One IP packet (a whole datagram, its first fragment, or a later fragment given its first one's ports).
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Packet {
+    /// Addresses, ports, protocol, as this packet travelled.
+    pub tuple: FiveTuple,
+    /// VLAN tags.
+    pub vlan: Vlan,
+    /// Tunnel.
+    pub tunnel: Tunnel,
+    /// Datagrams this record adds: 1; 0 for a later fragment.
+    pub packets: u32,
+    /// IP bytes this record adds, as the headers say: total length; for a later fragment its payload only.
+    pub ip_bytes: u32,
+    /// Bytes above the transport header, as the headers say.
+    pub payload_bytes: u32,
+    /// True where the link layer or the address says that it was sent to a group or to everybody.
+    pub to_group: bool,
+    /// True for fragments (first or later).
+    pub fragment: bool,
+    /// The transport header's facts.
+    pub l4: L4,
+}
+
+/// What the transport header says.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum L4 {
+    /// No header to look at: other protocols, later fragments, headers cut off behind the ports.
+    #[default]
+    Other,
+    /// TCP, RFC 9293.
+    Tcp(Tcp),
+    /// UDP and UDP-Lite.
+    Udp,
+    /// ICMP or ICMPv6 other than an error.
+    Icmp {
+        /// Message type.
+        kind: u8,
+        /// Message code.
+        code: u8,
+        /// Identifier of query messages (0 for others).
+        id: u16,
+    },
+    /// An ICMP or ICMPv6 error and the packet it quotes.
+    IcmpError {
+        /// Message type.
+        kind: u8,
+        /// Message code.
+        code: u8,
+        /// The quoted packet's tuple, as *it* travelled; None where it cannot be read. ICMP queries quoted: see
+        /// `quoted_id`.
+        quoted: Option<FiveTuple>,
+        /// Identifier of a quoted ICMP query.
+        quoted_id: u16,
+    },
+    /// SCTP, RFC 9260.
+    Sctp {
+        /// Type of the first chunk.
+        chunk: u8,
+        /// Bit n set: a chunk of type n (0..=31) is there.
+        chunks: u32,
+        /// Verification tag.
+        vtag: u32,
+        /// Initiate tag of an INIT or INIT ACK chunk.
+        init_tag: u32,
+    },
+    /// GRE.
+    Gre {
+        /// Version: 0, or 1 for PPTP (RFC 2637).
+        version: u8,
+        /// Call id (version 1) or the low 16 bits of the key.
+        key: u16,
+    },
+}
+
+/// TCP header facts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tcp {
+    /// Sequence number.
+    pub seq: u32,
+    /// Acknowledgement number (meaningful with ACK).
+    pub ack: u32,
+    /// Window as sent, unscaled.
+    pub window: u16,
+    /// The flag byte: FIN 1, SYN 2, RST 4, PSH 8, ACK 16, URG 32, ECE 64, CWR 128.
+    pub flags: u8,
+    /// Window scale option: shift + 1; 0: absent.
+    pub wscale: u8,
+    /// SACK-permitted option.
+    pub sack_permitted: bool,
+    /// Highest right edge of the SACK blocks, or None.
+    pub sack: Option<u32>,
+}
+
+/// TCP flag bits.
+pub mod tcpflag {
+    /// FIN.
+    pub const FIN: u8 = 1;
+    /// SYN.
+    pub const SYN: u8 = 2;
+    /// RST.
+    pub const RST: u8 = 4;
+    /// PSH.
+    pub const PSH: u8 = 8;
+    /// ACK.
+    pub const ACK: u8 = 16;
+    /// URG.
+    pub const URG: u8 = 32;
+}
+
+/// Why a record gave no packet. The words are the keys of `stats.skipped`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Skip {
+    /// A frame that carries no IP: ARP, LLC, discovery and control frames.
+    NotIp,
+    /// A link type without a decoder.
+    LinkType,
+    /// The capture cut the packet before its addresses and ports.
+    Truncated,
+    /// An 802.11 frame whose payload is encrypted.
+    Encrypted,
+    /// An IP header that contradicts itself.
+    BadIpHeader,
+    /// A transport header that contradicts itself (length or data offset).
+    BadTransportHeader,
+    /// A checksum is wrong (only with `checksum = true`).
+    BadChecksum,
+    /// A later fragment whose first one was not seen, or was forgotten.
+    FragmentWithoutFirst,
+    /// More headers inside headers than anybody sends.
+    TooDeep,
+}
+
+/// What the decoder is asked to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Which IP packet of a tunnelled stack counts.
+    pub tunnels: TunnelMode,
+    /// Verify IPv4, TCP, UDP, ICMP and SCTP checksums where the whole packet was captured.
+    pub checksum: bool,
+}

@@ -1,0 +1,14 @@
+//! conntrack-core: who started it?
+//!
+//! A capture goes through the modules in the order of this list, and a module knows only those above it:
+//!
+//! `time`, `error`, `config` → [`capture`] (bytes → record) → [`decode`] (record → packet) → `flow` (flow key)
+//! → `proto` (state machine) → `table` → `direction` (who initiated, and seen from where) → `pipeline` → `columns`.
+//!
+//! The crate knows no Python and has no `unsafe`.
+#![forbid(unsafe_code)]
+
+pub mod capture;
+pub mod decode;
+pub mod error;
+pub mod flow;

@@ -1,0 +1,1 @@
+//! The Python extension module `conntrack_py._native`: it converts, and calls the core.
