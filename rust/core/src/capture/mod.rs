@@ -2,9 +2,21 @@
 //!
 //! A file is recognised by its magic numbers, never by its name; it is read once, in pieces, and never held whole.
 
+mod codec;
+pub mod damage;
 pub mod linktype;
+pub mod merge;
+mod parse;
+mod pcap;
+mod pcapng;
+pub mod reader;
+pub mod source;
 
+pub use damage::{Damage, DamageKind, DamageReport};
 pub use linktype::LinkType;
+pub use merge::Captures;
+pub use reader::CaptureReader;
+pub use source::Input;
 
 /// One captured packet; its bytes are `start .. start + caplen` of its batch's buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

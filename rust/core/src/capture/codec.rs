@@ -1,0 +1,326 @@
+//! Decompression as state machines fed with slices.
+//!
+//! The machines never read by themselves: the one `read()` stays with the source, so that a signal that interrupts
+//! it finds every machine in order, and what was decoded so far can be handed on before waiting for more.
+
+use std::fmt;
+use std::io::{Cursor, Read};
+
+use liblzma::stream as xz;
+use lz4_flex::frame::FrameDecoder;
+use zstd::stream::raw::Operation;
+
+/// No xz preset needs more than 65 MiB; a header that asks for gigabytes is not obeyed.
+const XZ_MEMORY: u64 = 256 << 20;
+
+/// The largest block of the lz4 frame format.
+const LZ4_BLOCK: u32 = 4 << 20;
+
+/// Bytes of the file's head that [`Kind::detect`] may look at.
+pub(super) const MAGIC_LEN: usize = 6;
+
+/// A compression format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Gzip,
+    Zstd,
+    Lz4,
+    Xz,
+    Bzip2,
+}
+
+impl Kind {
+    /// Recognises a format by its magic number, never by the file's name.
+    pub(super) fn detect(head: &[u8]) -> Option<Self> {
+        match head {
+            [0x1f, 0x8b, 0x08, ..] => Some(Self::Gzip),
+            // The second is a skippable frame, which parallel compressors put first.
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Some(Self::Zstd),
+            [0x04, 0x22, 0x4d, 0x18, ..] => Some(Self::Lz4),
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Some(Self::Xz),
+            [b'B', b'Z', b'h', b'1'..=b'9', ..] => Some(Self::Bzip2),
+            _ => None,
+        }
+    }
+
+    /// Whether another member may begin with this byte.
+    fn begins_with(self, byte: u8) -> bool {
+        match self {
+            Self::Gzip => byte == 0x1f,
+            Self::Zstd => byte == 0x28 || (0x50..=0x5f).contains(&byte),
+            Self::Lz4 => byte == 0x04,
+            Self::Xz => byte == 0xfd,
+            Self::Bzip2 => byte == b'B',
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+            Self::Lz4 => "lz4",
+            Self::Xz => "xz",
+            Self::Bzip2 => "bzip2",
+        })
+    }
+}
+
+/// What one step did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Step {
+    /// Input bytes used.
+    pub(super) read: usize,
+    /// Output bytes written.
+    pub(super) written: usize,
+}
+
+/// Decodes a sequence of members of one format, as the command-line tools do: one after another, zero padding between
+/// or after them ignored.
+pub(super) struct Codec {
+    kind: Kind,
+    machine: Machine,
+    /// A member has ended and no other has begun; the file may end here.
+    between: bool,
+}
+
+enum Machine {
+    Gzip(flate2::Decompress),
+    Zstd(Box<Zstd>),
+    Lz4(Box<Lz4>),
+    Xz(xz::Stream),
+    Bzip2(bzip2::Decompress),
+}
+
+impl Codec {
+    pub(super) fn new(kind: Kind) -> Result<Self, String> {
+        Ok(Self { kind, machine: Machine::new(kind)?, between: false })
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Whether the input may end here.
+    pub(super) fn may_end(&self) -> bool {
+        self.between
+    }
+
+    /// Decodes some of `input` into `out`. Nothing read and nothing written means that more input is needed. What was
+    /// written counts even if an error follows it, so that the output before an error never depends on how the input
+    /// was cut.
+    pub(super) fn step(&mut self, input: &[u8], out: &mut [u8]) -> (Step, Result<(), String>) {
+        let mut padding = 0;
+        if self.between {
+            padding = input.iter().take_while(|&&b| b == 0).count();
+            match input.get(padding) {
+                Some(&byte) if self.kind.begins_with(byte) => match self.machine.restart(self.kind) {
+                    Ok(()) => self.between = false,
+                    Err(e) => return (Step { read: padding, written: 0 }, Err(e)),
+                },
+                Some(byte) => {
+                    let e = format!("byte {byte:02x} after the end of the compressed data");
+                    return (Step { read: padding, written: 0 }, Err(e));
+                }
+                None => return (Step { read: padding, written: 0 }, Ok(())),
+            }
+        }
+        let (mut step, ended) = self.machine.run(&input[padding..], out);
+        step.read += padding;
+        (step, ended.map(|ended| self.between = ended))
+    }
+}
+
+impl Machine {
+    fn new(kind: Kind) -> Result<Self, String> {
+        Ok(match kind {
+            Kind::Gzip => Self::Gzip(flate2::Decompress::new_gzip(15)),
+            Kind::Zstd => Self::Zstd(Box::new(Zstd::new()?)),
+            Kind::Lz4 => Self::Lz4(Box::default()),
+            Kind::Xz => Self::Xz(xz::Stream::new_stream_decoder(XZ_MEMORY, 0).map_err(|e| e.to_string())?),
+            Kind::Bzip2 => Self::Bzip2(bzip2::Decompress::new(false)),
+        })
+    }
+
+    /// Makes ready for another member.
+    fn restart(&mut self, kind: Kind) -> Result<(), String> {
+        // zstd goes on by itself, and its context is worth keeping: parallel compressors write many frames.
+        if kind != Kind::Zstd {
+            *self = Self::new(kind)?;
+        }
+        Ok(())
+    }
+
+    /// One step within a member, and whether the member ended.
+    fn run(&mut self, input: &[u8], out: &mut [u8]) -> (Step, Result<bool, String>) {
+        match self {
+            Self::Gzip(gzip) => {
+                let (read, written) = (gzip.total_in(), gzip.total_out());
+                let status = gzip.decompress(input, out, flate2::FlushDecompress::None);
+                let ended = status.map(|s| s == flate2::Status::StreamEnd).map_err(|e| e.to_string());
+                (step(gzip.total_in() - read, gzip.total_out() - written), ended)
+            }
+            Self::Zstd(zstd) => zstd.run(input, out),
+            Self::Lz4(lz4) => lz4.run(input, out),
+            Self::Xz(stream) => {
+                let (read, written) = (stream.total_in(), stream.total_out());
+                let status = stream.process(input, out, xz::Action::Run);
+                let ended = status.map(|s| s == xz::Status::StreamEnd).map_err(|e| e.to_string());
+                (step(stream.total_in() - read, stream.total_out() - written), ended)
+            }
+            Self::Bzip2(bzip2) => {
+                let (read, written) = (bzip2.total_in(), bzip2.total_out());
+                let status = bzip2.decompress(input, out);
+                let ended = status.map(|s| s == bzip2::Status::StreamEnd).map_err(|e| e.to_string());
+                (step(bzip2.total_in() - read, bzip2.total_out() - written), ended)
+            }
+        }
+    }
+}
+
+fn step(read: u64, written: u64) -> Step {
+    Step { read: read as usize, written: written as usize }
+}
+
+/// zstd forgets what a call wrote when the same call ends in an error. So a call is given no more than the one block
+/// it asks for, and nothing at all while earlier output waits: an error then never has output beside it.
+struct Zstd {
+    decoder: zstd::stream::raw::Decoder<'static>,
+    /// How much input the decoder asked for.
+    wanted: usize,
+    /// The last call filled its output; there may be more.
+    flushing: bool,
+}
+
+impl Zstd {
+    fn new() -> Result<Self, String> {
+        let decoder = zstd::stream::raw::Decoder::new().map_err(|e| e.to_string())?;
+        Ok(Self { decoder, wanted: 1, flushing: false })
+    }
+
+    fn run(&mut self, input: &[u8], out: &mut [u8]) -> (Step, Result<bool, String>) {
+        loop {
+            let given = if self.flushing { 0 } else { self.wanted.max(1).min(input.len()) };
+            let flushed = std::mem::take(&mut self.flushing);
+            let status = match self.decoder.run_on_buffers(&input[..given], out) {
+                Ok(status) => status,
+                Err(e) => return (Step::default(), Err(e.to_string())),
+            };
+            let done = Step { read: status.bytes_read, written: status.bytes_written };
+            self.wanted = status.remaining;
+            self.flushing = done.written == out.len();
+            if done == Step::default() && flushed {
+                continue;
+            }
+            // Nothing more is wanted: that is the end of a frame.
+            return (done, Ok(done != Step::default() && status.remaining == 0));
+        }
+    }
+}
+
+/// The lz4 frame decoder wants a reader and cannot resume in the middle of a block. So whole blocks are collected
+/// here first, and it only ever reads from memory.
+struct Lz4 {
+    decoder: FrameDecoder<Cursor<Vec<u8>>>,
+    expects: Lz4Part,
+    /// Bytes of the collected input that the current part ends at.
+    needed: usize,
+    block_checksum: bool,
+    content_checksum: bool,
+    /// The decoder has a block to decode or to hand out.
+    fed: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lz4Part {
+    /// The magic number and two bytes of flags.
+    Flags,
+    /// The rest of the frame's header.
+    Header,
+    /// A block's length.
+    Length,
+    /// A block, or what follows the end mark.
+    Block { last: bool },
+}
+
+impl Default for Lz4 {
+    fn default() -> Self {
+        Self {
+            decoder: FrameDecoder::new(Cursor::new(Vec::new())),
+            expects: Lz4Part::Flags,
+            needed: 6,
+            block_checksum: false,
+            content_checksum: false,
+            fed: false,
+        }
+    }
+}
+
+impl Lz4 {
+    fn run(&mut self, input: &[u8], out: &mut [u8]) -> (Step, Result<bool, String>) {
+        let mut read = 0;
+        while !self.fed {
+            let collected = self.decoder.get_mut().get_mut();
+            let missing = self.needed.saturating_sub(collected.len());
+            let more = &input[read..];
+            collected.extend_from_slice(&more[..missing.min(more.len())]);
+            read += missing.min(more.len());
+            if missing > more.len() {
+                return (Step { read, written: 0 }, Ok(false));
+            }
+            if let Err(e) = self.advance() {
+                return (Step { read, written: 0 }, Err(e));
+            }
+        }
+        let written = match self.decoder.read(out) {
+            Ok(written) => written,
+            Err(e) => return (Step { read, written: 0 }, Err(e.to_string())),
+        };
+        let mut ended = false;
+        if written == 0 && !out.is_empty() {
+            ended = self.expects == Lz4Part::Block { last: true };
+            let collected = self.decoder.get_mut();
+            collected.set_position(0);
+            collected.get_mut().clear();
+            self.fed = false;
+            self.expects = Lz4Part::Length;
+            self.needed = 4;
+            if !ended && read == 0 {
+                // Nothing came of this call, but not for want of input.
+                return self.run(input, out);
+            }
+        }
+        (Step { read, written }, Ok(ended))
+    }
+
+    /// The current part is complete: find out where the next one ends.
+    fn advance(&mut self) -> Result<(), String> {
+        let collected = self.decoder.get_ref().get_ref();
+        match self.expects {
+            Lz4Part::Flags => {
+                let flags = collected.get(4).copied().unwrap_or_default();
+                self.block_checksum = flags & 0x10 != 0;
+                self.content_checksum = flags & 0x04 != 0;
+                self.needed += 1 + if flags & 0x08 == 0 { 0 } else { 8 } + if flags & 0x01 == 0 { 0 } else { 4 };
+                self.expects = Lz4Part::Header;
+            }
+            Lz4Part::Header => {
+                self.needed += 4;
+                self.expects = Lz4Part::Length;
+            }
+            Lz4Part::Length => {
+                let length = collected.last_chunk::<4>().map_or(0, |b| u32::from_le_bytes(*b)) & 0x7fff_ffff;
+                if length > LZ4_BLOCK {
+                    return Err(format!("an lz4 block of {length} bytes"));
+                }
+                let last = length == 0;
+                let checksum = if last { self.content_checksum } else { self.block_checksum };
+                self.needed += length as usize + if checksum { 4 } else { 0 };
+                self.expects = Lz4Part::Block { last };
+            }
+            Lz4Part::Block { .. } => self.fed = true,
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,255 @@
+//! Several captures as one: merged by time where they overlap, one after another where they follow.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::path::PathBuf;
+
+use super::damage::DamageReport;
+use super::reader::{CaptureReader, READ_SIZE};
+use super::source::Input;
+use super::{Record, RecordBatch};
+use crate::error::CaptureError;
+
+/// Read size for the look at a file's first record.
+const PEEK_SIZE: usize = 16 << 10;
+
+/// Records in the order of their time, from any number of captures.
+///
+/// At each step the earliest of the files' next records is taken, the first file's if times are equal. So the order
+/// within one file never changes, even where its times run backwards, and the result does not depend on the size of
+/// batches. Files are opened when their first record is due and closed at their end: thousands of files that
+/// follow one another need one open file at a time.
+pub struct Captures {
+    files: Vec<Captured>,
+    strict: bool,
+    read_size: usize,
+    /// How many files were looked at, for the time of their first record.
+    peeked: usize,
+    /// The time of each file's next record, and the file's index.
+    heads: BinaryHeap<Reverse<(i64, u32)>>,
+    /// The file whose records are used up and whose next batch was not read yet.
+    refill: Option<u32>,
+}
+
+struct Captured {
+    name: PathBuf,
+    size: Option<u64>,
+    state: State,
+    /// Bytes read, once it is closed.
+    done: u64,
+    /// Damage, once it is closed.
+    damage: DamageReport,
+}
+
+enum State {
+    /// Not looked at yet.
+    New(Input),
+    /// A regular file that was looked at and closed.
+    Closed,
+    /// Being read; `batch.records[at..]` are still to come.
+    Open(Box<Open>),
+    /// Nothing is left.
+    Done,
+}
+
+struct Open {
+    reader: CaptureReader,
+    batch: RecordBatch,
+    at: usize,
+}
+
+impl Captures {
+    /// Takes the captures to read. With `strict` the first damage is an error, as in [`CaptureReader::open`].
+    ///
+    /// Only a single capture is opened here; of several it is only checked that the files exist. That one is no
+    /// capture at all is an error of the first [`Self::next_batch`], which looks at all of them.
+    pub fn open(inputs: Vec<Input>, strict: bool) -> Result<Self, CaptureError> {
+        let single = inputs.len() == 1;
+        let mut files = Vec::with_capacity(inputs.len());
+        for (index, input) in inputs.into_iter().enumerate() {
+            let name = input.name();
+            let mut size = None;
+            if let Input::Path(path) = &input {
+                let found =
+                    std::fs::metadata(path).map_err(|source| CaptureError::Io { path: name.clone(), source })?;
+                size = found.is_file().then_some(found.len());
+            }
+            let state = if single {
+                let reader = CaptureReader::new(input, index as u32, strict)?;
+                State::Open(Box::new(Open { reader, batch: RecordBatch::default(), at: 0 }))
+            } else {
+                State::New(input)
+            };
+            files.push(Captured { name, size, state, done: 0, damage: DamageReport::default() });
+        }
+        Ok(Self { files, strict, read_size: READ_SIZE, peeked: 0, heads: BinaryHeap::new(), refill: None })
+    }
+
+    /// Sets how many bytes are read at once from each file, as in [`CaptureReader::with_read_size`].
+    #[must_use]
+    pub fn with_read_size(mut self, bytes: usize) -> Self {
+        self.read_size = bytes.max(1);
+        for file in &mut self.files {
+            if let State::Open(open) = &mut file.state {
+                open.reader.read_size = self.read_size;
+            }
+        }
+        self
+    }
+
+    /// How many captures there are.
+    pub fn len(&self) -> usize {
+        self.files.len()
+    }
+
+    /// Whether there is no capture at all.
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+
+    /// The name of a file by its index in the list, as [`Record::file`] and damage give it.
+    pub fn name(&self, file: u32) -> Option<&std::path::Path> {
+        self.files.get(file as usize).map(|file| file.name.as_path())
+    }
+
+    /// The damage of all files met so far. Counts are exact; details are in the order of the files.
+    pub fn damage(&self) -> DamageReport {
+        let mut report = DamageReport::default();
+        for file in &self.files {
+            report.merge(&file.damage);
+            if let State::Open(open) = &file.state {
+                report.merge(open.reader.damage());
+            }
+        }
+        report
+    }
+
+    /// Bytes read of all (compressed) files, and their size if all are regular files.
+    pub fn progress(&self) -> (u64, Option<u64>) {
+        let done = self.files.iter().map(|file| match &file.state {
+            State::Open(open) => open.reader.progress().0,
+            _ => file.done,
+        });
+        (done.sum(), self.files.iter().map(|file| file.size).sum())
+    }
+
+    /// Replaces the contents of `batch` by the next records; false at the end. See [`CaptureReader::next_batch`].
+    pub fn next_batch(&mut self, batch: &mut RecordBatch) -> Result<bool, CaptureError> {
+        batch.records.clear();
+        if let [Captured { state: State::Open(only), .. }] = self.files.as_mut_slice() {
+            return only.reader.next_batch(batch);
+        }
+        while self.peeked < self.files.len() {
+            self.peek(self.peeked)?;
+            self.peeked += 1;
+        }
+        let mut used = 0;
+        loop {
+            if let Some(file) = self.refill {
+                if !batch.records.is_empty() {
+                    return Ok(true);
+                }
+                // An empty batch is passed on too: the caller may want to stop while long damage is skipped.
+                if !self.load(file)? {
+                    return Ok(true);
+                }
+                self.refill = None;
+            }
+            let Some(Reverse((_, file))) = self.heads.pop() else { return Ok(!batch.records.is_empty()) };
+            let next = self.heads.peek().map(|&Reverse(head)| head);
+            let before = |record: &Record| next.is_none_or(|next| (record.ts, file) < next);
+            let State::Open(open) = &mut self.files[file as usize].state else {
+                // Its turn has come: open it and see.
+                self.refill = Some(file);
+                continue;
+            };
+            let rest = &open.batch.records[open.at..];
+            if batch.records.is_empty() && open.at == 0 && rest.iter().all(before) {
+                std::mem::swap(batch, &mut open.batch);
+                open.batch.records.clear();
+                self.refill = Some(file);
+                return Ok(true);
+            }
+            let run = rest.iter().take_while(|record| before(record)).count();
+            for record in &rest[..run] {
+                append(batch, &mut used, record, open.batch.bytes(record));
+            }
+            open.at += run;
+            match open.batch.records.get(open.at) {
+                Some(record) => self.heads.push(Reverse((record.ts, file))),
+                None => self.refill = Some(file),
+            }
+            if used >= READ_SIZE {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Finds the time of a file's first record, and closes it again if it can be opened once more.
+    fn peek(&mut self, index: usize) -> Result<(), CaptureError> {
+        let file = &mut self.files[index];
+        if matches!(file.state, State::New(_))
+            && let State::New(input) = std::mem::replace(&mut file.state, State::Done)
+        {
+            let reader = CaptureReader::new(input, index as u32, self.strict)?.with_read_size(PEEK_SIZE);
+            file.state = State::Open(Box::new(Open { reader, batch: RecordBatch::default(), at: 0 }));
+        }
+        // An interrupted look goes on with the same reader.
+        while let State::Open(open) = &mut file.state {
+            let more = open.reader.next_batch(&mut open.batch)?;
+            match open.batch.records.first() {
+                Some(first) => {
+                    self.heads.push(Reverse((first.ts, index as u32)));
+                    open.reader.read_size = self.read_size;
+                    if open.reader.is_regular() {
+                        file.state = State::Closed;
+                    }
+                    break;
+                }
+                None if more => {}
+                None => file.close(),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a file's next batch and enters its first record's time. False if the batch is empty, but not the last.
+    fn load(&mut self, index: u32) -> Result<bool, CaptureError> {
+        let file = &mut self.files[index as usize];
+        if matches!(file.state, State::Closed) {
+            // If it cannot be opened any more, the files after it can still be read.
+            file.state = State::Done;
+            let reader = CaptureReader::open(&file.name, index, self.strict)?.with_read_size(self.read_size);
+            file.state = State::Open(Box::new(Open { reader, batch: RecordBatch::default(), at: 0 }));
+        }
+        let State::Open(open) = &mut file.state else { return Ok(true) };
+        open.at = 0;
+        let more = open.reader.next_batch(&mut open.batch)?;
+        match open.batch.records.first() {
+            Some(first) => self.heads.push(Reverse((first.ts, index))),
+            None if more => return Ok(false),
+            None => file.close(),
+        }
+        Ok(true)
+    }
+}
+
+impl Captured {
+    fn close(&mut self) {
+        if let State::Open(open) = std::mem::replace(&mut self.state, State::Done) {
+            self.done = open.reader.progress().0;
+            self.damage = open.reader.damage().clone();
+        }
+    }
+}
+
+/// Copies a record behind the `used` bytes of a batch.
+fn append(batch: &mut RecordBatch, used: &mut usize, record: &Record, bytes: &[u8]) {
+    let end = *used + bytes.len();
+    if batch.data.len() < end {
+        batch.data.resize(end.next_multiple_of(READ_SIZE), 0);
+    }
+    batch.data[*used..end].copy_from_slice(bytes);
+    batch.records.push(Record { start: *used as u32, ..*record });
+    *used = end;
+}

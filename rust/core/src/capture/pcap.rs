@@ -1,0 +1,267 @@
+//! The classic pcap format (draft-ietf-opsawg-pcap) and its variants.
+//!
+//! A record has no mark of its own: when a header cannot be one, the only way on is to look for the next place where
+//! several headers follow one another. See [`Pcap::scan`].
+
+use super::Record;
+use super::damage::DamageKind;
+use super::linktype::LinkType;
+use super::parse::{ABSOLUTE_MAX, Chunk, Scan, Sink, USUAL_MAX, u16_at, u32_at};
+
+/// Bytes of the file header of all variants but Ixia's, which has 4 more.
+pub(super) const HEADER_LEN: usize = 24;
+
+/// Bytes of the standard record header; variants have more fields behind it.
+const RECORD_LEN: usize = 16;
+
+/// While skipping damage: how many headers in a row are believed.
+const CHAIN: usize = 3;
+
+/// While skipping damage: how far in seconds a record may be from the one before it.
+const CHAIN_SECONDS: u32 = 86_400;
+
+/// A record's header, in host byte order.
+#[derive(Clone, Copy)]
+struct Header {
+    sec: u32,
+    frac: u32,
+    caplen: u32,
+    len: u32,
+}
+
+/// The order of the two lengths in a record header.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lengths {
+    /// Captured, then original: since version 2.4.
+    Standard,
+    /// Original, then captured: before version 2.3, and DG/UX's 543.0.
+    Swapped,
+    /// Version 2.3 was written both ways; the captured length is the smaller.
+    Either,
+}
+
+/// Parser of a classic pcap file.
+pub(super) struct Pcap {
+    big: bool,
+    /// Nanoseconds of a fraction's unit: 1000 or 1.
+    unit: u32,
+    /// The first fraction that is a whole second.
+    second: u32,
+    /// Bytes of a record header.
+    record_len: usize,
+    lengths: Lengths,
+    linktype: LinkType,
+    /// No captured length is greater.
+    limit: u32,
+    /// Seconds of the last good record.
+    last_sec: Option<u32>,
+    /// Offset at which skipped bytes begin, while they are skipped.
+    damaged: Option<u64>,
+}
+
+/// The variants that the magic number tells apart: fraction unit in nanoseconds, bytes of the file header and of a
+/// record header.
+fn variant(magic: u32) -> Option<(u32, usize, usize)> {
+    match magic {
+        0xa1b2_c3d4 => Some((1000, 24, 16)),
+        0xa1b2_3c4d => Some((1, 24, 16)),
+        // Alexey Kuznetzov's patch (1999-10-29): interface index, protocol and packet type follow.
+        0xa1b2_cd34 => Some((1000, 24, 24)),
+        // netsniff-ng's: time source, interface index, protocol, hardware and packet type follow.
+        0xa1e2_cb12 => Some((1, 24, 24)),
+        // Ixia's software and hardware captures: the file header ends with the size of all records.
+        0x1c00_01ab => Some((1000, 28, 16)),
+        0x1c00_01ac => Some((1, 28, 16)),
+        _ => None,
+    }
+}
+
+/// Bytes of the file header if the first 4 bytes are those of a pcap file.
+pub(super) fn header_len(head: &[u8]) -> Option<usize> {
+    let magic = head.first_chunk::<4>()?;
+    variant(u32::from_le_bytes(*magic)).or_else(|| variant(u32::from_be_bytes(*magic))).map(|v| v.1)
+}
+
+impl Pcap {
+    /// Reads the file header, of which all of [`header_len`] must be there.
+    pub(super) fn new(head: &[u8]) -> Option<Self> {
+        let big = variant(u32_at(true, head, 0)).is_some();
+        let (unit, _, record_len) = variant(u32_at(big, head, 0))?;
+        let lengths = match (u16_at(big, head, 4), u16_at(big, head, 6)) {
+            (2, 0..=2) | (543, _) => Lengths::Swapped,
+            (2, 3) => Lengths::Either,
+            _ => Lengths::Standard,
+        };
+        Some(Self {
+            big,
+            unit,
+            second: 1_000_000_000 / unit,
+            record_len,
+            lengths,
+            linktype: LinkType::from_header(u32_at(big, head, 20)),
+            limit: u32_at(big, head, 16).clamp(USUAL_MAX, ABSOLUTE_MAX),
+            last_sec: None,
+            damaged: None,
+        })
+    }
+
+    /// Parses all whole records of `chunk` and returns how many bytes are done with.
+    pub(super) fn parse(&mut self, chunk: Chunk<'_>, sink: &mut Sink<'_>) -> usize {
+        if self.big { self.run::<true>(chunk, sink) } else { self.run::<false>(chunk, sink) }
+    }
+
+    /// How many bytes are missing behind `rest`, an unfinished record at the end of the file.
+    pub(super) fn missing(&self, rest: &[u8]) -> u64 {
+        let body = if rest.len() < self.record_len { 0 } else { u64::from(self.header(rest).caplen) };
+        (self.record_len as u64 + body).saturating_sub(rest.len() as u64)
+    }
+
+    fn header(&self, data: &[u8]) -> Header {
+        if self.big { self.header_at::<true>(data, 0) } else { self.header_at::<false>(data, 0) }
+    }
+
+    /// The header at `at`, all zeros if its bytes are not there, which callers exclude.
+    #[inline]
+    fn header_at<const BIG: bool>(&self, data: &[u8], at: usize) -> Header {
+        let bytes = data.get(at..).and_then(|rest| rest.first_chunk()).unwrap_or(&[0; RECORD_LEN]);
+        let field = |i: usize| {
+            let field = [bytes[i], bytes[i + 1], bytes[i + 2], bytes[i + 3]];
+            if BIG { u32::from_be_bytes(field) } else { u32::from_le_bytes(field) }
+        };
+        let mut header = Header { sec: field(0), frac: field(4), caplen: field(8), len: field(12) };
+        if self.lengths == Lengths::Swapped || (self.lengths == Lengths::Either && header.caplen > header.len) {
+            std::mem::swap(&mut header.caplen, &mut header.len);
+        }
+        header
+    }
+
+    fn run<const BIG: bool>(&mut self, chunk: Chunk<'_>, sink: &mut Sink<'_>) -> usize {
+        let Chunk { data, origin, offset, .. } = chunk;
+        let mut pos = 0;
+        loop {
+            if let Some(from) = self.damaged {
+                match self.scan::<BIG>(data, pos, chunk.last) {
+                    Scan::Found(at) => {
+                        self.damaged = None;
+                        let bytes = offset + at as u64 - from;
+                        sink.damage(from, bytes, DamageKind::RecordHeader, String::new, "");
+                        pos = at;
+                    }
+                    Scan::More(_) if chunk.last => {
+                        self.damaged = None;
+                        let bytes = offset + data.len() as u64 - from;
+                        sink.damage(from, bytes, DamageKind::RecordHeader, String::new, "");
+                        return data.len();
+                    }
+                    Scan::More(at) => return at,
+                }
+            }
+            while data.len() - pos >= self.record_len {
+                let header = self.header_at::<BIG>(data, pos);
+                // Almost no record takes this branch, so that it costs next to nothing to look closer there.
+                let unusual = header.caplen == 0
+                    || header.caplen > header.len
+                    || header.caplen > self.limit
+                    || header.frac >= self.second;
+                if unusual && !self.believable(header) {
+                    let at = offset + pos as u64;
+                    if sink.strict {
+                        let found = || self.describe(header);
+                        let expected = "a record header with lengths and a time that can be true";
+                        sink.damage(at, 0, DamageKind::RecordHeader, found, expected);
+                        return pos;
+                    }
+                    self.damaged = Some(at);
+                    pos += 1;
+                    break;
+                }
+                let body = pos + self.record_len;
+                let end = body + header.caplen as usize;
+                if end > data.len() {
+                    return pos;
+                }
+                self.last_sec = Some(header.sec);
+                sink.records.push(Record {
+                    ts: i64::from(header.sec) * 1_000_000_000 + i64::from(header.frac) * i64::from(self.unit),
+                    offset: offset + pos as u64,
+                    start: origin + body as u32,
+                    caplen: header.caplen,
+                    len: header.len,
+                    file: sink.file,
+                    linktype: self.linktype,
+                });
+                pos = end;
+            }
+            if self.damaged.is_none() {
+                return pos;
+            }
+        }
+    }
+
+    /// Whether a header that is unusual may still be one. A single oddity is tolerated: there are writers that get
+    /// the original length, or the fraction, wrong in every record.
+    #[cold]
+    fn believable(&self, header: Header) -> bool {
+        let oddities = u32::from(header.frac >= self.second)
+            + u32::from(header.caplen > header.len)
+            + u32::from(header.len > ABSOLUTE_MAX);
+        // A crash leaves files with zeros where data should be; as records they would be many, at the year 1970.
+        let zeros = (header.sec, header.frac, header.caplen, header.len) == (0, 0, 0, 0);
+        header.caplen <= self.limit && oddities < 2 && !(zeros && self.last_sec.is_some_and(|sec| sec != 0))
+    }
+
+    fn describe(&self, header: Header) -> String {
+        let Header { sec, frac, caplen, len } = header;
+        if caplen > self.limit {
+            return format!("a captured length of {caplen} bytes (the limit is {})", self.limit);
+        }
+        format!("captured length {caplen}, original length {len}, time {sec} s + {frac}")
+    }
+
+    /// Looks for the first index from `from` on at which [`CHAIN`] headers follow one another, or fewer of them up to
+    /// the exact end of the file. Each index costs a look at no more than [`CHAIN`] headers: the work is linear.
+    fn scan<const BIG: bool>(&self, data: &[u8], from: usize, last: bool) -> Scan {
+        let mut at = from;
+        loop {
+            match self.chain::<BIG>(data, at, last) {
+                Some(true) => return Scan::Found(at),
+                Some(false) => at += 1,
+                None => return Scan::More(at),
+            }
+        }
+    }
+
+    /// Whether a chain of headers begins at `at`; unknown as long as it leads out of the data and more may follow.
+    fn chain<const BIG: bool>(&self, data: &[u8], at: usize, last: bool) -> Option<bool> {
+        let mut pos = at;
+        let mut near = self.last_sec;
+        for links in 0..CHAIN {
+            if data.len().saturating_sub(pos) < self.record_len {
+                // At the end of the file two headers and a cut one are enough, or one that ends exactly there.
+                return if last && at < data.len() {
+                    Some(links >= 2 || (links > 0 && pos == data.len()))
+                } else {
+                    None
+                };
+            }
+            let header = self.header_at::<BIG>(data, pos);
+            if !self.likely(header, near) {
+                return Some(false);
+            }
+            near = Some(header.sec);
+            pos += self.record_len + header.caplen as usize;
+        }
+        Some(true)
+    }
+
+    /// The test of a link of a chain; stricter than [`Self::believable`], for it must not take payload for a header.
+    #[inline]
+    fn likely(&self, header: Header, near: Option<u32>) -> bool {
+        header.frac < self.second
+            && header.len > 0
+            && header.caplen <= header.len
+            && header.caplen <= USUAL_MAX
+            && header.len <= ABSOLUTE_MAX
+            && near.is_none_or(|sec| sec.abs_diff(header.sec) <= CHAIN_SECONDS)
+    }
+}

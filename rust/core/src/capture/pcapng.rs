@@ -1,0 +1,352 @@
+//! The pcapng format (draft-ietf-opsawg-pcapng).
+//!
+//! Every block carries its length at both ends, so damage inside a block costs that block, and damage to its frame
+//! costs what lies before the next block whose two lengths agree.
+
+use super::Record;
+use super::damage::DamageKind;
+use super::linktype::LinkType;
+use super::parse::{ABSOLUTE_MAX, Chunk, Scan, Sink, hex, u16_at, u32_at};
+
+/// Type of the section header block; it reads the same in both byte orders.
+pub(super) const SECTION: u32 = 0x0a0d_0d0a;
+const INTERFACE: u32 = 1;
+const OBSOLETE_PACKET: u32 = 2;
+const SIMPLE_PACKET: u32 = 3;
+const ENHANCED_PACKET: u32 = 6;
+
+const ORDER_MAGIC: u32 = 0x1a2b_3c4d;
+
+/// Bytes of the smallest section header block.
+pub(super) const HEADER_LEN: usize = 28;
+
+/// Bytes of the smallest block: type and length, and the length again.
+const BLOCK_MIN: usize = 12;
+
+/// No longer block is believed: the longest packet, and room for its options.
+const BLOCK_MAX: usize = ABSOLUTE_MAX as usize + (64 << 10);
+
+/// Interfaces of one section beyond this are not remembered.
+const INTERFACES_MAX: usize = 1 << 16;
+
+/// Codes of the interface description block's options.
+const TSRESOL: u16 = 9;
+const TSOFFSET: u16 = 14;
+
+const LENGTHS: &str = "a block with two equal lengths that are multiples of 4";
+
+/// How an interface counts time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Resolution {
+    /// So many nanoseconds a tick.
+    Times(u64),
+    /// So many ticks a nanosecond.
+    Over(u64),
+    /// 2 to this power ticks a second.
+    Binary(u32),
+}
+
+impl Resolution {
+    /// From the option `if_tsresol`: a power of 10, or of 2 if the upper bit is set.
+    fn from_option(value: u8) -> Self {
+        let power = u32::from(value & 0x7f);
+        if value & 0x80 != 0 {
+            Self::Binary(power)
+        } else if power <= 9 {
+            Self::Times(10_u64.pow(9 - power))
+        } else {
+            // No 64-bit count of such short ticks reaches a nanosecond beyond 10^28.
+            10_u64.checked_pow(power - 9).map_or(Self::Over(u64::MAX), Self::Over)
+        }
+    }
+}
+
+struct Interface {
+    linktype: LinkType,
+    /// 0: unlimited.
+    snaplen: u32,
+    resolution: Resolution,
+    /// Seconds to add to every time.
+    offset: i64,
+}
+
+impl Interface {
+    /// Nanoseconds since the epoch; the nearest that fits in an error.
+    fn time(&self, ticks: u64) -> Result<i64, i64> {
+        let ns = match self.resolution {
+            Resolution::Times(ns) => i128::from(ticks) * i128::from(ns),
+            Resolution::Over(per) => i128::from(ticks / per),
+            Resolution::Binary(power) => ((u128::from(ticks) * 1_000_000_000) >> power) as i128,
+        } + i128::from(self.offset) * 1_000_000_000;
+        i64::try_from(ns).map_err(|_| if ns < 0 { i64::MIN } else { i64::MAX })
+    }
+}
+
+/// Parser of a pcapng file.
+pub(super) struct Pcapng {
+    big: bool,
+    interfaces: Vec<Interface>,
+    /// The section's header could not be read: its blocks mean nothing.
+    skipping: bool,
+    /// Time of the last packet, for the simple packet blocks, which have none.
+    last_ts: i64,
+    /// Offset at which skipped bytes begin and what is wrong there, while they are skipped.
+    damaged: Option<(u64, DamageKind)>,
+}
+
+/// The byte order of a section from its byte-order magic: whether it is big-endian.
+fn byte_order(block: &[u8]) -> Option<bool> {
+    [false, true].into_iter().find(|&big| u32_at(big, block, 8) == ORDER_MAGIC)
+}
+
+/// Why the file's first section header, of at least [`HEADER_LEN`] bytes, cannot be one: offset, found, expected.
+pub(super) fn check_head(head: &[u8]) -> Result<(), (u64, String, String)> {
+    let Some(big) = byte_order(head) else {
+        let found = head.get(8..12).unwrap_or_default();
+        return Err((8, format!("byte-order magic {}", hex(found)), "1a 2b 3c 4d in either order".into()));
+    };
+    match u16_at(big, head, 12) {
+        1 => Ok(()),
+        major => Err((12, format!("pcapng version {major}"), "version 1".into())),
+    }
+}
+
+impl Pcapng {
+    pub(super) fn new() -> Self {
+        Self { big: false, interfaces: Vec::new(), skipping: true, last_ts: 0, damaged: None }
+    }
+
+    /// How many bytes are missing behind `rest`, an unfinished block at the end of the file.
+    pub(super) fn missing(&self, rest: &[u8]) -> u64 {
+        let length = if rest.len() < BLOCK_MIN { BLOCK_MIN } else { self.length(rest) };
+        length.saturating_sub(rest.len()) as u64
+    }
+
+    /// The length at the front of a block.
+    fn length(&self, block: &[u8]) -> usize {
+        let section = u32_at(false, block, 0) == SECTION;
+        let big = if section { byte_order(block).unwrap_or(self.big) } else { self.big };
+        u32_at(big, block, 4) as usize
+    }
+
+    /// Parses all whole blocks of `chunk` and returns how many bytes are done with.
+    pub(super) fn parse(&mut self, chunk: Chunk<'_>, sink: &mut Sink<'_>) -> usize {
+        let data = chunk.data;
+        let mut pos = 0;
+        loop {
+            if let Some((from, kind)) = self.damaged {
+                let end = match self.scan(data, pos, chunk.last) {
+                    Scan::Found(at) => at,
+                    Scan::More(_) if chunk.last => data.len(),
+                    Scan::More(at) => return at,
+                };
+                self.damaged = None;
+                sink.damage(from, chunk.offset + end as u64 - from, kind, String::new, "");
+                pos = end;
+            }
+            let block = &data[pos..];
+            if block.len() < BLOCK_MIN {
+                return pos;
+            }
+            let at = chunk.offset + pos as u64;
+            if u32_at(false, block, 0) == SECTION {
+                // Even if the rest of the header is damaged, the section before it has ended.
+                self.interfaces.clear();
+                self.skipping = true;
+                let Some(big) = byte_order(block) else {
+                    let found = || format!("byte-order magic {}", hex(&block[8..12]));
+                    if self.lost(at, DamageKind::SectionHeader, sink, found, "1a 2b 3c 4d in either order") {
+                        return pos;
+                    }
+                    pos += 1;
+                    continue;
+                };
+                self.big = big;
+                self.skipping = false;
+            }
+            let length = u32_at(self.big, block, 4) as usize;
+            let framed = (BLOCK_MIN..=BLOCK_MAX).contains(&length) && length.is_multiple_of(4);
+            if framed && block.len() < length {
+                return pos;
+            }
+            let trailer = if framed { u32_at(self.big, block, length - 4) as usize } else { length };
+            if !framed || trailer != length {
+                let found = || format!("a block of {length} bytes that ends with the length {trailer}");
+                if self.lost(at, DamageKind::BlockLength, sink, found, LENGTHS) {
+                    return pos;
+                }
+                pos += 1;
+                continue;
+            }
+            if self.block(&block[..length], at, chunk.origin + pos as u32, sink) {
+                return pos;
+            }
+            pos += length;
+        }
+    }
+
+    /// The frame of a block cannot be trusted: skip from here. True if the reading is strict.
+    fn lost(
+        &mut self,
+        at: u64,
+        kind: DamageKind,
+        sink: &mut Sink<'_>,
+        found: impl FnOnce() -> String,
+        expected: &str,
+    ) -> bool {
+        if sink.strict {
+            return sink.damage(at, 0, kind, found, expected);
+        }
+        self.damaged = Some((at, kind));
+        false
+    }
+
+    /// One block with a sound frame. True if the reading is strict and damage was found.
+    fn block(&mut self, block: &[u8], at: u64, origin: u32, sink: &mut Sink<'_>) -> bool {
+        let kind = u32_at(self.big, block, 0);
+        let least = match kind {
+            SECTION => HEADER_LEN,
+            INTERFACE => 20,
+            OBSOLETE_PACKET | ENHANCED_PACKET => 32,
+            SIMPLE_PACKET => 16,
+            // Names, statistics, secrets and whatever is invented later.
+            _ => return false,
+        };
+        let bytes = block.len() as u64;
+        if block.len() < least {
+            let found = || format!("a block of type {kind} with {bytes} bytes");
+            return sink.damage(at, bytes, DamageKind::BlockLength, found, &format!("at least {least} bytes"));
+        }
+        if kind == SECTION {
+            let major = u16_at(self.big, block, 12);
+            if major != 1 {
+                self.skipping = true;
+                let found = || format!("pcapng version {major}");
+                return sink.damage(at, bytes, DamageKind::SectionHeader, found, "version 1");
+            }
+            return false;
+        }
+        if self.skipping {
+            return false;
+        }
+        match kind {
+            INTERFACE if self.interfaces.len() == INTERFACES_MAX => {
+                let found = || "one more interface".to_owned();
+                sink.damage(at, bytes, DamageKind::TooManyInterfaces, found, "at most 65536 interfaces in a section")
+            }
+            INTERFACE => {
+                self.interfaces.push(self.interface(block));
+                false
+            }
+            _ => self.packet(kind, block, at, origin, sink),
+        }
+    }
+
+    fn interface(&self, block: &[u8]) -> Interface {
+        let mut interface = Interface {
+            linktype: LinkType::from_header(u32::from(u16_at(self.big, block, 8))),
+            snaplen: u32_at(self.big, block, 12),
+            resolution: Resolution::Times(1000),
+            offset: 0,
+        };
+        let mut options = &block[16..block.len() - 4];
+        while let Some((header, rest)) = options.split_first_chunk::<4>() {
+            let (code, len) = (u16_at(self.big, header, 0), usize::from(u16_at(self.big, header, 2)));
+            let (Some(value), true) = (rest.get(..len), code != 0) else { break };
+            match (code, value) {
+                (TSRESOL, [resolution, ..]) => interface.resolution = Resolution::from_option(*resolution),
+                (TSOFFSET, value) if len == 8 => {
+                    let (high, low) = if self.big { (0, 4) } else { (4, 0) };
+                    let (high, low) = (u32_at(self.big, value, high), u32_at(self.big, value, low));
+                    interface.offset = (u64::from(high) << 32 | u64::from(low)) as i64;
+                }
+                _ => {}
+            }
+            options = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
+        }
+        interface
+    }
+
+    fn packet(&mut self, kind: u32, block: &[u8], at: u64, origin: u32, sink: &mut Sink<'_>) -> bool {
+        let bytes = block.len() as u64;
+        let field = |i: usize| u32_at(self.big, block, i);
+        let (number, header_len) = match kind {
+            ENHANCED_PACKET => (field(8), 28),
+            OBSOLETE_PACKET => (u32::from(u16_at(self.big, block, 8)), 28),
+            _ => (0, 12),
+        };
+        let Some(interface) = self.interfaces.get(number as usize) else {
+            let found = || format!("a packet of interface {number}");
+            let expected = format!("one of the section's {} interfaces", self.interfaces.len());
+            return sink.damage(at, bytes, DamageKind::UnknownInterface, found, &expected);
+        };
+        // The block's own length is at most BLOCK_MAX.
+        let room = (block.len() - header_len - 4) as u32;
+        let mut strict = false;
+        let (caplen, len) = if kind == SIMPLE_PACKET {
+            let snaplen = if interface.snaplen == 0 { u32::MAX } else { interface.snaplen };
+            (field(8).min(snaplen).min(room), field(8))
+        } else {
+            let caplen = field(20);
+            if caplen > room {
+                let found = || format!("a captured length of {caplen} bytes");
+                return sink.damage(at, bytes, DamageKind::CaptureLength, found, &format!("at most {room}"));
+            }
+            let ticks = u64::from(field(12)) << 32 | u64::from(field(16));
+            self.last_ts = interface.time(ticks).unwrap_or_else(|nearest| {
+                let found = || format!("a time of {ticks} ticks");
+                strict = sink.damage(at, 0, DamageKind::Timestamp, found, "a time between the years 1677 and 2262");
+                nearest
+            });
+            (caplen, field(24))
+        };
+        if !strict {
+            sink.records.push(Record {
+                ts: self.last_ts,
+                offset: at,
+                start: origin + header_len as u32,
+                caplen,
+                len,
+                file: sink.file,
+                linktype: interface.linktype,
+            });
+        }
+        strict
+    }
+
+    /// Looks for the next block of a known type whose two lengths agree. Every index is tried, for bytes may have been
+    /// lost. The work is linear: an index is left for good before the next is looked at.
+    fn scan(&self, data: &[u8], from: usize, last: bool) -> Scan {
+        let mut at = from;
+        while let Some(block) = data.get(at..).filter(|block| block.len() >= BLOCK_MIN) {
+            let length = self.length(block);
+            if self.known(block) && (BLOCK_MIN..=BLOCK_MAX).contains(&length) && length.is_multiple_of(4) {
+                if block.len() < length && !last {
+                    return Scan::More(at);
+                }
+                if block.len() >= length && self.length_at(block, length - 4) == length {
+                    return Scan::Found(at);
+                }
+            }
+            at += 1;
+        }
+        Scan::More(at)
+    }
+
+    /// The length at the rear of a block.
+    fn length_at(&self, block: &[u8], at: usize) -> usize {
+        let section = u32_at(false, block, 0) == SECTION;
+        let big = if section { byte_order(block).unwrap_or(self.big) } else { self.big };
+        u32_at(big, block, at) as usize
+    }
+
+    /// Whether a block may begin here. In a section that is skipped only the next section is of interest.
+    fn known(&self, block: &[u8]) -> bool {
+        match u32_at(self.big, block, 0) {
+            SECTION => byte_order(block).is_some(),
+            // Packets, interfaces, names, statistics, the systemd journal, secrets and custom blocks.
+            1..=6 | 9 | 10 | 0xbad | 0x4000_0bad => !self.skipping,
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! One capture file: reads it in pieces and parses the records where they lie.
+
+use std::path::{Path, PathBuf};
+
+use super::damage::{Damage, DamageKind, DamageReport};
+use super::parse::{Chunk, Sink, hex};
+use super::pcap::{self, Pcap};
+use super::pcapng::{self, Pcapng};
+use super::source::{Input, ReadError, Source};
+use super::{Record, RecordBatch};
+use crate::error::CaptureError;
+
+/// Bytes of one read, and so about the size of a batch: large enough that the system call costs nothing, small enough
+/// that the packets are still in the second-level cache when they are decoded.
+pub const READ_SIZE: usize = 256 << 10;
+
+/// Reads go to aligned addresses: from the page cache that is several times faster than to others.
+const ALIGN: usize = 4096;
+
+/// After so many bytes without a record an empty batch is returned, so that the caller can look for signals.
+const IDLE: usize = 16 << 20;
+
+enum Format {
+    Pcap(Pcap),
+    Pcapng(Pcapng),
+}
+
+/// A reader of one capture.
+///
+/// Memory does not depend on the size of the file: a batch holds one read's bytes, and more only while a single record
+/// is longer than that (16 MiB at most). Which records come, and in which order, does not depend on how the
+/// bytes are cut into reads; how they are cut into batches does.
+pub struct CaptureReader {
+    name: PathBuf,
+    file: u32,
+    strict: bool,
+    pub(super) read_size: usize,
+    source: Source,
+    /// Unknown until the head of the file was read.
+    format: Option<Format>,
+    /// The bytes behind the last whole record, kept for the next batch.
+    tail: Vec<u8>,
+    /// Offset in the uncompressed file of the first byte not parsed.
+    offset: u64,
+    ended: bool,
+    /// Why the compressed data ended before its end.
+    cut: Option<String>,
+    /// What to report when the records before it were handed on.
+    failure: Option<CaptureError>,
+    done: bool,
+    damage: DamageReport,
+}
+
+impl CaptureReader {
+    /// Opens a capture; `-` is standard input. Nothing is read yet: that a file is no capture at all is the first
+    /// error of [`Self::next_batch`].
+    ///
+    /// `file` is the index that its records carry. With `strict` the first damage ends the reading with
+    /// [`CaptureError::Format`] after the records before it; otherwise damage is counted and skipped.
+    pub fn open(name: &Path, file: u32, strict: bool) -> Result<Self, CaptureError> {
+        Self::new(Input::named(name), file, strict)
+    }
+
+    /// Like [`Self::open`] for any input.
+    pub fn new(input: Input, file: u32, strict: bool) -> Result<Self, CaptureError> {
+        let name = input.name();
+        let source = Source::open(input).map_err(|source| CaptureError::Io { path: name.clone(), source })?;
+        Ok(Self {
+            name,
+            file,
+            strict,
+            read_size: READ_SIZE,
+            source,
+            format: None,
+            tail: Vec::new(),
+            offset: 0,
+            ended: false,
+            cut: None,
+            failure: None,
+            done: false,
+            damage: DamageReport::default(),
+        })
+    }
+
+    /// Sets how many bytes are read at once (at least 1). The default, [`READ_SIZE`], is right but for tests.
+    #[must_use]
+    pub fn with_read_size(mut self, bytes: usize) -> Self {
+        self.read_size = bytes.max(1);
+        self
+    }
+
+    /// The file as the caller named it.
+    pub fn name(&self) -> &Path {
+        &self.name
+    }
+
+    /// The damage met so far.
+    pub fn damage(&self) -> &DamageReport {
+        &self.damage
+    }
+
+    /// Bytes read of the (compressed) file, and its size if it is a regular file.
+    pub fn progress(&self) -> (u64, Option<u64>) {
+        self.source.progress()
+    }
+
+    /// Whether the file can be closed and opened once more from the start.
+    pub(super) fn is_regular(&self) -> bool {
+        self.source.is_regular()
+    }
+
+    /// Replaces the contents of `batch` by the next records; false at the end.
+    ///
+    /// It waits for input at most until there is one whole record, so a live pipe delivers packets promptly. A batch
+    /// may be empty while long damage is skipped. After [`CaptureError::Interrupted`] the next call goes on where this
+    /// one was; after any other error the file is at its end.
+    pub fn next_batch(&mut self, batch: &mut RecordBatch) -> Result<bool, CaptureError> {
+        batch.records.clear();
+        if self.done {
+            return Ok(false);
+        }
+        let result = self.fill(batch);
+        self.done = !matches!(result, Ok(true) | Err(CaptureError::Interrupted));
+        result
+    }
+
+    fn fill(&mut self, batch: &mut RecordBatch) -> Result<bool, CaptureError> {
+        if let Some(failure) = self.failure.take() {
+            return Err(failure);
+        }
+        let (mut start, mut end) = self.place_tail(&mut batch.data);
+        let mut idle = 0;
+        loop {
+            let used = self.parse(&batch.data[start..end], start as u32, &mut batch.records)?;
+            start += used;
+            self.offset += used as u64;
+            if !batch.records.is_empty() {
+                self.keep(&batch.data[start..end]);
+                return Ok(true);
+            }
+            if let Some(failure) = self.failure.take() {
+                return Err(failure);
+            }
+            if self.ended {
+                return self.finish(&batch.data[start..end]);
+            }
+            if idle > IDLE {
+                self.keep(&batch.data[start..end]);
+                return Ok(true);
+            }
+            self.make_room(&mut batch.data, &mut start, &mut end);
+            let room = (batch.data.len() - end).min(self.read_size);
+            match self.source.read(&mut batch.data[end..end + room]) {
+                Ok(0) => self.ended = true,
+                Ok(n) => {
+                    end += n;
+                    idle += n;
+                }
+                Err(ReadError::Compression(cause)) => {
+                    self.ended = true;
+                    self.cut = Some(cause);
+                }
+                Err(ReadError::Interrupted) => {
+                    self.keep(&batch.data[start..end]);
+                    return Err(CaptureError::Interrupted);
+                }
+                Err(ReadError::Io(source)) => return Err(CaptureError::Io { path: self.name.clone(), source }),
+            }
+        }
+    }
+
+    /// Puts the kept bytes into the buffer so that what is read behind them is aligned.
+    fn place_tail(&mut self, data: &mut Vec<u8>) -> (usize, usize) {
+        let tail = self.tail.len();
+        let least = tail + 2 * ALIGN + self.read_size;
+        if data.len() < least {
+            data.resize(least, 0);
+        }
+        let first = data.as_ptr().align_offset(ALIGN) % ALIGN;
+        let end = first + tail.saturating_sub(first).next_multiple_of(ALIGN);
+        let start = end - tail;
+        data[start..end].copy_from_slice(&self.tail);
+        self.tail.clear();
+        (start, end)
+    }
+
+    fn keep(&mut self, rest: &[u8]) {
+        self.tail.clear();
+        self.tail.extend_from_slice(rest);
+    }
+
+    /// Makes sure that something can be read behind `end`.
+    fn make_room(&self, data: &mut Vec<u8>, start: &mut usize, end: &mut usize) {
+        if data.len() - *end >= self.read_size.min(ALIGN) {
+            return;
+        }
+        // Either enough was skipped in front, or one record is longer than the buffer.
+        let used = *end - *start;
+        if *start > used {
+            data.copy_within(*start..*end, 0);
+            (*start, *end) = (0, used);
+        }
+        let least = *end + self.read_size;
+        if data.len() < least {
+            data.resize(least, 0);
+        }
+    }
+
+    /// Parses what is there and returns how many bytes are done with.
+    fn parse(&mut self, data: &[u8], origin: u32, records: &mut Vec<Record>) -> Result<usize, CaptureError> {
+        let mut used = 0;
+        if self.format.is_none() {
+            match self.head(data)? {
+                Some((format, header)) => {
+                    self.format = Some(format);
+                    used = header;
+                }
+                None => return Ok(0),
+            }
+        }
+        let offset = self.offset + used as u64;
+        let chunk = Chunk { data: &data[used..], origin: origin + used as u32, offset, last: self.ended };
+        let (file, strict) = (self.file, self.strict);
+        let mut sink = Sink { records, damage: &mut self.damage, file, strict, fault: None };
+        used += match &mut self.format {
+            Some(Format::Pcap(pcap)) => pcap.parse(chunk, &mut sink),
+            Some(Format::Pcapng(pcapng)) => pcapng.parse(chunk, &mut sink),
+            None => 0,
+        };
+        if let Some(fault) = sink.fault {
+            self.failure = Some(self.bad(fault.offset, fault.found, &fault.expected));
+        }
+        Ok(used)
+    }
+
+    /// Recognises the format; none if the file's head is not complete.
+    fn head(&self, data: &[u8]) -> Result<Option<(Format, usize)>, CaptureError> {
+        let section = data.first_chunk::<4>().is_some_and(|b| u32::from_be_bytes(*b) == pcapng::SECTION);
+        let pcap = pcap::header_len(data);
+        let needed = if section { pcapng::HEADER_LEN } else { pcap.unwrap_or(4) };
+        if data.len() >= needed {
+            if section {
+                let parser = Pcapng::new();
+                return match pcapng::check_head(data) {
+                    Ok(()) => Ok(Some((Format::Pcapng(parser), 0))),
+                    Err((offset, found, expected)) => Err(self.bad(offset, found, &expected)),
+                };
+            }
+            if let Some(parser) = Pcap::new(data) {
+                return Ok(Some((Format::Pcap(parser), needed)));
+            }
+        } else if !self.ended {
+            return Ok(None);
+        }
+        let mut found = match data {
+            [] => "an empty file".to_owned(),
+            _ if section || pcap.is_some() => format!("the end of the file after {} bytes", data.len()),
+            _ => format!("first bytes {}", hex(&data[..data.len().min(4)])),
+        };
+        if let Some(kind) = self.source.compression() {
+            found = match &self.cut {
+                Some(cause) => format!("{found} in damaged {kind} data ({cause})"),
+                None => format!("{found} in {kind} data"),
+            };
+        }
+        let expected = match pcap {
+            _ if section => format!("a pcapng section header of at least {needed} bytes"),
+            Some(_) => format!("a pcap file header of {needed} bytes"),
+            None => format!(
+                "a capture: pcap or pcapng, plain or compressed with gzip, zstd, lz4, xz or bzip2 (at least {} bytes)",
+                pcap::HEADER_LEN
+            ),
+        };
+        Err(self.bad(0, found, &expected))
+    }
+
+    /// The end of the file: nothing may be left of it.
+    fn finish(&mut self, rest: &[u8]) -> Result<bool, CaptureError> {
+        let (kind, bytes, found, expected) = if let Some(cause) = self.cut.take() {
+            (DamageKind::Compression, rest.len() as u64, cause, "sound compressed data up to its end")
+        } else if rest.is_empty() {
+            return Ok(false);
+        } else {
+            let missing = match &self.format {
+                Some(Format::Pcap(pcap)) => pcap.missing(rest),
+                Some(Format::Pcapng(pcapng)) => pcapng.missing(rest),
+                None => 0,
+            };
+            let found = format!("the end of the file {} bytes into a record", rest.len());
+            (DamageKind::TruncatedFile, missing, found, "whole records up to the end of the file")
+        };
+        self.damage.push(Damage { file: self.file, offset: self.offset, bytes, kind });
+        if self.strict { Err(self.bad(self.offset, found, expected)) } else { Ok(false) }
+    }
+
+    fn bad(&self, offset: u64, found: String, expected: &str) -> CaptureError {
+        CaptureError::Format { path: self.name.clone(), offset, found, expected: expected.to_owned() }
+    }
+}
