@@ -3,6 +3,29 @@
 //! A packet is what its headers say: lengths come from the IP header, so captures cut by snaplen count right. Nothing
 //! here panics or reads out of bounds, whatever the bytes are; what cannot be read is a [`Skip`] with its reason.
 
+mod bytes;
+mod checksum;
+mod decoder;
+mod ether;
+mod fragment;
+mod icmp;
+mod ieee80211;
+mod ip;
+mod link;
+mod ppp;
+mod sctp;
+mod tcp;
+mod transport;
+mod tunnel;
+
+#[cfg(test)]
+mod testkit;
+#[cfg(test)]
+mod tests;
+
+pub use decoder::Decoder;
+pub use link::{SUPPORTED, supports};
+
 use crate::flow::FiveTuple;
 
 /// IP protocol numbers used by name.
@@ -84,6 +107,7 @@ pub struct Vlan {
 
 /// One IP packet (a whole datagram, its first fragment, or a later fragment given its first one's ports).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about one packet, not a state")]
 pub struct Packet {
     /// Addresses, ports, protocol, as this packet travelled.
     pub tuple: FiveTuple,
@@ -95,12 +119,18 @@ pub struct Packet {
     pub packets: u32,
     /// IP bytes this record adds, as the headers say: total length; for a later fragment its payload only.
     pub ip_bytes: u32,
-    /// Bytes above the transport header, as the headers say.
+    /// Bytes above the TCP, UDP, UDP-Lite, ICMP (8 bytes) or SCTP (12 bytes) header, as the headers say; 0 for other
+    /// protocols. Over the fragments of a datagram it adds up to what the whole datagram would have had.
     pub payload_bytes: u32,
     /// True where the link layer or the address says that it was sent to a group or to everybody.
     pub to_group: bool,
     /// True for fragments (first or later).
     pub fragment: bool,
+    /// The transport header contradicts itself or the IP header: TCP data offset, UDP length, UDP-Lite coverage, an
+    /// SCTP chunk length, or less IP payload than the header takes.
+    pub malformed: bool,
+    /// A checksum (IPv4 header or transport) is wrong; looked at only with [`Options::checksum`].
+    pub bad_checksum: bool,
     /// The transport header's facts.
     pub l4: L4,
 }
@@ -108,7 +138,7 @@ pub struct Packet {
 /// What the transport header says.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum L4 {
-    /// No header to look at: other protocols, later fragments, headers cut off behind the ports.
+    /// No header to look at: other protocols, later fragments, headers cut off right behind the ports.
     #[default]
     Other,
     /// TCP, RFC 9293.
@@ -167,11 +197,12 @@ pub struct Tcp {
     pub window: u16,
     /// The flag byte: FIN 1, SYN 2, RST 4, PSH 8, ACK 16, URG 32, ECE 64, CWR 128.
     pub flags: u8,
-    /// Window scale option: shift + 1; 0: absent.
+    /// Window scale option: shift (at most 14, RFC 7323 section 2.3) + 1; 0: absent.
     pub wscale: u8,
     /// SACK-permitted option.
     pub sack_permitted: bool,
-    /// Highest right edge of the SACK blocks, or None.
+    /// Highest right edge of the SACK blocks that lies beyond `ack` (modulo 2^32), or None. A duplicate SACK
+    /// (RFC 2883) lies below `ack` and says nothing new.
     pub sack: Option<u32>,
 }
 
@@ -199,20 +230,60 @@ pub enum Skip {
     NotIp,
     /// A link type without a decoder.
     LinkType,
-    /// The capture cut the packet before its addresses and ports.
+    /// The packet ends before its addresses and ports, mostly because the capture cut it.
     Truncated,
     /// An 802.11 frame whose payload is encrypted.
     Encrypted,
     /// An IP header that contradicts itself.
     BadIpHeader,
-    /// A transport header that contradicts itself (length or data offset).
-    BadTransportHeader,
-    /// A checksum is wrong (only with `checksum = true`).
-    BadChecksum,
-    /// A later fragment whose first one was not seen, or was forgotten.
+    /// A later fragment whose first one was not seen, or was forgotten. Known only afterwards, so that `decode` never
+    /// returns it: [`Decoder::orphans`] counts them.
     FragmentWithoutFirst,
     /// More headers inside headers than anybody sends.
     TooDeep,
+}
+
+impl Skip {
+    /// Every reason, in the order of the keys of `stats.skipped`.
+    pub const ALL: [Self; 7] = [
+        Self::NotIp,
+        Self::LinkType,
+        Self::Truncated,
+        Self::Encrypted,
+        Self::BadIpHeader,
+        Self::FragmentWithoutFirst,
+        Self::TooDeep,
+    ];
+
+    /// The word that stands for it in `stats.skipped`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NotIp => "not_ip",
+            Self::LinkType => "link_type",
+            Self::Truncated => "truncated",
+            Self::Encrypted => "encrypted",
+            Self::BadIpHeader => "bad_ip_header",
+            Self::FragmentWithoutFirst => "fragment_without_first",
+            Self::TooDeep => "too_deep",
+        }
+    }
+}
+
+impl TunnelKind {
+    /// The word that stands for it in columns; `none` for packets outside tunnels.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Gre => "gre",
+            Self::Erspan => "erspan",
+            Self::IpIp => "ipip",
+            Self::SixInFour => "6in4",
+            Self::Teredo => "teredo",
+            Self::Vxlan => "vxlan",
+            Self::Geneve => "geneve",
+            Self::Gtpu => "gtpu",
+        }
+    }
 }
 
 /// What the decoder is asked to do.
@@ -220,6 +291,6 @@ pub enum Skip {
 pub struct Options {
     /// Which IP packet of a tunnelled stack counts.
     pub tunnels: TunnelMode,
-    /// Verify IPv4, TCP, UDP, ICMP and SCTP checksums where the whole packet was captured.
+    /// Verify IPv4, TCP, UDP, UDP-Lite, ICMP, ICMPv6 and SCTP checksums where the whole packet was captured.
     pub checksum: bool,
 }

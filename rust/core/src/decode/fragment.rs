@@ -1,0 +1,198 @@
+//! Fragments: later ones have no ports, so they are given those of the first.
+//!
+//! Nothing is reassembled. A datagram is remembered from its first fragment (or from later ones that overtook it) for
+//! as long as Linux would try to reassemble it. An entry can be replaced but not added to by a second "first"
+//! fragment, and what is remembered is bounded: the oldest datagram goes first.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::transport::has_payload;
+use super::{Packet, Tunnel, Vlan};
+use crate::flow::{Addr, Family, FiveTuple};
+
+/// Datagrams remembered at once.
+pub(super) const MOST_DATAGRAMS: usize = 65_536;
+/// Nanoseconds that an IPv4 datagram is remembered; Linux: net.ipv4.ipfrag_time.
+pub(super) const IPFRAG_TIME: i64 = 30_000_000_000;
+/// The same for IPv6; Linux: net.netfilter.nf_conntrack_frag6_timeout.
+pub(super) const NF_CONNTRACK_FRAG6_TIMEOUT: i64 = 60_000_000_000;
+
+/// What the fragments of a datagram have in common: RFC 791 section 3.2, RFC 8200 section 4.5; and the network that
+/// they are in, for addresses mean something only there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    src: Addr,
+    dst: Addr,
+    id: u32,
+    vlan: Vlan,
+    tunnel: Tunnel,
+    /// 0 for IPv6, where a later fragment's next header may differ from the first one's.
+    proto: u8,
+    family: Family,
+}
+
+impl Key {
+    /// The key of a fragment with this identification; `packet` needs addresses, protocol, VLAN and tunnel only.
+    pub fn new(packet: &Packet, id: u32) -> Self {
+        let FiveTuple { src, dst, proto, family, .. } = packet.tuple;
+        let proto = if family == Family::V4 { proto } else { 0 };
+        Self { src, dst, id, vlan: packet.vlan, tunnel: packet.tunnel, proto, family }
+    }
+}
+
+/// What later fragments take from the first.
+#[derive(Clone, Copy, Debug)]
+struct First {
+    tuple: FiveTuple,
+    vlan: Vlan,
+    tunnel: Tunnel,
+    /// The packet is one that the datagram carries, whose header has already said its whole length.
+    carried: bool,
+}
+
+/// A datagram.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    /// None while only later fragments have come.
+    first: Option<First>,
+    /// Payload of later fragments that came before the first.
+    early_bytes: u32,
+    /// How many they were.
+    early_records: u32,
+    /// Capture time of the fragment that began the entry.
+    begun: i64,
+    /// When the entry began, in begun entries: tells a renewed one from what the queue remembers.
+    stamp: u64,
+}
+
+/// All datagrams with fragments to come.
+#[derive(Debug, Default)]
+pub(super) struct Fragments {
+    entries: HashMap<Key, Entry>,
+    /// Every key of `entries` once, oldest first, with the stamp it had when it was put here.
+    queue: VecDeque<(Key, u64)>,
+    stamps: u64,
+    /// Early fragments whose first one came in time are taken off again.
+    orphans: u64,
+}
+
+impl Fragments {
+    /// Later fragments whose first one has not come.
+    pub fn orphans(&self) -> u64 {
+        self.orphans
+    }
+
+    /// Remembers a first fragment and adds to its packet what came before it.
+    pub fn first(&mut self, key: Key, packet: &mut Packet, ts: i64) {
+        self.forget_expired(ts);
+        let stamp = self.next_stamp();
+        let first = Some(First { tuple: packet.tuple, vlan: packet.vlan, tunnel: packet.tunnel, carried: false });
+        let fresh = Entry { first, early_bytes: 0, early_records: 0, begun: ts, stamp };
+        match self.entries.get_mut(&key) {
+            None => self.insert(key, fresh),
+            Some(entry) => {
+                let old = std::mem::replace(entry, fresh);
+                if !is_expired(&key, &old, ts) {
+                    self.orphans -= u64::from(old.early_records);
+                    add(packet, old.early_bytes);
+                }
+            }
+        }
+    }
+
+    /// Makes the later fragments of a datagram belong to `packet`, which it carries.
+    pub fn carry(&mut self, key: &Key, packet: &Packet) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.first = Some(First { tuple: packet.tuple, vlan: packet.vlan, tunnel: packet.tunnel, carried: true });
+        }
+    }
+
+    /// A later fragment with `bytes` of payload: completes `packet` where the first one is known (true), else keeps
+    /// the bytes for it (false).
+    pub fn later(&mut self, key: Key, bytes: u32, packet: &mut Packet, ts: i64) -> bool {
+        self.forget_expired(ts);
+        let stamp = self.next_stamp();
+        let early = Entry { first: None, early_bytes: bytes, early_records: 1, begun: ts, stamp };
+        match self.entries.get_mut(&key) {
+            None => self.insert(key, early),
+            Some(entry) if is_expired(&key, entry, ts) => *entry = early,
+            Some(Entry { first: Some(first), .. }) => {
+                packet.tuple = first.tuple;
+                packet.vlan = first.vlan;
+                packet.tunnel = first.tunnel;
+                packet.packets = 0;
+                packet.ip_bytes = 0;
+                if !first.carried {
+                    add(packet, bytes);
+                }
+                return true;
+            }
+            Some(entry) => {
+                entry.early_bytes = entry.early_bytes.saturating_add(bytes);
+                entry.early_records = entry.early_records.saturating_add(1);
+            }
+        }
+        self.orphans += 1;
+        false
+    }
+
+    /// Forgets a datagram, so that its later fragments are orphans.
+    pub fn forget(&mut self, key: &Key) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.first = None;
+        }
+    }
+
+    fn next_stamp(&mut self) -> u64 {
+        self.stamps += 1;
+        self.stamps
+    }
+
+    fn insert(&mut self, key: Key, entry: Entry) {
+        while self.entries.len() >= MOST_DATAGRAMS {
+            self.forget_oldest_if(|_, _| true);
+        }
+        self.queue.push_back((key, entry.stamp));
+        self.entries.insert(key, entry);
+    }
+
+    fn forget_expired(&mut self, ts: i64) {
+        while self.forget_oldest_if(|key, entry| is_expired(key, entry, ts)) {}
+    }
+
+    /// Takes the front of the queue out if `test` says so; moves it to the back if its entry has begun anew since.
+    /// False where it stays. Each entry is moved once per beginning at most.
+    fn forget_oldest_if(&mut self, test: impl FnOnce(&Key, &Entry) -> bool) -> bool {
+        let Some(&(key, stamp)) = self.queue.front() else { return false };
+        match self.entries.get(&key) {
+            Some(entry) if entry.stamp != stamp => {
+                let stamp = entry.stamp;
+                self.queue.pop_front();
+                self.queue.push_back((key, stamp));
+            }
+            Some(entry) if !test(&key, entry) => return false,
+            _ => {
+                self.queue.pop_front();
+                self.entries.remove(&key);
+            }
+        }
+        true
+    }
+}
+
+/// Adds the payload of a later fragment to a packet.
+fn add(packet: &mut Packet, bytes: u32) {
+    packet.ip_bytes = packet.ip_bytes.saturating_add(bytes);
+    if has_payload(&packet.tuple) {
+        packet.payload_bytes = packet.payload_bytes.saturating_add(bytes);
+    }
+}
+
+/// By capture time; a clock that went back expires nothing.
+fn is_expired(key: &Key, entry: &Entry, ts: i64) -> bool {
+    let timeout = match key.family {
+        Family::V4 => IPFRAG_TIME,
+        Family::V6 => NF_CONNTRACK_FRAG6_TIMEOUT,
+    };
+    ts.saturating_sub(entry.begun) > timeout
+}

@@ -1,0 +1,150 @@
+//! 802.11 data frames, and the headers that monitor-mode captures put before them.
+
+use super::Skip;
+use super::bytes::{Fields, Span};
+use super::ether::{self, GROUP_BIT};
+use super::ip::Net;
+
+/// IEEE 802.11-2020 section 9.2.4.1.
+mod frame_control {
+    pub const VERSION_MASK: u8 = 0x03;
+    pub const TYPE_MASK: u8 = 0x0c;
+    pub const TYPE_DATA: u8 = 0x08;
+    /// Subtype bit of frames without a body.
+    pub const NO_DATA: u8 = 0x40;
+    /// Subtype bit of QoS frames.
+    pub const QOS: u8 = 0x80;
+    // Second byte.
+    pub const TO_DS: u8 = 0x01;
+    pub const FROM_DS: u8 = 0x02;
+    pub const PROTECTED: u8 = 0x40;
+    pub const ORDER: u8 = 0x80;
+}
+
+/// MAC header fields.
+mod field {
+    pub const ADDRESS_1: usize = 4;
+    pub const ADDRESS_3: usize = 16;
+    pub const SEQUENCE: usize = 22;
+    /// Without fourth address, QoS and HT control.
+    pub const SIZE: usize = 24;
+    pub const ADDRESS_4_SIZE: usize = 6;
+    pub const QOS_SIZE: usize = 2;
+    pub const HT_CONTROL_SIZE: usize = 4;
+}
+
+/// Reads an 802.11 frame; `padded` where the capture aligned the body to four bytes.
+pub(super) fn frame(span: Span<'_>, padded: bool) -> Result<Net<'_>, Skip> {
+    use frame_control::{FROM_DS, NO_DATA, ORDER, PROTECTED, QOS, TO_DS, TYPE_DATA, TYPE_MASK, VERSION_MASK};
+    const FRAGMENT_NUMBER: u8 = 0x0f;
+    const AGGREGATE: u8 = 0x80;
+    /// Destination, source, length (section 9.3.2.2).
+    const SUBFRAME: usize = 14;
+
+    let [control, flags] = *span.head::<2>()?;
+    if control & (VERSION_MASK | TYPE_MASK | NO_DATA) != TYPE_DATA {
+        return Err(Skip::NotIp);
+    }
+    if flags & PROTECTED != 0 {
+        return Err(Skip::Encrypted);
+    }
+    let header = span.head::<{ field::SIZE }>()?;
+    if header.byte::<{ field::SEQUENCE }>() & FRAGMENT_NUMBER != 0 {
+        // The middle of a frame: its LLC header is in the first piece.
+        return Err(Skip::NotIp);
+    }
+    let destination = match flags & TO_DS {
+        0 => header.byte::<{ field::ADDRESS_1 }>(),
+        _ => header.byte::<{ field::ADDRESS_3 }>(),
+    };
+    let to_group = destination & GROUP_BIT != 0;
+
+    let mut size = field::SIZE;
+    if flags & (TO_DS | FROM_DS) == TO_DS | FROM_DS {
+        size += field::ADDRESS_4_SIZE;
+    }
+    let mut aggregate = false;
+    if control & QOS != 0 {
+        aggregate = span.at::<1>(size)?.byte::<0>() & AGGREGATE != 0;
+        size += field::QOS_SIZE;
+        if flags & ORDER != 0 {
+            size += field::HT_CONTROL_SIZE;
+        }
+    }
+    let body = span.skip(if padded { size.next_multiple_of(4) } else { size })?;
+    if !aggregate {
+        return ether::llc(body, to_group);
+    }
+    // An A-MSDU begins with a subframe header.
+    let to_group = body.head::<1>()?.byte::<0>() & GROUP_BIT != 0;
+    ether::llc(body.skip(SUBFRAME)?, to_group)
+}
+
+/// Radiotap (<https://www.radiotap.org>): little-endian, its length in the third and fourth byte.
+pub(super) fn radiotap(span: Span<'_>) -> Result<Net<'_>, Skip> {
+    const VERSION: usize = 0;
+    const LENGTH: usize = 2;
+    const SIZE: usize = 8;
+    let header = span.head::<SIZE>()?;
+    if header.byte::<VERSION>() != 0 {
+        return Err(Skip::NotIp);
+    }
+    let length = usize::from(u16::from_le_bytes(header.array::<LENGTH, 2>()));
+    frame(span.skip(length.max(SIZE))?, is_padded(span.limit(length)).unwrap_or(false))
+}
+
+/// Whether the flags field of a radiotap header says that the 802.11 header was padded.
+fn is_padded(header: Span<'_>) -> Result<bool, Skip> {
+    const PRESENT: usize = 4;
+    const HAS_TSFT: u32 = 1;
+    const HAS_FLAGS: u32 = 1 << 1;
+    const HAS_MORE: u32 = 1 << 31;
+    const DATA_PAD: u8 = 0x20;
+    let first = u32::from_le_bytes(*header.at(PRESENT)?);
+    if first & HAS_FLAGS == 0 {
+        return Ok(false);
+    }
+    let mut present = first;
+    let mut at = PRESENT + 4;
+    while present & HAS_MORE != 0 {
+        present = u32::from_le_bytes(*header.at(at)?);
+        at += 4;
+    }
+    if first & HAS_TSFT != 0 {
+        at = at.next_multiple_of(8) + 8;
+    }
+    Ok(header.at::<1>(at)?.byte::<0>() & DATA_PAD != 0)
+}
+
+/// The version in the first word of an AVS header, whose lowest bits count revisions.
+const AVS_MAGIC: u32 = 0x8021_1000;
+const AVS_REVISION_MASK: u32 = 0xfff;
+
+/// AVS: version and length, both big-endian.
+pub(super) fn avs(span: Span<'_>) -> Result<Net<'_>, Skip> {
+    const VERSION: usize = 0;
+    const LENGTH: usize = 4;
+    let header = span.head::<8>()?;
+    if header.be32::<VERSION>() & !AVS_REVISION_MASK != AVS_MAGIC {
+        return Err(Skip::NotIp);
+    }
+    frame(span.skip(header.be32::<LENGTH>() as usize)?, false)
+}
+
+/// Prism: message code and length in the byte order of the machine that captured. AVS headers come under the same
+/// link type.
+pub(super) fn prism(span: Span<'_>) -> Result<Net<'_>, Skip> {
+    const CODE: usize = 0;
+    const LENGTH: usize = 4;
+    /// The message codes that drivers write: 0x41 and 0x44.
+    const CODES: [u32; 2] = [0x41, 0x44];
+    let header = span.head::<8>()?;
+    let length = if CODES.contains(&u32::from_le_bytes(header.array::<CODE, 4>())) {
+        u32::from_le_bytes(header.array::<LENGTH, 4>())
+    } else if CODES.contains(&header.be32::<CODE>()) {
+        header.be32::<LENGTH>()
+    } else {
+        return avs(span);
+    };
+    frame(span.skip(length as usize)?, false)
+}

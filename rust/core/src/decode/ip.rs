@@ -1,0 +1,294 @@
+//! IPv4 (RFC 791) and IPv6 (RFC 8200) headers, extension headers included.
+
+use super::bytes::{Fields, Span};
+use super::{Skip, Vlan, checksum};
+use crate::flow::{Addr, Family};
+
+/// Where a link layer or a tunnel leads: an IP header, and what the layers around it said.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Net<'a> {
+    /// Which IP version the layer below names.
+    pub family: Family,
+    /// From the IP header on.
+    pub span: Span<'a>,
+    /// VLAN tags on the way.
+    pub vlan: Vlan,
+    /// Sent to a group address of the link layer.
+    pub to_group: bool,
+}
+
+impl<'a> Net<'a> {
+    /// A layer that names no version: the header's first nibble does.
+    pub fn by_version(span: Span<'a>) -> Result<Self, Skip> {
+        let family = match span.head::<1>()?.byte::<0>() >> 4 {
+            4 => Family::V4,
+            6 => Family::V6,
+            _ => return Err(Skip::NotIp),
+        };
+        Ok(Self::plain(family, span))
+    }
+
+    /// An IP header with nothing around it.
+    pub fn plain(family: Family, span: Span<'a>) -> Self {
+        Self { family, span, vlan: Vlan::default(), to_group: false }
+    }
+}
+
+/// One fragment of a datagram, or its first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Piece {
+    /// Identification.
+    pub id: u32,
+    /// Offset of this fragment's data in bytes; 0: the first.
+    pub offset: u32,
+}
+
+/// What an IP header says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ip<'a> {
+    pub family: Family,
+    pub src: Addr,
+    pub dst: Addr,
+    /// Protocol above, behind IPv6 extension headers.
+    pub proto: u8,
+    /// Bytes of the datagram, header included, padding of the link layer not.
+    pub length: u32,
+    /// What the protocol above gets: as long as the header says, as far as captured.
+    pub payload: Span<'a>,
+    /// Set for fragments; a datagram whose only fragment this is counts as whole.
+    pub piece: Option<Piece>,
+    /// A routing header has addresses still to visit, so that `dst` is not the one in the transport checksum.
+    pub rerouted: bool,
+    /// The IPv4 header checksum is wrong.
+    pub bad_checksum: bool,
+}
+
+/// Reads the IP header that `net` leads to.
+#[inline]
+pub(super) fn read<'a>(net: &Net<'a>, verify: bool) -> Result<Ip<'a>, Skip> {
+    match net.family {
+        Family::V4 => v4(net.span, verify),
+        Family::V6 => v6(net.span),
+    }
+}
+
+/// IPv4 header, RFC 791 section 3.1.
+mod v4_field {
+    pub const VERSION_IHL: usize = 0;
+    pub const TOTAL_LENGTH: usize = 2;
+    pub const ID: usize = 4;
+    pub const FLAGS_OFFSET: usize = 6;
+    pub const PROTOCOL: usize = 9;
+    pub const SRC: usize = 12;
+    pub const DST: usize = 16;
+    pub const SIZE: usize = 20;
+
+    pub const MORE_FRAGMENTS: u16 = 0x2000;
+    pub const OFFSET_MASK: u16 = 0x1fff;
+}
+
+/// IPv6 header, RFC 8200 section 3.
+mod v6_field {
+    pub const VERSION: usize = 0;
+    pub const PAYLOAD_LENGTH: usize = 4;
+    pub const NEXT_HEADER: usize = 6;
+    pub const SRC: usize = 8;
+    pub const DST: usize = 24;
+    pub const SIZE: usize = 40;
+}
+
+/// IPv6 extension headers, RFC 8200 section 4.
+mod next_header {
+    pub const HOP_BY_HOP: u8 = 0;
+    pub const ROUTING: u8 = 43;
+    pub const FRAGMENT: u8 = 44;
+    pub const AUTHENTICATION: u8 = 51;
+    pub const NONE: u8 = 59;
+    pub const DESTINATION: u8 = 60;
+
+    /// Nobody sends more; a chain that is longer only costs time.
+    pub const MOST: usize = 16;
+}
+
+/// The header length in bytes, where version and length are possible.
+#[inline]
+fn v4_header_length(header: &[u8; v4_field::SIZE]) -> Result<usize, Skip> {
+    let first = header.byte::<{ v4_field::VERSION_IHL }>();
+    let length = usize::from(first & 0x0f) * 4;
+    if first >> 4 != 4 || length < v4_field::SIZE {
+        return Err(Skip::BadIpHeader);
+    }
+    Ok(length)
+}
+
+#[inline]
+fn v4(span: Span<'_>, verify: bool) -> Result<Ip<'_>, Skip> {
+    use v4_field::{DST, FLAGS_OFFSET, ID, MORE_FRAGMENTS, OFFSET_MASK, PROTOCOL, SIZE, SRC, TOTAL_LENGTH};
+    let header = span.head::<SIZE>()?;
+    let header_length = v4_header_length(header)?;
+    let total = match header.be16::<TOTAL_LENGTH>() {
+        // Segmentation offload: the length did not fit, or the card was to fill it in.
+        0 => span.wire(),
+        total => usize::from(total),
+    };
+    if total < header_length {
+        return Err(Skip::BadIpHeader);
+    }
+    let flags_offset = header.be16::<FLAGS_OFFSET>();
+    let piece = (flags_offset & (MORE_FRAGMENTS | OFFSET_MASK) != 0)
+        .then(|| Piece { id: u32::from(header.be16::<ID>()), offset: u32::from(flags_offset & OFFSET_MASK) * 8 });
+    Ok(Ip {
+        family: Family::V4,
+        src: Addr::v4(header.array::<SRC, 4>()),
+        dst: Addr::v4(header.array::<DST, 4>()),
+        proto: header.byte::<PROTOCOL>(),
+        length: total as u32,
+        payload: span.limit(total).skip(header_length)?,
+        piece,
+        rerouted: false,
+        bad_checksum: verify && span.bytes().get(..header_length).is_some_and(|header| !checksum::sums_up(header)),
+    })
+}
+
+fn v6(span: Span<'_>) -> Result<Ip<'_>, Skip> {
+    use v6_field::{DST, NEXT_HEADER, PAYLOAD_LENGTH, SIZE, SRC, VERSION};
+    let header = span.head::<SIZE>()?;
+    if header.byte::<VERSION>() >> 4 != 6 {
+        return Err(Skip::BadIpHeader);
+    }
+    let next = header.byte::<NEXT_HEADER>();
+    let behind = span.skip(SIZE)?;
+    let payload_length = match header.be16::<PAYLOAD_LENGTH>() {
+        0 if next == next_header::NONE => 0,
+        // A jumbogram says its length in an option; without one, segmentation offload left it at 0.
+        0 if next == next_header::HOP_BY_HOP => jumbo_length(behind).unwrap_or(behind.wire()),
+        0 => behind.wire(),
+        length => usize::from(length),
+    };
+    let chain = extensions(next, behind.limit(payload_length))?;
+    // The reassembled datagram has no fragment header.
+    let dropped = if chain.piece.is_some() { FRAGMENT_HEADER } else { 0 };
+    Ok(Ip {
+        family: Family::V6,
+        src: Addr::v6(header.array::<SRC, 16>()),
+        dst: Addr::v6(header.array::<DST, 16>()),
+        proto: chain.proto,
+        length: (SIZE + payload_length).saturating_sub(dropped).try_into().unwrap_or(u32::MAX),
+        payload: chain.rest,
+        piece: chain.piece,
+        rerouted: chain.rerouted,
+        bad_checksum: false,
+    })
+}
+
+/// The length in a jumbo payload option (RFC 2675 section 2), the first in its hop-by-hop header.
+fn jumbo_length(hop_by_hop: Span<'_>) -> Option<usize> {
+    const OPTION: usize = 2;
+    const LENGTH: usize = 4;
+    const JUMBO_PAYLOAD: u16 = 0xc204;
+    let header = hop_by_hop.head::<8>().ok()?;
+    (header.be16::<OPTION>() == JUMBO_PAYLOAD).then(|| header.be32::<LENGTH>() as usize)
+}
+
+const FRAGMENT_HEADER: usize = 8;
+
+/// What is behind a chain of extension headers.
+struct Chain<'a> {
+    proto: u8,
+    rest: Span<'a>,
+    piece: Option<Piece>,
+    rerouted: bool,
+}
+
+/// Walks the chain that begins with header `next`. Authentication headers are passed over, as Linux does.
+fn extensions(next: u8, span: Span<'_>) -> Result<Chain<'_>, Skip> {
+    use next_header::{AUTHENTICATION, DESTINATION, FRAGMENT, HOP_BY_HOP, MOST, ROUTING};
+    // Fields that these headers share (RFC 8200 section 4), and those of routing and fragment headers.
+    const NEXT: usize = 0;
+    const LENGTH: usize = 1;
+    const SEGMENTS_LEFT: usize = 3;
+    const OFFSET_MORE: usize = 2;
+    const ID: usize = 4;
+    const OFFSET_MASK: u16 = 0xfff8;
+    const MORE: u16 = 1;
+
+    let mut chain = Chain { proto: next, rest: span, piece: None, rerouted: false };
+    for _ in 0..MOST {
+        if !matches!(chain.proto, HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION) {
+            return Ok(chain);
+        }
+        if chain.rest.wire() < 8 {
+            return Err(Skip::BadIpHeader);
+        }
+        let header = chain.rest.head::<8>()?;
+        let size = match chain.proto {
+            FRAGMENT => FRAGMENT_HEADER,
+            // RFC 4302 section 2.2: in 4-byte words, less two.
+            AUTHENTICATION => (usize::from(header.byte::<LENGTH>()) + 2) * 4,
+            _ => (usize::from(header.byte::<LENGTH>()) + 1) * 8,
+        };
+        if size > chain.rest.wire() {
+            return Err(Skip::BadIpHeader);
+        }
+        match chain.proto {
+            ROUTING => chain.rerouted |= header.byte::<SEGMENTS_LEFT>() > 0,
+            FRAGMENT => {
+                let offset_more = header.be16::<OFFSET_MORE>();
+                // Offset 0 and none to follow is an atomic fragment (RFC 6946): a whole packet.
+                if offset_more & (OFFSET_MASK | MORE) != 0 {
+                    if chain.piece.is_some() {
+                        return Err(Skip::BadIpHeader);
+                    }
+                    let offset = u32::from(offset_more & OFFSET_MASK);
+                    chain.piece = Some(Piece { id: header.be32::<ID>(), offset });
+                }
+            }
+            _ => {}
+        }
+        chain.proto = header.byte::<NEXT>();
+        chain.rest = chain.rest.skip(size)?;
+        // Behind a later fragment's header there are data, whatever the next header is called.
+        if chain.piece.is_some_and(|piece| piece.offset > 0) {
+            return Ok(chain);
+        }
+    }
+    Err(Skip::TooDeep)
+}
+
+/// The header of a packet quoted in an ICMP error: its lengths are not believed, for routers rewrite and cut them.
+/// None for later fragments, which have no ports.
+pub(super) fn quoted(family: Family, span: Span<'_>) -> Option<Ip<'_>> {
+    let (src, dst, chain) = match family {
+        Family::V4 => {
+            use v4_field::{DST, FLAGS_OFFSET, OFFSET_MASK, PROTOCOL, SIZE, SRC};
+            let header = span.head::<SIZE>().ok()?;
+            let rest = span.skip(v4_header_length(header).ok()?).ok()?;
+            if header.be16::<FLAGS_OFFSET>() & OFFSET_MASK != 0 {
+                return None;
+            }
+            let chain = Chain { proto: header.byte::<PROTOCOL>(), rest, piece: None, rerouted: false };
+            (Addr::v4(header.array::<SRC, 4>()), Addr::v4(header.array::<DST, 4>()), chain)
+        }
+        Family::V6 => {
+            use v6_field::{DST, NEXT_HEADER, SIZE, SRC, VERSION};
+            let header = span.head::<SIZE>().ok()?;
+            if header.byte::<VERSION>() >> 4 != 6 {
+                return None;
+            }
+            let chain = extensions(header.byte::<NEXT_HEADER>(), span.skip(SIZE).ok()?).ok()?;
+            (Addr::v6(header.array::<SRC, 16>()), Addr::v6(header.array::<DST, 16>()), chain)
+        }
+    };
+    let later = chain.piece.is_some_and(|piece| piece.offset > 0);
+    (!later).then_some(Ip {
+        family,
+        src,
+        dst,
+        proto: chain.proto,
+        length: span.wire() as u32,
+        payload: chain.rest,
+        piece: chain.piece,
+        rerouted: chain.rerouted,
+        bad_checksum: false,
+    })
+}

@@ -1,0 +1,158 @@
+//! TCP headers and options, RFC 9293.
+
+use super::bytes::Fields;
+use super::ip::Ip;
+use super::transport::{Header, ports};
+use super::{L4, Skip, Tcp};
+
+/// Header, RFC 9293 section 3.1.
+mod field {
+    pub const SEQ: usize = 4;
+    pub const ACK: usize = 8;
+    pub const DATA_OFFSET: usize = 12;
+    pub const FLAGS: usize = 13;
+    pub const WINDOW: usize = 14;
+    pub const SIZE: usize = 20;
+}
+
+/// Option kinds, RFC 9293 section 3.2, RFC 7323, RFC 2018.
+mod option {
+    pub const END: u8 = 0;
+    pub const NOP: u8 = 1;
+    pub const WINDOW_SCALE: u8 = 3;
+    pub const SACK_PERMITTED: u8 = 4;
+    pub const SACK: u8 = 5;
+    /// NOP, NOP, timestamps of ten bytes: what nearly every segment has, and nothing else with it.
+    pub const USUAL: [u8; 4] = [1, 1, 8, 10];
+    pub const USUAL_SIZE: usize = 12;
+}
+
+/// RFC 7323 section 2.3: larger shifts count as this.
+const LARGEST_SHIFT: u8 = 14;
+
+#[inline]
+pub(super) fn read(ip: &Ip<'_>) -> Result<Header, Skip> {
+    use field::{ACK, DATA_OFFSET, FLAGS, SEQ, SIZE, WINDOW};
+    let segment = ip.payload;
+    let (sport, dport) = ports(segment)?;
+    let wire = segment.wire();
+    let Ok(header) = segment.head::<SIZE>() else {
+        // Cut behind the ports: the data offset may be there yet.
+        let size = segment.at::<1>(DATA_OFFSET).map_or(SIZE, |byte| header_size(byte.byte::<0>()).max(SIZE));
+        let malformed = wire < SIZE && ip.piece.is_none();
+        return Ok(Header { sport, dport, payload: wire.saturating_sub(size), malformed, l4: L4::Other });
+    };
+    let size = header_size(header.byte::<DATA_OFFSET>());
+    let mut tcp = Tcp {
+        seq: header.be32::<SEQ>(),
+        ack: header.be32::<ACK>(),
+        window: header.be16::<WINDOW>(),
+        flags: header.byte::<FLAGS>(),
+        ..Tcp::default()
+    };
+    // In a tiny first fragment the options may be in the next one.
+    let malformed = size < SIZE || (size > wire && ip.piece.is_none());
+    if size > SIZE && !malformed {
+        let options = segment.bytes().get(SIZE..).unwrap_or_default();
+        read_options(options.get(..size - SIZE).unwrap_or(options), &mut tcp);
+    }
+    Ok(Header { sport, dport, payload: wire.saturating_sub(size.max(SIZE)), malformed, l4: L4::Tcp(tcp) })
+}
+
+/// The header's length in bytes, options included.
+#[inline]
+fn header_size(data_offset: u8) -> usize {
+    usize::from(data_offset >> 4) * 4
+}
+
+/// Reads the options until their end, the capture's, or the first impossible length.
+#[inline]
+fn read_options(options: &[u8], tcp: &mut Tcp) {
+    if options.len() == option::USUAL_SIZE && options.starts_with(&option::USUAL) {
+        return;
+    }
+    read_each_option(options, tcp);
+}
+
+fn read_each_option(mut options: &[u8], tcp: &mut Tcp) {
+    while let Some((&kind, behind_kind)) = options.split_first() {
+        match kind {
+            option::END => return,
+            option::NOP => {
+                options = behind_kind;
+                continue;
+            }
+            _ => {}
+        }
+        let Some(&length) = behind_kind.first() else { return };
+        let Some((whole, rest)) = options.split_at_checked(usize::from(length)) else { return };
+        let Some(value) = whole.get(2..) else { return };
+        match (kind, value) {
+            (option::WINDOW_SCALE, [shift]) => tcp.wscale = (*shift).min(LARGEST_SHIFT) + 1,
+            (option::SACK_PERMITTED, []) => tcp.sack_permitted = true,
+            (option::SACK, blocks) => tcp.sack = highest_right_edge(blocks, tcp.ack).or(tcp.sack),
+            _ => {}
+        }
+        options = rest;
+    }
+}
+
+/// The highest right edge beyond `ack`; distances are taken modulo 2^32.
+fn highest_right_edge(blocks: &[u8], ack: u32) -> Option<u32> {
+    const RIGHT_EDGE: usize = 4;
+    let (blocks, _) = blocks.as_chunks::<8>();
+    let beyond = |edge: u32| edge.wrapping_sub(ack) as i32;
+    let edges = blocks.iter().map(Fields::be32::<RIGHT_EDGE>);
+    edges.filter(|edge| beyond(*edge) > 0).max_by_key(|edge| beyond(*edge))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(bytes: &[u8], ack: u32) -> Tcp {
+        let mut tcp = Tcp { ack, ..Tcp::default() };
+        read_options(bytes, &mut tcp);
+        tcp
+    }
+
+    #[test]
+    fn syn_options() {
+        let tcp = options(&[2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 0, 0, 0, 0, 0, 1, 3, 3, 7], 0);
+        assert_eq!((tcp.wscale, tcp.sack_permitted, tcp.sack), (8, true, None));
+    }
+
+    #[test]
+    fn shifts_above_14_are_capped_and_0_is_not_absent() {
+        assert_eq!(options(&[3, 3, 0, 0], 0).wscale, 1);
+        assert_eq!(options(&[3, 3, 14, 0], 0).wscale, 15);
+        assert_eq!(options(&[3, 3, 255, 0], 0).wscale, 15);
+    }
+
+    #[test]
+    fn sack_takes_the_highest_edge_across_the_wrap() {
+        let ack = u32::MAX - 10;
+        let mut bytes = vec![1, 1, 5, 18];
+        for edge in [0xffff_fffa_u32, 0xffff_fffd, 1, 20] {
+            bytes.extend(edge.to_be_bytes());
+        }
+        assert_eq!(options(&bytes, ack).sack, Some(20));
+    }
+
+    #[test]
+    fn duplicate_sack_below_the_ack_is_none() {
+        let mut bytes = vec![1, 1, 5, 10];
+        bytes.extend(100_u32.to_be_bytes());
+        bytes.extend(200_u32.to_be_bytes());
+        assert_eq!(options(&bytes, 500).sack, None);
+        assert_eq!(options(&bytes, 150).sack, Some(200));
+    }
+
+    #[test]
+    fn the_usual_layout_and_impossible_lengths_give_nothing() {
+        assert_eq!(options(&[1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2], 0), Tcp::default());
+        for bytes in [&[3][..], &[3, 0, 7], &[3, 1, 7], &[3, 9, 7], &[5, 4, 0, 0], &[0, 3, 3, 7]] {
+            assert_eq!(options(bytes, 0), Tcp::default(), "{bytes:?}");
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! From an IP header to a [`Packet`]: ports, lengths and the facts of the transport header.
+
+use super::bytes::{Fields, Span};
+use super::ip::{Ip, Net};
+use super::{L4, Packet, Skip, Tunnel, checksum, icmp, ipproto, sctp, tcp, tunnel};
+use crate::flow::{Addr, Family, FiveTuple};
+
+/// What a transport header says, before it becomes part of a packet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Header {
+    /// Source port, or ICMP type.
+    pub sport: u16,
+    /// Destination port, or ICMP code.
+    pub dport: u16,
+    /// Bytes above the header, by the IP header's word.
+    pub payload: usize,
+    /// See [`Packet::malformed`].
+    pub malformed: bool,
+    /// The rest.
+    pub l4: L4,
+}
+
+impl Header {
+    /// A protocol without ports.
+    const OPAQUE: Self = Self { sport: 0, dport: 0, payload: 0, malformed: false, l4: L4::Other };
+}
+
+/// The packet that an IP header begins: its tuple has no ports yet.
+#[inline]
+pub(super) fn begin(net: &Net<'_>, ip: &Ip<'_>, tunnel: Tunnel) -> Packet {
+    Packet {
+        tuple: FiveTuple { src: ip.src, dst: ip.dst, sport: 0, dport: 0, proto: ip.proto, family: ip.family },
+        vlan: net.vlan,
+        tunnel,
+        packets: 1,
+        ip_bytes: ip.length,
+        payload_bytes: 0,
+        to_group: net.to_group || is_group(ip.family, ip.dst),
+        fragment: ip.piece.is_some(),
+        malformed: false,
+        bad_checksum: ip.bad_checksum,
+        l4: L4::Other,
+    }
+}
+
+/// Multicast (RFC 5771, RFC 4291 section 2.7) and limited broadcast.
+#[inline]
+fn is_group(family: Family, dst: Addr) -> bool {
+    match family {
+        Family::V4 => dst.0 >> 28 == 0xe || dst.0 == 0xffff_ffff,
+        Family::V6 => dst.0 >> 120 == 0xff,
+    }
+}
+
+/// Reads the transport header of a whole datagram or a first fragment into `packet`.
+#[inline]
+pub(super) fn read(ip: &Ip<'_>, verify: bool, packet: &mut Packet) -> Result<(), Skip> {
+    let header = match ip.proto {
+        ipproto::TCP => tcp::read(ip)?,
+        ipproto::UDP => udp(ip)?,
+        other => read_other(other, ip)?,
+    };
+    packet.tuple.sport = header.sport;
+    packet.tuple.dport = header.dport;
+    packet.payload_bytes = header.payload as u32;
+    packet.malformed = header.malformed;
+    packet.l4 = header.l4;
+    if verify && ip.piece.is_none() && !ip.rerouted && !header.malformed && ip.payload.is_complete() {
+        packet.bad_checksum |= !is_right(&packet.tuple, ip.payload.bytes());
+    }
+    Ok(())
+}
+
+fn read_other(proto: u8, ip: &Ip<'_>) -> Result<Header, Skip> {
+    match (proto, ip.family) {
+        (ipproto::ICMP, Family::V4) | (ipproto::ICMPV6, Family::V6) => icmp::read(ip),
+        (ipproto::SCTP, _) => sctp::read(ip),
+        (ipproto::UDPLITE, _) => udp_lite(ip),
+        (ipproto::GRE, _) => Ok(gre(ip)),
+        _ => Ok(Header::OPAQUE),
+    }
+}
+
+/// Whether the protocol's payload is counted; see [`Packet::payload_bytes`].
+pub(super) fn has_payload(tuple: &FiveTuple) -> bool {
+    match tuple.proto {
+        ipproto::TCP | ipproto::UDP | ipproto::UDPLITE | ipproto::SCTP => true,
+        ipproto::ICMP => tuple.family == Family::V4,
+        ipproto::ICMPV6 => tuple.family == Family::V6,
+        _ => false,
+    }
+}
+
+/// Source and destination port, which TCP, UDP, UDP-Lite and SCTP have in the same place.
+#[inline]
+pub(super) fn ports(payload: Span<'_>) -> Result<(u16, u16), Skip> {
+    let header = payload.head::<4>()?;
+    Ok((header.be16::<0>(), header.be16::<2>()))
+}
+
+/// UDP header, RFC 768; UDP-Lite (RFC 3828) has a coverage in the length's place.
+pub(super) mod udp_field {
+    pub const LENGTH: usize = 4;
+    pub const CHECKSUM: usize = 6;
+    pub const SIZE: usize = 8;
+}
+
+#[inline]
+fn udp(ip: &Ip<'_>) -> Result<Header, Skip> {
+    let (sport, dport) = ports(ip.payload)?;
+    let wire = ip.payload.wire();
+    let rest = wire.saturating_sub(udp_field::SIZE);
+    let (payload, malformed) = match ip.payload.head::<{ udp_field::SIZE }>() {
+        Ok(header) => match usize::from(header.be16::<{ udp_field::LENGTH }>()) {
+            // A jumbogram's length does not fit (RFC 2675 section 4).
+            0 if wire > usize::from(u16::MAX) => (rest, false),
+            length @ 0..udp_field::SIZE => (rest, length < udp_field::SIZE),
+            // The length is the whole datagram's: this fragment adds what it carries, the later ones add theirs.
+            _ if ip.piece.is_some() => (rest, false),
+            length if length > wire => (rest, true),
+            length => (length - udp_field::SIZE, false),
+        },
+        Err(_) => (rest, wire < udp_field::SIZE && ip.piece.is_none()),
+    };
+    Ok(Header { sport, dport, payload, malformed, l4: L4::Udp })
+}
+
+/// What a UDP header of a packet that is not malformed has above it.
+pub(super) fn udp_payload<'a>(ip: &Ip<'a>) -> Result<Span<'a>, Skip> {
+    let length = usize::from(ip.payload.head::<{ udp_field::SIZE }>()?.be16::<{ udp_field::LENGTH }>());
+    let datagram = match (length, ip.piece) {
+        (0, _) | (_, Some(_)) => ip.payload,
+        (length, None) => ip.payload.limit(length),
+    };
+    datagram.skip(udp_field::SIZE)
+}
+
+fn udp_lite(ip: &Ip<'_>) -> Result<Header, Skip> {
+    let (sport, dport) = ports(ip.payload)?;
+    let wire = ip.payload.wire();
+    let malformed = match ip.payload.head::<{ udp_field::SIZE }>() {
+        // RFC 3828 section 3.1: zero covers everything.
+        Ok(header) => match usize::from(header.be16::<{ udp_field::LENGTH }>()) {
+            0 => false,
+            coverage => coverage < udp_field::SIZE || (coverage > wire && ip.piece.is_none()),
+        },
+        Err(_) => wire < udp_field::SIZE && ip.piece.is_none(),
+    };
+    Ok(Header { sport, dport, payload: wire.saturating_sub(udp_field::SIZE), malformed, l4: L4::Udp })
+}
+
+fn gre(ip: &Ip<'_>) -> Header {
+    let malformed = ip.payload.wire() < tunnel::gre::SIZE && ip.piece.is_none();
+    let l4 = tunnel::gre::header(ip.payload).map_or(L4::Other, |gre| L4::Gre { version: gre.version, key: gre.key });
+    Header { malformed, l4, ..Header::OPAQUE }
+}
+
+/// Whether the checksum of a whole transport segment is right; true for protocols without one.
+fn is_right(tuple: &FiveTuple, segment: &[u8]) -> bool {
+    let with_pseudo_header = |covered: &[u8]| {
+        let mut sum = checksum::Sum::pseudo(tuple, segment.len());
+        sum.add(covered);
+        sum.is_right()
+    };
+    let header = segment.first_chunk::<{ udp_field::SIZE }>();
+    match (tuple.proto, tuple.family, header) {
+        (ipproto::TCP, ..) | (ipproto::ICMPV6, Family::V6, _) => with_pseudo_header(segment),
+        (ipproto::ICMP, Family::V4, _) => checksum::sums_up(segment),
+        (ipproto::SCTP, ..) => sctp::is_right(segment),
+        (ipproto::UDP, family, Some(header)) => {
+            if header.be16::<{ udp_field::CHECKSUM }>() == 0 {
+                return family == Family::V4;
+            }
+            let length = usize::from(header.be16::<{ udp_field::LENGTH }>());
+            let datagram = if length == 0 { segment } else { segment.get(..length).unwrap_or(segment) };
+            let mut sum = checksum::Sum::pseudo(tuple, datagram.len());
+            sum.add(datagram);
+            sum.is_right()
+        }
+        (ipproto::UDPLITE, _, Some(header)) => {
+            let coverage = usize::from(header.be16::<{ udp_field::LENGTH }>());
+            let covered = if coverage == 0 { segment } else { segment.get(..coverage).unwrap_or(segment) };
+            header.be16::<{ udp_field::CHECKSUM }>() != 0 && with_pseudo_header(covered)
+        }
+        _ => true,
+    }
+}

@@ -1,0 +1,44 @@
+//! Tunnels: from the packet that carries to the one that is carried.
+//!
+//! UDP tunnels are recognised by their port, which anybody may use for something else: their headers must be possible
+//! in every field, and the packet inside must fit.
+
+pub(super) mod gre;
+mod udp;
+
+use super::ip::{Ip, Net};
+use super::{Packet, Tunnel, TunnelKind, ipproto};
+use crate::flow::Family;
+
+/// What a packet carries.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Carried<'a> {
+    /// The way to the inner IP header.
+    pub net: Net<'a>,
+    /// What carries it.
+    pub tunnel: Tunnel,
+    /// The inner packet must not be longer than its carrier has room for. Not asked of fragments, whose carrier
+    /// is not all here.
+    pub must_fit: bool,
+}
+
+impl<'a> Carried<'a> {
+    fn new(kind: TunnelKind, net: Net<'a>) -> Self {
+        Self { net, tunnel: Tunnel { kind, vni: 0 }, must_fit: false }
+    }
+}
+
+/// What `packet`, whose IP header is `ip`, carries; None where it is no tunnel, or one that carries no IP.
+#[inline]
+pub(super) fn carried<'a>(ip: &Ip<'a>, packet: &Packet) -> Option<Carried<'a>> {
+    match ip.proto {
+        ipproto::UDP => udp::carried(ip, packet),
+        ipproto::IPIP => Some(Carried::new(TunnelKind::IpIp, Net::plain(Family::V4, ip.payload))),
+        ipproto::IPV6 => {
+            let kind = if ip.family == Family::V4 { TunnelKind::SixInFour } else { TunnelKind::IpIp };
+            Some(Carried::new(kind, Net::plain(Family::V6, ip.payload)))
+        }
+        ipproto::GRE => gre::carried(ip.payload),
+        _ => None,
+    }
+}
