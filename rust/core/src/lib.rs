@@ -9,6 +9,16 @@
 #![forbid(unsafe_code)]
 
 pub mod capture;
+pub mod columns;
+pub mod config;
 pub mod decode;
+pub mod direction;
 pub mod error;
 pub mod flow;
+pub mod labels;
+pub mod pipeline;
+pub mod proto;
+pub mod stats;
+pub mod table;
+pub mod time;
+pub mod tracker;

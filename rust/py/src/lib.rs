@@ -1,1 +1,50 @@
 //! The Python extension module `conntrack_py._native`: it converts, and calls the core.
+
+mod arrow;
+mod buffer;
+mod config;
+mod connections;
+mod errors;
+mod source;
+mod track;
+mod write;
+
+use pyo3::prelude::*;
+
+/// The compiled half of conntrack_py. Private: use the names of `conntrack_py`.
+#[pymodule(gil_used = false)]
+mod _native {
+    use pyo3::prelude::*;
+    use pyo3::types::PyDict;
+
+    #[pymodule_export]
+    use super::buffer::Buffer;
+    #[pymodule_export]
+    use super::config::{Config, default_timeouts};
+    #[pymodule_export]
+    use super::connections::Connections;
+    #[pymodule_export]
+    use super::track::track;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        module.add("LOCAL", conntrack_core::config::Config::LOCAL.to_vec())?;
+        module.add("WORDS", super::words(module.py())?)
+    }
+
+    #[allow(unused_imports, reason = "PyDict is the type of WORDS")]
+    use PyDict as _;
+}
+
+/// The words behind the numbers of labels, by enum.
+fn words(py: Python<'_>) -> PyResult<Bound<'_, pyo3::types::PyDict>> {
+    use conntrack_core::direction::Direction;
+    use conntrack_core::flow::{CtDir, CtState, State};
+    let words = pyo3::types::PyDict::new(py);
+    words.set_item("CtState", CtState::NAMES.to_vec())?;
+    words.set_item("CtDir", CtDir::NAMES.to_vec())?;
+    words.set_item("Direction", Direction::NAMES.map(str::to_uppercase).to_vec())?;
+    words.set_item("State", State::NAMES.to_vec())?;
+    Ok(words)
+}

@@ -1,0 +1,239 @@
+//! The finished connection, and the columns it is reported in: one list, [`COLUMNS`].
+
+use std::net::IpAddr;
+use std::sync::LazyLock;
+
+use crate::decode::{Tunnel, TunnelKind, Vlan};
+use crate::direction::{Direction, Locality};
+use crate::flow::history::ConnState;
+use crate::flow::{Addr, EndReason, Endpoint, Evidence, Family, Side, State, community};
+use crate::tracker::Closed;
+
+/// The letters of a history, and how many there are.
+pub type Letters = ([u8; 23], u8);
+
+/// A finished connection: a row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// Capture time of the first and the last packet, nanoseconds.
+    pub time: (i64, i64),
+    /// Originator and responder.
+    pub addr: [Addr; 2],
+    /// Their ports; for ICMP type and counterpart or code.
+    pub port: [u16; 2],
+    /// What they sent.
+    pub sent: [Endpoint; 2],
+    /// Their zones, by number.
+    pub zone: [Option<u16>; 2],
+    /// Which side of the key the originator is; labels name sides.
+    pub orig: Side,
+    /// What the addresses are.
+    pub family: Family,
+    /// IP protocol number.
+    pub proto: u8,
+    /// Seen from the local networks.
+    pub direction: Direction,
+    /// The gateway's state after the last packet.
+    pub state: State,
+    /// Zeek's conn_state.
+    pub conn_state: ConnState,
+    /// Zeek's history.
+    pub history: Letters,
+    /// The gateway's entry survives a full table.
+    pub assured: bool,
+    /// The gateway's entry saw a reply.
+    pub seen_reply: bool,
+    /// Why we say who initiated.
+    pub evidence: Evidence,
+    /// The first packet seen was sent by the responder.
+    pub flipped: bool,
+    /// VLAN tags of the first packet.
+    pub vlan: Vlan,
+    /// Tunnel.
+    pub tunnel: Tunnel,
+    /// The row it belongs to: the connection an ICMP error speaks of, or the one that carries the tunnel.
+    pub related_to: Option<u64>,
+    /// Why it ended.
+    pub end_reason: EndReason,
+}
+
+impl Row {
+    /// The row of a closed connection.
+    pub fn new(closed: &Closed, locality: &Locality) -> Self {
+        let connection = &closed.connection;
+        let key = &connection.key;
+        let sides = [connection.orig, connection.orig.other()];
+        let (orig_port, resp_port) = key.ports(connection.orig);
+        let mut history = ([0; 23], 0);
+        for (place, letter) in
+            history.0.iter_mut().zip(connection.history.text(connection.orig, connection.flipped()).bytes())
+        {
+            *place = letter;
+            history.1 += 1;
+        }
+        Self {
+            time: (connection.start, connection.end),
+            addr: sides.map(|side| key.addr(side)),
+            port: [orig_port, resp_port],
+            sent: sides.map(|side| connection.ends[side as usize]),
+            zone: sides.map(|side| locality.zone(key.addr(side).ip(key.family))),
+            orig: connection.orig,
+            family: key.family,
+            proto: key.proto,
+            direction: locality.direction(connection),
+            state: connection.state(),
+            conn_state: connection.conn_state(),
+            history,
+            assured: connection.status.1,
+            seen_reply: connection.status.0,
+            evidence: connection.evidence,
+            flipped: connection.flipped(),
+            vlan: connection.vlan,
+            tunnel: key.tunnel,
+            related_to: connection.related_to,
+            end_reason: closed.reason,
+        }
+    }
+
+    fn ip(&self, end: usize) -> IpAddr {
+        self.addr[end].ip(self.family)
+    }
+}
+
+/// How a column is read from a row, and what it holds.
+#[derive(Clone, Copy)]
+pub enum Kind {
+    /// Nanoseconds since the epoch, UTC.
+    Time(fn(&Row) -> i64),
+    /// A count or a number of bytes.
+    U64(fn(&Row) -> u64),
+    /// A port.
+    U16(fn(&Row) -> u16),
+    /// A share.
+    F32(fn(&Row) -> f32),
+    /// A yes or no.
+    Bool(fn(&Row) -> bool),
+    /// A number that may be missing.
+    OptI32(fn(&Row) -> Option<i32>),
+    /// A row that may be missing.
+    OptI64(fn(&Row) -> Option<i64>),
+    /// One word of a short list; `None` is missing.
+    Word(fn(&Row) -> Option<u16>, fn(&[String]) -> Vec<String>),
+    /// An address.
+    Addr(fn(&Row) -> IpAddr),
+    /// Text of its own.
+    Text(fn(&Row) -> String),
+}
+
+/// A column of the table.
+pub struct Column {
+    /// Its name.
+    pub name: &'static str,
+    /// How it is read.
+    pub kind: Kind,
+}
+
+/// The tunnels in the order of their numbers.
+const TUNNELS: [TunnelKind; 9] = [
+    TunnelKind::None,
+    TunnelKind::Gre,
+    TunnelKind::Erspan,
+    TunnelKind::IpIp,
+    TunnelKind::SixInFour,
+    TunnelKind::Teredo,
+    TunnelKind::Vxlan,
+    TunnelKind::Geneve,
+    TunnelKind::Gtpu,
+];
+
+fn words(names: &[&str]) -> Vec<String> {
+    names.iter().map(ToString::to_string).collect()
+}
+
+/// Every column, in the order of the table. The second argument of a word list are the names of the zones.
+pub const COLUMNS: [Column; 29] = [
+    Column { name: "start", kind: Kind::Time(|row| row.time.0) },
+    Column { name: "end", kind: Kind::Time(|row| row.time.1) },
+    Column { name: "proto", kind: Kind::Word(|row| Some(row.proto as u16), |_| PROTOCOLS.clone()) },
+    Column { name: "orig_addr", kind: Kind::Addr(|row| row.ip(0)) },
+    Column { name: "orig_port", kind: Kind::U16(|row| row.port[0]) },
+    Column { name: "resp_addr", kind: Kind::Addr(|row| row.ip(1)) },
+    Column { name: "resp_port", kind: Kind::U16(|row| row.port[1]) },
+    Column { name: "direction", kind: Kind::Word(|row| Some(row.direction as u16), |_| words(&Direction::NAMES)) },
+    Column { name: "state", kind: Kind::Word(|row| Some(row.state as u16), |_| words(&State::NAMES)) },
+    Column { name: "conn_state", kind: Kind::Word(|row| Some(row.conn_state as u16), |_| words(&ConnState::NAMES)) },
+    Column { name: "history", kind: Kind::Text(history) },
+    Column { name: "assured", kind: Kind::Bool(|row| row.assured) },
+    Column { name: "seen_reply", kind: Kind::Bool(|row| row.seen_reply) },
+    Column { name: "evidence", kind: Kind::Word(|row| Some(row.evidence as u16), |_| words(&Evidence::NAMES)) },
+    Column { name: "confidence", kind: Kind::F32(|row| row.evidence.confidence()) },
+    Column { name: "flipped", kind: Kind::Bool(|row| row.flipped) },
+    Column { name: "orig_pkts", kind: Kind::U64(|row| row.sent[0].packets) },
+    Column { name: "orig_ip_bytes", kind: Kind::U64(|row| row.sent[0].ip_bytes) },
+    Column { name: "orig_bytes", kind: Kind::U64(|row| row.sent[0].payload_bytes) },
+    Column { name: "resp_pkts", kind: Kind::U64(|row| row.sent[1].packets) },
+    Column { name: "resp_ip_bytes", kind: Kind::U64(|row| row.sent[1].ip_bytes) },
+    Column { name: "resp_bytes", kind: Kind::U64(|row| row.sent[1].payload_bytes) },
+    Column { name: "orig_zone", kind: Kind::Word(|row| row.zone[0], <[String]>::to_vec) },
+    Column { name: "resp_zone", kind: Kind::Word(|row| row.zone[1], <[String]>::to_vec) },
+    Column { name: "vlan", kind: Kind::OptI32(|row| vid(row.vlan.outer)) },
+    Column {
+        name: "tunnel",
+        kind: Kind::Word(tunnel, |_| TUNNELS.iter().map(|kind| kind.name().to_owned()).collect()),
+    },
+    Column { name: "related_to", kind: Kind::OptI64(|row| row.related_to.map(|row| row as i64)) },
+    Column { name: "end_reason", kind: Kind::Word(|row| Some(row.end_reason as u16), |_| words(&EndReason::NAMES)) },
+    Column { name: "community_id", kind: Kind::Text(community_id) },
+];
+
+/// The column of that name.
+pub fn column(name: &str) -> Option<&'static Column> {
+    static TABLE: [Column; COLUMNS.len()] = COLUMNS;
+    TABLE.iter().find(|column| column.name == name)
+}
+
+fn history(row: &Row) -> String {
+    let (letters, len) = row.history;
+    letters.iter().take(len as usize).map(|letter| *letter as char).collect()
+}
+
+fn vid(tag: u16) -> Option<i32> {
+    tag.checked_sub(1).map(i32::from)
+}
+
+fn tunnel(row: &Row) -> Option<u16> {
+    (row.tunnel.kind != TunnelKind::None).then_some(row.tunnel.kind as u16)
+}
+
+fn community_id(row: &Row) -> String {
+    community::id([row.ip(0), row.ip(1)], row.port, row.proto)
+}
+
+/// Names of the IP protocols by number (IANA's keywords, as conntrack and Zeek write them), the number where it has none here.
+static PROTOCOLS: LazyLock<Vec<String>> = LazyLock::new(|| {
+    (0..=255u8).map(|number| protocol_name(number).map_or_else(|| number.to_string(), ToString::to_string)).collect()
+});
+
+/// The name of an IP protocol.
+pub fn protocol_name(number: u8) -> Option<&'static str> {
+    Some(match number {
+        1 => "icmp",
+        2 => "igmp",
+        4 => "ipip",
+        6 => "tcp",
+        17 => "udp",
+        33 => "dccp",
+        41 => "ipv6",
+        47 => "gre",
+        50 => "esp",
+        51 => "ah",
+        58 => "icmp6",
+        88 => "eigrp",
+        89 => "ospf",
+        103 => "pim",
+        112 => "vrrp",
+        132 => "sctp",
+        136 => "udplite",
+        _ => return None,
+    })
+}

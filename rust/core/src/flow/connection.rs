@@ -1,0 +1,177 @@
+//! A live connection: what its two ends have sent, who initiated it, and the entry a gateway holds for it.
+
+use crate::config::Rules;
+use crate::decode::{Packet, Vlan, ipproto};
+
+use super::gateway::{Gateway, State};
+use super::history::{ConnState, History};
+use super::key::{FlowKey, Side};
+
+/// Why we say who initiated, from the weakest to the strongest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Evidence {
+    /// The sender of the first packet seen.
+    FirstPacket = 0,
+    /// The receiver of an answer that only follows a question.
+    IcmpReply = 1,
+    /// The receiver of a SYN+ACK.
+    SynAck = 2,
+    /// The sender of an ICMP query.
+    IcmpRequest = 3,
+    /// The sender of a SYN.
+    Syn = 4,
+}
+
+impl Evidence {
+    /// The words in the order of the numbers.
+    pub const NAMES: [&'static str; 5] = ["first_packet", "icmp_reply", "syn_ack", "icmp_request", "syn"];
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum EndReason {
+    /// Both ends closed it.
+    Closed = 0,
+    /// An RST ended it.
+    Reset = 1,
+    /// Nothing came for as long as its timeout.
+    Timeout = 2,
+    /// The table was full.
+    Evicted = 3,
+    /// The capture ended first.
+    EndOfCapture = 4,
+    /// A new connection took its five-tuple.
+    Reused = 5,
+}
+
+impl EndReason {
+    /// The words in the order of the numbers.
+    pub const NAMES: [&'static str; 6] = ["closed", "reset", "timeout", "evicted", "end_of_capture", "reused"];
+}
+
+/// What one end has sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Endpoint {
+    /// IP datagrams.
+    pub packets: u64,
+    /// Bytes from the IP header on.
+    pub ip_bytes: u64,
+    /// Bytes above the transport header.
+    pub payload_bytes: u64,
+}
+
+/// A connection. Everything that belongs to a side is kept by [`Side`], so that a late decision about the originator
+/// changes `orig` and nothing else.
+#[derive(Clone, Copy, Debug)]
+pub struct Connection {
+    /// What its packets have in common.
+    pub key: FlowKey,
+    /// Its number, in the order of first packets.
+    pub id: u64,
+    /// Capture time of the first packet, nanoseconds.
+    pub start: i64,
+    /// Capture time of the last packet, nanoseconds.
+    pub end: i64,
+    /// What each [`Side`] has sent.
+    pub ends: [Endpoint; 2],
+    /// Who sent the first packet seen.
+    pub first: Side,
+    /// Who initiated.
+    pub orig: Side,
+    /// Why we say so.
+    pub evidence: Evidence,
+    /// VLAN tags of the first packet.
+    pub vlan: Vlan,
+    /// The gateway's entry, while there is one.
+    pub gateway: Option<Gateway>,
+    /// An entry was deleted: what comes now is an echo of the past, or a new connection.
+    pub closed: bool,
+    /// The entry's `seen_reply` and `assured`, also after it is gone.
+    pub status: (bool, bool),
+    /// Zeek's view.
+    pub history: History,
+    /// The connection that an ICMP error speaks of, or that carries the tunnel.
+    pub related_to: Option<u64>,
+    /// A packet of the originator was sent to a group or to everybody.
+    pub to_group: bool,
+    /// Without an entry: until when it waits for its next packet.
+    linger_until: i64,
+}
+
+impl Connection {
+    /// A connection begins with this packet from `first`.
+    pub fn begin(key: FlowKey, id: u64, first: Side, packet: &Packet, ts: i64) -> Self {
+        Self {
+            key,
+            id,
+            start: ts,
+            end: ts,
+            ends: [Endpoint::default(); 2],
+            first,
+            orig: first,
+            evidence: Evidence::FirstPacket,
+            vlan: packet.vlan,
+            gateway: None,
+            closed: false,
+            status: (false, false),
+            history: History::default(),
+            related_to: None,
+            to_group: false,
+            linger_until: ts,
+        }
+    }
+
+    /// Counts a packet from `side`.
+    #[inline]
+    pub fn count(&mut self, packet: &Packet, side: Side, ts: i64) {
+        let end = &mut self.ends[side as usize];
+        end.packets += packet.packets as u64;
+        end.ip_bytes += packet.ip_bytes as u64;
+        end.payload_bytes += packet.payload_bytes as u64;
+        self.end = self.end.max(ts);
+        self.to_group |= packet.to_group && side == self.first;
+    }
+
+    /// Capture time at which it expires.
+    #[inline]
+    pub fn deadline(&self) -> i64 {
+        self.gateway.as_ref().map_or(self.linger_until, |entry| entry.deadline)
+    }
+
+    /// Lets a connection without an entry wait for its next packet.
+    pub fn linger(&mut self, ts: i64, rules: &Rules) {
+        self.linger_until = ts.saturating_add(rules.timeouts.get(crate::proto::linger(self.key.proto, self.closed)));
+    }
+
+    /// The state a gateway would report after the last packet.
+    pub fn state(&self) -> State {
+        self.gateway.as_ref().map_or(State::None, Gateway::reported_state)
+    }
+
+    /// The first packet seen was sent by the responder.
+    pub fn flipped(&self) -> bool {
+        self.first != self.orig
+    }
+
+    /// Zeek's conn_state.
+    pub fn conn_state(&self) -> ConnState {
+        let sent = |side: Side| self.ends[side as usize].packets > 0;
+        match self.key.proto {
+            ipproto::TCP => self.history.tcp_state(self.orig),
+            ipproto::UDP | ipproto::UDPLITE => ConnState::of_activity(sent(self.orig), sent(self.orig.other())),
+            _ => ConnState::Oth,
+        }
+    }
+
+    /// The reason to report where something other than the packets ended it.
+    pub fn end_reason(&self, cause: EndReason) -> EndReason {
+        match self.state() {
+            _ if self.closed => EndReason::Reset,
+            State::Close => EndReason::Reset,
+            State::TimeWait => EndReason::Closed,
+            _ => cause,
+        }
+    }
+}

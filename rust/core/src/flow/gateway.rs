@@ -1,0 +1,165 @@
+//! The entry that a stateful gateway (Linux nf_conntrack) would hold for a connection.
+//!
+//! *Original* and *reply* are the gateway's words for a packet's direction within its entry: the sender of the packet
+//! that made the entry is the original direction. *Originator* and *responder* are ours, for who initiated; where the
+//! start was not seen they can differ.
+
+use crate::config::Timeout;
+
+use super::key::Side;
+
+/// A packet's `ctstate`, in the words of nf_conntrack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum CtState {
+    /// It opened an entry, or its entry has seen no reply yet.
+    New = 0,
+    /// It belongs to an entry that has seen a reply, or is a reply.
+    Established = 1,
+    /// An ICMP error about an entry.
+    Related = 2,
+    /// It belongs to no entry and may not open one, or contradicts its entry.
+    Invalid = 3,
+    /// Not looked at: no IP, or neighbour discovery.
+    Untracked = 4,
+}
+
+impl CtState {
+    /// The names in the order of the numbers.
+    pub const NAMES: [&'static str; 5] = ["NEW", "ESTABLISHED", "RELATED", "INVALID", "UNTRACKED"];
+}
+
+/// A packet's direction within its entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum CtDir {
+    /// Sent by the end whose packet made the entry.
+    Original = 0,
+    /// Sent by the other end.
+    Reply = 1,
+    /// No entry.
+    None = 2,
+}
+
+impl CtDir {
+    /// The names in the order of the numbers.
+    pub const NAMES: [&'static str; 3] = ["ORIGINAL", "REPLY", "NONE"];
+
+    /// The opposite direction.
+    #[must_use]
+    pub fn flip(self) -> Self {
+        match self {
+            Self::Original => Self::Reply,
+            Self::Reply => Self::Original,
+            Self::None => Self::None,
+        }
+    }
+}
+
+/// The state of an entry, in the words of nf_conntrack.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+#[allow(missing_docs, reason = "the words are nf_conntrack's; State::NAMES spells them")]
+pub enum State {
+    /// No entry.
+    #[default]
+    None = 0,
+    SynSent,
+    SynRecv,
+    Established,
+    FinWait,
+    CloseWait,
+    LastAck,
+    TimeWait,
+    Close,
+    SynSent2,
+    Closed,
+    CookieWait,
+    CookieEchoed,
+    ShutdownSent,
+    ShutdownRecd,
+    ShutdownAckSent,
+    HeartbeatSent,
+    /// UDP and others: no reply yet.
+    Unreplied,
+    /// UDP and others: both ends have sent.
+    Replied,
+    /// UDP and others: a stream; kept when the table is full.
+    Assured,
+}
+
+impl State {
+    /// The names in the order of the numbers.
+    pub const NAMES: [&'static str; 20] = [
+        "NONE",
+        "SYN_SENT",
+        "SYN_RECV",
+        "ESTABLISHED",
+        "FIN_WAIT",
+        "CLOSE_WAIT",
+        "LAST_ACK",
+        "TIME_WAIT",
+        "CLOSE",
+        "SYN_SENT2",
+        "CLOSED",
+        "COOKIE_WAIT",
+        "COOKIE_ECHOED",
+        "SHUTDOWN_SENT",
+        "SHUTDOWN_RECD",
+        "SHUTDOWN_ACK_SENT",
+        "HEARTBEAT_SENT",
+        "UNREPLIED",
+        "REPLIED",
+        "ASSURED",
+    ];
+}
+
+/// What a protocol keeps to judge the next packet.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Track {
+    /// Nothing beyond the entry's status.
+    #[default]
+    None,
+    /// TCP's windows and last segment.
+    Tcp(crate::proto::tcp::Track),
+    /// SCTP's verification tags.
+    Sctp(crate::proto::sctp::Track),
+}
+
+/// The entry.
+#[derive(Clone, Copy, Debug)]
+pub struct Gateway {
+    /// Who sent the packet that made the entry.
+    pub orig: Side,
+    /// The protocol's state.
+    pub state: State,
+    /// A reply was accepted.
+    pub seen_reply: bool,
+    /// It survives a full table.
+    pub assured: bool,
+    /// Which timeout runs.
+    pub timeout: Timeout,
+    /// Capture time of the packet that made it, in nanoseconds.
+    pub created: i64,
+    /// Capture time at which it expires (it is gone at that very moment), in nanoseconds.
+    pub deadline: i64,
+    /// The protocol's memory.
+    pub track: Track,
+}
+
+impl Gateway {
+    /// The direction, within this entry, of a packet from `side`.
+    pub fn dir(&self, side: Side) -> CtDir {
+        if side == self.orig { CtDir::Original } else { CtDir::Reply }
+    }
+
+    /// The state to report: for protocols without states of their own, what was seen.
+    pub fn reported_state(&self) -> State {
+        match self.state {
+            State::None if self.assured => State::Assured,
+            State::None if self.seen_reply => State::Replied,
+            State::None => State::Unreplied,
+            state => state,
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! One row for every captured packet, in capture order, as NumPy will see it.
+
+use crate::columns::Row;
+use crate::direction::Direction;
+use crate::flow::Side;
+use crate::tracker::Label;
+
+/// Bytes of a row: `connection` i8 at 0, `ctstate` u1 at 8, `ctdir` u1 at 9, `reply` bool at 10, `direction` u1 at 11,
+/// `state` u1 at 12, padding to 16; native byte order.
+pub const WIDTH: usize = 16;
+
+/// Labels, growing as packets come. Who initiated is filled in by [`Labels::settle`], once it is known.
+#[derive(Default)]
+pub struct Labels {
+    bytes: Vec<u8>,
+}
+
+impl Labels {
+    /// Adds the label of the next packet.
+    #[inline]
+    pub fn push(&mut self, label: &Label) {
+        let connection = label.connection.map_or(-1, |id| id as i64);
+        let mut row = [0; WIDTH];
+        row[..8].copy_from_slice(&connection.to_ne_bytes());
+        row[8] = label.ctstate as u8;
+        row[9] = label.ctdir as u8;
+        row[10] = label.side as u8;
+        row[12] = label.state as u8;
+        self.bytes.extend_from_slice(&row);
+    }
+
+    /// Turns sides into `reply` and fills in `direction`, the connections being known.
+    #[must_use]
+    pub fn settle(mut self, rows: &[Row]) -> Vec<u8> {
+        for label in self.bytes.chunks_exact_mut(WIDTH) {
+            let Some((id, rest)) = label.split_first_chunk_mut::<8>() else { continue };
+            let row = usize::try_from(i64::from_ne_bytes(*id)).ok().and_then(|id| rows.get(id));
+            rest[2] = u8::from(row.is_some_and(|row| rest[2] != row.orig as u8));
+            rest[3] = row.map_or(Direction::None, |row| row.direction) as u8;
+        }
+        self.bytes
+    }
+}
+
+// A side is one byte of the row until it is settled.
+const _: () = assert!(Side::A as u8 == 0 && Side::B as u8 == 1);

@@ -1,0 +1,219 @@
+//! The path of a packet, told in one place: bytes → record → packet → connection → row.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use crate::capture::{Captures, LinkType, Record, RecordBatch};
+use crate::columns::Row;
+use crate::config::Config;
+use crate::decode::{Decoder, Packet, Skip};
+use crate::direction::Locality;
+use crate::error::CaptureError;
+use crate::flow::CtState;
+use crate::labels::Labels;
+use crate::stats::Stats;
+use crate::tracker::{Closed, Label, Tracker};
+
+/// After so many packets of link types that have no decoder, and none of one that has, a file is given up.
+const UNSUPPORTED_LIMIT: u64 = 10_000;
+
+/// What a run gives.
+pub struct Tracked {
+    /// The connections, in the order of their first packets.
+    pub rows: Vec<Row>,
+    /// The labels as bytes of [`crate::labels::WIDTH`] each, if they were asked for.
+    pub labels: Option<Vec<u8>>,
+    /// The account.
+    pub stats: Stats,
+}
+
+/// How far a run has come.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// Bytes read of the files as they are on disk.
+    pub bytes: u64,
+    /// Their size, where all of them have one.
+    pub total: Option<u64>,
+    /// Packets so far.
+    pub packets: u64,
+    /// A signal interrupted the reading.
+    pub interrupted: bool,
+}
+
+/// Tracks captures from the first record to the last. `observe` is called between batches, and when a signal
+/// interrupted the reading; it may stop the run, which is then [`CaptureError::Interrupted`].
+pub fn track(
+    captures: &mut Captures,
+    config: &Config,
+    want_labels: bool,
+    observe: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+) -> Result<Tracked, CaptureError> {
+    let mut run = Run::new(config, want_labels);
+    let mut batch = RecordBatch::default();
+    loop {
+        let (more, interrupted) = match captures.next_batch(&mut batch) {
+            Ok(more) => (more, false),
+            Err(CaptureError::Interrupted) => {
+                batch.records.clear();
+                (true, true)
+            }
+            Err(error) => return Err(error),
+        };
+        for record in &batch.records {
+            run.record(record, batch.bytes(record), captures)?;
+        }
+        let (bytes, total) = captures.progress();
+        if observe(Progress { bytes, total, packets: run.stats.packets, interrupted }).is_break() {
+            return Err(CaptureError::Interrupted);
+        }
+        if !more {
+            return run.finish(captures);
+        }
+    }
+}
+
+struct Run {
+    decoder: Decoder,
+    packets: Vec<Packet>,
+    tracker: Tracker,
+    rows: Rows,
+    labels: Option<Labels>,
+    stats: Stats,
+    files: Vec<LinkTypes>,
+}
+
+/// Which link types a file had.
+#[derive(Clone, Copy, Default)]
+struct LinkTypes {
+    supported: bool,
+    unsupported: u64,
+    /// The first record of an unsupported one.
+    first: Option<(u16, u64)>,
+}
+
+impl Run {
+    fn new(config: &Config, want_labels: bool) -> Self {
+        Self {
+            decoder: Decoder::new(config.decode),
+            packets: Vec::new(),
+            tracker: Tracker::new(config),
+            rows: Rows { rows: Vec::new(), locality: Locality::new(config) },
+            labels: want_labels.then(Labels::default),
+            stats: Stats::default(),
+            files: Vec::new(),
+        }
+    }
+
+    #[inline]
+    fn record(&mut self, record: &Record, bytes: &[u8], captures: &Captures) -> Result<(), CaptureError> {
+        let stats = &mut self.stats;
+        stats.packets += 1;
+        stats.bytes += record.len as u64;
+        stats.snapped += u64::from(record.caplen < record.len);
+        stats.first.get_or_insert(record.ts);
+        stats.last = stats.last.max(Some(record.ts));
+        let rows = &mut self.rows;
+        self.tracker.advance(record.ts, |closed| rows.put(&closed));
+        self.packets.clear();
+        let decoded = self.decoder.decode(record, bytes, &mut self.packets);
+        let label = match decoded {
+            Ok(()) => self.tracker.record(&self.packets, record.ts, |closed| rows.put(&closed)),
+            Err(skip) => {
+                stats.skip(skip.name(), 1, name(captures, record.file), record.offset);
+                Label::outside(word_for(skip))
+            }
+        };
+        if let Some(labels) = &mut self.labels {
+            labels.push(&label);
+        }
+        self.note_link_type(record, decoded == Err(Skip::LinkType), captures)
+    }
+
+    /// An unknown link type is an error that names it, never an empty result; beside a known one it is counted.
+    fn note_link_type(&mut self, record: &Record, unsupported: bool, captures: &Captures) -> Result<(), CaptureError> {
+        let index = record.file as usize;
+        if index >= self.files.len() {
+            self.files.resize(index + 1, LinkTypes::default());
+        }
+        let file = &mut self.files[index];
+        if !unsupported {
+            file.supported = true;
+            return Ok(());
+        }
+        file.unsupported += 1;
+        file.first.get_or_insert((record.linktype.0, record.offset));
+        if file.unsupported >= UNSUPPORTED_LIMIT { file.check(name(captures, record.file)) } else { Ok(()) }
+    }
+
+    fn finish(mut self, captures: &Captures) -> Result<Tracked, CaptureError> {
+        for (file, number) in self.files.iter().zip(0..) {
+            file.check(name(captures, number))?;
+        }
+        let rows = &mut self.rows;
+        let stats = &mut self.stats;
+        self.tracker.finish(|closed| rows.put(&closed));
+        let orphans = self.decoder.orphans();
+        if orphans > 0 {
+            stats.skip(Skip::FragmentWithoutFirst.name(), orphans, Path::new(""), 0);
+        }
+        let damage = captures.damage();
+        for (kind, count) in damage.counts().filter(|(_, count)| *count > 0) {
+            let first = damage.details().iter().find(|damage| damage.kind == kind);
+            let (file, offset) = first.map_or((0, 0), |damage| (damage.file, damage.offset));
+            stats.skip(kind.reason(), count, name(captures, file), offset);
+        }
+        stats.connections = self.tracker.begun();
+        stats.peak_connections = self.tracker.peak() as u64;
+        let rows: Vec<Row> = self.rows.rows.into_iter().flatten().collect();
+        let labels = self.labels.map(|labels| labels.settle(&rows));
+        Ok(Tracked { rows, labels, stats: self.stats })
+    }
+}
+
+/// What a gateway says of a record that gave no packet.
+fn word_for(skip: Skip) -> CtState {
+    match skip {
+        Skip::NotIp | Skip::LinkType | Skip::Encrypted => CtState::Untracked,
+        _ => CtState::Invalid,
+    }
+}
+
+/// The name of a file, as the caller gave it.
+fn name(captures: &Captures, file: u32) -> &Path {
+    captures.name(file).unwrap_or(Path::new(""))
+}
+
+impl LinkTypes {
+    fn check(&self, name: &Path) -> Result<(), CaptureError> {
+        match self.first {
+            Some((linktype, offset)) if !self.supported => Err(CaptureError::LinkType {
+                path: name.into(),
+                offset,
+                linktype,
+                name: LinkType(linktype).name(),
+                supported: crate::decode::SUPPORTED
+                    .iter()
+                    .map(|linktype| linktype.name())
+                    .collect::<Vec<_>>()
+                    .join(", "),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Finished connections, each at its number.
+struct Rows {
+    rows: Vec<Option<Row>>,
+    locality: Locality,
+}
+
+impl Rows {
+    fn put(&mut self, closed: &Closed) {
+        let place = closed.connection.id as usize;
+        if place >= self.rows.len() {
+            self.rows.resize(place + 1, None);
+        }
+        self.rows[place] = Some(Row::new(closed, &self.locality));
+    }
+}

@@ -1,0 +1,220 @@
+//! TCP window tracking: is a segment one that its receiver could have asked for?
+//!
+//! The four bounds are those of "Real Stateful TCP Packet Filtering in IP Filter" (G. van Rooij), as the Linux kernel
+//! applies them. All comparisons are modulo 2^32.
+
+use crate::config::Rules;
+use crate::decode::{Tcp, tcpflag};
+use crate::flow::gateway::{CtDir, State};
+
+use super::tcp::Track;
+
+/// The least distance by which an acknowledgement may lie behind (the kernel's MAXACKWINCONST).
+const MAX_ACK_WINDOW: u32 = 66_000;
+
+/// What was seen of one end: what it has sent and been allowed.
+#[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not a state")]
+pub struct Seen {
+    /// Highest sequence number sent, plus one.
+    pub(super) end: u32,
+    /// Highest sequence number that the peer allowed.
+    pub(super) max_end: u32,
+    /// Largest window advertised; 0: nothing seen of this end.
+    pub(super) max_win: u32,
+    /// Highest acknowledgement sent, once `ack_set`.
+    pub(super) max_ack: u32,
+    /// Window scale in force.
+    pub(super) scale: u8,
+    /// It offered window scaling.
+    pub(super) offers_scale: bool,
+    /// It permits SACK.
+    pub(super) sack_permitted: bool,
+    /// Its windows are not to be held against it (picked up in mid-stream).
+    pub(super) liberal: bool,
+    /// It sent data that is not yet acknowledged.
+    pub(super) unacked: bool,
+    /// `max_ack` is known.
+    pub(super) ack_set: bool,
+    /// It sent the FIN that began the close.
+    pub(super) close_init: bool,
+}
+
+/// The outcome of the check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Window {
+    /// In the window.
+    Accept,
+    /// Old or early, but harmless: passed on without effect.
+    Ignore,
+    /// Out of the window.
+    Invalid,
+}
+
+/// `a` lies before `b`.
+pub(super) fn before(a: u32, b: u32) -> bool {
+    (a.wrapping_sub(b) as i32) < 0
+}
+
+/// `a` lies after `b`.
+pub(super) fn after(a: u32, b: u32) -> bool {
+    before(b, a)
+}
+
+/// The sequence number after this segment.
+pub(super) fn segment_end(segment: &Tcp, payload: u32) -> u32 {
+    let syn = u32::from(segment.flags & tcpflag::SYN != 0);
+    let fin = u32::from(segment.flags & tcpflag::FIN != 0);
+    segment.seq.wrapping_add(payload).wrapping_add(syn).wrapping_add(fin)
+}
+
+impl Seen {
+    /// Takes the options of a SYN.
+    pub(super) fn take_options(&mut self, segment: &Tcp) {
+        self.offers_scale = segment.wscale > 0;
+        self.scale = segment.wscale.saturating_sub(1);
+        self.sack_permitted = segment.sack_permitted;
+    }
+}
+
+/// Starts an end from the first segment seen of it, or anew from a larger SYN.
+fn init_sender(sender: &mut Seen, receiver: &mut Seen, segment: &Tcp, end: u32, sack: u32, dir: CtDir) {
+    if segment.flags & tcpflag::SYN != 0 {
+        sender.end = end;
+        sender.max_end = end;
+        sender.max_win = (segment.window as u32).max(1);
+        // Options speak anew; that the end is not judged, and what it has acknowledged, goes.
+        *sender = Seen { liberal: sender.liberal, max_ack: sender.max_ack, ..fresh(sender) };
+        sender.take_options(segment);
+        if dir == CtDir::Reply && !(sender.offers_scale && receiver.offers_scale) {
+            sender.scale = 0;
+            receiver.scale = 0;
+        }
+        return;
+    }
+    let window = (segment.window as u32) << sender.scale;
+    sender.end = end;
+    sender.max_win = window.max(1);
+    sender.max_end = end.wrapping_add(sender.max_win);
+    if receiver.max_win == 0 {
+        // Nothing was seen of the other end: what is acknowledged is what it sent.
+        receiver.end = sack;
+        receiver.max_end = sack;
+    } else if sack == receiver.end.wrapping_add(1) {
+        // Probably the answer to a keep-alive.
+        receiver.end = receiver.end.wrapping_add(1);
+    }
+}
+
+/// The sequence space of an end without its flags.
+fn fresh(end: &Seen) -> Seen {
+    Seen { end: end.end, max_end: end.max_end, max_win: end.max_win, ..Seen::default() }
+}
+
+/// Checks a segment and, where it is in the window, notes it.
+pub(super) fn check(
+    track: &mut Track,
+    state: State,
+    dir: CtDir,
+    segment: &Tcp,
+    payload: u32,
+    pure_ack: bool,
+    rules: &Rules,
+) -> Window {
+    let (from, to) = (dir as usize, dir.flip() as usize);
+    let (mut sender, mut receiver) = (track.ends[from], track.ends[to]);
+    let outcome = judge(&mut sender, &mut receiver, track, state, dir, segment, payload, pure_ack);
+    let tolerant = sender.liberal || rules.liberal;
+    track.ends[from] = sender;
+    track.ends[to] = receiver;
+    if tolerant { Window::Accept } else { outcome }
+}
+
+#[allow(clippy::too_many_arguments, reason = "the two ends are taken out of the track so that both can change")]
+fn judge(
+    sender: &mut Seen,
+    receiver: &mut Seen,
+    track: &mut Track,
+    state: State,
+    dir: CtDir,
+    segment: &Tcp,
+    payload: u32,
+    pure_ack: bool,
+) -> Window {
+    let syn = segment.flags & tcpflag::SYN != 0;
+    let has_ack = segment.flags & tcpflag::ACK != 0;
+    let rst = segment.flags & tcpflag::RST != 0;
+    let mut seq = segment.seq;
+    let mut end = segment_end(segment, payload);
+    let mut ack = segment.ack;
+    let mut sack = if receiver.sack_permitted { segment.sack.unwrap_or(ack) } else { ack };
+    let mut window = segment.window as u32;
+
+    let restarts =
+        (state == State::SynSent && dir == CtDir::Original) || (state == State::SynRecv && dir == CtDir::Reply);
+    if sender.max_win == 0 || (restarts && after(end, sender.end)) {
+        init_sender(sender, receiver, segment, end, sack, dir);
+        if syn && !has_ack && dir == CtDir::Reply {
+            return Window::Accept;
+        }
+    }
+    if !has_ack || (rst && ack == 0) {
+        ack = receiver.end;
+        sack = ack;
+    }
+    if rst && seq == 0 && state == State::SynSent {
+        seq = sender.end;
+        end = seq;
+    }
+
+    let ack_window = MAX_ACK_WINDOW.max(sender.max_win);
+    let ack_known = before(sack, receiver.end.wrapping_add(1));
+    let ack_recent = after(sack, receiver.end.wrapping_sub(ack_window).wrapping_sub(1));
+    let end_recent = after(end, sender.end.wrapping_sub(receiver.max_win).wrapping_sub(1));
+    if !before(seq, sender.max_end.wrapping_add(1)) {
+        let overshoot = end.wrapping_sub(sender.max_end).wrapping_add(1);
+        if receiver.max_win > 0 && end_recent && ack_recent && ack_known && overshoot <= receiver.max_win {
+            // The receiver may take it after all; remember it, or its acknowledgement would look wrong.
+            sender.end = end;
+            sender.unacked = true;
+            return Window::Ignore;
+        }
+        return Window::Invalid;
+    }
+    if !ack_known {
+        return Window::Invalid;
+    }
+    if receiver.max_win > 0 && !end_recent {
+        return Window::Ignore;
+    }
+    if !ack_recent {
+        return Window::Ignore;
+    }
+
+    if !syn {
+        window <<= sender.scale;
+    }
+    sender.max_win = sender.max_win.max(window.wrapping_add(sack.wrapping_sub(ack)));
+    if after(end, sender.end) {
+        sender.end = end;
+        sender.unacked = true;
+    }
+    if has_ack && (!sender.ack_set || after(ack, sender.max_ack)) {
+        sender.max_ack = ack;
+        sender.ack_set = true;
+    }
+    if receiver.max_win != 0 && after(end, sender.max_end) {
+        receiver.max_win = receiver.max_win.wrapping_add(end.wrapping_sub(sender.max_end));
+    }
+    let allowed = sack.wrapping_add(window);
+    if after(allowed, receiver.max_end.wrapping_sub(1)) {
+        receiver.max_end = if window == 0 { allowed.wrapping_add(1) } else { allowed };
+    }
+    if ack == receiver.end {
+        receiver.unacked = false;
+    }
+    if pure_ack {
+        track.note_ack(dir, seq, ack, end, segment.window);
+    }
+    Window::Accept
+}

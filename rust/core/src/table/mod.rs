@@ -1,0 +1,146 @@
+//! The flow table: get or insert, update, expire, snapshot.
+//!
+//! One owner, one thread. A slot's index is stable while its connection lives; expiry is by capture time and lazy: a
+//! connection past its deadline is found dead by the packet that looks it up, or swept by the wheel when nobody asks.
+
+mod wheel;
+
+use ahash::RandomState;
+use hashbrown::HashTable;
+
+use crate::flow::{Connection, FlowKey};
+
+use wheel::Wheel;
+
+/// Connections by key.
+pub struct FlowTable {
+    index: HashTable<u32>,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    wheel: Wheel,
+    hasher: RandomState,
+    peak: usize,
+}
+
+struct Slot {
+    connection: Option<Connection>,
+    generation: u32,
+}
+
+/// A place in the table, valid until its connection is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotId(u32);
+
+impl Default for FlowTable {
+    /// An empty table, whose hash is keyed with fresh random numbers: tuples chosen to collide gain nothing. No order
+    /// that depends on the hash leaves the table.
+    fn default() -> Self {
+        Self {
+            index: HashTable::new(),
+            slots: Vec::new(),
+            free: Vec::new(),
+            wheel: Wheel::default(),
+            hasher: RandomState::new(),
+            peak: 0,
+        }
+    }
+}
+
+impl FlowTable {
+    /// The place of a key's connection.
+    #[inline]
+    pub fn get(&self, key: &FlowKey) -> Option<SlotId> {
+        let hash = self.hasher.hash_one(key);
+        self.index.find(hash, |slot| self.key_of(*slot) == Some(key)).map(|slot| SlotId(*slot))
+    }
+
+    fn key_of(&self, slot: u32) -> Option<&FlowKey> {
+        self.slots.get(slot as usize)?.connection.as_ref().map(|connection| &connection.key)
+    }
+
+    /// The connection at a place.
+    #[inline]
+    pub fn at(&self, slot: SlotId) -> Option<&Connection> {
+        self.slots.get(slot.0 as usize)?.connection.as_ref()
+    }
+
+    /// The connection at a place, to be updated.
+    #[inline]
+    pub fn at_mut(&mut self, slot: SlotId) -> Option<&mut Connection> {
+        self.slots.get_mut(slot.0 as usize)?.connection.as_mut()
+    }
+
+    /// Adds a connection whose key is not in the table.
+    pub fn insert(&mut self, connection: Connection) -> SlotId {
+        let hash = self.hasher.hash_one(connection.key);
+        let (deadline, now) = (connection.deadline(), connection.end);
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot { connection: None, generation: 0 });
+            (self.slots.len() - 1) as u32
+        });
+        let place = &mut self.slots[slot as usize];
+        place.connection = Some(connection);
+        self.wheel.arm(slot, place.generation, deadline, now);
+        let (slots, hasher) = (&self.slots, &self.hasher);
+        self.index.insert_unique(hash, slot, |slot| {
+            let key = slots[*slot as usize].connection.as_ref().map(|connection| connection.key);
+            hasher.hash_one(key.unwrap_or_default())
+        });
+        self.peak = self.peak.max(self.index.len());
+        SlotId(slot)
+    }
+
+    /// Takes a connection out.
+    pub fn remove(&mut self, slot: SlotId) -> Option<Connection> {
+        let place = self.slots.get_mut(slot.0 as usize)?;
+        let connection = place.connection.take()?;
+        place.generation = place.generation.wrapping_add(1);
+        let hash = self.hasher.hash_one(connection.key);
+        if let Ok(entry) = self.index.find_entry(hash, |found| *found == slot.0) {
+            entry.remove();
+        }
+        self.free.push(slot.0);
+        Some(connection)
+    }
+
+    /// Takes out every connection whose deadline is `due` or earlier, in no promised order.
+    pub fn expire(&mut self, due: i64, mut gone: impl FnMut(Connection)) {
+        while let Some((slot, generation)) = self.wheel.pop(due) {
+            let Some(place) = self.slots.get(slot as usize) else { continue };
+            let Some(connection) = place.connection.as_ref().filter(|_| place.generation == generation) else {
+                continue;
+            };
+            let deadline = connection.deadline();
+            if deadline > due {
+                self.wheel.arm(slot, generation, deadline, due);
+            } else if let Some(connection) = self.remove(SlotId(slot)) {
+                gone(connection);
+            }
+        }
+    }
+
+    /// The live connections, in no promised order.
+    pub fn snapshot(&self) -> impl Iterator<Item = &Connection> {
+        self.slots.iter().filter_map(|slot| slot.connection.as_ref())
+    }
+
+    /// Empties the table, in no promised order.
+    pub fn into_connections(self) -> impl Iterator<Item = Connection> {
+        self.slots.into_iter().filter_map(|slot| slot.connection)
+    }
+
+    /// How many connections live.
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// No connection lives.
+    pub fn is_empty(&self) -> bool {
+        self.index.is_empty()
+    }
+
+    /// The most connections that ever lived at once.
+    pub fn peak(&self) -> usize {
+        self.peak
+    }
+}

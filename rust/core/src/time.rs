@@ -1,0 +1,69 @@
+//! Capture time is the only clock.
+//!
+//! Timestamps and durations are `i64` nanoseconds (timestamps since the epoch, UTC). [`Clock`] turns the stream of
+//! packet times into the moments at which idle connections are swept out of memory.
+
+/// One second in nanoseconds.
+pub const SECOND: i64 = 1_000_000_000;
+
+/// How late a packet may come and still find its connection: entries are swept this long after their deadline.
+pub const LATENESS: i64 = 10 * SECOND;
+
+/// A clock that one wrong timestamp cannot move.
+///
+/// It follows the smaller of the last two packet times, so that a single packet from the far future does not time out
+/// every connection, and steps back with the capture (appended files, a corrected clock). It depends on the order of
+/// the packets alone, so that sweeps happen at the same packets for any batch size or number of threads.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Clock {
+    last: Option<i64>,
+    swept: Option<i64>,
+    now: i64,
+}
+
+impl Clock {
+    /// Notes a packet's time. Returns the time up to which deadlines are due, once for each second of capture time.
+    #[inline]
+    pub fn tick(&mut self, ts: i64) -> Option<i64> {
+        let last = self.last.replace(ts).unwrap_or(ts);
+        self.now = last.min(ts);
+        let second = self.now.div_euclid(SECOND);
+        if self.swept == Some(second) {
+            return None;
+        }
+        self.swept = Some(second);
+        Some(self.now.saturating_sub(LATENESS))
+    }
+
+    /// The current capture time.
+    pub fn now(&self) -> i64 {
+        self.now
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_once_a_second() {
+        let mut clock = Clock::default();
+        assert!(clock.tick(100 * SECOND).is_some());
+        assert!(clock.tick(100 * SECOND + 5).is_none());
+        clock.tick(101 * SECOND);
+        assert_eq!(clock.tick(101 * SECOND), Some(91 * SECOND));
+    }
+
+    #[test]
+    fn one_wrong_timestamp_does_not_move_it() {
+        let mut clock = Clock::default();
+        clock.tick(100 * SECOND);
+        clock.tick(1_000_000 * SECOND);
+        assert_eq!(clock.now(), 100 * SECOND);
+        clock.tick(100 * SECOND);
+        assert_eq!(clock.now(), 100 * SECOND);
+        clock.tick(1_000_000 * SECOND);
+        clock.tick(1_000_000 * SECOND);
+        assert_eq!(clock.now(), 1_000_000 * SECOND);
+    }
+}

@@ -1,0 +1,266 @@
+//! The tracker: one packet at a time through table, state machine and direction.
+
+use crate::config::{Config, Rules};
+use crate::decode::{L4, Packet, TunnelMode, Vlan};
+use crate::direction;
+use crate::flow::{Connection, CtDir, CtState, EndReason, FlowKey, Side, State};
+use crate::proto::{self, Verdict};
+use crate::table::{FlowTable, SlotId};
+use crate::time::Clock;
+
+/// What a tracker says of one packet. Who initiated may still change; `side` is what stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Label {
+    /// The connection's number, or None: not tracked. An ICMP error that a gateway finds related carries the number of
+    /// the connection it speaks of.
+    pub connection: Option<u64>,
+    /// The gateway's word.
+    pub ctstate: CtState,
+    /// The direction within the gateway's entry.
+    pub ctdir: CtDir,
+    /// The state of the gateway's entry after this packet.
+    pub state: State,
+    /// The side of the connection that sent it.
+    pub side: Side,
+}
+
+impl Label {
+    /// The label of a record that is in no connection.
+    pub const fn outside(ctstate: CtState) -> Self {
+        Self { connection: None, ctstate, ctdir: CtDir::None, state: State::None, side: Side::A }
+    }
+}
+
+/// A connection that is over, and why.
+#[derive(Clone, Copy, Debug)]
+pub struct Closed {
+    /// As it was at the end.
+    pub connection: Connection,
+    /// Why it is over.
+    pub reason: EndReason,
+}
+
+/// Follows connections through a capture.
+pub struct Tracker {
+    table: FlowTable,
+    rules: Rules,
+    clock: Clock,
+    vlan_in_key: bool,
+    next_id: u64,
+}
+
+/// What a step did with a packet: its word, direction and the state after it.
+type Outcome = (CtState, CtDir, State);
+
+const INVALID: Outcome = (CtState::Invalid, CtDir::None, State::None);
+
+impl Tracker {
+    /// A tracker with an empty table.
+    pub fn new(config: &Config) -> Self {
+        Self {
+            table: FlowTable::default(),
+            rules: config.rules,
+            clock: Clock::default(),
+            // A gateway terminates VLANs: what it sees has none.
+            vlan_in_key: config.decode.tunnels != TunnelMode::Outer,
+            next_id: 0,
+        }
+    }
+
+    /// How many connections have begun.
+    pub fn begun(&self) -> u64 {
+        self.next_id
+    }
+
+    /// The most connections that lived at once.
+    pub fn peak(&self) -> usize {
+        self.table.peak()
+    }
+
+    /// The live connections, in no promised order.
+    pub fn snapshot(&self) -> impl Iterator<Item = &Connection> {
+        self.table.snapshot()
+    }
+
+    /// Lets capture time pass: connections that timed out are handed to `closed`.
+    #[inline]
+    pub fn advance(&mut self, ts: i64, mut closed: impl FnMut(Closed)) {
+        if let Some(due) = self.clock.tick(ts) {
+            self.table.expire(due, |connection| closed(finish(connection, EndReason::Timeout)));
+        }
+    }
+
+    /// Takes the packets of one record, outermost first; the label speaks of the innermost.
+    pub fn record(&mut self, packets: &[Packet], ts: i64, mut closed: impl FnMut(Closed)) -> Label {
+        let mut label = Label::outside(CtState::Untracked);
+        let mut parent = None;
+        for packet in packets {
+            label = self.packet(packet, ts, parent, &mut closed);
+            parent = label.connection;
+        }
+        label
+    }
+
+    /// Ends every connection that is left.
+    pub fn finish(&mut self, mut closed: impl FnMut(Closed)) {
+        let now = self.clock.now();
+        let table = std::mem::take(&mut self.table);
+        for connection in table.into_connections() {
+            let cause = if connection.deadline() <= now { EndReason::Timeout } else { EndReason::EndOfCapture };
+            closed(finish(connection, cause));
+        }
+    }
+
+    fn packet(&mut self, packet: &Packet, ts: i64, parent: Option<u64>, closed: &mut impl FnMut(Closed)) -> Label {
+        let (mut key, side) = FlowKey::of(packet);
+        if !self.vlan_in_key {
+            key.vlan = Vlan::default();
+        }
+        let related = self.related(packet, ts);
+        let slot = self.live(&key, ts, closed);
+        let Some(slot) = slot.or_else(|| self.begin(key, packet, side, ts)) else {
+            return Label::outside(CtState::Invalid);
+        };
+        let (slot, side, outcome) = self.step(slot, packet, side, ts, closed);
+        let Some(connection) = self.table.at_mut(slot) else { return Label::outside(CtState::Invalid) };
+        connection.count(packet, side, ts);
+        if packet.packets > 0 {
+            connection.history.note(packet, side);
+            direction::infer(connection, packet, side);
+        }
+        if connection.gateway.is_none() {
+            connection.linger(ts, &self.rules);
+        }
+        connection.related_to = connection.related_to.or(related.map(|(id, ..)| id)).or(parent);
+        if let Some((id, ctdir, state)) = related {
+            return Label { connection: Some(id), ctstate: CtState::Related, ctdir, state, side };
+        }
+        let (ctstate, ctdir, state) = outcome;
+        Label { connection: Some(connection.id), ctstate, ctdir, state, side }
+    }
+
+    /// The place of a key's connection, unless it has expired by now.
+    fn live(&mut self, key: &FlowKey, ts: i64, closed: &mut impl FnMut(Closed)) -> Option<SlotId> {
+        let slot = self.table.get(key)?;
+        if self.table.at(slot)?.deadline() > ts {
+            return Some(slot);
+        }
+        self.end(slot, EndReason::Timeout, closed);
+        None
+    }
+
+    fn end(&mut self, slot: SlotId, cause: EndReason, closed: &mut impl FnMut(Closed)) {
+        if let Some(connection) = self.table.remove(slot) {
+            closed(finish(connection, cause));
+        }
+    }
+
+    /// A new connection; None for a later fragment whose connection is gone.
+    fn begin(&mut self, key: FlowKey, packet: &Packet, side: Side, ts: i64) -> Option<SlotId> {
+        if packet.packets == 0 {
+            return None;
+        }
+        let connection = Connection::begin(key, self.next_id, side, packet, ts);
+        self.next_id += 1;
+        Some(self.table.insert(connection))
+    }
+
+    /// Asks the gateway. A packet that opens a new entry over an old one ends the old connection and begins another.
+    fn step(
+        &mut self,
+        mut slot: SlotId,
+        packet: &Packet,
+        side: Side,
+        ts: i64,
+        closed: &mut impl FnMut(Closed),
+    ) -> (SlotId, Side, Outcome) {
+        while let Some(connection) = self.table.at_mut(slot) {
+            let key = connection.key;
+            match ask_gateway(connection, packet, side, ts, &self.rules) {
+                Answer::Word(side, outcome) => return (slot, side, outcome),
+                Answer::OpensAnew => {
+                    self.end(slot, EndReason::Reused, closed);
+                    let Some(begun) = self.begin(key, packet, side, ts) else { break };
+                    slot = begun;
+                }
+            }
+        }
+        (slot, side, INVALID)
+    }
+
+    /// The live entry an ICMP error speaks of: its connection, the direction in which the error travels, its state.
+    fn related(&mut self, packet: &Packet, ts: i64) -> Option<(u64, CtDir, State)> {
+        let L4::IcmpError { quoted: Some(quoted), quoted_id, .. } = packet.l4 else { return None };
+        let vlan = if self.vlan_in_key { packet.vlan } else { Vlan::default() };
+        // The error goes to whoever sent the quoted packet.
+        if packet.malformed || packet.bad_checksum || packet.tuple.dst != quoted.src {
+            return None;
+        }
+        let (key, side) = FlowKey::of_tuple(&quoted, quoted_id, vlan, packet.tunnel);
+        let connection = self.table.at(self.table.get(&key)?)?;
+        let entry = connection.gateway.as_ref().filter(|entry| entry.deadline > ts)?;
+        Some((connection.id, entry.dir(side).flip(), entry.reported_state()))
+    }
+}
+
+/// What the gateway says to a packet.
+enum Answer {
+    /// Its word, and the side that the packet came from as it sees it.
+    Word(Side, Outcome),
+    /// The old entry is gone, and this packet opens another.
+    OpensAnew,
+}
+
+fn ask_gateway(connection: &mut Connection, packet: &Packet, side: Side, ts: i64, rules: &Rules) -> Answer {
+    if proto::untracked(packet) {
+        return Answer::Word(side, (CtState::Untracked, CtDir::None, State::None));
+    }
+    let opened = connection.gateway.is_none();
+    let mut side = side;
+    let mut entry = match connection.gateway {
+        // Both directions look the same; the kernel then finds the reply.
+        Some(entry) if connection.key.is_self() => {
+            side = entry.orig.other();
+            entry
+        }
+        Some(entry) => entry,
+        None => match proto::open(packet, side, ts, rules) {
+            None => return Answer::Word(side, INVALID),
+            Some(_) if connection.closed => return Answer::OpensAnew,
+            Some(entry) => entry,
+        },
+    };
+    // The connection's own clock does not go back for a packet captured late.
+    let now = ts.max(connection.end);
+    let dir = entry.dir(side);
+    let reply = dir == CtDir::Reply;
+    let ctstate = if reply || entry.seen_reply { CtState::Established } else { CtState::New };
+    let verdict = proto::step(&mut entry, dir, packet, now, rules);
+    let accepted = match verdict {
+        Verdict::Reopen => return Answer::OpensAnew,
+        Verdict::Invalid if opened => return Answer::Word(side, INVALID),
+        Verdict::Invalid => false,
+        Verdict::Ignore => packet.packets > 0,
+        Verdict::Accept(timeout) => {
+            if let Some(timeout) = timeout {
+                entry.timeout = timeout;
+                entry.deadline = now.saturating_add(rules.timeouts.get(timeout));
+            }
+            true
+        }
+        Verdict::Delete => true,
+    };
+    entry.seen_reply |= reply && accepted;
+    connection.status = (entry.seen_reply, entry.assured);
+    connection.closed = verdict == Verdict::Delete;
+    connection.gateway = (!connection.closed).then_some(entry);
+    if verdict == Verdict::Invalid {
+        return Answer::Word(side, INVALID);
+    }
+    Answer::Word(side, (ctstate, dir, connection.state()))
+}
+
+#[expect(clippy::large_types_passed_by_value, reason = "it moves on into the result")]
+fn finish(connection: Connection, cause: EndReason) -> Closed {
+    Closed { connection, reason: connection.end_reason(cause) }
+}

@@ -1,0 +1,96 @@
+//! Python keyword arguments → the core's configuration. Unknown keys are found in Python, bad values here.
+
+use std::collections::BTreeMap;
+
+use conntrack_core::config::{Config as Core, Rules, Timeouts, Zone};
+use conntrack_core::decode::{Options, TunnelMode};
+use ipnet::IpNet;
+use pyo3::prelude::*;
+
+use crate::errors::ConfigError;
+
+/// A checked configuration.
+#[pyclass(frozen, module = "conntrack_py._native")]
+pub struct Config {
+    core: Core,
+}
+
+impl Config {
+    /// The core's form.
+    pub fn core(&self) -> &Core {
+        &self.core
+    }
+}
+
+#[pymethods]
+impl Config {
+    #[new]
+    #[pyo3(signature = (*, local, zones, timeouts, loose, liberal, tunnels, checksum, strict))]
+    #[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools, reason = "the keys of the contract")]
+    #[allow(clippy::needless_pass_by_value, reason = "extracted from Python")]
+    fn new(
+        local: Vec<String>,
+        zones: BTreeMap<String, Vec<String>>,
+        timeouts: BTreeMap<String, f64>,
+        loose: bool,
+        liberal: bool,
+        tunnels: &str,
+        checksum: bool,
+        strict: bool,
+    ) -> PyResult<Self> {
+        let mut rules = Rules { loose, liberal, ..Rules::default() };
+        for (name, seconds) in &timeouts {
+            set_timeout(&mut rules.timeouts, name, *seconds)?;
+        }
+        let zones = zones.iter().map(|(name, networks)| {
+            let networks = parse_networks(&format!("zones.{name}"), networks)?;
+            Ok(Zone { name: name.clone(), networks })
+        });
+        let core = Core {
+            local: parse_networks("local", &local)?,
+            zones: zones.collect::<PyResult<_>>()?,
+            rules,
+            decode: Options { tunnels: tunnel_mode(tunnels)?, checksum },
+            strict,
+        };
+        Ok(Self { core })
+    }
+}
+
+/// The timeouts in seconds under their sysctl names, as Linux has them.
+#[pyfunction]
+pub fn default_timeouts() -> BTreeMap<&'static str, i64> {
+    Timeouts::TABLE.iter().map(|(_, name, seconds)| (*name, *seconds)).collect()
+}
+
+fn set_timeout(timeouts: &mut Timeouts, name: &str, seconds: f64) -> PyResult<()> {
+    const LONGEST: f64 = 1e9;
+    if !(0.0..=LONGEST).contains(&seconds) {
+        let message = format!("timeouts.{name}: {seconds} is not a number of seconds from 0 to {LONGEST}");
+        return Err(ConfigError::new_err(message));
+    }
+    if timeouts.set(name, (seconds * 1e9).round() as i64) {
+        return Ok(());
+    }
+    Err(ConfigError::new_err(format!("timeouts.{name}: no timeout has this name")))
+}
+
+fn parse_networks(key: &str, texts: &[String]) -> PyResult<Vec<IpNet>> {
+    let parse = |text: &String| {
+        let host = || text.parse::<std::net::IpAddr>().map(IpNet::from);
+        text.parse::<IpNet>().or_else(|_| host()).map_err(|_| {
+            let expected = "a network such as 10.0.0.0/8 or 2001:db8::/32";
+            ConfigError::new_err(format!("{key}: found {text:?}, expected {expected}"))
+        })
+    };
+    texts.iter().map(parse).collect()
+}
+
+fn tunnel_mode(word: &str) -> PyResult<TunnelMode> {
+    match word {
+        "inner" => Ok(TunnelMode::Inner),
+        "outer" => Ok(TunnelMode::Outer),
+        "both" => Ok(TunnelMode::Both),
+        _ => Err(ConfigError::new_err(format!("tunnels: found {word:?}, expected \"inner\", \"outer\" or \"both\""))),
+    }
+}

@@ -1,0 +1,196 @@
+//! The table of connections as Python sees it.
+
+use std::ffi::CStr;
+use std::sync::{Arc, OnceLock};
+
+use arrow_array::ffi_stream::FFI_ArrowArrayStream;
+use arrow_array::{RecordBatch, RecordBatchReader};
+use arrow_schema::ffi::FFI_ArrowSchema;
+use arrow_schema::{ArrowError, SchemaRef};
+use conntrack_core::columns::{self, COLUMNS, Kind, Row};
+use pyo3::exceptions::{PyKeyError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyCapsule, PyString};
+
+use crate::arrow::{self, BATCH_ROWS};
+use crate::buffer::Buffer;
+use crate::write;
+
+/// Capsule names of the Arrow PyCapsule interface.
+const SCHEMA: &CStr = c"arrow_schema";
+const STREAM: &CStr = c"arrow_array_stream";
+
+/// Finished connections, one row each, immutable.
+#[pyclass(frozen, module = "conntrack_py._native")]
+pub struct Connections {
+    table: Arc<Table>,
+    /// Numbers made for NumPy, kept so that asking twice does not copy twice.
+    numbers: [OnceLock<arrow_buffer::Buffer>; COLUMNS.len()],
+}
+
+/// What streams share with the table they come from.
+pub struct Table {
+    /// The rows.
+    pub rows: Vec<Row>,
+    /// Names of the zones by number.
+    pub zones: Vec<String>,
+}
+
+impl Connections {
+    /// Takes finished rows.
+    pub fn new(rows: Vec<Row>, zones: Vec<String>) -> Self {
+        Self { table: Arc::new(Table { rows, zones }), numbers: std::array::from_fn(|_| OnceLock::new()) }
+    }
+}
+
+#[pymethods]
+impl Connections {
+    fn __len__(&self) -> usize {
+        self.table.rows.len()
+    }
+
+    /// The names of the columns, in order.
+    #[staticmethod]
+    fn names() -> Vec<&'static str> {
+        COLUMNS.iter().map(|column| column.name).collect()
+    }
+
+    /// NumPy's dtype for `numbers(name)`, or None for a column of addresses or free text.
+    #[staticmethod]
+    fn dtype(name: &str) -> PyResult<Option<&'static str>> {
+        Ok(match find(name)?.1 {
+            Kind::Time(_) => Some("<M8[ns]"),
+            Kind::U64(_) => Some("<u8"),
+            Kind::U16(_) => Some("<u2"),
+            Kind::F32(_) => Some("<f4"),
+            Kind::Bool(_) => Some("?"),
+            Kind::OptI32(_) | Kind::Word(..) => Some("<i4"),
+            Kind::OptI64(_) => Some("<i8"),
+            Kind::Addr(_) | Kind::Text(_) => None,
+        })
+    }
+
+    /// The values of a column as memory of `dtype(name)`; -1 where a value is missing; words as their numbers.
+    fn numbers(&self, py: Python<'_>, name: &str) -> PyResult<Buffer> {
+        let (index, kind) = find(name)?;
+        let rows = &self.table.rows;
+        let make = || {
+            py.detach(|| match kind {
+                Kind::Time(read) => Some(rows.iter().map(read).collect::<Vec<i64>>().into()),
+                Kind::U64(read) => Some(rows.iter().map(read).collect::<Vec<u64>>().into()),
+                Kind::U16(read) => Some(rows.iter().map(read).collect::<Vec<u16>>().into()),
+                Kind::F32(read) => Some(rows.iter().map(read).collect::<Vec<f32>>().into()),
+                Kind::Bool(read) => Some(rows.iter().map(|row| u8::from(read(row))).collect::<Vec<u8>>().into()),
+                Kind::OptI32(read) => Some(rows.iter().map(|row| read(row).unwrap_or(-1)).collect::<Vec<i32>>().into()),
+                Kind::OptI64(read) => Some(rows.iter().map(|row| read(row).unwrap_or(-1)).collect::<Vec<i64>>().into()),
+                Kind::Word(read, _) => {
+                    Some(rows.iter().map(|row| read(row).map_or(-1, i32::from)).collect::<Vec<i32>>().into())
+                }
+                Kind::Addr(_) | Kind::Text(_) => None,
+            })
+        };
+        let Some(cell) = self.numbers.get(index) else { return Err(PyKeyError::new_err(name.to_owned())) };
+        if let Some(bytes) = cell.get() {
+            return Ok(Buffer::new(bytes.clone()));
+        }
+        let bytes: arrow_buffer::Buffer =
+            make().ok_or_else(|| PyValueError::new_err(format!("{name} holds text: use texts()")))?;
+        Ok(Buffer::new(cell.get_or_init(|| bytes).clone()))
+    }
+
+    /// The words behind the numbers of a column of words; None for other columns.
+    fn words(&self, name: &str) -> PyResult<Option<Vec<String>>> {
+        Ok(match find(name)?.1 {
+            Kind::Word(_, words) => Some(words(&self.table.zones)),
+            _ => None,
+        })
+    }
+
+    /// A column of addresses or free text as Python strings; equal addresses share one string.
+    fn texts<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Vec<Bound<'py, PyString>>> {
+        let rows = &self.table.rows;
+        match find(name)?.1 {
+            Kind::Addr(read) => {
+                let mut known = std::collections::HashMap::new();
+                let mut text = |row| {
+                    let addr = read(row);
+                    known.entry(addr).or_insert_with(|| PyString::new(py, &addr.to_string())).clone()
+                };
+                Ok(rows.iter().map(&mut text).collect())
+            }
+            Kind::Text(read) => Ok(rows.iter().map(|row| PyString::new(py, &read(row))).collect()),
+            _ => Err(PyValueError::new_err(format!("{name} holds numbers: use numbers()"))),
+        }
+    }
+
+    /// The Arrow schema, as the Arrow PyCapsule interface has it.
+    #[staticmethod]
+    fn __arrow_c_schema__(py: Python<'_>) -> PyResult<Bound<'_, PyCapsule>> {
+        let schema = FFI_ArrowSchema::try_from(arrow::schema().as_ref()).map_err(arrow_error)?;
+        PyCapsule::new_with_value(py, schema, SCHEMA)
+    }
+
+    /// An Arrow stream of the table, as the Arrow PyCapsule interface has it. `requested_schema` is not followed, which
+    /// the interface permits.
+    #[pyo3(signature = (requested_schema=None))]
+    fn __arrow_c_stream__<'py>(
+        &self,
+        py: Python<'py>,
+        requested_schema: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyCapsule>> {
+        drop(requested_schema);
+        let stream = FFI_ArrowArrayStream::new(Box::new(Batches::new(self.table.clone())));
+        PyCapsule::new_with_value(py, stream, STREAM)
+    }
+
+    /// Writes the table to a path or a binary file object. `format`: csv, jsonl, arrow or parquet.
+    fn write(&self, py: Python<'_>, target: &Bound<'_, PyAny>, format: &str) -> PyResult<()> {
+        write::write(py, &self.table, target, format)
+    }
+}
+
+fn find(name: &str) -> PyResult<(usize, Kind)> {
+    let index = COLUMNS.iter().position(|column| column.name == name);
+    let column = columns::column(name);
+    match (index, column) {
+        (Some(index), Some(column)) => Ok((index, column.kind)),
+        _ => Err(PyKeyError::new_err(name.to_owned())),
+    }
+}
+
+/// An Arrow error in Python's terms.
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
+pub fn arrow_error(error: ArrowError) -> PyErr {
+    PyValueError::new_err(error.to_string())
+}
+
+/// The record batches of a table, made as they are asked for.
+pub struct Batches {
+    table: Arc<Table>,
+    schema: SchemaRef,
+    next: usize,
+}
+
+impl Batches {
+    /// From the first row.
+    pub fn new(table: Arc<Table>) -> Self {
+        Self { table, schema: arrow::schema(), next: 0 }
+    }
+}
+
+impl Iterator for Batches {
+    type Item = Result<RecordBatch, ArrowError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let rows = self.table.rows.get(self.next..).filter(|rows| !rows.is_empty())?;
+        let rows = &rows[..rows.len().min(BATCH_ROWS)];
+        self.next += rows.len();
+        Some(arrow::batch(&self.schema, rows, &self.table.zones))
+    }
+}
+
+impl RecordBatchReader for Batches {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+}

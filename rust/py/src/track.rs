@@ -1,0 +1,89 @@
+//! `track`: names and file objects in, a table, labels and an account out.
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use conntrack_core::capture::{Captures, Input};
+use conntrack_core::pipeline;
+use conntrack_core::stats::Stats;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::buffer::Buffer;
+use crate::config::Config;
+use crate::connections::Connections;
+use crate::errors::capture_error;
+use crate::source::PyRead;
+
+/// How often signals are looked for and progress is told.
+const OBSERVE_EVERY: Duration = Duration::from_millis(100);
+
+/// Tracks captures. `sources`: names (`-` is standard input), each with a binary file object to read instead or None.
+/// `progress` is called with (bytes read, bytes in all or None, packets) about ten times a second.
+#[pyfunction]
+#[pyo3(signature = (sources, config, labels, progress=None))]
+#[allow(clippy::needless_pass_by_value, reason = "extracted from Python")]
+pub fn track<'py>(
+    py: Python<'py>,
+    sources: Vec<(String, Option<Py<PyAny>>)>,
+    config: &Config,
+    labels: bool,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<(Connections, Option<Buffer>, Bound<'py, PyDict>)> {
+    let core = config.core();
+    let inputs = sources.into_iter().map(|(name, file)| match file {
+        Some(file) => Input::Reader { name: name.into(), reader: Box::new(PyRead::new(file)) },
+        None => Input::named(name),
+    });
+    let inputs = inputs.collect();
+    let mut stopped = None;
+    let mut asked = Instant::now();
+    let mut observe = |now: pipeline::Progress| {
+        if !now.interrupted && asked.elapsed() < OBSERVE_EVERY {
+            return ControlFlow::Continue(());
+        }
+        asked = Instant::now();
+        let told = Python::attach(|py| {
+            py.check_signals()?;
+            progress.as_ref().map_or(Ok(()), |call| call.call1(py, (now.bytes, now.total, now.packets)).map(drop))
+        });
+        match told {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                stopped = Some(error);
+                ControlFlow::Break(())
+            }
+        }
+    };
+    let tracked = py.detach(|| {
+        let mut captures = Captures::open(inputs, core.strict)?;
+        pipeline::track(&mut captures, core, labels, &mut observe)
+    });
+    let tracked = match (tracked, stopped) {
+        (_, Some(error)) => return Err(error),
+        (Err(error), None) => return Err(capture_error(error)),
+        (Ok(tracked), None) => tracked,
+    };
+    let zones = core.zones.iter().map(|zone| zone.name.clone()).collect();
+    let labels = tracked.labels.map(|bytes| Buffer::new(bytes.into()));
+    Ok((Connections::new(tracked.rows, zones), labels, account(py, &tracked.stats)?))
+}
+
+/// The account as a dictionary.
+fn account<'py>(py: Python<'py>, stats: &Stats) -> PyResult<Bound<'py, PyDict>> {
+    let account = PyDict::new(py);
+    account.set_item("packets", stats.packets)?;
+    account.set_item("bytes", stats.bytes)?;
+    account.set_item("snapped", stats.snapped)?;
+    let skipped = PyDict::new(py);
+    for (reason, what) in &stats.skipped {
+        skipped.set_item(reason, (what.count, &what.file, what.offset))?;
+    }
+    account.set_item("skipped", skipped)?;
+    account.set_item("evicted", stats.evicted)?;
+    account.set_item("connections", stats.connections)?;
+    account.set_item("peak_connections", stats.peak_connections)?;
+    account.set_item("first", stats.first)?;
+    account.set_item("last", stats.last)?;
+    Ok(account)
+}

@@ -1,0 +1,165 @@
+//! The table as csv, jsonl, Arrow IPC or parquet, written batch by batch by the Arrow project's own writers.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, RecordBatch, TimestampNanosecondArray};
+use arrow_schema::{ArrowError, Field, Schema};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::arrow;
+use crate::connections::{Batches, Table, arrow_error};
+
+/// A format by name.
+#[derive(Clone, Copy)]
+enum Format {
+    Csv,
+    Jsonl,
+    Arrow,
+    Parquet,
+}
+
+/// Writes the table to a path (complete, or not there) or a binary file object.
+pub fn write(py: Python<'_>, table: &Arc<Table>, target: &Bound<'_, PyAny>, format: &str) -> PyResult<()> {
+    let format = match format {
+        "csv" => Format::Csv,
+        "jsonl" => Format::Jsonl,
+        "arrow" => Format::Arrow,
+        "parquet" => Format::Parquet,
+        _ => return Err(PyValueError::new_err(format!("{format:?}: expected csv, jsonl, arrow or parquet"))),
+    };
+    if target.hasattr("write")? {
+        let file = PyWrite { file: target.clone().unbind() };
+        return py.detach(|| write_to(table, BufWriter::new(file), format)).map_err(arrow_error_to_python);
+    }
+    let path: PathBuf = target.extract()?;
+    py.detach(|| write_path(table, &path, format)).map_err(|error| with_path(error, &path))
+}
+
+fn with_path(error: ArrowError, path: &Path) -> PyErr {
+    match error {
+        ArrowError::IoError(_, source) => match source.raw_os_error() {
+            Some(code) => {
+                pyo3::exceptions::PyOSError::new_err((code, source.to_string(), path.to_string_lossy().into_owned()))
+            }
+            None => source.into(),
+        },
+        error => arrow_error(error),
+    }
+}
+
+fn arrow_error_to_python(error: ArrowError) -> PyErr {
+    match error {
+        ArrowError::IoError(_, source) => source.into(),
+        error => arrow_error(error),
+    }
+}
+
+/// Writes beside the path and renames, so that a partial file never has the name.
+fn write_path(table: &Arc<Table>, path: &Path, format: Format) -> Result<(), ArrowError> {
+    if path.exists() && !path.is_file() {
+        // A device or a pipe: there is nothing to rename.
+        return write_to(table, BufWriter::new(File::create(path)?), format);
+    }
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".part");
+    let part = path.with_file_name(name);
+    let written = File::create(&part)
+        .map_err(ArrowError::from)
+        .and_then(|file| write_to(table, BufWriter::new(file), format))
+        .and_then(|()| fs::rename(&part, path).map_err(ArrowError::from));
+    if written.is_err() {
+        let _ = fs::remove_file(&part);
+    }
+    written
+}
+
+fn write_to(table: &Arc<Table>, mut out: impl Write + Send, format: Format) -> Result<(), ArrowError> {
+    let batches = Batches::new(table.clone());
+    match format {
+        Format::Csv => {
+            let mut writer = arrow_csv::WriterBuilder::new().with_header(true).build(&mut out);
+            if table.rows.is_empty() {
+                writer.write(&portable(&RecordBatch::new_empty(arrow::schema()))?)?;
+            }
+            for batch in batches {
+                writer.write(&portable(&batch?)?)?;
+            }
+        }
+        Format::Jsonl => {
+            let builder = arrow_json::WriterBuilder::new().with_explicit_nulls(true);
+            let mut writer = builder.build::<_, arrow_json::writer::LineDelimited>(&mut out);
+            for batch in batches {
+                writer.write(&portable(&batch?)?)?;
+            }
+            writer.finish()?;
+        }
+        Format::Arrow => {
+            let mut writer = arrow_ipc::writer::FileWriter::try_new(&mut out, &arrow::schema())?;
+            for batch in batches {
+                writer.write(&batch?)?;
+            }
+            writer.finish()?;
+        }
+        Format::Parquet => {
+            let compression = Compression::ZSTD(ZstdLevel::default());
+            let properties = WriterProperties::builder().set_compression(compression).build();
+            let mut writer = ArrowWriter::try_new(&mut out, arrow::schema(), Some(properties))?;
+            for batch in batches {
+                writer.write(&batch?)?;
+            }
+            writer.close()?;
+        }
+    }
+    Ok(out.flush()?)
+}
+
+/// The same batch with times in `+00:00`, which the text writers can print without a time zone database.
+fn portable(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let schema = batch.schema();
+    let mut fields = Vec::new();
+    let mut columns = Vec::new();
+    for (field, column) in schema.fields().iter().zip(batch.columns()) {
+        let (field, column) = if let Some(times) = column.as_any().downcast_ref::<TimestampNanosecondArray>() {
+            let times: ArrayRef = Arc::new(times.clone().with_timezone("+00:00"));
+            (Arc::new(Field::new(field.name(), times.data_type().clone(), field.is_nullable())), times)
+        } else {
+            (field.clone(), column.clone())
+        };
+        fields.push(field);
+        columns.push(column);
+    }
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
+}
+
+/// A Python file object as a sink.
+struct PyWrite {
+    file: Py<PyAny>,
+}
+
+impl Write for PyWrite {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Python::attach(|py| {
+            let mut rest = bytes;
+            while !rest.is_empty() {
+                let file = self.file.bind(py);
+                let written = file.call_method1("write", (PyBytes::new(py, rest),)).map_err(io::Error::from)?;
+                // Raw files may take less than they are given; buffered ones take all.
+                let written = written.extract::<usize>().unwrap_or(rest.len()).min(rest.len());
+                rest = &rest[written..];
+            }
+            Ok(bytes.len())
+        })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Python::attach(|py| self.file.bind(py).call_method0("flush").map(drop).map_err(io::Error::from))
+    }
+}
