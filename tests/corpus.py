@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import functools
 import importlib
+import io
 import ipaddress
 import json
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -261,3 +263,15 @@ def _read_pcapng(raw: bytes) -> list[Record]:
             found.append(Record(at, ts, linktype, parsed.pkt_len, bytes(parsed.pkt_data)))
         at += size
     return found
+
+
+def write_pcap(records: list[Record]) -> bytes:
+    """A pcap file of some records of one link type, with their wire lengths, by dpkt."""
+    stream = io.BytesIO()
+    dpkt.pcap.Writer(stream, snaplen=262144, linktype=records[0].linktype if records else 1, nano=True)
+    parse = dpkt.pcap.LEPktHdr if sys.byteorder == "little" else dpkt.pcap.PktHdr
+    for record in records:
+        seconds, rest = divmod(record.ts, 10**9)
+        stream.write(bytes(parse(tv_sec=seconds, tv_usec=rest, caplen=len(record.data), len=record.wire)))
+        stream.write(record.data)
+    return stream.getvalue()

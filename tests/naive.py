@@ -64,6 +64,9 @@ class Flow:
         return self.sides.setdefault(endpoint, Side())
 
 
+Flows = dict[Key, Flow]
+
+
 def ones_sum(data: bytes) -> int:
     """The Internet checksum (RFC 1071) of some bytes; 0 where it verifies."""
     data += b"\0" * (len(data) % 2)
@@ -331,9 +334,9 @@ def stacks(records: Iterable[Record], checksum: bool = False) -> Iterator[list[P
         yield stack[: wrong[0]] if checksum and wrong else stack
 
 
-def flows(records: Iterable[Record], tunnels: str = "inner", checksum: bool = False) -> dict[Key, Flow]:
+def flows(records: Iterable[Record], tunnels: str = "inner", checksum: bool = False) -> Flows:
     """Sums per five-tuple, `tunnels` as in `ct.Config`. A record belongs to its innermost packet that counts."""
-    found: dict[Key, Flow] = {}
+    found: Flows = {}
     for number, stack in enumerate(stacks(records, checksum)):
         chosen = {"inner": stack[-1:], "outer": stack[:1], "both": stack}[tunnels]
         for packet in chosen:

@@ -1,29 +1,27 @@
 """Five-tuples, sums and originators of the whole corpus, against Zeek, nDPI, Arkime and Suricata.
 
-Every difference is either a fault of ours or a row of `docs/differences.md`: an unexplained one fails, and so does a row
-that no longer occurs. The naive tracker goes through the same comparison and so judges the judges.
+Every difference is either a fault of ours or a row of `docs/differences.md`: an unexplained one fails, and so does a
+row that no longer occurs. The naive tracker goes through the same comparison and so judges the judges.
 """
 
 from __future__ import annotations
 
 import functools
 import re
-import socket
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import naive
+import ours
 import pytest
-from corpus import ROOT, SUMMARY, Capture, Endpoint, Expectation, address, captures, library, require
-from naive import ICMP, ICMP6, SCTP, TCP, UDP, Flow, Key
+from corpus import ROOT, SUMMARY, Capture, Endpoint, Expectation, captures, library, require
+from naive import ICMP, ICMP6, SCTP, TCP, UDP, Flow, Flows, Key
 
 CAPTURES = captures()
 ORACLES = ("zeek", "arkime", "ndpi")
 DIFFERENCES = ROOT / "docs" / "differences.md"
 
-Flows = dict[Key, Flow]
 #: What tracks a capture: (capture, tunnels, checksum) to sums per five-tuple.
 Tracker = Callable[[Capture, str, bool], Flows]
 #: A row of docs/differences.md without its reason.
@@ -48,48 +46,7 @@ def track_naively(capture: Capture, tunnels: str, checksum: bool) -> Flows:
 @functools.cache
 def track_with_library(capture: Capture, tunnels: str, checksum: bool) -> Flows:
     """The library: sums over the connections of a five-tuple, records by its labels."""
-    ct = library()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ct.CaptureWarning)
-        result = ct.track(str(capture.path), config=ct.Config(tunnels=tunnels, checksum=checksum), labels=True)
-    return library_flows(result)
-
-
-def library_flows(result: object) -> Flows:
-    """Sums per five-tuple of a `TrackResult`."""
-    table, labels = result.connections, result.labels  # type: ignore[attr-defined]
-    found: Flows = {}
-    sides = []
-    columns = {
-        side: [table[f"{side}_{c}"].tolist() for c in ("addr", "port", "pkts", "ip_bytes", "bytes")]
-        for side in ("orig", "resp")
-    }
-    for row, proto in enumerate(map(proto_number, table["proto"].tolist())):
-        ends = []
-        for side in ("orig", "resp"):
-            addr, port, packets, ip_bytes, payload = (column[row] for column in columns[side])
-            ends.append(((address(addr), port), packets, ip_bytes, payload))
-        (orig, *_), (resp, *_) = ends
-        flow = found.setdefault(naive.key(proto, orig, resp), Flow())
-        flow.originators.add(orig)
-        for end, packets, ip_bytes, payload in ends:
-            summed = flow.side(end)
-            summed.packets += packets
-            summed.ip_bytes += ip_bytes
-            summed.payload += payload
-        sides.append((flow.side(orig), flow.side(resp)))
-    for number, (row, reply) in enumerate(zip(labels["connection"].tolist(), labels["reply"].tolist(), strict=True)):
-        if row >= 0:
-            sides[row][reply].records.append(number)
-    return found
-
-
-def proto_number(text: str) -> int:
-    """An IP protocol from its name or its number as text."""
-    known = {"tcp": TCP, "udp": UDP, "icmp": ICMP, "icmp6": ICMP6, "sctp": SCTP}
-    if text in known:
-        return known[text]
-    return int(text) if text.isdigit() else socket.getprotobyname(text)
+    return ours.track(str(capture.path), tunnels=tunnels, checksum=checksum).flows
 
 
 def without_ports(oracle: str, proto: int | None) -> bool:
@@ -195,8 +152,8 @@ class Comparison:
             yield from rows
 
     def _differences(self, key: Key, theirs: dict[Key, Totals]) -> Iterable[Difference]:
-        def row(name: str, ours: object, them: object) -> Difference:
-            return (self.capture.name, self.oracle, key_text(key), name, str(ours), str(them))
+        def row(name: str, us: object, them: object) -> Difference:
+            return (self.capture.name, self.oracle, key_text(key), name, str(us), str(them))
 
         if key not in theirs or key not in self.ours:
             words = ("absent", "present") if key not in self.ours else ("present", "absent")
@@ -313,7 +270,7 @@ def test_suricata(capture: Capture, tracker: str) -> None:
 def _matches(capture: Capture, key: Key, flow: Flow, orig: Endpoint, match: dict[str, object]) -> bool:
     resp = key[2] if key[1] == orig else key[1]
     to_server, to_client = flow.side(orig), flow.side(resp)
-    ours: dict[str, object] = {
+    fields: dict[str, object] = {
         "proto": {TCP: "TCP", UDP: "UDP"}.get(key[0]),
         "src_ip": orig[0],
         "src_port": orig[1],
@@ -324,7 +281,7 @@ def _matches(capture: Capture, key: Key, flow: Flow, orig: Endpoint, match: dict
         "flow.bytes_toserver": sum(capture.records[n].wire for n in to_server.records),
         "flow.bytes_toclient": sum(capture.records[n].wire for n in to_client.records),
     }
-    return all(ours[name] == value for name, value in match.items() if name in ours)
+    return all(fields[name] == value for name, value in match.items() if name in fields)
 
 
 @pytest.mark.parametrize("capture", CAPTURES, ids=lambda c: c.name)
