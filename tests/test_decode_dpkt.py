@@ -51,7 +51,7 @@ def transports(draw: st.DrawFn, version: int) -> tuple[int, bytes, bytes]:
     if kind == "icmp":
         proto, kinds = (ICMP, (0, 8, 13, 14)) if version == 4 else (ICMP6, (128, 129))
         return proto, struct.pack("!BBHHH", draw(st.sampled_from(kinds)), 0, 0, sport, dport), payload
-    return draw(st.sampled_from(OTHER)), b"", payload
+    return draw(st.sampled_from(OTHER)), b"", payload or b"\0"  # a length of 0 means segmentation offload
 
 
 @st.composite

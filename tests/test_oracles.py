@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+import dpkt  # type: ignore[import-untyped]
 import naive
 import ours
 import pytest
@@ -286,5 +287,7 @@ def _matches(capture: Capture, key: Key, flow: Flow, orig: Endpoint, match: dict
 
 @pytest.mark.parametrize("capture", CAPTURES, ids=lambda c: c.name)
 def test_records_are_read(capture: Capture) -> None:
-    """The reader of this harness finds every packet that the corpus lists."""
+    """The reader of this harness finds every packet that the corpus lists, with the bytes that dpkt's readers find."""
     assert len(capture.records) == capture.packets
+    with capture.path.open("rb") as file:
+        assert [r.data for r in capture.records] == [bytes(data) for _, data in dpkt.pcap.UniversalReader(file)]
