@@ -81,11 +81,9 @@ class Decoder:
 
     def __init__(self) -> None:
         self._fragments: dict[tuple[bytes, bytes, int, int], tuple[int, Endpoint, Endpoint]] = {}
-        self._cut = 0  # bytes of the frame that were on the wire and not captured
 
     def packets(self, record: Record) -> list[Packet]:
         """The IP packets in a frame, outermost first; empty where it holds none that can be read."""
-        self._cut = max(record.wire - len(record.data), 0)
         try:
             return list(self._link(record.linktype, record.data))
         except (struct.error, IndexError):
@@ -165,7 +163,7 @@ class Decoder:
         header, total = (data[0] & 15) * 4, struct.unpack_from("!H", data, 2)[0]
         ident, offset = struct.unpack_from("!HH", data, 4)
         total = total or len(data)  # segmentation offload: a length of 0 means the whole capture
-        if header < 20 or total < header or len(data) < header or total > len(data) + self._cut:
+        if header < 20 or total < header or len(data) < header:
             return
         good = ones_sum(data[:header]) == 0
         yield from self._transport(
@@ -190,7 +188,7 @@ class Decoder:
                     break
             else:
                 break
-        if total < at or total > len(data) + self._cut or proto == 59:  # 59: nothing follows
+        if total < at or proto == 59:  # 59: nothing follows
             return
         yield from self._transport(proto, data[8:24], data[24:40], data[at:total], at, total, True, fragment)
 
@@ -236,8 +234,6 @@ class Decoder:
         if more:
             self._fragments[src, dst, ident, proto] = (proto, *ends)
         yield Packet(proto, *ends, 1, total, payload, start, place, good)
-        if more:
-            self._cut = 1 << 16  # the rest of what a first fragment carries is in the others
         yield from self._tunnel(proto, sport, dport, body)
 
     @staticmethod
