@@ -1,0 +1,70 @@
+"""What the library makes of a capture, in the terms of the naive tracker."""
+
+from __future__ import annotations
+
+import io
+import socket
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import naive
+from corpus import address, library
+from naive import ICMP, ICMP6, SCTP, TCP, UDP, Flow, Flows, Key
+
+_NAMES = {"tcp": TCP, "udp": UDP, "icmp": ICMP, "icmp6": ICMP6, "sctp": SCTP}
+
+
+@dataclass
+class Tracked:
+    """A tracked capture."""
+
+    flows: Flows
+    keys: list[Key | None]  #: the five-tuple of every record; None: not tracked
+    skipped: int  #: records that `stats` says were skipped
+
+
+def proto_number(text: str) -> int:
+    """An IP protocol from its name or its number as text."""
+    if text in _NAMES:
+        return _NAMES[text]
+    return int(text) if text.isdigit() else socket.getprotobyname(text)
+
+
+def track(source: str | bytes, **config: object) -> Tracked:
+    """Track a file, or the bytes of one, and sum its connections per five-tuple; warnings are let go."""
+    ct = library()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ct.CaptureWarning)
+        opened = io.BytesIO(source) if isinstance(source, bytes) else source
+        result = ct.track(opened, config=ct.Config(**config), labels=True)
+    return summed(result)
+
+
+def summed(result: Any) -> Tracked:
+    """Sums over the connections of each five-tuple of a `TrackResult`, records by its labels."""
+    table, labels = result.connections, result.labels
+    columns = [
+        table[name].tolist()
+        for side in ("orig", "resp")
+        for name in (f"{side}_addr", f"{side}_port", f"{side}_pkts", f"{side}_ip_bytes", f"{side}_bytes")
+    ]
+    flows: Flows = {}
+    rows = []  # of each connection: its five-tuple, originator's and responder's side
+    for text, *cells in zip(table["proto"].tolist(), *columns, strict=True):
+        orig, resp = (address(cells[0]), cells[1]), (address(cells[5]), cells[6])
+        key = naive.key(proto_number(text), orig, resp)
+        flow = flows.setdefault(key, Flow())
+        flow.originators.add(orig)
+        for end, (packets, ip_bytes, payload) in ((orig, cells[2:5]), (resp, cells[7:10])):
+            side = flow.side(end)
+            side.packets += packets
+            side.ip_bytes += ip_bytes
+            side.payload += payload
+        rows.append((key, flow.side(orig), flow.side(resp)))
+    keys: list[Key | None] = []
+    for number, (row, reply) in enumerate(zip(labels["connection"].tolist(), labels["reply"].tolist(), strict=True)):
+        keys.append(rows[row][0] if row >= 0 else None)
+        if row >= 0:
+            rows[row][2 if reply else 1].records.append(number)
+    return Tracked(flows, keys, sum(dict(result.stats.skipped).values()))
