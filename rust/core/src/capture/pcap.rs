@@ -17,10 +17,7 @@ const RECORD_LEN: usize = 16;
 /// While skipping damage: how many headers in a row are believed.
 const CHAIN: usize = 3;
 
-/// While skipping damage: how far in seconds a record may be from the one before it.
-const CHAIN_SECONDS: u32 = 86_400;
-
-/// A clock that jumps by more seconds than this is odd.
+/// A record that is more seconds than this away from the one before it is odd.
 const JUMP_SECONDS: u32 = 30 * 86_400;
 
 /// A record's header, in host byte order.
@@ -58,6 +55,8 @@ pub(super) struct Pcap {
     limit: u32,
     /// Seconds of the last good record.
     last_sec: Option<u32>,
+    /// The writer is known to get original lengths wrong.
+    loose: bool,
     /// Offset at which skipped bytes begin, while they are skipped.
     damaged: Option<u64>,
 }
@@ -104,6 +103,7 @@ impl Pcap {
             linktype: LinkType::from_header(u32_at(big, head, 20)),
             limit: u32_at(big, head, 16).clamp(USUAL_MAX, ABSOLUTE_MAX),
             last_sec: None,
+            loose: false,
             damaged: None,
         })
     }
@@ -167,7 +167,11 @@ impl Pcap {
                     || header.caplen > self.limit
                     || header.len > ABSOLUTE_MAX
                     || header.frac >= self.second;
-                if unusual && !self.believable(header) {
+                let believed = if unusual { self.believable::<BIG>(data, pos, header, chunk.last) } else { Some(true) };
+                if believed.is_none() {
+                    return pos;
+                }
+                if believed == Some(false) {
                     let at = offset + pos as u64;
                     if sink.strict {
                         let found = || self.describe(header);
@@ -202,17 +206,42 @@ impl Pcap {
         }
     }
 
-    /// Whether a header that is unusual may still be one. A single oddity is tolerated: there are writers that get
-    /// the original length, or the fraction, wrong in every record, and clocks that are set.
+    /// Whether the unusual header at `pos` may still be one; unknown as long as the header after it is not there.
+    ///
+    /// There are writers that get the original length, or the fraction, wrong in every record, and clocks that are
+    /// set. So a single oddity is tolerated where a header that can be one follows. Without that test a captured
+    /// length with one wrong bit would swallow all the records that it reaches over.
     #[cold]
-    fn believable(&self, header: Header) -> bool {
-        let oddities = u32::from(header.frac >= self.second)
-            + u32::from(header.caplen > header.len)
-            + u32::from(header.len > ABSOLUTE_MAX)
-            + u32::from(self.last_sec.is_some_and(|sec| sec.abs_diff(header.sec) > JUMP_SECONDS));
+    fn believable<const BIG: bool>(&mut self, data: &[u8], pos: usize, header: Header, last: bool) -> Option<bool> {
         // A crash leaves files with zeros where data should be; as records they would be many, at the year 1970.
         let zeros = (header.sec, header.frac, header.caplen, header.len) == (0, 0, 0, 0);
-        header.caplen <= self.limit && oddities < 2 && !(zeros && self.last_sec.is_some_and(|sec| sec != 0))
+        if zeros && self.last_sec.is_some_and(|sec| sec != 0) {
+            return Some(false);
+        }
+        match self.oddities(header, self.last_sec) {
+            0 => return Some(true),
+            1 => {}
+            _ => return Some(false),
+        }
+        let next = pos + self.record_len + header.caplen as usize;
+        let believed = if data.len().saturating_sub(next) >= self.record_len {
+            self.oddities(self.header_at::<BIG>(data, next), Some(header.sec)) < 2
+        } else if last {
+            next <= data.len()
+        } else {
+            return None;
+        };
+        self.loose |= believed && header.caplen > header.len;
+        Some(believed)
+    }
+
+    /// How much speaks against a header; a captured length over the limit is enough alone.
+    fn oddities(&self, header: Header, near: Option<u32>) -> u32 {
+        u32::from(header.caplen > self.limit) * 2
+            + u32::from(header.caplen > header.len)
+            + u32::from(header.len > ABSOLUTE_MAX)
+            + u32::from(header.frac >= self.second)
+            + u32::from(near.is_some_and(|sec| sec.abs_diff(header.sec) > JUMP_SECONDS))
     }
 
     fn describe(&self, header: Header) -> String {
@@ -259,15 +288,15 @@ impl Pcap {
         Some(true)
     }
 
-    /// The test of a link of a chain; stricter than [`Self::believable`], for it must not take payload for a header.
+    /// The test of a link of a chain: nothing may be odd, for it must not take payload for a header.
     #[inline]
     fn likely(&self, header: Header, near: Option<u32>) -> bool {
         header.frac < self.second
-            && header.len > 0
-            && header.caplen <= header.len
+            && header.len.max(header.caplen) > 0
+            && (header.caplen <= header.len || self.loose)
             && header.caplen <= USUAL_MAX
             && header.len <= ABSOLUTE_MAX
-            && near.is_none_or(|sec| sec.abs_diff(header.sec) <= CHAIN_SECONDS)
+            && near.is_none_or(|sec| sec.abs_diff(header.sec) <= JUMP_SECONDS)
     }
 }
 
@@ -321,6 +350,32 @@ mod tests {
         let mut zero_first = PcapFile::plain();
         zero_first.raw(0, 0, 0, 0, b"").packet(1, 0, b"x");
         assert_eq!(read(&zero_first.bytes).records.len(), 2);
+    }
+
+    #[test]
+    fn a_wrong_length_does_not_swallow_the_records_behind_it() {
+        for wrong in [50_000, 300, 90] {
+            let mut file = PcapFile::plain();
+            for i in 0..3000 {
+                let (data, len) = (payload(i), payload(i).len() as u32);
+                file.raw(T0, i, if i == 1000 || i == 2998 { wrong + len } else { len }, len, &data);
+            }
+            let all = read_every_way(&file.bytes);
+            assert_eq!((all.records.len(), all.damage.count(DamageKind::RecordHeader)), (2998, 2), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn writers_without_original_lengths_are_understood() {
+        let mut file = PcapFile::plain();
+        for i in 0..100 {
+            let data = payload(i);
+            let caplen = if i == 50 { u32::MAX } else { data.len() as u32 };
+            file.raw(T0, i, caplen, 0, &data);
+        }
+        // The record before the damage is lost too: nothing vouches for its length.
+        let all = read_every_way(&file.bytes);
+        assert_eq!((all.records.len(), all.damage.total()), (98, 1));
     }
 
     #[test]

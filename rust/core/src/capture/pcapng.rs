@@ -2,6 +2,8 @@
 //!
 //! Every block carries its length at both ends, so damage inside a block costs that block, and damage to its frame
 //! costs what lies before the next block whose two lengths agree.
+//!
+//! A simple packet block has no time: its packet gets the time of the packet before it in the file, or 0.
 
 use super::Record;
 use super::damage::DamageKind;
@@ -166,12 +168,17 @@ impl Pcapng {
             }
             let length = u32_at(self.big, block, 4) as usize;
             let framed = (BLOCK_MIN..=BLOCK_MAX).contains(&length) && length.is_multiple_of(4);
-            if framed && block.len() < length {
+            let whole = framed && block.len() >= length;
+            // A block that the end of the file cuts is no damage to the frame, unless more blocks lie within it.
+            if framed && !whole && !(chunk.last && matches!(self.scan(data, pos + 1, true), Scan::Found(_))) {
                 return pos;
             }
-            let trailer = if framed { u32_at(self.big, block, length - 4) as usize } else { length };
-            if !framed || trailer != length {
-                let found = || format!("a block of {length} bytes that ends with the length {trailer}");
+            let trailer = if whole { u32_at(self.big, block, length - 4) as usize } else { 0 };
+            if !whole || trailer != length {
+                let found = || match trailer {
+                    0 => format!("a block of {length} bytes"),
+                    _ => format!("a block of {length} bytes that ends with the length {trailer}"),
+                };
                 if self.lost(at, DamageKind::BlockLength, sink, found, LENGTHS) {
                     return pos;
                 }
@@ -461,6 +468,7 @@ mod tests {
             (Box::new(|f| patch(f, 4, &[0; 4])), DamageKind::BlockLength),
             (Box::new(|f| patch(f, 4, &[0xfc; 4])), DamageKind::BlockLength),
             (Box::new(|f| patch(f, 4, &[0x70])), DamageKind::BlockLength),
+            (Box::new(|f| patch(f, 4, &[0, 0x10])), DamageKind::BlockLength),
             (Box::new(|f| patch(f, usize::MAX, &[0])), DamageKind::BlockLength),
             (Box::new(|f| f.bytes.extend(b"junk that is no block")), DamageKind::BlockLength),
         ];

@@ -322,6 +322,13 @@ mod tests {
     }
 
     #[test]
+    fn readers_go_to_other_threads() {
+        fn is_send<T: Send>() {}
+        is_send::<CaptureReader>();
+        is_send::<super::super::Captures>();
+    }
+
+    #[test]
     fn a_missing_file() {
         match CaptureReader::open(Path::new("no/such/file"), 0, false) {
             Err(CaptureError::Io { source, .. }) => assert_eq!(source.kind(), std::io::ErrorKind::NotFound),
