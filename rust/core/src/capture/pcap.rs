@@ -17,6 +17,12 @@ const RECORD_LEN: usize = 16;
 /// While skipping damage: how many headers in a row are believed.
 const CHAIN: usize = 3;
 
+/// The same where the first is not near the last good record in time, as in files that were put together from others.
+const FAR_CHAIN: usize = 5;
+
+/// No such chain begins before March 1973: small numbers are everywhere.
+const FAR_SECONDS: u32 = 100_000_000;
+
 /// A record that is more seconds than this away from the one before it is odd.
 const JUMP_SECONDS: u32 = 30 * 86_400;
 
@@ -253,7 +259,7 @@ impl Pcap {
     }
 
     /// Looks for the first index from `from` on at which [`CHAIN`] headers follow one another, or fewer of them up to
-    /// the exact end of the file. Each index costs a look at no more than [`CHAIN`] headers: the work is linear.
+    /// the end of the file. Each index costs a look at no more than [`FAR_CHAIN`] headers: the work is linear.
     fn scan<const BIG: bool>(&self, data: &[u8], from: usize, last: bool) -> Scan {
         let mut at = from;
         loop {
@@ -269,21 +275,27 @@ impl Pcap {
     fn chain<const BIG: bool>(&self, data: &[u8], at: usize, last: bool) -> Option<bool> {
         let mut pos = at;
         let mut near = self.last_sec;
-        for links in 0..CHAIN {
+        let mut needed = CHAIN;
+        let mut links = 0;
+        while links < needed {
             if data.len().saturating_sub(pos) < self.record_len {
                 // At the end of the file two headers and a cut one are enough, or one that ends exactly there.
-                return if last && at < data.len() {
-                    Some(links >= 2 || (links > 0 && pos == data.len()))
-                } else {
-                    None
-                };
+                let least = if pos == data.len() { needed - 2 } else { needed - 1 };
+                return if last && at < data.len() { Some(links >= least) } else { None };
             }
             let header = self.header_at::<BIG>(data, pos);
+            if links == 0 && near.is_some_and(|sec| sec.abs_diff(header.sec) > JUMP_SECONDS) {
+                if header.sec < FAR_SECONDS {
+                    return Some(false);
+                }
+                (near, needed) = (None, FAR_CHAIN);
+            }
             if !self.likely(header, near) {
                 return Some(false);
             }
             near = Some(header.sec);
             pos += self.record_len + header.caplen as usize;
+            links += 1;
         }
         Some(true)
     }
@@ -431,6 +443,19 @@ mod tests {
         let inserted = [&good[..cut + 20], b"inserted", &good[cut + 20..]].concat();
         let got = read_every_way(&inserted);
         assert!(got.records.len() >= 39 && got.damage.total() == 1, "{got:?}");
+    }
+
+    #[test]
+    fn a_jump_of_the_clock_behind_damage() {
+        for jump in [T0 + 400 * 86_400, 5] {
+            let mut file = PcapFile::plain();
+            file.packet(T0, 0, b"good").raw(T0, 1, u32::MAX, 9, &payload(1));
+            for i in 0..10 {
+                file.packet(jump, i, &payload(i));
+            }
+            let all = read_every_way(&file.bytes);
+            assert_eq!(all.records.len(), if jump > T0 { 11 } else { 1 });
+        }
     }
 
     #[test]
