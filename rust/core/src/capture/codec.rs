@@ -16,6 +16,9 @@ const XZ_MEMORY: u64 = 256 << 20;
 /// The largest block of the lz4 frame format.
 const LZ4_BLOCK: u32 = 4 << 20;
 
+/// Bytes in front of each block of a zstd frame (RFC 8878, 3.1.1.2).
+const ZSTD_BLOCK_HEADER: usize = 3;
+
 /// Bytes of the file's head that [`Kind::detect`] may look at.
 pub(super) const MAGIC_LEN: usize = 6;
 
@@ -187,7 +190,7 @@ fn step(read: u64, written: u64) -> Step {
 /// it asks for, and nothing at all while earlier output waits: an error then never has output beside it.
 struct Zstd {
     decoder: zstd::stream::raw::Decoder<'static>,
-    /// How much input the decoder asked for.
+    /// How much input the decoder asked for: a block, and the header of the next one.
     wanted: usize,
     /// The last call filled its output; there may be more.
     flushing: bool,
@@ -201,7 +204,9 @@ impl Zstd {
 
     fn run(&mut self, input: &[u8], out: &mut [u8]) -> (Step, Result<bool, String>) {
         loop {
-            let given = if self.flushing { 0 } else { self.wanted.max(1).min(input.len()) };
+            let alone =
+                if self.wanted > ZSTD_BLOCK_HEADER { self.wanted - ZSTD_BLOCK_HEADER } else { self.wanted.max(1) };
+            let given = if self.flushing { 0 } else { alone.min(input.len()) };
             let flushed = std::mem::take(&mut self.flushing);
             let status = match self.decoder.run_on_buffers(&input[..given], out) {
                 Ok(status) => status,
@@ -322,5 +327,129 @@ impl Lz4 {
             Lz4Part::Block { .. } => self.fed = true,
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::super::DamageKind;
+    use super::super::testing::*;
+    use super::*;
+
+    const KINDS: [Kind; 5] = [Kind::Gzip, Kind::Zstd, Kind::Lz4, Kind::Xz, Kind::Bzip2];
+
+    fn compress(kind: Kind, bytes: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        let done = match kind {
+            Kind::Gzip => {
+                let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+                gzip.write_all(bytes).and_then(|()| gzip.finish())
+            }
+            Kind::Zstd => {
+                let mut zstd = zstd::Encoder::new(Vec::new(), 1).expect("a zstd encoder");
+                zstd.include_checksum(true).and_then(|()| zstd.write_all(bytes)).and_then(|()| zstd.finish())
+            }
+            Kind::Lz4 => {
+                let mut info = lz4_flex::frame::FrameInfo::new().block_size(lz4_flex::frame::BlockSize::Max64KB);
+                info = info.block_checksums(true).content_checksum(true);
+                info = info.block_mode(lz4_flex::frame::BlockMode::Linked);
+                let mut lz4 = lz4_flex::frame::FrameEncoder::with_frame_info(info, Vec::new());
+                lz4.write_all(bytes).and_then(|()| lz4.finish().map_err(std::io::Error::other))
+            }
+            Kind::Xz => liblzma::read::XzEncoder::new(bytes, 1).read_to_end(&mut out).map(|_| out),
+            Kind::Bzip2 => {
+                bzip2::read::BzEncoder::new(bytes, bzip2::Compression::fast()).read_to_end(&mut out).map(|_| out)
+            }
+        };
+        done.expect("compression to memory")
+    }
+
+    #[test]
+    fn every_format_in_one_and_several_members() {
+        let plain = sample(3000);
+        let expected = read(&plain);
+        for kind in KINDS {
+            let members = plain.chunks(plain.len() / 3).map(|part| compress(kind, part)).collect::<Vec<_>>();
+            let padded = [members.concat(), vec![0; 512]].concat();
+            for bytes in [compress(kind, &plain), members.concat(), padded] {
+                assert_eq!(Kind::detect(&bytes), Some(kind));
+                let all = read_every_way(&bytes);
+                assert_eq!(all.damage.total(), 0, "{kind}: {:?}", all.damage);
+                assert!(all.records == expected.records, "{kind}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_large_file_in_every_format() {
+        let mut file = PcapFile::plain();
+        for i in 0..300 {
+            file.packet(T0, i, &payload(i).repeat(50));
+        }
+        let expected = read(&file.bytes).records;
+        for kind in KINDS {
+            assert!(read(&compress(kind, &file.bytes)).records == expected, "{kind}");
+        }
+    }
+
+    #[test]
+    fn skippable_frames_before_zstd() {
+        let skippable = [&[0x50, 0x2a, 0x4d, 0x18, 3, 0, 0, 0][..], b"abc"].concat();
+        let bytes = [skippable.clone(), compress(Kind::Zstd, &sample(5)), skippable].concat();
+        let all = read_every_way(&bytes);
+        assert_eq!((all.records.len(), all.damage.total()), (5, 0));
+    }
+
+    #[test]
+    fn cut_streams_give_what_they_hold() {
+        let plain = sample(400);
+        let whole = read(&plain).records;
+        for kind in KINDS {
+            let bytes = compress(kind, &plain);
+            for end in (1..bytes.len()).step_by(bytes.len() / 23) {
+                let all = read_every_way(&bytes[..end]);
+                assert!(all.records == whole[..all.records.len()], "{kind} cut at {end}");
+                if all.error.is_none() {
+                    assert_eq!(all.damage.count(DamageKind::Compression), 1, "{kind} cut at {end}");
+                    assert_eq!(all.damage.total(), 1);
+                    let strict = read_strict(&bytes[..end]);
+                    assert!(strict.records == all.records);
+                    assert_eq!(format_error(&strict).1, "the compressed data ends too early");
+                }
+            }
+            // With the last byte missing, nothing but a checksum or an end mark is.
+            assert_eq!(read(&bytes[..bytes.len() - 1]).records.len(), 400, "{kind}");
+        }
+    }
+
+    #[test]
+    fn corrupt_streams_give_what_comes_before() {
+        let plain = sample(2000);
+        let whole = read(&plain).records;
+        for kind in KINDS {
+            let mut bytes = [compress(kind, &plain), compress(kind, &plain[24..])].concat();
+            let at = bytes.len() * 3 / 4;
+            for byte in &mut bytes[at..at + 40] {
+                *byte ^= 0xa5;
+            }
+            let all = read_every_way(&bytes);
+            assert!(all.records.len() >= 2000, "{kind}: {}", all.records.len());
+            assert!(all.records[..2000] == whole, "{kind}");
+            assert_eq!(all.damage.count(DamageKind::Compression), 1, "{kind}: {:?}", all.damage);
+
+            let garbage = [compress(kind, &plain), b"garbage".to_vec()].concat();
+            let all = read_every_way(&garbage);
+            assert_eq!((all.records.len(), all.damage.count(DamageKind::Compression)), (2000, 1), "{kind}");
+        }
+    }
+
+    #[test]
+    fn compressed_but_no_capture() {
+        let all = read(&compress(Kind::Zstd, b"\x7fELF"));
+        assert_eq!(format_error(&all).1, "first bytes 7f 45 4c 46 in zstd data");
+        let all = read(&[&[0x1f, 0x8b, 8][..], &[0xff; 40]].concat());
+        assert!(format_error(&all).1.starts_with("an empty file in damaged gzip data ("), "{all:?}");
     }
 }

@@ -253,3 +253,152 @@ fn append(batch: &mut RecordBatch, used: &mut usize, record: &Record, bytes: &[u
     batch.records.push(Record { start: *used as u32, ..*record });
     *used = end;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+
+    /// A capture of packets at these milliseconds.
+    fn at(times: &[u32]) -> Vec<u8> {
+        let mut file = PcapFile::plain();
+        for &ms in times {
+            file.packet(T0 + ms / 1000, ms % 1000 * 1000, &payload(ms));
+        }
+        file.bytes
+    }
+
+    /// The (file, millisecond) of the merged records, which must not depend on how the files are read.
+    fn merged(files: &[&[u32]]) -> Vec<(u32, u32)> {
+        let captures: Vec<Vec<u8>> = files.iter().map(|times| at(times)).collect();
+        let inputs = |step, interrupts| {
+            let inputs = captures.iter().map(|bytes| input("test", Dribble::new(bytes, step, interrupts)));
+            inputs.collect::<Vec<_>>()
+        };
+        let all = read_merged(inputs(usize::MAX, false), READ_SIZE);
+        for (step, interrupts, read_size) in [(1, true, 1), (100, false, 300), (usize::MAX, true, 64)] {
+            let other = read_merged(inputs(step, interrupts), read_size);
+            assert_eq!(all.records, other.records, "step {step}, read size {read_size}");
+        }
+        let base = i64::from(T0) * 1_000_000_000;
+        let got = all.records.iter().map(|r| (r.file, ((r.ts - base) / 1_000_000) as u32));
+        let got: Vec<_> = got.collect();
+        for (record, (_, ms)) in all.records.iter().zip(&got) {
+            assert_eq!(record.bytes, payload(*ms));
+        }
+        got
+    }
+
+    #[test]
+    fn overlapping_following_and_equal() {
+        assert_eq!(merged(&[]), []);
+        assert_eq!(merged(&[&[1, 2, 3]]), [(0, 1), (0, 2), (0, 3)]);
+        assert_eq!(merged(&[&[1, 4, 5], &[2, 3, 6]]), [(0, 1), (1, 2), (1, 3), (0, 4), (0, 5), (1, 6)]);
+        assert_eq!(merged(&[&[7, 8], &[1, 2], &[], &[4]]), [(1, 1), (1, 2), (3, 4), (0, 7), (0, 8)]);
+        assert_eq!(merged(&[&[5, 5], &[5, 6], &[4, 5]]), [(2, 4), (0, 5), (0, 5), (1, 5), (2, 5), (1, 6)]);
+    }
+
+    #[test]
+    fn order_within_a_file_never_changes() {
+        let got = merged(&[&[3, 9, 1, 2], &[4, 10, 8]]);
+        assert_eq!(got, [(0, 3), (1, 4), (0, 9), (0, 1), (0, 2), (1, 10), (1, 8)]);
+    }
+
+    #[test]
+    fn many_batches() {
+        let (even, odd): (Vec<u32>, Vec<u32>) = (0..4000).partition(|ms| ms % 2 == 0);
+        let later: Vec<u32> = (4000..9000).collect();
+        let got = merged(&[&later, &odd, &even]);
+        assert!(got.iter().map(|&(_, ms)| ms).eq(0..9000));
+    }
+
+    /// A folder of its own for a test, removed at its end.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("conntrack-capture-{name}-{}", std::process::id()));
+            std::fs::create_dir_all(&path).expect("a folder for temporary files");
+            Self(path)
+        }
+
+        fn write(&self, name: &str, bytes: &[u8]) -> Input {
+            let path = self.0.join(name);
+            std::fs::write(&path, bytes).expect("a temporary file");
+            Input::named(path)
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn rotated_files_are_opened_one_at_a_time() {
+        let folder = Folder::new("rotated");
+        let per_file = 40;
+        let names: Vec<u32> = (0..50).rev().collect();
+        let mut inputs = Vec::new();
+        let mut size = 0;
+        for name in &names {
+            let bytes = at(&(name * per_file..(name + 1) * per_file).collect::<Vec<_>>());
+            size += bytes.len() as u64;
+            inputs.push(folder.write(&name.to_string(), &bytes));
+        }
+        let mut captures = Captures::open(inputs, false).expect("the files exist");
+        assert_eq!(captures.progress(), (0, Some(size)));
+        let mut batch = RecordBatch::default();
+        let mut records = Vec::new();
+        while captures.next_batch(&mut batch).expect("sound files") {
+            collect(&batch, &mut records);
+            let open = captures.files.iter().filter(|f| matches!(f.state, State::Open(_))).count();
+            assert!(open <= 1, "{open} files are open");
+        }
+        assert!(records.iter().map(|r| r.file).eq((0..50 * per_file).map(|i| 49 - i / per_file)));
+        assert!(records.is_sorted_by_key(|r| r.ts));
+        assert_eq!(captures.progress(), (size, Some(size)));
+        assert!(captures.name(49).is_some_and(|name| name.ends_with("0")));
+    }
+
+    #[test]
+    fn a_single_file_goes_straight_through() {
+        let folder = Folder::new("single");
+        let bytes = sample(100);
+        let mut captures = Captures::open(vec![folder.write("one", &bytes)], false).expect("the file exists");
+        // It was opened by `open` and is not opened again.
+        drop(folder);
+        let mut batch = RecordBatch::default();
+        assert!(captures.next_batch(&mut batch).expect("a sound file"));
+        assert_eq!((batch.records.len(), captures.len(), captures.is_empty()), (100, 1, false));
+        assert!(!captures.next_batch(&mut batch).expect("a sound file"));
+        assert_eq!(captures.progress(), (bytes.len() as u64, Some(bytes.len() as u64)));
+    }
+
+    #[test]
+    fn missing_and_foreign_files() {
+        let missing = vec![Input::named("no/such/file"), Input::named("nor/this")];
+        match Captures::open(missing, false) {
+            Err(CaptureError::Io { path, source }) => {
+                assert_eq!((path.as_path(), source.kind()), ("no/such/file".as_ref(), std::io::ErrorKind::NotFound));
+            }
+            _ => panic!("a missing file is an error"),
+        }
+        let inputs = vec![input("good", Dribble::new(&sample(3), 9, false)), input("bad", &b"\x7fELF"[..])];
+        let all = read_merged(inputs, READ_SIZE);
+        assert!(all.records.is_empty());
+        assert_eq!(format_error(&all).1, "first bytes 7f 45 4c 46");
+    }
+
+    #[test]
+    fn damage_of_all_files() {
+        let cut = |n| {
+            let bytes = sample(n);
+            input("cut", Dribble::new(&bytes[..bytes.len() - 1], usize::MAX, false))
+        };
+        let all = read_merged(vec![cut(2), input("empty", Dribble::new(&sample(0), 1, false)), cut(9)], 100);
+        assert_eq!((all.records.len(), all.damage.total()), (1 + 8, 2));
+        assert!(all.damage.details().iter().map(|d| d.file).eq([0, 2]));
+    }
+}

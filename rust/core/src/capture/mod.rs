@@ -9,8 +9,12 @@ pub mod merge;
 mod parse;
 mod pcap;
 mod pcapng;
+#[cfg(test)]
+mod properties;
 pub mod reader;
 pub mod source;
+#[cfg(test)]
+mod testing;
 
 pub use damage::{Damage, DamageKind, DamageReport};
 pub use linktype::LinkType;

@@ -17,8 +17,14 @@ const RECORD_LEN: usize = 16;
 /// While skipping damage: how many headers in a row are believed.
 const CHAIN: usize = 3;
 
-/// While skipping damage: how far in seconds a record may be from the one before it.
-const CHAIN_SECONDS: u32 = 86_400;
+/// The same where the first is not near the last good record in time, as in files that were put together from others.
+const FAR_CHAIN: usize = 5;
+
+/// No such chain begins before March 1973: small numbers are everywhere.
+const FAR_SECONDS: u32 = 100_000_000;
+
+/// A record that is more seconds than this away from the one before it is odd.
+const JUMP_SECONDS: u32 = 30 * 86_400;
 
 /// A record's header, in host byte order.
 #[derive(Clone, Copy)]
@@ -55,6 +61,8 @@ pub(super) struct Pcap {
     limit: u32,
     /// Seconds of the last good record.
     last_sec: Option<u32>,
+    /// The writer is known to get original lengths wrong.
+    loose: bool,
     /// Offset at which skipped bytes begin, while they are skipped.
     damaged: Option<u64>,
 }
@@ -101,6 +109,7 @@ impl Pcap {
             linktype: LinkType::from_header(u32_at(big, head, 20)),
             limit: u32_at(big, head, 16).clamp(USUAL_MAX, ABSOLUTE_MAX),
             last_sec: None,
+            loose: false,
             damaged: None,
         })
     }
@@ -162,8 +171,13 @@ impl Pcap {
                 let unusual = header.caplen == 0
                     || header.caplen > header.len
                     || header.caplen > self.limit
+                    || header.len > ABSOLUTE_MAX
                     || header.frac >= self.second;
-                if unusual && !self.believable(header) {
+                let believed = if unusual { self.believable::<BIG>(data, pos, header, chunk.last) } else { Some(true) };
+                if believed.is_none() {
+                    return pos;
+                }
+                if believed == Some(false) {
                     let at = offset + pos as u64;
                     if sink.strict {
                         let found = || self.describe(header);
@@ -198,16 +212,42 @@ impl Pcap {
         }
     }
 
-    /// Whether a header that is unusual may still be one. A single oddity is tolerated: there are writers that get
-    /// the original length, or the fraction, wrong in every record.
+    /// Whether the unusual header at `pos` may still be one; unknown as long as the header after it is not there.
+    ///
+    /// There are writers that get the original length, or the fraction, wrong in every record, and clocks that are
+    /// set. So a single oddity is tolerated where a header that can be one follows. Without that test a captured
+    /// length with one wrong bit would swallow all the records that it reaches over.
     #[cold]
-    fn believable(&self, header: Header) -> bool {
-        let oddities = u32::from(header.frac >= self.second)
-            + u32::from(header.caplen > header.len)
-            + u32::from(header.len > ABSOLUTE_MAX);
+    fn believable<const BIG: bool>(&mut self, data: &[u8], pos: usize, header: Header, last: bool) -> Option<bool> {
         // A crash leaves files with zeros where data should be; as records they would be many, at the year 1970.
         let zeros = (header.sec, header.frac, header.caplen, header.len) == (0, 0, 0, 0);
-        header.caplen <= self.limit && oddities < 2 && !(zeros && self.last_sec.is_some_and(|sec| sec != 0))
+        if zeros && self.last_sec.is_some_and(|sec| sec != 0) {
+            return Some(false);
+        }
+        match self.oddities(header, self.last_sec) {
+            0 => return Some(true),
+            1 => {}
+            _ => return Some(false),
+        }
+        let next = pos + self.record_len + header.caplen as usize;
+        let believed = if data.len().saturating_sub(next) >= self.record_len {
+            self.oddities(self.header_at::<BIG>(data, next), Some(header.sec)) < 2
+        } else if last {
+            next <= data.len()
+        } else {
+            return None;
+        };
+        self.loose |= believed && header.caplen > header.len;
+        Some(believed)
+    }
+
+    /// How much speaks against a header; a captured length over the limit is enough alone.
+    fn oddities(&self, header: Header, near: Option<u32>) -> u32 {
+        u32::from(header.caplen > self.limit) * 2
+            + u32::from(header.caplen > header.len)
+            + u32::from(header.len > ABSOLUTE_MAX)
+            + u32::from(header.frac >= self.second)
+            + u32::from(near.is_some_and(|sec| sec.abs_diff(header.sec) > JUMP_SECONDS))
     }
 
     fn describe(&self, header: Header) -> String {
@@ -219,7 +259,7 @@ impl Pcap {
     }
 
     /// Looks for the first index from `from` on at which [`CHAIN`] headers follow one another, or fewer of them up to
-    /// the exact end of the file. Each index costs a look at no more than [`CHAIN`] headers: the work is linear.
+    /// the end of the file. Each index costs a look at no more than [`FAR_CHAIN`] headers: the work is linear.
     fn scan<const BIG: bool>(&self, data: &[u8], from: usize, last: bool) -> Scan {
         let mut at = from;
         loop {
@@ -235,33 +275,221 @@ impl Pcap {
     fn chain<const BIG: bool>(&self, data: &[u8], at: usize, last: bool) -> Option<bool> {
         let mut pos = at;
         let mut near = self.last_sec;
-        for links in 0..CHAIN {
+        let mut needed = CHAIN;
+        let mut links = 0;
+        while links < needed {
             if data.len().saturating_sub(pos) < self.record_len {
                 // At the end of the file two headers and a cut one are enough, or one that ends exactly there.
-                return if last && at < data.len() {
-                    Some(links >= 2 || (links > 0 && pos == data.len()))
-                } else {
-                    None
-                };
+                let least = if pos == data.len() { needed - 2 } else { needed - 1 };
+                return if last && at < data.len() { Some(links >= least) } else { None };
             }
             let header = self.header_at::<BIG>(data, pos);
+            if links == 0 && near.is_some_and(|sec| sec.abs_diff(header.sec) > JUMP_SECONDS) {
+                if header.sec < FAR_SECONDS {
+                    return Some(false);
+                }
+                (near, needed) = (None, FAR_CHAIN);
+            }
             if !self.likely(header, near) {
                 return Some(false);
             }
             near = Some(header.sec);
             pos += self.record_len + header.caplen as usize;
+            links += 1;
         }
         Some(true)
     }
 
-    /// The test of a link of a chain; stricter than [`Self::believable`], for it must not take payload for a header.
+    /// The test of a link of a chain: nothing may be odd, for it must not take payload for a header.
     #[inline]
     fn likely(&self, header: Header, near: Option<u32>) -> bool {
         header.frac < self.second
-            && header.len > 0
-            && header.caplen <= header.len
+            && header.len.max(header.caplen) > 0
+            && (header.caplen <= header.len || self.loose)
             && header.caplen <= USUAL_MAX
             && header.len <= ABSOLUTE_MAX
-            && near.is_none_or(|sec| sec.abs_diff(header.sec) <= CHAIN_SECONDS)
+            && near.is_none_or(|sec| sec.abs_diff(header.sec) <= JUMP_SECONDS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+
+    fn ns(sec: u32, frac: i64) -> i64 {
+        i64::from(sec) * 1_000_000_000 + frac
+    }
+
+    #[test]
+    fn variants() {
+        let magics = [(0xa1b2_c3d4, 1000), (0xa1b2_3c4d, 1), (0xa1b2_cd34, 1000), (0xa1e2_cb12, 1)];
+        for (magic, unit) in magics.into_iter().chain([(0x1c00_01ab, 1000), (0x1c00_01ac, 1)]) {
+            for big in [false, true] {
+                let mut file = PcapFile::with(magic, big, (2, 4), 65_535, 0x5400_0001);
+                file.packet(T0, 5, b"first").packet(u32::MAX, 999_999, b"").raw(T0, 6, 4, 1500, b"abcd");
+                let all = read_every_way(&file.bytes);
+                assert_eq!(all.damage.total(), 0, "{magic:x}");
+                let [first, second, third] = &all.records[..] else { panic!("{magic:x}: {all:?}") };
+                assert_eq!((first.ts, &first.bytes[..], first.len), (ns(T0, 5 * unit), &b"first"[..], 5));
+                assert_eq!((second.ts, second.bytes.len()), (ns(u32::MAX, 999_999 * unit), 0));
+                assert_eq!((&third.bytes[..], third.len, third.linktype), (&b"abcd"[..], 1500, LinkType::ETHERNET));
+                assert_eq!(first.offset, header_len(&file.bytes).expect("a pcap file") as u64);
+            }
+        }
+    }
+
+    #[test]
+    fn lengths_of_old_versions() {
+        for (version, caplen, len) in [((2, 2), 9, 3), ((543, 0), 9, 3), ((2, 3), 9, 3), ((2, 3), 3, 9), ((2, 4), 3, 9)]
+        {
+            let mut file = PcapFile::with(0xa1b2_c3d4, false, version, 0, 1);
+            file.raw(T0, 0, caplen, len, b"abc").raw(T0, 1, caplen, len, b"def");
+            let all = read(&file.bytes);
+            let got: Vec<_> = all.records.iter().map(|r| (&r.bytes[..], r.len)).collect();
+            assert_eq!(got, [(&b"abc"[..], 9), (&b"def"[..], 9)], "{version:?}");
+        }
+    }
+
+    #[test]
+    fn single_oddities_are_no_damage() {
+        let mut file = PcapFile::plain();
+        file.raw(T0, 1_500_000, 3, 3, b"abc").raw(T0, 0, 3, 2, b"def").raw(0, 0, 0, 0, b"").packet(1, 0, b"x");
+        let all = read_every_way(&file.bytes);
+        assert_eq!(all.damage.total(), 1, "zeros after a time are damage");
+        assert_eq!((all.records[0].ts, all.records[1].len), (ns(T0, 1_500_000_000), 2));
+
+        let mut zero_first = PcapFile::plain();
+        zero_first.raw(0, 0, 0, 0, b"").packet(1, 0, b"x");
+        assert_eq!(read(&zero_first.bytes).records.len(), 2);
+    }
+
+    #[test]
+    fn a_wrong_length_does_not_swallow_the_records_behind_it() {
+        for wrong in [50_000, 300, 90] {
+            let mut file = PcapFile::plain();
+            for i in 0..3000 {
+                let (data, len) = (payload(i), payload(i).len() as u32);
+                file.raw(T0, i, if i == 1000 || i == 2998 { wrong + len } else { len }, len, &data);
+            }
+            let all = read_every_way(&file.bytes);
+            assert_eq!((all.records.len(), all.damage.count(DamageKind::RecordHeader)), (2998, 2), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn writers_without_original_lengths_are_understood() {
+        let mut file = PcapFile::plain();
+        for i in 0..100 {
+            let data = payload(i);
+            let caplen = if i == 50 { u32::MAX } else { data.len() as u32 };
+            file.raw(T0, i, caplen, 0, &data);
+        }
+        // The record before the damage is lost too: nothing vouches for its length.
+        let all = read_every_way(&file.bytes);
+        assert_eq!((all.records.len(), all.damage.total()), (98, 1));
+    }
+
+    #[test]
+    fn snaplen_moves_the_limit() {
+        let big_packet = vec![0x99; 1 << 20];
+        for (snaplen, n) in [(65_535, 0), (2 << 20, 1), (u32::MAX, 1)] {
+            let mut file = PcapFile::with(0xa1b2_c3d4, false, (2, 4), snaplen, 1);
+            file.packet(T0, 0, &big_packet);
+            let all = read(&file.bytes);
+            assert_eq!(all.records.len(), n, "snaplen {snaplen}");
+            assert_eq!(all.damage.total(), 1 - n as u64);
+        }
+    }
+
+    #[test]
+    fn skips_a_bad_header_and_what_belongs_to_it() {
+        for position in [0_u32, 1, 5, 9] {
+            let mut file = PcapFile::plain();
+            let mut bad = (0, 0);
+            for i in 0..10 {
+                let at = file.bytes.len() as u64;
+                if i == position {
+                    file.raw(T0 + i, 0, 0xffff_ffff, 60, &payload(i));
+                    bad = (at, file.bytes.len() as u64 - at);
+                } else {
+                    file.packet(T0 + i, 0, &payload(i));
+                }
+            }
+            let all = read_every_way(&file.bytes);
+            assert_eq!(all.records.len(), 9, "bad record {position}");
+            let [damage] = all.damage.details() else { panic!("{:?}", all.damage) };
+            assert_eq!((damage.offset, damage.bytes, damage.kind), (bad.0, bad.1, DamageKind::RecordHeader));
+
+            let strict = read_strict(&file.bytes);
+            assert_eq!(strict.records, all.records[..position as usize]);
+            assert_eq!(format_error(&strict).0, bad.0);
+            assert!(format_error(&strict).1.contains("4294967295"));
+        }
+    }
+
+    #[test]
+    fn skips_zeros_and_lost_and_inserted_bytes() {
+        let good = sample(40);
+        let all = read(&good);
+        let cut = all.records[20].offset as usize;
+        let zeros = [&good[..cut], &[0; 10_000], &good[cut..]].concat();
+        let got = read_every_way(&zeros);
+        assert_eq!((got.records.len(), got.damage.count(DamageKind::RecordHeader)), (40, 1));
+        assert_eq!(got.damage.details()[0].bytes, 10_000);
+
+        let lost = [&good[..cut], &good[cut + 3..]].concat();
+        assert_eq!(read_every_way(&lost).records.len(), 39);
+        let inserted = [&good[..cut + 20], b"inserted", &good[cut + 20..]].concat();
+        let got = read_every_way(&inserted);
+        assert!(got.records.len() >= 39 && got.damage.total() == 1, "{got:?}");
+    }
+
+    #[test]
+    fn a_jump_of_the_clock_behind_damage() {
+        for jump in [T0 + 400 * 86_400, 5] {
+            let mut file = PcapFile::plain();
+            file.packet(T0, 0, b"good").raw(T0, 1, u32::MAX, 9, &payload(1));
+            for i in 0..10 {
+                file.packet(jump, i, &payload(i));
+            }
+            let all = read_every_way(&file.bytes);
+            assert_eq!(all.records.len(), if jump > T0 { 11 } else { 1 });
+        }
+    }
+
+    #[test]
+    fn damage_up_to_the_end() {
+        let mut file = PcapFile::plain();
+        file.packet(T0, 0, b"good").bytes.extend(vec![0xff; 300_000]);
+        let all = read_every_way(&file.bytes);
+        assert_eq!((all.records.len(), all.damage.total()), (1, 1));
+        assert_eq!(all.damage.details()[0].bytes, 300_000);
+    }
+
+    #[test]
+    fn a_file_cut_anywhere_keeps_its_whole_records() {
+        let good = sample(6);
+        let whole = read(&good);
+        for end in 0..good.len() {
+            let all = read(&good[..end]);
+            if end < HEADER_LEN {
+                assert_eq!(format_error(&all).0, 0);
+                continue;
+            }
+            let n = whole.records.iter().filter(|r| r.offset as usize + 16 + r.bytes.len() <= end).count();
+            assert_eq!(all.records, whole.records[..n]);
+            let at = whole.records[n].offset;
+            let missing = if end as u64 - at < 16 { 16 } else { 16 + whole.records[n].bytes.len() as u64 };
+            match all.damage.details() {
+                [] => assert_eq!(at, end as u64),
+                [damage] => {
+                    assert_eq!((damage.offset, damage.kind), (at, DamageKind::TruncatedFile));
+                    assert_eq!(damage.bytes, at + missing - end as u64);
+                    assert_eq!(format_error(&read_strict(&good[..end])).0, at);
+                }
+                more => panic!("{more:?}"),
+            }
+        }
     }
 }

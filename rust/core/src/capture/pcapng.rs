@@ -2,6 +2,8 @@
 //!
 //! Every block carries its length at both ends, so damage inside a block costs that block, and damage to its frame
 //! costs what lies before the next block whose two lengths agree.
+//!
+//! A simple packet block has no time: its packet gets the time of the packet before it in the file, or 0.
 
 use super::Record;
 use super::damage::DamageKind;
@@ -55,8 +57,8 @@ impl Resolution {
         } else if power <= 9 {
             Self::Times(10_u64.pow(9 - power))
         } else {
-            // No 64-bit count of such short ticks reaches a nanosecond beyond 10^28.
-            10_u64.checked_pow(power - 9).map_or(Self::Over(u64::MAX), Self::Over)
+            // Of ticks shorter than 10^-28 s no 64-bit number makes a nanosecond.
+            10_u64.checked_pow(power - 9).map_or(Self::Times(0), Self::Over)
         }
     }
 }
@@ -166,12 +168,17 @@ impl Pcapng {
             }
             let length = u32_at(self.big, block, 4) as usize;
             let framed = (BLOCK_MIN..=BLOCK_MAX).contains(&length) && length.is_multiple_of(4);
-            if framed && block.len() < length {
+            let whole = framed && block.len() >= length;
+            // A block that the end of the file cuts is no damage to the frame, unless more blocks lie within it.
+            if framed && !whole && !(chunk.last && matches!(self.scan(data, pos + 1, true), Scan::Found(_))) {
                 return pos;
             }
-            let trailer = if framed { u32_at(self.big, block, length - 4) as usize } else { length };
-            if !framed || trailer != length {
-                let found = || format!("a block of {length} bytes that ends with the length {trailer}");
+            let trailer = if whole { u32_at(self.big, block, length - 4) as usize } else { 0 };
+            if !whole || trailer != length {
+                let found = || match trailer {
+                    0 => format!("a block of {length} bytes"),
+                    _ => format!("a block of {length} bytes that ends with the length {trailer}"),
+                };
                 if self.lost(at, DamageKind::BlockLength, sink, found, LENGTHS) {
                     return pos;
                 }
@@ -347,6 +354,193 @@ impl Pcapng {
             // Packets, interfaces, names, statistics, the systemd journal, secrets and custom blocks.
             1..=6 | 9 | 10 | 0xbad | 0x4000_0bad => !self.skipping,
             _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+
+    #[test]
+    fn resolutions() {
+        let time = |value: Option<u8>, offset: i64, ticks: u64| {
+            let resolution = value.map_or(Resolution::Times(1000), Resolution::from_option);
+            Interface { linktype: LinkType::ETHERNET, snaplen: 0, resolution, offset }.time(ticks)
+        };
+        assert_eq!(time(None, 0, 1_500_000), Ok(1_500_000_000));
+        assert_eq!(time(Some(0), 0, 3), Ok(3_000_000_000));
+        assert_eq!(time(Some(9), 0, 12_345), Ok(12_345));
+        assert_eq!(time(Some(12), 0, 12_345), Ok(12));
+        assert_eq!(time(Some(127), 0, u64::MAX), Ok(0));
+        assert_eq!(time(Some(0x80), 0, 3), Ok(3_000_000_000));
+        assert_eq!(time(Some(0x8a), 0, 1536), Ok(1_500_000_000));
+        assert_eq!(time(Some(0xff), 0, u64::MAX), Ok(0));
+        assert_eq!(time(Some(6), -1, 1_500_000), Ok(500_000_000));
+        assert_eq!(time(Some(6), -3, 1_500_000), Ok(-1_500_000_000));
+        assert_eq!(time(Some(0), 0, u64::MAX), Err(i64::MAX));
+        assert_eq!(time(None, i64::MIN, 0), Err(i64::MIN));
+        assert_eq!(time(None, i64::MAX, u64::MAX), Err(i64::MAX));
+    }
+
+    #[test]
+    fn sections_interfaces_and_packets() {
+        for big in [false, true] {
+            let offset = if big { 10_i64.to_be_bytes() } else { 10_i64.to_le_bytes() };
+            let mut file = PcapngFile::new(big);
+            file.interface(1, 5, &[(2, b"eth0"), (9, &[9]), (0, b"")]);
+            file.interface(276, 0, &[(14, &offset), (9, &[0x80])]);
+            file.simple(7, b"no time").packet(0, 17, b"first").packet(1, 5, b"second");
+            file.raw(2, 0, 99, 3, b"old");
+            file.block(0xbad, &[b"custom"]).block(5, &[&[0; 20]]).block(0x7777_7777, &[]);
+            file.simple(7, b"simple!").simple(2, b"ab");
+            file.section(!big).packet(0, 0, b"whose").interface(101, 0, &[]).packet(0, 3, b"raw");
+            let all = read_every_way(&file.bytes);
+            let got: Vec<_> = all.records.iter().map(|r| (r.ts, r.linktype.0, r.len, &r.bytes[..])).collect();
+            let expected: [(i64, u16, u32, &[u8]); 7] = [
+                (0, 1, 7, b"no ti"),
+                (17, 1, 5, b"first"),
+                (15_000_000_000, 276, 6, b"second"),
+                (99, 1, 3, b"old"),
+                (99, 1, 7, b"simpl"),
+                (99, 1, 2, b"ab"),
+                (3000, 101, 3, b"raw"),
+            ];
+            assert_eq!(got, expected);
+            assert_eq!((all.damage.total(), all.damage.count(DamageKind::UnknownInterface)), (1, 1));
+        }
+    }
+
+    /// A file of 3 packets with something between the first and the second.
+    fn with_inserted(insert: impl FnOnce(&mut PcapngFile)) -> (Vec<u8>, u64, u64) {
+        let mut file = PcapngFile::new(false);
+        file.interface(1, 0, &[(9, &[0])]).packet(0, 1, &payload(1));
+        let at = file.bytes.len();
+        insert(&mut file);
+        let bytes = file.bytes.len() - at;
+        file.packet(0, 2, &payload(2)).packet(0, 3, &payload(3));
+        (file.bytes, at as u64, bytes as u64)
+    }
+
+    type Insert<'a> = Box<dyn FnOnce(&mut PcapngFile) + 'a>;
+
+    #[test]
+    fn damage_costs_one_block() {
+        let patch = |file: &mut PcapngFile, at: usize, bytes: &[u8]| {
+            let start = file.bytes.len();
+            file.packet(0, 9, &payload(9));
+            let at = if at == usize::MAX { file.bytes.len() - 4 } else { start + at };
+            file.bytes[at..at + bytes.len()].copy_from_slice(bytes);
+        };
+        let cases: Vec<(Insert<'_>, DamageKind)> = vec![
+            (
+                Box::new(|f| {
+                    f.packet(7, 1, b"?");
+                }),
+                DamageKind::UnknownInterface,
+            ),
+            (
+                Box::new(|f| {
+                    f.raw(6, 0, 1, 9, b"1234");
+                }),
+                DamageKind::CaptureLength,
+            ),
+            (
+                Box::new(|f| {
+                    f.raw(2, 0, 1, u32::MAX, b"1234");
+                }),
+                DamageKind::CaptureLength,
+            ),
+            (
+                Box::new(|f| {
+                    f.block(6, &[&[0; 12]]);
+                }),
+                DamageKind::BlockLength,
+            ),
+            (
+                Box::new(|f| {
+                    f.block(1, &[]);
+                }),
+                DamageKind::BlockLength,
+            ),
+            (Box::new(|f| patch(f, 4, &[0x62])), DamageKind::BlockLength),
+            (Box::new(|f| patch(f, 4, &[0; 4])), DamageKind::BlockLength),
+            (Box::new(|f| patch(f, 4, &[0xfc; 4])), DamageKind::BlockLength),
+            (Box::new(|f| patch(f, 4, &[0x70])), DamageKind::BlockLength),
+            (Box::new(|f| patch(f, 4, &[0, 0x10])), DamageKind::BlockLength),
+            (Box::new(|f| patch(f, usize::MAX, &[0])), DamageKind::BlockLength),
+            (Box::new(|f| f.bytes.extend(b"junk that is no block")), DamageKind::BlockLength),
+        ];
+        for (i, (insert, kind)) in cases.into_iter().enumerate() {
+            let (file, at, bytes) = with_inserted(insert);
+            let all = read_every_way(&file);
+            assert_eq!(all.records.len(), 3, "case {i}: {:?}", all.damage);
+            let [damage] = all.damage.details() else { panic!("case {i}: {:?}", all.damage) };
+            assert_eq!((damage.offset, damage.bytes, damage.kind), (at, bytes, kind), "case {i}");
+            let strict = read_strict(&file);
+            assert_eq!((strict.records.len(), format_error(&strict).0), (1, at), "case {i}");
+        }
+    }
+
+    #[test]
+    fn times_out_of_range_are_clamped() {
+        let (file, at, _) = with_inserted(|f| {
+            f.packet(0, u64::MAX, b"late");
+        });
+        let all = read_every_way(&file);
+        assert_eq!((all.records.len(), all.records[1].ts), (4, i64::MAX));
+        assert_eq!(all.damage.details()[0].kind, DamageKind::Timestamp);
+        let strict = read_strict(&file);
+        assert_eq!((strict.records.len(), format_error(&strict).0), (1, at));
+    }
+
+    #[test]
+    fn a_bad_section_header_costs_its_section() {
+        for (at, bytes) in [(8, [9, 9, 9, 9]), (12, [2, 0, 0, 0])] {
+            let mut file = PcapngFile::new(false);
+            file.interface(1, 0, &[]).packet(0, 1, b"one");
+            let start = file.bytes.len();
+            file.section(false);
+            file.bytes[start + at..start + at + 4].copy_from_slice(&bytes);
+            file.interface(1, 0, &[]).packet(0, 2, b"lost");
+            file.section(true).interface(1, 0, &[]).packet(0, 3, b"three");
+            let all = read_every_way(&file.bytes);
+            assert_eq!((all.records.len(), all.damage.count(DamageKind::SectionHeader)), (2, 1));
+            assert_eq!(all.damage.total(), 1);
+
+            let first = read(&file.bytes[start..]);
+            assert_eq!(format_error(&first).0, at as u64);
+        }
+    }
+
+    #[test]
+    fn too_many_interfaces() {
+        let mut file = PcapngFile::new(false);
+        for _ in 0..INTERFACES_MAX + 2 {
+            file.interface(1, 0, &[]);
+        }
+        file.packet(65_535, 1, b"last").packet(65_536, 1, b"none");
+        let all = read(&file.bytes);
+        assert_eq!((all.records.len(), all.damage.count(DamageKind::TooManyInterfaces)), (1, 2));
+    }
+
+    #[test]
+    fn a_file_cut_anywhere_keeps_its_whole_records() {
+        let good = sample_ng(6);
+        let whole = read(&good);
+        for end in 0..good.len() {
+            let all = read(&good[..end]);
+            if end < HEADER_LEN {
+                assert_eq!(format_error(&all).0, 0);
+                continue;
+            }
+            assert_eq!(all.records, whole.records[..all.records.len()]);
+            assert!(all.damage.total() <= 1);
+            if let [damage] = all.damage.details() {
+                assert_eq!(damage.kind, DamageKind::TruncatedFile);
+                assert!(damage.offset < end as u64 && damage.bytes > 0);
+            }
         }
     }
 }
