@@ -65,6 +65,12 @@ impl Decoder {
         self.fragments.orphans()
     }
 
+    /// Datagrams in the fragment memory, and entries of its queue.
+    #[cfg(test)]
+    pub(super) fn remembered(&self) -> (usize, usize) {
+        self.fragments.remembered()
+    }
+
     /// Follows tunnels from a packet to the one that counts.
     fn inwards(&mut self, mut found: Found<'_>, ts: i64, out: &mut Vec<Packet>) {
         self.carriers.clear();
