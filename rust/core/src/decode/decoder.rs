@@ -50,19 +50,31 @@ impl Decoder {
             }
             return Ok(());
         }
-        let found = self.whole(&net, &ip, Tunnel::default())?;
-        if found.carried.is_none() {
-            // Most packets of most captures: no fragment, no tunnel.
-            out.push(found.packet);
-            return Ok(());
+        // Most packets of most captures: no fragment, no tunnel. Written where it stays, for copying takes as long as
+        // decoding.
+        out.push(transport::begin(&net, &ip, Tunnel::default()));
+        let Some(packet) = out.last_mut() else { return Ok(()) };
+        if let Err(skip) = transport::read(&ip, self.options.checksum, packet) {
+            out.pop();
+            return Err(skip);
         }
-        self.inwards(found, record.ts, out);
+        if let Some(carried) = self.carried(&ip, packet) {
+            let packet = *packet;
+            out.pop();
+            self.inwards(Found { packet, carried: Some(carried), first: None }, record.ts, out);
+        }
         Ok(())
     }
 
     /// Later fragments given up because their first one was not seen, was forgotten, or has not come yet.
     pub fn orphans(&self) -> u64 {
         self.fragments.orphans()
+    }
+
+    /// Datagrams in the fragment memory, and entries of its queue.
+    #[cfg(test)]
+    pub(super) fn remembered(&self) -> (usize, usize) {
+        self.fragments.remembered()
     }
 
     /// Follows tunnels from a packet to the one that counts.

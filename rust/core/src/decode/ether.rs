@@ -180,6 +180,7 @@ impl Layer<'_> {
     /// addresses do: what tells them apart is where a known EtherType stands.
     fn pseudowire(&mut self, nibble: u8) -> Result<(), Skip> {
         const CONTROL_WORD: usize = 4;
+        self.span.head::<{ CONTROL_WORD + field::SIZE }>()?;
         let known_at = |at: usize| self.span.at(at).is_ok_and(|kind| is_known(u16::from_be_bytes(*kind)));
         if nibble == 0 && known_at(CONTROL_WORD + field::ETHERTYPE) {
             self.span = self.span.skip(CONTROL_WORD)?;

@@ -143,6 +143,11 @@ impl Fragments {
         }
     }
 
+    #[cfg(test)]
+    pub fn remembered(&self) -> (usize, usize) {
+        (self.entries.len(), self.queue.len())
+    }
+
     fn next_stamp(&mut self) -> u64 {
         self.stamps += 1;
         self.stamps

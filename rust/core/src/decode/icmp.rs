@@ -2,8 +2,8 @@
 
 use super::bytes::{Fields, Span};
 use super::ip::{self, Ip};
-use super::transport::{Header, ports};
-use super::{L4, Skip, ipproto};
+use super::transport::ports;
+use super::{L4, Packet, Skip, ipproto};
 use crate::flow::{Family, FiveTuple};
 
 /// The header that all messages share; queries have an identifier in its rest.
@@ -43,10 +43,14 @@ fn class(family: Family, kind: u8) -> Class {
     }
 }
 
-pub(super) fn read(ip: &Ip<'_>) -> Result<Header, Skip> {
+pub(super) fn read(ip: &Ip<'_>, packet: &mut Packet) -> Result<(), Skip> {
     let message = ip.payload;
     let [kind, code] = *message.head::<2>()?;
-    let l4 = match message.head::<{ field::SIZE }>() {
+    packet.tuple.sport = u16::from(kind);
+    packet.tuple.dport = u16::from(code);
+    packet.payload_bytes = message.wire().saturating_sub(field::SIZE) as u32;
+    packet.malformed = message.wire() < field::SIZE && ip.piece.is_none();
+    packet.l4 = match message.head::<{ field::SIZE }>() {
         Err(_) => L4::Other,
         Ok(header) => match class(ip.family, kind) {
             Class::Query => L4::Icmp { kind, code, id: header.be16::<{ field::ID }>() },
@@ -58,30 +62,26 @@ pub(super) fn read(ip: &Ip<'_>) -> Result<Header, Skip> {
             }
         },
     };
-    Ok(Header {
-        sport: u16::from(kind),
-        dport: u16::from(code),
-        payload: message.wire().saturating_sub(field::SIZE),
-        malformed: message.wire() < field::SIZE && ip.piece.is_none(),
-        l4,
-    })
+    Ok(())
 }
 
 /// The quoted packet's tuple, and the identifier where it is an ICMP query.
 fn quoted(family: Family, quote: Span<'_>) -> Option<(FiveTuple, u16)> {
     let ip = ip::quoted(family, quote)?;
-    let (sport, dport, id) = match (ip.proto, family) {
+    let mut tuple = FiveTuple { src: ip.src, dst: ip.dst, proto: ip.proto, family, ..FiveTuple::default() };
+    match (ip.proto, family) {
         (ipproto::TCP | ipproto::UDP | ipproto::UDPLITE | ipproto::SCTP, _) => {
-            let (sport, dport) = ports(ip.payload).ok()?;
-            (sport, dport, 0)
+            ports(ip.payload, &mut tuple).ok()?;
+            Some((tuple, 0))
         }
         (ipproto::ICMP, Family::V4) | (ipproto::ICMPV6, Family::V6) => {
             let header = ip.payload.head::<{ field::SIZE }>().ok()?;
             let kind = header.byte::<{ field::TYPE }>();
+            tuple.sport = u16::from(kind);
+            tuple.dport = u16::from(header.byte::<{ field::CODE }>());
             let id = if class(family, kind) == Class::Query { header.be16::<{ field::ID }>() } else { 0 };
-            (u16::from(kind), u16::from(header.byte::<{ field::CODE }>()), id)
+            Some((tuple, id))
         }
-        _ => (0, 0, 0),
-    };
-    Some((FiveTuple { src: ip.src, dst: ip.dst, sport, dport, proto: ip.proto, family }, id))
+        _ => Some((tuple, 0)),
+    }
 }

@@ -21,8 +21,8 @@ fn ethertype_of(protocol: u16) -> Result<u16, Skip> {
 /// A PPP frame, with or without address and control, its protocol field compressed (RFC 1661 section 6.5) or not.
 /// Gives the EtherType and what it names.
 pub(super) fn frame(span: Span<'_>) -> Result<(u16, Span<'_>), Skip> {
-    let span = match span.head::<2>() {
-        Ok(&ADDRESS_CONTROL) => span.skip(ADDRESS_CONTROL.len())?,
+    let span = match *span.head::<2>()? {
+        ADDRESS_CONTROL => span.skip(ADDRESS_CONTROL.len())?,
         _ => span,
     };
     // The last byte of a protocol number is odd, every other one even.
@@ -79,7 +79,7 @@ pub(super) fn frame_relay(span: Span<'_>) -> Result<(u16, Span<'_>), Skip> {
     const NLPID_IPV6: u8 = 0x8e;
     const NLPID_IPV4: u8 = 0xcc;
     // Q.922 addresses have two to four bytes; the lowest bit marks the last.
-    let address = span.bytes().iter().take(4).position(|byte| byte & LAST_ADDRESS_BYTE != 0).ok_or(Skip::NotIp)?;
+    let address = span.head::<4>()?.iter().position(|byte| byte & LAST_ADDRESS_BYTE != 0).ok_or(Skip::NotIp)?;
     let behind = span.skip(address + 1)?;
     if behind.head::<1>()?.byte::<0>() != UNNUMBERED {
         return Ok((behind.head::<2>()?.be16::<0>(), behind.skip(2)?));

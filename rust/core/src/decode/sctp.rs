@@ -2,8 +2,8 @@
 
 use super::bytes::{Fields, Span};
 use super::ip::Ip;
-use super::transport::{Header, ports};
-use super::{L4, Skip, checksum};
+use super::transport::ports;
+use super::{L4, Packet, Skip, checksum};
 
 /// Common header, RFC 9260 section 3.1.
 mod field {
@@ -23,30 +23,24 @@ mod chunk {
     pub const INITIATE_TAG: usize = 4;
 }
 
-pub(super) fn read(ip: &Ip<'_>) -> Result<Header, Skip> {
-    let packet = ip.payload;
-    let (sport, dport) = ports(packet)?;
-    let whole = ip.piece.is_none();
-    let mut header = Header {
-        sport,
-        dport,
-        payload: packet.wire().saturating_sub(field::SIZE),
-        malformed: whole && packet.wire() < field::SIZE + chunk::SIZE,
-        l4: L4::Other,
-    };
-    if let Ok(common) = packet.head::<{ field::SIZE }>()
-        && let Ok(chunks) = packet.skip(field::SIZE)
+pub(super) fn read(ip: &Ip<'_>, packet: &mut Packet) -> Result<(), Skip> {
+    let segment = ip.payload;
+    ports(segment, &mut packet.tuple)?;
+    packet.payload_bytes = segment.wire().saturating_sub(field::SIZE) as u32;
+    packet.malformed = segment.wire() < field::SIZE + chunk::SIZE && ip.piece.is_none();
+    if let Ok(common) = segment.head::<{ field::SIZE }>()
+        && let Ok(chunks) = segment.skip(field::SIZE)
         && let Some(found) = walk(chunks)
     {
-        header.malformed |= found.impossible;
-        header.l4 = L4::Sctp {
+        packet.malformed |= found.impossible;
+        packet.l4 = L4::Sctp {
             chunk: found.first,
             chunks: found.set,
             vtag: common.be32::<{ field::VTAG }>(),
             init_tag: found.init_tag,
         };
     }
-    Ok(header)
+    Ok(())
 }
 
 /// The chunks of a packet.

@@ -2,8 +2,8 @@
 
 use super::bytes::Fields;
 use super::ip::Ip;
-use super::transport::{Header, ports};
-use super::{L4, Skip, Tcp};
+use super::transport::ports;
+use super::{L4, Packet, Skip, Tcp};
 
 /// Header, RFC 9293 section 3.1.
 mod field {
@@ -31,18 +31,22 @@ mod option {
 const LARGEST_SHIFT: u8 = 14;
 
 #[inline]
-pub(super) fn read(ip: &Ip<'_>) -> Result<Header, Skip> {
+pub(super) fn read(ip: &Ip<'_>, packet: &mut Packet) -> Result<(), Skip> {
     use field::{ACK, DATA_OFFSET, FLAGS, SEQ, SIZE, WINDOW};
     let segment = ip.payload;
-    let (sport, dport) = ports(segment)?;
+    ports(segment, &mut packet.tuple)?;
     let wire = segment.wire();
     let Ok(header) = segment.head::<SIZE>() else {
         // Cut behind the ports: the data offset may be there yet.
         let size = segment.at::<1>(DATA_OFFSET).map_or(SIZE, |byte| header_size(byte.byte::<0>()).max(SIZE));
-        let malformed = wire < SIZE && ip.piece.is_none();
-        return Ok(Header { sport, dport, payload: wire.saturating_sub(size), malformed, l4: L4::Other });
+        packet.payload_bytes = wire.saturating_sub(size) as u32;
+        packet.malformed = wire < SIZE && ip.piece.is_none();
+        return Ok(());
     };
     let size = header_size(header.byte::<DATA_OFFSET>());
+    packet.payload_bytes = wire.saturating_sub(size.max(SIZE)) as u32;
+    // In a tiny first fragment the options may be in the next one.
+    packet.malformed = size < SIZE || (size > wire && ip.piece.is_none());
     let mut tcp = Tcp {
         seq: header.be32::<SEQ>(),
         ack: header.be32::<ACK>(),
@@ -50,13 +54,12 @@ pub(super) fn read(ip: &Ip<'_>) -> Result<Header, Skip> {
         flags: header.byte::<FLAGS>(),
         ..Tcp::default()
     };
-    // In a tiny first fragment the options may be in the next one.
-    let malformed = size < SIZE || (size > wire && ip.piece.is_none());
-    if size > SIZE && !malformed {
+    if size > SIZE && !packet.malformed {
         let options = segment.bytes().get(SIZE..).unwrap_or_default();
         read_options(options.get(..size - SIZE).unwrap_or(options), &mut tcp);
     }
-    Ok(Header { sport, dport, payload: wire.saturating_sub(size.max(SIZE)), malformed, l4: L4::Tcp(tcp) })
+    packet.l4 = L4::Tcp(tcp);
+    Ok(())
 }
 
 /// The header's length in bytes, options included.

@@ -5,26 +5,6 @@ use super::ip::{Ip, Net};
 use super::{L4, Packet, Skip, Tunnel, checksum, icmp, ipproto, sctp, tcp, tunnel};
 use crate::flow::{Addr, Family, FiveTuple};
 
-/// What a transport header says, before it becomes part of a packet.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Header {
-    /// Source port, or ICMP type.
-    pub sport: u16,
-    /// Destination port, or ICMP code.
-    pub dport: u16,
-    /// Bytes above the header, by the IP header's word.
-    pub payload: usize,
-    /// See [`Packet::malformed`].
-    pub malformed: bool,
-    /// The rest.
-    pub l4: L4,
-}
-
-impl Header {
-    /// A protocol without ports.
-    const OPAQUE: Self = Self { sport: 0, dport: 0, payload: 0, malformed: false, l4: L4::Other };
-}
-
 /// The packet that an IP header begins: its tuple has no ports yet.
 #[inline]
 pub(super) fn begin(net: &Net<'_>, ip: &Ip<'_>, tunnel: Tunnel) -> Packet {
@@ -55,29 +35,27 @@ fn is_group(family: Family, dst: Addr) -> bool {
 /// Reads the transport header of a whole datagram or a first fragment into `packet`.
 #[inline]
 pub(super) fn read(ip: &Ip<'_>, verify: bool, packet: &mut Packet) -> Result<(), Skip> {
-    let header = match ip.proto {
-        ipproto::TCP => tcp::read(ip)?,
-        ipproto::UDP => udp(ip)?,
-        other => read_other(other, ip)?,
-    };
-    packet.tuple.sport = header.sport;
-    packet.tuple.dport = header.dport;
-    packet.payload_bytes = header.payload as u32;
-    packet.malformed = header.malformed;
-    packet.l4 = header.l4;
-    if verify && ip.piece.is_none() && !ip.rerouted && !header.malformed && ip.payload.is_complete() {
+    match ip.proto {
+        ipproto::TCP => tcp::read(ip, packet)?,
+        ipproto::UDP => udp(ip, packet)?,
+        _ => read_other(ip, packet)?,
+    }
+    if verify && ip.piece.is_none() && !ip.rerouted && !packet.malformed && ip.payload.is_complete() {
         packet.bad_checksum |= !is_right(&packet.tuple, ip.payload.bytes());
     }
     Ok(())
 }
 
-fn read_other(proto: u8, ip: &Ip<'_>) -> Result<Header, Skip> {
-    match (proto, ip.family) {
-        (ipproto::ICMP, Family::V4) | (ipproto::ICMPV6, Family::V6) => icmp::read(ip),
-        (ipproto::SCTP, _) => sctp::read(ip),
-        (ipproto::UDPLITE, _) => udp_lite(ip),
-        (ipproto::GRE, _) => Ok(gre(ip)),
-        _ => Ok(Header::OPAQUE),
+fn read_other(ip: &Ip<'_>, packet: &mut Packet) -> Result<(), Skip> {
+    match (ip.proto, ip.family) {
+        (ipproto::ICMP, Family::V4) | (ipproto::ICMPV6, Family::V6) => icmp::read(ip, packet),
+        (ipproto::SCTP, _) => sctp::read(ip, packet),
+        (ipproto::UDPLITE, _) => udp_lite(ip, packet),
+        (ipproto::GRE, _) => {
+            gre(ip, packet);
+            Ok(())
+        }
+        _ => Ok(()),
     }
 }
 
@@ -93,9 +71,11 @@ pub(super) fn has_payload(tuple: &FiveTuple) -> bool {
 
 /// Source and destination port, which TCP, UDP, UDP-Lite and SCTP have in the same place.
 #[inline]
-pub(super) fn ports(payload: Span<'_>) -> Result<(u16, u16), Skip> {
+pub(super) fn ports(payload: Span<'_>, tuple: &mut FiveTuple) -> Result<(), Skip> {
     let header = payload.head::<4>()?;
-    Ok((header.be16::<0>(), header.be16::<2>()))
+    tuple.sport = header.be16::<0>();
+    tuple.dport = header.be16::<2>();
+    Ok(())
 }
 
 /// UDP header, RFC 768; UDP-Lite (RFC 3828) has a coverage in the length's place.
@@ -106,8 +86,8 @@ pub(super) mod udp_field {
 }
 
 #[inline]
-fn udp(ip: &Ip<'_>) -> Result<Header, Skip> {
-    let (sport, dport) = ports(ip.payload)?;
+fn udp(ip: &Ip<'_>, packet: &mut Packet) -> Result<(), Skip> {
+    ports(ip.payload, &mut packet.tuple)?;
     let wire = ip.payload.wire();
     let rest = wire.saturating_sub(udp_field::SIZE);
     let (payload, malformed) = match ip.payload.head::<{ udp_field::SIZE }>() {
@@ -122,7 +102,10 @@ fn udp(ip: &Ip<'_>) -> Result<Header, Skip> {
         },
         Err(_) => (rest, wire < udp_field::SIZE && ip.piece.is_none()),
     };
-    Ok(Header { sport, dport, payload, malformed, l4: L4::Udp })
+    packet.payload_bytes = payload as u32;
+    packet.malformed = malformed;
+    packet.l4 = L4::Udp;
+    Ok(())
 }
 
 /// What a UDP header of a packet that is not malformed has above it.
@@ -135,10 +118,10 @@ pub(super) fn udp_payload<'a>(ip: &Ip<'a>) -> Result<Span<'a>, Skip> {
     datagram.skip(udp_field::SIZE)
 }
 
-fn udp_lite(ip: &Ip<'_>) -> Result<Header, Skip> {
-    let (sport, dport) = ports(ip.payload)?;
+fn udp_lite(ip: &Ip<'_>, packet: &mut Packet) -> Result<(), Skip> {
+    ports(ip.payload, &mut packet.tuple)?;
     let wire = ip.payload.wire();
-    let malformed = match ip.payload.head::<{ udp_field::SIZE }>() {
+    packet.malformed = match ip.payload.head::<{ udp_field::SIZE }>() {
         // RFC 3828 section 3.1: zero covers everything.
         Ok(header) => match usize::from(header.be16::<{ udp_field::LENGTH }>()) {
             0 => false,
@@ -146,13 +129,16 @@ fn udp_lite(ip: &Ip<'_>) -> Result<Header, Skip> {
         },
         Err(_) => wire < udp_field::SIZE && ip.piece.is_none(),
     };
-    Ok(Header { sport, dport, payload: wire.saturating_sub(udp_field::SIZE), malformed, l4: L4::Udp })
+    packet.payload_bytes = wire.saturating_sub(udp_field::SIZE) as u32;
+    packet.l4 = L4::Udp;
+    Ok(())
 }
 
-fn gre(ip: &Ip<'_>) -> Header {
-    let malformed = ip.payload.wire() < tunnel::gre::SIZE && ip.piece.is_none();
-    let l4 = tunnel::gre::header(ip.payload).map_or(L4::Other, |gre| L4::Gre { version: gre.version, key: gre.key });
-    Header { malformed, l4, ..Header::OPAQUE }
+fn gre(ip: &Ip<'_>, packet: &mut Packet) {
+    packet.malformed = ip.payload.wire() < tunnel::gre::SIZE && ip.piece.is_none();
+    if let Some(gre) = tunnel::gre::header(ip.payload) {
+        packet.l4 = L4::Gre { version: gre.version, key: gre.key };
+    }
 }
 
 /// Whether the checksum of a whole transport segment is right; true for protocols without one.

@@ -1,0 +1,152 @@
+//! Link layers.
+
+use super::super::testkit::*;
+use super::super::{SUPPORTED, Skip, Vlan, supports};
+use crate::capture::LinkType;
+
+/// VID + 1, as [`Vlan`] has it.
+fn tags(outer: u16, inner: u16) -> Vlan {
+    Vlan { outer: outer + 1, inner: if inner == 0 { 0 } else { inner + 1 } }
+}
+
+#[test]
+fn every_link_layer_leads_to_the_same_packet() {
+    let ip = inner_v4();
+    let plain = decode_ip(&ip);
+    for (name, linktype, prefix) in links() {
+        // A trailer, as Ethernet's padding or a frame check sequence, must not count.
+        let frame = join(&[&prefix, &ip, &[0xee; 9]]);
+        let packet = decode(linktype, &frame).unwrap_or_else(|skip| panic!("{name}: {skip:?}"));
+        assert_eq!(packet.tuple, plain.tuple, "{name}");
+        assert_eq!((packet.ip_bytes, packet.payload_bytes), (45, 5), "{name}");
+        assert_eq!(packet.l4, plain.l4, "{name}");
+        assert!(!packet.to_group && !packet.bad_checksum && !packet.malformed && !packet.fragment, "{name}");
+    }
+}
+
+#[test]
+fn exactly_the_supported_link_types_are_decoded() {
+    for number in 0..=u16::MAX {
+        let refused = decode(number, &[0; 64]) == Err(Skip::LinkType);
+        // PPI names a link type of its own: here 0.
+        assert_eq!(supports(LinkType(number)), !refused, "{number}");
+    }
+    let mut built: Vec<u16> = links().iter().map(|(_, linktype, _)| *linktype).chain([229, 239]).collect();
+    built.sort_unstable();
+    built.dedup();
+    assert_eq!(built, SUPPORTED.iter().map(|linktype| linktype.0).collect::<Vec<_>>(), "each has a test");
+}
+
+#[test]
+fn the_first_two_vlan_tags_are_kept() {
+    let ip = inner_v4();
+    let expected = [
+        ("802.1Q", tags(5, 0)),
+        ("QinQ", tags(100, 200)),
+        ("old service tags", tags(1, 2)),
+        ("802.1Q LLC", tags(5, 0)),
+        ("802.1ah", tags(1, 7)),
+        ("SLL VLAN", tags(100, 0)),
+        ("Ethernet II", Vlan::default()),
+    ];
+    for (name, vlan) in expected {
+        let (_, linktype, prefix) = links().into_iter().find(|link| link.0 == name).unwrap();
+        assert_eq!(decode(linktype, &join(&[&prefix, &ip])).unwrap().vlan, vlan, "{name}");
+    }
+}
+
+#[test]
+fn vid_0_is_a_tag_too() {
+    let frame = ethernet(0x8100, &join(&[&hex("0000 0800"), &inner_v4()]));
+    assert_eq!(decode(ETHERNET, &frame).unwrap().vlan, Vlan { outer: 1, inner: 0 });
+}
+
+#[test]
+fn ipv6_over_each_way_to_name_it() {
+    let ip = v6(17, &udp(1, 2, b"x"));
+    let prefixes = [
+        (ETHERNET, hex("020000000002 020000000001 86dd")),
+        (229, vec![]),
+        (RAW, vec![]),
+        (9, hex("57")),
+        (107, hex("1841 03 8e")),
+        (113, hex("0000 0001 0006 0200000000010000 86dd")),
+        (0, hex("18000000")),
+        (0, hex("0000001c")),
+        (0, hex("1e000000")),
+        (0, hex("0a000000")),
+    ];
+    for (linktype, prefix) in prefixes {
+        let packet = decode(linktype, &join(&[&prefix, &ip])).unwrap_or_else(|s| panic!("{linktype}: {s:?}"));
+        assert_eq!((packet.tuple, packet.ip_bytes), (decode_ip(&ip).tuple, 49), "{linktype}");
+    }
+}
+
+#[test]
+fn nflog_in_either_byte_order() {
+    for little_endian in [true, false] {
+        let packet = decode(239, &nflog(2, little_endian, &inner_v4())).unwrap();
+        assert_eq!(packet.tuple, decode_ip(&inner_v4()).tuple);
+        let v6 = v6(17, &udp(1, 2, b""));
+        assert_eq!(decode(239, &nflog(10, little_endian, &v6)).unwrap().tuple, decode_ip(&v6).tuple);
+        // Bridges log with a family of their own.
+        assert_eq!(decode(239, &nflog(7, little_endian, &v6)).unwrap().tuple, decode_ip(&v6).tuple);
+    }
+}
+
+#[test]
+fn group_addresses_of_the_link_layer() {
+    let ip = inner_v4();
+    let frames = [
+        (ETHERNET, "ffffffffffff 020000000001 0800"),
+        (ETHERNET, "01005e000001 020000000001 8100 0001 0800"),
+        // The customer's frame speaks, not the backbone's.
+        (ETHERNET, "020000000001 020000000002 88e7 00012345 ffffffffffff 020000000003 0800"),
+        (113, "0001 0001 0006 0200000000010000 0800"),
+        (113, "0002 0001 0006 0200000000010000 0800"),
+        (276, "0800 0000 00000002 0001 02 06 0200000000010000"),
+        // To the distribution system: the destination is the third address.
+        (105, "0801 0000 020000000002 020000000001 ffffffffffff 0000 aaaa03 000000 0800"),
+        (105, "0802 0000 ffffffffffff 020000000001 020000000003 0000 aaaa03 000000 0800"),
+    ];
+    for (linktype, prefix) in frames {
+        assert!(decode(linktype, &join(&[&hex(prefix), &ip])).unwrap().to_group, "{prefix}");
+    }
+}
+
+#[test]
+fn frames_without_ip() {
+    let frames = [
+        ("ARP", ETHERNET, "020000000002 020000000001 0806 0001 0800"),
+        ("spanning tree", ETHERNET, "0180c2000000 020000000001 0026 424203 0000"),
+        ("CDP", ETHERNET, "01000ccccccc 020000000001 0050 aaaa03 00000c 2000"),
+        ("PPPoE discovery code", ETHERNET, "020000000002 020000000001 8864 1109 0001 0004 0021"),
+        ("PPP LCP", 9, "c021 0101"),
+        ("802.11 beacon", 105, "8000 0000"),
+        ("802.11 null", 105, "4801 0000"),
+        ("802.11 later fragment", 105, "0802 0000 020000000002 020000000001 020000000003 0100"),
+        ("netlink", 113, "0004 0338 0000 0000000000000000 0800"),
+        ("AppleTalk in NULL", 0, "10000000"),
+        ("compressed SLIP", 8, "0080 0000000000000000000000000000"),
+        ("raw garbage", RAW, "00"),
+    ];
+    for (name, linktype, frame) in frames {
+        assert_eq!(decode(linktype, &join(&[&hex(frame), &[0; 40]])), Err(Skip::NotIp), "{name}");
+    }
+}
+
+#[test]
+fn encrypted_frames_say_so() {
+    let frame = hex("0842 0000 020000000002 020000000001 020000000003 0000 0011223344556677");
+    assert_eq!(decode(105, &frame), Err(Skip::Encrypted));
+}
+
+#[test]
+fn endless_tags_end() {
+    let frame = ethernet(0x8100, &hex("0001 8100").repeat(40));
+    assert_eq!(decode(ETHERNET, &frame), Err(Skip::TooDeep));
+    let labels = ethernet(0x8847, &[0; 400]);
+    assert_eq!(decode(ETHERNET, &labels), Err(Skip::TooDeep));
+    // PPI in PPI.
+    assert_eq!(decode(192, &hex("0000 0800 c0000000 0000 0800 01000000")), Err(Skip::LinkType));
+}
