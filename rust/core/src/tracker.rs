@@ -104,8 +104,7 @@ impl Tracker {
     /// Ends every connection that is left.
     pub fn finish(&mut self, mut closed: impl FnMut(Closed)) {
         let now = self.clock.now();
-        let table = std::mem::take(&mut self.table);
-        for connection in table.into_connections() {
+        for connection in self.table.drain() {
             let cause = if connection.deadline() <= now { EndReason::Timeout } else { EndReason::EndOfCapture };
             closed(finish(connection, cause));
         }
@@ -123,10 +122,15 @@ impl Tracker {
         };
         let (slot, side, outcome) = self.step(slot, packet, side, ts, closed);
         let Some(connection) = self.table.at_mut(slot) else { return Label::outside(CtState::Invalid) };
-        connection.count(packet, side, ts);
         if packet.packets > 0 {
             connection.history.note(packet, side);
-            direction::infer(connection, packet, side);
+        }
+        // Its receiver throws away what has a wrong checksum: it counts for nothing.
+        if !packet.bad_checksum {
+            connection.count(packet, side, ts);
+            if packet.packets > 0 {
+                direction::infer(connection, packet, side);
+            }
         }
         if connection.gateway.is_none() {
             connection.linger(ts, &self.rules);

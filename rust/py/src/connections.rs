@@ -106,9 +106,17 @@ impl Connections {
         })
     }
 
-    /// A column of addresses or free text as Python strings; equal addresses share one string.
-    fn texts<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Vec<Bound<'py, PyString>>> {
+    /// Rows `start` to `stop` of a column of addresses or free text as Python strings; equal addresses share one string.
+    #[pyo3(signature = (name, start=0, stop=None))]
+    fn texts<'py>(
+        &self,
+        py: Python<'py>,
+        name: &str,
+        start: usize,
+        stop: Option<usize>,
+    ) -> PyResult<Vec<Bound<'py, PyString>>> {
         let rows = &self.table.rows;
+        let rows = rows.get(start..stop.unwrap_or(rows.len()).min(rows.len())).unwrap_or_default();
         match find(name)?.1 {
             Kind::Addr(read) => {
                 let mut known = std::collections::HashMap::new();

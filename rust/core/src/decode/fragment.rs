@@ -46,8 +46,16 @@ struct First {
     tuple: FiveTuple,
     vlan: Vlan,
     tunnel: Tunnel,
+    flow_id: u16,
     /// The packet is one that the datagram carries, whose header has already said its whole length.
     carried: bool,
+}
+
+impl First {
+    fn of(packet: &Packet, carried: bool) -> Self {
+        let Packet { tuple, vlan, tunnel, flow_id, .. } = *packet;
+        Self { tuple, vlan, tunnel, flow_id, carried }
+    }
 }
 
 /// A datagram.
@@ -86,7 +94,7 @@ impl Fragments {
     pub fn first(&mut self, key: Key, packet: &mut Packet, ts: i64) {
         self.forget_expired(ts);
         let stamp = self.next_stamp();
-        let first = Some(First { tuple: packet.tuple, vlan: packet.vlan, tunnel: packet.tunnel, carried: false });
+        let first = Some(First::of(packet, false));
         let fresh = Entry { first, early_bytes: 0, early_records: 0, begun: ts, stamp };
         match self.entries.get_mut(&key) {
             None => self.insert(key, fresh),
@@ -103,7 +111,7 @@ impl Fragments {
     /// Makes the later fragments of a datagram belong to `packet`, which it carries.
     pub fn carry(&mut self, key: &Key, packet: &Packet) {
         if let Some(entry) = self.entries.get_mut(key) {
-            entry.first = Some(First { tuple: packet.tuple, vlan: packet.vlan, tunnel: packet.tunnel, carried: true });
+            entry.first = Some(First::of(packet, true));
         }
     }
 
@@ -120,6 +128,7 @@ impl Fragments {
                 packet.tuple = first.tuple;
                 packet.vlan = first.vlan;
                 packet.tunnel = first.tunnel;
+                packet.flow_id = first.flow_id;
                 packet.packets = 0;
                 packet.ip_bytes = 0;
                 if !first.carried {

@@ -53,7 +53,10 @@ pub(super) fn read(ip: &Ip<'_>, packet: &mut Packet) -> Result<(), Skip> {
     packet.l4 = match message.head::<{ field::SIZE }>() {
         Err(_) => L4::Other,
         Ok(header) => match class(ip.family, kind) {
-            Class::Query => L4::Icmp { kind, code, id: header.be16::<{ field::ID }>() },
+            Class::Query => {
+                packet.flow_id = header.be16::<{ field::ID }>();
+                L4::Icmp { kind, code, id: packet.flow_id }
+            }
             Class::Other => L4::Icmp { kind, code, id: 0 },
             Class::Error => {
                 let quote = message.skip(field::SIZE).ok().and_then(|quote| quoted(ip.family, quote));

@@ -166,6 +166,9 @@ fn v6(span: Span<'_>) -> Result<Ip<'_>, Skip> {
         length => usize::from(length),
     };
     let chain = extensions(next, behind.limit(payload_length))?;
+    if chain.proto == next_header::NONE {
+        return Err(Skip::NoNextHeader);
+    }
     // The reassembled datagram has no fragment header.
     let dropped = if chain.piece.is_some() { FRAGMENT_HEADER } else { 0 };
     Ok(Ip {

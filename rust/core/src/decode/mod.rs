@@ -131,6 +131,9 @@ pub struct Packet {
     pub malformed: bool,
     /// A checksum (IPv4 header or transport) is wrong; looked at only with [`Options::checksum`].
     pub bad_checksum: bool,
+    /// What tells flows apart besides addresses and ports: the identifier of an ICMP query, the call id of GRE
+    /// version 1; 0 elsewhere. Later fragments have their first one's.
+    pub flow_id: u16,
     /// The transport header's facts.
     pub l4: L4,
 }
@@ -241,11 +244,13 @@ pub enum Skip {
     FragmentWithoutFirst,
     /// More headers inside headers than anybody sends.
     TooDeep,
+    /// An IPv6 packet that ends with its header (next header 59, RFC 8200 section 4.7).
+    NoNextHeader,
 }
 
 impl Skip {
     /// Every reason, in the order of the keys of `stats.skipped`.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::NotIp,
         Self::LinkType,
         Self::Truncated,
@@ -253,6 +258,7 @@ impl Skip {
         Self::BadIpHeader,
         Self::FragmentWithoutFirst,
         Self::TooDeep,
+        Self::NoNextHeader,
     ];
 
     /// The word that stands for it in `stats.skipped`.
@@ -265,6 +271,7 @@ impl Skip {
             Self::BadIpHeader => "bad_ip_header",
             Self::FragmentWithoutFirst => "fragment_without_first",
             Self::TooDeep => "too_deep",
+            Self::NoNextHeader => "no_next_header",
         }
     }
 }

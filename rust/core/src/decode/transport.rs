@@ -19,6 +19,7 @@ pub(super) fn begin(net: &Net<'_>, ip: &Ip<'_>, tunnel: Tunnel) -> Packet {
         fragment: ip.piece.is_some(),
         malformed: false,
         bad_checksum: ip.bad_checksum,
+        flow_id: 0,
         l4: L4::Other,
     }
 }
@@ -138,6 +139,7 @@ fn gre(ip: &Ip<'_>, packet: &mut Packet) {
     packet.malformed = ip.payload.wire() < tunnel::gre::SIZE && ip.piece.is_none();
     if let Some(gre) = tunnel::gre::header(ip.payload) {
         packet.l4 = L4::Gre { version: gre.version, key: gre.key };
+        packet.flow_id = if gre.version == 1 { gre.key } else { 0 };
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::hash::{Hash, Hasher};
 
-use crate::decode::{L4, Packet, Tunnel, Vlan, ipproto};
+use crate::decode::{Packet, Tunnel, Vlan, ipproto};
 
 use super::icmp;
 use super::tuple::{Addr, Family, FiveTuple};
@@ -72,12 +72,7 @@ impl FlowKey {
     /// The key of a packet, and the side that sent it.
     #[inline]
     pub fn of(packet: &Packet) -> (Self, Side) {
-        let id = match packet.l4 {
-            L4::Icmp { id, .. } => id,
-            L4::IcmpError { .. } | L4::Other | L4::Tcp(_) | L4::Udp | L4::Sctp { .. } => 0,
-            L4::Gre { key, version } => key * u16::from(version == 1),
-        };
-        Self::of_tuple(&packet.tuple, id, packet.vlan, packet.tunnel)
+        Self::of_tuple(&packet.tuple, packet.flow_id, packet.vlan, packet.tunnel)
     }
 
     /// The key of a tuple as it travelled, and the side that sent it. `id`: the ICMP identifier, or the GRE call id.

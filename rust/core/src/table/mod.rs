@@ -125,8 +125,11 @@ impl FlowTable {
     }
 
     /// Empties the table, in no promised order.
-    pub fn into_connections(self) -> impl Iterator<Item = Connection> {
-        self.slots.into_iter().filter_map(|slot| slot.connection)
+    pub fn drain(&mut self) -> impl Iterator<Item = Connection> {
+        self.index.clear();
+        self.free.clear();
+        self.wheel = Wheel::default();
+        self.slots.drain(..).filter_map(|slot| slot.connection)
     }
 
     /// How many connections live.

@@ -63,10 +63,9 @@ fn segmentation_offload_leaves_the_length_at_0() {
 }
 
 #[test]
-fn ipv6_no_next_header_has_no_payload() {
+fn ipv6_without_a_next_header_is_no_packet() {
     let frame = ethernet(0x86dd, &join(&[&v6(59, &[]), &[0; 6]]));
-    let packet = decode(ETHERNET, &frame).unwrap();
-    assert_eq!((packet.tuple.proto, packet.ip_bytes, packet.l4), (59, 40, L4::Other));
+    assert_eq!(decode(ETHERNET, &frame), Err(Skip::NoNextHeader));
 }
 
 #[test]

@@ -9,6 +9,9 @@ pub fn tunnels() -> Vec<(&'static str, TunnelKind, u32, Vec<u8>)> {
     let ip = inner_v4();
     let frame = ethernet(0x0800, &ip);
     let six = v6(6, &tcp(0x18, &[], b"inner"));
+    let mut teredo_six = six.clone();
+    // The same words in another order keep the checksum right.
+    teredo_six[8..14].copy_from_slice(&hex("20010000 0db8"));
     let gre = |header: &str, payload: &[u8]| v4(47, &join(&[&hex(header), payload]));
     let over_udp =
         |dport: u16, header: &str, payload: &[u8]| v4(17, &udp(50_000, dport, &join(&[&hex(header), payload])));
@@ -44,6 +47,7 @@ pub fn tunnels() -> Vec<(&'static str, TunnelKind, u32, Vec<u8>)> {
         ("Teredo", Teredo, 0, v4(17, &udp(3544, 50_000, &six))),
         ("Teredo origin", Teredo, 0, over_udp(3544, "0000 1234 0a0b0c0d", &six)),
         ("Teredo both", Teredo, 0, over_udp(3544, "0001 0201 aabb cc 0011223344556677 00 0000 1234 0a0b0c0d", &six)),
+        ("Teredo relay", Teredo, 0, v4(17, &udp(32_900, 3797, &teredo_six))),
         ("VXLAN", Vxlan, 0x00ab_cdef, over_udp(4789, "08000000 abcdef00", &frame)),
         ("VXLAN in IPv6", Vxlan, 1, v6(17, &udp(9, 4789, &join(&[&hex("08000000 00000100"), &frame])))),
         ("VXLAN on Linux' port", Vxlan, 1, over_udp(8472, "08000000 00000100", &frame)),
@@ -97,6 +101,7 @@ fn what_carries_no_ip_stays_the_carrier() {
         ("GTP echo", over_udp(2152, "3201 0004 00000000 0001 0000", &[])),
         ("GTP version 2", over_udp(2152, "50ff 002d 00000000", &ip)),
         ("GTP extension of no length", over_udp(2152, "34ff 0034 00000000 00000085 00000000", &ip)),
+        ("Teredo on any port, no Teredo address", v4(17, &udp(32_900, 3797, &v6(6, &tcp(0x18, &[], b"inner"))))),
         ("Teredo garbage", over_udp(3544, "1234", b"not a packet")),
         ("GRE source route", v4(47, &join(&[&hex("4000 0800 00000000"), &ip]))),
         ("GRE keep-alive", v4(47, &hex("0000 0000"))),

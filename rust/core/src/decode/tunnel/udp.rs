@@ -22,13 +22,10 @@ mod port {
 /// Kind, network identifier and way to the packet inside.
 type Opened<'a> = Result<(TunnelKind, u32, Net<'a>), Skip>;
 
-/// The lowest port above: everything else is told apart by two comparisons.
-const LOWEST: u16 = port::GTPU;
-
 #[inline]
 pub(super) fn carried<'a>(ip: &Ip<'a>, packet: &Packet) -> Option<Carried<'a>> {
     let (sport, dport) = (packet.tuple.sport, packet.tuple.dport);
-    if dport.max(sport) < LOWEST || packet.malformed {
+    if packet.malformed {
         return None;
     }
     // VXLAN and GENEVE hash flows into their source port, so that only the destination means something. GTP-U and
@@ -39,6 +36,7 @@ pub(super) fn carried<'a>(ip: &Ip<'a>, packet: &Packet) -> Option<Carried<'a>> {
         (_, port::GENEVE) => geneve(udp_payload(ip).ok()?),
         (_, port::GTPU) | (port::GTPU, _) => gtpu(udp_payload(ip).ok()?),
         (_, port::TEREDO) | (port::TEREDO, _) if ip.family == Family::V4 => teredo(udp_payload(ip).ok()?),
+        _ if ip.family == Family::V4 && ip.piece.is_none() => teredo_relay(udp_payload(ip).ok()?),
         _ => return None,
     }
     .ok()?;
@@ -191,4 +189,23 @@ fn teredo(span: Span<'_>) -> Opened<'_> {
         payload = payload.skip(ORIGIN_SIZE)?;
     }
     Ok((TunnelKind::Teredo, 0, Net::plain(Family::V6, payload)))
+}
+
+/// Teredo between clients and relays, which use any port: an IPv6 packet that fills the datagram to the byte, of
+/// which one end has a Teredo address (RFC 4380 section 2.6).
+fn teredo_relay(span: Span<'_>) -> Opened<'_> {
+    const PAYLOAD_LENGTH: usize = 4;
+    const SRC: usize = 8;
+    const DST: usize = 24;
+    const SIZE: usize = 40;
+    const VERSION_6: u8 = 6;
+    const PREFIX: [u8; 4] = [0x20, 0x01, 0, 0];
+    let header = span.head::<SIZE>()?;
+    let fits = SIZE + usize::from(header.be16::<PAYLOAD_LENGTH>()) == span.wire();
+    let has_address = header.array::<SRC, 4>() == PREFIX || header.array::<DST, 4>() == PREFIX;
+    if header.byte::<0>() >> 4 == VERSION_6 && fits && has_address {
+        Ok((TunnelKind::Teredo, 0, Net::plain(Family::V6, span)))
+    } else {
+        Err(Skip::NotIp)
+    }
 }
