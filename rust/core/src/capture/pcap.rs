@@ -57,6 +57,8 @@ pub(super) struct Pcap {
     record_len: usize,
     lengths: Lengths,
     linktype: LinkType,
+    /// No captured length should be greater.
+    snaplen: u32,
     /// No captured length is greater.
     limit: u32,
     /// Seconds of the last good record.
@@ -65,6 +67,12 @@ pub(super) struct Pcap {
     loose: bool,
     /// Offset at which skipped bytes begin, while they are skipped.
     damaged: Option<u64>,
+}
+
+/// Whether a record is oddly far from the one before it.
+#[inline]
+fn far(sec: u32, before: Option<u32>) -> bool {
+    before.is_some_and(|before| before.abs_diff(sec) > JUMP_SECONDS)
 }
 
 /// The variants that the magic number tells apart: fraction unit in nanoseconds, bytes of the file header and of a
@@ -100,6 +108,8 @@ impl Pcap {
             (2, 3) => Lengths::Either,
             _ => Lengths::Standard,
         };
+        let snaplen = u32_at(big, head, 16);
+        let limit = snaplen.clamp(USUAL_MAX, ABSOLUTE_MAX);
         Some(Self {
             big,
             unit,
@@ -107,7 +117,9 @@ impl Pcap {
             record_len,
             lengths,
             linktype: LinkType::from_header(u32_at(big, head, 20)),
-            limit: u32_at(big, head, 16).clamp(USUAL_MAX, ABSOLUTE_MAX),
+            // 0 means that there is no limit.
+            snaplen: if snaplen == 0 { limit } else { snaplen.min(limit) },
+            limit,
             last_sec: None,
             loose: false,
             damaged: None,
@@ -170,9 +182,10 @@ impl Pcap {
                 // Almost no record takes this branch, so that it costs next to nothing to look closer there.
                 let unusual = header.caplen == 0
                     || header.caplen > header.len
-                    || header.caplen > self.limit
+                    || header.caplen > self.snaplen
                     || header.len > ABSOLUTE_MAX
-                    || header.frac >= self.second;
+                    || header.frac >= self.second
+                    || far(header.sec, self.last_sec);
                 let believed = if unusual { self.believable::<BIG>(data, pos, header, chunk.last) } else { Some(true) };
                 if believed.is_none() {
                     return pos;
@@ -244,10 +257,11 @@ impl Pcap {
     /// How much speaks against a header; a captured length over the limit is enough alone.
     fn oddities(&self, header: Header, near: Option<u32>) -> u32 {
         u32::from(header.caplen > self.limit) * 2
+            + u32::from(header.caplen > self.snaplen)
             + u32::from(header.caplen > header.len)
             + u32::from(header.len > ABSOLUTE_MAX)
             + u32::from(header.frac >= self.second)
-            + u32::from(near.is_some_and(|sec| sec.abs_diff(header.sec) > JUMP_SECONDS))
+            + u32::from(far(header.sec, near))
     }
 
     fn describe(&self, header: Header) -> String {
@@ -284,7 +298,7 @@ impl Pcap {
                 return if last && at < data.len() { Some(links >= least) } else { None };
             }
             let header = self.header_at::<BIG>(data, pos);
-            if links == 0 && near.is_some_and(|sec| sec.abs_diff(header.sec) > JUMP_SECONDS) {
+            if links == 0 && far(header.sec, near) {
                 if header.sec < FAR_SECONDS {
                     return Some(false);
                 }
@@ -308,7 +322,7 @@ impl Pcap {
             && (header.caplen <= header.len || self.loose)
             && header.caplen <= USUAL_MAX
             && header.len <= ABSOLUTE_MAX
-            && near.is_none_or(|sec| sec.abs_diff(header.sec) <= JUMP_SECONDS)
+            && !far(header.sec, near)
     }
 }
 

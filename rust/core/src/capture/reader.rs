@@ -111,7 +111,8 @@ impl CaptureReader {
 
     /// Replaces the contents of `batch` by the next records; false at the end.
     ///
-    /// It waits for input at most until there is one whole record, so a live pipe delivers packets promptly. A batch
+    /// It waits for input at most until there is one whole record, so a live pipe delivers packets promptly; only
+    /// after a pcap header with something odd in it the next header is awaited too. A batch
     /// may be empty while long damage is skipped. After [`CaptureError::Interrupted`] the next call goes on where this
     /// one was; after any other error the file is at its end.
     pub fn next_batch(&mut self, batch: &mut RecordBatch) -> Result<bool, CaptureError> {
