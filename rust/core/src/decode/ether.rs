@@ -54,15 +54,21 @@ mod field {
 pub(super) const GROUP_BIT: u8 = 1;
 
 /// Reads an Ethernet frame.
-#[inline]
 pub(super) fn frame(span: Span<'_>) -> Result<Net<'_>, Skip> {
     let header = span.head::<{ field::SIZE }>()?;
-    let behind = span.skip(field::SIZE)?;
     let to_group = header.byte::<{ field::DST }>() & GROUP_BIT != 0;
-    match header.be16::<{ field::ETHERTYPE }>() {
-        ethertype::IPV4 => Ok(Net { to_group, ..Net::plain(Family::V4, behind) }),
-        other => typed(other, behind, to_group),
+    typed(header.be16::<{ field::ETHERTYPE }>(), span.skip(field::SIZE)?, to_group)
+}
+
+/// Reads an Ethernet frame if IPv4 is right behind its header.
+#[inline]
+pub(super) fn plain_ipv4(span: Span<'_>) -> Option<Net<'_>> {
+    let header = span.head::<{ field::SIZE }>().ok()?;
+    if header.be16::<{ field::ETHERTYPE }>() != ethertype::IPV4 {
+        return None;
     }
+    let to_group = header.byte::<{ field::DST }>() & GROUP_BIT != 0;
+    Some(Net { to_group, ..Net::plain(Family::V4, span.skip(field::SIZE).ok()?) })
 }
 
 /// Reads what an EtherType (or an 802.3 length) announces.
