@@ -32,6 +32,8 @@ pub(super) mod ethertype {
     pub const PPP: u16 = 0x880b;
     /// Transparent Ethernet bridging, in GRE and GENEVE.
     pub const BRIDGED: u16 = 0x6558;
+    /// Network service header, RFC 8300.
+    pub const NSH: u16 = 0x894f;
     /// Not an EtherType: Linux' name for a frame that begins with its LLC header.
     pub const LINUX_LLC: u16 = 0x0004;
 }
@@ -123,6 +125,7 @@ impl Layer<'_> {
                 (self.kind, self.span) = ppp::frame(self.span)?;
             }
             ethertype::BRIDGED => self.bridged()?,
+            ethertype::NSH => self.service_header()?,
             0..=LONGEST_LENGTH => self.logical_link()?,
             _ => return Err(Skip::NotIp),
         }
@@ -160,6 +163,24 @@ impl Layer<'_> {
     fn bridged(&mut self) -> Result<(), Skip> {
         self.to_group = self.span.head::<1>()?.byte::<{ field::DST }>() & GROUP_BIT != 0;
         self.continue_at::<{ field::ETHERTYPE }>()
+    }
+
+    /// A network service header (RFC 8300 section 2.2): its length in words and what is next.
+    fn service_header(&mut self) -> Result<(), Skip> {
+        const LENGTH: usize = 1;
+        const LENGTH_MASK: u8 = 0x3f;
+        const NEXT_PROTOCOL: usize = 3;
+        const SIZE: usize = 8;
+        let header = self.span.head::<SIZE>()?;
+        self.kind = match header.byte::<NEXT_PROTOCOL>() {
+            1 => ethertype::IPV4,
+            2 => ethertype::IPV6,
+            3 => ethertype::BRIDGED,
+            5 => ethertype::MPLS,
+            _ => return Err(Skip::NotIp),
+        };
+        self.span = self.span.skip(SIZE.max(usize::from(header.byte::<LENGTH>() & LENGTH_MASK) * 4))?;
+        Ok(())
     }
 
     /// A label stack (RFC 3032), which does not name what follows: it is guessed from the first nibble (RFC 4928).
