@@ -42,17 +42,33 @@ impl Decoder {
     /// `bytes` are the record's captured bytes. Where it returns `Err`, `out` is as it was.
     #[inline]
     pub fn decode(&mut self, record: &Record, bytes: &[u8], out: &mut Vec<Packet>) -> Result<(), Skip> {
-        let net = link::open(record.linktype, Span::new(bytes, record.len as usize))?;
-        let ip = ip::read(&net, self.options.checksum)?;
+        let span = Span::new(bytes, record.len as usize);
+        match link::usual(record.linktype, span) {
+            Some(net) => self.network(&net, record.ts, out),
+            None => self.unusual(record, span, out),
+        }
+    }
+
+    /// Records other than IPv4 right behind an Ethernet header. Apart from those, so that for them the compiler knows
+    /// every header's layout and keeps what it has read in registers.
+    #[inline(never)]
+    fn unusual(&mut self, record: &Record, span: Span<'_>, out: &mut Vec<Packet>) -> Result<(), Skip> {
+        self.network(&link::open(record.linktype, span)?, record.ts, out)
+    }
+
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "one copy for the usual frame, one for all others; see `unusual`")]
+    fn network(&mut self, net: &Net<'_>, ts: i64, out: &mut Vec<Packet>) -> Result<(), Skip> {
+        let ip = ip::read(net, self.options.checksum)?;
         if let Some(piece) = ip.piece {
-            if let Some(found) = self.fragment(&net, &ip, piece, Tunnel::default(), record.ts)? {
-                self.inwards(found, record.ts, out);
+            if let Some(found) = self.fragment(net, &ip, piece, Tunnel::default(), ts)? {
+                self.inwards(found, ts, out);
             }
             return Ok(());
         }
         // Most packets of most captures: no fragment, no tunnel. Written where it stays, for copying takes as long as
         // decoding.
-        out.push(transport::begin(&net, &ip, Tunnel::default()));
+        out.push(transport::begin(net, &ip, Tunnel::default()));
         let Some(packet) = out.last_mut() else { return Ok(()) };
         if let Err(skip) = transport::read(&ip, self.options.checksum, packet) {
             out.pop();
@@ -61,7 +77,7 @@ impl Decoder {
         if let Some(carried) = self.carried(&ip, packet) {
             let packet = *packet;
             out.pop();
-            self.inwards(Found { packet, carried: Some(carried), first: None }, record.ts, out);
+            self.inwards(Found { packet, carried: Some(carried), first: None }, ts, out);
         }
         Ok(())
     }
@@ -78,6 +94,7 @@ impl Decoder {
     }
 
     /// Follows tunnels from a packet to the one that counts.
+    #[inline(never)]
     fn inwards(&mut self, mut found: Found<'_>, ts: i64, out: &mut Vec<Packet>) {
         self.carriers.clear();
         for _ in 1..DEEPEST {
@@ -127,6 +144,7 @@ impl Decoder {
     }
 
     /// One fragment of a datagram; None where it came before the first one.
+    #[inline(never)]
     fn fragment<'a>(
         &mut self,
         net: &Net<'a>,

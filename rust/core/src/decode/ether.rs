@@ -32,6 +32,8 @@ pub(super) mod ethertype {
     pub const PPP: u16 = 0x880b;
     /// Transparent Ethernet bridging, in GRE and GENEVE.
     pub const BRIDGED: u16 = 0x6558;
+    /// Network service header, RFC 8300.
+    pub const NSH: u16 = 0x894f;
     /// Not an EtherType: Linux' name for a frame that begins with its LLC header.
     pub const LINUX_LLC: u16 = 0x0004;
 }
@@ -54,15 +56,21 @@ mod field {
 pub(super) const GROUP_BIT: u8 = 1;
 
 /// Reads an Ethernet frame.
-#[inline]
 pub(super) fn frame(span: Span<'_>) -> Result<Net<'_>, Skip> {
     let header = span.head::<{ field::SIZE }>()?;
-    let behind = span.skip(field::SIZE)?;
     let to_group = header.byte::<{ field::DST }>() & GROUP_BIT != 0;
-    match header.be16::<{ field::ETHERTYPE }>() {
-        ethertype::IPV4 => Ok(Net { to_group, ..Net::plain(Family::V4, behind) }),
-        other => typed(other, behind, to_group),
+    typed(header.be16::<{ field::ETHERTYPE }>(), span.skip(field::SIZE)?, to_group)
+}
+
+/// Reads an Ethernet frame if IPv4 is right behind its header.
+#[inline]
+pub(super) fn plain_ipv4(span: Span<'_>) -> Option<Net<'_>> {
+    let header = span.head::<{ field::SIZE }>().ok()?;
+    if header.be16::<{ field::ETHERTYPE }>() != ethertype::IPV4 {
+        return None;
     }
+    let to_group = header.byte::<{ field::DST }>() & GROUP_BIT != 0;
+    Some(Net { to_group, ..Net::plain(Family::V4, span.skip(field::SIZE).ok()?) })
 }
 
 /// Reads what an EtherType (or an 802.3 length) announces.
@@ -117,6 +125,7 @@ impl Layer<'_> {
                 (self.kind, self.span) = ppp::frame(self.span)?;
             }
             ethertype::BRIDGED => self.bridged()?,
+            ethertype::NSH => self.service_header()?,
             0..=LONGEST_LENGTH => self.logical_link()?,
             _ => return Err(Skip::NotIp),
         }
@@ -154,6 +163,24 @@ impl Layer<'_> {
     fn bridged(&mut self) -> Result<(), Skip> {
         self.to_group = self.span.head::<1>()?.byte::<{ field::DST }>() & GROUP_BIT != 0;
         self.continue_at::<{ field::ETHERTYPE }>()
+    }
+
+    /// A network service header (RFC 8300 section 2.2): its length in words and what is next.
+    fn service_header(&mut self) -> Result<(), Skip> {
+        const LENGTH: usize = 1;
+        const LENGTH_MASK: u8 = 0x3f;
+        const NEXT_PROTOCOL: usize = 3;
+        const SIZE: usize = 8;
+        let header = self.span.head::<SIZE>()?;
+        self.kind = match header.byte::<NEXT_PROTOCOL>() {
+            1 => ethertype::IPV4,
+            2 => ethertype::IPV6,
+            3 => ethertype::BRIDGED,
+            5 => ethertype::MPLS,
+            _ => return Err(Skip::NotIp),
+        };
+        self.span = self.span.skip(SIZE.max(usize::from(header.byte::<LENGTH>() & LENGTH_MASK) * 4))?;
+        Ok(())
     }
 
     /// A label stack (RFC 3032), which does not name what follows: it is guessed from the first nibble (RFC 4928).

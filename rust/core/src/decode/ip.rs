@@ -29,6 +29,7 @@ impl<'a> Net<'a> {
     }
 
     /// An IP header with nothing around it.
+    #[inline]
     pub fn plain(family: Family, span: Span<'a>) -> Self {
         Self { family, span, vlan: Vlan::default(), to_group: false }
     }

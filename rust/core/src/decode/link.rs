@@ -81,18 +81,15 @@ pub fn supports(linktype: LinkType) -> bool {
     SUPPORTED.binary_search(&linktype).is_ok()
 }
 
-/// Finds the IP header of a record.
+/// The frame that most captures are full of: Ethernet II with IPv4. None for all others.
 #[inline]
-pub(super) fn open(linktype: LinkType, span: Span<'_>) -> Result<Net<'_>, Skip> {
-    match linktype.0 {
-        number::ETHERNET => ether::frame(span),
-        other => open_other(other, span),
-    }
+pub(super) fn usual(linktype: LinkType, span: Span<'_>) -> Option<Net<'_>> {
+    if linktype == LinkType(number::ETHERNET) { ether::plain_ipv4(span) } else { None }
 }
 
-fn open_other(linktype: u16, span: Span<'_>) -> Result<Net<'_>, Skip> {
-    let unicast = |(kind, behind)| ether::typed(kind, behind, false);
-    match linktype {
+/// Finds the IP header of a record.
+pub(super) fn open(linktype: LinkType, span: Span<'_>) -> Result<Net<'_>, Skip> {
+    match linktype.0 {
         number::PPI => {
             let (linktype, behind) = per_packet_information(span)?;
             open_wrapped(linktype, behind)
@@ -101,6 +98,14 @@ fn open_other(linktype: u16, span: Span<'_>) -> Result<Net<'_>, Skip> {
             let (linktype, behind) = packet_tap(span)?;
             open_wrapped(linktype, behind)
         }
+        other => open_frame(other, span),
+    }
+}
+
+/// Link layers that wrap no other one.
+fn open_frame(linktype: u16, span: Span<'_>) -> Result<Net<'_>, Skip> {
+    let unicast = |(kind, behind)| ether::typed(kind, behind, false);
+    match linktype {
         number::ETHERNET => ether::frame(span),
         number::NULL | number::LOOP => loopback(span),
         number::RAW | number::RAW_DLT | number::RAW_OPENBSD => Net::by_version(span),
@@ -131,10 +136,7 @@ fn open_other(linktype: u16, span: Span<'_>) -> Result<Net<'_>, Skip> {
 
 /// The frame inside PPI or PKTAP, which name its link type; neither goes into another one.
 fn open_wrapped(linktype: u32, span: Span<'_>) -> Result<Net<'_>, Skip> {
-    match u16::try_from(linktype) {
-        Ok(number::PPI | number::PKTAP) | Err(_) => Err(Skip::LinkType),
-        Ok(linktype) => open_other(linktype, span),
-    }
+    open_frame(u16::try_from(linktype).map_err(|_| Skip::LinkType)?, span)
 }
 
 /// Address families as the systems that write captures number them.

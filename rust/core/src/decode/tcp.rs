@@ -47,19 +47,30 @@ pub(super) fn read(ip: &Ip<'_>, packet: &mut Packet) -> Result<(), Skip> {
     packet.payload_bytes = wire.saturating_sub(size.max(SIZE)) as u32;
     // In a tiny first fragment the options may be in the next one.
     packet.malformed = size < SIZE || (size > wire && ip.piece.is_none());
-    let mut tcp = Tcp {
+    let options = if size > SIZE && !packet.malformed {
+        let options = segment.bytes().get(SIZE..).unwrap_or_default();
+        read_options(options.get(..size - SIZE).unwrap_or(options), header.be32::<ACK>())
+    } else {
+        Options::default()
+    };
+    packet.l4 = L4::Tcp(Tcp {
         seq: header.be32::<SEQ>(),
         ack: header.be32::<ACK>(),
         window: header.be16::<WINDOW>(),
         flags: header.byte::<FLAGS>(),
-        ..Tcp::default()
-    };
-    if size > SIZE && !packet.malformed {
-        let options = segment.bytes().get(SIZE..).unwrap_or_default();
-        read_options(options.get(..size - SIZE).unwrap_or(options), &mut tcp);
-    }
-    packet.l4 = L4::Tcp(tcp);
+        wscale: options.wscale,
+        sack_permitted: options.sack_permitted,
+        sack: options.sack,
+    });
     Ok(())
+}
+
+/// What the options say; see the fields of [`Tcp`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Options {
+    wscale: u8,
+    sack_permitted: bool,
+    sack: Option<u32>,
 }
 
 /// The header's length in bytes, options included.
@@ -70,34 +81,36 @@ fn header_size(data_offset: u8) -> usize {
 
 /// Reads the options until their end, the capture's, or the first impossible length.
 #[inline]
-fn read_options(options: &[u8], tcp: &mut Tcp) {
+fn read_options(options: &[u8], ack: u32) -> Options {
     if options.len() == option::USUAL_SIZE && options.starts_with(&option::USUAL) {
-        return;
+        return Options::default();
     }
-    read_each_option(options, tcp);
+    read_each_option(options, ack)
 }
 
-fn read_each_option(mut options: &[u8], tcp: &mut Tcp) {
-    while let Some((&kind, behind_kind)) = options.split_first() {
-        match kind {
-            option::END => return,
-            option::NOP => {
-                options = behind_kind;
-                continue;
-            }
-            _ => {}
-        }
-        let Some(&length) = behind_kind.first() else { return };
-        let Some((whole, rest)) = options.split_at_checked(usize::from(length)) else { return };
-        let Some(value) = whole.get(2..) else { return };
-        match (kind, value) {
-            (option::WINDOW_SCALE, [shift]) => tcp.wscale = (*shift).min(LARGEST_SHIFT) + 1,
-            (option::SACK_PERMITTED, []) => tcp.sack_permitted = true,
-            (option::SACK, blocks) => tcp.sack = highest_right_edge(blocks, tcp.ack).or(tcp.sack),
+fn read_each_option(mut options: &[u8], ack: u32) -> Options {
+    let mut found = Options::default();
+    while let Some((whole, rest)) = next_option(options) {
+        match whole {
+            [option::END] => break,
+            [option::WINDOW_SCALE, _, shift] => found.wscale = (*shift).min(LARGEST_SHIFT) + 1,
+            [option::SACK_PERMITTED, _] => found.sack_permitted = true,
+            [option::SACK, _, blocks @ ..] => found.sack = highest_right_edge(blocks, ack).or(found.sack),
             _ => {}
         }
         options = rest;
     }
+    found
+}
+
+/// The first option, and those behind it; None at the end or at an impossible length.
+fn next_option(options: &[u8]) -> Option<(&[u8], &[u8])> {
+    let size = match options {
+        [option::END | option::NOP, ..] => 1,
+        [_, length, ..] if *length >= 2 => usize::from(*length),
+        _ => return None,
+    };
+    options.split_at_checked(size)
 }
 
 /// The highest right edge beyond `ack`; distances are taken modulo 2^32.
@@ -113,23 +126,17 @@ fn highest_right_edge(blocks: &[u8], ack: u32) -> Option<u32> {
 mod tests {
     use super::*;
 
-    fn options(bytes: &[u8], ack: u32) -> Tcp {
-        let mut tcp = Tcp { ack, ..Tcp::default() };
-        read_options(bytes, &mut tcp);
-        tcp
-    }
-
     #[test]
     fn syn_options() {
-        let tcp = options(&[2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 0, 0, 0, 0, 0, 1, 3, 3, 7], 0);
+        let tcp = read_options(&[2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 0, 0, 0, 0, 0, 1, 3, 3, 7], 0);
         assert_eq!((tcp.wscale, tcp.sack_permitted, tcp.sack), (8, true, None));
     }
 
     #[test]
     fn shifts_above_14_are_capped_and_0_is_not_absent() {
-        assert_eq!(options(&[3, 3, 0, 0], 0).wscale, 1);
-        assert_eq!(options(&[3, 3, 14, 0], 0).wscale, 15);
-        assert_eq!(options(&[3, 3, 255, 0], 0).wscale, 15);
+        assert_eq!(read_options(&[3, 3, 0, 0], 0).wscale, 1);
+        assert_eq!(read_options(&[3, 3, 14, 0], 0).wscale, 15);
+        assert_eq!(read_options(&[3, 3, 255, 0], 0).wscale, 15);
     }
 
     #[test]
@@ -139,7 +146,7 @@ mod tests {
         for edge in [0xffff_fffa_u32, 0xffff_fffd, 1, 20] {
             bytes.extend(edge.to_be_bytes());
         }
-        assert_eq!(options(&bytes, ack).sack, Some(20));
+        assert_eq!(read_options(&bytes, ack).sack, Some(20));
     }
 
     #[test]
@@ -147,15 +154,15 @@ mod tests {
         let mut bytes = vec![1, 1, 5, 10];
         bytes.extend(100_u32.to_be_bytes());
         bytes.extend(200_u32.to_be_bytes());
-        assert_eq!(options(&bytes, 500).sack, None);
-        assert_eq!(options(&bytes, 150).sack, Some(200));
+        assert_eq!(read_options(&bytes, 500).sack, None);
+        assert_eq!(read_options(&bytes, 150).sack, Some(200));
     }
 
     #[test]
     fn the_usual_layout_and_impossible_lengths_give_nothing() {
-        assert_eq!(options(&[1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2], 0), Tcp::default());
+        assert_eq!(read_options(&[1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2], 0), Options::default());
         for bytes in [&[3][..], &[3, 0, 7], &[3, 1, 7], &[3, 9, 7], &[5, 4, 0, 0], &[0, 3, 3, 7]] {
-            assert_eq!(options(bytes, 0), Tcp::default(), "{bytes:?}");
+            assert_eq!(read_options(bytes, 0), Options::default(), "{bytes:?}");
         }
     }
 }

@@ -181,6 +181,8 @@ pub fn links() -> Vec<(&'static str, u16, Vec<u8>)> {
         ("pseudowire", 1, ethernet("8847 000201ff 020000000004 020000000003 0800")),
         ("pseudowire, control word", 1, ethernet("8847 000201ff 00000001 020000000004 020000000003 0800")),
         ("pseudowire, odd MAC", 1, ethernet("8847 000201ff a20000000004 020000000003 8100 0001 0800")),
+        ("NSH", 1, ethernet("894f 0006 0101 00000100 00000000000000000000000000000000")),
+        ("NSH, bridged", 1, ethernet("894f 0002 0203 00000100 020000000004 020000000003 0800")),
         ("PPPoE", 1, ethernet("8864 1100 0001 0050 0021")),
         ("PPPoE compressed", 1, ethernet("8864 1100 0001 0050 21")),
         ("PPP", 9, hex("0021")),

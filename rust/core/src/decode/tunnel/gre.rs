@@ -2,8 +2,8 @@
 
 use super::super::TunnelKind;
 use super::super::bytes::{Fields, Span};
-use super::super::ether;
 use super::super::ip::Net;
+use super::super::{ether, ieee80211};
 use super::Carried;
 
 /// Flags and protocol, which every GRE header has.
@@ -26,6 +26,11 @@ mod protocol {
     /// ERSPAN types I and II.
     pub const ERSPAN: u16 = 0x88be;
     pub const ERSPAN_III: u16 = 0x22eb;
+
+    /// Aruba access points send their stations' 802.11 frames to the controller under these, one a queue.
+    pub fn is_aruba(protocol: u16) -> bool {
+        matches!(protocol, 0x8200..=0x8370 | 0x9000) && protocol.trailing_zeros() >= 4
+    }
 }
 
 /// A GRE header.
@@ -76,6 +81,9 @@ pub(super) fn carried(span: Span<'_>) -> Option<Carried<'_>> {
         (0, protocol::ERSPAN) if gre.flags & flag::SEQUENCE == 0 => erspan(ether::frame(payload).ok()?),
         (0, protocol::ERSPAN) => erspan_ii(payload),
         (0, protocol::ERSPAN_III) => erspan_iii(payload),
+        (0, other) if protocol::is_aruba(other) => {
+            Some(Carried::new(TunnelKind::Gre, ieee80211::frame(payload, false).ok()?))
+        }
         (0, other) => {
             // A number below the EtherTypes would be taken for an LLC length.
             let net = (other > 1500).then(|| ether::typed(other, payload, false).ok())??;

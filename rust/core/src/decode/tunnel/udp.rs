@@ -92,6 +92,7 @@ fn vxlan_gpe(span: Span<'_>) -> Opened<'_> {
         1 => Net::plain(Family::V4, payload),
         2 => Net::plain(Family::V6, payload),
         3 => ether::frame(payload)?,
+        4 => ether::typed(ethertype::NSH, payload, false)?,
         5 => ether::typed(ethertype::MPLS, payload, false)?,
         _ => return Err(Skip::NotIp),
     };
