@@ -211,10 +211,9 @@ class Decoder:
         if proto == TCP:
             sport, dport = struct.unpack_from("!HH", body)
             length = (body[12] >> 4) * 4 if len(body) > 12 else 20
-            if not 20 <= length <= size:
-                return
-            payload = size - length
-            start = {0x02: "syn", 0x12: "syn_ack"}.get(body[13] & 0x17, "other") if len(body) > 13 else "other"
+            payload = max(size - length, 0)
+            sound = 20 <= length <= size and len(body) > 13
+            start = {0x02: "syn", 0x12: "syn_ack"}.get(body[13] & 0x17, "other") if sound else "other"
         elif proto in (UDP, 136):
             sport, dport = struct.unpack_from("!HH", body)
             if size < 8:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 import socket
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import naive
 from corpus import address, library
 from naive import ICMP, ICMP6, SCTP, TCP, UDP, Flow, Flows, Key
 
+#: Evidence that is in the packets, not guessed.
+_SEEN = {"syn", "syn_ack", "icmp_request"}
 _NAMES = {"tcp": TCP, "udp": UDP, "icmp": ICMP, "icmp6": ICMP6, "sctp": SCTP}
 
 
@@ -22,6 +24,7 @@ class Tracked:
     flows: Flows
     keys: list[Key | None]  #: the five-tuple of every record; None: not tracked
     skipped: int  #: records that `stats` says were skipped
+    errors: list[int] = field(default_factory=list)  #: ICMP errors that are related to another connection
 
 
 def proto_number(text: str) -> int:
@@ -51,20 +54,29 @@ def summed(result: Any) -> Tracked:
     ]
     flows: Flows = {}
     rows = []  # of each connection: its five-tuple, originator's and responder's side
-    for text, *cells in zip(table["proto"].tolist(), *columns, strict=True):
+    guesses: dict[Key, set[naive.Endpoint]] = {}
+    for text, evidence, *cells in zip(table["proto"].tolist(), table["evidence"].tolist(), *columns, strict=True):
         orig, resp = (address(cells[0]), cells[1]), (address(cells[5]), cells[6])
         key = naive.key(proto_number(text), orig, resp)
         flow = flows.setdefault(key, Flow())
-        flow.originators.add(orig)
+        if evidence in _SEEN:
+            flow.originators.add(orig)
+        guesses.setdefault(key, set()).add(orig)
         for end, (packets, ip_bytes, payload) in ((orig, cells[2:5]), (resp, cells[7:10])):
             side = flow.side(end)
             side.packets += packets
             side.ip_bytes += ip_bytes
             side.payload += payload
         rows.append((key, flow.side(orig), flow.side(resp)))
+    for key, flow in flows.items():
+        # Later connections of a five-tuple may begin with an echo of the first, which says nothing.
+        flow.originators = flow.originators or guesses[key]
     keys: list[Key | None] = []
+    related = labels["ctstate"] == library().CtState.RELATED
     for number, (row, reply) in enumerate(zip(labels["connection"].tolist(), labels["reply"].tolist(), strict=True)):
         keys.append(rows[row][0] if row >= 0 else None)
-        if row >= 0:
+        # The label of an ICMP error speaks of the connection that it quotes.
+        if row >= 0 and not related[number]:
             rows[row][2 if reply else 1].records.append(number)
-    return Tracked(flows, keys, sum(dict(result.stats.skipped).values()))
+    errors = [int(number) for number in related.nonzero()[0]]
+    return Tracked(flows, keys, sum(dict(result.stats.skipped).values()), errors)

@@ -90,7 +90,7 @@ def test_prefixes_at_borders(capture: Capture) -> None:
         again, _ = track(write_pcap(capture.records[:count]))
         assert result.labels.tolist() == again.labels.tolist(), count
         assert rows(result) == rows(again), count
-        assert not warned
+        assert not warned or "fuzz" in capture.name  # which has damaged packets
 
 
 @by_capture
@@ -117,7 +117,7 @@ def test_whole_captures_are_whole(capture: Capture) -> None:
     library()
     result, warned = track(str(capture.path))
     assert len(result.labels) == len(capture.records) == result.stats.packets
-    assert not warned
+    assert not warned or "fuzz" in capture.name  # which has damaged packets
     strict, _ = track(str(capture.path), strict=True)
     assert rows(strict) == rows(result)
 

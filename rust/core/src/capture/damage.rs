@@ -41,18 +41,18 @@ impl DamageKind {
         Self::Compression,
     ];
 
-    /// A short name for reports.
+    /// The word that stands for it in `stats.skipped`.
     pub fn reason(self) -> &'static str {
         match self {
-            Self::RecordHeader => "bad record header",
-            Self::BlockLength => "bad block length",
-            Self::SectionHeader => "bad section header",
-            Self::UnknownInterface => "unknown interface",
-            Self::TooManyInterfaces => "too many interfaces",
-            Self::CaptureLength => "packet longer than its block",
-            Self::Timestamp => "time out of range",
-            Self::TruncatedFile => "truncated file",
-            Self::Compression => "damaged compression",
+            Self::RecordHeader => "bad_record_header",
+            Self::BlockLength => "bad_block_length",
+            Self::SectionHeader => "bad_section_header",
+            Self::UnknownInterface => "unknown_interface",
+            Self::TooManyInterfaces => "too_many_interfaces",
+            Self::CaptureLength => "packet_longer_than_block",
+            Self::Timestamp => "time_out_of_range",
+            Self::TruncatedFile => "truncated_file",
+            Self::Compression => "damaged_compression",
         }
     }
 }
