@@ -3,10 +3,12 @@
 use std::net::IpAddr;
 use std::sync::LazyLock;
 
-use crate::decode::{Tunnel, TunnelKind, Vlan};
+use crate::connection::{EndReason, Endpoint, Evidence};
+use crate::decode::{Addr, Family, Tunnel, TunnelKind, Vlan};
 use crate::direction::{Direction, Locality};
 use crate::flow::history::ConnState;
-use crate::flow::{Addr, EndReason, Endpoint, Evidence, Family, Side, State, community};
+use crate::flow::{Side, community};
+use crate::proto::State;
 use crate::tracker::Closed;
 
 /// The letters of a history, and how many there are.

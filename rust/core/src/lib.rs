@@ -11,6 +11,7 @@
 pub mod capture;
 pub mod columns;
 pub mod config;
+pub mod connection;
 pub mod decode;
 pub mod direction;
 pub mod error;

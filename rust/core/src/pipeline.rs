@@ -6,11 +6,11 @@ use std::path::Path;
 use crate::capture::{Captures, LinkType, Record, RecordBatch};
 use crate::columns::Row;
 use crate::config::Config;
-use crate::decode::{Decoder, Packet, Skip};
+use crate::decode::{Decoder, Options, Packet, Skip};
 use crate::direction::Locality;
 use crate::error::CaptureError;
-use crate::flow::CtState;
 use crate::labels::Labels;
+use crate::proto::CtState;
 use crate::stats::Stats;
 use crate::tracker::{Closed, Label, Tracker};
 
@@ -70,6 +70,25 @@ pub fn track(
             return run.finish(captures);
         }
     }
+}
+
+/// Walks captures without tracking: every record is read and, with options, decoded. The bare loop that tracking is
+/// measured against. Returns how many records gave packets (without options: how many there were).
+pub fn walk(captures: &mut Captures, decode: Option<Options>) -> Result<u64, CaptureError> {
+    let mut decoder = decode.map(Decoder::new);
+    let mut batch = RecordBatch::default();
+    let mut packets = Vec::new();
+    let mut found = 0;
+    while captures.next_batch(&mut batch)? {
+        for record in &batch.records {
+            let gave = decoder.as_mut().is_none_or(|decoder| {
+                packets.clear();
+                decoder.decode(record, batch.bytes(record), &mut packets).is_ok()
+            });
+            found += u64::from(gave);
+        }
+    }
+    Ok(found)
 }
 
 struct Run {

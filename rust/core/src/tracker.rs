@@ -1,10 +1,12 @@
 //! The tracker: one packet at a time through table, state machine and direction.
 
 use crate::config::{Config, Rules};
+use crate::connection::{Connection, EndReason};
 use crate::decode::{L4, Packet, TunnelMode, Vlan};
 use crate::direction;
-use crate::flow::{Connection, CtDir, CtState, EndReason, FlowKey, Side, State};
+use crate::flow::{FlowKey, Side};
 use crate::proto::{self, Verdict};
+use crate::proto::{CtDir, CtState, State};
 use crate::table::{FlowTable, SlotId};
 use crate::time::Clock;
 

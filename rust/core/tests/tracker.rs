@@ -1,8 +1,10 @@
 //! The tracker on packets made by hand: connections opened, closed, timed out and reused, by capture time alone.
 
 use conntrack_core::config::Config;
+use conntrack_core::connection::{EndReason, Evidence};
+use conntrack_core::decode::{Addr, Family, FiveTuple};
 use conntrack_core::decode::{L4, Packet, Tcp, TunnelMode, Vlan, ipproto, tcpflag};
-use conntrack_core::flow::{Addr, CtDir, CtState, EndReason, Evidence, Family, FiveTuple, State};
+use conntrack_core::proto::{CtDir, CtState, State};
 use conntrack_core::time::SECOND;
 use conntrack_core::tracker::{Closed, Label, Tracker};
 

@@ -35,7 +35,7 @@ fn raised_in_python(error: &std::io::Error) -> bool {
 }
 
 /// The system's words without Rust's "(os error n)".
-fn system_message(error: &std::io::Error) -> String {
+pub fn system_message(error: &std::io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or_default().to_owned()
 }

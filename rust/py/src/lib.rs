@@ -15,7 +15,6 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = false)]
 mod _native {
     use pyo3::prelude::*;
-    use pyo3::types::PyDict;
 
     #[pymodule_export]
     use super::buffer::Buffer;
@@ -24,7 +23,7 @@ mod _native {
     #[pymodule_export]
     use super::connections::Connections;
     #[pymodule_export]
-    use super::track::track;
+    use super::track::{track, walk};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -32,15 +31,12 @@ mod _native {
         module.add("LOCAL", conntrack_core::config::Config::LOCAL.to_vec())?;
         module.add("WORDS", super::words(module.py())?)
     }
-
-    #[allow(unused_imports, reason = "PyDict is the type of WORDS")]
-    use PyDict as _;
 }
 
 /// The words behind the numbers of labels, by enum.
 fn words(py: Python<'_>) -> PyResult<Bound<'_, pyo3::types::PyDict>> {
     use conntrack_core::direction::Direction;
-    use conntrack_core::flow::{CtDir, CtState, State};
+    use conntrack_core::proto::{CtDir, CtState, State};
     let words = pyo3::types::PyDict::new(py);
     words.set_item("CtState", CtState::NAMES.to_vec())?;
     words.set_item("CtDir", CtDir::NAMES.to_vec())?;

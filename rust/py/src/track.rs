@@ -1,6 +1,7 @@
 //! `track`: names and file objects in, a table, labels and an account out.
 
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use conntrack_core::capture::{Captures, Input};
@@ -25,14 +26,14 @@ const OBSERVE_EVERY: Duration = Duration::from_millis(100);
 #[allow(clippy::needless_pass_by_value, reason = "extracted from Python")]
 pub fn track<'py>(
     py: Python<'py>,
-    sources: Vec<(String, Option<Py<PyAny>>)>,
+    sources: Vec<(PathBuf, Option<Py<PyAny>>)>,
     config: &Config,
     labels: bool,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<(Connections, Option<Buffer>, Bound<'py, PyDict>)> {
     let core = config.core();
     let inputs = sources.into_iter().map(|(name, file)| match file {
-        Some(file) => Input::Reader { name: name.into(), reader: Box::new(PyRead::new(file)) },
+        Some(file) => Input::Reader { name, reader: Box::new(PyRead::new(file)) },
         None => Input::named(name),
     });
     let inputs = inputs.collect();
@@ -67,6 +68,19 @@ pub fn track<'py>(
     let zones = core.zones.iter().map(|zone| zone.name.clone()).collect();
     let labels = tracked.labels.map(|bytes| Buffer::new(bytes.into()));
     Ok((Connections::new(tracked.rows, zones), labels, account(py, &tracked.stats)?))
+}
+
+/// Reads (and with `decode` decodes) captures without tracking them, and returns how many records gave packets: the
+/// bare loop for benchmarks.
+#[pyfunction]
+#[allow(clippy::needless_pass_by_value, reason = "extracted from Python")]
+pub fn walk(py: Python<'_>, names: Vec<String>, config: &Config, decode: bool) -> PyResult<u64> {
+    let core = config.core();
+    let walked = py.detach(|| {
+        let mut captures = Captures::open(names.into_iter().map(Input::named).collect(), core.strict)?;
+        pipeline::walk(&mut captures, decode.then_some(core.decode))
+    });
+    walked.map_err(capture_error)
 }
 
 /// The account as a dictionary.

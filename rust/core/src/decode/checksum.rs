@@ -1,6 +1,6 @@
 //! The Internet checksum (RFC 1071) and SCTP's CRC32c (RFC 9260 appendix A).
 
-use crate::flow::{Family, FiveTuple};
+use super::{Family, FiveTuple};
 
 /// A running one's complement sum.
 #[derive(Clone, Copy, Default)]

@@ -2,8 +2,7 @@
 
 use super::bytes::{Fields, Span};
 use super::ip::Net;
-use super::{Skip, Vlan, ppp};
-use crate::flow::Family;
+use super::{Family, Skip, Vlan, ppp};
 
 /// EtherTypes, as registered with the IEEE.
 pub(super) mod ethertype {

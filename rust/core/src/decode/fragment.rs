@@ -7,8 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::transport::has_payload;
-use super::{Packet, Tunnel, Vlan};
-use crate::flow::{Addr, Family, FiveTuple};
+use super::{Addr, Family, FiveTuple, Packet, Tunnel, Vlan};
 
 /// Datagrams remembered at once.
 pub(super) const MOST_DATAGRAMS: usize = 65_536;

@@ -3,8 +3,7 @@
 use super::bytes::{Fields, Span};
 use super::ip::{self, Ip};
 use super::transport::ports;
-use super::{L4, Packet, Skip, ipproto};
-use crate::flow::{Family, FiveTuple};
+use super::{Family, FiveTuple, L4, Packet, Skip, ipproto};
 
 /// The header that all messages share; queries have an identifier in its rest.
 mod field {

@@ -1,8 +1,7 @@
 //! IPv4 (RFC 791) and IPv6 (RFC 8200) headers, extension headers included.
 
 use super::bytes::{Fields, Span};
-use super::{Skip, Vlan, checksum};
-use crate::flow::{Addr, Family};
+use super::{Addr, Family, Skip, Vlan, checksum};
 
 /// Where a link layer or a tunnel leads: an IP header, and what the layers around it said.
 #[derive(Clone, Copy, Debug)]

@@ -2,78 +2,41 @@
 
 use super::bytes::{Fields, Span};
 use super::ip::Net;
-use super::{Skip, ether, ieee80211, ppp};
+use super::{Family, Skip, ether, ieee80211, ppp};
 use crate::capture::LinkType;
-use crate::flow::Family;
-
-/// LINKTYPE_ numbers, as registered at <https://www.tcpdump.org/linktypes.html>.
-mod number {
-    pub const NULL: u16 = 0;
-    pub const ETHERNET: u16 = 1;
-    pub const IEEE802_5: u16 = 6;
-    pub const SLIP: u16 = 8;
-    pub const PPP: u16 = 9;
-    pub const FDDI: u16 = 10;
-    /// DLT_RAW where files carry DLT_ numbers.
-    pub const RAW_DLT: u16 = 12;
-    /// DLT_RAW on OpenBSD.
-    pub const RAW_OPENBSD: u16 = 14;
-    pub const PPP_HDLC: u16 = 50;
-    pub const PPP_ETHER: u16 = 51;
-    pub const RAW: u16 = 101;
-    pub const C_HDLC: u16 = 104;
-    pub const IEEE802_11: u16 = 105;
-    pub const FRELAY: u16 = 107;
-    pub const LOOP: u16 = 108;
-    pub const ENC: u16 = 109;
-    pub const LINUX_SLL: u16 = 113;
-    pub const PFLOG: u16 = 117;
-    pub const IEEE802_11_PRISM: u16 = 119;
-    pub const IEEE802_11_RADIOTAP: u16 = 127;
-    pub const IEEE802_11_AVS: u16 = 163;
-    pub const PPP_PPPD: u16 = 166;
-    pub const PPI: u16 = 192;
-    pub const PPP_WITH_DIR: u16 = 204;
-    pub const C_HDLC_WITH_DIR: u16 = 205;
-    pub const IPV4: u16 = 228;
-    pub const IPV6: u16 = 229;
-    pub const NFLOG: u16 = 239;
-    pub const PKTAP: u16 = 258;
-    pub const LINUX_SLL2: u16 = 276;
-}
 
 /// Every link type that has a decoder, in the order of their numbers.
 pub const SUPPORTED: &[LinkType] = &[
-    LinkType(number::NULL),
-    LinkType(number::ETHERNET),
-    LinkType(number::IEEE802_5),
-    LinkType(number::SLIP),
-    LinkType(number::PPP),
-    LinkType(number::FDDI),
-    LinkType(number::RAW_DLT),
-    LinkType(number::RAW_OPENBSD),
-    LinkType(number::PPP_HDLC),
-    LinkType(number::PPP_ETHER),
-    LinkType(number::RAW),
-    LinkType(number::C_HDLC),
-    LinkType(number::IEEE802_11),
-    LinkType(number::FRELAY),
-    LinkType(number::LOOP),
-    LinkType(number::ENC),
-    LinkType(number::LINUX_SLL),
-    LinkType(number::PFLOG),
-    LinkType(number::IEEE802_11_PRISM),
-    LinkType(number::IEEE802_11_RADIOTAP),
-    LinkType(number::IEEE802_11_AVS),
-    LinkType(number::PPP_PPPD),
-    LinkType(number::PPI),
-    LinkType(number::PPP_WITH_DIR),
-    LinkType(number::C_HDLC_WITH_DIR),
-    LinkType(number::IPV4),
-    LinkType(number::IPV6),
-    LinkType(number::NFLOG),
-    LinkType(number::PKTAP),
-    LinkType(number::LINUX_SLL2),
+    LinkType::NULL,
+    LinkType::ETHERNET,
+    LinkType::IEEE802_5,
+    LinkType::SLIP,
+    LinkType::PPP,
+    LinkType::FDDI,
+    LinkType::PPP_HDLC,
+    LinkType::PPP_ETHER,
+    LinkType::RAW,
+    LinkType::C_HDLC,
+    LinkType::IEEE802_11,
+    LinkType::FRELAY,
+    LinkType::LOOP,
+    LinkType::ENC,
+    LinkType::LINUX_SLL,
+    LinkType::PFLOG,
+    LinkType::IEEE802_11_PRISM,
+    LinkType::IEEE802_11_RADIOTAP,
+    LinkType::IEEE802_11_AVS,
+    LinkType::PPP_PPPD,
+    LinkType::PPI,
+    LinkType::PPP_WITH_DIR,
+    LinkType::C_HDLC_WITH_DIR,
+    LinkType::FRELAY_WITH_DIR,
+    LinkType::MPLS,
+    LinkType::IPV4,
+    LinkType::IPV6,
+    LinkType::NFLOG,
+    LinkType::PKTAP,
+    LinkType::LINUX_SLL2,
 ];
 
 /// Whether records of this link type can be decoded.
@@ -84,17 +47,17 @@ pub fn supports(linktype: LinkType) -> bool {
 /// The frame that most captures are full of: Ethernet II with IPv4. None for all others.
 #[inline]
 pub(super) fn usual(linktype: LinkType, span: Span<'_>) -> Option<Net<'_>> {
-    if linktype == LinkType(number::ETHERNET) { ether::plain_ipv4(span) } else { None }
+    if linktype == LinkType::ETHERNET { ether::plain_ipv4(span) } else { None }
 }
 
 /// Finds the IP header of a record.
 pub(super) fn open(linktype: LinkType, span: Span<'_>) -> Result<Net<'_>, Skip> {
-    match linktype.0 {
-        number::PPI => {
+    match linktype {
+        LinkType::PPI => {
             let (linktype, behind) = per_packet_information(span)?;
             open_wrapped(linktype, behind)
         }
-        number::PKTAP => {
+        LinkType::PKTAP => {
             let (linktype, behind) = packet_tap(span)?;
             open_wrapped(linktype, behind)
         }
@@ -103,40 +66,42 @@ pub(super) fn open(linktype: LinkType, span: Span<'_>) -> Result<Net<'_>, Skip> 
 }
 
 /// Link layers that wrap no other one.
-fn open_frame(linktype: u16, span: Span<'_>) -> Result<Net<'_>, Skip> {
+fn open_frame(linktype: LinkType, span: Span<'_>) -> Result<Net<'_>, Skip> {
     let unicast = |(kind, behind)| ether::typed(kind, behind, false);
     match linktype {
-        number::ETHERNET => ether::frame(span),
-        number::NULL | number::LOOP => loopback(span),
-        number::RAW | number::RAW_DLT | number::RAW_OPENBSD => Net::by_version(span),
-        number::IPV4 => Ok(Net::plain(Family::V4, span)),
-        number::IPV6 => Ok(Net::plain(Family::V6, span)),
-        number::LINUX_SLL => cooked(span),
-        number::LINUX_SLL2 => cooked_v2(span),
-        number::PPP => ppp::frame(span).and_then(unicast),
-        number::PPP_HDLC => ppp::serial(span).and_then(unicast),
-        number::PPP_ETHER => ppp::session(span).and_then(unicast),
-        number::PPP_PPPD | number::PPP_WITH_DIR => ppp::with_direction(span).and_then(unicast),
-        number::C_HDLC => ppp::cisco_hdlc(span).and_then(unicast),
-        number::C_HDLC_WITH_DIR => ppp::cisco_hdlc(span.skip(1)?).and_then(unicast),
-        number::FRELAY => ppp::frame_relay(span).and_then(unicast),
-        number::IEEE802_11 => ieee80211::frame(span, false),
-        number::IEEE802_11_RADIOTAP => ieee80211::radiotap(span),
-        number::IEEE802_11_PRISM => ieee80211::prism(span),
-        number::IEEE802_11_AVS => ieee80211::avs(span),
-        number::NFLOG => netfilter_log(span),
-        number::ENC => encapsulated(span),
-        number::PFLOG => packet_filter_log(span),
-        number::FDDI => fddi(span),
-        number::IEEE802_5 => token_ring(span),
-        number::SLIP => slip(span),
+        LinkType::ETHERNET => ether::frame(span),
+        LinkType::NULL | LinkType::LOOP => loopback(span),
+        LinkType::RAW => Net::by_version(span),
+        LinkType::IPV4 => Ok(Net::plain(Family::V4, span)),
+        LinkType::IPV6 => Ok(Net::plain(Family::V6, span)),
+        LinkType::LINUX_SLL => cooked(span),
+        LinkType::LINUX_SLL2 => cooked_v2(span),
+        LinkType::PPP => ppp::frame(span).and_then(unicast),
+        LinkType::PPP_HDLC => ppp::serial(span).and_then(unicast),
+        LinkType::PPP_ETHER => ppp::session(span).and_then(unicast),
+        LinkType::PPP_PPPD | LinkType::PPP_WITH_DIR => ppp::with_direction(span).and_then(unicast),
+        LinkType::C_HDLC => ppp::cisco_hdlc(span).and_then(unicast),
+        LinkType::C_HDLC_WITH_DIR => ppp::cisco_hdlc(span.skip(1)?).and_then(unicast),
+        LinkType::FRELAY => ppp::frame_relay(span).and_then(unicast),
+        LinkType::FRELAY_WITH_DIR => ppp::frame_relay(span.skip(1)?).and_then(unicast),
+        LinkType::MPLS => ether::typed(ether::ethertype::MPLS, span, false),
+        LinkType::IEEE802_11 => ieee80211::frame(span, false),
+        LinkType::IEEE802_11_RADIOTAP => ieee80211::radiotap(span),
+        LinkType::IEEE802_11_PRISM => ieee80211::prism(span),
+        LinkType::IEEE802_11_AVS => ieee80211::avs(span),
+        LinkType::NFLOG => netfilter_log(span),
+        LinkType::ENC => encapsulated(span),
+        LinkType::PFLOG => packet_filter_log(span),
+        LinkType::FDDI => fddi(span),
+        LinkType::IEEE802_5 => token_ring(span),
+        LinkType::SLIP => slip(span),
         _ => Err(Skip::LinkType),
     }
 }
 
 /// The frame inside PPI or PKTAP, which name its link type; neither goes into another one.
 fn open_wrapped(linktype: u32, span: Span<'_>) -> Result<Net<'_>, Skip> {
-    open_frame(u16::try_from(linktype).map_err(|_| Skip::LinkType)?, span)
+    open_frame(LinkType::from_header(linktype), span)
 }
 
 /// Address families as the systems that write captures number them.

@@ -17,6 +17,7 @@ mod sctp;
 mod tcp;
 mod transport;
 mod tunnel;
+pub mod tuple;
 
 #[cfg(test)]
 mod testkit;
@@ -25,8 +26,7 @@ mod tests;
 
 pub use decoder::Decoder;
 pub use link::{SUPPORTED, supports};
-
-use crate::flow::FiveTuple;
+pub use tuple::{Addr, Family, FiveTuple};
 
 /// IP protocol numbers used by name.
 pub mod ipproto {

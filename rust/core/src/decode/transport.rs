@@ -2,8 +2,7 @@
 
 use super::bytes::{Fields, Span};
 use super::ip::{Ip, Net};
-use super::{L4, Packet, Skip, Tunnel, checksum, icmp, ipproto, sctp, tcp, tunnel};
-use crate::flow::{Addr, Family, FiveTuple};
+use super::{Addr, Family, FiveTuple, L4, Packet, Skip, Tunnel, checksum, icmp, ipproto, sctp, tcp, tunnel};
 
 /// The packet that an IP header begins: its tuple has no ports yet.
 #[inline]

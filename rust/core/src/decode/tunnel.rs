@@ -7,8 +7,7 @@ pub(super) mod gre;
 mod udp;
 
 use super::ip::{Ip, Net};
-use super::{Packet, Tunnel, TunnelKind, ipproto};
-use crate::flow::Family;
+use super::{Family, Packet, Tunnel, TunnelKind, ipproto};
 
 /// What a packet carries.
 #[derive(Clone, Copy, Debug)]

@@ -3,8 +3,9 @@
 //! The rungs are the variants of [`Evidence`] in their order. To add one: a variant there, a line in [`claim`], and its
 //! confidence here.
 
+use crate::connection::{Connection, Evidence};
 use crate::decode::{L4, Packet, tcpflag};
-use crate::flow::{Connection, Evidence, Side, icmp};
+use crate::flow::{Side, icmp};
 
 impl Evidence {
     /// How sure it makes us, from 0 to 1. Where the handshake speaks, only a forged packet or a reordered capture can

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use prefix_trie::joint::JointPrefixMap;
 
 use crate::config::Config;
-use crate::flow::Connection;
+use crate::connection::Connection;
 
 /// The direction of a connection, from its initiator alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -99,8 +99,9 @@ impl Locality {
 mod tests {
     use super::*;
     use crate::config::Zone;
+    use crate::decode::{Addr, Family, FiveTuple};
     use crate::decode::{Packet, Tunnel, Vlan};
-    use crate::flow::{Addr, Family, FiveTuple, FlowKey};
+    use crate::flow::FlowKey;
 
     fn connection(src: [u8; 4], dst: [u8; 4]) -> Connection {
         let tuple = FiveTuple {

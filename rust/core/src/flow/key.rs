@@ -2,10 +2,9 @@
 
 use std::hash::{Hash, Hasher};
 
-use crate::decode::{Packet, Tunnel, Vlan, ipproto};
+use crate::decode::{Addr, Family, FiveTuple, Packet, Tunnel, Vlan, ipproto};
 
 use super::icmp;
-use super::tuple::{Addr, Family, FiveTuple};
 
 /// One end of a [`FlowKey`]. The order of the ends says nothing about who initiated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

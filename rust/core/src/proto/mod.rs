@@ -2,6 +2,7 @@
 //!
 //! The rules are those of Linux nf_conntrack; each protocol's file says where they are written down.
 
+mod entry;
 pub mod sctp;
 mod simple;
 pub mod tcp;
@@ -9,8 +10,9 @@ mod tcp_window;
 
 use crate::config::{Rules, Timeout};
 use crate::decode::{L4, Packet, ipproto};
-use crate::flow::gateway::{CtDir, Gateway, State, Track};
 use crate::flow::{Side, icmp};
+
+pub use entry::{CtDir, CtState, Gateway, State, Track};
 
 /// What the gateway does with a packet of an existing entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! SCTP as Linux nf_conntrack sees it: states from chunk types (RFC 9260), as measured on kernel 6.18.
 
+use super::entry::{CtDir, Gateway, State, Track as ProtoTrack};
 use crate::config::Timeout;
 use crate::decode::{L4, Packet};
-use crate::flow::gateway::{CtDir, Gateway, State, Track as ProtoTrack};
 
 use super::Verdict;
 

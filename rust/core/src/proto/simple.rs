@@ -1,8 +1,8 @@
 //! UDP, UDP-Lite, ICMP queries, GRE and every protocol without states of its own.
 
+use super::entry::Gateway;
 use crate::config::Timeout;
 use crate::decode::ipproto;
-use crate::flow::gateway::Gateway;
 use crate::time::SECOND;
 
 /// How old an entry must be before an answered UDP exchange counts as a stream.

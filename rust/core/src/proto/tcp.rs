@@ -3,9 +3,9 @@
 //! Sources: RFC 9293, RFC 5961 (challenge ACKs), and the behaviour of `nf_conntrack_proto_tcp` as measured cell by cell
 //! on kernel 6.18; the transition table below is that measurement.
 
+use super::entry::{CtDir, Gateway, State, Track as ProtoTrack};
 use crate::config::{Rules, Timeout};
 use crate::decode::{Tcp, tcpflag};
-use crate::flow::gateway::{CtDir, Gateway, State, Track as ProtoTrack};
 
 use super::Verdict;
 use super::tcp_window::{self, Seen, Window, before, segment_end};

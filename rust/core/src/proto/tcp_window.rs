@@ -3,9 +3,9 @@
 //! The four bounds are those of "Real Stateful TCP Packet Filtering in IP Filter" (G. van Rooij), as the Linux kernel
 //! applies them. All comparisons are modulo 2^32.
 
+use super::entry::{CtDir, State};
 use crate::config::Rules;
 use crate::decode::{Tcp, tcpflag};
-use crate::flow::gateway::{CtDir, State};
 
 use super::tcp::Track;
 

@@ -8,7 +8,8 @@ mod wheel;
 use ahash::RandomState;
 use hashbrown::HashTable;
 
-use crate::flow::{Connection, FlowKey};
+use crate::connection::Connection;
+use crate::flow::FlowKey;
 
 use wheel::Wheel;
 

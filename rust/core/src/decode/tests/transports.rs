@@ -1,8 +1,7 @@
 //! TCP, UDP, UDP-Lite, ICMP, SCTP, GRE: facts, lengths, contradictions, checksums.
 
 use super::super::testkit::*;
-use super::super::{L4, Packet, Skip, Tcp, TunnelMode, ipproto};
-use crate::flow::Family;
+use super::super::{Family, L4, Packet, Skip, Tcp, TunnelMode, ipproto};
 
 fn outer(ip: &[u8]) -> Packet {
     decode_as(TunnelMode::Outer, RAW, ip).expect("a packet")[0]

@@ -4,9 +4,8 @@ use super::super::bytes::{Fields, Span};
 use super::super::ether::{self, ethertype};
 use super::super::ip::{Ip, Net};
 use super::super::transport::udp_payload;
-use super::super::{Packet, Skip, Tunnel, TunnelKind};
+use super::super::{Family, Packet, Skip, Tunnel, TunnelKind};
 use super::Carried;
-use crate::flow::Family;
 
 /// Well-known ports, as registered with IANA.
 mod port {

@@ -5,8 +5,9 @@
 //! start was not seen they can differ.
 
 use crate::config::Timeout;
+use crate::flow::Side;
 
-use super::key::Side;
+use super::{sctp, tcp};
 
 /// A packet's `ctstate`, in the words of nf_conntrack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,9 +122,9 @@ pub enum Track {
     #[default]
     None,
     /// TCP's windows and last segment.
-    Tcp(crate::proto::tcp::Track),
+    Tcp(tcp::Track),
     /// SCTP's verification tags.
-    Sctp(crate::proto::sctp::Track),
+    Sctp(sctp::Track),
 }
 
 /// The entry.

@@ -3,9 +3,9 @@
 use crate::config::Rules;
 use crate::decode::{Packet, Vlan, ipproto};
 
-use super::gateway::{Gateway, State};
-use super::history::{ConnState, History};
-use super::key::{FlowKey, Side};
+use crate::flow::history::{ConnState, History};
+use crate::flow::{FlowKey, Side};
+use crate::proto::{self, Gateway, State};
 
 /// Why we say who initiated, from the weakest to the strongest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -142,7 +142,7 @@ impl Connection {
 
     /// Lets a connection without an entry wait for its next packet.
     pub fn linger(&mut self, ts: i64, rules: &Rules) {
-        self.linger_until = ts.saturating_add(rules.timeouts.get(crate::proto::linger(self.key.proto, self.closed)));
+        self.linger_until = ts.saturating_add(rules.timeouts.get(proto::linger(self.key.proto, self.closed)));
     }
 
     /// The state a gateway would report after the last packet.
