@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from corpus import Capture, Record, captures, library, read_records, require, write_pcap
 
 CAPTURES = captures()

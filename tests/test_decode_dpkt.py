@@ -7,12 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import dpkt  # type: ignore[import-untyped]
-import naive
-import ours
 import pytest
-from corpus import Record, address, read_records, write_pcap
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+import naive
+import ours
+from corpus import Record, address, read_records, write_pcap
 from naive import ICMP, ICMP6, SCTP, TCP, UDP, Key
 
 SETTINGS = settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))

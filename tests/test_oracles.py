@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import dpkt  # type: ignore[import-untyped]
+import pytest
+
 import naive
 import ours
-import pytest
 from corpus import ROOT, SUMMARY, Capture, Endpoint, Expectation, captures, library, require
 from naive import ICMP, ICMP6, SCTP, TCP, UDP, Flow, Flows, Key
 

@@ -2,8 +2,9 @@
 //!
 //! A capture goes through the modules in the order of this list, and a module knows only those above it:
 //!
-//! `time`, `error`, `config` → [`capture`] (bytes → record) → [`decode`] (record → packet) → `flow` (flow key)
-//! → `proto` (state machine) → `table` → `direction` (who initiated, and seen from where) → `pipeline` → `columns`.
+//! [`time`], [`error`] → [`capture`] (bytes → record) → [`decode`] (record → packet) → [`config`] → [`flow`] (flow key)
+//! → [`proto`] (state machine) → [`connection`] → [`table`] → [`direction`] (who initiated, and seen from where) →
+//! [`tracker`] (one packet) → [`columns`], [`labels`], [`stats`] → [`pipeline`] (the whole run).
 //!
 //! The crate knows no Python and has no `unsafe`.
 #![forbid(unsafe_code)]

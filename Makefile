@@ -1,0 +1,75 @@
+# Everything needs Rust (cargo) and Python 3.11 or newer with pip; what else is needed goes into .venv.
+
+PYTHON ?= python3
+BIN := .venv/bin
+# The extension is rebuilt when one of these is newer than it.
+SOURCES := $(shell find rust -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock pyproject.toml
+DEMO := target/demo.pcap
+
+.PHONY: help demo test lint bench fuzz clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo 'make demo    install into .venv, and show who initiated what in a small capture'
+	@echo 'make test    every test, of Rust and of Python'
+	@echo 'make lint    formatting, lints, types and documentation, as CI checks them'
+	@echo 'make bench   benchmarks'
+	@echo 'make fuzz    coverage-guided fuzzing of each target, SECONDS=60 long'
+	@echo 'make clean   remove what these made'
+
+$(BIN)/python:
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+# Release mode, and the Python files as they are in the checkout.
+.venv/.package: $(BIN)/python $(SOURCES)
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+.venv/.tools: .venv/.package
+	$(BIN)/python -m pip install --quiet --editable '.[test,dev]'
+	@touch $@
+
+$(DEMO): docs/demo.py $(BIN)/python
+	@mkdir -p $(@D)
+	$(BIN)/python docs/demo.py $@
+
+# The commands and what they print are the README's opening.
+demo: .venv/.package $(DEMO)
+	@cd $(dir $(DEMO)) && for command in 'summary --top 4' 'track --format table --limit 8'; do \
+	    echo "$$ conntrack-py $$command $(notdir $(DEMO))"; \
+	    ../$(BIN)/conntrack-py $$command $(notdir $(DEMO)); \
+	    echo; \
+	done
+
+test: .venv/.tools
+	cargo test --workspace --locked
+	$(BIN)/python -m pytest
+
+lint: .venv/.tools
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest conntrack_py._native
+
+bench: .venv/.tools
+	$(BIN)/python -m pytest benches/test_stages.py
+
+# Without a sanitizer it runs on the stable toolchain; the core has no unsafe code for one to look at. The corpus beside
+# the project, where there is one, is where it starts from.
+SECONDS ?= 60
+SEEDS := $(wildcard ../shared/corpus/pcaps)
+
+fuzz:
+	command -v cargo-fuzz > /dev/null || cargo install --locked cargo-fuzz
+	for target in capture decode track; do \
+	    mkdir -p fuzz/corpus/$$target; \
+	    cargo fuzz run --sanitizer none $$target fuzz/corpus/$$target $(SEEDS) -- \
+	        -max_total_time=$(SECONDS) -max_len=65536 || exit 1; \
+	done
+
+clean:
+	rm -rf .venv dist target python/conntrack_py/*.so

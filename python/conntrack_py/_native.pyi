@@ -1,0 +1,175 @@
+"""The compiled half of conntrack_py: the contract between the Rust binding (rust/py) and the Python modules.
+
+Private: use the names of `conntrack_py`. Only `config`, `connections` and `tracker` import this module (and `__init__`,
+for the version).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
+from typing import Final, Protocol, TypedDict, final
+
+from typing_extensions import Buffer as BufferProtocol
+from typing_extensions import CapsuleType
+
+__all__ = ["LOCAL", "WORDS", "Buffer", "Config", "Connections", "__version__", "default_timeouts", "track", "walk"]
+
+__version__: Final[str]
+"""The version of the crate, which is the version of the package."""
+LOCAL: Final[list[str]]
+"""The default of `Config.local`, as CIDR text."""
+WORDS: Final[dict[str, list[str]]]
+"""Enum name (`CtState`, `CtDir`, `Direction`, `State`) → its words in upper case, in the order of their numbers."""
+
+class _Reader(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+class _Writer(Protocol):
+    def write(self, data: bytes, /) -> object: ...
+    def flush(self) -> object: ...
+
+class _Account(TypedDict):
+    """What `track` read, and what it could not use."""
+
+    packets: int
+    bytes: int
+    snapped: int
+    #: Reason → (how often, file of the first one or "" where it has no place, its byte offset).
+    skipped: dict[str, tuple[int, str, int]]
+    evicted: int
+    connections: int
+    peak_connections: int
+    #: Capture times in nanoseconds since 1970 UTC.
+    first: int | None
+    last: int | None
+
+@final
+class Buffer(BufferProtocol):
+    """Read-only memory of the Rust side, offered through the buffer protocol: `numpy.frombuffer` copies nothing."""
+
+    def __len__(self) -> int:
+        """Bytes."""
+
+@final
+class Config:
+    """A checked configuration; `conntrack_py.Config` says what the keys mean.
+
+    Raises:
+        ConfigError: A network, timeout or tunnel mode is refused.
+    """
+
+    def __new__(
+        cls,
+        *,
+        local: Sequence[str],
+        zones: Mapping[str, Sequence[str]],
+        timeouts: Mapping[str, float],
+        loose: bool,
+        liberal: bool,
+        tunnels: str,
+        checksum: bool,
+        strict: bool,
+    ) -> Config: ...
+
+@final
+class Connections:
+    """Finished connections, one row each, in the order of their first packets; immutable."""
+
+    def __len__(self) -> int:
+        """Rows."""
+
+    @staticmethod
+    def names() -> list[str]:
+        """The names of the columns, in order."""
+
+    @staticmethod
+    def dtype(name: str) -> str | None:
+        """NumPy's dtype for `numbers(name)`; None for a column of addresses or free text.
+
+        Raises:
+            KeyError: There is no such column.
+        """
+
+    def numbers(self, name: str) -> Buffer:
+        """The values of a column as memory of `dtype(name)`, `len(self)` of them.
+
+        -1 stands for a missing value. A column of words gives their numbers, to be looked up in `words(name)`. The
+        memory is made at the first call and shared by all.
+
+        Raises:
+            KeyError: There is no such column.
+            ValueError: The column holds addresses or free text.
+        """
+
+    def words(self, name: str) -> list[str] | None:
+        """The words behind the numbers of a column of words; None for a column that is not one.
+
+        Raises:
+            KeyError: There is no such column.
+        """
+
+    def texts(self, name: str, start: int = 0, stop: int | None = None) -> list[str]:
+        """Rows `start` to `stop` of a column of addresses or free text; equal addresses share one string.
+
+        Raises:
+            KeyError: There is no such column.
+            ValueError: The column holds numbers.
+        """
+
+    @staticmethod
+    def __arrow_c_schema__() -> CapsuleType:
+        """The Arrow schema, a capsule named `arrow_schema`."""
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> CapsuleType:
+        """The table as an Arrow stream, a capsule named `arrow_array_stream`. `requested_schema` is not followed."""
+
+    def write(self, target: str | PathLike[str] | _Writer, format: str) -> None:
+        """Write the table as `csv`, `jsonl`, `arrow` or `parquet`.
+
+        A file appears under its name when it is complete; a file object gets `write` and `flush` calls.
+
+        Raises:
+            ValueError: There is no such format.
+            OSError: The system refused.
+        """
+
+def default_timeouts() -> dict[str, int]:
+    """Sysctl name → seconds, as Linux has them."""
+
+def track(
+    sources: Sequence[tuple[str, _Reader | None]],
+    config: Config,
+    labels: bool,
+    progress: Callable[[int, int | None, int], object] | None = None,
+) -> tuple[Connections, Buffer | None, _Account]:
+    """Track captures from the first packet to the last, several of them merged by time.
+
+    The GIL is released while it works. Signals are looked at about ten times a second, in the main thread.
+
+    Args:
+        sources: (name, None) is a file by name, `-` being standard input; (name, file) is a binary file object, with
+            the name to use in messages.
+        config: The configuration.
+        labels: Whether to return labels.
+        progress: Called about ten times a second with the bytes read, the bytes in all (None where a source has no
+            size) and the packets so far. An exception of it ends the run and comes out.
+
+    Returns:
+        The connections; the labels, 16 bytes a packet in capture order (None if not asked for): `connection` i8 at 0,
+        `ctstate` u1 at 8, `ctdir` u1 at 9, `reply` bool at 10, `direction` u1 at 11, `state` u1 at 12; the account.
+
+    Raises:
+        CaptureError: A source is no capture, has no link type that can be decoded, or is damaged and `strict` is set.
+        OSError: The system refused; a missing file is `FileNotFoundError`.
+        KeyboardInterrupt: Ctrl-C.
+    """
+
+def walk(names: Sequence[str], config: Config, decode: bool) -> int:
+    """Read captures by name, and decode them if asked to, without tracking: the bare loop for benchmarks.
+
+    Returns:
+        The number of records, or with `decode` of those that gave packets.
+
+    Raises:
+        CaptureError: As for `track`.
+        OSError: As for `track`.
+    """

@@ -1,0 +1,205 @@
+"""What a tracker is told: keyword arguments, or the same keys in a TOML file."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, NoReturn, Self, get_args
+
+from conntrack_py import _native
+from conntrack_py.exceptions import ConfigError
+
+Tunnels = Literal["inner", "outer", "both"]
+
+#: Keys of the design that this version does not have. Ignoring them would be a lie about what was done.
+_LATER_KEYS = ("likely_server_ports", "max_connections", "memory_limit")
+_PROFILES = ("linux",)
+_LATER_PROFILES = ("argus", "ec2", "suricata", "zeek")
+_FLAGS = ("loose", "liberal", "checksum", "strict")
+
+
+def _default_local() -> tuple[str, ...]:
+    return tuple(_native.LOCAL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The configuration of a tracker; it cannot be changed once made.
+
+    `dataclasses.replace(config, strict=True)` gives a changed copy.
+
+    Attributes:
+        local: The networks whose perspective is taken, as CIDR text. Default: the private ranges of RFC 1918,
+            RFC 6598 and RFC 4193, link-local and loopback.
+        zones: Name → networks, reported as `orig_zone` and `resp_zone`; the longest prefix of all zones wins.
+        profile: Whose rules and timeouts are followed. This version knows `linux`.
+        timeouts: Seconds by sysctl name (`nf_conntrack_udp_timeout`, ...). What is not named keeps Linux's default.
+        loose: Pick up TCP connections whose start was not seen (`nf_conntrack_tcp_loose`).
+        liberal: Call only out-of-window RSTs invalid (`nf_conntrack_tcp_be_liberal`).
+        tunnels: Which connection of a tunnelled packet counts: `inner` (what the tunnel carries), `outer` (what a
+            gateway on the path sees) or `both`.
+        checksum: Verify checksums. Captures taken on a sender often have wrong ones, so the default is not to.
+        strict: Raise `CaptureError` at the first damage instead of going on behind it.
+        threads: The most threads to track with; None leaves it to the library. This version tracks with one thread
+            whatever the number is. The result never depends on it.
+
+    Raises:
+        ConfigError: An unknown key or a bad value. It names the key, and the nearest valid one.
+    """
+
+    local: Sequence[str] = field(default_factory=_default_local)
+    zones: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    profile: str = "linux"
+    timeouts: Mapping[str, float] = field(default_factory=dict)
+    loose: bool = True
+    liberal: bool = False
+    tunnels: Tunnels = "inner"
+    checksum: bool = False
+    strict: bool = False
+    threads: int | None = None
+
+    def __new__(cls, **keys: object) -> Self:
+        """Refuse unknown keys with a `ConfigError`, before `__init__` would with a `TypeError`."""
+        known = [item.name for item in fields(cls)]
+        for key in keys:
+            if key in _LATER_KEYS:
+                raise ConfigError(f"{key}: this key is not available in this version of conntrack_py; leave it out")
+            if key not in known:
+                raise ConfigError(f"{key}: unknown key; {_nearest(key, known)}")
+        return super().__new__(cls)
+
+    def __post_init__(self) -> None:
+        """Check every value, and put it in one form."""
+        _set(self, "local", _networks("local", self.local))
+        _set(self, "zones", _zones(self.zones))
+        _set(self, "timeouts", _timeouts(self.timeouts))
+        if self.profile not in _PROFILES:
+            _refuse_profile(self.profile)
+        for key in _FLAGS:
+            if not isinstance(getattr(self, key), bool):
+                _refuse(key, getattr(self, key), "true or false")
+        if self.tunnels not in get_args(Tunnels):
+            nearest = _nearest(str(self.tunnels), get_args(Tunnels))
+            _refuse("tunnels", self.tunnels, f"one of {', '.join(get_args(Tunnels))}; {nearest}")
+        _set(self, "threads", checked_threads(self.threads))
+        self._native()  # parses the networks
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a configuration from a TOML file.
+
+        Args:
+            path: A TOML file with the attributes of this class as its top-level keys.
+
+        Raises:
+            ConfigError: The file is not TOML, or a key or value is refused. The message begins with the file's name.
+            FileNotFoundError: There is no such file.
+        """
+        import tomllib
+
+        name = os.fspath(path)
+        with open(path, "rb") as file:
+            try:
+                return cls(**tomllib.load(file))
+            except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+                raise ConfigError(f"{name}: not a TOML file: {error}") from error
+            except ConfigError as error:
+                raise ConfigError(f"{name}: {error}") from None
+
+    def _native(self) -> _native.Config:
+        """The same for the extension module."""
+        return _native.Config(
+            local=list(self.local),
+            zones={name: list(networks) for name, networks in self.zones.items()},
+            timeouts=dict(self.timeouts),
+            loose=self.loose,
+            liberal=self.liberal,
+            tunnels=self.tunnels,
+            checksum=self.checksum,
+            strict=self.strict,
+        )
+
+
+# Tools would show the signature of __new__, which names no key.
+Config.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+    list(inspect.signature(Config.__init__).parameters.values())[1:]
+)
+
+
+def checked_threads(threads: object) -> int | None:
+    """The number of threads, if it is one.
+
+    Raises:
+        ConfigError: It is neither None nor a whole number from 1 on.
+    """
+    if threads is None:
+        return None
+    if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
+        _refuse("threads", threads, "a whole number from 1 on, or none at all")
+    return threads
+
+
+def _set(config: Config, key: str, value: object) -> None:
+    # The dataclass is frozen for everybody else.
+    object.__setattr__(config, key, value)
+
+
+def _refuse(key: str, found: object, expected: str) -> NoReturn:
+    raise ConfigError(f"{key}: found {found!r}, expected {expected}")
+
+
+def _nearest(word: str, words: Iterable[str]) -> str:
+    words = list(words)
+    found = difflib.get_close_matches(word, words, n=1)
+    return f"did you mean {found[0]}?" if found else f"valid are {', '.join(words)}"
+
+
+def _refuse_profile(profile: object) -> NoReturn:
+    if profile in _LATER_PROFILES:
+        raise ConfigError(f"profile: {profile} is not available in this version of conntrack_py; linux is")
+    _refuse("profile", profile, "linux")
+
+
+def _networks(key: str, networks: object) -> tuple[str, ...]:
+    """Networks as a tuple of text; a lone one need not be in a list. Whether they parse is for Rust to say."""
+    if isinstance(networks, str):
+        return (networks,)
+    expected = 'a list of networks such as "10.0.0.0/8"'
+    if not isinstance(networks, Iterable) or isinstance(networks, Mapping):
+        _refuse(key, networks, expected)
+    networks = tuple(networks)
+    for network in networks:
+        if not isinstance(network, str):
+            _refuse(key, network, expected)
+    return networks
+
+
+def _zones(zones: object) -> dict[str, tuple[str, ...]]:
+    if not isinstance(zones, Mapping):
+        _refuse("zones", zones, 'names with lists of networks, such as {"servers": ["10.1.0.0/16"]}')
+    checked: dict[str, tuple[str, ...]] = {}
+    owners: dict[str, str] = {}
+    for name, networks in zones.items():
+        if not isinstance(name, str) or not name:
+            _refuse("zones", name, "a name")
+        checked[name] = _networks(f"zones.{name}", networks)
+        for network in checked[name]:
+            owner = owners.setdefault(network, name)
+            if owner != name:
+                raise ConfigError(f"zones.{name}: {network} is already in zone {owner}; a network has one zone")
+    return checked
+
+
+def _timeouts(timeouts: object) -> dict[str, float]:
+    if not isinstance(timeouts, Mapping):
+        _refuse("timeouts", timeouts, 'sysctl names with seconds, such as {"nf_conntrack_udp_timeout": 30}')
+    defaults: dict[str, Any] = _native.default_timeouts()
+    for name, seconds in timeouts.items():
+        if name not in defaults:
+            raise ConfigError(f"timeouts.{name}: no timeout has this name; {_nearest(str(name), defaults)}")
+        if not isinstance(seconds, int | float) or isinstance(seconds, bool):
+            _refuse(f"timeouts.{name}", seconds, "a number of seconds")
+    return {**defaults, **timeouts}

@@ -1,0 +1,49 @@
+"""What can go wrong. A missing file is Python's own `FileNotFoundError`, not one of these."""
+
+from __future__ import annotations
+
+
+class ConntrackError(Exception):
+    """Above every exception that is conntrack_py's own."""
+
+    # The module that users import it from, so that tracebacks show the name they catch it by.
+    __module__ = "conntrack_py"
+
+
+class CaptureError(ConntrackError, ValueError):
+    """A capture cannot be read: not a capture, a link type without a decoder, or damage where `strict` is set.
+
+    Attributes:
+        path: The file as it was named by the caller (`-` is standard input), or None where no file is to blame.
+        offset: Byte offset in the uncompressed file, or None where it is not known.
+    """
+
+    __module__ = "conntrack_py"
+
+    def __init__(self, message: str, path: str | None = None, offset: int | None = None) -> None:
+        """Take the whole message, and the place it speaks of."""
+        super().__init__(message)
+        self.path = path
+        self.offset = offset
+
+    def __reduce__(self) -> tuple[type[CaptureError], tuple[str, str | None, int | None]]:
+        """Keep the place when it is sent from one process to another."""
+        return type(self), (str(self), self.path, self.offset)
+
+
+class ConfigError(ConntrackError, ValueError):
+    """A configuration has an unknown key or a bad value; the message names the key and what was expected."""
+
+    __module__ = "conntrack_py"
+
+
+class PolicyError(ConntrackError, ValueError):
+    """A policy cannot be read or applied."""
+
+    __module__ = "conntrack_py"
+
+
+class CaptureWarning(UserWarning):
+    """Part of a capture was lost: damage was skipped, or packets could not be decoded."""
+
+    __module__ = "conntrack_py"

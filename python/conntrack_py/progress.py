@@ -1,0 +1,51 @@
+"""A progress bar on standard error."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+
+class Bar:
+    """What `track` tells of its progress, as a bar that goes away when the run ends.
+
+    Args:
+        delay: Seconds to wait before it is shown: a short run need not flicker.
+    """
+
+    def __init__(self, delay: float = 0.0) -> None:
+        """Prepare it; it is shown by the first call after the delay."""
+        self._progress = Progress(
+            TextColumn("tracking"),
+            BarColumn(),
+            DownloadColumn(),
+            TextColumn("{task.fields[packets]:,} packets"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task: TaskID | None = None
+        self._from = time.monotonic() + delay
+
+    def __enter__(self) -> Self:
+        """Nothing is shown yet."""
+        return self
+
+    def __call__(self, done: int, total: int | None, packets: int) -> None:
+        """Show how far it is."""
+        if self._task is None:
+            if time.monotonic() < self._from:
+                return
+            self._task = self._progress.add_task("tracking", total=total, completed=done, packets=packets)
+            self._progress.start()
+        self._progress.update(self._task, completed=done, total=total, packets=packets)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Take it away."""
+        self._progress.stop()

@@ -1,0 +1,189 @@
+"""The front door: captures in, connections and labels out."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import glob
+import io
+import os
+import stat
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from conntrack_py import _native, text
+from conntrack_py.config import Config, checked_threads
+from conntrack_py.connections import ConnectionTable
+from conntrack_py.exceptions import CaptureWarning
+from conntrack_py.stats import Stats, stats_from
+
+#: A row of `labels`, as the Rust core lays it out.
+_LABEL = np.dtype(
+    {
+        "names": ["connection", "ctstate", "ctdir", "reply", "direction", "state"],
+        "formats": ["i8", "u1", "u1", "?", "u1", "u1"],
+        "offsets": [0, 8, 9, 10, 11, 12],
+        "itemsize": 16,
+    }
+)
+
+
+class SupportsRead(Protocol):
+    """A binary file object to read from."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most `size` bytes, none at the end."""
+
+
+Source = str | os.PathLike[str] | SupportsRead
+Progress = Callable[[int, int | None, int], object]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class TrackResult:
+    """What `track` found.
+
+    Attributes:
+        connections: The connections, one row each, in the order of their first packets.
+        stats: What was read, and what was not and why.
+        labels: None unless asked for: a structured array, one row per captured packet in capture order (several files:
+            merged by time). Fields: `connection` i8 (row in `connections`; -1: not tracked), `ctstate` u1 (`CtState`)
+            and `ctdir` u1 (`CtDir`) as a Linux gateway would have them, `reply` bool (sent by the responder),
+            `direction` u1 (`Direction` of the connection), `state` u1 (`State` of the connection after this packet).
+    """
+
+    connections: ConnectionTable
+    stats: Stats
+    labels: NDArray[np.void] | None
+
+    def __repr__(self) -> str:
+        """The size of it, and how many connections of each direction."""
+        codes, words = self.connections.codes("direction")
+        directions = ", ".join(f"{words[code]} {count:,}" for code, count in Counter(codes.tolist()).most_common())
+        facts = [f"{len(self.connections):,} connections" + (f" ({directions})" if directions else "")]
+        facts.append(f"{self.stats.packets:,} packets")
+        if self.stats.first_timestamp is not None and self.stats.last_timestamp is not None:
+            facts.append(f"{text.span(self.stats.last_timestamp - self.stats.first_timestamp)}")
+        if self.stats.skipped:
+            facts.append(f"{sum(self.stats.skipped.values()):,} skipped")
+        if self.labels is not None:
+            facts.append("with labels")
+        return f"<TrackResult: {', '.join(facts)}>"
+
+
+def track(
+    source: Source | Iterable[Source],
+    *,
+    local: str | Sequence[str] | None = None,
+    config: Config | None = None,
+    labels: bool = False,
+    threads: int | None = None,
+    progress: bool | Progress = False,
+) -> TrackResult:
+    """Track the connections of a capture.
+
+    Pcap and pcapng are known by their content, as are gzip, zstd, lz4, xz and bzip2 around them.
+
+    Args:
+        source: A path; a glob pattern (a file that has the pattern for a name goes first); `"-"` for standard input; a
+            binary file object; or a list of these, whose packets are merged by time.
+        local: The networks whose perspective is taken, as CIDR text; instead of `config.local`.
+        config: The configuration; by default `Config()`.
+        labels: Whether to label every packet, at 16 bytes each.
+        threads: Instead of `config.threads`.
+        progress: True shows a bar on standard error. A callable is called about ten times a second with the bytes
+            read, the bytes in all (None where a source has no size) and the packets so far.
+
+    Returns:
+        The connections, the account and, if asked for, the labels.
+
+    Raises:
+        FileNotFoundError: There is no such file, or nothing matches the pattern.
+        IsADirectoryError: A source is a directory.
+        CaptureError: A file is no capture, its link type has no decoder, or it is damaged and `config.strict` is set.
+        ConfigError: `local` or `threads` is refused.
+
+    Warns:
+        CaptureWarning: Part of the capture was not used: it is damaged, or packets could not be decoded. Said once, at
+            the end, with what was lost, how often and where first; `stats` has it by reason.
+    """
+    if config is None:
+        config = Config()
+    elif not isinstance(config, Config):
+        raise TypeError(f"config: found {type(config).__name__}, expected conntrack_py.Config")
+    if local is not None:
+        config = dataclasses.replace(config, local=local)
+    checked_threads(threads)
+    with ExitStack() as stack:
+        inputs = _inputs(source, stack)
+        native, memory, account = _native.track(inputs, config._native(), labels, _observer(progress, stack))
+    stats = stats_from(account)
+    loss = stats.describe_loss()
+    if loss is not None:
+        warnings.warn(loss, CaptureWarning, stacklevel=2)
+    rows = None if memory is None else np.frombuffer(memoryview(memory), dtype=_LABEL)
+    return TrackResult(ConnectionTable(native), stats, rows)
+
+
+def _observer(progress: bool | Progress, stack: ExitStack) -> Progress | None:
+    if callable(progress):
+        return progress
+    if not progress:
+        return None
+    from conntrack_py.progress import Bar
+
+    return stack.enter_context(Bar())
+
+
+def _inputs(source: Any, stack: ExitStack) -> list[tuple[str, SupportsRead | None]]:
+    """Every source by name, with a file object where it is not Rust that opens it."""
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        raise TypeError("source: found bytes; wrap them in io.BytesIO")
+    several = not isinstance(source, (str, os.PathLike)) and not hasattr(source, "read")
+    if several and not isinstance(source, Iterable):
+        found = type(source).__name__
+        raise TypeError(f"source: found {found}, expected a path, a binary file object or a list of them")
+    inputs = [opened for one in (source if several else [source]) for opened in _found(one, stack)]
+    if not inputs:
+        raise ValueError("source: the list of captures is empty")
+    return inputs
+
+
+def _found(source: Any, stack: ExitStack) -> list[tuple[str, SupportsRead | None]]:
+    if hasattr(source, "read"):
+        if isinstance(source, io.TextIOBase):
+            raise TypeError(f"source: {_name(source)} is open as text; open it in binary mode, 'rb'")
+        return [(_name(source), source)]
+    if source == "-":
+        return [("-", None)]
+    if not isinstance(source, (str, os.PathLike)):
+        raise TypeError(f"source: found {type(source).__name__}, expected a path or a binary file object")
+    path = os.fsdecode(source)
+    if not isinstance(source, str) or os.path.lexists(path) or not glob.has_magic(path):
+        return [_opened(path, stack)]
+    matches = [match for match in sorted(glob.glob(path, recursive=True)) if not os.path.isdir(match)]
+    if not matches:
+        raise FileNotFoundError(errno.ENOENT, "no file matches this pattern", path)
+    return [_opened(match, stack) for match in matches]
+
+
+def _opened(path: str, stack: ExitStack) -> tuple[str, SupportsRead | None]:
+    """A path that is there. Pipes and devices are opened here, where Ctrl-C ends the wait for a writer."""
+    mode = os.stat(path).st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    if stat.S_ISREG(mode):
+        return path, None
+    return path, stack.enter_context(open(path, "rb", buffering=0))
+
+
+def _name(file: Any) -> str:
+    name = getattr(file, "name", None)
+    return name if isinstance(name, str) else f"<{type(file).__name__}>"

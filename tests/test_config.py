@@ -1,0 +1,145 @@
+"""Configuration: defaults, checks, TOML."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import conntrack_py as ct
+from conntrack_py import _native
+
+
+def test_defaults() -> None:
+    config = ct.Config()
+    assert list(config.local) == _native.LOCAL
+    assert config.timeouts == _native.default_timeouts()
+    assert config.timeouts["nf_conntrack_tcp_timeout_established"] == 432_000
+    assert (config.profile, config.tunnels, config.loose, config.liberal) == ("linux", "inner", True, False)
+    assert (config.checksum, config.strict, config.threads, config.zones) == (False, False, None, {})
+
+
+def test_tools_see_the_keys() -> None:
+    assert list(inspect.signature(ct.Config).parameters) == [field.name for field in dataclasses.fields(ct.Config)]
+
+
+def test_given_timeouts_leave_the_others() -> None:
+    config = ct.Config(timeouts={"nf_conntrack_udp_timeout": 1.5})
+    assert config.timeouts == {**_native.default_timeouts(), "nf_conntrack_udp_timeout": 1.5}
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"lokal": []}, "lokal: unknown key; did you mean local?"),
+        ({"qqqq": 1}, "qqqq: unknown key; valid are local, zones"),
+        ({"max_connections": 10}, "max_connections: this key is not available in this version"),
+        ({"memory_limit": 10}, "memory_limit: this key is not available in this version"),
+        ({"likely_server_ports": ["80/tcp"]}, "likely_server_ports: this key is not available in this version"),
+        ({"local": 10}, "local: found 10, expected a list of networks"),
+        ({"local": [10]}, "local: found 10, expected a list of networks"),
+        ({"local": ["10.0.0/8"]}, 'local: found "10.0.0/8", expected a network such as 10.0.0.0/8'),
+        ({"zones": ["a"]}, r"zones: found \['a'\], expected names with lists"),
+        ({"zones": {"dmz": ["x"]}}, r'zones\.dmz: found "x", expected a network'),
+        ({"zones": {"": []}}, "zones: found '', expected a name"),
+        ({"zones": {"a": ["10.0.0.0/8"], "b": "10.0.0.0/8"}}, r"zones\.b: 10\.0\.0\.0/8 is already in zone a"),
+        ({"profile": "zeek"}, "profile: zeek is not available in this version"),
+        ({"profile": "bsd"}, "profile: found 'bsd', expected linux"),
+        ({"timeouts": 3}, "timeouts: found 3, expected sysctl names"),
+        (
+            {"timeouts": {"nf_conntrack_udp_timeuot": 3}},
+            r"timeouts\.nf_conntrack_udp_timeuot: no timeout .* did you mean nf_conntrack_udp_timeout\?",
+        ),
+        ({"timeouts": {"nf_conntrack_udp_timeout": "30s"}}, r"timeouts\.nf_conntrack_udp_timeout: found '30s'"),
+        ({"timeouts": {"nf_conntrack_udp_timeout": -1}}, r"timeouts\.nf_conntrack_udp_timeout: -1 is not a number"),
+        ({"timeouts": {"nf_conntrack_udp_timeout": float("nan")}}, "not a number of seconds"),
+        ({"loose": 1}, "loose: found 1, expected true or false"),
+        ({"strict": "yes"}, "strict: found 'yes', expected true or false"),
+        ({"tunnels": "iner"}, "tunnels: found 'iner', expected one of inner, outer, both; did you mean inner?"),
+        ({"tunnels": ["inner"]}, r"tunnels: found \['inner'\]"),
+        ({"threads": 0}, "threads: found 0, expected a whole number from 1 on"),
+        ({"threads": True}, "threads: found True"),
+    ],
+)
+def test_refused(keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(ct.ConfigError, match=message) as caught:
+        ct.Config(**keys)
+    assert isinstance(caught.value, ct.ConntrackError)
+    assert isinstance(caught.value, ValueError)
+
+
+def test_a_lone_network_needs_no_list() -> None:
+    assert ct.Config(local="10.0.0.0/8").local == ("10.0.0.0/8",)
+
+
+def test_frozen_replaced_pickled() -> None:
+    config = ct.Config(zones={"dmz": ["10.1.0.0/16"]})
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.strict = True  # type: ignore[misc]
+    assert dataclasses.replace(config, strict=True).zones == config.zones
+    assert pickle.loads(pickle.dumps(config)) == config
+
+
+def test_load(tmp_path: Path) -> None:
+    path = tmp_path / "conntrack.toml"
+    path.write_text(
+        """
+        local = ["10.0.0.0/8", "2001:db8::/32"]
+        tunnels = "outer"
+        threads = 2
+        [zones]
+        servers = ["10.0.20.0/24"]
+        [timeouts]
+        nf_conntrack_udp_timeout = 10
+        """
+    )
+    assert ct.Config.load(path) == ct.Config(
+        local=["10.0.0.0/8", "2001:db8::/32"],
+        tunnels="outer",
+        threads=2,
+        zones={"servers": ["10.0.20.0/24"]},
+        timeouts={"nf_conntrack_udp_timeout": 10},
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"stric = true", "stric: unknown key; did you mean strict?"),
+        (b"local = [", "not a TOML file"),
+        (b"local = '\xff'", "not a TOML file"),
+        (b"[local]\na = 1", "local: found {'a': 1}"),
+    ],
+)
+def test_load_names_the_file(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_bytes(content)
+    with pytest.raises(ct.ConfigError) as caught:
+        ct.Config.load(path)
+    assert str(caught.value).startswith(f"{path}: {message}")
+
+
+def test_load_missing(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        ct.Config.load(tmp_path / "none.toml")
+
+
+def test_capture_error_keeps_its_place_when_pickled() -> None:
+    error = pickle.loads(pickle.dumps(ct.CaptureError("a.pcap: offset 7: bad", "a.pcap", 7)))
+    assert (str(error), error.path, error.offset) == ("a.pcap: offset 7: bad", "a.pcap", 7)
+
+
+@pytest.mark.parametrize("name", ["ConntrackError", "CaptureError", "ConfigError", "PolicyError", "CaptureWarning"])
+def test_exceptions_are_shown_by_their_public_name(name: str) -> None:
+    assert getattr(ct, name).__module__ == "conntrack_py"
+
+
+@pytest.mark.parametrize("enum", [ct.CtState, ct.CtDir, ct.Direction, ct.State])
+def test_enums_mirror_the_core(enum: type) -> None:
+    assert [(member.name, int(member)) for member in enum] == [  # type: ignore[attr-defined]
+        (name, number) for number, name in enumerate(_native.WORDS[enum.__name__])
+    ]

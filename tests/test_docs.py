@@ -1,0 +1,87 @@
+"""README says what is true: its commands print what it shows, its Python does what it says, its tables are whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import doctest
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import conntrack_py as ct
+from conftest import ROOT, terminal
+
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    """The fenced blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+
+def first_cells(heading: str) -> list[str]:
+    """The code words of the first cells of the table under a heading."""
+    section = README.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    cells = [line.split("|")[1] for line in section.splitlines() if line.startswith("|")]
+    return [word for cell in cells for word in re.findall(r"`(\w+)`", cell)]
+
+
+@pytest.fixture
+def here(demo_pcap: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with the demo capture, to run examples in."""
+    shutil.copy(demo_pcap, tmp_path / "demo.pcap")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_commands_print_what_is_shown(here: Path) -> None:
+    (block,) = blocks("console")
+    shown = re.findall(r"^\$ conntrack-py (.*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE)
+    assert len(shown) == 2
+    for command, output in shown:
+        printed = terminal(*shlex.split(command), cwd=here)
+        assert [line.rstrip() for line in printed.rstrip().splitlines()] == output.rstrip().splitlines()
+
+
+def test_shell(here: Path) -> None:
+    (block,) = blocks("sh")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-euc", block], env=os.environ | {"PATH": path}, capture_output=True, text=True, cwd=here
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == 3
+    made = {"connections.csv", "connections.parquet", "connections.jsonl", "summary.json"}
+    assert made <= {path.name for path in here.iterdir() if path.stat().st_size}
+
+
+def test_python(here: Path) -> None:
+    result = doctest.testfile(str(ROOT / "README.md"), module_relative=False)
+    assert result.attempted > 15
+    assert result.failed == 0
+
+
+def test_toml(here: Path) -> None:
+    (block,) = blocks("toml")
+    (here / "c.toml").write_text(block)
+    config = ct.Config.load("c.toml")
+    assert set(config.zones) == set(tomllib.loads(block)["zones"])
+
+
+def test_columns_are_all_described() -> None:
+    assert first_cells("Columns") == list(ct.Connection._fields)
+
+
+def test_keys_are_all_described() -> None:
+    assert first_cells("Configuration") == [field.name for field in dataclasses.fields(ct.Config)]
+
+
+def test_completion_is_described() -> None:
+    assert "_CONNTRACK_PY_COMPLETE=bash_source" in README

@@ -1,0 +1,96 @@
+"""Who may import whom: nothing imports upward."""
+
+from __future__ import annotations
+
+import ast
+import re
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PYTHON = ROOT / "python" / "conntrack_py"
+CORE = ROOT / "rust" / "core" / "src"
+
+#: A module may import those before it.
+PYTHON_LADDER = [
+    *("_native", "exceptions", "enums", "text", "config", "stats", "connections", "progress", "tracker"),
+    *("summary", "render", "cli", "__main__"),
+]
+#: Only these know the extension module.
+KNOW_NATIVE = {"__init__", "config", "connections", "stats", "tracker"}
+#: A module of the Rust core may use those before it.
+RUST_LADDER = [
+    *("time", "error", "capture", "decode", "config", "flow", "proto", "connection", "table", "direction", "tracker"),
+    *("columns", "labels", "stats", "pipeline"),
+]
+#: Files that are compiled for tests only.
+RUST_TESTS = {"tests.rs", "testkit.rs", "testing.rs", "properties.rs"}
+#: Milliseconds that importing the package may take beyond NumPy.
+IMPORT_BUDGET = 60
+
+
+def imported(path: Path) -> set[str]:
+    """The modules of the package that a file imports, at its top or later."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "conntrack_py":
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("conntrack_py."):
+            found.add(node.module.split(".")[1])
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("conntrack_py.")}
+    return found - {"__version__"}
+
+
+@pytest.mark.parametrize("path", sorted(PYTHON.glob("*.py")), ids=lambda path: path.stem)
+def test_python_ladder(path: Path) -> None:
+    if path.stem == "__init__":
+        return
+    below = PYTHON_LADDER[: PYTHON_LADDER.index(path.stem)]
+    assert imported(path) <= set(below)
+    assert "_native" not in imported(path) or path.stem in KNOW_NATIVE
+
+
+@pytest.mark.parametrize("module", RUST_LADDER)
+def test_rust_ladder(module: str) -> None:
+    files = [*CORE.glob(f"{module}.rs"), *(CORE / module).rglob("*.rs")]
+    assert files, f"there is no module {module}: is the ladder of this test out of date?"
+    for path in files:
+        # Tests may look anywhere.
+        code = path.read_text().split("#[cfg(test)]\nmod ")[0]
+        used = set(re.findall(r"\bcrate::(\w+)", code)) if path.name not in RUST_TESTS else set()
+        assert used <= set(RUST_LADDER[: RUST_LADDER.index(module) + 1]), path
+
+
+def test_the_rust_ladder_is_whole() -> None:
+    assert {path.stem for path in CORE.iterdir()} - {"lib"} == set(RUST_LADDER)
+
+
+def test_files_are_short() -> None:
+    long = [path for path in [*PYTHON.glob("*.py*"), *(ROOT / "tests").glob("*.py")] if path.suffix in (".py", ".pyi")]
+    assert [path.name for path in long if len(path.read_text().splitlines()) > 500] == []
+
+
+def test_public_names_are_sorted_and_there() -> None:
+    import conntrack_py
+
+    assert all(hasattr(conntrack_py, name) for name in conntrack_py.__all__)
+    assert sorted(conntrack_py.__all__) == list(conntrack_py.__all__)
+
+
+def test_import_is_quick() -> None:
+    """Importing must not cost what only the command line needs."""
+    code = (
+        "import sys, time, numpy; at = time.perf_counter(); import conntrack_py;"
+        "print((time.perf_counter() - at) * 1000, 'click' in sys.modules, 'rich' in sys.modules)"
+    )
+    runs = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+        for _ in range(5)
+    ]
+    assert {(click, rich) for _, click, rich in runs} == {("False", "False")}
+    assert statistics.median(float(took) for took, _, _ in runs) < IMPORT_BUDGET
