@@ -236,12 +236,10 @@ fn ask_gateway(connection: &mut Connection, packet: &Packet, side: Side, ts: i64
             Some(entry) => entry,
         },
     };
-    // The connection's own clock does not go back for a packet captured late.
-    let now = ts.max(connection.end);
     let dir = entry.dir(side);
     let reply = dir == CtDir::Reply;
     let ctstate = if reply || entry.seen_reply { CtState::Established } else { CtState::New };
-    let verdict = proto::step(&mut entry, dir, packet, now, rules);
+    let verdict = proto::step(&mut entry, dir, packet, ts, rules);
     let accepted = match verdict {
         Verdict::Reopen => return Answer::OpensAnew,
         Verdict::Invalid if opened => return Answer::Word(side, INVALID),
@@ -250,7 +248,7 @@ fn ask_gateway(connection: &mut Connection, packet: &Packet, side: Side, ts: i64
         Verdict::Accept(timeout) => {
             if let Some(timeout) = timeout {
                 entry.timeout = timeout;
-                entry.deadline = now.saturating_add(rules.timeouts.get(timeout));
+                entry.deadline = ts.saturating_add(rules.timeouts.get(timeout));
             }
             true
         }

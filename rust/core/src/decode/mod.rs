@@ -170,16 +170,7 @@ pub enum L4 {
         quoted_id: u16,
     },
     /// SCTP, RFC 9260.
-    Sctp {
-        /// Type of the first chunk.
-        chunk: u8,
-        /// Bit n set: a chunk of type n (0..=31) is there.
-        chunks: u32,
-        /// Verification tag.
-        vtag: u32,
-        /// Initiate tag of an INIT or INIT ACK chunk.
-        init_tag: u32,
-    },
+    Sctp(Sctp),
     /// GRE.
     Gre {
         /// Version: 0, or 1 for PPTP (RFC 2637).
@@ -207,6 +198,50 @@ pub struct Tcp {
     /// Highest right edge of the SACK blocks that lies beyond `ack` (modulo 2^32), or None. A duplicate SACK
     /// (RFC 2883) lies below `ack` and says nothing new.
     pub sack: Option<u32>,
+}
+
+/// SCTP facts: the chunks that mean something to a state machine, in order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sctp {
+    /// Verification tag.
+    pub vtag: u32,
+    /// Initiate tag of an INIT or INIT ACK chunk that is there in full.
+    pub init_tag: Option<u32>,
+    /// The chunk types of [`sctp_chunk`], five bits each (type, then the T bit), the first one lowest.
+    pub(crate) order: u64,
+    /// There is a DATA chunk.
+    pub has_data: bool,
+    /// There are chunks (DATA, SACK, ...) that are not in `order`.
+    pub has_others: bool,
+    /// Chunks that must be alone or first are, and every chunk has a length.
+    pub well_formed: bool,
+}
+
+impl Sctp {
+    /// The chunks that mean something: type, and whether the T bit is set.
+    pub fn chunks(&self) -> impl Iterator<Item = (u8, bool)> + use<> {
+        let order = self.order;
+        (0..12)
+            .map(move |place| (order >> (5 * place)) as u8 & 31)
+            .take_while(|code| *code != 0)
+            .map(|code| (code & 15, code & 16 != 0))
+    }
+}
+
+/// SCTP chunk types that mean something to a state machine, RFC 9260 section 3.2.
+#[allow(missing_docs, reason = "the names are the RFC's")]
+pub mod sctp_chunk {
+    pub const INIT: u8 = 1;
+    pub const INIT_ACK: u8 = 2;
+    pub const HEARTBEAT: u8 = 4;
+    pub const HEARTBEAT_ACK: u8 = 5;
+    pub const ABORT: u8 = 6;
+    pub const SHUTDOWN: u8 = 7;
+    pub const SHUTDOWN_ACK: u8 = 8;
+    pub const ERROR: u8 = 9;
+    pub const COOKIE_ECHO: u8 = 10;
+    pub const COOKIE_ACK: u8 = 11;
+    pub const SHUTDOWN_COMPLETE: u8 = 14;
 }
 
 /// TCP flag bits.

@@ -3,7 +3,7 @@
 use super::bytes::{Fields, Span};
 use super::ip::Ip;
 use super::transport::ports;
-use super::{L4, Packet, Skip, checksum};
+use super::{L4, Packet, Sctp, Skip, checksum, sctp_chunk as chunk};
 
 /// Common header, RFC 9260 section 3.1.
 mod field {
@@ -13,69 +13,66 @@ mod field {
 }
 
 /// Chunk header, RFC 9260 section 3.2.
-mod chunk {
+mod chunk_field {
     pub const TYPE: usize = 0;
+    pub const FLAGS: usize = 1;
     pub const LENGTH: usize = 2;
     pub const SIZE: usize = 4;
-    pub const INIT: u8 = 1;
-    pub const INIT_ACK: u8 = 2;
-    /// INIT and INIT ACK: the tag that the other side shall use (section 3.3.2).
+    pub const T: u8 = 1;
+    pub const DATA: u8 = 0;
+    /// INIT and INIT ACK: the tag that the other side shall use, and the fixed part of the chunk (section 3.3.2).
     pub const INITIATE_TAG: usize = 4;
+    pub const INIT_SIZE: usize = 20;
 }
 
 pub(super) fn read(ip: &Ip<'_>, packet: &mut Packet) -> Result<(), Skip> {
     let segment = ip.payload;
     ports(segment, &mut packet.tuple)?;
     packet.payload_bytes = segment.wire().saturating_sub(field::SIZE) as u32;
-    packet.malformed = segment.wire() < field::SIZE + chunk::SIZE && ip.piece.is_none();
+    packet.malformed = segment.wire() < field::SIZE + chunk_field::SIZE && ip.piece.is_none();
     if let Ok(common) = segment.head::<{ field::SIZE }>()
         && let Ok(chunks) = segment.skip(field::SIZE)
-        && let Some(found) = walk(chunks)
+        && chunks.head::<{ chunk_field::SIZE }>().is_ok()
     {
-        packet.malformed |= found.impossible;
-        packet.l4 = L4::Sctp {
-            chunk: found.first,
-            chunks: found.set,
-            vtag: common.be32::<{ field::VTAG }>(),
-            init_tag: found.init_tag,
-        };
+        packet.l4 = L4::Sctp(Sctp { vtag: common.be32::<{ field::VTAG }>(), ..walk(chunks) });
     }
     Ok(())
 }
 
-/// The chunks of a packet.
-struct Chunks {
-    first: u8,
-    set: u32,
-    init_tag: u32,
-    /// A length below the chunk header's own.
-    impossible: bool,
-}
-
-/// None where no chunk header was captured.
-fn walk(mut rest: Span<'_>) -> Option<Chunks> {
-    let first = rest.head::<{ chunk::SIZE }>().ok()?.byte::<{ chunk::TYPE }>();
-    let mut found = Chunks { first, set: 0, init_tag: 0, impossible: false };
+fn walk(mut rest: Span<'_>) -> Sctp {
+    use chunk::{COOKIE_ACK, COOKIE_ECHO, INIT, INIT_ACK, SHUTDOWN_COMPLETE};
+    use chunk_field::{DATA, FLAGS, INIT_SIZE, INITIATE_TAG, LENGTH, SIZE, T, TYPE};
+    let mut found = Sctp { well_formed: true, ..Sctp::default() };
+    let (mut place, mut first, mut must_be_alone) = (0, true, false);
     // Each turn takes at least the four bytes of a chunk header.
-    while let Ok(header) = rest.head::<{ chunk::SIZE }>() {
-        let kind = header.byte::<{ chunk::TYPE }>();
-        found.set |= 1_u32.checked_shl(u32::from(kind)).unwrap_or(0);
-        if matches!(kind, chunk::INIT | chunk::INIT_ACK)
-            && let Ok(tag) = rest.at(chunk::INITIATE_TAG)
-        {
-            found.init_tag = u32::from_be_bytes(*tag);
+    while let Ok(header) = rest.head::<SIZE>() {
+        let kind = header.byte::<TYPE>();
+        match kind {
+            INIT..=INIT_ACK | chunk::HEARTBEAT..=COOKIE_ACK | SHUTDOWN_COMPLETE => {
+                let reflected = u64::from(header.byte::<FLAGS>() & T);
+                found.order |= (u64::from(kind) | reflected << 4).checked_shl(place).unwrap_or(0);
+                place += 5;
+            }
+            _ => found.has_others = true,
         }
-        let length = usize::from(header.be16::<{ chunk::LENGTH }>());
-        if length < chunk::SIZE {
-            found.impossible = true;
+        found.has_data |= kind == DATA;
+        must_be_alone |= matches!(kind, INIT | INIT_ACK | SHUTDOWN_COMPLETE);
+        found.well_formed &= first || !(must_be_alone || matches!(kind, COOKIE_ECHO | COOKIE_ACK));
+        if matches!(kind, INIT | INIT_ACK) && rest.wire() >= INIT_SIZE {
+            found.init_tag = rest.at(INITIATE_TAG).ok().map(|tag| u32::from_be_bytes(*tag));
+        }
+        let length = usize::from(header.be16::<LENGTH>());
+        if length == 0 {
+            found.well_formed = false;
             break;
         }
+        first = false;
         match rest.skip(length.next_multiple_of(4)) {
             Ok(behind) => rest = behind,
             Err(_) => break,
         }
     }
-    Some(found)
+    found
 }
 
 /// Whether the CRC32c of a whole packet, taken with zeros in its own place, is right.

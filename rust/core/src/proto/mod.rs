@@ -36,7 +36,7 @@ pub fn open(packet: &Packet, side: Side, ts: i64, rules: &Rules) -> Option<Gatew
     }
     let track = match packet.l4 {
         L4::Tcp(ref segment) => Track::Tcp(tcp::open(segment, packet.payload_bytes, rules)?),
-        L4::Sctp { .. } => Track::Sctp(sctp::open(packet)?),
+        L4::Sctp(_) => Track::Sctp(sctp::open(packet)?),
         L4::Icmp { kind, .. } if !creates_icmp(packet.tuple.proto, kind) => return None,
         L4::IcmpError { .. } | L4::Gre { version: 2.., .. } => return None,
         L4::Other if matches!(packet.tuple.proto, ipproto::TCP | ipproto::SCTP) => return None,
@@ -78,7 +78,7 @@ pub fn step(entry: &mut Gateway, dir: CtDir, packet: &Packet, ts: i64, rules: &R
     }
     match (packet.l4, packet.tuple.proto) {
         (L4::Tcp(segment), _) => tcp::step(entry, dir, &segment, packet.payload_bytes, ts, rules),
-        (L4::Sctp { .. }, _) => sctp::step(entry, dir, packet),
+        (L4::Sctp(_), _) => sctp::step(entry, dir, packet),
         // The header behind the ports was cut off by the snaplen: nothing to judge, and nothing against it.
         (L4::Other, ipproto::TCP | ipproto::SCTP) => Verdict::Ignore,
         (L4::Icmp { kind, .. }, proto) if dir == CtDir::Reply && !icmp::is_reply(proto, kind) => Verdict::Invalid,

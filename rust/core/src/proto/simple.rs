@@ -1,9 +1,10 @@
 //! UDP, UDP-Lite, ICMP queries, GRE and every protocol without states of its own.
 
-use super::entry::Gateway;
 use crate::config::Timeout;
 use crate::decode::ipproto;
 use crate::time::SECOND;
+
+use super::entry::Gateway;
 
 /// How old an entry must be before an answered UDP exchange counts as a stream.
 const STREAM_AGE: i64 = 2 * SECOND;

@@ -3,11 +3,12 @@
 //! Sources: RFC 9293, RFC 5961 (challenge ACKs), and the behaviour of `nf_conntrack_proto_tcp` as measured cell by cell
 //! on kernel 6.18; the transition table below is that measurement.
 
-use super::entry::{CtDir, Gateway, State, Track as ProtoTrack};
 use crate::config::{Rules, Timeout};
 use crate::decode::{Tcp, tcpflag};
+use crate::time::SECOND;
 
 use super::Verdict;
+use super::entry::{CtDir, Gateway, State, Track as ProtoTrack};
 use super::tcp_window::{self, Seen, Window, before, segment_end};
 
 /// What a segment is, first match wins; PSH, ECE and CWR do not matter.
@@ -70,7 +71,8 @@ impl Track {
     pub(super) fn note_ack(&mut self, dir: CtDir, seq: u32, ack: u32, end: u32, window: u16) {
         let now = (dir as u8, seq, ack, end, window);
         if (self.last_dir, self.last_seq, self.last_ack, self.last_end, self.last_win) == now {
-            self.retrans = self.retrans.saturating_add(1);
+            // The kernel's counter is a byte, too.
+            self.retrans = self.retrans.wrapping_add(1);
         } else {
             (self.last_dir, self.last_seq, self.last_ack, self.last_end, self.last_win) = now;
             self.retrans = 0;
@@ -224,12 +226,13 @@ fn judge(
         State::SynRecv if dir == CtDir::Reply && class == Class::Ack && track.simultaneous => {
             new = State::Established;
         }
-        State::Close if class == Class::Rst => match reset(entry, track, dir, segment, old, rules) {
-            Reset::Invalid => return Verdict::Invalid,
-            Reset::Exempt => check_window = false,
-            Reset::Challenge => new = old,
-            Reset::Check => {}
-        },
+        State::Close if class == Class::Rst => {
+            let Some(reset) = reset(entry, track, dir, segment, rules) else { return Verdict::Invalid };
+            check_window = !reset.exempt;
+            if reset.challenge {
+                new = old;
+            }
+        }
         _ => {}
     }
     if check_window {
@@ -287,7 +290,8 @@ fn ignore(track: &mut Track, state: State, dir: CtDir, class: Class, segment: &T
             ..offered
         };
         track.challenge_expected = false;
-        track.ends[dir as usize] = Seen::default();
+        let restarted = &mut track.ends[dir as usize];
+        *restarted = Seen { liberal: restarted.liberal, ..Seen::default() };
         return Some(State::SynRecv);
     }
     track.last_class = class;
@@ -297,6 +301,7 @@ fn ignore(track: &mut Track, state: State, dir: CtDir, class: Class, segment: &T
     track.last_win = segment.window;
     if class == Class::Syn && dir == CtDir::Original {
         track.ignored_syn = Seen::default();
+        track.simultaneous = false;
         track.ignored_syn.take_options(segment);
         track.challenge_expected = state == State::LastAck;
     }
@@ -307,50 +312,47 @@ fn ignore(track: &mut Track, state: State, dir: CtDir, class: Class, segment: &T
 }
 
 /// What to do about an RST.
-enum Reset {
-    /// Below what the other end has acknowledged.
-    Invalid,
-    /// It closes, whatever its sequence number.
-    Exempt,
-    /// Perhaps in the window, but not exact: the state stays, for the challenge ACK to come.
-    Challenge,
-    /// It closes if the window check agrees.
-    Check,
+struct Reset {
+    /// The state stays, for the challenge ACK (RFC 5961) to come: the sequence number is not exact.
+    challenge: bool,
+    /// The window does not matter.
+    exempt: bool,
 }
 
-fn reset(entry: &Gateway, track: &Track, dir: CtDir, segment: &Tcp, old: State, rules: &Rules) -> Reset {
+/// Judges an RST by its sequence number; None: it is below what the other end has acknowledged.
+fn reset(entry: &Gateway, track: &Track, dir: CtDir, segment: &Tcp, rules: &Rules) -> Option<Reset> {
     if matches!(entry.state, State::FinWait | State::LastAck | State::TimeWait | State::Close | State::CloseWait) {
-        return Reset::Exempt;
+        // The ports may be in use again already, and what is known of sequence numbers old.
+        return Some(Reset { challenge: false, exempt: true });
     }
     let established = entry.state == State::Established;
     let peer = &track.ends[dir.flip() as usize];
+    let mut challenge = false;
     if peer.ack_set && track.last_class != Class::Syn {
         if segment.seq == 0 && !established {
-            return Reset::Check;
+            return Some(Reset { challenge: false, exempt: false });
         }
         if before(segment.seq, peer.max_ack) && !rules.ignore_invalid_rst {
-            return Reset::Invalid;
-        }
-        if !established || segment.seq == peer.max_ack {
-            return Reset::Check;
+            return None;
         }
         let continues = track.last_class == Class::Ack && track.last_dir == dir as u8 && segment.seq == track.last_end;
-        return if continues { Reset::Check } else { Reset::Challenge };
+        if !established || segment.seq == peer.max_ack || continues {
+            return Some(Reset { challenge: false, exempt: false });
+        }
+        challenge = true;
     }
     let answers_ignored =
         (entry.seen_reply && track.last_class == Class::Syn) || (!entry.assured && track.last_class == Class::Ack);
-    if answers_ignored && segment.ack == track.last_end {
-        return Reset::Exempt;
-    }
-    if old == State::SynSent
+    let answers_challenge = entry.state == State::SynSent
         && track.last_class == Class::Ack
         && track.last_dir == CtDir::Reply as u8
-        && segment.seq == track.last_ack
-    {
-        return Reset::Exempt;
-    }
-    Reset::Check
+        && segment.seq == track.last_ack;
+    let exempt = (answers_ignored && segment.ack == track.last_end) || answers_challenge;
+    Some(Reset { challenge, exempt })
 }
+
+/// An entry with less time left than this is not shortened.
+const SHORTEN_FROM: i64 = 120 * SECOND;
 
 /// Out-of-window FINs or RSTs from both ends mean that the connection lives on elsewhere, if at all.
 fn shorten_after_invalid(entry: &mut Gateway, track: &mut Track, here: u8, class: Class, ts: i64, rules: &Rules) {
@@ -359,7 +361,7 @@ fn shorten_after_invalid(entry: &mut Gateway, track: &mut Track, here: u8, class
     }
     if track.last_dir != here && matches!(track.last_class, Class::Rst | Class::Fin) {
         let limit = ts + rules.timeouts.get(Timeout::TcpUnacknowledged);
-        if entry.deadline > limit {
+        if entry.deadline - ts >= SHORTEN_FROM && entry.deadline > limit {
             entry.deadline = limit;
             entry.timeout = Timeout::TcpUnacknowledged;
         }

@@ -3,10 +3,10 @@
 //! The four bounds are those of "Real Stateful TCP Packet Filtering in IP Filter" (G. van Rooij), as the Linux kernel
 //! applies them. All comparisons are modulo 2^32.
 
-use super::entry::{CtDir, State};
 use crate::config::Rules;
 use crate::decode::{Tcp, tcpflag};
 
+use super::entry::{CtDir, State};
 use super::tcp::Track;
 
 /// The least distance by which an acknowledgement may lie behind (the kernel's MAXACKWINCONST).
@@ -150,11 +150,12 @@ fn judge(
     let mut sack = if receiver.sack_permitted { segment.sack.unwrap_or(ack) } else { ack };
     let mut window = segment.window as u32;
 
-    let restarts =
-        (state == State::SynSent && dir == CtDir::Original) || (state == State::SynRecv && dir == CtDir::Reply);
-    if sender.max_win == 0 || (restarts && after(end, sender.end)) {
+    let unseen = sender.max_win == 0;
+    let restarts = syn && matches!(state, State::SynSent | State::SynRecv) && after(end, sender.end);
+    if unseen || restarts {
         init_sender(sender, receiver, segment, end, sack, dir);
-        if syn && !has_ack && dir == CtDir::Reply {
+        if syn && !has_ack && (unseen || dir == CtDir::Reply) {
+            // A simultaneous open has nothing to acknowledge yet.
             return Window::Accept;
         }
     }

@@ -144,16 +144,25 @@ fn sctp(chunks: &[u8]) -> Vec<u8> {
 fn sctp_chunks() {
     let init = hex("0100 0014 cafebabe 00010000 000a 000a 00000001");
     let packet = outer(&v4(132, &sctp(&init)));
-    assert_eq!(packet.l4, L4::Sctp { chunk: 1, chunks: 2, vtag: 0xdead_beef, init_tag: 0xcafe_babe });
+    let L4::Sctp(facts) = packet.l4 else { panic!("no SCTP") };
+    assert_eq!((facts.vtag, facts.init_tag, facts.well_formed), (0xdead_beef, Some(0xcafe_babe), true));
+    assert!(facts.chunks().eq([(1, false)]) && !facts.has_others);
     assert_eq!((packet.tuple.sport, packet.tuple.dport, packet.payload_bytes), (2904, 2905, 20));
     assert!(!packet.malformed && !packet.bad_checksum);
 
-    // COOKIE ECHO with a length that is padded, then DATA; type 200 has no bit.
-    let chunks = join(&[&hex("0a00 0005 55 000000"), &hex("c800 0004"), &hex("0003 0004")]);
-    let packet = outer(&v4(132, &sctp(&chunks)));
-    assert_eq!(packet.l4, L4::Sctp { chunk: 10, chunks: (1 << 10) | 1, vtag: 0xdead_beef, init_tag: 0 });
+    let facts = |chunks: &[u8]| match outer(&v4(132, &sctp(chunks))).l4 {
+        L4::Sctp(facts) => facts,
+        other => panic!("{other:?}"),
+    };
+    // COOKIE ECHO with a length that is padded, an unknown type, DATA, and ABORT with its T bit.
+    let several = facts(&hex("0a00 0005 55 000000 c800 0004 0003 0004 0601 0004"));
+    assert!(several.chunks().eq([(10, false), (6, true)]));
+    assert!(several.well_formed && several.has_data && several.has_others && several.init_tag.is_none());
 
-    assert!(outer(&v4(132, &sctp(&hex("0000 0000")))).malformed);
+    assert!(!facts(&hex("0000 0000")).well_formed, "no length");
+    assert!(!facts(&join(&[&init, &hex("0003 0004")])).well_formed, "INIT is alone");
+    assert!(!facts(&hex("0003 0004 0b00 0004")).well_formed, "COOKIE ACK is first");
+    assert!(facts(&[4, 0, 0, 4].repeat(40)).chunks().count() == 12, "as many as there is room for");
     let empty = outer(&v4(132, &sctp(&[])));
     assert!(empty.malformed && empty.l4 == L4::Other && empty.tuple.dport == 2905);
 }

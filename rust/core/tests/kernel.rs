@@ -1,0 +1,131 @@
+//! Packet for packet what Linux nf_conntrack said: `../shared/corpus/scenarios` and `../shared/corpus/kernel` hold the
+//! running kernel's word on every packet of a capture, as its oracle wrote it down.
+#![allow(clippy::print_stderr, reason = "a test that is skipped says why")]
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use conntrack_core::capture::{CaptureReader, RecordBatch};
+use conntrack_core::config::Config;
+use conntrack_core::decode::{Decoder, TunnelMode};
+use conntrack_core::proto::{CtDir, CtState, Gateway, State};
+use conntrack_core::time::SECOND;
+use conntrack_core::tracker::{Label, Tracker};
+use serde_json::Value;
+
+/// What we say of a packet, and the entry of its connection after it.
+struct Word {
+    label: Label,
+    entry: Option<Gateway>,
+    ts: i64,
+}
+
+fn words(path: &Path) -> Vec<Word> {
+    let mut config = Config::default();
+    config.decode.tunnels = TunnelMode::Outer;
+    let mut reader = CaptureReader::open(path, 0, false).unwrap();
+    let mut decoder = Decoder::new(config.decode);
+    let mut tracker = Tracker::new(&config);
+    let (mut batch, mut packets, mut words) = (RecordBatch::default(), Vec::new(), Vec::new());
+    while reader.next_batch(&mut batch).unwrap() {
+        for record in &batch.records {
+            packets.clear();
+            tracker.advance(record.ts, |_| ());
+            let label = match decoder.decode(record, batch.bytes(record), &mut packets) {
+                Ok(()) => tracker.record(&packets, record.ts, |_| ()),
+                Err(_) => Label::outside(CtState::Invalid),
+            };
+            let live = tracker.snapshot().find(|connection| Some(connection.id) == label.connection);
+            words.push(Word { label, entry: live.and_then(|connection| connection.gateway), ts: record.ts });
+        }
+    }
+    words
+}
+
+/// How a line of the oracle differs from our word; None: it does not, or says nothing.
+fn difference(line: &Value, word: &Word, flows: &mut HashMap<u64, u64>) -> Option<String> {
+    let ctstate = line.get("ct_state")?.as_str()?;
+    let label = &word.label;
+    let ours = CtState::NAMES[label.ctstate as usize].to_lowercase();
+    if ours != ctstate {
+        return Some(format!("ctstate {ours}, kernel {ctstate}"));
+    }
+    let dir = line["ct_dir"].as_str().unwrap_or("none");
+    let our_dir = CtDir::NAMES[label.ctdir as usize].to_lowercase();
+    if our_dir != dir {
+        return Some(format!("direction {our_dir}, kernel {dir}"));
+    }
+    if matches!(label.ctstate, CtState::Invalid | CtState::Untracked) {
+        return None;
+    }
+    if let (Some(flow), Some(ours)) = (line["flow"].as_u64(), label.connection)
+        && *flows.entry(flow).or_insert(ours) != ours
+    {
+        return Some(format!("connection {ours} for the kernel's flow {flow}"));
+    }
+    if line.get("deleted").is_some() {
+        return (label.state != State::None).then(|| format!("state {:?}, the kernel deleted it", label.state));
+    }
+    let state = line["tcp_state"].as_str().or(line["sctp_state"].as_str());
+    let our_state = State::NAMES[label.state as usize];
+    if let Some(state) = state.filter(|state| *state != our_state) {
+        return Some(format!("state {our_state}, kernel {state}"));
+    }
+    let status = |bit: &str| line["status"].as_array().is_some_and(|bits| bits.iter().any(|found| found == bit));
+    // Where the oracle's own sleeping overtook the capture, the kernel measured another time.
+    let entry = word.entry.as_ref().filter(|_| line.get("stream_clock_slip").is_none())?;
+    if (entry.seen_reply, entry.assured) != (status("SEEN_REPLY"), status("ASSURED")) {
+        return Some(format!("seen_reply {}, assured {}; kernel {}", entry.seen_reply, entry.assured, line["status"]));
+    }
+    let timeout = line["timeout"].as_i64()?;
+    let left = entry.deadline - word.ts;
+    // Seconds are rounded down, and a tick or two may have passed before the entry was read.
+    let off = timeout * SECOND - left;
+    (off.abs() > SECOND).then(|| format!("{} s left, kernel {timeout}", left as f64 / 1e9))
+}
+
+/// Compares every capture of a folder; panics with the first differences.
+fn compare(answers: &str, captures: &str, capture_of: impl Fn(&str) -> String) {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpus");
+    if !corpus.exists() {
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "the corpus is not at ../shared/corpus");
+        eprintln!("skipped: the corpus is not at ../shared/corpus");
+        return;
+    }
+    let mut files: Vec<PathBuf> =
+        fs::read_dir(corpus.join(answers)).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|suffix| suffix == "jsonl"));
+    files.sort();
+    let (mut compared, mut different) = (0, Vec::new());
+    for file in files {
+        let stem = file.file_stem().unwrap().to_string_lossy().into_owned();
+        let words = words(&corpus.join(captures).join(capture_of(&stem)));
+        let mut flows = HashMap::new();
+        for line in fs::read_to_string(&file).unwrap().lines() {
+            let line: Value = serde_json::from_str(line).unwrap();
+            let index = line["i"].as_u64().unwrap() as usize;
+            compared += usize::from(line.get("ct_state").is_some());
+            if let Some(what) = difference(&line, &words[index], &mut flows) {
+                different.push(format!("{stem} packet {index}: {what} ({})", line["reason"]));
+            }
+        }
+    }
+    assert!(compared > 500, "{compared} packets compared");
+    assert!(
+        different.is_empty(),
+        "{} of {compared}:\n{}",
+        different.len(),
+        different[..different.len().min(60)].join("\n")
+    );
+}
+
+#[test]
+fn scenarios() {
+    compare("scenarios", "scenarios", |stem| format!("{stem}.pcap"));
+}
+
+#[test]
+fn real_captures() {
+    compare("kernel", "pcaps", str::to_owned);
+}
