@@ -218,7 +218,8 @@ enum Answer {
 }
 
 fn ask_gateway(connection: &mut Connection, packet: &Packet, side: Side, ts: i64, rules: &Rules) -> Answer {
-    if proto::untracked(packet) {
+    // A fragment waits for the rest of its datagram.
+    if !packet.complete || proto::untracked(packet) {
         return Answer::Word(side, (CtState::Untracked, CtDir::None, State::None));
     }
     let opened = connection.gateway.is_none();
@@ -244,7 +245,7 @@ fn ask_gateway(connection: &mut Connection, packet: &Packet, side: Side, ts: i64
         Verdict::Reopen => return Answer::OpensAnew,
         Verdict::Invalid if opened => return Answer::Word(side, INVALID),
         Verdict::Invalid => false,
-        Verdict::Ignore => packet.packets > 0,
+        Verdict::Ignore | Verdict::Delete => true,
         Verdict::Accept(timeout) => {
             if let Some(timeout) = timeout {
                 entry.timeout = timeout;
@@ -252,7 +253,6 @@ fn ask_gateway(connection: &mut Connection, packet: &Packet, side: Side, ts: i64
             }
             true
         }
-        Verdict::Delete => true,
     };
     entry.seen_reply |= reply && accepted;
     connection.status = (entry.seen_reply, entry.assured);

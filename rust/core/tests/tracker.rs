@@ -73,7 +73,16 @@ fn packet(src: (u8, u16), dst: (u8, u16), proto: u8, l4: L4, payload: u32) -> Pa
         proto,
         family: Family::V4,
     };
-    Packet { tuple, packets: 1, ip_bytes: 40 + payload, payload_bytes: payload, l4, ..Packet::default() }
+    Packet {
+        tuple,
+        packets: 1,
+        ip_bytes: 40 + payload,
+        payload_bytes: payload,
+        segment_bytes: payload,
+        complete: true,
+        l4,
+        ..Packet::default()
+    }
 }
 
 fn icmp(src: u8, dst: u8, kind: u8, id: u16) -> Packet {
@@ -232,11 +241,13 @@ fn an_icmp_error_is_related_to_what_it_quotes() {
 }
 
 #[test]
-fn later_fragments_add_bytes_only() {
+fn later_fragments_add_bytes_and_the_last_one_is_judged() {
     let mut run = Run::new(&Config::default());
-    run.feed(&Packet { fragment: true, ..icmp(1, 2, 8, 5) }, 0);
-    let later = Packet { packets: 0, fragment: true, ip_bytes: 1000, l4: L4::Other, ..icmp(1, 2, 8, 5) };
-    assert_eq!(run.feed(&later, 1).connection, Some(0));
+    let first = run.feed(&Packet { fragment: true, complete: false, ..icmp(1, 2, 8, 5) }, 0);
+    assert_eq!((first.connection, first.ctstate, first.state), (Some(0), CtState::Untracked, State::None));
+    let later = Packet { packets: 0, fragment: true, ip_bytes: 1000, ..icmp(1, 2, 8, 5) };
+    let whole = run.feed(&later, 1);
+    assert_eq!((whole.connection, whole.ctstate, whole.state), (Some(0), CtState::New, State::Unreplied));
     let orphan = Packet { tuple: icmp(3, 4, 8, 5).tuple, ..later };
     assert_eq!(run.feed(&orphan, 2), Label::outside(CtState::Invalid));
     let closed = run.finish();

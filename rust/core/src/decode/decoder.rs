@@ -156,11 +156,11 @@ impl Decoder {
         let mut packet = transport::begin(net, ip, tunnel);
         let key = Key::new(&packet, piece.id);
         if piece.offset > 0 {
-            let known = self.fragments.later(key, ip.payload.wire() as u32, &mut packet, ts);
+            let known = self.fragments.later(key, piece, ip.payload.wire() as u32, &mut packet, ts);
             return Ok(known.then_some(Found { packet, carried: None, first: None }));
         }
         transport::read(ip, self.options.checksum, &mut packet)?;
-        self.fragments.first(key, &mut packet, ts);
+        self.fragments.first(key, &mut packet, ip.payload.wire() as u32, transport::udp_length(ip), ts);
         let carried = self.carried(ip, &packet);
         Ok(Some(Found { packet, carried, first: Some(key) }))
     }

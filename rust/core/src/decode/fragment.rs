@@ -1,13 +1,15 @@
 //! Fragments: later ones have no ports, so they are given those of the first.
 //!
-//! Nothing is reassembled. A datagram is remembered from its first fragment (or from later ones that overtook it) for
+//! Nothing is put together; what has come is only noted. A datagram is remembered from its first fragment (or from later ones that overtook it) for
 //! as long as Linux would try to reassemble it. An entry can be replaced but not added to by a second "first"
 //! fragment, and what is remembered is bounded: the oldest datagram goes first.
 
 use std::collections::{HashMap, VecDeque};
 
+use super::assembly::Assembly;
+use super::ip::Piece;
 use super::transport::has_payload;
-use super::{Addr, Family, FiveTuple, Packet, Tunnel, Vlan};
+use super::{Addr, Family, FiveTuple, L4, Packet, Tunnel, Vlan};
 
 /// Datagrams remembered at once.
 pub(super) const MOST_DATAGRAMS: usize = 65_536;
@@ -46,20 +48,40 @@ struct First {
     vlan: Vlan,
     tunnel: Tunnel,
     flow_id: u16,
+    l4: L4,
+    /// Bytes of the transport header.
+    header: u32,
+    /// What the UDP header says is the length.
+    udp_length: Option<u32>,
     /// The packet is one that the datagram carries, whose header has already said its whole length.
     carried: bool,
 }
 
 impl First {
-    fn of(packet: &Packet, carried: bool) -> Self {
-        let Packet { tuple, vlan, tunnel, flow_id, .. } = *packet;
-        Self { tuple, vlan, tunnel, flow_id, carried }
+    fn of(packet: &Packet, length: u32, udp_length: Option<u32>) -> Self {
+        let Packet { tuple, vlan, tunnel, flow_id, l4, payload_bytes, .. } = *packet;
+        let header = length.saturating_sub(payload_bytes);
+        Self { tuple, vlan, tunnel, flow_id, l4, header, udp_length, carried: false }
+    }
+
+    /// Makes the packet of the completing fragment speak for its datagram, whose payload is `total` bytes long.
+    fn complete(&self, packet: &mut Packet, total: u32) {
+        if self.carried {
+            // The packet inside was judged with the first fragment.
+            return;
+        }
+        packet.complete = true;
+        packet.l4 = self.l4;
+        packet.segment_bytes = total.saturating_sub(self.header);
+        packet.malformed = self.header > total || self.udp_length.is_some_and(|length| length < 8 || length > total);
     }
 }
 
 /// A datagram.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Entry {
+    /// What has come of it.
+    assembly: Assembly,
     /// None while only later fragments have come.
     first: Option<First>,
     /// Payload of later fragments that came before the first.
@@ -89,41 +111,53 @@ impl Fragments {
         self.orphans
     }
 
-    /// Remembers a first fragment and adds to its packet what came before it.
-    pub fn first(&mut self, key: Key, packet: &mut Packet, ts: i64) {
+    /// Remembers a first fragment, whose IP payload has `length` bytes, and adds to its packet what came before it.
+    pub fn first(&mut self, key: Key, packet: &mut Packet, length: u32, udp_length: Option<u32>, ts: i64) {
         self.forget_expired(ts);
         let stamp = self.next_stamp();
-        let first = Some(First::of(packet, false));
-        let fresh = Entry { first, early_bytes: 0, early_records: 0, begun: ts, stamp };
-        match self.entries.get_mut(&key) {
-            None => self.insert(key, fresh),
-            Some(entry) => {
-                let old = std::mem::replace(entry, fresh);
-                if !is_expired(&key, &old, ts) {
-                    self.orphans -= u64::from(old.early_records);
-                    add(packet, old.early_bytes);
-                }
-            }
+        let first = First::of(packet, length, udp_length);
+        let assembly = Assembly::default();
+        let mut fresh = Entry { assembly, first: Some(first), early_bytes: 0, early_records: 0, begun: ts, stamp };
+        let old = self.entries.remove(&key);
+        let known = old.is_some();
+        if let Some(old) = old.filter(|old| !is_expired(&key, old, ts)) {
+            self.orphans -= u64::from(old.early_records);
+            add(packet, old.early_bytes);
+            fresh.assembly = old.assembly;
+        }
+        if let Some(total) = fresh.assembly.add(key.family, 0, length, true) {
+            first.complete(packet, total);
+        }
+        if known {
+            // Its place in the queue stands.
+            self.entries.insert(key, fresh);
+        } else {
+            self.insert(key, fresh);
         }
     }
 
     /// Makes the later fragments of a datagram belong to `packet`, which it carries.
     pub fn carry(&mut self, key: &Key, packet: &Packet) {
         if let Some(entry) = self.entries.get_mut(key) {
-            entry.first = Some(First::of(packet, true));
+            let Packet { tuple, vlan, tunnel, flow_id, .. } = *packet;
+            if let Some(first) = &mut entry.first {
+                *first = First { tuple, vlan, tunnel, flow_id, carried: true, ..*first };
+            }
         }
     }
 
-    /// A later fragment with `bytes` of payload: completes `packet` where the first one is known (true), else keeps
+    /// A later fragment with `bytes` of payload: fills in `packet` where the first one is known (true), else keeps
     /// the bytes for it (false).
-    pub fn later(&mut self, key: Key, bytes: u32, packet: &mut Packet, ts: i64) -> bool {
+    pub fn later(&mut self, key: Key, piece: Piece, bytes: u32, packet: &mut Packet, ts: i64) -> bool {
         self.forget_expired(ts);
         let stamp = self.next_stamp();
-        let early = Entry { first: None, early_bytes: bytes, early_records: 1, begun: ts, stamp };
+        let mut assembly = Assembly::default();
+        assembly.add(key.family, piece.offset, bytes, piece.more);
+        let early = Entry { assembly, first: None, early_bytes: bytes, early_records: 1, begun: ts, stamp };
         match self.entries.get_mut(&key) {
             None => self.insert(key, early),
             Some(entry) if is_expired(&key, entry, ts) => *entry = early,
-            Some(Entry { first: Some(first), .. }) => {
+            Some(Entry { first: Some(first), assembly, .. }) => {
                 packet.tuple = first.tuple;
                 packet.vlan = first.vlan;
                 packet.tunnel = first.tunnel;
@@ -133,9 +167,13 @@ impl Fragments {
                 if !first.carried {
                     add(packet, bytes);
                 }
+                if let Some(total) = assembly.add(key.family, piece.offset, bytes, piece.more) {
+                    first.complete(packet, total);
+                }
                 return true;
             }
             Some(entry) => {
+                entry.assembly.add(key.family, piece.offset, bytes, piece.more);
                 entry.early_bytes = entry.early_bytes.saturating_add(bytes);
                 entry.early_records = entry.early_records.saturating_add(1);
             }

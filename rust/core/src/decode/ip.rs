@@ -41,6 +41,8 @@ pub(super) struct Piece {
     pub id: u32,
     /// Offset of this fragment's data in bytes; 0: the first.
     pub offset: u32,
+    /// More fragments follow.
+    pub more: bool,
 }
 
 /// What an IP header says.
@@ -135,8 +137,11 @@ fn v4(span: Span<'_>, verify: bool) -> Result<Ip<'_>, Skip> {
         return Err(Skip::BadIpHeader);
     }
     let flags_offset = header.be16::<FLAGS_OFFSET>();
-    let piece = (flags_offset & (MORE_FRAGMENTS | OFFSET_MASK) != 0)
-        .then(|| Piece { id: u32::from(header.be16::<ID>()), offset: u32::from(flags_offset & OFFSET_MASK) * 8 });
+    let piece = (flags_offset & (MORE_FRAGMENTS | OFFSET_MASK) != 0).then(|| Piece {
+        id: u32::from(header.be16::<ID>()),
+        offset: u32::from(flags_offset & OFFSET_MASK) * 8,
+        more: flags_offset & MORE_FRAGMENTS != 0,
+    });
     Ok(Ip {
         family: Family::V4,
         src: Addr::v4(header.array::<SRC, 4>()),
@@ -243,7 +248,7 @@ fn extensions(next: u8, span: Span<'_>) -> Result<Chain<'_>, Skip> {
                         return Err(Skip::BadIpHeader);
                     }
                     let offset = u32::from(offset_more & OFFSET_MASK);
-                    chain.piece = Some(Piece { id: header.be32::<ID>(), offset });
+                    chain.piece = Some(Piece { id: header.be32::<ID>(), offset, more: offset_more & MORE != 0 });
                 }
             }
             _ => {}

@@ -3,6 +3,7 @@
 //! A packet is what its headers say: lengths come from the IP header, so captures cut by snaplen count right. Nothing
 //! here panics or reads out of bounds, whatever the bytes are; what cannot be read is a [`Skip`] with its reason.
 
+mod assembly;
 mod bytes;
 mod checksum;
 mod decoder;
@@ -126,6 +127,10 @@ pub struct Packet {
     pub to_group: bool,
     /// True for fragments (first or later).
     pub fragment: bool,
+    /// A gateway gives its verdict on it: a whole datagram, or the fragment that makes one whole.
+    pub complete: bool,
+    /// Bytes above the transport header of the whole datagram, where it is complete.
+    pub segment_bytes: u32,
     /// The transport header contradicts itself or the IP header: TCP data offset, UDP length, UDP-Lite coverage, an
     /// SCTP chunk length, or less IP payload than the header takes.
     pub malformed: bool,
@@ -134,7 +139,7 @@ pub struct Packet {
     /// What tells flows apart besides addresses and ports: the identifier of an ICMP query, the call id of GRE
     /// version 1; 0 elsewhere. Later fragments have their first one's.
     pub flow_id: u16,
-    /// The transport header's facts.
+    /// The transport header's facts; of a fragment that completes its datagram, the first one's.
     pub l4: L4,
 }
 

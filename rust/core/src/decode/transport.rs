@@ -16,6 +16,8 @@ pub(super) fn begin(net: &Net<'_>, ip: &Ip<'_>, tunnel: Tunnel) -> Packet {
         payload_bytes: 0,
         to_group: net.to_group || is_group(ip.family, ip.dst),
         fragment: ip.piece.is_some(),
+        complete: ip.piece.is_none(),
+        segment_bytes: 0,
         malformed: false,
         bad_checksum: ip.bad_checksum,
         flow_id: 0,
@@ -40,6 +42,7 @@ pub(super) fn read(ip: &Ip<'_>, verify: bool, packet: &mut Packet) -> Result<(),
         ipproto::UDP => udp(ip, packet)?,
         _ => read_other(ip, packet)?,
     }
+    packet.segment_bytes = packet.payload_bytes;
     if verify && ip.piece.is_none() && !ip.rerouted && !packet.malformed && ip.payload.is_complete() {
         packet.bad_checksum |= !is_right(&packet.tuple, ip.payload.bytes());
     }
@@ -106,6 +109,12 @@ fn udp(ip: &Ip<'_>, packet: &mut Packet) -> Result<(), Skip> {
     packet.malformed = malformed;
     packet.l4 = L4::Udp;
     Ok(())
+}
+
+/// The length that a UDP header says, of fragments too.
+pub(super) fn udp_length(ip: &Ip<'_>) -> Option<u32> {
+    let header = ip.payload.head::<{ udp_field::SIZE }>().ok().filter(|_| ip.proto == ipproto::UDP)?;
+    Some(u32::from(header.be16::<{ udp_field::LENGTH }>()))
 }
 
 /// What a UDP header of a packet that is not malformed has above it.

@@ -31,11 +31,11 @@ pub enum Verdict {
 
 /// Makes the entry that this packet opens, or None where it may not open one.
 pub fn open(packet: &Packet, side: Side, ts: i64, rules: &Rules) -> Option<Gateway> {
-    if packet.malformed || packet.bad_checksum || packet.packets == 0 {
+    if packet.malformed || packet.bad_checksum {
         return None;
     }
     let track = match packet.l4 {
-        L4::Tcp(ref segment) => Track::Tcp(tcp::open(segment, packet.payload_bytes, rules)?),
+        L4::Tcp(ref segment) => Track::Tcp(tcp::open(segment, packet.segment_bytes, rules)?),
         L4::Sctp(_) => Track::Sctp(sctp::open(packet)?),
         L4::Icmp { kind, .. } if !creates_icmp(packet.tuple.proto, kind) => return None,
         L4::IcmpError { .. } | L4::Gre { version: 2.., .. } => return None,
@@ -73,11 +73,8 @@ pub fn step(entry: &mut Gateway, dir: CtDir, packet: &Packet, ts: i64, rules: &R
     if packet.malformed || packet.bad_checksum {
         return Verdict::Invalid;
     }
-    if packet.packets == 0 {
-        return Verdict::Ignore;
-    }
     match (packet.l4, packet.tuple.proto) {
-        (L4::Tcp(segment), _) => tcp::step(entry, dir, &segment, packet.payload_bytes, ts, rules),
+        (L4::Tcp(segment), _) => tcp::step(entry, dir, &segment, packet.segment_bytes, ts, rules),
         (L4::Sctp(_), _) => sctp::step(entry, dir, packet),
         // The header behind the ports was cut off by the snaplen: nothing to judge, and nothing against it.
         (L4::Other, ipproto::TCP | ipproto::SCTP) => Verdict::Ignore,

@@ -44,7 +44,12 @@ fn in_order() {
     assert_eq!((packets[1].packets, packets[1].ip_bytes, packets[1].payload_bytes), (0, 800, 800));
     assert_eq!(totals(&packets), (1, 2028, 2000));
     assert!(packets.iter().all(|p| p.tuple == packets[0].tuple && p.tuple.sport == 9 && p.fragment && !p.malformed));
-    assert_eq!((packets[0].l4, packets[2].l4), (L4::Udp, L4::Other));
+    // The last one completes the datagram, and speaks for it.
+    assert_eq!(
+        packets.iter().map(|p| (p.complete, p.l4)).collect::<Vec<_>>(),
+        [(false, L4::Udp), (false, L4::Other), (true, L4::Udp)]
+    );
+    assert_eq!(packets[2].segment_bytes, 2000);
 }
 
 #[test]
@@ -56,6 +61,11 @@ fn in_every_order() {
         assert_eq!(totals(&packets), (1, 2028, 2000), "{order:?}");
         assert!(packets.iter().all(|p| p.tuple.sport == 9), "{order:?}");
         assert_eq!(decoder.orphans(), 0, "{order:?}");
+        let complete: Vec<Packet> = packets.iter().filter(|p| p.complete).copied().collect();
+        assert!(
+            matches!(complete[..], [Packet { segment_bytes: 2000, l4: L4::Udp, malformed: false, .. }]),
+            "{order:?}"
+        );
     }
 }
 
