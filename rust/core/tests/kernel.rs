@@ -1,6 +1,6 @@
 //! Packet for packet what Linux nf_conntrack said: `../shared/corpus/scenarios` and `../shared/corpus/kernel` hold the
 //! running kernel's word on every packet of a capture, as its oracle wrote it down.
-#![allow(clippy::print_stderr, reason = "a test that is skipped says why")]
+#![allow(clippy::print_stderr, clippy::print_stdout, reason = "a test says what it compared, or why it did not")]
 
 use std::collections::HashMap;
 use std::fs;
@@ -85,24 +85,17 @@ fn difference(line: &Value, word: &Word, flows: &mut HashMap<u64, u64>) -> Optio
     (off.abs() > SECOND).then(|| format!("{} s left, kernel {timeout}", left as f64 / 1e9))
 }
 
-/// Compares every capture of a folder; panics with the first differences.
-fn compare(answers: &str, captures: &str, capture_of: impl Fn(&str) -> String) {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpus");
-    if !corpus.exists() {
-        assert!(std::env::var("CI").as_deref() != Ok("true"), "the corpus is not at ../shared/corpus");
-        eprintln!("skipped: the corpus is not at ../shared/corpus");
-        return;
-    }
-    let mut files: Vec<PathBuf> =
-        fs::read_dir(corpus.join(answers)).unwrap().map(|entry| entry.unwrap().path()).collect();
+/// Compares every capture of a folder with its answers; panics with the first differences.
+fn compare(answers: &Path, captures: &Path, capture_of: impl Fn(&str) -> String) {
+    let mut files: Vec<PathBuf> = fs::read_dir(answers).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|path| path.extension().is_some_and(|suffix| suffix == "jsonl"));
     files.sort();
     let (mut compared, mut different) = (0, Vec::new());
-    for file in files {
+    for file in &files {
         let stem = file.file_stem().unwrap().to_string_lossy().into_owned();
-        let words = words(&corpus.join(captures).join(capture_of(&stem)));
+        let words = words(&captures.join(capture_of(&stem)));
         let mut flows = HashMap::new();
-        for line in fs::read_to_string(&file).unwrap().lines() {
+        for line in fs::read_to_string(file).unwrap().lines() {
             let line: Value = serde_json::from_str(line).unwrap();
             let index = line["i"].as_u64().unwrap() as usize;
             compared += usize::from(line.get("ct_state").is_some());
@@ -111,21 +104,42 @@ fn compare(answers: &str, captures: &str, capture_of: impl Fn(&str) -> String) {
             }
         }
     }
+    let shown = different[..different.len().min(60)].join("\n");
+    println!("{} captures, {compared} packets, {} different", files.len(), different.len());
     assert!(compared > 500, "{compared} packets compared");
-    assert!(
-        different.is_empty(),
-        "{} of {compared}:\n{}",
-        different.len(),
-        different[..different.len().min(60)].join("\n")
-    );
+    assert!(different.is_empty(), "{} of {compared}:\n{shown}", different.len());
+}
+
+/// The corpus beside the project; None, with a reason, where it is not there.
+fn corpus() -> Option<PathBuf> {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpus");
+    if corpus.exists() {
+        return Some(corpus);
+    }
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "the corpus is not at ../shared/corpus");
+    eprintln!("skipped: the corpus is not at ../shared/corpus");
+    None
 }
 
 #[test]
 fn scenarios() {
-    compare("scenarios", "scenarios", |stem| format!("{stem}.pcap"));
+    let Some(corpus) = corpus() else { return };
+    let folder = corpus.join("scenarios");
+    compare(&folder, &folder, |stem| format!("{stem}.pcap"));
 }
 
 #[test]
 fn real_captures() {
-    compare("kernel", "pcaps", str::to_owned);
+    let Some(corpus) = corpus() else { return };
+    compare(&corpus.join("kernel"), &corpus.join("pcaps"), str::to_owned);
+}
+
+/// Random packets that the running kernel was asked about: `make kernel-test` does, and names their folder.
+#[test]
+fn random_packets() {
+    let Some(folder) = std::env::var_os("CONNTRACK_KERNEL_ANSWERS").map(PathBuf::from) else {
+        eprintln!("skipped: CONNTRACK_KERNEL_ANSWERS names no answers; make kernel-test asks the kernel for some");
+        return;
+    };
+    compare(&folder, &folder, |stem| format!("{stem}.pcap"));
 }

@@ -325,7 +325,7 @@ fn reset(entry: &Gateway, track: &Track, dir: CtDir, segment: &Tcp, rules: &Rule
         // The ports may be in use again already, and what is known of sequence numbers old.
         return Some(Reset { challenge: false, exempt: true });
     }
-    let established = entry.state == State::Established;
+    let established = entry.state == State::Established && entry.assured;
     let peer = &track.ends[dir.flip() as usize];
     let mut challenge = false;
     if peer.ack_set && track.last_class != Class::Syn {
@@ -341,8 +341,9 @@ fn reset(entry: &Gateway, track: &Track, dir: CtDir, segment: &Tcp, rules: &Rule
         }
         challenge = true;
     }
-    let answers_ignored =
-        (entry.seen_reply && track.last_class == Class::Syn) || (!entry.assured && track.last_class == Class::Ack);
+    // It comes from the other end than the segment it answers.
+    let answers_ignored = track.last_dir != dir as u8
+        && ((entry.seen_reply && track.last_class == Class::Syn) || (!entry.assured && track.last_class == Class::Ack));
     let answers_challenge = entry.state == State::SynSent
         && track.last_class == Class::Ack
         && track.last_dir == CtDir::Reply as u8
