@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::sync::LazyLock;
 
-use crate::connection::{EndReason, Endpoint, Evidence};
-use crate::decode::{Addr, Family, Tunnel, TunnelKind, Vlan};
+use crate::connection::{Connection, EndReason, Endpoint, Evidence};
+use crate::decode::{Addr, Family, Tunnel, TunnelKind, Vlan, ipproto};
 use crate::direction::{Direction, Locality};
 use crate::flow::history::ConnState;
 use crate::flow::{Side, community};
@@ -57,6 +57,37 @@ pub struct Row {
     pub related_to: Option<u64>,
     /// Why it ended.
     pub end_reason: EndReason,
+    /// The gateway's entry, where one is alive at the end of the capture.
+    pub live: Option<Live>,
+}
+
+/// What a listing of gateway entries needs beyond the row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Live {
+    /// Nanoseconds left when the capture ended.
+    pub left: i64,
+    /// The original direction is the responder's.
+    pub swapped: bool,
+    /// Datagrams and bytes that the gateway counts, original and reply.
+    pub counted: [(u64, u64); 2],
+    /// Identifier of an ICMP query, call id of GRE version 1.
+    pub id: u16,
+    /// Code of an ICMP query.
+    pub code: u8,
+}
+
+impl Live {
+    fn of(connection: &Connection, now: i64) -> Option<Self> {
+        let entry = connection.gateway.as_ref()?;
+        let key = &connection.key;
+        let (id, code) = match key.proto {
+            ipproto::ICMP | ipproto::ICMPV6 => (key.port(entry.orig), key.port(entry.orig.other()) as u8),
+            ipproto::GRE => (key.port(entry.orig.other()), 0),
+            _ => (0, 0),
+        };
+        let left = entry.deadline - now;
+        Some(Self { left, swapped: entry.orig != connection.orig, counted: entry.counted, id, code })
+    }
 }
 
 impl Row {
@@ -94,6 +125,7 @@ impl Row {
             tunnel: key.tunnel,
             related_to: connection.related_to,
             end_reason: closed.reason,
+            live: closed.stopped.and_then(|now| Live::of(connection, now)),
         }
     }
 

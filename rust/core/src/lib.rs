@@ -4,7 +4,7 @@
 //!
 //! [`time`], [`error`] → [`capture`] (bytes → record) → [`decode`] (record → packet) → [`config`] → [`flow`] (flow key)
 //! → [`proto`] (state machine) → [`connection`] → [`table`] → [`direction`] (who initiated, and seen from where) →
-//! [`tracker`] (one packet) → [`columns`], [`labels`], [`stats`] → [`pipeline`] (the whole run).
+//! [`tracker`] (one packet) → [`columns`], [`listing`], [`labels`], [`stats`] → [`pipeline`] (the whole run).
 //!
 //! The crate knows no Python and has no `unsafe`.
 #![forbid(unsafe_code)]
@@ -18,6 +18,7 @@ pub mod direction;
 pub mod error;
 pub mod flow;
 pub mod labels;
+pub mod listing;
 pub mod pipeline;
 pub mod proto;
 pub mod stats;

@@ -39,6 +39,11 @@ impl Clock {
     pub fn now(&self) -> i64 {
         self.now
     }
+
+    /// The time of the last packet, at which a capture ends.
+    pub fn end(&self) -> i64 {
+        self.last.unwrap_or_default()
+    }
 }
 
 #[cfg(test)]

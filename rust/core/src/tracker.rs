@@ -40,6 +40,8 @@ pub struct Closed {
     pub connection: Connection,
     /// Why it is over.
     pub reason: EndReason,
+    /// The capture time at which the tracker stopped, if that is what ended it.
+    pub stopped: Option<i64>,
 }
 
 /// Follows connections through a capture.
@@ -105,10 +107,11 @@ impl Tracker {
 
     /// Ends every connection that is left.
     pub fn finish(&mut self, mut closed: impl FnMut(Closed)) {
-        let now = self.clock.now();
+        let now = self.clock.end();
         for connection in self.table.drain() {
             let cause = if connection.deadline() <= now { EndReason::Timeout } else { EndReason::EndOfCapture };
-            closed(finish(connection, cause));
+            let stopped = (cause == EndReason::EndOfCapture).then_some(now);
+            closed(Closed { stopped, ..finish(connection, cause) });
         }
     }
 
@@ -248,6 +251,9 @@ fn ask_gateway(connection: &mut Connection, packet: &Packet, side: Side, ts: i64
         Verdict::Ignore | Verdict::Delete => true,
         Verdict::Accept(timeout) => {
             if let Some(timeout) = timeout {
+                let (datagrams, bytes) = &mut entry.counted[usize::from(reply)];
+                *datagrams += 1;
+                *bytes += u64::from(packet.datagram_bytes);
                 entry.timeout = timeout;
                 entry.deadline = ts.saturating_add(rules.timeouts.get(timeout));
             }
@@ -266,5 +272,5 @@ fn ask_gateway(connection: &mut Connection, packet: &Packet, side: Side, ts: i64
 
 #[expect(clippy::large_types_passed_by_value, reason = "it moves on into the result")]
 fn finish(connection: Connection, cause: EndReason) -> Closed {
-    Closed { connection, reason: connection.end_reason(cause) }
+    Closed { connection, reason: connection.end_reason(cause), stopped: None }
 }

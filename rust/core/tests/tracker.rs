@@ -79,6 +79,7 @@ fn packet(src: (u8, u16), dst: (u8, u16), proto: u8, l4: L4, payload: u32) -> Pa
         ip_bytes: 40 + payload,
         payload_bytes: payload,
         segment_bytes: payload,
+        datagram_bytes: 40 + payload,
         complete: true,
         l4,
         ..Packet::default()

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use conntrack_core::config::{Config as Core, Rules, Timeouts, Zone};
+use conntrack_core::config::{Config as Core, Profile, Rules, Timeouts, Zone};
 use conntrack_core::decode::{Options, TunnelMode};
+use conntrack_core::time::SECOND;
 use ipnet::IpNet;
 use pyo3::prelude::*;
 
@@ -25,20 +26,22 @@ impl Config {
 #[pymethods]
 impl Config {
     #[new]
-    #[pyo3(signature = (*, local, zones, timeouts, loose, liberal, tunnels, checksum, strict))]
+    #[pyo3(signature = (*, local, zones, profile, timeouts, loose, liberal, ignore_invalid_rst, tunnels, checksum, strict))]
     #[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools, reason = "the keys of the contract")]
     #[allow(clippy::needless_pass_by_value, reason = "extracted from Python")]
     fn new(
         local: Vec<String>,
         zones: BTreeMap<String, Vec<String>>,
+        profile: &str,
         timeouts: BTreeMap<String, f64>,
         loose: bool,
         liberal: bool,
+        ignore_invalid_rst: bool,
         tunnels: &str,
         checksum: bool,
         strict: bool,
     ) -> PyResult<Self> {
-        let mut rules = Rules { loose, liberal, ..Rules::default() };
+        let mut rules = Rules { loose, liberal, ignore_invalid_rst, ..profile_named(profile)?.rules() };
         for (name, seconds) in &timeouts {
             set_timeout(&mut rules.timeouts, name, *seconds)?;
         }
@@ -57,10 +60,21 @@ impl Config {
     }
 }
 
-/// The timeouts in seconds under their sysctl names, as Linux has them.
+/// The timeouts of a profile in seconds, under their sysctl names.
 #[pyfunction]
-pub fn default_timeouts() -> BTreeMap<&'static str, i64> {
-    Timeouts::TABLE.iter().map(|(_, name, seconds)| (*name, *seconds)).collect()
+pub fn default_timeouts(profile: &str) -> PyResult<BTreeMap<&'static str, i64>> {
+    let timeouts = profile_named(profile)?.rules().timeouts;
+    Ok(timeouts.iter().map(|(name, nanoseconds)| (name, nanoseconds / SECOND)).collect())
+}
+
+/// The names of the profiles.
+pub fn profiles() -> Vec<&'static str> {
+    Profile::ALL.iter().map(|(_, name)| *name).collect()
+}
+
+fn profile_named(name: &str) -> PyResult<Profile> {
+    let expected = || format!("profile: found {name:?}, expected one of {}", profiles().join(", "));
+    Profile::named(name).ok_or_else(|| ConfigError::new_err(expected()))
 }
 
 fn set_timeout(timeouts: &mut Timeouts, name: &str, seconds: f64) -> PyResult<()> {

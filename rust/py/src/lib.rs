@@ -29,6 +29,7 @@ mod _native {
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         module.add("LOCAL", conntrack_core::config::Config::LOCAL.to_vec())?;
+        module.add("PROFILES", super::config::profiles())?;
         module.add("WORDS", super::words(module.py())?)
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch, TimestampNanosecondArray};
 use arrow_schema::{ArrowError, Field, Schema};
+use conntrack_core::listing;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
@@ -25,6 +26,7 @@ enum Format {
     Jsonl,
     Arrow,
     Parquet,
+    Conntrack,
 }
 
 /// Writes the table to a path (complete, or not there) or a binary file object.
@@ -34,7 +36,10 @@ pub fn write(py: Python<'_>, table: &Arc<Table>, target: &Bound<'_, PyAny>, form
         "jsonl" => Format::Jsonl,
         "arrow" => Format::Arrow,
         "parquet" => Format::Parquet,
-        _ => return Err(PyValueError::new_err(format!("{format:?}: expected csv, jsonl, arrow or parquet"))),
+        "conntrack" => Format::Conntrack,
+        _ => {
+            return Err(PyValueError::new_err(format!("{format:?}: expected csv, jsonl, arrow, parquet or conntrack")));
+        }
     };
     if target.hasattr("write")? {
         let file = PyWrite { file: target.clone().unbind() };
@@ -83,6 +88,11 @@ fn write_path(table: &Arc<Table>, path: &Path, format: Format) -> Result<(), Arr
 fn write_to(table: &Arc<Table>, mut out: impl Write + Send, format: Format) -> Result<(), ArrowError> {
     let batches = Batches::new(table.clone());
     match format {
+        Format::Conntrack => {
+            for line in table.rows.iter().filter_map(listing::line) {
+                writeln!(out, "{line}")?;
+            }
+        }
         Format::Csv => {
             let mut writer = arrow_csv::WriterBuilder::new().with_header(true).build(&mut out);
             if table.rows.is_empty() {

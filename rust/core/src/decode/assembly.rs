@@ -21,7 +21,7 @@ impl Assembly {
     /// Adds a fragment; returns the length of the datagram if that makes it whole, and begins anew.
     pub(super) fn add(&mut self, family: Family, start: u32, length: u32, more: bool) -> Option<u32> {
         let mut end = start.saturating_add(length);
-        if more && end % 8 != 0 {
+        if more && !end.is_multiple_of(8) {
             match family {
                 Family::V4 => end &= !7,
                 Family::V6 => return self.discard(),

@@ -49,6 +49,8 @@ struct First {
     tunnel: Tunnel,
     flow_id: u16,
     l4: L4,
+    /// Bytes of the IP header.
+    ip_header: u32,
     /// Bytes of the transport header.
     header: u32,
     /// What the UDP header says is the length.
@@ -59,9 +61,9 @@ struct First {
 
 impl First {
     fn of(packet: &Packet, length: u32, udp_length: Option<u32>) -> Self {
-        let Packet { tuple, vlan, tunnel, flow_id, l4, payload_bytes, .. } = *packet;
-        let header = length.saturating_sub(payload_bytes);
-        Self { tuple, vlan, tunnel, flow_id, l4, header, udp_length, carried: false }
+        let Packet { tuple, vlan, tunnel, flow_id, l4, payload_bytes, ip_bytes, .. } = *packet;
+        let (ip_header, header) = (ip_bytes.saturating_sub(length), length.saturating_sub(payload_bytes));
+        Self { tuple, vlan, tunnel, flow_id, l4, ip_header, header, udp_length, carried: false }
     }
 
     /// Makes the packet of the completing fragment speak for its datagram, whose payload is `total` bytes long.
@@ -73,6 +75,7 @@ impl First {
         packet.complete = true;
         packet.l4 = self.l4;
         packet.segment_bytes = total.saturating_sub(self.header);
+        packet.datagram_bytes = self.ip_header.saturating_add(total);
         packet.malformed = self.header > total || self.udp_length.is_some_and(|length| length < 8 || length > total);
     }
 }

@@ -131,6 +131,8 @@ pub struct Packet {
     pub complete: bool,
     /// Bytes above the transport header of the whole datagram, where it is complete.
     pub segment_bytes: u32,
+    /// IP bytes of the whole datagram, where it is complete.
+    pub datagram_bytes: u32,
     /// The transport header contradicts itself or the IP header: TCP data offset, UDP length, UDP-Lite coverage, an
     /// SCTP chunk length, or less IP payload than the header takes.
     pub malformed: bool,
@@ -196,6 +198,8 @@ pub struct Tcp {
     pub window: u16,
     /// The flag byte: FIN 1, SYN 2, RST 4, PSH 8, ACK 16, URG 32, ECE 64, CWR 128.
     pub flags: u8,
+    /// There are options of any kind: the header is longer than 20 bytes.
+    pub has_options: bool,
     /// Window scale option: shift (at most 14, RFC 7323 section 2.3) + 1; 0: absent.
     pub wscale: u8,
     /// SACK-permitted option.

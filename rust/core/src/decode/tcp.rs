@@ -58,6 +58,7 @@ pub(super) fn read(ip: &Ip<'_>, packet: &mut Packet) -> Result<(), Skip> {
         ack: header.be32::<ACK>(),
         window: header.be16::<WINDOW>(),
         flags: header.byte::<FLAGS>(),
+        has_options: size > SIZE,
         wscale: options.wscale,
         sack_permitted: options.sack_permitted,
         sack: options.sack,

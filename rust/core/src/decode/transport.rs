@@ -18,6 +18,7 @@ pub(super) fn begin(net: &Net<'_>, ip: &Ip<'_>, tunnel: Tunnel) -> Packet {
         fragment: ip.piece.is_some(),
         complete: ip.piece.is_none(),
         segment_bytes: 0,
+        datagram_bytes: ip.length,
         malformed: false,
         bad_checksum: ip.bad_checksum,
         flow_id: 0,

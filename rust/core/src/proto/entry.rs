@@ -144,6 +144,8 @@ pub struct Gateway {
     pub created: i64,
     /// Capture time at which it expires (it is gone at that very moment), in nanoseconds.
     pub deadline: i64,
+    /// Datagrams and their IP bytes that the gateway counts, by [`CtDir`]: those that renew the timeout.
+    pub counted: [(u64, u64); 2],
     /// The protocol's memory.
     pub track: Track,
 }

@@ -50,6 +50,7 @@ pub fn open(packet: &Packet, side: Side, ts: i64, rules: &Rules) -> Option<Gatew
         timeout: Timeout::Generic,
         created: ts,
         deadline: ts,
+        counted: [(0, 0); 2],
         track,
     })
 }
@@ -79,7 +80,7 @@ pub fn step(entry: &mut Gateway, dir: CtDir, packet: &Packet, ts: i64, rules: &R
         // The header behind the ports was cut off by the snaplen: nothing to judge, and nothing against it.
         (L4::Other, ipproto::TCP | ipproto::SCTP) => Verdict::Ignore,
         (L4::Icmp { kind, .. }, proto) if dir == CtDir::Reply && !icmp::is_reply(proto, kind) => Verdict::Invalid,
-        (_, proto) => Verdict::Accept(Some(simple::step(entry, proto, ts))),
+        (_, proto) => Verdict::Accept(Some(simple::step(entry, dir, proto, ts, rules))),
     }
 }
 

@@ -341,9 +341,9 @@ fn reset(entry: &Gateway, track: &Track, dir: CtDir, segment: &Tcp, rules: &Rule
         }
         challenge = true;
     }
-    // It comes from the other end than the segment it answers.
-    let answers_ignored = track.last_dir != dir as u8
-        && ((entry.seen_reply && track.last_class == Class::Syn) || (!entry.assured && track.last_class == Class::Ack));
+    // It answers a SYN of the other end, or an ACK of either, that was let through.
+    let answers_syn = entry.seen_reply && track.last_class == Class::Syn && track.last_dir != dir as u8;
+    let answers_ignored = answers_syn || (!entry.assured && track.last_class == Class::Ack);
     let answers_challenge = entry.state == State::SynSent
         && track.last_class == Class::Ack
         && track.last_dir == CtDir::Reply as u8

@@ -69,8 +69,20 @@ pub(super) fn segment_end(segment: &Tcp, payload: u32) -> u32 {
 }
 
 impl Seen {
-    /// Takes the options of a SYN.
+    /// Takes the options of a SYN: they speak for everything before them, except that the end is not judged. A SYN
+    /// without any says nothing, and what was known stays.
     pub(super) fn take_options(&mut self, segment: &Tcp) {
+        if !segment.has_options {
+            return;
+        }
+        *self = Self {
+            end: self.end,
+            max_end: self.max_end,
+            max_win: self.max_win,
+            max_ack: self.max_ack,
+            liberal: self.liberal,
+            ..Self::default()
+        };
         self.offers_scale = segment.wscale > 0;
         self.scale = segment.wscale.saturating_sub(1);
         self.sack_permitted = segment.sack_permitted;
@@ -83,8 +95,6 @@ fn init_sender(sender: &mut Seen, receiver: &mut Seen, segment: &Tcp, end: u32, 
         sender.end = end;
         sender.max_end = end;
         sender.max_win = (segment.window as u32).max(1);
-        // Options speak anew; that the end is not judged, and what it has acknowledged, goes.
-        *sender = Seen { liberal: sender.liberal, max_ack: sender.max_ack, ..fresh(sender) };
         sender.take_options(segment);
         if dir == CtDir::Reply && !(sender.offers_scale && receiver.offers_scale) {
             sender.scale = 0;
@@ -104,11 +114,6 @@ fn init_sender(sender: &mut Seen, receiver: &mut Seen, segment: &Tcp, end: u32, 
         // Probably the answer to a keep-alive.
         receiver.end = receiver.end.wrapping_add(1);
     }
-}
-
-/// The sequence space of an end without its flags.
-fn fresh(end: &Seen) -> Seen {
-    Seen { end: end.end, max_end: end.max_end, max_win: end.max_win, ..Seen::default() }
 }
 
 /// Checks a segment and, where it is in the window, notes it.

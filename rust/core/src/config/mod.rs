@@ -1,9 +1,13 @@
 //! What a tracker is told: timeouts under their sysctl names, rules, the local networks.
 
+mod profile;
+
 use ipnet::IpNet;
 
 use crate::decode;
 use crate::time::SECOND;
+
+pub use profile::Profile;
 
 /// A timeout of the gateway, under the name of its sysctl (`net.netfilter.nf_conntrack_…`).
 ///
@@ -114,13 +118,34 @@ pub struct Rules {
     pub ignore_invalid_rst: bool,
     /// `nf_conntrack_tcp_max_retrans`: identical segments in a row before the timeout is capped.
     pub max_retrans: u8,
+    /// When an answered UDP exchange becomes a stream.
+    pub udp_stream: UdpStream,
     /// The timeouts.
     pub timeouts: Timeouts,
 }
 
+/// When an answered UDP exchange becomes a stream, which has a timeout of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UdpStream {
+    /// With the first packet after the first reply that comes more than two seconds after the opening one (Linux).
+    #[default]
+    TwoSeconds,
+    /// With a packet after the first reply.
+    Replied,
+    /// With a request after the first reply: "more than one request-response transaction" (EC2).
+    SecondRequest,
+}
+
 impl Default for Rules {
     fn default() -> Self {
-        Self { loose: true, liberal: false, ignore_invalid_rst: false, max_retrans: 3, timeouts: Timeouts::default() }
+        Self {
+            loose: true,
+            liberal: false,
+            ignore_invalid_rst: false,
+            max_retrans: 3,
+            udp_stream: UdpStream::default(),
+            timeouts: Timeouts::default(),
+        }
     }
 }
 
