@@ -6,13 +6,14 @@ BIN := .venv/bin
 SOURCES := $(shell find rust -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock pyproject.toml
 DEMO := target/demo.pcap
 
-.PHONY: help demo test lint bench fuzz clean
+.PHONY: help demo test kernel-test lint bench fuzz clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo    install into .venv, and show who initiated what in a small capture'
 	@echo 'make test    every test, of Rust and of Python'
 	@echo 'make lint    formatting, lints, types and documentation, as CI checks them'
+	@echo 'make kernel-test  compare with the running kernel on random packets: SEEDS=1-200 MIXED=1-20 (needs root)'
 	@echo 'make bench   benchmarks'
 	@echo 'make fuzz    coverage-guided fuzzing of each target, SECONDS=60 long'
 	@echo 'make clean   remove what these made'
@@ -46,6 +47,17 @@ test: .venv/.tools
 	cargo test --workspace --locked
 	$(BIN)/python -m pytest
 
+# Exit status 77 of the first command: the kernel cannot be asked here, and a line has said why.
+SEEDS ?= 1-200
+MIXED ?= 1-20
+ANSWERS := target/kernel-answers
+
+kernel-test: $(BIN)/python
+	@$(BIN)/python tests/kernel_answers.py $(ANSWERS) --seeds $(SEEDS) --mixed $(MIXED); status=$$?; \
+	if [ $$status = 77 ]; then echo 'skipped: kernel-test'; exit 0; fi; \
+	[ $$status = 0 ] && CONNTRACK_KERNEL_ANSWERS=$(abspath $(ANSWERS)) \
+	    cargo test --locked -p conntrack-core --test kernel random_packets -- --nocapture
+
 lint: .venv/.tools
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
@@ -61,13 +73,13 @@ bench: .venv/.tools
 # Without a sanitizer it runs on the stable toolchain; the core has no unsafe code for one to look at. The corpus beside
 # the project, where there is one, is where it starts from.
 SECONDS ?= 60
-SEEDS := $(wildcard ../shared/corpus/pcaps)
+START_FROM := $(wildcard ../shared/corpus/pcaps)
 
 fuzz:
 	command -v cargo-fuzz > /dev/null || cargo install --locked cargo-fuzz
 	for target in capture decode track; do \
 	    mkdir -p fuzz/corpus/$$target; \
-	    cargo fuzz run --sanitizer none $$target fuzz/corpus/$$target $(SEEDS) -- \
+	    cargo fuzz run --sanitizer none $$target fuzz/corpus/$$target $(START_FROM) -- \
 	        -max_total_time=$(SECONDS) -max_len=65536 || exit 1; \
 	done
 

@@ -122,7 +122,7 @@ def test_options_reach_the_tracker(demo_pcap: Path, tmp_path: Path) -> None:
         (["track", "-", "-o", "x.doc"], "x.doc: its suffix is .doc: give a format"),
         (["track", "-", "-o", "x.csv", "--limit", "3"], "--limit is for tables; this is csv."),
         (["track", "-", "--local", "10.0.0/8"], 'local: found "10.0.0/8", expected a network'),
-        (["track", "-", "--profile", "zeek"], "profile: zeek is not available in this version"),
+        (["track", "-", "--profile", "zeke"], "profile: found 'zeke', expected one of linux, zeek"),
         (["track", "-", "--threads", "-1"], "threads: found -1"),
         (["track", "-", "--config", "none.toml"], "none.toml: No such file or directory"),
         (["track", "-", "--config", "bad.toml"], "bad.toml: strikt: unknown key; did you mean strict?"),

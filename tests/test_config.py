@@ -17,8 +17,8 @@ from conntrack_py import _native
 def test_defaults() -> None:
     config = ct.Config()
     assert list(config.local) == _native.LOCAL
-    assert config.timeouts == _native.default_timeouts()
-    assert config.timeouts["nf_conntrack_tcp_timeout_established"] == 432_000
+    assert config.effective_timeouts == _native.default_timeouts("linux")
+    assert config.effective_timeouts["nf_conntrack_tcp_timeout_established"] == 432_000
     assert (config.profile, config.tunnels, config.loose, config.liberal) == ("linux", "inner", True, False)
     assert (config.checksum, config.strict, config.threads, config.zones) == (False, False, None, {})
 
@@ -29,7 +29,7 @@ def test_tools_see_the_keys() -> None:
 
 def test_given_timeouts_leave_the_others() -> None:
     config = ct.Config(timeouts={"nf_conntrack_udp_timeout": 1.5})
-    assert config.timeouts == {**_native.default_timeouts(), "nf_conntrack_udp_timeout": 1.5}
+    assert config.effective_timeouts == {**_native.default_timeouts("linux"), "nf_conntrack_udp_timeout": 1.5}
 
 
 @pytest.mark.parametrize(
@@ -47,8 +47,8 @@ def test_given_timeouts_leave_the_others() -> None:
         ({"zones": {"dmz": ["x"]}}, r'zones\.dmz: found "x", expected a network'),
         ({"zones": {"": []}}, "zones: found '', expected a name"),
         ({"zones": {"a": ["10.0.0.0/8"], "b": "10.0.0.0/8"}}, r"zones\.b: 10\.0\.0\.0/8 is already in zone a"),
-        ({"profile": "zeek"}, "profile: zeek is not available in this version"),
-        ({"profile": "bsd"}, "profile: found 'bsd', expected linux"),
+        ({"profile": "bsd"}, "profile: found 'bsd', expected one of linux, zeek, suricata, argus, ec2"),
+        ({"profile": "zeke"}, r"did you mean zeek\?"),
         ({"timeouts": 3}, "timeouts: found 3, expected sysctl names"),
         (
             {"timeouts": {"nf_conntrack_udp_timeuot": 3}},
@@ -74,6 +74,16 @@ def test_refused(keys: dict[str, Any], message: str) -> None:
 
 def test_a_lone_network_needs_no_list() -> None:
     assert ct.Config(local="10.0.0.0/8").local == ("10.0.0.0/8",)
+
+
+def test_profiles_have_their_own_timeouts() -> None:
+    zeek = ct.Config(profile="zeek", timeouts={"nf_conntrack_udp_timeout": 7})
+    assert zeek.effective_timeouts["nf_conntrack_tcp_timeout_established"] == 300
+    assert zeek.effective_timeouts["nf_conntrack_udp_timeout"] == 7
+    # A replaced profile brings its own timeouts; what was overridden stays so.
+    suricata = dataclasses.replace(zeek, profile="suricata")
+    assert suricata.effective_timeouts["nf_conntrack_tcp_timeout_established"] == 600
+    assert suricata.effective_timeouts["nf_conntrack_udp_timeout"] == 7
 
 
 def test_frozen_replaced_pickled() -> None:

@@ -291,11 +291,10 @@ def test_write_to_a_file_object(table: ct.ConnectionTable, tmp_path: Path, forma
 @pytest.mark.parametrize(
     ("name", "format", "message"),
     [
-        ("c.txt", None, r"c\.txt: its suffix is \.txt: give a format \(csv, jsonl, arrow, parquet\)"),
+        ("c.txt", None, r"c\.txt: its suffix is \.txt: give a format \(csv, jsonl, arrow, parquet, conntrack\)"),
         ("c", None, "c: it has no suffix: give a format"),
         ("c.csv", "xml", "unknown format 'xml'; expected one of csv, jsonl, arrow, parquet"),
         ("c.csv", "zeek", "format zeek comes with a later version"),
-        ("c.csv", "conntrack", "format conntrack comes with a later version"),
     ],
 )
 def test_unknown_format(table: ct.ConnectionTable, tmp_path: Path, name: str, format: str | None, message: str) -> None:
@@ -351,3 +350,19 @@ def test_repr_of_a_long_table(demo_pcap: Path) -> None:
     html = table._repr_html_()
     assert html.count("<tr>") == 12
     assert "<td>egress</td>" in html
+
+
+def test_conntrack_listing(tmp_path: Path) -> None:
+    """Live entries only, one a line, in the tool's own words."""
+    path = tmp_path / "entries.txt"
+    capture = Path(__file__).parents[1] / "target" / "entries.pcap"
+    capture.parent.mkdir(exist_ok=True)
+    write_trace(capture, 600, 100)
+    ct.track(capture).connections.write(path, "conntrack")
+    lines = path.read_text().splitlines()
+    assert len(lines) == 100
+    assert re.fullmatch(
+        r"ipv4     2 tcp      6 \d+ LAST_ACK src=10\.0\.0\.0 dst=93\.184\.0\.0 sport=1024 dport=443 packets=3 bytes=\d+ "
+        r"src=93\.184\.0\.0 dst=10\.0\.0\.0 sport=443 dport=1024 packets=\d bytes=\d+ \[ASSURED\] mark=0 use=1",
+        lines[0],
+    )

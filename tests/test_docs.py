@@ -57,7 +57,7 @@ def test_shell(here: Path) -> None:
         ["bash", "-euc", block], env=os.environ | {"PATH": path}, capture_output=True, text=True, cwd=here
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert len(done.stdout.splitlines()) == 3
+    assert len(done.stdout.splitlines()) == 3 + 2
     made = {"connections.csv", "connections.parquet", "connections.jsonl", "summary.json"}
     assert made <= {path.name for path in here.iterdir() if path.stat().st_size}
 

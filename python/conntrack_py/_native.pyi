@@ -11,12 +11,25 @@ from typing import Final, Protocol, TypedDict, final
 from typing_extensions import Buffer as BufferProtocol
 from typing_extensions import CapsuleType
 
-__all__ = ["LOCAL", "WORDS", "Buffer", "Config", "Connections", "__version__", "default_timeouts", "track", "walk"]
+__all__ = [
+    "LOCAL",
+    "PROFILES",
+    "WORDS",
+    "Buffer",
+    "Config",
+    "Connections",
+    "__version__",
+    "default_timeouts",
+    "track",
+    "walk",
+]
 
 __version__: Final[str]
 """The version of the crate, which is the version of the package."""
 LOCAL: Final[list[str]]
 """The default of `Config.local`, as CIDR text."""
+PROFILES: Final[list[str]]
+"""The names of the profiles, `linux` first."""
 WORDS: Final[dict[str, list[str]]]
 """Enum name (`CtState`, `CtDir`, `Direction`, `State`) → its words in upper case, in the order of their numbers."""
 
@@ -54,7 +67,7 @@ class Config:
     """A checked configuration; `conntrack_py.Config` says what the keys mean.
 
     Raises:
-        ConfigError: A network, timeout or tunnel mode is refused.
+        ConfigError: A network, profile, timeout or tunnel mode is refused.
     """
 
     def __new__(
@@ -62,9 +75,11 @@ class Config:
         *,
         local: Sequence[str],
         zones: Mapping[str, Sequence[str]],
+        profile: str,
         timeouts: Mapping[str, float],
         loose: bool,
         liberal: bool,
+        ignore_invalid_rst: bool,
         tunnels: str,
         checksum: bool,
         strict: bool,
@@ -132,8 +147,12 @@ class Connections:
             OSError: The system refused.
         """
 
-def default_timeouts() -> dict[str, int]:
-    """Sysctl name → seconds, as Linux has them."""
+def default_timeouts(profile: str) -> dict[str, int]:
+    """Sysctl name → seconds, as a profile has them.
+
+    Raises:
+        ConfigError: There is no such profile.
+    """
 
 def track(
     sources: Sequence[tuple[str, _Reader | None]],

@@ -83,7 +83,7 @@ def _input_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--config", metavar="TOML", type=click.Path(dir_okay=False), help="A file with the keys of Config."
         ),
-        click.option("--profile", metavar="NAME", help="Whose rules and timeouts to follow: linux."),
+        click.option("--profile", metavar="NAME", help="Whose timeouts to follow: linux, zeek, ..."),
         click.option("--threads", metavar="N", type=int, help="The most threads to track with."),
         click.option(
             "--tunnels",
@@ -117,7 +117,7 @@ def cli() -> None:
     "-f",
     "--format",
     "format",
-    type=click.Choice(["table", "csv", "jsonl", *_BINARY]),
+    type=click.Choice(["table", "csv", "jsonl", *_BINARY, "conntrack"]),
     help="Default: by the suffix of --output; else a table on a terminal, CSV in a pipe.",
 )
 @click.option("-o", "--output", metavar="FILE", default="-", help="Where to write to; - is standard output (default).")

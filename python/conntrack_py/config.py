@@ -16,9 +16,7 @@ Tunnels = Literal["inner", "outer", "both"]
 
 #: Keys of the design that this version does not have. Ignoring them would be a lie about what was done.
 _LATER_KEYS = ("likely_server_ports", "max_connections", "memory_limit")
-_PROFILES = ("linux",)
-_LATER_PROFILES = ("argus", "ec2", "suricata", "zeek")
-_FLAGS = ("loose", "liberal", "checksum", "strict")
+_FLAGS = ("loose", "liberal", "ignore_invalid_rst", "checksum", "strict")
 
 
 def _default_local() -> tuple[str, ...]:
@@ -35,10 +33,12 @@ class Config:
         local: The networks whose perspective is taken, as CIDR text. Default: the private ranges of RFC 1918,
             RFC 6598 and RFC 4193, link-local and loopback.
         zones: Name → networks, reported as `orig_zone` and `resp_zone`; the longest prefix of all zones wins.
-        profile: Whose rules and timeouts are followed. This version knows `linux`.
-        timeouts: Seconds by sysctl name (`nf_conntrack_udp_timeout`, ...). What is not named keeps Linux's default.
+        profile: Whose timeouts and rules are followed: `linux` (nf_conntrack of kernel 6.18), or the idle timeouts of
+            `zeek`, `suricata`, `argus` or `ec2` (security groups) on the kernel's state machine.
+        timeouts: Seconds by sysctl name (`nf_conntrack_udp_timeout`, ...). What is not named is the profile's.
         loose: Pick up TCP connections whose start was not seen (`nf_conntrack_tcp_loose`).
         liberal: Call only out-of-window RSTs invalid (`nf_conntrack_tcp_be_liberal`).
+        ignore_invalid_rst: Accept RSTs below the highest acknowledgement (`nf_conntrack_tcp_ignore_invalid_rst`).
         tunnels: Which connection of a tunnelled packet counts: `inner` (what the tunnel carries), `outer` (what a
             gateway on the path sees) or `both`.
         checksum: Verify checksums. Captures taken on a sender often have wrong ones, so the default is not to.
@@ -56,6 +56,7 @@ class Config:
     timeouts: Mapping[str, float] = field(default_factory=dict)
     loose: bool = True
     liberal: bool = False
+    ignore_invalid_rst: bool = False
     tunnels: Tunnels = "inner"
     checksum: bool = False
     strict: bool = False
@@ -75,9 +76,10 @@ class Config:
         """Check every value, and put it in one form."""
         _set(self, "local", _networks("local", self.local))
         _set(self, "zones", _zones(self.zones))
-        _set(self, "timeouts", _timeouts(self.timeouts))
-        if self.profile not in _PROFILES:
-            _refuse_profile(self.profile)
+        if self.profile not in _native.PROFILES:
+            nearest = _nearest(str(self.profile), _native.PROFILES)
+            _refuse("profile", self.profile, f"one of {', '.join(_native.PROFILES)}; {nearest}")
+        _set(self, "timeouts", _timeouts(self.timeouts, self.profile))
         for key in _FLAGS:
             if not isinstance(getattr(self, key), bool):
                 _refuse(key, getattr(self, key), "true or false")
@@ -86,6 +88,11 @@ class Config:
             _refuse("tunnels", self.tunnels, f"one of {', '.join(get_args(Tunnels))}; {nearest}")
         _set(self, "threads", checked_threads(self.threads))
         self._native()  # parses the networks
+
+    @property
+    def effective_timeouts(self) -> dict[str, float]:
+        """Every timeout in seconds by its sysctl name: the profile's, and on top of them `timeouts`."""
+        return {**_native.default_timeouts(self.profile), **self.timeouts}
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -114,9 +121,11 @@ class Config:
         return _native.Config(
             local=list(self.local),
             zones={name: list(networks) for name, networks in self.zones.items()},
+            profile=self.profile,
             timeouts=dict(self.timeouts),
             loose=self.loose,
             liberal=self.liberal,
+            ignore_invalid_rst=self.ignore_invalid_rst,
             tunnels=self.tunnels,
             checksum=self.checksum,
             strict=self.strict,
@@ -157,12 +166,6 @@ def _nearest(word: str, words: Iterable[str]) -> str:
     return f"did you mean {found[0]}?" if found else f"valid are {', '.join(words)}"
 
 
-def _refuse_profile(profile: object) -> NoReturn:
-    if profile in _LATER_PROFILES:
-        raise ConfigError(f"profile: {profile} is not available in this version of conntrack_py; linux is")
-    _refuse("profile", profile, "linux")
-
-
 def _networks(key: str, networks: object) -> tuple[str, ...]:
     """Networks as a tuple of text; a lone one need not be in a list. Whether they parse is for Rust to say."""
     if isinstance(networks, str):
@@ -193,13 +196,13 @@ def _zones(zones: object) -> dict[str, tuple[str, ...]]:
     return checked
 
 
-def _timeouts(timeouts: object) -> dict[str, float]:
+def _timeouts(timeouts: object, profile: str) -> dict[str, float]:
     if not isinstance(timeouts, Mapping):
         _refuse("timeouts", timeouts, 'sysctl names with seconds, such as {"nf_conntrack_udp_timeout": 30}')
-    defaults: dict[str, Any] = _native.default_timeouts()
+    defaults: dict[str, Any] = _native.default_timeouts(profile)
     for name, seconds in timeouts.items():
         if name not in defaults:
             raise ConfigError(f"timeouts.{name}: no timeout has this name; {_nearest(str(name), defaults)}")
         if not isinstance(seconds, int | float) or isinstance(seconds, bool):
             _refuse(f"timeouts.{name}", seconds, "a number of seconds")
-    return {**defaults, **timeouts}
+    return dict(timeouts)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import polars
     from typing_extensions import CapsuleType
 
-_FORMATS = ("csv", "jsonl", "arrow", "parquet")
-_LATER_FORMATS = ("zeek", "conntrack")
+_FORMATS = ("csv", "jsonl", "arrow", "parquet", "conntrack")
+_LATER_FORMATS = ("zeek",)
 _SUFFIXES = {
     ".csv": "csv",
     ".jsonl": "jsonl",
@@ -266,8 +266,9 @@ class ConnectionTable:
 
         Args:
             path: The file, which appears under its name only when it is complete, or a binary file object.
-            format: `csv`, `jsonl`, `arrow` (IPC file, Feather V2) or `parquet`. Default: by the suffix of the path
-                (.csv .jsonl .ndjson .arrow .feather .ipc .parquet).
+            format: `csv`, `jsonl`, `arrow` (IPC file, Feather V2), `parquet`, or `conntrack`: the entries that a Linux
+                gateway would hold at the end of the capture, as `conntrack -L -o extended` lists them. Default: by the
+                suffix of the path (.csv .jsonl .ndjson .arrow .feather .ipc .parquet).
 
         Raises:
             ValueError: The format is unknown, or there is neither a format nor a suffix that tells it.

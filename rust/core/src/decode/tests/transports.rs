@@ -10,7 +10,10 @@ fn outer(ip: &[u8]) -> Packet {
 #[test]
 fn tcp_header() {
     let L4::Tcp(facts) = decode_ip(&v4(6, &tcp(0x12, &[3, 3, 7, 0], b""))).l4 else { panic!("no TCP") };
-    assert_eq!(facts, Tcp { seq: 100, ack: 200, window: 1024, flags: 0x12, wscale: 8, ..Tcp::default() });
+    assert_eq!(
+        facts,
+        Tcp { seq: 100, ack: 200, window: 1024, flags: 0x12, has_options: true, wscale: 8, ..Tcp::default() }
+    );
 }
 
 #[test]
