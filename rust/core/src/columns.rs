@@ -85,8 +85,8 @@ impl Live {
             ipproto::GRE => (key.port(entry.orig.other()), 0),
             _ => (0, 0),
         };
-        let left = entry.deadline - now;
-        Some(Self { left, swapped: entry.orig != connection.orig, counted: entry.counted, id, code })
+        let left = entry.deadline.saturating_sub(now);
+        (left > 0).then_some(Self { left, swapped: entry.orig != connection.orig, counted: entry.counted, id, code })
     }
 }
 

@@ -1,7 +1,7 @@
 //! A live connection: what its two ends have sent, who initiated it, and the entry a gateway holds for it.
 
 use crate::config::Rules;
-use crate::decode::{Packet, Vlan, ipproto};
+use crate::decode::{L4, Packet, Vlan, ipproto, sctp_chunk};
 
 use crate::flow::history::{ConnState, History};
 use crate::flow::{FlowKey, Side};
@@ -21,11 +21,16 @@ pub enum Evidence {
     IcmpRequest = 3,
     /// The sender of a SYN.
     Syn = 4,
+    /// The receiver of an SCTP INIT ACK.
+    InitAck = 5,
+    /// The sender of an SCTP INIT.
+    Init = 6,
 }
 
 impl Evidence {
     /// The words in the order of the numbers.
-    pub const NAMES: [&'static str; 5] = ["first_packet", "icmp_reply", "syn_ack", "icmp_request", "syn"];
+    pub const NAMES: [&'static str; 7] =
+        ["first_packet", "icmp_reply", "syn_ack", "icmp_request", "syn", "init_ack", "init"];
 }
 
 /// How a connection ended.
@@ -86,6 +91,8 @@ pub struct Connection {
     pub vlan: Vlan,
     /// The gateway's entry, while there is one.
     pub gateway: Option<Gateway>,
+    /// An SCTP association was shut down or aborted.
+    pub over: Option<EndReason>,
     /// An entry was deleted: what comes now is an echo of the past, or a new connection.
     pub closed: bool,
     /// The entry's `seen_reply` and `assured`, also after it is gone.
@@ -114,12 +121,26 @@ impl Connection {
             evidence: Evidence::FirstPacket,
             vlan: packet.vlan,
             gateway: None,
+            over: None,
             closed: false,
             status: (false, false),
             history: History::default(),
             related_to: None,
             to_group: false,
             linger_until: ts,
+        }
+    }
+
+    /// Notes the end of an SCTP association in a packet that the gateway accepted.
+    pub fn note_end(&mut self, packet: &Packet) {
+        let L4::Sctp(sctp) = packet.l4 else { return };
+        for (kind, _) in sctp.chunks() {
+            match kind {
+                sctp_chunk::ABORT => self.over = Some(EndReason::Reset),
+                sctp_chunk::SHUTDOWN_COMPLETE => self.over = Some(EndReason::Closed),
+                sctp_chunk::INIT => self.over = None,
+                _ => {}
+            }
         }
     }
 
@@ -155,6 +176,13 @@ impl Connection {
         self.first != self.orig
     }
 
+    /// Its first packets were sent to a group address of the link, and nobody answered: a directed broadcast. TCP is
+    /// not; a cluster that shares a group address answers.
+    pub fn was_broadcast(&self) -> bool {
+        let answered = self.ends[self.first.other() as usize].packets > 0;
+        self.to_group && !answered && !self.flipped() && self.key.proto != ipproto::TCP
+    }
+
     /// Zeek's conn_state.
     pub fn conn_state(&self) -> ConnState {
         let sent = |side: Side| self.ends[side as usize].packets > 0;
@@ -171,6 +199,7 @@ impl Connection {
             _ if self.closed => EndReason::Reset,
             State::Close => EndReason::Reset,
             State::TimeWait => EndReason::Closed,
+            State::Closed => self.over.unwrap_or(cause),
             _ => cause,
         }
     }

@@ -14,9 +14,6 @@ use crate::proto::CtState;
 use crate::stats::Stats;
 use crate::tracker::{Closed, Label, Tracker};
 
-/// After so many packets of link types that have no decoder, and none of one that has, a file is given up.
-const UNSUPPORTED_LIMIT: u64 = 10_000;
-
 /// What a run gives.
 pub struct Tracked {
     /// The connections, in the order of their first packets.
@@ -60,7 +57,7 @@ pub fn track(
             Err(error) => return Err(error),
         };
         for record in &batch.records {
-            run.record(record, batch.bytes(record), captures)?;
+            run.record(record, batch.bytes(record), captures);
         }
         let (bytes, total) = captures.progress();
         if observe(Progress { bytes, total, packets: run.stats.packets, interrupted }).is_break() {
@@ -105,7 +102,6 @@ struct Run {
 #[derive(Clone, Copy, Default)]
 struct LinkTypes {
     supported: bool,
-    unsupported: u64,
     /// The first record of an unsupported one.
     first: Option<(u16, u64)>,
 }
@@ -124,7 +120,7 @@ impl Run {
     }
 
     #[inline]
-    fn record(&mut self, record: &Record, bytes: &[u8], captures: &Captures) -> Result<(), CaptureError> {
+    fn record(&mut self, record: &Record, bytes: &[u8], captures: &Captures) {
         let stats = &mut self.stats;
         stats.packets += 1;
         stats.bytes += record.len as u64;
@@ -145,23 +141,20 @@ impl Run {
         if let Some(labels) = &mut self.labels {
             labels.push(&label);
         }
-        self.note_link_type(record, decoded == Err(Skip::LinkType), captures)
+        self.note_link_type(record, decoded == Err(Skip::LinkType));
     }
 
     /// An unknown link type is an error that names it, never an empty result; beside a known one it is counted.
-    fn note_link_type(&mut self, record: &Record, unsupported: bool, captures: &Captures) -> Result<(), CaptureError> {
+    fn note_link_type(&mut self, record: &Record, unsupported: bool) {
         let index = record.file as usize;
         if index >= self.files.len() {
             self.files.resize(index + 1, LinkTypes::default());
         }
         let file = &mut self.files[index];
-        if !unsupported {
-            file.supported = true;
-            return Ok(());
+        file.supported |= !unsupported;
+        if unsupported {
+            file.first.get_or_insert((record.linktype.0, record.offset));
         }
-        file.unsupported += 1;
-        file.first.get_or_insert((record.linktype.0, record.offset));
-        if file.unsupported >= UNSUPPORTED_LIMIT { file.check(name(captures, record.file)) } else { Ok(()) }
     }
 
     fn finish(mut self, captures: &Captures) -> Result<Tracked, CaptureError> {

@@ -35,6 +35,11 @@ impl Clock {
         Some(self.now.saturating_sub(LATENESS))
     }
 
+    /// The current capture time.
+    pub fn now(&self) -> i64 {
+        self.now
+    }
+
     /// The time of the last packet, at which a capture ends.
     pub fn end(&self) -> i64 {
         self.last.unwrap_or_default()
@@ -59,11 +64,11 @@ mod tests {
         let mut clock = Clock::default();
         clock.tick(100 * SECOND);
         clock.tick(1_000_000 * SECOND);
-        assert_eq!(clock.now, 100 * SECOND);
+        assert_eq!(clock.now(), 100 * SECOND);
         clock.tick(100 * SECOND);
-        assert_eq!(clock.now, 100 * SECOND);
+        assert_eq!(clock.now(), 100 * SECOND);
         clock.tick(1_000_000 * SECOND);
         clock.tick(1_000_000 * SECOND);
-        assert_eq!(clock.now, 1_000_000 * SECOND);
+        assert_eq!(clock.now(), 1_000_000 * SECOND);
     }
 }

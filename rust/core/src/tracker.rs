@@ -8,7 +8,7 @@ use crate::flow::{FlowKey, Side};
 use crate::proto::{self, Verdict};
 use crate::proto::{CtDir, CtState, State};
 use crate::table::{FlowTable, SlotId};
-use crate::time::Clock;
+use crate::time::{Clock, SECOND};
 
 /// What a tracker says of one packet. Who initiated may still change; `side` is what stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,10 +107,10 @@ impl Tracker {
 
     /// Ends every connection that is left.
     pub fn finish(&mut self, mut closed: impl FnMut(Closed)) {
-        let now = self.clock.end();
+        let (now, end) = (self.clock.now(), self.clock.end());
         for connection in self.table.drain() {
             let cause = if connection.deadline() <= now { EndReason::Timeout } else { EndReason::EndOfCapture };
-            let stopped = (cause == EndReason::EndOfCapture).then_some(now);
+            let stopped = (cause == EndReason::EndOfCapture).then_some(end);
             closed(Closed { stopped, ..finish(connection, cause) });
         }
     }
@@ -140,12 +140,11 @@ impl Tracker {
         if connection.gateway.is_none() {
             connection.linger(ts, &self.rules);
         }
-        connection.related_to = connection.related_to.or(related.map(|(id, ..)| id)).or(parent);
-        if let Some((id, ctdir, state)) = related {
-            return Label { connection: Some(id), ctstate: CtState::Related, ctdir, state, side };
-        }
+        connection.related_to = connection.related_to.or(related.and_then(|label| label.connection)).or(parent);
         let (ctstate, ctdir, state) = outcome;
-        Label { connection: Some(connection.id), ctstate, ctdir, state, side }
+        let label = related.unwrap_or(Label { connection: Some(connection.id), ctstate, ctdir, state, side });
+        self.table.arm(slot);
+        label
     }
 
     /// The place of a key's connection, unless it has expired by now.
@@ -166,7 +165,7 @@ impl Tracker {
 
     /// A new connection; None for a later fragment whose connection is gone.
     fn begin(&mut self, key: FlowKey, packet: &Packet, side: Side, ts: i64) -> Option<SlotId> {
-        if packet.packets == 0 {
+        if packet.packets == 0 && !packet.complete {
             return None;
         }
         let connection = Connection::begin(key, self.next_id, side, packet, ts);
@@ -197,8 +196,8 @@ impl Tracker {
         (slot, side, INVALID)
     }
 
-    /// The live entry an ICMP error speaks of: its connection, the direction in which the error travels, its state.
-    fn related(&mut self, packet: &Packet, ts: i64) -> Option<(u64, CtDir, State)> {
+    /// The label of an ICMP error about a live entry: that connection, the direction in which the error travels.
+    fn related(&mut self, packet: &Packet, ts: i64) -> Option<Label> {
         let L4::IcmpError { quoted: Some(quoted), quoted_id, .. } = packet.l4 else { return None };
         let vlan = if self.vlan_in_key { packet.vlan } else { Vlan::default() };
         // The error goes to whoever sent the quoted packet.
@@ -208,7 +207,15 @@ impl Tracker {
         let (key, side) = FlowKey::of_tuple(&quoted, quoted_id, vlan, packet.tunnel);
         let connection = self.table.at(self.table.get(&key)?)?;
         let entry = connection.gateway.as_ref().filter(|entry| entry.deadline > ts)?;
-        Some((connection.id, entry.dir(side).flip(), entry.reported_state()))
+        // It travels as the other side's packets do.
+        let side = side.other();
+        Some(Label {
+            connection: Some(connection.id),
+            ctstate: CtState::Related,
+            ctdir: entry.dir(side),
+            state: entry.reported_state(),
+            side,
+        })
     }
 }
 
@@ -219,6 +226,9 @@ enum Answer {
     /// The old entry is gone, and this packet opens another.
     OpensAnew,
 }
+
+/// How far behind its connection's last packet a packet can be and still count as captured late.
+const LATE: i64 = 60 * SECOND;
 
 fn ask_gateway(connection: &mut Connection, packet: &Packet, side: Side, ts: i64, rules: &Rules) -> Answer {
     // A fragment waits for the rest of its datagram.
@@ -240,6 +250,9 @@ fn ask_gateway(connection: &mut Connection, packet: &Packet, side: Side, ts: i64
             Some(entry) => entry,
         },
     };
+    // A packet captured a little late does not take time from its connection; a clock that was set back does.
+    let late = connection.end.saturating_sub(ts);
+    let ts = if (0..LATE).contains(&late) { connection.end } else { ts };
     let dir = entry.dir(side);
     let reply = dir == CtDir::Reply;
     let ctstate = if reply || entry.seen_reply { CtState::Established } else { CtState::New };
@@ -267,6 +280,7 @@ fn ask_gateway(connection: &mut Connection, packet: &Packet, side: Side, ts: i64
     if verdict == Verdict::Invalid {
         return Answer::Word(side, INVALID);
     }
+    connection.note_end(packet);
     Answer::Word(side, (ctstate, dir, connection.state()))
 }
 

@@ -233,12 +233,17 @@ fn an_icmp_error_is_related_to_what_it_quotes() {
     let error = packet((9, 3), (1, 3), ipproto::ICMP, l4, 36);
     let label = run.feed(&error, 1);
     assert_eq!((label.connection, label.ctstate, label.ctdir), (Some(0), CtState::Related, CtDir::Reply));
+    // Whoever sent it, it travels as the responder's packets do.
+    let nearer = packet((0, 3), (1, 3), ipproto::ICMP, l4, 36);
+    assert_eq!(run.feed(&nearer, 1).side, label.side);
     let elsewhere = packet((9, 3), (5, 3), ipproto::ICMP, l4, 36);
     assert_eq!(run.feed(&elsewhere, 2).ctstate, CtState::Invalid);
     let closed = run.finish();
     assert_eq!(closed[0].connection.ends.map(|end| end.packets).iter().sum::<u64>(), 1);
+    assert_ne!(label.side, closed[0].connection.orig);
     assert_eq!(closed[1].connection.related_to, Some(0));
-    assert_eq!(closed[2].connection.related_to, None);
+    assert_eq!(closed[2].connection.related_to, Some(0));
+    assert_eq!(closed[3].connection.related_to, None);
 }
 
 #[test]
@@ -249,7 +254,7 @@ fn later_fragments_add_bytes_and_the_last_one_is_judged() {
     let later = Packet { packets: 0, fragment: true, ip_bytes: 1000, ..icmp(1, 2, 8, 5) };
     let whole = run.feed(&later, 1);
     assert_eq!((whole.connection, whole.ctstate, whole.state), (Some(0), CtState::New, State::Unreplied));
-    let orphan = Packet { tuple: icmp(3, 4, 8, 5).tuple, ..later };
+    let orphan = Packet { tuple: icmp(3, 4, 8, 5).tuple, complete: false, ..later };
     assert_eq!(run.feed(&orphan, 2), Label::outside(CtState::Invalid));
     let closed = run.finish();
     let sent = closed[0].connection.ends[closed[0].connection.orig as usize];
@@ -288,4 +293,45 @@ fn tunnels_point_to_their_carrier() {
     tracker.finish(|gone| closed.push(gone));
     closed.sort_by_key(|closed| closed.connection.id);
     assert_eq!(closed[1].connection.related_to, Some(0));
+}
+
+#[test]
+fn a_packet_captured_late_takes_no_time_away() {
+    let mut run = Run::new(&Config::default());
+    for second in [0, 29, 1, 40] {
+        run.udp(true, second * SECOND);
+    }
+    assert_eq!(run.finish().len(), 1);
+}
+
+#[test]
+fn a_wrong_last_time_ends_nothing() {
+    let mut run = Run::new(&Config::default());
+    run.udp(true, 0);
+    run.udp(false, SECOND);
+    run.feed(&packet((7, 7), (8, 8), ipproto::UDP, L4::Udp, 1), 1_000_000 * SECOND);
+    assert_eq!(run.finish()[0].reason, EndReason::EndOfCapture);
+}
+
+#[test]
+fn a_close_is_swept_soon_after_its_own_timeout() {
+    let mut run = Run::new(&Config::default());
+    run.handshake(0);
+    run.tcp(true, RST | ACK, 0, SECOND);
+    for second in 2..40 {
+        run.feed(&packet((7, 7), (8, 8), ipproto::UDP, L4::Udp, 1), second * SECOND);
+    }
+    assert_eq!(run.closed.len(), 1, "5 days of ESTABLISHED became 10 seconds of CLOSE");
+}
+
+#[test]
+fn a_cluster_that_answers_is_no_multicast() {
+    for (answered, broadcast) in [(false, true), (true, false)] {
+        let mut run = Run::new(&Config::default());
+        run.feed(&Packet { to_group: true, ..packet(CLIENT, SERVER, ipproto::UDP, L4::Udp, 1) }, 0);
+        if answered {
+            run.udp(false, 1);
+        }
+        assert_eq!(run.finish()[0].connection.was_broadcast(), broadcast);
+    }
 }

@@ -66,19 +66,26 @@ fn arrow_error_to_python(error: ArrowError) -> PyErr {
     }
 }
 
-/// Writes beside the path and renames, so that a partial file never has the name.
+/// Writes beside the path and renames, so that a partial file never has the name. A link leads to the file it names; a
+/// device or a pipe has nothing to rename and is written to as it is.
 fn write_path(table: &Arc<Table>, path: &Path, format: Format) -> Result<(), ArrowError> {
-    if path.exists() && !path.is_file() {
-        // A device or a pipe: there is nothing to rename.
+    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
         return write_to(table, BufWriter::new(File::create(path)?), format);
     }
+    let is_link = fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink());
+    let path = match fs::canonicalize(path) {
+        Ok(target) if is_link => target,
+        // A link to nothing yet: created through the link.
+        Err(_) if is_link => return write_to(table, BufWriter::new(File::create(path)?), format),
+        _ => path.to_owned(),
+    };
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".part");
+    name.push(format!(".{}.part", std::process::id()));
     let part = path.with_file_name(name);
     let written = File::create(&part)
         .map_err(ArrowError::from)
         .and_then(|file| write_to(table, BufWriter::new(file), format))
-        .and_then(|()| fs::rename(&part, path).map_err(ArrowError::from));
+        .and_then(|()| fs::rename(&part, &path).map_err(ArrowError::from));
     if written.is_err() {
         let _ = fs::remove_file(&part);
     }

@@ -19,7 +19,7 @@ pub enum DamageKind {
     TooManyInterfaces,
     /// A pcapng packet said to be longer than its block; the packet was skipped.
     CaptureLength,
-    /// A time outside of the years 1677 to 2262; the record stays, its time is the nearest that can be expressed.
+    /// A time outside of the years 1717 to 2223; the record stays, its time is the nearest that can be expressed.
     Timestamp,
     /// The file ends inside a record; what is before it was used.
     TruncatedFile,

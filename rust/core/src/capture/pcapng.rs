@@ -72,6 +72,9 @@ struct Interface {
     offset: i64,
 }
 
+/// The farthest time from the epoch, in nanoseconds: what is left of an `i64` holds the longest timeout.
+pub(super) const TIME_LIMIT: i64 = 8_000_000_000_000_000_000;
+
 impl Interface {
     /// Nanoseconds since the epoch; the nearest that fits in an error.
     fn time(&self, ticks: u64) -> Result<i64, i64> {
@@ -80,7 +83,8 @@ impl Interface {
             Resolution::Over(per) => i128::from(ticks / per),
             Resolution::Binary(power) => ((u128::from(ticks) * 1_000_000_000) >> power) as i128,
         } + i128::from(self.offset) * 1_000_000_000;
-        i64::try_from(ns).map_err(|_| if ns < 0 { i64::MIN } else { i64::MAX })
+        let limit = i128::from(TIME_LIMIT);
+        if ns.abs() <= limit { Ok(ns as i64) } else { Err(ns.clamp(-limit, limit) as i64) }
     }
 }
 
@@ -302,7 +306,7 @@ impl Pcapng {
             let ticks = u64::from(field(12)) << 32 | u64::from(field(16));
             self.last_ts = interface.time(ticks).unwrap_or_else(|nearest| {
                 let found = || format!("a time of {ticks} ticks");
-                strict = sink.damage(at, 0, DamageKind::Timestamp, found, "a time between the years 1677 and 2262");
+                strict = sink.damage(at, 0, DamageKind::Timestamp, found, "a time between the years 1717 and 2223");
                 nearest
             });
             (caplen, field(24))
@@ -379,9 +383,9 @@ mod tests {
         assert_eq!(time(Some(0xff), 0, u64::MAX), Ok(0));
         assert_eq!(time(Some(6), -1, 1_500_000), Ok(500_000_000));
         assert_eq!(time(Some(6), -3, 1_500_000), Ok(-1_500_000_000));
-        assert_eq!(time(Some(0), 0, u64::MAX), Err(i64::MAX));
-        assert_eq!(time(None, i64::MIN, 0), Err(i64::MIN));
-        assert_eq!(time(None, i64::MAX, u64::MAX), Err(i64::MAX));
+        assert_eq!(time(Some(0), 0, u64::MAX), Err(TIME_LIMIT));
+        assert_eq!(time(None, i64::MIN, 0), Err(-TIME_LIMIT));
+        assert_eq!(time(None, i64::MAX, u64::MAX), Err(TIME_LIMIT));
     }
 
     #[test]
@@ -489,7 +493,7 @@ mod tests {
             f.packet(0, u64::MAX, b"late");
         });
         let all = read_every_way(&file);
-        assert_eq!((all.records.len(), all.records[1].ts), (4, i64::MAX));
+        assert_eq!((all.records.len(), all.records[1].ts), (4, TIME_LIMIT));
         assert_eq!(all.damage.details()[0].kind, DamageKind::Timestamp);
         let strict = read_strict(&file);
         assert_eq!((strict.records.len(), format_error(&strict).0), (1, at));

@@ -10,6 +10,9 @@ use super::source::{Input, ReadError, Source};
 use super::{Record, RecordBatch};
 use crate::error::CaptureError;
 
+/// A buffer so many times larger than it need be is given back.
+const MOST_KEPT: usize = 8;
+
 /// Bytes of one read, and so about the size of a batch: large enough that the system call costs nothing, small enough
 /// that the packets are still in the second-level cache when they are decoded.
 pub const READ_SIZE: usize = 256 << 10;
@@ -161,6 +164,10 @@ impl CaptureReader {
                     self.ended = true;
                     self.cut = Some(cause);
                 }
+                Err(ReadError::Idle) => {
+                    self.keep(&batch.data[start..end]);
+                    return Ok(true);
+                }
                 Err(ReadError::Interrupted) => {
                     self.keep(&batch.data[start..end]);
                     return Err(CaptureError::Interrupted);
@@ -176,12 +183,17 @@ impl CaptureReader {
         let least = tail + 2 * ALIGN + self.read_size;
         if data.len() < least {
             data.resize(least, 0);
+        } else if data.len() > MOST_KEPT * least {
+            // One very long record must not keep its memory until the end of the file.
+            data.truncate(least);
+            data.shrink_to_fit();
         }
         let first = data.as_ptr().align_offset(ALIGN) % ALIGN;
         let end = first + tail.saturating_sub(first).next_multiple_of(ALIGN);
         let start = end - tail;
         data[start..end].copy_from_slice(&self.tail);
         self.tail.clear();
+        self.tail.shrink_to(self.read_size);
         (start, end)
     }
 

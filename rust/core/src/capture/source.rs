@@ -10,6 +10,9 @@ use super::codec::{Codec, Kind, MAGIC_LEN};
 /// plain data that follow begin at aligned offsets of the file.
 const PIECE: usize = 64 << 10;
 
+/// Pieces of compressed data that may give nothing before the caller is asked whether to go on.
+const MOST_FRUITLESS: u32 = 4;
+
 /// One capture to read.
 pub enum Input {
     /// A file by name. It is opened when it is needed, and it may be a pipe.
@@ -46,6 +49,8 @@ impl Input {
 pub(super) enum ReadError {
     /// A signal arrived; the next call goes on where this one was.
     Interrupted,
+    /// Much was read and nothing came of it (empty members, padding); the next call goes on where this one was.
+    Idle,
     /// The operating system or the caller's reader failed.
     Io(io::Error),
     /// The compressed data is cut or corrupt.
@@ -145,7 +150,7 @@ impl Source {
         if let Some(cause) = self.failed.take() {
             return Err(ReadError::Compression(cause));
         }
-        let mut n = 0;
+        let (mut n, mut fruitless) = (0, 0);
         while n < out.len() {
             let Some(codec) = &mut self.codec else { break };
             let (step, result) = codec.step(&self.piece[self.at..self.filled], &mut out[n..]);
@@ -168,6 +173,10 @@ impl Source {
                 let cause = "the compressed data ends too early".to_owned();
                 return if codec.may_end() { Ok(0) } else { Err(ReadError::Compression(cause)) };
             }
+            if fruitless == MOST_FRUITLESS {
+                return Err(ReadError::Idle);
+            }
+            fruitless += 1;
             self.refill()?;
         }
         Ok(n)

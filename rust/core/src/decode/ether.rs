@@ -142,11 +142,13 @@ impl Layer<'_> {
     fn vlan_tag(&mut self) -> Result<(), Skip> {
         const CONTROL: usize = 0;
         const VID_MASK: u16 = 0x0fff;
-        let vid = (self.span.head::<4>()?.be16::<CONTROL>() & VID_MASK) + 1;
-        if self.vlan.outer == 0 {
-            self.vlan.outer = vid;
-        } else if self.vlan.inner == 0 {
-            self.vlan.inner = vid;
+        let vid = self.span.head::<4>()?.be16::<CONTROL>() & VID_MASK;
+        match (vid, self.vlan) {
+            // A priority without a VLAN (802.1Q section 9.6).
+            (0, _) => {}
+            (_, Vlan { outer: 0, .. }) => self.vlan.outer = vid + 1,
+            (_, Vlan { inner: 0, .. }) => self.vlan.inner = vid + 1,
+            _ => {}
         }
         self.continue_at::<2>()
     }

@@ -82,7 +82,7 @@ impl Locality {
         let key = &connection.key;
         let orig = key.addr(connection.orig).ip(key.family);
         let resp = key.addr(connection.orig.other()).ip(key.family);
-        let link_says_group = connection.to_group && !connection.flipped();
+        let link_says_group = connection.was_broadcast();
         if is_group(resp) || link_says_group || self.is_directed_broadcast(resp) {
             return Direction::Multicast;
         }

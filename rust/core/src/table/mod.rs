@@ -11,7 +11,7 @@ use hashbrown::HashTable;
 use crate::connection::Connection;
 use crate::flow::FlowKey;
 
-use wheel::Wheel;
+use wheel::{Armed, Wheel};
 
 /// Connections by key.
 pub struct FlowTable {
@@ -26,6 +26,7 @@ pub struct FlowTable {
 struct Slot {
     connection: Option<Connection>,
     generation: u32,
+    armed: Armed,
 }
 
 /// A place in the table, valid until its connection is removed.
@@ -74,14 +75,13 @@ impl FlowTable {
     /// Adds a connection whose key is not in the table.
     pub fn insert(&mut self, connection: Connection) -> SlotId {
         let hash = self.hasher.hash_one(connection.key);
-        let (deadline, now) = (connection.deadline(), connection.end);
         let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot { connection: None, generation: 0 });
+            self.slots.push(Slot { connection: None, generation: 0, armed: Armed::default() });
             (self.slots.len() - 1) as u32
         });
         let place = &mut self.slots[slot as usize];
         place.connection = Some(connection);
-        self.wheel.arm(slot, place.generation, deadline, now);
+        place.armed = Armed::default();
         let (slots, hasher) = (&self.slots, &self.hasher);
         self.index.insert_unique(hash, slot, |slot| {
             let key = slots[*slot as usize].connection.as_ref().map(|connection| connection.key);
@@ -89,6 +89,16 @@ impl FlowTable {
         });
         self.peak = self.peak.max(self.index.len());
         SlotId(slot)
+    }
+
+    /// Makes sure that a connection, whose deadline may have come nearer, is looked at when it is due. Owed after every
+    /// update.
+    #[inline]
+    pub fn arm(&mut self, slot: SlotId) {
+        let Some(place) = self.slots.get_mut(slot.0 as usize) else { return };
+        if let Some(connection) = &place.connection {
+            self.wheel.arm((slot.0, place.generation), &mut place.armed, connection.deadline());
+        }
     }
 
     /// Takes a connection out.
@@ -106,14 +116,17 @@ impl FlowTable {
 
     /// Takes out every connection whose deadline is `due` or earlier, in no promised order.
     pub fn expire(&mut self, due: i64, mut gone: impl FnMut(Connection)) {
-        while let Some((slot, generation)) = self.wheel.pop(due) {
-            let Some(place) = self.slots.get(slot as usize) else { continue };
+        while let Some(((slot, generation), second)) = self.wheel.pop(due) {
+            let Some(place) = self.slots.get_mut(slot as usize) else { continue };
             let Some(connection) = place.connection.as_ref().filter(|_| place.generation == generation) else {
                 continue;
             };
             let deadline = connection.deadline();
+            if !place.armed.take(second) {
+                continue;
+            }
             if deadline > due {
-                self.wheel.arm(slot, generation, deadline, due);
+                self.wheel.again((slot, generation), &mut place.armed, deadline);
             } else if let Some(connection) = self.remove(SlotId(slot)) {
                 gone(connection);
             }

@@ -56,9 +56,9 @@ fn the_first_two_vlan_tags_are_kept() {
 }
 
 #[test]
-fn vid_0_is_a_tag_too() {
-    let frame = ethernet(0x8100, &join(&[&hex("0000 0800"), &inner_v4()]));
-    assert_eq!(decode(ETHERNET, &frame).unwrap().vlan, Vlan { outer: 1, inner: 0 });
+fn vid_0_is_a_priority_and_no_vlan() {
+    let frame = ethernet(0x8100, &join(&[&hex("e000 0800"), &inner_v4()]));
+    assert_eq!(decode(ETHERNET, &frame).unwrap().vlan, Vlan::default());
 }
 
 #[test]
