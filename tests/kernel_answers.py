@@ -2,8 +2,8 @@
 
     python tests/kernel_answers.py OUT --seeds 1-200 --mixed 1-20 [--packets 600]
 
-Needs root, /dev/net/tun, the programs `ip` and `nft`, and `../shared/tools`. It works in a network namespace of its own.
-Exit status 77: something of this is missing, and a line says what.
+Needs root, /dev/net/tun, the programs `ip` and `nft`, and `../shared/tools`. It works in a network namespace of its
+own. Exit status 77: something of this is missing, and a line says what.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def main() -> int:
     given = parser.parse_args()
     why = missing()
     if why is not None:
-        print(f"the kernel was not asked: {why}")
+        print(f"the kernel was not asked: {why}")  # noqa: T201
         return MISSING
     shutil.rmtree(given.out, ignore_errors=True)
     given.out.mkdir(parents=True)
@@ -67,7 +67,7 @@ def main() -> int:
         jobs += [workers.submit(ask, seed, given.out, given.packets, True) for seed in given.mixed]
         for job in jobs:
             job.result()
-    print(f"the kernel was asked about {len(jobs)} captures of {given.packets} packets")
+    print(f"the kernel was asked about {len(jobs)} captures of {given.packets} packets")  # noqa: T201
     return 0
 
 

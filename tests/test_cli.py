@@ -123,7 +123,10 @@ def test_options_reach_the_tracker(demo_pcap: Path, tmp_path: Path) -> None:
         (["track", "-", "-o", "x.csv", "--limit", "3"], "--limit is for tables; this is csv."),
         (["track", "-", "--local", "10.0.0/8"], 'local: found "10.0.0/8", expected a network'),
         (["track", "-", "--profile", "zeke"], "profile: found 'zeke', expected one of linux, zeek"),
+        (["track", "-", "--profile", ""], "profile: found '', expected one of linux"),
         (["track", "-", "--threads", "-1"], "threads: found -1"),
+        (["track", "-", "--threads", "0"], "threads: found 0, expected a whole number from 1 on"),
+        (["track", "-", "--local", ""], 'local: found "", expected a network'),
         (["track", "-", "--config", "none.toml"], "none.toml: No such file or directory"),
         (["track", "-", "--config", "bad.toml"], "bad.toml: strikt: unknown key; did you mean strict?"),
         (["summary", "none.pcap"], "none.pcap: No such file or directory"),
@@ -139,6 +142,36 @@ def test_errors_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ar
 def test_output_that_cannot_be_written(demo_pcap: Path, tmp_path: Path) -> None:
     path = tmp_path / "none" / "x.csv"
     assert failed(run("track", demo_pcap, "-o", path)) == f"{path}: No such file or directory"
+
+
+@pytest.mark.parametrize("command", ["track -f csv", "track", "track -f table", "summary", "summary --json"])
+def test_closed_standard_output(demo_pcap: Path, command: str) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" {command} "$PCAP" >&-', "sh", *COMMAND],
+        env=os.environ | {"PCAP": str(demo_pcap)},
+        capture_output=True,
+        timeout=60,
+    )
+    assert failed(done) == "standard output is closed"
+
+
+def test_closed_standard_error(demo_pcap: Path) -> None:
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" 2>&-', "sh", *COMMAND, "track", demo_pcap], capture_output=True, timeout=60
+    )
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, 18)
+
+
+def test_full_standard_output(demo_pcap: Path) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([*COMMAND, "track", demo_pcap], stdout=full, stderr=subprocess.PIPE, timeout=60)
+    assert (done.returncode, done.stderr) == (2, b"conntrack-py: No space left on device\n")
+
+
+def test_conntrack_listing(demo_pcap: Path) -> None:
+    lines = run("track", "-f", "conntrack", demo_pcap).stdout.decode().splitlines()
+    assert lines
+    assert all(line.startswith("ipv4     2 ") and line.endswith(" mark=0 use=1") for line in lines)
 
 
 def test_damage(demo_pcap: Path, tmp_path: Path) -> None:

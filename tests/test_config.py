@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import io
 import pickle
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 import conntrack_py as ct
+from conftest import pcap_bytes, udp
 from conntrack_py import _native
 
 
@@ -47,7 +49,10 @@ def test_given_timeouts_leave_the_others() -> None:
         ({"zones": {"dmz": ["x"]}}, r'zones\.dmz: found "x", expected a network'),
         ({"zones": {"": []}}, "zones: found '', expected a name"),
         ({"zones": {"a": ["10.0.0.0/8"], "b": "10.0.0.0/8"}}, r"zones\.b: 10\.0\.0\.0/8 is already in zone a"),
+        ({"zones": {"a": ["10.0.0.0/8"], "b": "10.1.2.3/8"}}, r"zones\.b: 10\.1\.2\.3/8 is already in zone a"),
+        ({"zones": {"a": ["2001:db8::"], "b": ["2001:DB8:0::0/128"]}}, r"zones\.b: .* is already in zone a"),
         ({"profile": "bsd"}, "profile: found 'bsd', expected one of linux, zeek, suricata, argus, ec2"),
+        ({"profile": ""}, "profile: found '', expected one of linux"),
         ({"profile": "zeke"}, r"did you mean zeek\?"),
         ({"timeouts": 3}, "timeouts: found 3, expected sysctl names"),
         (
@@ -57,6 +62,11 @@ def test_given_timeouts_leave_the_others() -> None:
         ({"timeouts": {"nf_conntrack_udp_timeout": "30s"}}, r"timeouts\.nf_conntrack_udp_timeout: found '30s'"),
         ({"timeouts": {"nf_conntrack_udp_timeout": -1}}, r"timeouts\.nf_conntrack_udp_timeout: -1 is not a number"),
         ({"timeouts": {"nf_conntrack_udp_timeout": float("nan")}}, "not a number of seconds"),
+        (
+            {"timeouts": {"nf_conntrack_udp_timeout": 10**400}},
+            r"timeouts\.nf_conntrack_udp_timeout: found a number that",
+        ),
+        ({"threads": -(10**5000)}, "threads: found a number of too many digits, expected a whole number from 1 on"),
         ({"loose": 1}, "loose: found 1, expected true or false"),
         ({"strict": "yes"}, "strict: found 'yes', expected true or false"),
         ({"tunnels": "iner"}, "tunnels: found 'iner', expected one of inner, outer, both; did you mean inner?"),
@@ -84,6 +94,22 @@ def test_profiles_have_their_own_timeouts() -> None:
     suricata = dataclasses.replace(zeek, profile="suricata")
     assert suricata.effective_timeouts["nf_conntrack_tcp_timeout_established"] == 600
     assert suricata.effective_timeouts["nf_conntrack_udp_timeout"] == 7
+
+
+def test_a_network_may_be_twice_in_its_zone() -> None:
+    networks = ("10.0.0.0/8", "10.1.2.3/8", "10.0.0.0/9")
+    assert ct.Config(zones={"a": networks, "b": ["10.1.2.3"]}).zones["a"] == networks
+
+
+def test_a_profile_reaches_the_tracker() -> None:
+    """UDP packets 45 seconds apart: the kernel forgets an unanswered sender after 30, Zeek after 60."""
+    query = udp("10.0.0.5", 5353, "192.0.2.53", 53)
+    capture = pcap_bytes([(0.0, query), (45.0, query)])
+    counts = {
+        name: len(ct.track(io.BytesIO(capture), config=ct.Config(profile=name)).connections)
+        for name in _native.PROFILES
+    }
+    assert counts == {"linux": 2, "zeek": 1, "suricata": 2, "argus": 2, "ec2": 2}
 
 
 def test_frozen_replaced_pickled() -> None:
@@ -122,6 +148,8 @@ def test_load(tmp_path: Path) -> None:
         (b"stric = true", "stric: unknown key; did you mean strict?"),
         (b"local = [", "not a TOML file"),
         (b"local = '\xff'", "not a TOML file"),
+        (b"[timeouts]\nnf_conntrack_udp_timeout = 1" + b"0" * 400, "timeouts.nf_conntrack_udp_timeout: found a number"),
+        (b"threads = 1" + b"0" * 5000, "not a TOML file"),
         (b"[local]\na = 1", "local: found {'a': 1}"),
     ],
 )

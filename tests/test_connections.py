@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ import pytest
 
 import conntrack_py as ct
 from conftest import Packet, pcap_bytes
+from make_trace import write_trace
 
 COLUMNS = [
     *("start", "end", "proto", "orig_addr", "orig_port", "resp_addr", "resp_port", "direction", "state", "conn_state"),
@@ -355,14 +357,14 @@ def test_repr_of_a_long_table(demo_pcap: Path) -> None:
 def test_conntrack_listing(tmp_path: Path) -> None:
     """Live entries only, one a line, in the tool's own words."""
     path = tmp_path / "entries.txt"
-    capture = Path(__file__).parents[1] / "target" / "entries.pcap"
-    capture.parent.mkdir(exist_ok=True)
+    capture = tmp_path / "entries.pcap"
     write_trace(capture, 600, 100)
     ct.track(capture).connections.write(path, "conntrack")
     lines = path.read_text().splitlines()
     assert len(lines) == 100
     assert re.fullmatch(
-        r"ipv4     2 tcp      6 \d+ LAST_ACK src=10\.0\.0\.0 dst=93\.184\.0\.0 sport=1024 dport=443 packets=3 bytes=\d+ "
-        r"src=93\.184\.0\.0 dst=10\.0\.0\.0 sport=443 dport=1024 packets=\d bytes=\d+ \[ASSURED\] mark=0 use=1",
+        r"ipv4     2 tcp      6 \d+ LAST_ACK src=10\.0\.0\.0 dst=93\.184\.0\.0 sport=1024 dport=443 "
+        r"packets=4 bytes=260 "
+        r"src=93\.184\.0\.0 dst=10\.0\.0\.0 sport=443 dport=1024 packets=2 bytes=80 \[ASSURED\] mark=0 use=1",
         lines[0],
     )

@@ -46,6 +46,22 @@ def imported(path: Path) -> set[str]:
     return found - {"__version__"}
 
 
+def used(code: str) -> set[str]:
+    """The modules of the core that Rust code names: `crate::a`, `use crate::{a::B, c::{D, E}}`."""
+    found = set(re.findall(r"\bcrate::(?:r#)?(\w+)", code))
+    for group in re.finditer(r"\bcrate::\{", code):
+        depth, start = 1, group.end()
+        for place in range(start, len(code)):
+            character = code[place]
+            depth += (character == "{") - (character == "}")
+            if depth == 0 or (depth == 1 and character == ","):
+                found |= set(re.findall(r"^\s*(\w+)", code[start:place]))
+                start = place + 1
+            if depth == 0:
+                break
+    return found - {"self"}
+
+
 @pytest.mark.parametrize("path", sorted(PYTHON.glob("*.py")), ids=lambda path: path.stem)
 def test_python_ladder(path: Path) -> None:
     if path.stem == "__init__":
@@ -62,8 +78,23 @@ def test_rust_ladder(module: str) -> None:
     for path in files:
         # Tests may look anywhere.
         code = path.read_text().split("#[cfg(test)]\nmod ")[0]
-        used = set(re.findall(r"\bcrate::(\w+)", code)) if path.name not in RUST_TESTS else set()
-        assert used <= set(RUST_LADDER[: RUST_LADDER.index(module) + 1]), path
+        names = used(code) if path.name not in RUST_TESTS else set()
+        assert names <= set(RUST_LADDER[: RUST_LADDER.index(module) + 1]), path
+
+
+@pytest.mark.parametrize(
+    ("code", "names"),
+    [
+        ("use crate::time::Time;", {"time"}),
+        ("use crate::{flow, tracker};", {"flow", "tracker"}),
+        ("pub(crate) use crate::{\n    flow::{Side, icmp::{self, Kind}},\n    time::Time,\n};", {"flow", "time"}),
+        ("use crate::{self, error as e}; fn f(a: crate::table::Row) {}", {"error", "table"}),
+        ("use crate::{flow}; struct A { a: u8, b: u8 }", {"flow"}),
+        ("use othercrate::{flow}; use super::time;", set()),
+    ],
+)
+def test_the_rust_ladder_sees_every_import(code: str, names: set[str]) -> None:
+    assert used(code) == names
 
 
 def test_the_rust_ladder_is_whole() -> None:

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 import conntrack_py as ct
-from conftest import Packet, evenly, pcap_bytes, tcp, udp
-from conntrack_py import text
-from conntrack_py.summary import ROLES, Summary, summarise
+from conftest import Packet, ethernet, evenly, pcap_bytes, tcp, udp
+from conntrack_py import render, text
+from conntrack_py.summary import ROLES, Summary, as_json, summarise
 
 CONFIG = ct.Config()
 
@@ -27,13 +27,20 @@ def service(row: ct.Connection) -> str:
     return text.service(row.proto, row.orig_port if text.is_icmp(row.proto) else row.resp_port)
 
 
+def is_icmp_error(row: ct.Connection) -> bool:
+    if row.proto == "icmp":
+        return row.orig_port in (3, 4, 5, 11, 12)
+    return row.proto == "icmp6" and row.orig_port < 128
+
+
 def is_local(address: str) -> bool:
     return any(ipaddress.ip_address(address) in ipaddress.ip_network(network) for network in CONFIG.local)
 
 
 def check(table: ct.ConnectionTable, facts: Summary) -> None:
     """Every number of a summary, counted in the plainest way."""
-    rows = list(table)
+    rows = [row for row in table if not is_icmp_error(row)]
+    assert facts.icmp_errors == len(table) - len(rows)
     unsure = [row.proto == "tcp" and row.evidence == "first_packet" for row in rows]
     assert facts.totals.connections == len(rows)
     assert facts.totals.unsure == facts.evidence.unsure == sum(unsure)
@@ -63,7 +70,8 @@ def check(table: ct.ConnectionTable, facts: Summary) -> None:
     }
     counts = Counter({role: facts.local_hosts.counts[role] + facts.remote_hosts.counts[role] for role in ROLES})
     assert +counts == Counter(host.role for host in listed.values())
-    assert set(listed) == {r.orig_addr for r in rows} | {r.resp_addr for r in rows if r.direction != "multicast"}
+    asked_of = {row.resp_addr for row in rows if row.direction != "multicast"}
+    assert set(listed) == ({row.orig_addr for row in rows} | asked_of) - {"0.0.0.0", "::"}
     for address, host in listed.items():
         initiated = [row for row in rows if row.orig_addr == address]
         asked = [row for row in rows if row.resp_addr == address and row.direction != "multicast"]
@@ -84,7 +92,15 @@ def check(table: ct.ConnectionTable, facts: Summary) -> None:
         assert host.role == expected
 
 
-@pytest.mark.parametrize("name", ["ndpi__1kxun.pcap", "zeek__tunnels__Teredo.pcap", "ndpi__netbios.pcap"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ndpi__1kxun.pcap",
+        "zeek__tunnels__Teredo.pcap",
+        "ndpi__netbios.pcap",
+        "arkime__v6-http.pcap",
+    ],
+)
 def test_real_captures(corpus_dir: Path, name: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ct.CaptureWarning)
@@ -119,6 +135,75 @@ def test_a_role_that_rests_on_guesses_is_unsure() -> None:
     assert (host.address, host.unsure) == ("10.0.0.80", True)
     (sure,) = facts.remote_hosts.top["initiates"]
     assert (sure.address, sure.unsure) == ("198.51.100.8", False)
+
+
+def unreachable(router: str, query: bytes) -> bytes:
+    """What a router answers to a packet that it cannot deliver: port unreachable, with the packet's first bytes."""
+    packet = query[14:]
+    src = ".".join(map(str, packet[12:16]))
+    return ethernet(router, src, 1, b"\x03\x03\0\0\0\0\0\0" + packet[:28])
+
+
+def unanswered(number: int) -> list[bytes]:
+    """So many queries, each answered by an ICMP error of another router."""
+    queries = [udp("10.0.0.5", 5000 + at, "192.0.2.53", 53, b"?") for at in range(number)]
+    errors = [unreachable(f"203.0.113.{at + 1}", query) for at, query in enumerate(queries)]
+    return [frame for pair in zip(queries, errors, strict=True) for frame in pair]
+
+
+def test_icmp_errors_initiate_nothing() -> None:
+    config = ct.Config(zones={"office": ["10.0.0.0/24"], "routers": ["203.0.113.0/24"]})
+    result = ct.track(io.BytesIO(pcap_bytes(evenly(unanswered(5)))), config=config)
+    assert [row.proto for row in result.connections].count("icmp") == 5
+    facts = summarise(result.connections, result.stats, config)
+    check(result.connections, summed(result.connections, result.stats))
+    assert (facts.icmp_errors, facts.totals.connections, facts.totals.orig_packets) == (5, 5, 5)
+    assert {word: sums.connections for word, sums in facts.directions.items()} == {"egress": 5}
+    assert [one.service for one in facts.services] == ["53/udp"]
+    assert facts.remote_hosts.counts == {"both": 0, "initiates": 0, "answers": 0, "silent": 1}
+    assert [(pair.orig_zone, pair.resp_zone) for pair in facts.zones] == [("office", "")]
+    assert (facts.evidence.first_packet, as_json(facts)["icmp_errors"]) == (5, 5)
+
+
+@pytest.mark.parametrize(
+    ("number", "head"),
+    [
+        (0, []),
+        (1, ["1 ICMP error, which initiates nothing, is not counted below"]),
+        (5, ["5 ICMP errors, which initiate nothing, are not counted below"]),
+    ],
+)
+def test_icmp_errors_are_one_line(number: int, head: list[str]) -> None:
+    frames = [*unanswered(number), udp("10.0.0.5", 9, "192.0.2.1", 9)]
+    result = ct.track(io.BytesIO(pcap_bytes(evenly(frames))))
+    out = io.StringIO()
+    render.summary(render.console(out, 80), summed(result.connections, result.stats))
+    lines = out.getvalue().splitlines()
+    counts = {0: "1 connection in 1 packet ", 1: "3 connections in 3 packets ", 5: "11 connections in 11 packets "}
+    assert lines[0].startswith(counts[number])
+    assert lines[1 : 1 + len(head) + 1] == [*head, ""]
+
+
+def test_nothing_but_icmp_errors() -> None:
+    """The capture has the errors' side only."""
+    result = ct.track(io.BytesIO(pcap_bytes(evenly(unanswered(2)[1::2]))))
+    out = io.StringIO()
+    render.summary(render.console(out, 80), summed(result.connections, result.stats))
+    assert out.getvalue().splitlines()[-1] == "Nobody initiated a connection."
+
+
+def test_which_icmp_is_an_error() -> None:
+    assert [kind for kind in range(256) if text.is_icmp_error("icmp", kind)] == [3, 4, 5, 11, 12]
+    assert [kind for kind in range(256) if text.is_icmp_error("icmp6", kind)] == list(range(128))
+    assert not text.is_icmp_error("udp", 3)
+
+
+def test_no_address_is_no_host() -> None:
+    """A DHCP client that has no address yet is no host that initiates; its query counts."""
+    result = ct.track(io.BytesIO(pcap_bytes([(0.0, udp("0.0.0.0", 68, "255.255.255.255", 67))])))
+    facts = summed(result.connections, result.stats)
+    assert facts.directions["multicast"].connections == 1
+    assert {*facts.local_hosts.counts.values(), *facts.remote_hosts.counts.values()} == {0}
 
 
 def test_speed() -> None:

@@ -129,6 +129,8 @@ def track(files: tuple[str, ...], format: str | None, output: str, limit: int | 
 
     Several files are merged by time.
     """
+    if output == "-":
+        _need_standard_output()
     chosen = _format(format, output)
     if limit is not None and chosen != "table":
         raise click.UsageError(f"--limit is for tables; this is {chosen}.")
@@ -136,6 +138,12 @@ def track(files: tuple[str, ...], format: str | None, output: str, limit: int | 
         raise click.UsageError(f"{chosen} is binary: give -o FILE, or a pipe.")
     result = _tracked(files, _config(**options), options["progress"])
     _write(result, chosen, output, 100 if limit is None else limit)
+
+
+def _need_standard_output() -> None:
+    # Python has no file object for a descriptor that was closed before it started (`>&-`).
+    if sys.stdout is None:
+        raise click.ClickException("standard output is closed")
 
 
 def _format(format: str | None, output: str) -> str:
@@ -177,6 +185,7 @@ def summary(files: tuple[str, ...], as_json: bool, top: int, **options: Any) -> 
     """Say who initiates to whom: by direction, service, host and zone."""
     from conntrack_py import summary as summaries
 
+    _need_standard_output()
     config = _config(**options)
     result = _tracked(files, config, options["progress"])
     facts = summaries.summarise(result.connections, result.stats, config, top=top)
@@ -201,15 +210,19 @@ def _config(
 ) -> Config:
     """The configuration of the file, and on top of it that of the command line."""
     base = Config() if config is None else Config.load(config)
-    networks = [network.strip() for networks in local for network in networks.split(",") if network.strip()]
-    given = {"local": networks, "profile": profile, "threads": threads, "tunnels": tunnels, "strict": strict}
-    return dataclasses.replace(base, **{key: value for key, value in given.items() if value})  # type: ignore[arg-type]
+    given: dict[str, Any] = {"profile": profile, "threads": threads, "tunnels": tunnels}
+    if local:
+        given["local"] = [network.strip() for networks in local for network in networks.split(",")]
+    if strict:
+        given["strict"] = True
+    # An empty word and a zero were given too: they are for Config to refuse.
+    return dataclasses.replace(base, **{key: value for key, value in given.items() if value is not None})
 
 
 def _tracked(files: tuple[str, ...], config: Config, progress: bool | None) -> TrackResult:
     with _one_line_warnings(), contextlib.ExitStack() as stack:
         bar = None
-        if progress or (progress is None and sys.stderr.isatty()):
+        if progress or (progress is None and sys.stderr is not None and sys.stderr.isatty()):
             from conntrack_py.progress import Bar
 
             bar = stack.enter_context(Bar(delay=0.0 if progress else _PATIENCE))

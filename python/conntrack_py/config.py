@@ -111,10 +111,10 @@ class Config:
         with open(path, "rb") as file:
             try:
                 return cls(**tomllib.load(file))
-            except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-                raise ConfigError(f"{name}: not a TOML file: {error}") from error
             except ConfigError as error:
                 raise ConfigError(f"{name}: {error}") from None
+            except ValueError as error:  # bad TOML, bad UTF-8, or a number of more digits than Python reads
+                raise ConfigError(f"{name}: not a TOML file: {error}") from error
 
     def _native(self) -> _native.Config:
         """The same for the extension module."""
@@ -157,7 +157,11 @@ def _set(config: Config, key: str, value: object) -> None:
 
 
 def _refuse(key: str, found: object, expected: str) -> NoReturn:
-    raise ConfigError(f"{key}: found {found!r}, expected {expected}")
+    try:
+        shown = repr(found)
+    except ValueError:  # Python does not write numbers of thousands of digits
+        shown = "a number of too many digits"
+    raise ConfigError(f"{key}: found {shown}, expected {expected}")
 
 
 def _nearest(word: str, words: Iterable[str]) -> str:
@@ -184,16 +188,26 @@ def _zones(zones: object) -> dict[str, tuple[str, ...]]:
     if not isinstance(zones, Mapping):
         _refuse("zones", zones, 'names with lists of networks, such as {"servers": ["10.1.0.0/16"]}')
     checked: dict[str, tuple[str, ...]] = {}
-    owners: dict[str, str] = {}
+    owners: dict[object, str] = {}
     for name, networks in zones.items():
         if not isinstance(name, str) or not name:
             _refuse("zones", name, "a name")
         checked[name] = _networks(f"zones.{name}", networks)
         for network in checked[name]:
-            owner = owners.setdefault(network, name)
+            owner = owners.setdefault(_same_for_same(network), name)
             if owner != name:
                 raise ConfigError(f"zones.{name}: {network} is already in zone {owner}; a network has one zone")
     return checked
+
+
+def _same_for_same(network: str) -> object:
+    """Equal for two texts of one network, such as 10.0.0.0/8 and 10.1.2.3/8; a text that is none stays as it is."""
+    import ipaddress  # few have zones
+
+    try:
+        return ipaddress.ip_network(network, strict=False)
+    except ValueError:
+        return network
 
 
 def _timeouts(timeouts: object, profile: str) -> dict[str, float]:
@@ -205,4 +219,8 @@ def _timeouts(timeouts: object, profile: str) -> dict[str, float]:
             raise ConfigError(f"timeouts.{name}: no timeout has this name; {_nearest(str(name), defaults)}")
         if not isinstance(seconds, int | float) or isinstance(seconds, bool):
             _refuse(f"timeouts.{name}", seconds, "a number of seconds")
+        try:
+            float(seconds)
+        except OverflowError:
+            raise ConfigError(f"timeouts.{name}: found a number that is too large, expected seconds") from None
     return dict(timeouts)

@@ -76,7 +76,7 @@ class Connection(NamedTuple):
     seen_reply: bool
     """A Linux gateway saw both directions."""
     evidence: str
-    """Why we say who initiated: `syn`, `syn_ack`, `icmp_request`, `icmp_reply`, `first_packet`."""
+    """Why we say who initiated: `syn`, `syn_ack`, `icmp_request`, `icmp_reply`, `init`, `init_ack`, `first_packet`."""
     confidence: float
     """How sure that makes us, 0 to 1."""
     flipped: bool

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
-from typing import IO
+from typing import IO, NamedTuple
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from conntrack_py import text
 from conntrack_py.connections import Connection, ConnectionTable
@@ -31,7 +32,11 @@ _ROLE_TITLES = {
     "answers": "only answer",
     "silent": "never answered",
 }
-_DAY = 86_400_000_000_000  # nanoseconds
+#: Width from which on every row has its date.
+_DATED = 160
+#: Widths at which cells fold last: an IPv4 address, most services.
+_IPV4 = 15
+_SERVICE = 11
 #: Services that are named of a host; the rest is counted.
 _NAMED = 3
 
@@ -50,38 +55,131 @@ def is_unsure(row: Connection) -> bool:
     return row.proto == "tcp" and row.evidence == "first_packet"
 
 
-def connections(out: Console, table: ConnectionTable, limit: int) -> None:
+class _Grid:
+    """A table that fits the width it is printed at and loses nothing: numbers whole, long words on several lines.
+
+    Rich alone would cut what does not fit.
+    """
+
+    def __init__(self, gap: int, header_style: str) -> None:
+        self._gap = gap
+        self._header_style = header_style
+        self._columns: list[_Column] = []
+        self._rows: list[tuple[str, ...]] = []
+
+    def column(
+        self, name: str, *, right: bool = False, least: int | None = None, spare: int = 0, wish: int = 0
+    ) -> None:
+        """Add a column.
+
+        Args:
+            name: Its heading.
+            right: Flush right.
+            least: It may fold, if possible not below this width. None: it may not.
+            spare: It may be left out where room is short, those with the highest number first. 0: it may not.
+            wish: The width it has even if its cells need less, where there is room.
+        """
+        self._columns.append(_Column(name, right, least, spare, wish))
+
+    def row(self, *cells: str) -> None:
+        """Add a row, with markup; the cells of columns at the end may be missing."""
+        self._rows.append(cells)
+
+    def print(self, out: Console) -> None:
+        """Print it."""
+        kept = list(range(len(self._columns)))
+        wishes = [self._wish(place) for place in kept]
+        gaps = self._gap * (len(kept) - 1)
+        while gaps + sum(self._least(place, wishes[place]) for place in kept) > out.width:
+            spare = max(kept, key=lambda place: self._columns[place].spare)
+            if not self._columns[spare].spare:
+                break
+            kept.remove(spare)
+            gaps -= self._gap
+        least = [self._least(place, wishes[place]) for place in kept]
+        bare = [wish if self._columns[place].least is None else 1 for place, wish in enumerate(wishes)]
+        widths = _fitted([wishes[place] for place in kept], least, out.width - gaps)
+        widths = _fitted(widths, [bare[place] for place in kept], out.width - gaps)
+        grid = Table(box=None, pad_edge=False, header_style=self._header_style, padding=(0, self._gap, 0, 0))
+        for place, width in zip(kept, widths, strict=True):
+            column = self._columns[place]
+            grid.add_column(column.name, justify="right" if column.right else "left", width=width, overflow="fold")
+        for row in self._rows:
+            # A row of a left-out column alone has nothing to say.
+            if any(row[place] for place in kept if place < len(row)):
+                grid.add_row(*(row[place] if place < len(row) else "" for place in kept))
+        out.print(grid)
+
+    def _wish(self, place: int) -> int:
+        cells = (Text.from_markup(row[place], emoji=False).cell_len for row in self._rows if place < len(row))
+        column = self._columns[place]
+        return max(column.wish, len(column.name), *cells, 0)
+
+    def _least(self, place: int, wish: int) -> int:
+        least = self._columns[place].least
+        return wish if least is None else min(wish, least)
+
+
+class _Column(NamedTuple):
+    name: str
+    right: bool
+    least: int | None
+    spare: int
+    wish: int
+
+
+def _fitted(widths: list[int], least: list[int], room: int) -> list[int]:
+    """The widths, the widest first made smaller until their sum fits, but none below its least."""
+    widths = list(widths)
+    while sum(widths) > room and widths != least:
+        widest = max((place for place in range(len(widths)) if widths[place] > least[place]), key=widths.__getitem__)
+        widths[widest] -= 1
+    return widths
+
+
+def connections(out: Console, table: ConnectionTable | Sequence[Connection], limit: int) -> None:
     """Print the first `limit` connections (0: all), with as many columns as the width allows."""
-    rows = list(islice(table, limit or None))
+    shown = list(islice(table, limit or None))
     wide = out.width
-    days = len({row.start // _DAY for row in rows}) > 1
-    grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2 if wide >= 100 else 1, 0, 0))
-    grid.add_column("time (UTC)" if wide >= 100 else "time", no_wrap=True)
-    grid.add_column("direction", no_wrap=True)
-    grid.add_column("originator", overflow="fold", min_width=15)
-    grid.add_column("responder", overflow="fold", min_width=15)
-    grid.add_column("service", overflow="fold", max_width=None if wide >= 100 else 12)
+    unit = "ms" if wide >= 100 else "s"
+    days = len({_day(row, unit) for row in shown}) > 1
+    # Where room is short each day has a line of its own.
+    dated = days and wide >= _DATED
+    grid = _Grid(2 if wide >= 100 else 1, "bold")
+    grid.column("time (UTC)" if wide >= 100 else "time", spare=1)
+    grid.column("direction")
+    grid.column("originator", least=_IPV4, wish=_IPV4)
+    grid.column("responder", least=_IPV4, wish=_IPV4)
+    grid.column("service", least=_SERVICE)
     if wide >= 120:
-        grid.add_column("state", no_wrap=True)
+        grid.column("state")
     for sender in ("sent", "received"):
         if wide >= 140:
-            grid.add_column("packets", justify="right", no_wrap=True)
-        grid.add_column(sender, justify="right", no_wrap=True)
+            grid.column("packets", right=True)
+        grid.column(sender, right=True)
     if wide >= 140:
-        grid.add_column("evidence", no_wrap=True)
-    for row in rows:
-        grid.add_row(*_cells(row, wide, days))
-    out.print(grid)
-    rest = len(table) - len(rows)
+        grid.column("evidence", spare=2)
+    day = None
+    for row in shown:
+        if days and not dated and _day(row, unit) != day:
+            day = _day(row, unit)
+            grid.row(f"[dim]{day}[/]")
+        grid.row(*_cells(row, wide, dated))
+    grid.print(out)
+    rest = len(table) - len(shown)
     if rest:
         out.print(f"[dim]... and {rest:,} more of {len(table):,} connections; --limit 0 shows all[/]")
-    if any(map(is_unsure, rows)):
+    if any(map(is_unsure, shown)):
         out.print(f"[dim]{_UNSURE_NOTE}[/]")
 
 
-def _cells(row: Connection, wide: int, days: bool) -> Iterable[str]:
+def _day(row: Connection, unit: str) -> str:
+    return text.moment(row.start, unit).split()[0]
+
+
+def _cells(row: Connection, wide: int, dated: bool) -> Iterable[str]:
     moment = text.moment(row.start, "ms" if wide >= 100 else "s")
-    yield moment if days else moment.split()[1]
+    yield moment if dated else moment.split()[-1]
     yield _direction(row.direction, is_unsure(row))
     # An originator's port says little; where there is room it is shown.
     orig = text.endpoint(row.orig_addr, row.orig_port, row.proto) if wide >= 100 else row.orig_addr
@@ -103,7 +201,7 @@ def summary(out: Console, facts: Summary) -> None:
     """Print a summary: who initiates to whom first, the capture's facts last."""
     _capture(out, facts)
     if not facts.totals.connections:
-        out.print("\nNo connections.")
+        out.print("\nNobody initiated a connection." if facts.icmp_errors else "\nNo connections.")
         return
     _directions(out, facts)
     _services(out, facts)
@@ -113,9 +211,9 @@ def summary(out: Console, facts: Summary) -> None:
     _evidence(out, facts)
 
 
-def _grid(out: Console, title: str) -> Table:
+def _grid(out: Console, title: str) -> _Grid:
     out.print(f"\n[bold]{title}[/]")
-    return Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1))
+    return _Grid(2, "dim")
 
 
 def _capture(out: Console, facts: Summary) -> None:
@@ -123,8 +221,14 @@ def _capture(out: Console, facts: Summary) -> None:
     when = ""
     if capture.first is not None and capture.last is not None:
         when = f", {text.moment(capture.first, 's')} UTC, {text.span(capture.last - capture.first)}"
-    found, read = _count(facts.totals.connections, "connection"), _count(capture.packets, "packet")
+    # All rows of the table; what of them is left out below, the next line says.
+    found = _count(facts.totals.connections + facts.icmp_errors, "connection")
+    read = _count(capture.packets, "packet")
     lines = [f"[bold]{found}[/] in {read} ({text.size(capture.bytes)}{when})"]
+    if facts.icmp_errors:
+        one = facts.icmp_errors == 1
+        what = "which initiates nothing, is" if one else "which initiate nothing, are"
+        lines.append(f"[dim]{_count(facts.icmp_errors, 'ICMP error')}, {what} not counted below[/]")
     if capture.skipped_words:
         lines.append(f"[dim]not in a connection: {'; '.join(capture.skipped_words)}[/]")
     if capture.snapped:
@@ -135,27 +239,34 @@ def _capture(out: Console, facts: Summary) -> None:
 
 def _directions(out: Console, facts: Summary) -> None:
     grid = _grid(out, "Who initiated")
-    for name in ("direction", "connections", "share", "originators sent", "responders sent"):
-        grid.add_column(name, justify="left" if name == "direction" else "right", no_wrap=name != "originators sent")
+    grid.column("direction")
+    grid.column("connections", right=True)
+    grid.column("share", right=True)
+    _sent_columns(grid)
     explained = out.width >= 120
     if explained:
-        grid.add_column("")
+        grid.column("", least=20, spare=1)
     for word, sums in facts.directions.items():
         share = text.share(sums.connections, facts.totals.connections)
         meaning = [f"[dim]{_MEANINGS[word]}[/]"] if explained else []
-        grid.add_row(_direction(word), _connections(sums), share, *_sent(sums), *meaning)
-    out.print(grid)
+        grid.row(_direction(word), _connections(sums), share, *_sent(sums), *meaning)
+    grid.print(out)
     if "transit" in facts.directions and not _LOCAL_ENDS & set(facts.directions):
         out.print("[dim]No connection has a local end. Name your networks: --local CIDR[/]")
 
 
 def _services(out: Console, facts: Summary) -> None:
     grid = _grid(out, "Services")
-    for name in ("direction", "service", "connections", "from", "to", "sent", "answered"):
-        grid.add_column(name, justify="left" if name in ("direction", "service") else "right", no_wrap=True)
+    grid.column("direction")
+    grid.column("service", least=_SERVICE)
+    grid.column("connections", right=True)
+    grid.column("from", right=True, spare=1)
+    grid.column("to", right=True, spare=2)
+    grid.column("sent", right=True)
+    grid.column("answered", right=True)
     for one in facts.services:
-        grid.add_row(*_service(one))
-    out.print(grid)
+        grid.row(*_service(one))
+    grid.print(out)
     _more(out, facts.all_services - len(facts.services), "service")
 
 
@@ -178,13 +289,14 @@ def _hosts(out: Console, title: str, hosts: Hosts) -> None:
             continue
         of_local = title.startswith("Local")
         grid = _grid(out, f"{title} that {_ROLE_TITLES[role]}: {hosts.counts[role]:,}")
-        grid.add_column("host", overflow="fold", min_width=15)
+        grid.column("host", least=_IPV4 + 1, wish=_IPV4)
         columns = _columns(role, of_local)
         for name in columns:
-            grid.add_column(name, justify="left" if name in ("offers", "uses") else "right", overflow="fold")
+            named = name in ("offers", "uses")
+            grid.column(name, right=not named, least=_SERVICE if named else None)
         for host in hosts.top[role]:
-            grid.add_row(host.address + ("[bold red]?[/]" if host.unsure else ""), *(_host(host, c) for c in columns))
-        out.print(grid)
+            grid.row(host.address + ("[bold red]?[/]" if host.unsure else ""), *(_host(host, c) for c in columns))
+        grid.print(out)
         _more(out, hosts.counts[role] - len(hosts.top[role]), "host")
 
 
@@ -219,20 +331,22 @@ def _zones(out: Console, facts: Summary) -> None:
     if not facts.zones:
         return
     grid = _grid(out, "From zone to zone")
-    for name in ("from", "to", "connections", "originators sent", "responders sent"):
-        grid.add_column(name, justify="left" if name in ("from", "to") else "right", overflow="fold")
+    grid.column("from", least=8)
+    grid.column("to", least=8)
+    grid.column("connections", right=True)
+    _sent_columns(grid)
     for pair in facts.zones:
         names = (escape(pair.orig_zone) or "[dim]no zone[/]", escape(pair.resp_zone) or "[dim]no zone[/]")
-        grid.add_row(*names, _connections(pair.totals), *_sent(pair.totals))
-    out.print(grid)
+        grid.row(*names, _connections(pair.totals), *_sent(pair.totals))
+    grid.print(out)
 
 
 def _evidence(out: Console, facts: Summary) -> None:
     evidence, all_of_them = facts.evidence, facts.totals.connections
     grid = _grid(out, "How we know who initiated")
-    grid.add_column("connections", justify="right")
-    grid.add_column("share", justify="right")
-    grid.add_column("evidence", overflow="fold")
+    grid.column("connections", right=True)
+    grid.column("share", right=True)
+    grid.column("evidence", least=20)
     lines = (
         (evidence.seen, "the opening packet was seen (SYN, ICMP request)"),
         (evidence.deduced, "it follows from an answer (SYN+ACK, ICMP reply)"),
@@ -241,12 +355,18 @@ def _evidence(out: Console, facts: Summary) -> None:
     )
     for number, words in lines:
         if number:
-            grid.add_row(f"{number:,}", text.share(number, all_of_them), words)
-    out.print(grid)
+            grid.row(f"{number:,}", text.share(number, all_of_them), words)
+    grid.print(out)
 
 
 def _connections(sums: Totals) -> str:
     return f"{sums.connections:,}" + (f" ([bold red]{sums.unsure:,}?[/])" if sums.unsure else "")
+
+
+def _sent_columns(grid: _Grid) -> None:
+    # They fold between the words, so that no number is cut.
+    grid.column("originators sent", right=True, least=16)
+    grid.column("responders sent", right=True, least=16)
 
 
 def _sent(sums: Totals) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 #: Evidence that the initiator was seen opening, and that it follows from an answer. The rest is the first packet seen.
-_SEEN = frozenset({"syn", "icmp_request"})
+_SEEN = frozenset({"syn", "init", "icmp_request"})
 _FIRST = "first_packet"
 
 
@@ -157,7 +157,8 @@ class Summary:
 
     Attributes:
         capture: What was read.
-        totals: Sums over all connections.
+        totals: Sums over all connections that somebody initiated: all but the ICMP errors.
+        icmp_errors: ICMP errors in rows of their own. They initiate nothing, and are counted nowhere else here.
         directions: Sums by direction, the most connections first.
         services: The services with the most connections.
         all_services: How many services there are in all.
@@ -169,6 +170,7 @@ class Summary:
 
     capture: Capture
     totals: Totals
+    icmp_errors: int
     directions: dict[str, Totals]
     services: list[Service]
     all_services: int
@@ -178,8 +180,12 @@ class Summary:
     evidence: Evidence
 
 
+#: What a host that has no address yet sends from (DHCP, duplicate address detection): no host to speak of.
+_UNSPECIFIED = ("0.0.0.0", "::")
+
 #: Roles in the order in which they matter: who does both deserves the first look.
 ROLES = ("both", "initiates", "answers", "silent")
+_NO_ROLE = -1
 
 
 def summarise(table: ConnectionTable, stats: Stats, config: Config, *, top: int = 10) -> Summary:
@@ -206,14 +212,15 @@ def summarise(table: ConnectionTable, stats: Stats, config: Config, *, top: int 
             skipped=dict(stats.skipped),
             skipped_words=[stats.describe_skipped(reason) for reason in stats.skipped],
         ),
-        totals=data.sums(np.zeros(len(table), np.int64), 1)[0],
+        totals=data.sums(np.zeros(len(data.direction), np.int64), 1)[0],
+        icmp_errors=len(table) - len(data.direction),
         directions={data.directions[code]: groups[code] for code in order if groups[code].connections},
         services=services,
         all_services=all_services,
         local_hosts=local,
         remote_hosts=remote,
-        zones=_zones(data, table) if config.zones else [],
-        evidence=_evidence(data, table),
+        zones=_zones(data) if config.zones else [],
+        evidence=_evidence(data),
     )
 
 
@@ -223,27 +230,38 @@ def as_json(summary: Summary) -> dict[str, Any]:
 
 
 class _Data:
-    """The columns that the summary reads, addresses and services numbered."""
+    """The columns that the summary reads, without ICMP errors; addresses and services numbered."""
 
     def __init__(self, table: ConnectionTable) -> None:
-        self.direction, self.directions = table.codes("direction")
-        self.proto, self.protos = table.codes("proto")
-        evidence, words = table.codes("evidence")
+        self._table = table
+        self._counted = ~_icmp_errors(table)
+        self.direction, self.directions = self.codes("direction")
+        self.proto, self.protos = self.codes("proto")
+        evidence, words = self.codes("evidence")
         first = words.index(_FIRST)
         self.unsure: Bools = (evidence == first) & (self.proto == self.protos.index("tcp"))
-        self.orig_packets, self.orig_bytes = table["orig_pkts"], table["orig_ip_bytes"]
-        self.resp_packets, self.resp_bytes = table["resp_pkts"], table["resp_ip_bytes"]
+        self.orig_packets, self.orig_bytes = self._column("orig_pkts"), self._column("orig_ip_bytes")
+        self.resp_packets, self.resp_bytes = self._column("resp_pkts"), self._column("resp_ip_bytes")
         addresses = _Numbering()
-        self.orig = addresses.numbers(table["orig_addr"])
-        self.resp = addresses.numbers(table["resp_addr"])
+        self.orig = addresses.numbers(self._column("orig_addr"))
+        self.resp = addresses.numbers(self._column("resp_addr"))
         self.addresses = list(addresses.known)
-        self.service, self.services = self._number_services(table)
+        self.service, self.services = self._number_services()
 
-    def _number_services(self, table: ConnectionTable) -> tuple[Ints, list[str]]:
+    def codes(self, name: str) -> tuple[NDArray[Any], Sequence[str]]:
+        """A column of words as codes, and the words."""
+        codes, words = self._table.codes(name)
+        return codes[self._counted], words
+
+    def _column(self, name: str) -> NDArray[Any]:
+        column: NDArray[Any] = self._table[name][self._counted]
+        return column
+
+    def _number_services(self) -> tuple[Ints, list[str]]:
         # The "port" of an ICMP service is the type of the message that asks, which is the originator's.
         icmp = np.isin(self.proto, [code for code, word in enumerate(self.protos) if text.is_icmp(word)])
         ports = np.isin(self.proto, [code for code, word in enumerate(self.protos) if text.has_ports(word)])
-        port = np.where(icmp, table["orig_port"], np.where(ports, table["resp_port"], 0)).astype(np.int64)
+        port = np.where(icmp, self._column("orig_port"), np.where(ports, self._column("resp_port"), 0)).astype(np.int64)
         keys, codes = np.unique(self.proto.astype(np.int64) << 16 | port, return_inverse=True)
         names = [text.service(self.protos[key >> 16], key & 0xFFFF) for key in keys.tolist()]
         return codes.astype(np.int64), names
@@ -267,6 +285,17 @@ class _Data:
         )
         names = [field.name for field in dataclasses.fields(Totals)]
         return [Totals(**dict(zip(names, values, strict=True))) for values in columns]
+
+
+def _icmp_errors(table: ConnectionTable) -> Bools:
+    """Which rows are ICMP errors: their type is the originator's "port"."""
+    proto, protos = table.codes("proto")
+    errors = np.zeros(len(table), bool)
+    for code, word in enumerate(protos):
+        if text.is_icmp(word):
+            kinds = [kind for kind in range(256) if text.is_icmp_error(word, kind)]
+            errors |= (proto == code) & np.isin(table["orig_port"], kinds)
+    return errors
 
 
 class _Numbering:
@@ -308,7 +337,7 @@ def _services(data: _Data, top: int) -> tuple[list[Service], int]:
 
 
 def _hosts(data: _Data, config: Config, top: int) -> tuple[Hosts, Hosts]:
-    """Local and remote hosts by role. Groups that are sent to (multicast, broadcast) are not hosts."""
+    """Local and remote hosts by role. Groups that are sent to (multicast, broadcast) and "no address" are no hosts."""
     number = len(data.addresses)
     code = {word: place for place, word in enumerate(data.directions)}
     to_host = data.direction != code["multicast"]
@@ -324,6 +353,7 @@ def _hosts(data: _Data, config: Config, top: int) -> tuple[Hosts, Hosts]:
     sure_roles = _roles(
         count(data.orig, sure), count(data.resp, to_host & replied & sure), count(data.resp, to_host & ~replied & sure)
     )
+    roles[[place for place, address in enumerate(data.addresses) if address in _UNSPECIFIED]] = _NO_ROLE
     egress = count(data.orig, data.direction == code["egress"])
 
     def carried(sent: NDArray[Any], received: NDArray[Any]) -> Ints:
@@ -369,9 +399,9 @@ def _hosts(data: _Data, config: Config, top: int) -> tuple[Hosts, Hosts]:
 
 
 def _roles(initiated: Ints, answered: Ints, unanswered: Ints) -> Ints:
-    """Index in `ROLES` of each host, or -1 where it is none (a group address)."""
+    """Index in `ROLES` of each host, or `_NO_ROLE` where it is none (a group address)."""
     both = (initiated > 0) & (answered > 0)
-    return np.select([both, initiated > 0, answered > 0, unanswered > 0], [0, 1, 2, 3], default=-1)
+    return np.select([both, initiated > 0, answered > 0, unanswered > 0], [0, 1, 2, 3], default=_NO_ROLE)
 
 
 def _local(data: _Data, code: dict[str, int], config: Config) -> Bools:
@@ -413,9 +443,9 @@ class _Pairs:
         return {self._names[services[place]]: int(counts[place]) for place in order}
 
 
-def _zones(data: _Data, table: ConnectionTable) -> list[ZonePair]:
-    orig, words = table.codes("orig_zone")
-    resp, _ = table.codes("resp_zone")
+def _zones(data: _Data) -> list[ZonePair]:
+    orig, words = data.codes("orig_zone")
+    resp, _ = data.codes("resp_zone")
     # -1, in no zone, becomes the number behind the last zone.
     names = [*words, ""]
     number = len(names)
@@ -428,8 +458,8 @@ def _zones(data: _Data, table: ConnectionTable) -> list[ZonePair]:
     return sorted(pairs, key=lambda pair: -pair.totals.connections)
 
 
-def _evidence(data: _Data, table: ConnectionTable) -> Evidence:
-    codes, words = table.codes("evidence")
+def _evidence(data: _Data) -> Evidence:
+    codes, words = data.codes("evidence")
     counts = np.bincount(codes, minlength=len(words)).tolist()
     by_word = {word: count for word, count in zip(words, counts, strict=True) if count}
     seen = sum(count for word, count in by_word.items() if word in _SEEN)
@@ -438,7 +468,7 @@ def _evidence(data: _Data, table: ConnectionTable) -> Evidence:
     return Evidence(
         by_word=by_word,
         seen=seen,
-        deduced=len(table) - seen - first,
+        deduced=len(codes) - seen - first,
         first_packet=first - unsure,
         unsure=unsure,
     )

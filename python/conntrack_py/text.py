@@ -9,11 +9,13 @@ import numpy as np
 #: Message types that open an ICMP "connection", by the number in `orig_port`.
 _ICMP = {
     3: "unreachable",
+    4: "source quench",
     5: "redirect",
     8: "echo",
     9: "router advertisement",
     10: "router solicitation",
     11: "time exceeded",
+    12: "parameter problem",
     13: "timestamp",
     17: "address mask",
 }
@@ -21,6 +23,7 @@ _ICMP6 = {
     1: "unreachable",
     2: "packet too big",
     3: "time exceeded",
+    4: "parameter problem",
     128: "echo",
     130: "listener query",
     131: "listener report",
@@ -32,6 +35,9 @@ _ICMP6 = {
     137: "redirect",
     143: "listener report",
 }
+#: ICMP types that are about another packet and ask nothing: errors (RFC 792). ICMPv6 has them below 128 (RFC 4443).
+_ICMP_ERRORS = frozenset({3, 4, 5, 11, 12})
+_ICMP6_QUESTIONS = 128
 _WITH_PORTS = frozenset({"tcp", "udp", "sctp", "udplite", "dccp"})
 
 
@@ -43,6 +49,11 @@ def has_ports(proto: str) -> bool:
 def is_icmp(proto: str) -> bool:
     """Whether the ports of a protocol's connections are ICMP types."""
     return proto in ("icmp", "icmp6")
+
+
+def is_icmp_error(proto: str, kind: int) -> bool:
+    """Whether a message of this type reports on another packet, and so initiates nothing."""
+    return kind in _ICMP_ERRORS if proto == "icmp" else proto == "icmp6" and kind < _ICMP6_QUESTIONS
 
 
 @cache
@@ -81,8 +92,9 @@ def size(count: float) -> str:
 
 
 def moment(ns: int, unit: str = "ms") -> str:
-    """A capture time in UTC: `2026-01-02 03:04:05.678`. `unit` is NumPy's, `s` to `ns`."""
-    return str(np.datetime64(ns, "ns").astype(f"datetime64[{unit}]")).replace("T", " ")
+    """A capture time in UTC: `2026-01-02 03:04:05.678`. `unit` is NumPy's, `s` to `ns`. NumPy's "no time" is `-`."""
+    time = np.datetime64(ns, "ns")
+    return "-" if np.isnat(time) else str(time.astype(f"datetime64[{unit}]")).replace("T", " ")
 
 
 def span(ns: int) -> str:
