@@ -9,7 +9,7 @@ use crate::time::SECOND;
 
 use super::Verdict;
 use super::entry::{CtDir, Gateway, State, Track as ProtoTrack};
-use super::tcp_window::{self, Seen, Window, before, segment_end};
+use super::tcp_window::{self, Arrival, Seen, Window, before, segment_end};
 
 /// What a segment is, first match wins; PSH, ECE and CWR do not matter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -236,9 +236,9 @@ fn judge(
         _ => {}
     }
     if check_window {
-        let pure_ack = class == Class::Ack;
-        // The window check goes by the state before a re-sync is undone: the entry's own.
-        match tcp_window::check(track, entry.state, dir, segment, payload, pure_ack, rules) {
+        // By the entry's own state, also where this segment re-synchronises it.
+        let arrival = Arrival { dir, state: entry.state, segment, payload, pure_ack: class == Class::Ack };
+        match tcp_window::check(track, &arrival, rules) {
             Window::Accept => {}
             Window::Ignore => return Verdict::Ignore,
             Window::Invalid => {

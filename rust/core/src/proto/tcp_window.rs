@@ -116,36 +116,34 @@ fn init_sender(sender: &mut Seen, receiver: &mut Seen, segment: &Tcp, end: u32, 
     }
 }
 
+/// A segment as it arrives.
+pub(super) struct Arrival<'a> {
+    /// Its direction.
+    pub(super) dir: CtDir,
+    /// The entry's state before it.
+    pub(super) state: State,
+    /// Its header.
+    pub(super) segment: &'a Tcp,
+    /// Bytes above it.
+    pub(super) payload: u32,
+    /// It is an ACK and nothing else.
+    pub(super) pure_ack: bool,
+}
+
 /// Checks a segment and, where it is in the window, notes it.
-pub(super) fn check(
-    track: &mut Track,
-    state: State,
-    dir: CtDir,
-    segment: &Tcp,
-    payload: u32,
-    pure_ack: bool,
-    rules: &Rules,
-) -> Window {
-    let (from, to) = (dir as usize, dir.flip() as usize);
+pub(super) fn check(track: &mut Track, arrival: &Arrival<'_>, rules: &Rules) -> Window {
+    let (from, to) = (arrival.dir as usize, arrival.dir.flip() as usize);
+    // Taken out of the track, so that both can change.
     let (mut sender, mut receiver) = (track.ends[from], track.ends[to]);
-    let outcome = judge(&mut sender, &mut receiver, track, state, dir, segment, payload, pure_ack);
+    let outcome = judge(&mut sender, &mut receiver, track, arrival);
     let tolerant = sender.liberal || rules.liberal;
     track.ends[from] = sender;
     track.ends[to] = receiver;
     if tolerant { Window::Accept } else { outcome }
 }
 
-#[allow(clippy::too_many_arguments, reason = "the two ends are taken out of the track so that both can change")]
-fn judge(
-    sender: &mut Seen,
-    receiver: &mut Seen,
-    track: &mut Track,
-    state: State,
-    dir: CtDir,
-    segment: &Tcp,
-    payload: u32,
-    pure_ack: bool,
-) -> Window {
+fn judge(sender: &mut Seen, receiver: &mut Seen, track: &mut Track, arrival: &Arrival<'_>) -> Window {
+    let Arrival { dir, state, segment, payload, pure_ack } = *arrival;
     let syn = segment.flags & tcpflag::SYN != 0;
     let has_ack = segment.flags & tcpflag::ACK != 0;
     let rst = segment.flags & tcpflag::RST != 0;
