@@ -2,7 +2,7 @@
 
 use super::bytes::{Fields, Span};
 use super::ip::{Ip, Net};
-use super::{Addr, Family, FiveTuple, L4, Packet, Skip, Tunnel, checksum, icmp, ipproto, sctp, tcp, tunnel};
+use super::{Addr, Family, FiveTuple, L4, Packet, Skip, Tunnel, checksum, ether, icmp, ipproto, sctp, tcp, tunnel};
 
 /// The packet that an IP header begins: its tuple has no ports yet.
 #[inline]
@@ -132,7 +132,8 @@ fn udp_lite(ip: &Ip<'_>, packet: &mut Packet) -> Result<(), Skip> {
     ports(ip.payload, &mut packet.tuple)?;
     let wire = ip.payload.wire();
     packet.malformed = match ip.payload.head::<{ udp_field::SIZE }>() {
-        // RFC 3828 section 3.1: zero covers everything.
+        // RFC 3828 section 3.1: a checksum of zero is not allowed, a coverage of zero covers everything.
+        Ok(header) if header.be16::<{ udp_field::CHECKSUM }>() == 0 => true,
         Ok(header) => match usize::from(header.be16::<{ udp_field::LENGTH }>()) {
             0 => false,
             coverage => coverage < udp_field::SIZE || (coverage > wire && ip.piece.is_none()),
@@ -145,8 +146,9 @@ fn udp_lite(ip: &Ip<'_>, packet: &mut Packet) -> Result<(), Skip> {
 }
 
 fn gre(ip: &Ip<'_>, packet: &mut Packet) {
-    packet.malformed = ip.payload.wire() < tunnel::gre::SIZE && ip.piece.is_none();
     if let Some(gre) = tunnel::gre::header(ip.payload) {
+        // Version 1 is PPTP's (RFC 2637), and carries PPP.
+        packet.malformed = gre.version == 1 && gre.protocol != ether::ethertype::PPP;
         packet.l4 = L4::Gre { version: gre.version, key: gre.key };
         packet.flow_id = if gre.version == 1 { gre.key } else { 0 };
     }

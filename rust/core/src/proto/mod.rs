@@ -38,7 +38,7 @@ pub fn open(packet: &Packet, side: Side, ts: i64, rules: &Rules) -> Option<Gatew
         L4::Tcp(ref segment) => Track::Tcp(tcp::open(segment, packet.segment_bytes, rules)?),
         L4::Sctp(_) => Track::Sctp(sctp::open(packet)?),
         L4::Icmp { kind, .. } if !creates_icmp(packet.tuple.proto, kind) => return None,
-        L4::IcmpError { .. } | L4::Gre { version: 2.., .. } => return None,
+        L4::IcmpError { .. } => return None,
         L4::Other if matches!(packet.tuple.proto, ipproto::TCP | ipproto::SCTP) => return None,
         _ => Track::None,
     };

@@ -70,6 +70,9 @@ fn udp_lite_coverage() {
         let packet = outer(&v4(136, &datagram));
         assert_eq!((packet.malformed, packet.payload_bytes, packet.l4), (malformed, 3, L4::Udp), "{coverage}");
     }
+    let mut without_checksum = v4(136, &udp(1, 2, b"abc"));
+    without_checksum[26..28].fill(0);
+    assert!(outer(&without_checksum).malformed);
 }
 
 #[test]
@@ -179,7 +182,10 @@ fn gre_as_a_protocol() {
     assert_eq!(keyed.l4, L4::Gre { version: 0, key: 2 });
     let pptp = outer(&v4(47, &hex("2001 880b 0004 abcd")));
     assert_eq!(pptp.l4, L4::Gre { version: 1, key: 0xabcd });
-    assert!(outer(&v4(47, &[0, 0])).malformed);
+    // As in Linux: too short for a header it is a flow all the same, and version 1 with anything but PPP is not.
+    let short = outer(&v4(47, &[0, 0]));
+    assert_eq!((short.l4, short.malformed), (L4::Other, false));
+    assert!(outer(&v4(47, &hex("3001 0800 0004 abcd 00000001"))).malformed);
 }
 
 #[test]

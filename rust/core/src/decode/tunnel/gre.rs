@@ -39,7 +39,8 @@ pub(in super::super) struct Gre<'a> {
     pub version: u8,
     /// Call id, or the low half of the key.
     pub key: u16,
-    protocol: u16,
+    /// Type of what is behind the header.
+    pub protocol: u16,
     flags: u16,
     /// What is behind the header; None where the capture ends before.
     payload: Option<Span<'a>>,
