@@ -73,6 +73,19 @@ def test_glob(pcap: Write, mixed: list[Packet], tmp_path: Path) -> None:
     assert ct.track(f"{tmp_path}/day-*.pcap").stats.packets == len(mixed)
 
 
+def test_an_empty_file_among_others(pcap: Write, mixed: list[Packet], tmp_path: Path) -> None:
+    """A capturing program has just begun it; alone, and with strict=True, it is an error."""
+    pcap(mixed, name="day-1.pcap")
+    (tmp_path / "day-2.pcap").touch()
+    with pytest.warns(ct.CaptureWarning, match=r"1 file that ends inside a record, first in .*day-2\.pcap at byte 0"):
+        result = ct.track(f"{tmp_path}/day-*.pcap")
+    assert result.stats.packets == len(mixed)
+    with pytest.raises(ct.CaptureError, match=r"day-2\.pcap"):
+        ct.track(f"{tmp_path}/day-*.pcap", config=ct.Config(strict=True))
+    with pytest.raises(ct.CaptureError, match=r"day-2\.pcap"):
+        ct.track(tmp_path / "day-2.pcap")
+
+
 def test_a_name_goes_before_a_pattern(pcap: Write, mixed: list[Packet], tmp_path: Path) -> None:
     pcap(mixed, name="day[1].pcap")
     pcap([], name="day1.pcap")

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::path::PathBuf;
 
-use super::damage::DamageReport;
+use super::damage::{Damage, DamageKind, DamageReport};
 use super::reader::{CaptureReader, READ_SIZE};
 use super::source::Input;
 use super::{Record, RecordBatch};
@@ -188,6 +188,11 @@ impl Captures {
     /// Finds the time of a file's first record, and closes it again if it can be opened once more.
     fn peek(&mut self, index: usize) -> Result<(), CaptureError> {
         let file = &mut self.files[index];
+        if file.size == Some(0) && !self.strict {
+            // What a capturing program has just begun to write: it must not stop the reading of those before it.
+            file.state = State::Done;
+            file.damage.push(Damage { file: index as u32, offset: 0, bytes: 0, kind: DamageKind::TruncatedFile });
+        }
         if matches!(file.state, State::New(_))
             && let State::New(input) = std::mem::replace(&mut file.state, State::Done)
         {
