@@ -220,12 +220,6 @@ pub const COLUMNS: [Column; 29] = [
     Column { name: "community_id", kind: Kind::Text(community_id) },
 ];
 
-/// The column of that name.
-pub fn column(name: &str) -> Option<&'static Column> {
-    static TABLE: [Column; COLUMNS.len()] = COLUMNS;
-    TABLE.iter().find(|column| column.name == name)
-}
-
 fn history(row: &Row) -> String {
     let (letters, len) = row.history;
     letters.iter().take(len as usize).map(|letter| *letter as char).collect()

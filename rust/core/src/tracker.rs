@@ -197,7 +197,7 @@ impl Tracker {
     }
 
     /// The label of an ICMP error about a live entry: that connection, the direction in which the error travels.
-    fn related(&mut self, packet: &Packet, ts: i64) -> Option<Label> {
+    fn related(&self, packet: &Packet, ts: i64) -> Option<Label> {
         let L4::IcmpError { quoted: Some(quoted), quoted_id, .. } = packet.l4 else { return None };
         let vlan = if self.vlan_in_key { packet.vlan } else { Vlan::default() };
         // The error goes to whoever sent the quoted packet.

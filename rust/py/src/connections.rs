@@ -7,7 +7,7 @@ use arrow_array::ffi_stream::FFI_ArrowArrayStream;
 use arrow_array::{RecordBatch, RecordBatchReader};
 use arrow_schema::ffi::FFI_ArrowSchema;
 use arrow_schema::{ArrowError, SchemaRef};
-use conntrack_core::columns::{self, COLUMNS, Kind, Row};
+use conntrack_core::columns::{COLUMNS, Kind, Row};
 use pyo3::exceptions::{PyKeyError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyString};
@@ -158,12 +158,8 @@ impl Connections {
 }
 
 fn find(name: &str) -> PyResult<(usize, Kind)> {
-    let index = COLUMNS.iter().position(|column| column.name == name);
-    let column = columns::column(name);
-    match (index, column) {
-        (Some(index), Some(column)) => Ok((index, column.kind)),
-        _ => Err(PyKeyError::new_err(name.to_owned())),
-    }
+    let found = COLUMNS.into_iter().enumerate().find(|(_, column)| column.name == name);
+    found.map(|(index, column)| (index, column.kind)).ok_or_else(|| PyKeyError::new_err(name.to_owned()))
 }
 
 /// An Arrow error in Python's terms.

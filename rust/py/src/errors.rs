@@ -1,5 +1,7 @@
 //! Core errors → the exceptions of `conntrack_py.exceptions`.
 
+use std::path::Path;
+
 use conntrack_core::error::CaptureError as Core;
 use pyo3::PyErr;
 use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError};
@@ -18,10 +20,8 @@ pub fn capture_error(error: Core) -> PyErr {
     match error {
         // A Python file object raised; its exception is handed back as it was.
         Core::Io { source, .. } if raised_in_python(&source) => PyErr::from(source),
-        Core::Io { path, source } => match source.raw_os_error() {
-            Some(code) => PyOSError::new_err((code, system_message(&source), path.to_string_lossy().into_owned())),
-            None => python::CaptureError::new_err((message, path.to_string_lossy().into_owned())),
-        },
+        Core::Io { path, source } => system_error(&source, &path)
+            .unwrap_or_else(|| python::CaptureError::new_err((message, path.to_string_lossy().into_owned()))),
         Core::Format { path, offset, .. } | Core::LinkType { path, offset, .. } => {
             python::CaptureError::new_err((message, path.to_string_lossy().into_owned(), offset))
         }
@@ -34,8 +34,11 @@ fn raised_in_python(error: &std::io::Error) -> bool {
     error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<PyErr>)
 }
 
-/// The system's words without Rust's "(os error n)".
-pub fn system_message(error: &std::io::Error) -> String {
+/// What the system refused, as the `OSError` that names the path; None if the error is not the system's.
+pub fn system_error(error: &std::io::Error, path: &Path) -> Option<PyErr> {
+    let code = error.raw_os_error()?;
     let text = error.to_string();
-    text.split(" (os error").next().unwrap_or_default().to_owned()
+    // Its words without Rust's "(os error n)".
+    let words = text.split(" (os error").next().unwrap_or_default().to_owned();
+    Some(PyOSError::new_err((code, words, path.to_string_lossy().into_owned())))
 }

@@ -11,13 +11,13 @@ use conntrack_core::listing;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
-use pyo3::exceptions::{PyOSError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::arrow;
 use crate::connections::{Batches, Table, arrow_error};
-use crate::errors::system_message;
+use crate::errors::system_error;
 
 /// A format by name.
 #[derive(Clone, Copy)]
@@ -51,10 +51,7 @@ pub fn write(py: Python<'_>, table: &Arc<Table>, target: &Bound<'_, PyAny>, form
 
 fn with_path(error: ArrowError, path: &Path) -> PyErr {
     match error {
-        ArrowError::IoError(_, source) => match source.raw_os_error() {
-            Some(code) => PyOSError::new_err((code, system_message(&source), path.to_string_lossy().into_owned())),
-            None => source.into(),
-        },
+        ArrowError::IoError(_, source) => system_error(&source, path).unwrap_or_else(|| source.into()),
         error => arrow_error(error),
     }
 }
