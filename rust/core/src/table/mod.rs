@@ -146,16 +146,6 @@ impl FlowTable {
         self.slots.drain(..).filter_map(|slot| slot.connection)
     }
 
-    /// How many connections live.
-    pub fn len(&self) -> usize {
-        self.index.len()
-    }
-
-    /// No connection lives.
-    pub fn is_empty(&self) -> bool {
-        self.index.is_empty()
-    }
-
     /// The most connections that ever lived at once.
     pub fn peak(&self) -> usize {
         self.peak
