@@ -15,7 +15,7 @@ from conntrack_py.exceptions import ConfigError
 Tunnels = Literal["inner", "outer", "both"]
 
 #: Keys of the design that this version does not have. Ignoring them would be a lie about what was done.
-_LATER_KEYS = ("likely_server_ports", "max_connections", "memory_limit")
+_LATER_KEYS = ("max_connections", "memory_limit")
 _FLAGS = ("loose", "liberal", "ignore_invalid_rst", "checksum", "strict")
 
 
@@ -59,6 +59,7 @@ class Config:
     ignore_invalid_rst: bool = False
     tunnels: Tunnels = "inner"
     checksum: bool = False
+    likely_server_ports: Sequence[str] | None = None
     strict: bool = False
     threads: int | None = None
 
@@ -128,6 +129,7 @@ class Config:
             ignore_invalid_rst=self.ignore_invalid_rst,
             tunnels=self.tunnels,
             checksum=self.checksum,
+            likely_server_ports=None if self.likely_server_ports is None else list(self.likely_server_ports),
             strict=self.strict,
         )
 

@@ -6,13 +6,13 @@ use std::sync::LazyLock;
 use crate::connection::{Connection, EndReason, Endpoint, Evidence};
 use crate::decode::{Addr, Family, Tunnel, TunnelKind, Vlan, ipproto};
 use crate::direction::{Direction, Locality};
-use crate::flow::history::ConnState;
 use crate::flow::{Side, community};
 use crate::proto::State;
 use crate::tracker::Closed;
+use crate::zeek::ConnState;
 
 /// The letters of a history, and how many there are.
-pub type Letters = ([u8; 23], u8);
+pub type Letters = ([u8; 31], u8);
 
 /// A finished connection: a row of the table.
 #[derive(Clone, Copy, Debug)]
@@ -97,10 +97,9 @@ impl Row {
         let key = &connection.key;
         let sides = [connection.orig, connection.orig.other()];
         let (orig_port, resp_port) = key.ports(connection.orig);
-        let mut history = ([0; 23], 0);
-        for (place, letter) in
-            history.0.iter_mut().zip(connection.history.text(connection.orig, connection.flipped()).bytes())
-        {
+        let mut history = ([0; 31], 0);
+        let letters = connection.zeek.history(connection.orig, connection.flipped(), connection.roles);
+        for (place, letter) in history.0.iter_mut().zip(letters) {
             *place = letter;
             history.1 += 1;
         }
@@ -108,14 +107,14 @@ impl Row {
             time: (connection.start, connection.end),
             addr: sides.map(|side| key.addr(side)),
             port: [orig_port, resp_port],
-            sent: sides.map(|side| connection.ends[side as usize]),
+            sent: sides.map(|side| connection.sent(side)),
             zone: sides.map(|side| locality.zone(key.addr(side).ip(key.family))),
             orig: connection.orig,
             family: key.family,
             proto: key.proto,
             direction: locality.direction(connection),
             state: connection.state(),
-            conn_state: connection.conn_state(),
+            conn_state: connection.conn_state(connection.orig),
             history,
             assured: connection.status.1,
             seen_reply: connection.status.0,

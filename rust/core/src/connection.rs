@@ -2,10 +2,9 @@
 
 use crate::config::Rules;
 use crate::decode::{L4, Packet, Vlan, ipproto, sctp_chunk};
-
-use crate::flow::history::{ConnState, History};
 use crate::flow::{FlowKey, Side};
 use crate::proto::{self, Gateway, State};
+use crate::zeek::{ConnState, Roles, View};
 
 /// Why we say who initiated, from the weakest to the strongest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -13,24 +12,37 @@ use crate::proto::{self, Gateway, State};
 pub enum Evidence {
     /// The sender of the first packet seen.
     FirstPacket = 0,
+    /// The other end of a service's port.
+    ServicePort = 1,
     /// The receiver of an answer that only follows a question.
-    IcmpReply = 1,
+    IcmpReply = 2,
+    /// What the first bytes of payload say.
+    Payload = 3,
     /// The receiver of a SYN+ACK.
-    SynAck = 2,
+    SynAck = 4,
     /// The sender of an ICMP query.
-    IcmpRequest = 3,
+    IcmpRequest = 5,
     /// The sender of a SYN.
-    Syn = 4,
+    Syn = 6,
     /// The receiver of an SCTP INIT ACK.
-    InitAck = 5,
+    InitAck = 7,
     /// The sender of an SCTP INIT.
-    Init = 6,
+    Init = 8,
 }
 
 impl Evidence {
     /// The words in the order of the numbers.
-    pub const NAMES: [&'static str; 7] =
-        ["first_packet", "icmp_reply", "syn_ack", "icmp_request", "syn", "init_ack", "init"];
+    pub const NAMES: [&'static str; 9] = [
+        "first_packet",
+        "service_port",
+        "icmp_reply",
+        "payload",
+        "syn_ack",
+        "icmp_request",
+        "syn",
+        "init_ack",
+        "init",
+    ];
 }
 
 /// How a connection ended.
@@ -69,7 +81,7 @@ pub struct Endpoint {
 
 /// A connection. Everything that belongs to a side is kept by [`Side`], so that a late decision about the originator
 /// changes `orig` and nothing else.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Connection {
     /// What its packets have in common.
     pub key: FlowKey,
@@ -98,18 +110,20 @@ pub struct Connection {
     /// The entry's `seen_reply` and `assured`, also after it is gone.
     pub status: (bool, bool),
     /// Zeek's view.
-    pub history: History,
+    pub zeek: View,
+    /// Whose word it is who initiated.
+    pub roles: Roles,
     /// The connection that an ICMP error speaks of, or that carries the tunnel.
     pub related_to: Option<u64>,
     /// A packet of the originator was sent to a group or to everybody.
     pub to_group: bool,
-    /// Without an entry: until when it waits for its next packet.
-    linger_until: i64,
+    /// Capture time at which it expires.
+    pub deadline: i64,
 }
 
 impl Connection {
     /// A connection begins with this packet from `first`.
-    pub fn begin(key: FlowKey, id: u64, first: Side, packet: &Packet, ts: i64) -> Self {
+    pub fn begin(key: FlowKey, id: u64, first: Side, packet: &Packet, roles: Roles, ts: i64) -> Self {
         Self {
             key,
             id,
@@ -124,10 +138,11 @@ impl Connection {
             over: None,
             closed: false,
             status: (false, false),
-            history: History::default(),
+            zeek: View::begin(ts),
+            roles,
             related_to: None,
             to_group: false,
-            linger_until: ts,
+            deadline: ts,
         }
     }
 
@@ -148,22 +163,44 @@ impl Connection {
     #[inline]
     pub fn count(&mut self, packet: &Packet, side: Side, ts: i64) {
         let end = &mut self.ends[side as usize];
-        end.packets += packet.packets as u64;
-        end.ip_bytes += packet.ip_bytes as u64;
-        end.payload_bytes += packet.payload_bytes as u64;
+        match self.roles {
+            Roles::Given => {
+                end.packets += u64::from(packet.packets);
+                end.ip_bytes += u64::from(packet.ip_bytes);
+                end.payload_bytes += u64::from(packet.payload_bytes);
+            }
+            // Zeek sees datagrams, not fragments.
+            Roles::Zeek => {
+                end.packets += 1;
+                end.ip_bytes += u64::from(packet.datagram_bytes);
+                end.payload_bytes += u64::from(packet.segment_bytes);
+            }
+        }
         self.end = self.end.max(ts);
         self.to_group |= packet.to_group && side == self.first;
     }
 
-    /// Capture time at which it expires.
-    #[inline]
-    pub fn deadline(&self) -> i64 {
-        self.gateway.as_ref().map_or(self.linger_until, |entry| entry.deadline)
+    /// What a side has sent, as it is reported.
+    pub fn sent(&self, side: Side) -> Endpoint {
+        let counted = self.ends[side as usize];
+        match (self.roles, self.key.proto) {
+            (Roles::Zeek, ipproto::TCP) => Endpoint { payload_bytes: self.zeek.tcp_size(side), ..counted },
+            (Roles::Zeek, ipproto::UDP | ipproto::ICMP | ipproto::ICMPV6) | (Roles::Given, _) => counted,
+            (Roles::Zeek, _) => Endpoint { payload_bytes: 0, ..counted },
+        }
     }
 
-    /// Lets a connection without an entry wait for its next packet.
-    pub fn linger(&mut self, ts: i64, rules: &Rules) {
-        self.linger_until = ts.saturating_add(rules.timeouts.get(proto::linger(self.key.proto, self.closed)));
+    /// Sets the time at which it expires, after a packet at `ts`: the entry's, or as long as one without an entry waits
+    /// for its next packet; or Zeek's.
+    #[inline]
+    pub fn set_deadline(&mut self, ts: i64, rules: &Rules) {
+        self.deadline = match (&self.gateway, self.roles) {
+            (_, Roles::Zeek) => self.zeek.deadline(self.key.proto, self.orig, self.start),
+            (Some(entry), Roles::Given) => entry.deadline,
+            (None, Roles::Given) => {
+                ts.saturating_add(rules.timeouts.get(proto::linger(self.key.proto, self.closed)))
+            }
+        };
     }
 
     /// The state a gateway would report after the last packet.
@@ -183,19 +220,17 @@ impl Connection {
         self.to_group && !answered && !self.flipped() && self.key.proto != ipproto::TCP
     }
 
-    /// Zeek's conn_state.
-    pub fn conn_state(&self) -> ConnState {
-        let sent = |side: Side| self.ends[side as usize].packets > 0;
-        match self.key.proto {
-            ipproto::TCP => self.history.tcp_state(self.orig),
-            ipproto::UDP | ipproto::UDPLITE => ConnState::of_activity(sent(self.orig), sent(self.orig.other())),
-            _ => ConnState::Oth,
-        }
+    /// Zeek's conn_state, if this side is the originator.
+    pub fn conn_state(&self, orig: Side) -> ConnState {
+        self.zeek.conn_state(self.key.proto, orig, self.ends.map(|end| end.packets > 0))
     }
 
     /// The reason to report where something other than the packets ended it.
     pub fn end_reason(&self, cause: EndReason) -> EndReason {
         match self.state() {
+            _ if self.roles == Roles::Zeek && self.zeek.was_reset() => EndReason::Reset,
+            _ if self.roles == Roles::Zeek && self.zeek.was_closed() => EndReason::Closed,
+            _ if self.roles == Roles::Zeek => cause,
             _ if self.closed => EndReason::Reset,
             State::Close => EndReason::Reset,
             State::TimeWait => EndReason::Closed,

@@ -3,7 +3,7 @@
 //! A capture goes through the modules in the order of this list, and a module knows only those above it:
 //!
 //! [`time`], [`error`] → [`capture`] (bytes → record) → [`decode`] (record → packet) → [`config`] → [`flow`] (flow key)
-//! → [`proto`] (state machine) → [`connection`] → [`table`] → [`direction`] (who initiated, and seen from where) →
+//! → [`zeek`] (its view) → [`proto`] (state machine) → [`connection`] → [`table`] → [`direction`] (who initiated, and seen from where) →
 //! [`tracker`] (one packet) → [`columns`], [`listing`], [`labels`], [`stats`] → [`pipeline`] (the whole run).
 //!
 //! The crate knows no Python and has no `unsafe`.
@@ -25,3 +25,4 @@ pub mod stats;
 pub mod table;
 pub mod time;
 pub mod tracker;
+pub mod zeek;

@@ -1,14 +1,15 @@
 //! The tracker: one packet at a time through table, state machine and direction.
 
-use crate::config::{Config, Rules};
+use crate::config::{Config, Rules, ServerPorts};
 use crate::connection::{Connection, EndReason};
-use crate::decode::{L4, Packet, TunnelMode, Vlan};
+use crate::decode::{FiveTuple, L4, Packet, Tunnel, TunnelMode, Vlan, ipproto};
 use crate::direction;
 use crate::flow::{FlowKey, Side};
 use crate::proto::{self, Verdict};
 use crate::proto::{CtDir, CtState, State};
 use crate::table::{FlowTable, SlotId};
 use crate::time::{Clock, SECOND};
+use crate::zeek::{self, Roles};
 
 /// What a tracker says of one packet. Who initiated may still change; `side` is what stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +35,7 @@ impl Label {
 }
 
 /// A connection that is over, and why.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Closed {
     /// As it was at the end.
     pub connection: Connection,
@@ -50,6 +51,8 @@ pub struct Tracker {
     rules: Rules,
     clock: Clock,
     vlan_in_key: bool,
+    /// Whose connections these are: ours, or Zeek's with its server ports.
+    zeek: Option<ServerPorts>,
     next_id: u64,
 }
 
@@ -67,6 +70,7 @@ impl Tracker {
             clock: Clock::default(),
             // A gateway terminates VLANs: what it sees has none.
             vlan_in_key: config.decode.tunnels != TunnelMode::Outer,
+            zeek: config.zeek.then(|| config.likely_server_ports.clone().unwrap_or_else(ServerPorts::zeek)),
             next_id: 0,
         }
     }
@@ -98,8 +102,13 @@ impl Tracker {
     pub fn record(&mut self, packets: &[Packet], ts: i64, mut closed: impl FnMut(Closed)) -> Label {
         let mut label = Label::outside(CtState::Untracked);
         let mut parent = None;
-        for packet in packets {
-            label = self.packet(packet, ts, parent, &mut closed);
+        for (packet, more) in packets.iter().zip((0..packets.len()).rev()) {
+            label = match self.zeek {
+                // Zeek opens IP tunnels without a connection for them.
+                Some(_) if more > 0 && zeek::is_ip_tunnel(packet) => continue,
+                Some(_) => self.zeek_packet(packet, ts, parent, &mut closed),
+                None => self.packet(packet, ts, parent, &mut closed),
+            };
             parent = label.connection;
         }
         label
@@ -109,17 +118,14 @@ impl Tracker {
     pub fn finish(&mut self, mut closed: impl FnMut(Closed)) {
         let (now, end) = (self.clock.now(), self.clock.end());
         for connection in self.table.drain() {
-            let cause = if connection.deadline() <= now { EndReason::Timeout } else { EndReason::EndOfCapture };
+            let cause = if connection.deadline <= now { EndReason::Timeout } else { EndReason::EndOfCapture };
             let stopped = (cause == EndReason::EndOfCapture).then_some(end);
             closed(Closed { stopped, ..finish(connection, cause) });
         }
     }
 
     fn packet(&mut self, packet: &Packet, ts: i64, parent: Option<u64>, closed: &mut impl FnMut(Closed)) -> Label {
-        let (mut key, side) = FlowKey::of(packet);
-        if !self.vlan_in_key {
-            key.vlan = Vlan::default();
-        }
+        let (key, side) = self.key(&packet.tuple, packet.flow_id, packet.vlan, packet.tunnel);
         let related = self.related(packet, ts);
         let slot = self.live(&key, ts, closed);
         let Some(slot) = slot.or_else(|| self.begin(key, packet, side, ts)) else {
@@ -127,9 +133,6 @@ impl Tracker {
         };
         let (slot, side, outcome) = self.step(slot, packet, side, ts, closed);
         let Some(connection) = self.table.at_mut(slot) else { return Label::outside(CtState::Invalid) };
-        if packet.packets > 0 {
-            connection.history.note(packet, side);
-        }
         // Its receiver throws away what has a wrong checksum: it counts for nothing.
         if !packet.bad_checksum {
             connection.count(packet, side, ts);
@@ -137,9 +140,10 @@ impl Tracker {
                 direction::infer(connection, packet, side);
             }
         }
-        if connection.gateway.is_none() {
-            connection.linger(ts, &self.rules);
+        if packet.complete && !packet.bad_header {
+            connection.zeek.note(packet, side, connection.orig, Roles::Given, ts);
         }
+        connection.set_deadline(ts, &self.rules);
         connection.related_to = connection.related_to.or(related.and_then(|label| label.connection)).or(parent);
         let (ctstate, ctdir, state) = outcome;
         let label = related.unwrap_or(Label { connection: Some(connection.id), ctstate, ctdir, state, side });
@@ -147,10 +151,64 @@ impl Tracker {
         label
     }
 
+    /// A packet by Zeek's rules of what a connection is. The gateway's word is asked for all the same, but its entries
+    /// begin and end within.
+    fn zeek_packet(&mut self, packet: &Packet, ts: i64, parent: Option<u64>, closed: &mut impl FnMut(Closed)) -> Label {
+        // Zeek sees datagrams once they are whole, and none without a header.
+        if !packet.complete || packet.bad_header || zeek::is_truncated(packet) {
+            return Label::outside(CtState::Invalid);
+        }
+        let (key, side) = self.key(&packet.tuple, packet.flow_id, packet.vlan, packet.tunnel);
+        let related = self.related(packet, ts);
+        let mut found = self.live(&key, ts, closed);
+        if let Some(slot) = found
+            && self.table.at(slot).is_some_and(|connection| connection.zeek.is_reuse(packet, connection.orig))
+        {
+            self.end(slot, EndReason::Reused, closed);
+            found = None;
+        }
+        let begins = found.is_none();
+        let Some(slot) = found.or_else(|| self.begin(key, packet, side, ts)) else {
+            return Label::outside(CtState::Invalid);
+        };
+        let ports = self.zeek.as_ref();
+        let Some((connection, ports)) = self.table.at_mut(slot).zip(ports) else {
+            return Label::outside(CtState::Invalid);
+        };
+        if begins {
+            direction::begin_as_zeek(connection, packet, ports);
+        }
+        let (side, outcome) = ask_gateway_within(connection, packet, side, ts, &self.rules);
+        let readable = !(packet.malformed && packet.tuple.proto == ipproto::TCP);
+        if readable {
+            direction::follow_zeek(connection, packet, side, ts);
+            if !packet.bad_checksum {
+                connection.count(packet, side, ts);
+                direction::read_as_zeek(connection, packet, side, ports);
+            }
+        }
+        connection.set_deadline(ts, &self.rules);
+        connection.related_to = connection.related_to.or(related.and_then(|label| label.connection)).or(parent);
+        let (ctstate, ctdir, state) = outcome;
+        let label = related.unwrap_or(Label { connection: Some(connection.id), ctstate, ctdir, state, side });
+        self.table.arm(slot);
+        label
+    }
+
+    /// The key of a tuple, and the side that sent it.
+    #[inline]
+    fn key(&self, tuple: &FiveTuple, id: u16, vlan: Vlan, tunnel: Tunnel) -> (FlowKey, Side) {
+        if self.zeek.is_some() {
+            return zeek::key(tuple);
+        }
+        let vlan = if self.vlan_in_key { vlan } else { Vlan::default() };
+        FlowKey::of_tuple(tuple, id, vlan, tunnel)
+    }
+
     /// The place of a key's connection, unless it has expired by now.
     fn live(&mut self, key: &FlowKey, ts: i64, closed: &mut impl FnMut(Closed)) -> Option<SlotId> {
         let slot = self.table.get(key)?;
-        if self.table.at(slot)?.deadline() > ts {
+        if self.table.at(slot)?.deadline > ts {
             return Some(slot);
         }
         self.end(slot, EndReason::Timeout, closed);
@@ -168,7 +226,8 @@ impl Tracker {
         if packet.packets == 0 && !packet.complete {
             return None;
         }
-        let connection = Connection::begin(key, self.next_id, side, packet, ts);
+        let roles = if self.zeek.is_some() { Roles::Zeek } else { Roles::Given };
+        let connection = Connection::begin(key, self.next_id, side, packet, roles, ts);
         self.next_id += 1;
         Some(self.table.insert(connection))
     }
@@ -199,12 +258,11 @@ impl Tracker {
     /// The label of an ICMP error about a live entry: that connection, the direction in which the error travels.
     fn related(&self, packet: &Packet, ts: i64) -> Option<Label> {
         let L4::IcmpError { quoted: Some(quoted), quoted_id, .. } = packet.l4 else { return None };
-        let vlan = if self.vlan_in_key { packet.vlan } else { Vlan::default() };
         // The error goes to whoever sent the quoted packet.
         if packet.malformed || packet.bad_checksum || packet.tuple.dst != quoted.src {
             return None;
         }
-        let (key, side) = FlowKey::of_tuple(&quoted, quoted_id, vlan, packet.tunnel);
+        let (key, side) = self.key(&quoted, quoted_id, packet.vlan, packet.tunnel);
         let connection = self.table.at(self.table.get(&key)?)?;
         let entry = connection.gateway.as_ref().filter(|entry| entry.deadline > ts)?;
         // It travels as the other side's packets do.
@@ -284,7 +342,30 @@ fn ask_gateway(connection: &mut Connection, packet: &Packet, side: Side, ts: i64
     Answer::Word(side, (ctstate, dir, connection.state()))
 }
 
-#[expect(clippy::large_types_passed_by_value, reason = "it moves on into the result")]
+/// Asks the gateway, whose entries begin and end within the connection.
+fn ask_gateway_within(
+    connection: &mut Connection,
+    packet: &Packet,
+    side: Side,
+    ts: i64,
+    rules: &Rules,
+) -> (Side, Outcome) {
+    if connection.gateway.as_ref().is_some_and(|entry| entry.deadline <= ts) {
+        connection.gateway = None;
+    }
+    for _ in 0..2 {
+        match ask_gateway(connection, packet, side, ts, rules) {
+            Answer::Word(side, outcome) => return (side, outcome),
+            Answer::OpensAnew => {
+                connection.gateway = None;
+                connection.closed = false;
+            }
+        }
+    }
+    (side, INVALID)
+}
+
 fn finish(connection: Connection, cause: EndReason) -> Closed {
-    Closed { connection, reason: connection.end_reason(cause), stopped: None }
+    let reason = connection.end_reason(cause);
+    Closed { connection, reason, stopped: None }
 }

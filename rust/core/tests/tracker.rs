@@ -122,7 +122,7 @@ fn a_syn_ack_names_its_receiver() {
     assert_eq!((label.ctstate, label.ctdir), (CtState::Invalid, CtDir::None));
     run.tcp(true, ACK, 10, 1);
     let closed = run.finish();
-    let connection = closed[0].connection;
+    let connection = &closed[0].connection;
     assert_eq!(closed.len(), 1);
     assert_eq!(connection.evidence, Evidence::SynAck);
     assert!(connection.flipped());

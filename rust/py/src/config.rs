@@ -26,7 +26,7 @@ impl Config {
 #[pymethods]
 impl Config {
     #[new]
-    #[pyo3(signature = (*, local, zones, profile, timeouts, loose, liberal, ignore_invalid_rst, tunnels, checksum, strict))]
+    #[pyo3(signature = (*, local, zones, profile, timeouts, loose, liberal, ignore_invalid_rst, tunnels, checksum, likely_server_ports, strict))]
     #[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools, reason = "the keys of the contract")]
     #[allow(clippy::needless_pass_by_value, reason = "extracted from Python")]
     fn new(
@@ -39,6 +39,7 @@ impl Config {
         ignore_invalid_rst: bool,
         tunnels: &str,
         checksum: bool,
+        likely_server_ports: Option<Vec<String>>,
         strict: bool,
     ) -> PyResult<Self> {
         let mut rules = Rules { loose, liberal, ignore_invalid_rst, ..profile_named(profile)?.rules() };
@@ -54,6 +55,8 @@ impl Config {
             zones: zones.collect::<PyResult<_>>()?,
             rules,
             decode: Options { tunnels: tunnel_mode(tunnels)?, checksum },
+            likely_server_ports: likely_server_ports.map(|p| conntrack_core::config::ServerPorts::parse(&p)),
+            zeek: profile == "zeek",
             strict,
         };
         Ok(Self { core })

@@ -1,5 +1,6 @@
 //! What a tracker is told: timeouts under their sysctl names, rules, the local networks.
 
+mod ports;
 mod profile;
 
 use ipnet::IpNet;
@@ -7,6 +8,7 @@ use ipnet::IpNet;
 use crate::decode;
 use crate::time::SECOND;
 
+pub use ports::ServerPorts;
 pub use profile::Profile;
 
 /// A timeout of the gateway, under the name of its sysctl (`net.netfilter.nf_conntrack_…`).
@@ -169,6 +171,10 @@ pub struct Config {
     pub rules: Rules,
     /// What the decoder does about tunnels and checksums.
     pub decode: decode::Options,
+    /// Ports at which servers are likely; None: our own list of services.
+    pub likely_server_ports: Option<ServerPorts>,
+    /// Connections begin and end, and are turned round, as Zeek does it.
+    pub zeek: bool,
     /// Damage is an error instead of a count.
     pub strict: bool,
 }
@@ -195,6 +201,8 @@ impl Default for Config {
             zones: Vec::new(),
             rules: Rules::default(),
             decode: decode::Options::default(),
+            likely_server_ports: None,
+            zeek: false,
             strict: false,
         }
     }

@@ -27,6 +27,8 @@ struct Found<'a> {
     carried: Option<Carried<'a>>,
     /// Its key where it is the first fragment of a datagram.
     first: Option<Key>,
+    /// What was inside the datagram that this fragment made whole.
+    inside: Option<Packet>,
 }
 
 impl Decoder {
@@ -36,7 +38,8 @@ impl Decoder {
     }
 
     /// Appends the packets of this record to `out`, outermost first: exactly one with [`TunnelMode::Inner`] and
-    /// [`TunnelMode::Outer`], one or more with [`TunnelMode::Both`]. None only for a later fragment that came before
+    /// [`TunnelMode::Outer`], one or more with [`TunnelMode::Both`]. A packet in a fragmented tunnel datagram comes with
+    /// its first fragment, and is complete with the one that makes the datagram whole. None only for a later fragment that came before
     /// the first one of its datagram: its bytes are added to that one's packet.
     ///
     /// `bytes` are the record's captured bytes. Where it returns `Err`, `out` is as it was.
@@ -77,7 +80,7 @@ impl Decoder {
         if let Some(carried) = self.carried(&ip, packet) {
             let packet = *packet;
             out.pop();
-            self.inwards(Found { packet, carried: Some(carried), first: None }, ts, out);
+            self.inwards(Found { packet, carried: Some(carried), first: None, inside: None }, ts, out);
         }
         Ok(())
     }
@@ -97,10 +100,12 @@ impl Decoder {
     #[inline(never)]
     fn inwards(&mut self, mut found: Found<'_>, ts: i64, out: &mut Vec<Packet>) {
         self.carriers.clear();
+        let mut incomplete = None;
         for _ in 1..DEEPEST {
             let Some(carried) = &found.carried else { break };
             // What cannot be read inside leaves its carrier as the packet.
             let Ok(inner) = self.inner(carried, ts) else { break };
+            incomplete = found.first.filter(|_| !found.packet.complete).or(incomplete);
             match self.options.tunnels {
                 TunnelMode::Both => out.push(found.packet),
                 TunnelMode::Inner | TunnelMode::Outer => self.carriers.extend(found.first),
@@ -118,7 +123,15 @@ impl Decoder {
         for key in &self.carriers {
             self.fragments.carry(key, &found.packet);
         }
+        // What a fragment carries is whole, and judged, once the fragment's datagram is.
+        if let Some(key) = incomplete
+            && found.packet.complete
+        {
+            self.fragments.hold(&key, &found.packet);
+            found.packet.complete = false;
+        }
         out.push(found.packet);
+        out.extend(found.inside);
     }
 
     /// The packet inside a tunnel; None for an early fragment.
@@ -140,7 +153,7 @@ impl Decoder {
         let mut packet = transport::begin(net, ip, tunnel);
         transport::read(ip, self.options.checksum, &mut packet)?;
         let carried = self.carried(ip, &packet);
-        Ok(Found { packet, carried, first: None })
+        Ok(Found { packet, carried, first: None, inside: None })
     }
 
     /// One fragment of a datagram; None where it came before the first one.
@@ -156,13 +169,13 @@ impl Decoder {
         let mut packet = transport::begin(net, ip, tunnel);
         let key = Key::new(&packet, piece.id);
         if piece.offset > 0 {
-            let known = self.fragments.later(key, piece, ip.payload.wire() as u32, &mut packet, ts);
-            return Ok(known.then_some(Found { packet, carried: None, first: None }));
+            let (known, inside) = self.fragments.later(key, piece, ip.payload.wire() as u32, &mut packet, ts);
+            return Ok(known.then_some(Found { packet, carried: None, first: None, inside }));
         }
         transport::read(ip, self.options.checksum, &mut packet)?;
         self.fragments.first(key, &mut packet, ip.payload.wire() as u32, transport::udp_length(ip), ts);
         let carried = self.carried(ip, &packet);
-        Ok(Some(Found { packet, carried, first: Some(key) }))
+        Ok(Some(Found { packet, carried, first: Some(key), inside: None }))
     }
 
     #[inline]

@@ -9,7 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use super::assembly::Assembly;
 use super::ip::Piece;
 use super::transport::has_payload;
-use super::{Addr, Family, FiveTuple, L4, Packet, Tunnel, Vlan};
+use super::{Addr, Family, FiveTuple, Head, L4, Packet, Tunnel, Vlan};
 
 /// Datagrams remembered at once.
 pub(super) const MOST_DATAGRAMS: usize = 65_536;
@@ -42,13 +42,14 @@ impl Key {
 }
 
 /// What later fragments take from the first.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct First {
     tuple: FiveTuple,
     vlan: Vlan,
     tunnel: Tunnel,
     flow_id: u16,
     l4: L4,
+    head: Head,
     /// Bytes of the IP header.
     ip_header: u32,
     /// Bytes of the transport header.
@@ -57,26 +58,34 @@ struct First {
     udp_length: Option<u32>,
     /// The packet is one that the datagram carries, whose header has already said its whole length.
     carried: bool,
+    /// The packet that the datagram carries, which is whole once the datagram is.
+    inside: Option<Box<Packet>>,
 }
 
 impl First {
     fn of(packet: &Packet, length: u32, udp_length: Option<u32>) -> Self {
-        let Packet { tuple, vlan, tunnel, flow_id, l4, payload_bytes, ip_bytes, .. } = *packet;
+        let Packet { tuple, vlan, tunnel, flow_id, l4, head, payload_bytes, ip_bytes, .. } = *packet;
         let (ip_header, header) = (ip_bytes.saturating_sub(length), length.saturating_sub(payload_bytes));
-        Self { tuple, vlan, tunnel, flow_id, l4, ip_header, header, udp_length, carried: false }
+        Self { tuple, vlan, tunnel, flow_id, l4, head, ip_header, header, udp_length, carried: false, inside: None }
     }
 
-    /// Makes the packet of the completing fragment speak for its datagram, whose payload is `total` bytes long.
-    fn complete(&self, packet: &mut Packet, total: u32) {
+    /// Makes the packet of the completing fragment speak for its datagram, whose payload is `total` bytes long, or for
+    /// the one that the datagram carries. Returns the latter where it is a packet of its own.
+    fn complete(&mut self, packet: &mut Packet, total: u32) -> Option<Packet> {
+        let inside = self.inside.take();
         if self.carried {
-            // The packet inside was judged with the first fragment.
-            return;
+            if let Some(inside) = inside {
+                *packet = completed(&inside);
+            }
+            return None;
         }
         packet.complete = true;
         packet.l4 = self.l4;
+        packet.head = self.head;
         packet.segment_bytes = total.saturating_sub(self.header);
         packet.datagram_bytes = self.ip_header.saturating_add(total);
         packet.malformed = self.header > total || self.udp_length.is_some_and(|length| length < 8 || length > total);
+        inside.map(|inside| completed(&inside))
     }
 }
 
@@ -118,9 +127,9 @@ impl Fragments {
     pub fn first(&mut self, key: Key, packet: &mut Packet, length: u32, udp_length: Option<u32>, ts: i64) {
         self.forget_expired(ts);
         let stamp = self.next_stamp();
-        let first = First::of(packet, length, udp_length);
+        let mut first = First::of(packet, length, udp_length);
         let assembly = Assembly::default();
-        let mut fresh = Entry { assembly, first: Some(first), early_bytes: 0, early_records: 0, begun: ts, stamp };
+        let mut fresh = Entry { assembly, first: None, early_bytes: 0, early_records: 0, begun: ts, stamp };
         let old = self.entries.remove(&key);
         let known = old.is_some();
         if let Some(old) = old.filter(|old| !is_expired(&key, old, ts)) {
@@ -131,6 +140,7 @@ impl Fragments {
         if let Some(total) = fresh.assembly.add(key.family, 0, length, true) {
             first.complete(packet, total);
         }
+        fresh.first = Some(first);
         if known {
             // Its place in the queue stands.
             self.entries.insert(key, fresh);
@@ -144,14 +154,28 @@ impl Fragments {
         if let Some(entry) = self.entries.get_mut(key) {
             let Packet { tuple, vlan, tunnel, flow_id, .. } = *packet;
             if let Some(first) = &mut entry.first {
-                *first = First { tuple, vlan, tunnel, flow_id, carried: true, ..*first };
+                *first = First { tuple, vlan, tunnel, flow_id, carried: true, ..first.clone() };
             }
         }
     }
 
+    /// Keeps the packet that an incomplete datagram carries until the datagram is whole.
+    pub fn hold(&mut self, key: &Key, packet: &Packet) {
+        if let Some(first) = self.entries.get_mut(key).and_then(|entry| entry.first.as_mut()) {
+            first.inside = Some(Box::new(*packet));
+        }
+    }
+
     /// A later fragment with `bytes` of payload: fills in `packet` where the first one is known (true), else keeps
-    /// the bytes for it (false).
-    pub fn later(&mut self, key: Key, piece: Piece, bytes: u32, packet: &mut Packet, ts: i64) -> bool {
+    /// the bytes for it (false). With it, a packet that was inside a datagram that this fragment makes whole.
+    pub fn later(
+        &mut self,
+        key: Key,
+        piece: Piece,
+        bytes: u32,
+        packet: &mut Packet,
+        ts: i64,
+    ) -> (bool, Option<Packet>) {
         self.forget_expired(ts);
         let stamp = self.next_stamp();
         let mut assembly = Assembly::default();
@@ -170,10 +194,8 @@ impl Fragments {
                 if !first.carried {
                     add(packet, bytes);
                 }
-                if let Some(total) = assembly.add(key.family, piece.offset, bytes, piece.more) {
-                    first.complete(packet, total);
-                }
-                return true;
+                let whole = assembly.add(key.family, piece.offset, bytes, piece.more);
+                return (true, whole.and_then(|total| first.complete(packet, total)));
             }
             Some(entry) => {
                 entry.assembly.add(key.family, piece.offset, bytes, piece.more);
@@ -182,7 +204,7 @@ impl Fragments {
             }
         }
         self.orphans += 1;
-        false
+        (false, None)
     }
 
     /// Forgets a datagram, so that its later fragments are orphans.
@@ -232,6 +254,11 @@ impl Fragments {
         }
         true
     }
+}
+
+/// A packet that was counted with the first fragment of its carrier, whole now.
+fn completed(inside: &Packet) -> Packet {
+    Packet { packets: 0, ip_bytes: 0, payload_bytes: 0, complete: true, cut: false, ..*inside }
 }
 
 /// Adds the payload of a later fragment to a packet.

@@ -138,11 +138,52 @@ pub struct Packet {
     pub malformed: bool,
     /// A checksum (IPv4 header or transport) is wrong; looked at only with [`Options::checksum`].
     pub bad_checksum: bool,
+    /// It is that of the IPv4 header.
+    pub bad_header: bool,
+    /// The capture cut the payload of TCP or UDP.
+    pub cut: bool,
     /// What tells flows apart besides addresses and ports: the identifier of an ICMP query, the call id of GRE
     /// version 1; 0 elsewhere. Later fragments have their first one's.
     pub flow_id: u16,
     /// The transport header's facts; of a fragment that completes its datagram, the first one's.
     pub l4: L4,
+    /// How the payload of TCP or UDP begins.
+    pub head: Head,
+}
+
+impl Packet {
+    /// The first bytes of the payload of TCP or UDP, as far as captured, at most [`Head::SIZE`].
+    #[inline]
+    pub fn head(&self) -> &[u8] {
+        self.head.bytes.get(..usize::from(self.head.length)).unwrap_or_default()
+    }
+}
+
+/// The first bytes of a payload.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Head {
+    bytes: [u8; Self::SIZE],
+    length: u8,
+}
+
+impl Head {
+    /// The most that is kept: as much as it takes to tell a request from an answer.
+    pub const SIZE: usize = 16;
+
+    /// Of this payload.
+    #[inline]
+    pub fn of(payload: &[u8]) -> Self {
+        match payload.first_chunk() {
+            Some(bytes) => Self { bytes: *bytes, length: Self::SIZE as u8 },
+            None => {
+                let mut bytes = [0; Self::SIZE];
+                for (place, byte) in bytes.iter_mut().zip(payload) {
+                    *place = *byte;
+                }
+                Self { bytes, length: payload.len() as u8 }
+            }
+        }
+    }
 }
 
 /// What the transport header says.

@@ -3,7 +3,7 @@
 use super::bytes::Fields;
 use super::ip::Ip;
 use super::transport::ports;
-use super::{L4, Packet, Skip, Tcp};
+use super::{Head, L4, Packet, Skip, Tcp};
 
 /// Header, RFC 9293 section 3.1.
 mod field {
@@ -53,6 +53,8 @@ pub(super) fn read(ip: &Ip<'_>, packet: &mut Packet) -> Result<(), Skip> {
     } else {
         Options::default()
     };
+    packet.cut = !segment.is_complete();
+    packet.head = Head::of(segment.bytes().get(size.max(SIZE)..).unwrap_or_default());
     packet.l4 = L4::Tcp(Tcp {
         seq: header.be32::<SEQ>(),
         ack: header.be32::<ACK>(),

@@ -2,7 +2,7 @@
 
 use super::bytes::{Fields, Span};
 use super::ip::{Ip, Net};
-use super::{Addr, Family, FiveTuple, L4, Packet, Skip, Tunnel, checksum, ether, icmp, ipproto, sctp, tcp, tunnel};
+use super::{Addr, Family, FiveTuple, Head, L4, Packet, Skip, Tunnel, checksum, ether, icmp, ipproto, sctp, tcp, tunnel};
 
 /// The packet that an IP header begins: its tuple has no ports yet.
 #[inline]
@@ -21,8 +21,11 @@ pub(super) fn begin(net: &Net<'_>, ip: &Ip<'_>, tunnel: Tunnel) -> Packet {
         datagram_bytes: ip.length,
         malformed: false,
         bad_checksum: ip.bad_checksum,
+        bad_header: ip.bad_checksum,
+        cut: false,
         flow_id: 0,
         l4: L4::Other,
+        head: Head::default(),
     }
 }
 
@@ -108,7 +111,9 @@ fn udp(ip: &Ip<'_>, packet: &mut Packet) -> Result<(), Skip> {
     };
     packet.payload_bytes = payload as u32;
     packet.malformed = malformed;
+    packet.cut = !ip.payload.is_complete();
     packet.l4 = L4::Udp;
+    packet.head = Head::of(ip.payload.bytes().get(udp_field::SIZE..).unwrap_or_default());
     Ok(())
 }
 

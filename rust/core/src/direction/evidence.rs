@@ -16,6 +16,7 @@ impl Evidence {
             Self::Syn | Self::IcmpRequest | Self::Init => 1.0,
             Self::SynAck | Self::IcmpReply | Self::InitAck => 0.95,
             Self::FirstPacket => 0.53,
+            Self::ServicePort | Self::Payload => 0.9,
         }
     }
 }

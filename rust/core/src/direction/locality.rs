@@ -102,6 +102,7 @@ mod tests {
     use crate::decode::{Addr, Family, FiveTuple};
     use crate::decode::{Packet, Tunnel, Vlan};
     use crate::flow::FlowKey;
+    use crate::zeek::Roles;
 
     fn connection(src: [u8; 4], dst: [u8; 4]) -> Connection {
         let tuple = FiveTuple {
@@ -113,7 +114,7 @@ mod tests {
             family: Family::V4,
         };
         let (key, side) = FlowKey::of_tuple(&tuple, 0, Vlan::default(), Tunnel::default());
-        Connection::begin(key, 0, side, &Packet { tuple, ..Packet::default() }, 0)
+        Connection::begin(key, 0, side, &Packet { tuple, ..Packet::default() }, Roles::Given, 0)
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! What a flow is: direction-free keys, and what is written about flows. No table, no threads.
 
 pub mod community;
-pub mod history;
 pub mod icmp;
 pub mod key;
 

@@ -97,7 +97,7 @@ impl FlowTable {
     pub fn arm(&mut self, slot: SlotId) {
         let Some(place) = self.slots.get_mut(slot.0 as usize) else { return };
         if let Some(connection) = &place.connection {
-            self.wheel.arm((slot.0, place.generation), &mut place.armed, connection.deadline());
+            self.wheel.arm((slot.0, place.generation), &mut place.armed, connection.deadline);
         }
     }
 
@@ -121,7 +121,7 @@ impl FlowTable {
             let Some(connection) = place.connection.as_ref().filter(|_| place.generation == generation) else {
                 continue;
             };
-            let deadline = connection.deadline();
+            let deadline = connection.deadline;
             if !place.armed.take(second) {
                 continue;
             }

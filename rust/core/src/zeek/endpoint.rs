@@ -1,0 +1,230 @@
+//! One end of a TCP connection as Zeek's analyzer follows it: its state and its place in the sequence space.
+//!
+//! Source: Zeek's `TCP_Endpoint` and `TCPSessionAdapter` (`src/analyzer/protocol/tcp`, `src/packet_analysis/protocol/tcp`
+//! of Zeek 8). Relative sequence numbers begin with 0 at the SYN, also where none was seen.
+
+use super::stream::Stream;
+
+/// A jump that is more likely a broken header than a large connection.
+const TOO_LARGE_DELTA: i32 = 1 << 20;
+
+/// What an end has done, in the steps that Zeek tells apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum State {
+    /// Nothing seen.
+    #[default]
+    Inactive,
+    /// A SYN.
+    SynSent,
+    /// A SYN+ACK by the originator.
+    SynAckSent,
+    /// Segments without a SYN before them.
+    Partial,
+    /// The handshake is over.
+    Established,
+    /// A FIN.
+    Closed,
+    /// An RST.
+    Reset,
+}
+
+impl State {
+    /// Before the end of the handshake.
+    pub(super) fn is_handshake(self) -> bool {
+        matches!(self, Self::Inactive | Self::SynSent | Self::SynAckSent)
+    }
+
+    /// No SYN was seen.
+    pub(super) fn is_unopened(self) -> bool {
+        matches!(self, Self::Inactive | Self::Partial)
+    }
+}
+
+/// The flags of a segment that matter here.
+#[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "the flags of a header")]
+pub(super) struct Flags {
+    pub(super) syn: bool,
+    pub(super) ack: bool,
+    pub(super) fin: bool,
+    pub(super) rst: bool,
+}
+
+impl Flags {
+    /// Neither SYN nor FIN nor RST.
+    pub(super) fn is_plain(self) -> bool {
+        !(self.syn || self.fin || self.rst)
+    }
+}
+
+/// One end.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Endpoint {
+    /// Sequence number of the SYN, or of where it would have been.
+    start: u32,
+    /// Behind the last one sent.
+    last: u32,
+    /// Highest acknowledged.
+    acked: u32,
+    last_wraps: u16,
+    acked_wraps: u16,
+    /// Relative sequence numbers under which a SYN, a FIN and an RST were last noted in the history.
+    pub(super) marks: [u32; 3],
+    /// Behind the FIN.
+    fin_end: u64,
+    /// What of its data could be delivered.
+    pub(super) stream: Stream,
+    pub(super) state: State,
+    /// The state before this one.
+    pub(super) before: State,
+    /// It sent a FIN.
+    pub(super) fin: bool,
+    /// Its close was taken note of.
+    pub(super) closed: bool,
+    /// A packet of it was seen.
+    pub(super) seen: bool,
+}
+
+/// `a - b`, modulo 2^32.
+fn delta(a: u32, b: u32) -> i32 {
+    a.wrapping_sub(b) as i32
+}
+
+fn full(seq: u32, wraps: u16) -> u64 {
+    u64::from(wraps) << 32 | u64::from(seq)
+}
+
+impl Endpoint {
+    /// Moves to a state; true if that ends the handshake on this side.
+    pub(super) fn enter(&mut self, state: State) -> bool {
+        if state == self.state {
+            return false;
+        }
+        self.before = self.state;
+        self.state = state;
+        !state.is_handshake() && self.before.is_handshake()
+    }
+
+    /// Sequence number of its SYN.
+    pub(super) fn start(&self) -> u32 {
+        self.start
+    }
+
+    fn place(&mut self, start: u32, last: u32) {
+        self.start = start;
+        self.acked = start;
+        self.last = last;
+    }
+
+    /// Takes the first sequence number of an end, or one that a later SYN brings.
+    pub(super) fn begin(&mut self, flags: Flags, seq: u32, next: u32) {
+        match self.state {
+            State::Inactive if flags.syn => self.place(seq, next),
+            State::Inactive => self.place(seq.wrapping_sub(1), seq),
+            State::SynSent | State::SynAckSent if flags.syn && seq != self.start => self.place(seq, next),
+            State::Established | State::Partial if flags.syn => self.place(seq, next),
+            // The RST may have been forged; the SYN is the better word.
+            State::Reset if flags.syn && self.before == State::Inactive => self.place(seq, next),
+            _ => {}
+        }
+    }
+
+    /// Begins an end that was not seen yet from what its peer acknowledges.
+    pub(super) fn begin_from_ack(&mut self, ack: u32) {
+        self.place(ack.wrapping_sub(1), ack.wrapping_sub(1));
+    }
+
+    fn relative(&self, seq: u32, last: u32, mut wraps: u16) -> (u64, bool) {
+        let forward = delta(seq, last);
+        if forward < 0 && wraps > 0 && seq > last {
+            wraps -= 1;
+        } else if forward > 0 && seq < last {
+            wraps = wraps.saturating_add(1);
+        }
+        if wraps == 0 {
+            let from_start = delta(seq, self.start);
+            return (i64::from(from_start) as u64, from_start < 0);
+        }
+        (full(seq, wraps).wrapping_sub(u64::from(self.start)), false)
+    }
+
+    /// The relative number of a segment that it sends, and whether that lies before its start.
+    pub(super) fn relative_seq(&self, seq: u32) -> (u64, bool) {
+        self.relative(seq, self.last, self.last_wraps)
+    }
+
+    /// The relative number of an acknowledgement that it receives, and whether that lies before its start.
+    pub(super) fn relative_ack(&self, ack: u32) -> (u64, bool) {
+        self.relative(ack, self.acked, self.acked_wraps)
+    }
+
+    /// Its data were acknowledged up to here.
+    pub(super) fn acknowledge(&mut self, ack: u32) {
+        let forward = delta(ack, self.acked);
+        if forward > 0 && !(ack == 0 && forward > TOO_LARGE_DELTA) {
+            self.acked_wraps = self.acked_wraps.saturating_add(u16::from(ack < self.acked));
+            self.acked = ack;
+        }
+    }
+
+    /// It sent up to `next`; true if that is nothing new.
+    pub(super) fn advance(&mut self, next: u32, flags: Flags, payload: u32) -> bool {
+        let forward = delta(next, self.last);
+        if (flags.syn || flags.rst) && !(-TOO_LARGE_DELTA..=TOO_LARGE_DELTA).contains(&forward) {
+            return false;
+        }
+        // Of a connection beyond 2 GB only SYN and FIN may have been captured.
+        let only_syn = flags.fin && self.last == self.start.wrapping_add(1);
+        if only_syn || (forward > 0 && self.state != State::Reset) {
+            self.last_wraps = self.last_wraps.saturating_add(u16::from(next < self.last));
+            self.last = next;
+            return false;
+        }
+        self.state != State::Reset && payload > 0
+    }
+
+    /// It sent a FIN that ends here.
+    pub(super) fn finish(&mut self, end: u64) {
+        self.fin = true;
+        self.fin_end = end;
+    }
+
+    /// The relative number before its FIN, if an acknowledgement reaches it.
+    pub(super) fn before_fin(&self, ack: u64) -> u64 {
+        if self.fin && ack >= self.fin_end { self.fin_end.wrapping_sub(1) } else { ack }
+    }
+
+    /// Relative number of what was acknowledged.
+    pub(super) fn acked_so_far(&self) -> u64 {
+        full(self.acked, self.acked_wraps).wrapping_sub(u64::from(self.start))
+    }
+
+    /// None of its data was acknowledged.
+    pub(super) fn nothing_acked(&self) -> bool {
+        self.acked_so_far() <= 1
+    }
+
+    /// How much data it sent, by its sequence numbers.
+    pub(super) fn size(&self, peer: State) -> u64 {
+        let half_open = self.before == State::SynSent && self.state == State::Reset && peer == State::Inactive;
+        if half_open && !self.nothing_acked() {
+            return 0;
+        }
+        let highest = full(self.last, self.last_wraps).max(full(self.acked, self.acked_wraps));
+        let size = highest.wrapping_sub(u64::from(self.start)).saturating_sub(1);
+        size.saturating_sub(u64::from(self.fin))
+    }
+
+    /// Data that it sent is not delivered yet, or its peer's not acknowledged.
+    pub(super) fn is_pending(&self, peer: &Self) -> bool {
+        if self.stream.gave_up() {
+            return false;
+        }
+        let delivered = u64::from(self.start) + self.stream.delivered();
+        let last = full(self.last, self.last_wraps);
+        if last < delivered {
+            return false;
+        }
+        last - delivered > 1 || (self.state != State::Reset && peer.stream.holds_any())
+    }
+}

@@ -1,0 +1,187 @@
+//! The letters of `history`.
+//!
+//! Source: Zeek's conn.log documentation. s SYN, h SYN+ACK, a pure ACK, d payload, f FIN, r RST, c bad checksum, g gap,
+//! t retransmission, w zero window, i FIN+RST, q SYN with FIN or RST, ^ turned round; upper case is the originator's.
+
+use crate::flow::Side;
+
+/// How many letters are kept; only an attacker makes more, and a connection with more keeps its first ones.
+const LETTERS: usize = 30;
+
+/// What a letter stands for, where it is noted once for each end.
+#[derive(Clone, Copy)]
+pub(super) enum Once {
+    Syn = 0,
+    Fin = 1,
+    Rst = 2,
+    FinRst = 3,
+    Data = 4,
+    Ack = 5,
+    Several = 6,
+}
+
+impl Once {
+    /// The letter, as the originator's.
+    fn letter(self) -> u8 {
+        match self {
+            Self::Syn => b'S',
+            Self::Fin => b'F',
+            Self::Rst => b'R',
+            Self::FinRst => b'I',
+            Self::Data => b'D',
+            Self::Ack => b'A',
+            Self::Several => b'Q',
+        }
+    }
+}
+
+/// What a letter stands for, where it is noted the 1st, 10th, 100th... time.
+#[derive(Clone, Copy)]
+pub(super) enum Scaled {
+    Checksum = 0,
+    Retransmission = 1,
+    ZeroWindow = 2,
+    Gap = 3,
+}
+
+impl Scaled {
+    fn letter(self) -> u8 {
+        match self {
+            Self::Checksum => b'C',
+            Self::Retransmission => b'T',
+            Self::ZeroWindow => b'W',
+            Self::Gap => b'G',
+        }
+    }
+}
+
+/// How often each [`Scaled`] thing happened, by side.
+type Counts = [[u32; 4]; 2];
+
+/// Letters in the order of appearance.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Letters {
+    /// Upper case: sent by side A, whoever turns out to be the originator.
+    letters: [u8; LETTERS],
+    len: u8,
+    /// What was noted [`Once`], a bit each, by side.
+    seen: [u8; 2],
+    counts: Option<Box<Counts>>,
+}
+
+fn cased(letter: u8, side: Side) -> u8 {
+    match side {
+        Side::A => letter,
+        Side::B => letter.to_ascii_lowercase(),
+    }
+}
+
+impl Letters {
+    fn push(&mut self, letter: u8) {
+        if let Some(place) = self.letters.get_mut(usize::from(self.len)) {
+            *place = letter;
+            self.len += 1;
+        }
+    }
+
+    fn so_far(&self) -> &[u8] {
+        self.letters.get(..usize::from(self.len)).unwrap_or_default()
+    }
+
+    /// Notes a letter; true if it was there before, and therefore not noted again.
+    #[inline]
+    pub(super) fn once(&mut self, what: Once, letter: Option<u8>, side: Side) -> bool {
+        let seen = &mut self.seen[side as usize];
+        let bit = 1 << what as u8;
+        if *seen & bit != 0 {
+            return true;
+        }
+        *seen |= bit;
+        self.push(cased(letter.unwrap_or(what.letter()), side));
+        false
+    }
+
+    /// Notes a letter that may come again.
+    pub(super) fn again(&mut self, letter: u8, side: Side) {
+        self.push(cased(letter, side));
+    }
+
+    /// Counts, and notes the 1st, 10th, 100th... time.
+    pub(super) fn scaled(&mut self, what: Scaled, side: Side) {
+        let counts = self.counts.get_or_insert_default();
+        let count = &mut counts[side as usize][what as usize];
+        *count = count.saturating_add(1);
+        let is_power_of_ten = 10_u32.checked_pow(count.ilog10()) == Some(*count);
+        if is_power_of_ten {
+            self.push(cased(what.letter(), side));
+        }
+    }
+
+    /// Nothing but a SYN+ACK of this side.
+    pub(super) fn is_lone_syn_ack(&self, side: Side) -> bool {
+        self.so_far() == [cased(b'H', side)]
+    }
+
+    /// The roles are exchanged. What was written stays as it is written, so that each end's case is exchanged.
+    pub(super) fn flip(&mut self) {
+        for letter in &mut self.letters {
+            if letter.is_ascii_alphabetic() {
+                *letter ^= 0x20;
+            }
+        }
+        self.seen.swap(0, 1);
+        self.push(b'^');
+    }
+
+    /// What a connection that began with a SYN+ACK of this side is rewritten to once it is turned round.
+    pub(super) fn begin_with_flipped_syn_ack(&mut self, side: Side) {
+        self.len = 0;
+        self.push(b'^');
+        self.push(cased(b'H', side));
+    }
+
+    /// As they are written for this originator.
+    pub(super) fn written(&self, orig: Side) -> impl Iterator<Item = u8> + '_ {
+        let turned = orig == Side::B;
+        self.so_far().iter().map(move |letter| letter ^ (u8::from(turned && letter.is_ascii_alphabetic()) << 5))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(letters: &Letters, orig: Side) -> String {
+        letters.written(orig).map(char::from).collect()
+    }
+
+    #[test]
+    fn counts_are_logarithmic() {
+        let mut letters = Letters::default();
+        for _ in 0..1000 {
+            letters.scaled(Scaled::Retransmission, Side::B);
+        }
+        assert_eq!(text(&letters, Side::A), "tttt");
+        assert_eq!(text(&letters, Side::B), "TTTT");
+    }
+
+    #[test]
+    fn a_flip_leaves_what_is_written() {
+        let mut letters = Letters::default();
+        letters.once(Once::Data, None, Side::A);
+        assert_eq!(text(&letters, Side::A), "D");
+        letters.flip();
+        assert_eq!(text(&letters, Side::B), "D^");
+        // The new originator's own bit counts as seen: the letter stands there already.
+        assert!(letters.once(Once::Data, None, Side::B));
+    }
+
+    #[test]
+    fn letters_are_bounded() {
+        let mut letters = Letters::default();
+        for _ in 0..1000 {
+            letters.again(b'S', Side::A);
+        }
+        assert_eq!(text(&letters, Side::A).len(), LETTERS);
+    }
+}
