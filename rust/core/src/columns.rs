@@ -39,6 +39,8 @@ pub struct Row {
     pub state: State,
     /// Zeek's conn_state.
     pub conn_state: ConnState,
+    /// What it would be, were the roles the other way round.
+    pub conn_state_flipped: ConnState,
     /// Zeek's history.
     pub history: Letters,
     /// The gateway's entry survives a full table.
@@ -47,6 +49,10 @@ pub struct Row {
     pub seen_reply: bool,
     /// Why we say who initiated.
     pub evidence: Evidence,
+    /// How sure that makes us, from 0 to 1.
+    pub confidence: f32,
+    /// TCP segments of originator and responder that acknowledge and do nothing else, where the opening was not seen.
+    pub pure_acks: [u32; 2],
     /// The first packet seen was sent by the responder.
     pub flipped: bool,
     /// VLAN tags of the first packet.
@@ -112,13 +118,16 @@ impl Row {
             orig: connection.orig,
             family: key.family,
             proto: key.proto,
-            direction: locality.direction(connection),
+            direction: locality.direction(sides.map(|side| key.addr(side).ip(key.family)), connection.was_broadcast()),
             state: connection.state(),
             conn_state: connection.conn_state(connection.orig),
+            conn_state_flipped: connection.conn_state(connection.orig.other()),
             history,
             assured: connection.status.1,
             seen_reply: connection.status.0,
             evidence: connection.evidence,
+            confidence: connection.evidence.confidence(),
+            pure_acks: sides.map(|side| connection.pure_acks[side as usize]),
             flipped: connection.flipped(),
             vlan: connection.vlan,
             tunnel: key.tunnel,
@@ -128,9 +137,40 @@ impl Row {
         }
     }
 
-    fn ip(&self, end: usize) -> IpAddr {
+    /// The address of the originator (0) or the responder (1).
+    pub fn ip(&self, end: usize) -> IpAddr {
         self.addr[end].ip(self.family)
     }
+
+    /// Exchanges originator and responder, and everything that belongs to them.
+    pub fn flip(&mut self, locality: &Locality) {
+        self.addr.swap(0, 1);
+        self.port.swap(0, 1);
+        self.sent.swap(0, 1);
+        self.zone.swap(0, 1);
+        self.pure_acks.swap(0, 1);
+        self.orig = self.orig.other();
+        self.flipped = !self.flipped;
+        std::mem::swap(&mut self.conn_state, &mut self.conn_state_flipped);
+        self.history = flip_letters(self.history, self.flipped);
+        if let Some(live) = &mut self.live {
+            live.swapped = !live.swapped;
+        }
+        self.direction = locality.direction([self.ip(0), self.ip(1)], false);
+    }
+}
+
+/// A history told with the roles exchanged: the case of each letter, and whether it begins with the mark of a connection
+/// that was turned round.
+fn flip_letters((letters, len): Letters, flipped: bool) -> Letters {
+    let letters = letters.iter().take(usize::from(len)).skip_while(|letter| **letter == b'^');
+    let letters = letters.map(|letter| letter ^ (u8::from(letter.is_ascii_alphabetic()) << 5));
+    let mut turned = ([0; 31], 0);
+    for (place, letter) in turned.0.iter_mut().zip(flipped.then_some(b'^').into_iter().chain(letters)) {
+        *place = letter;
+        turned.1 += 1;
+    }
+    turned
 }
 
 /// How a column is read from a row, and what it holds.
@@ -199,7 +239,7 @@ pub const COLUMNS: [Column; 29] = [
     Column { name: "assured", kind: Kind::Bool(|row| row.assured) },
     Column { name: "seen_reply", kind: Kind::Bool(|row| row.seen_reply) },
     Column { name: "evidence", kind: Kind::Word(|row| Some(row.evidence as u16), |_| words(&Evidence::NAMES)) },
-    Column { name: "confidence", kind: Kind::F32(|row| row.evidence.confidence()) },
+    Column { name: "confidence", kind: Kind::F32(|row| row.confidence) },
     Column { name: "flipped", kind: Kind::Bool(|row| row.flipped) },
     Column { name: "orig_pkts", kind: Kind::U64(|row| row.sent[0].packets) },
     Column { name: "orig_ip_bytes", kind: Kind::U64(|row| row.sent[0].ip_bytes) },

@@ -6,42 +6,78 @@ use crate::flow::{FlowKey, Side};
 use crate::proto::{self, Gateway, State};
 use crate::zeek::{ConnState, Roles, View};
 
-/// Why we say who initiated, from the weakest to the strongest.
+/// Why we say who initiated, from the weakest to the strongest: the rungs of the ladder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Evidence {
+    /// Nothing speaks for either end; the sender of the first packet is named.
+    Unknown = 0,
     /// The sender of the first packet seen.
-    FirstPacket = 0,
+    FirstPacket = 1,
+    /// The end whose port is from a range for clients, the other's not.
+    EphemeralPort = 2,
+    /// TCP: the end that mostly acknowledges what the other sends.
+    Acknowledgements = 3,
+    /// UDP and others: the sender of the first packet, who got an answer.
+    Answered = 4,
+    /// The host that initiates what goes on between the two, or all it does, elsewhere in the capture.
+    Role = 5,
     /// The other end of a service's port.
-    ServicePort = 1,
+    ServicePort = 6,
+    /// The other end is a multicast or broadcast address, which never initiates.
+    Multicast = 7,
+    /// The other end accepted connections of others in this capture, or many meet there.
+    Listener = 8,
+    /// The same five-tuple, seen before or after with better evidence.
+    SeenBefore = 9,
+    /// TCP segments that no connection has (neither SYN nor ACK nor RST): the sender probes.
+    Scan = 10,
+    /// A SYN+ACK that nobody followed: backscatter of a forged SYN, or a scan. Its receiver may never have asked.
+    Backscatter = 11,
+    /// It belongs to another connection: an error about it, or announced in it.
+    Related = 12,
+    /// The first bytes of a payload are a request's or an answer's.
+    Payload = 13,
+    /// The receiver of an RST that refuses a SYN.
+    Refused = 14,
     /// The receiver of an answer that only follows a question.
-    IcmpReply = 2,
-    /// What the first bytes of payload say.
-    Payload = 3,
-    /// The receiver of a SYN+ACK.
-    SynAck = 4,
-    /// The sender of an ICMP query.
-    IcmpRequest = 5,
-    /// The sender of a SYN.
-    Syn = 6,
+    IcmpReply = 15,
+    /// The receiver of a SYN+ACK that was followed.
+    SynAck = 16,
     /// The receiver of an SCTP INIT ACK.
-    InitAck = 7,
+    InitAck = 17,
+    /// The sender of an ICMP query.
+    IcmpRequest = 18,
     /// The sender of an SCTP INIT.
-    Init = 8,
+    Init = 19,
+    /// The sender of a SYN.
+    Syn = 20,
 }
 
 impl Evidence {
     /// The words in the order of the numbers.
-    pub const NAMES: [&'static str; 9] = [
+    pub const NAMES: [&'static str; 21] = [
+        "unknown",
         "first_packet",
+        "ephemeral_port",
+        "acknowledgements",
+        "answered",
+        "role",
         "service_port",
-        "icmp_reply",
+        "multicast",
+        "listener",
+        "seen_before",
+        "scan",
+        "backscatter",
+        "related",
         "payload",
+        "refused",
+        "icmp_reply",
         "syn_ack",
-        "icmp_request",
-        "syn",
         "init_ack",
+        "icmp_request",
         "init",
+        "syn",
     ];
 }
 
@@ -117,6 +153,8 @@ pub struct Connection {
     pub related_to: Option<u64>,
     /// A packet of the originator was sent to a group or to everybody.
     pub to_group: bool,
+    /// TCP segments of each side that acknowledge and do nothing else.
+    pub pure_acks: [u32; 2],
     /// Capture time at which it expires.
     pub deadline: i64,
 }
@@ -142,6 +180,7 @@ impl Connection {
             roles,
             related_to: None,
             to_group: false,
+            pure_acks: [0; 2],
             deadline: ts,
         }
     }

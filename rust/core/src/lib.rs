@@ -4,7 +4,7 @@
 //!
 //! [`time`], [`error`] → [`capture`] (bytes → record) → [`decode`] (record → packet) → [`config`] → [`flow`] (flow key)
 //! → [`zeek`] (its view) → [`proto`] (state machine) → [`connection`] → [`table`] → [`direction`] (who initiated, and seen from where) →
-//! [`tracker`] (one packet) → [`columns`], [`listing`], [`labels`], [`stats`] → [`pipeline`] (the whole run).
+//! [`tracker`] (one packet) → [`columns`], [`hindsight`] (who initiated, once all is known), [`listing`], [`labels`], [`stats`] → [`pipeline`] (the whole run).
 //!
 //! The crate knows no Python and has no `unsafe`.
 #![forbid(unsafe_code)]
@@ -17,6 +17,7 @@ pub mod decode;
 pub mod direction;
 pub mod error;
 pub mod flow;
+pub mod hindsight;
 pub mod labels;
 pub mod listing;
 pub mod pipeline;

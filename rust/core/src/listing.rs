@@ -85,7 +85,7 @@ mod tests {
         let (mut tracker, locality) = (Tracker::new(&config), Locality::new(&config));
         for (packet, ts) in packets.iter().zip(0..) {
             tracker.advance(ts * SECOND, |_| ());
-            tracker.record(std::slice::from_ref(packet), ts * SECOND, |_| ());
+            tracker.record(std::slice::from_ref(packet), &[], ts * SECOND, |_| ());
         }
         let mut rows = Vec::new();
         tracker.finish(|closed| rows.push(Row::new(&closed, &locality)));

@@ -5,10 +5,11 @@ use std::path::Path;
 
 use crate::capture::{Captures, LinkType, Record, RecordBatch};
 use crate::columns::Row;
-use crate::config::Config;
+use crate::config::{Config, ServerPorts};
 use crate::decode::{Decoder, Options, Packet, Skip};
 use crate::direction::Locality;
 use crate::error::CaptureError;
+use crate::hindsight::{self, Known};
 use crate::labels::Labels;
 use crate::proto::CtState;
 use crate::stats::Stats;
@@ -96,6 +97,8 @@ struct Run {
     labels: Option<Labels>,
     stats: Stats,
     files: Vec<LinkTypes>,
+    /// Where servers are likely; None: Zeek's own choice of the originator stands.
+    ports: Option<ServerPorts>,
 }
 
 /// Which link types a file had.
@@ -116,6 +119,7 @@ impl Run {
             labels: want_labels.then(Labels::default),
             stats: Stats::default(),
             files: Vec::new(),
+            ports: (!config.zeek).then(|| config.likely_server_ports.clone().unwrap_or_else(ServerPorts::services)),
         }
     }
 
@@ -132,7 +136,7 @@ impl Run {
         self.packets.clear();
         let decoded = self.decoder.decode(record, bytes, &mut self.packets);
         let label = match decoded {
-            Ok(()) => self.tracker.record(&self.packets, record.ts, |closed| rows.put(&closed)),
+            Ok(()) => self.tracker.record(&self.packets, bytes, record.ts, |closed| rows.put(&closed)),
             Err(skip) => {
                 stats.skip(skip.name(), 1, name(captures, record.file), record.offset);
                 Label::outside(word_for(skip))
@@ -176,7 +180,11 @@ impl Run {
         }
         stats.connections = self.tracker.begun();
         stats.peak_connections = self.tracker.peak() as u64;
-        let rows: Vec<Row> = self.rows.rows.into_iter().flatten().collect();
+        let Rows { rows, locality } = self.rows;
+        let mut rows: Vec<Row> = rows.into_iter().flatten().collect();
+        if let Some(ports) = &self.ports {
+            hindsight::settle(&mut rows, &Known { ports, announced: self.tracker.announced(), locality: &locality });
+        }
         let labels = self.labels.map(|labels| labels.settle(&rows));
         Ok(Tracked { rows, labels, stats: self.stats })
     }

@@ -1,7 +1,10 @@
 //! The tracker: one packet at a time through table, state machine and direction.
 
+use std::collections::HashSet;
+use std::net::IpAddr;
+
 use crate::config::{Config, Rules, ServerPorts};
-use crate::connection::{Connection, EndReason};
+use crate::connection::{Connection, EndReason, Evidence};
 use crate::decode::{FiveTuple, L4, Packet, Tunnel, TunnelMode, Vlan, ipproto};
 use crate::direction;
 use crate::flow::{FlowKey, Side};
@@ -53,8 +56,13 @@ pub struct Tracker {
     vlan_in_key: bool,
     /// Whose connections these are: ours, or Zeek's with its server ports.
     zeek: Option<ServerPorts>,
+    /// Where FTP announced data connections.
+    announced: HashSet<(IpAddr, u16)>,
     next_id: u64,
 }
+
+/// Announcements that are kept; nobody makes more, and memory has a bound.
+const MOST_ANNOUNCED: usize = 1 << 16;
 
 /// What a step did with a packet: its word, direction and the state after it.
 type Outcome = (CtState, CtDir, State);
@@ -71,8 +79,14 @@ impl Tracker {
             // A gateway terminates VLANs: what it sees has none.
             vlan_in_key: config.decode.tunnels != TunnelMode::Outer,
             zeek: config.zeek.then(|| config.likely_server_ports.clone().unwrap_or_else(ServerPorts::zeek)),
+            announced: HashSet::new(),
             next_id: 0,
         }
+    }
+
+    /// Where FTP announced data connections.
+    pub fn announced(&self) -> &HashSet<(IpAddr, u16)> {
+        &self.announced
     }
 
     /// How many connections have begun.
@@ -98,16 +112,16 @@ impl Tracker {
         }
     }
 
-    /// Takes the packets of one record, outermost first; the label speaks of the innermost.
-    pub fn record(&mut self, packets: &[Packet], ts: i64, mut closed: impl FnMut(Closed)) -> Label {
+    /// Takes the packets of one record, whose bytes these are, outermost first; the label speaks of the innermost.
+    pub fn record(&mut self, packets: &[Packet], bytes: &[u8], ts: i64, mut closed: impl FnMut(Closed)) -> Label {
         let mut label = Label::outside(CtState::Untracked);
         let mut parent = None;
         for (packet, more) in packets.iter().zip((0..packets.len()).rev()) {
             label = match self.zeek {
                 // Zeek opens IP tunnels without a connection for them.
                 Some(_) if more > 0 && zeek::is_ip_tunnel(packet) => continue,
-                Some(_) => self.zeek_packet(packet, ts, parent, &mut closed),
-                None => self.packet(packet, ts, parent, &mut closed),
+                Some(_) => self.zeek_packet(packet, bytes, ts, parent, &mut closed),
+                None => self.packet(packet, bytes, ts, parent, &mut closed),
             };
             parent = label.connection;
         }
@@ -124,7 +138,14 @@ impl Tracker {
         }
     }
 
-    fn packet(&mut self, packet: &Packet, ts: i64, parent: Option<u64>, closed: &mut impl FnMut(Closed)) -> Label {
+    fn packet(
+        &mut self,
+        packet: &Packet,
+        bytes: &[u8],
+        ts: i64,
+        parent: Option<u64>,
+        closed: &mut impl FnMut(Closed),
+    ) -> Label {
         let (key, side) = self.key(&packet.tuple, packet.flow_id, packet.vlan, packet.tunnel);
         let related = self.related(packet, ts);
         let slot = self.live(&key, ts, closed);
@@ -137,13 +158,21 @@ impl Tracker {
         if !packet.bad_checksum {
             connection.count(packet, side, ts);
             if packet.packets > 0 {
-                direction::infer(connection, packet, side);
+                direction::infer(connection, packet, bytes, side);
             }
+        }
+        if related.is_some() {
+            connection.evidence = connection.evidence.max(Evidence::Related);
         }
         if packet.complete && !packet.bad_header {
             connection.zeek.note(packet, side, connection.orig, Roles::Given, ts);
         }
         connection.set_deadline(ts, &self.rules);
+        if let Some(place) = direction::announced(packet, bytes)
+            && self.announced.len() < MOST_ANNOUNCED
+        {
+            self.announced.insert(place);
+        }
         connection.related_to = connection.related_to.or(related.and_then(|label| label.connection)).or(parent);
         let (ctstate, ctdir, state) = outcome;
         let label = related.unwrap_or(Label { connection: Some(connection.id), ctstate, ctdir, state, side });
@@ -153,7 +182,14 @@ impl Tracker {
 
     /// A packet by Zeek's rules of what a connection is. The gateway's word is asked for all the same, but its entries
     /// begin and end within.
-    fn zeek_packet(&mut self, packet: &Packet, ts: i64, parent: Option<u64>, closed: &mut impl FnMut(Closed)) -> Label {
+    fn zeek_packet(
+        &mut self,
+        packet: &Packet,
+        bytes: &[u8],
+        ts: i64,
+        parent: Option<u64>,
+        closed: &mut impl FnMut(Closed),
+    ) -> Label {
         // Zeek sees datagrams once they are whole, and none without a header.
         if !packet.complete || packet.bad_header || zeek::is_truncated(packet) {
             return Label::outside(CtState::Invalid);
@@ -184,7 +220,7 @@ impl Tracker {
             direction::follow_zeek(connection, packet, side, ts);
             if !packet.bad_checksum {
                 connection.count(packet, side, ts);
-                direction::read_as_zeek(connection, packet, side, ports);
+                direction::read_as_zeek(connection, packet, bytes, side, ports);
             }
         }
         connection.set_deadline(ts, &self.rules);

@@ -33,7 +33,7 @@ fn words(path: &Path) -> Vec<Word> {
             packets.clear();
             tracker.advance(record.ts, |_| ());
             let label = match decoder.decode(record, batch.bytes(record), &mut packets) {
-                Ok(()) => tracker.record(&packets, record.ts, |_| ()),
+                Ok(()) => tracker.record(&packets, &[], record.ts, |_| ()),
                 Err(_) => Label::outside(CtState::Invalid),
             };
             let live = tracker.snapshot().find(|connection| Some(connection.id) == label.connection);

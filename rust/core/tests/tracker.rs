@@ -31,7 +31,7 @@ impl Run {
     fn feed(&mut self, packet: &Packet, ts: i64) -> Label {
         let closed = &mut self.closed;
         self.tracker.advance(ts, |gone| closed.push(gone));
-        self.tracker.record(std::slice::from_ref(packet), ts, |gone| closed.push(gone))
+        self.tracker.record(std::slice::from_ref(packet), &[], ts, |gone| closed.push(gone))
     }
 
     /// A segment from the client or the server, with sequence numbers that fit.
@@ -288,7 +288,7 @@ fn tunnels_point_to_their_carrier() {
     let stack =
         [packet((1, 50_000), (2, 4789), ipproto::UDP, L4::Udp, 100), packet((3, 1), (4, 2), ipproto::UDP, L4::Udp, 10)];
     let mut closed = Vec::new();
-    let label = tracker.record(&stack, 0, |_| ());
+    let label = tracker.record(&stack, &[], 0, |_| ());
     assert_eq!(label.connection, Some(1));
     tracker.finish(|gone| closed.push(gone));
     closed.sort_by_key(|closed| closed.connection.id);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use conntrack_core::config::{Config as Core, Profile, Rules, Timeouts, Zone};
+use conntrack_core::config::{Config as Core, Profile, Rules, ServerPorts, Timeouts, Zone};
 use conntrack_core::decode::{Options, TunnelMode};
 use conntrack_core::time::SECOND;
 use ipnet::IpNet;
@@ -55,7 +55,7 @@ impl Config {
             zones: zones.collect::<PyResult<_>>()?,
             rules,
             decode: Options { tunnels: tunnel_mode(tunnels)?, checksum },
-            likely_server_ports: likely_server_ports.map(|p| conntrack_core::config::ServerPorts::parse(&p)),
+            likely_server_ports: likely_server_ports.map(|ports| parse_ports(&ports)).transpose()?,
             zeek: profile == "zeek",
             strict,
         };
@@ -98,6 +98,16 @@ fn parse_networks(key: &str, texts: &[String]) -> PyResult<Vec<IpNet>> {
         text.parse::<IpNet>().or_else(|_| host()).map_err(|_| {
             let expected = "a network such as 10.0.0.0/8 or 2001:db8::/32";
             ConfigError::new_err(format!("{key}: found {text:?}, expected {expected}"))
+        })
+    };
+    texts.iter().map(parse).collect()
+}
+
+fn parse_ports(texts: &[String]) -> PyResult<ServerPorts> {
+    let parse = |text: &String| {
+        ServerPorts::parse(text).ok_or_else(|| {
+            let expected = "a port and its protocol such as \"443/tcp\", \"53/udp\" or \"2905/sctp\"";
+            ConfigError::new_err(format!("likely_server_ports: found {text:?}, expected {expected}"))
         })
     };
     texts.iter().map(parse).collect()

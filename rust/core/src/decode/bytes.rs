@@ -11,13 +11,15 @@ pub(super) struct Span<'a> {
     bytes: &'a [u8],
     /// The length on the wire, or as the enclosing header says; never below `bytes.len()`.
     wire: usize,
+    /// Where it begins in the record.
+    at: usize,
 }
 
 impl<'a> Span<'a> {
     /// A record's bytes; `wire` is the length it had on the wire.
     #[inline]
     pub fn new(bytes: &'a [u8], wire: usize) -> Self {
-        Self { bytes, wire: wire.max(bytes.len()) }
+        Self { bytes, wire: wire.max(bytes.len()), at: 0 }
     }
 
     /// What was captured.
@@ -30,6 +32,12 @@ impl<'a> Span<'a> {
     #[inline]
     pub fn wire(self) -> usize {
         self.wire
+    }
+
+    /// Where it begins in the record.
+    #[inline]
+    pub fn place(self) -> usize {
+        self.at
     }
 
     /// Whether nothing of it was cut.
@@ -55,7 +63,7 @@ impl<'a> Span<'a> {
     pub fn skip(self, n: usize) -> Result<Self, Skip> {
         match self.bytes.get(n..) {
             // `wire` is at least the captured length, which is at least `n` here.
-            Some(bytes) => Ok(Self { bytes, wire: self.wire - n }),
+            Some(bytes) => Ok(Self { bytes, wire: self.wire - n, at: self.at + n }),
             None => Err(Skip::Truncated),
         }
     }
@@ -63,7 +71,7 @@ impl<'a> Span<'a> {
     /// The first `n` bytes, on the word of a length field: fewer may have been captured, or ever been there.
     #[inline]
     pub fn limit(self, n: usize) -> Self {
-        Self { bytes: self.bytes.get(..n).unwrap_or(self.bytes), wire: n }
+        Self { bytes: self.bytes.get(..n).unwrap_or(self.bytes), wire: n, at: self.at }
     }
 }
 

@@ -9,7 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use super::assembly::Assembly;
 use super::ip::Piece;
 use super::transport::has_payload;
-use super::{Addr, Family, FiveTuple, Head, L4, Packet, Tunnel, Vlan};
+use super::{Addr, Family, FiveTuple, L4, Packet, Tunnel, Vlan};
 
 /// Datagrams remembered at once.
 pub(super) const MOST_DATAGRAMS: usize = 65_536;
@@ -49,7 +49,6 @@ struct First {
     tunnel: Tunnel,
     flow_id: u16,
     l4: L4,
-    head: Head,
     /// Bytes of the IP header.
     ip_header: u32,
     /// Bytes of the transport header.
@@ -64,9 +63,9 @@ struct First {
 
 impl First {
     fn of(packet: &Packet, length: u32, udp_length: Option<u32>) -> Self {
-        let Packet { tuple, vlan, tunnel, flow_id, l4, head, payload_bytes, ip_bytes, .. } = *packet;
+        let Packet { tuple, vlan, tunnel, flow_id, l4, payload_bytes, ip_bytes, .. } = *packet;
         let (ip_header, header) = (ip_bytes.saturating_sub(length), length.saturating_sub(payload_bytes));
-        Self { tuple, vlan, tunnel, flow_id, l4, head, ip_header, header, udp_length, carried: false, inside: None }
+        Self { tuple, vlan, tunnel, flow_id, l4, ip_header, header, udp_length, carried: false, inside: None }
     }
 
     /// Makes the packet of the completing fragment speak for its datagram, whose payload is `total` bytes long, or for
@@ -81,7 +80,6 @@ impl First {
         }
         packet.complete = true;
         packet.l4 = self.l4;
-        packet.head = self.head;
         packet.segment_bytes = total.saturating_sub(self.header);
         packet.datagram_bytes = self.ip_header.saturating_add(total);
         packet.malformed = self.header > total || self.udp_length.is_some_and(|length| length < 8 || length > total);
@@ -258,7 +256,7 @@ impl Fragments {
 
 /// A packet that was counted with the first fragment of its carrier, whole now.
 fn completed(inside: &Packet) -> Packet {
-    Packet { packets: 0, ip_bytes: 0, payload_bytes: 0, complete: true, cut: false, ..*inside }
+    Packet { packets: 0, ip_bytes: 0, payload_bytes: 0, complete: true, cut: false, payload: (0, 0), ..*inside }
 }
 
 /// Adds the payload of a later fragment to a packet.

@@ -147,42 +147,16 @@ pub struct Packet {
     pub flow_id: u16,
     /// The transport header's facts; of a fragment that completes its datagram, the first one's.
     pub l4: L4,
-    /// How the payload of TCP or UDP begins.
-    pub head: Head,
+    /// Where in its record the payload of TCP or UDP begins, and how many bytes of it are there.
+    pub payload: (u32, u32),
 }
 
 impl Packet {
-    /// The first bytes of the payload of TCP or UDP, as far as captured, at most [`Head::SIZE`].
+    /// The payload of TCP or UDP in the bytes of its record, as far as captured; nothing where it came with another one.
     #[inline]
-    pub fn head(&self) -> &[u8] {
-        self.head.bytes.get(..usize::from(self.head.length)).unwrap_or_default()
-    }
-}
-
-/// The first bytes of a payload.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Head {
-    bytes: [u8; Self::SIZE],
-    length: u8,
-}
-
-impl Head {
-    /// The most that is kept: as much as it takes to tell a request from an answer.
-    pub const SIZE: usize = 16;
-
-    /// Of this payload.
-    #[inline]
-    pub fn of(payload: &[u8]) -> Self {
-        match payload.first_chunk() {
-            Some(bytes) => Self { bytes: *bytes, length: Self::SIZE as u8 },
-            None => {
-                let mut bytes = [0; Self::SIZE];
-                for (place, byte) in bytes.iter_mut().zip(payload) {
-                    *place = *byte;
-                }
-                Self { bytes, length: payload.len() as u8 }
-            }
-        }
+    pub fn payload_in<'a>(&self, record: &'a [u8]) -> &'a [u8] {
+        let (at, length) = (self.payload.0 as usize, self.payload.1 as usize);
+        record.get(at..at.saturating_add(length)).unwrap_or_default()
     }
 }
 

@@ -2,8 +2,8 @@
 
 use super::bytes::Fields;
 use super::ip::Ip;
-use super::transport::ports;
-use super::{Head, L4, Packet, Skip, Tcp};
+use super::transport::{payload_place, ports};
+use super::{L4, Packet, Skip, Tcp};
 
 /// Header, RFC 9293 section 3.1.
 mod field {
@@ -54,7 +54,7 @@ pub(super) fn read(ip: &Ip<'_>, packet: &mut Packet) -> Result<(), Skip> {
         Options::default()
     };
     packet.cut = !segment.is_complete();
-    packet.head = Head::of(segment.bytes().get(size.max(SIZE)..).unwrap_or_default());
+    packet.payload = payload_place(segment, size.max(SIZE));
     packet.l4 = L4::Tcp(Tcp {
         seq: header.be32::<SEQ>(),
         ack: header.be32::<ACK>(),

@@ -2,7 +2,7 @@
 
 use super::bytes::{Fields, Span};
 use super::ip::{Ip, Net};
-use super::{Addr, Family, FiveTuple, Head, L4, Packet, Skip, Tunnel, checksum, ether, icmp, ipproto, sctp, tcp, tunnel};
+use super::{Addr, Family, FiveTuple, L4, Packet, Skip, Tunnel, checksum, ether, icmp, ipproto, sctp, tcp, tunnel};
 
 /// The packet that an IP header begins: its tuple has no ports yet.
 #[inline]
@@ -25,7 +25,7 @@ pub(super) fn begin(net: &Net<'_>, ip: &Ip<'_>, tunnel: Tunnel) -> Packet {
         cut: false,
         flow_id: 0,
         l4: L4::Other,
-        head: Head::default(),
+        payload: (0, 0),
     }
 }
 
@@ -113,8 +113,15 @@ fn udp(ip: &Ip<'_>, packet: &mut Packet) -> Result<(), Skip> {
     packet.malformed = malformed;
     packet.cut = !ip.payload.is_complete();
     packet.l4 = L4::Udp;
-    packet.head = Head::of(ip.payload.bytes().get(udp_field::SIZE..).unwrap_or_default());
+    packet.payload = payload_place(ip.payload, udp_field::SIZE);
     Ok(())
+}
+
+/// Where the payload behind a header of this size is in the record, and how much of it was captured.
+#[inline]
+pub(super) fn payload_place(segment: Span<'_>, header: usize) -> (u32, u32) {
+    let captured = segment.bytes().len().saturating_sub(header);
+    if captured == 0 { (0, 0) } else { ((segment.place() + header) as u32, captured as u32) }
 }
 
 /// The length that a UDP header says, of fragments too.

@@ -6,7 +6,6 @@ use ipnet::IpNet;
 use prefix_trie::joint::JointPrefixMap;
 
 use crate::config::Config;
-use crate::connection::Connection;
 
 /// The direction of a connection, from its initiator alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,8 +42,8 @@ fn host(addr: IpAddr) -> IpNet {
     IpNet::from(addr)
 }
 
-/// A multicast or limited broadcast address.
-fn is_group(addr: IpAddr) -> bool {
+/// A multicast or limited broadcast address, which never initiates.
+pub fn is_group(addr: IpAddr) -> bool {
     match addr {
         IpAddr::V4(addr) => addr.is_multicast() || addr.is_broadcast(),
         IpAddr::V6(addr) => addr.is_multicast(),
@@ -77,12 +76,9 @@ impl Locality {
         nets.into_iter().flatten().any(|net| addr.is_ipv4() && net.prefix_len() < 31 && net.broadcast() == addr)
     }
 
-    /// The direction of a connection.
-    pub fn direction(&self, connection: &Connection) -> Direction {
-        let key = &connection.key;
-        let orig = key.addr(connection.orig).ip(key.family);
-        let resp = key.addr(connection.orig.other()).ip(key.family);
-        let link_says_group = connection.was_broadcast();
+    /// The direction of a connection between originator and responder; `link_says_group`: its frames were sent to a group
+    /// address of the link.
+    pub fn direction(&self, [orig, resp]: [IpAddr; 2], link_says_group: bool) -> Direction {
         if is_group(resp) || link_says_group || self.is_directed_broadcast(resp) {
             return Direction::Multicast;
         }
@@ -99,28 +95,11 @@ impl Locality {
 mod tests {
     use super::*;
     use crate::config::Zone;
-    use crate::decode::{Addr, Family, FiveTuple};
-    use crate::decode::{Packet, Tunnel, Vlan};
-    use crate::flow::FlowKey;
-    use crate::zeek::Roles;
-
-    fn connection(src: [u8; 4], dst: [u8; 4]) -> Connection {
-        let tuple = FiveTuple {
-            src: Addr::v4(src),
-            dst: Addr::v4(dst),
-            sport: 40_000,
-            dport: 443,
-            proto: 6,
-            family: Family::V4,
-        };
-        let (key, side) = FlowKey::of_tuple(&tuple, 0, Vlan::default(), Tunnel::default());
-        Connection::begin(key, 0, side, &Packet { tuple, ..Packet::default() }, Roles::Given, 0)
-    }
 
     #[test]
     fn five_directions() {
         let locality = Locality::new(&Config::default());
-        let direction = |src, dst| locality.direction(&connection(src, dst));
+        let direction = |src: [u8; 4], dst: [u8; 4]| locality.direction([src.into(), dst.into()], false);
         assert_eq!(direction([10, 0, 0, 1], [8, 8, 8, 8]), Direction::Egress);
         assert_eq!(direction([8, 8, 8, 8], [10, 0, 0, 1]), Direction::Ingress);
         assert_eq!(direction([10, 0, 0, 1], [100, 64, 0, 1]), Direction::Internal);
@@ -128,14 +107,7 @@ mod tests {
         assert_eq!(direction([10, 0, 0, 1], [224, 0, 0, 251]), Direction::Multicast);
         assert_eq!(direction([10, 0, 0, 1], [255, 255, 255, 255]), Direction::Multicast);
         assert_eq!(direction([10, 0, 0, 1], [10, 255, 255, 255]), Direction::Multicast);
-    }
-
-    #[test]
-    fn the_initiator_decides_not_the_first_packet() {
-        let locality = Locality::new(&Config::default());
-        let mut answer_first = connection([8, 8, 8, 8], [10, 0, 0, 1]);
-        answer_first.orig = answer_first.first.other();
-        assert_eq!(locality.direction(&answer_first), Direction::Egress);
+        assert_eq!(locality.direction([[10, 0, 0, 1].into(), [10, 0, 0, 127].into()], true), Direction::Multicast);
     }
 
     #[test]

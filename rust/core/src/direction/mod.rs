@@ -1,9 +1,12 @@
 //! Who started it, and seen from where.
 
 mod evidence;
+mod ftp;
 pub mod locality;
+mod payload;
 mod zeek;
 
-pub use evidence::infer;
-pub use locality::{Direction, Locality};
+pub use evidence::{Certainty, infer};
+pub use ftp::announced;
+pub use locality::{Direction, Locality, is_group};
 pub use zeek::{begin_as_zeek, follow_zeek, read_as_zeek};

@@ -55,14 +55,14 @@ pub fn follow_zeek(connection: &mut Connection, packet: &Packet, side: Side, ts:
 }
 
 /// Lets Zeek's DNS and NTP analyzers read a message. They are there where their port is a likely server's.
-pub fn read_as_zeek(connection: &mut Connection, packet: &Packet, side: Side, ports: &ServerPorts) {
+pub fn read_as_zeek(connection: &mut Connection, packet: &Packet, bytes: &[u8], side: Side, ports: &ServerPorts) {
     let is_first = connection.ends.iter().map(|end| end.packets).sum::<u64>() == 1;
     if packet.tuple.proto != ipproto::UDP || side != connection.orig || !is_first {
         return;
     }
     let port = connection.key.port(connection.orig.other());
     let resp = connection.key.addr(connection.orig.other()).ip(connection.key.family);
-    let answers = match packet.head() {
+    let answers = match packet.payload_in(bytes) {
         _ if !ports.contains(ipproto::UDP, port) => false,
         // QR, RFC 1035 section 4.1.1; multicast DNS announces unasked.
         [_, _, flags, ..] if DNS.contains(&port) => flags & 0x80 != 0 && !resp.is_multicast(),

@@ -1,0 +1,75 @@
+//! Where FTP says that the next data connection goes: PORT and PASV of RFC 959, EPRT and EPSV of RFC 2428.
+//!
+//! The kernel's helper (`nf_conntrack_ftp`) calls such a connection related. Its initiator cannot be told by its ports.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use crate::decode::{Packet, ipproto};
+
+/// Port of FTP's control connections.
+const CONTROL: u16 = 21;
+
+/// The address and port that will be connected to, if this packet, in the bytes of its record, is a control message that
+/// announces it.
+#[inline]
+pub fn announced(packet: &Packet, record: &[u8]) -> Option<(IpAddr, u16)> {
+    let is_control = packet.tuple.sport == CONTROL || packet.tuple.dport == CONTROL;
+    if is_control && packet.tuple.proto == ipproto::TCP { parse(packet, packet.payload_in(record)) } else { None }
+}
+
+fn parse(packet: &Packet, payload: &[u8]) -> Option<(IpAddr, u16)> {
+    let line = payload.split(|byte| *byte == b'\r').next()?;
+    let text = std::str::from_utf8(line).ok()?;
+    let (command, rest) = text.split_at_checked(4)?;
+    match command {
+        "PORT" => address_and_port(rest),
+        "227 " | "227-" => address_and_port(rest.split_once('(')?.1.split_once(')')?.0),
+        "EPRT" => {
+            let (_, addr, port) = extended(rest.trim_start())?;
+            Some((addr.parse().ok()?, port))
+        }
+        "229 " | "229-" => {
+            let (_, _, port) = extended(rest.split_once('(')?.1.split_once(')')?.0)?;
+            Some((packet.tuple.src.ip(packet.tuple.family), port))
+        }
+        _ => None,
+    }
+}
+
+/// `h1,h2,h3,h4,p1,p2`.
+fn address_and_port(text: &str) -> Option<(IpAddr, u16)> {
+    let mut bytes = [0_u8; 6];
+    let mut numbers = text.trim().split(',');
+    for byte in &mut bytes {
+        *byte = numbers.next()?.trim().parse().ok()?;
+    }
+    let [a, b, c, d, high, low] = bytes;
+    numbers.next().is_none().then_some((Ipv4Addr::new(a, b, c, d).into(), u16::from_be_bytes([high, low])))
+}
+
+/// `|1|192.0.2.1|5000|` with any delimiter; of EPSV's answer, the first two are empty.
+fn extended(text: &str) -> Option<(&str, &str, u16)> {
+    let delimiter = text.chars().next()?;
+    let mut parts = text.strip_prefix(delimiter)?.split(delimiter);
+    Some((parts.next()?, parts.next()?, parts.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::{Addr, FiveTuple};
+
+    #[test]
+    fn four_ways_to_say_it() {
+        let tuple = FiveTuple { src: Addr::v4([192, 0, 2, 7]), ..FiveTuple::default() };
+        let packet = Packet { tuple, ..Packet::default() };
+        let of = |text: &str| parse(&packet, text.as_bytes()).map(|(addr, port)| format!("{addr} {port}"));
+        assert_eq!(of("PORT 192,0,2,1,19,137\r\n").as_deref(), Some("192.0.2.1 5001"));
+        assert_eq!(of("227 Entering Passive Mode (192,0,2,2,19,137).\r\n").as_deref(), Some("192.0.2.2 5001"));
+        assert_eq!(of("EPRT |2|2001:db8::1|5001|\r\n").as_deref(), Some("2001:db8::1 5001"));
+        assert_eq!(of("229 Entering Extended Passive Mode (|||5001|)\r\n").as_deref(), Some("192.0.2.7 5001"));
+        for text in ["", "PORT", "PORT 1,2,3", "PORT 1,2,3,4,5,6,7", "PORT 1,2,3,4,5,256", "EPRT", "229 (|||x|)", "227 ("] {
+            assert_eq!(of(text), None, "{text:?}");
+        }
+    }
+}

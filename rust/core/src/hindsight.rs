@@ -1,0 +1,275 @@
+//! Who initiated, told by the whole capture once it is over: for connections whose own packets did not say it.
+//!
+//! What is learned from connections that closed long ago serves those that came before it was learned. All of it is
+//! counted, so that nothing depends on the order in which connections ended.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+
+use crate::columns::Row;
+use crate::config::ServerPorts;
+use crate::connection::Evidence;
+use crate::decode::{Addr, Family, Tunnel, Vlan, ipproto};
+use crate::direction::{Locality, is_group};
+
+/// What is known beside the connections.
+pub struct Known<'a> {
+    /// Ports at which servers are likely.
+    pub ports: &'a ServerPorts,
+    /// Where FTP announced data connections.
+    pub announced: &'a HashSet<(IpAddr, u16)>,
+    /// Local networks and zones.
+    pub locality: &'a Locality,
+}
+
+/// An end of a connection.
+type Endpoint = (u8, Family, Addr, u16);
+/// Two addresses in order.
+type Pair = (Family, Addr, Addr);
+/// What the records of one five-tuple have in common, and its two ends in order.
+type FiveTuple = (Endpoint, Endpoint, Vlan, Tunnel);
+
+/// Ranges of client ports by their most common uses: Linux 32768-60999, and IANA's dynamic ports, which begin at 49152.
+const FIRST_EPHEMERAL: u16 = 32_768;
+/// Ports that only a privileged server can have (RFC 6335 section 6).
+const SYSTEM_PORTS: u16 = 1_024;
+/// From so many on, peers that meet at an endpoint make it a listener.
+const MANY_PEERS: u32 = 3;
+/// From so many connections on, a host that only initiates or only answers is known by it.
+const ENOUGH: u32 = 3;
+
+fn endpoint(row: &Row, end: usize) -> Endpoint {
+    (row.proto, row.family, row.addr[end], row.port[end])
+}
+
+fn pair(row: &Row) -> (Pair, usize) {
+    let [orig, resp] = row.addr;
+    if orig <= resp { ((row.family, orig, resp), 0) } else { ((row.family, resp, orig), 1) }
+}
+
+fn five_tuple(row: &Row) -> FiveTuple {
+    let (one, other) = (endpoint(row, 0), endpoint(row, 1));
+    (one.min(other), one.max(other), row.vlan, row.tunnel)
+}
+
+/// How an endpoint was met.
+#[derive(Clone, Copy, Default)]
+struct Met {
+    /// Connections that it accepted.
+    accepted: u32,
+    /// Peers, each in one of 64 places.
+    peers: u64,
+}
+
+/// What a host did.
+#[derive(Clone, Copy, Default)]
+struct Host {
+    initiated: u32,
+    answered: u32,
+}
+
+/// What the capture says of the ends, hosts and pairs of the connections in question.
+#[derive(Default)]
+struct Facts {
+    endpoints: HashMap<Endpoint, Met>,
+    hosts: HashMap<(Family, Addr), Host>,
+    pairs: HashMap<Pair, [u32; 2]>,
+}
+
+/// One of 64 places for a peer, the same in every run.
+fn place((_, _, addr, port): Endpoint) -> u32 {
+    let mixed = (addr.0 as u64 ^ (addr.0 >> 64) as u64 ^ u64::from(port).rotate_left(40))
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> 58) as u32
+}
+
+/// Its own packets said who initiated.
+fn is_known(row: &Row) -> bool {
+    row.evidence >= Evidence::Related
+}
+
+/// Neither an echo nor an error: somebody wanted a service.
+fn is_service(row: &Row) -> bool {
+    matches!(row.proto, ipproto::TCP | ipproto::UDP | ipproto::SCTP) && row.evidence > Evidence::Related
+}
+
+impl Facts {
+    fn of(rows: &[Row]) -> Self {
+        let mut facts = Self::default();
+        for row in rows.iter().filter(|row| !is_known(row)) {
+            for end in 0..2 {
+                facts.endpoints.entry(endpoint(row, end)).or_default();
+                facts.hosts.entry((row.family, row.addr[end])).or_default();
+            }
+            facts.pairs.entry(pair(row).0).or_default();
+        }
+        for row in rows {
+            facts.count(row);
+        }
+        facts
+    }
+
+    fn count(&mut self, row: &Row) {
+        let ends = [endpoint(row, 0), endpoint(row, 1)];
+        for (own, peer) in [(0, 1), (1, 0)] {
+            if let Some(met) = self.endpoints.get_mut(&ends[own]) {
+                met.peers |= 1 << place(ends[peer]);
+            }
+        }
+        if !is_service(row) {
+            return;
+        }
+        let answered = row.sent[1].packets > 0;
+        if let Some(met) = self.endpoints.get_mut(&ends[1]).filter(|_| answered) {
+            met.accepted += 1;
+        }
+        if let Some(host) = self.hosts.get_mut(&(row.family, row.addr[0])) {
+            host.initiated += 1;
+        }
+        if let Some(host) = self.hosts.get_mut(&(row.family, row.addr[1])).filter(|_| answered) {
+            host.answered += 1;
+        }
+        let (pair, orig) = pair(row);
+        if let Some(counts) = self.pairs.get_mut(&pair) {
+            counts[orig] += 1;
+        }
+    }
+
+    fn met(&self, row: &Row, end: usize) -> Met {
+        self.endpoints.get(&endpoint(row, end)).copied().unwrap_or_default()
+    }
+
+    /// The end that accepts connections here.
+    fn listener(&self, row: &Row) -> Option<usize> {
+        let met = [self.met(row, 0), self.met(row, 1)];
+        only(met.map(|met| met.accepted > 0)).or_else(|| {
+            let peers = met.map(|met| met.peers.count_ones());
+            let meets = |end: usize| peers[end] >= MANY_PEERS && peers[1 - end] <= 1;
+            only([meets(0), meets(1)]).filter(|_| row.proto == ipproto::TCP)
+        })
+    }
+
+    /// The end that initiates, by what the two hosts do elsewhere.
+    fn initiator(&self, row: &Row) -> Option<usize> {
+        let (pair, first) = pair(row);
+        let counts = self.pairs.get(&pair).copied().unwrap_or_default();
+        let between = only([counts[first] > 0, counts[1 - first] > 0]);
+        between.or_else(|| {
+            let hosts = [0, 1].map(|end| self.hosts.get(&(row.family, row.addr[end])).copied().unwrap_or_default());
+            let asks = hosts.map(|host| host.initiated >= ENOUGH && host.answered == 0);
+            let answers = hosts.map(|host| host.answered >= ENOUGH && host.initiated == 0);
+            only([asks[0] || answers[1], asks[1] || answers[0]])
+        })
+    }
+}
+
+/// The one of two ends of which something is true, unless it is true of both.
+fn only(ends: [bool; 2]) -> Option<usize> {
+    match ends {
+        [true, false] => Some(0),
+        [false, true] => Some(1),
+        _ => None,
+    }
+}
+
+/// Takes every connection that its own packets left open once more. Their originators may change.
+pub fn settle(rows: &mut [Row], known: &Known<'_>) {
+    for row in rows.iter_mut() {
+        revise(row);
+    }
+    if rows.iter().all(is_known) {
+        return;
+    }
+    let facts = Facts::of(rows);
+    for row in rows.iter_mut().filter(|row| !is_known(row) && row.evidence < Evidence::Scan) {
+        let (orig, evidence) = judge(row, &facts, known);
+        set(row, orig, evidence, evidence.confidence(), known.locality);
+    }
+    keep_initiators(rows, known.locality);
+}
+
+fn set(row: &mut Row, orig: usize, evidence: Evidence, confidence: f32, locality: &Locality) {
+    if orig == 1 {
+        row.flip(locality);
+    }
+    row.evidence = evidence;
+    row.confidence = confidence;
+}
+
+/// What a first packet said, in the light of those that followed it.
+fn revise(row: &mut Row) {
+    let (letters, len) = row.history;
+    let went_on = letters.iter().take(usize::from(len)).any(|letter| b"ADFadf".contains(letter));
+    row.evidence = match row.evidence {
+        // Nobody followed, or a reset did: it may be a scan, or answer a forged SYN.
+        Evidence::SynAck if !went_on => Evidence::Backscatter,
+        Evidence::Scan if row.sent[1].packets > 0 && letters.iter().any(|letter| b"ad".contains(letter)) => {
+            Evidence::FirstPacket
+        }
+        evidence => evidence,
+    };
+    row.confidence = row.evidence.confidence();
+}
+
+/// The end that initiated, and why.
+fn judge(row: &Row, facts: &Facts, known: &Known<'_>) -> (usize, Evidence) {
+    let ends = [0, 1];
+    let announced = ends.map(|end| known.announced.contains(&(row.ip(end), row.port[end])));
+    if let Some(end) = only(announced).filter(|_| row.proto == ipproto::TCP) {
+        return (1 - end, Evidence::Related);
+    }
+    if let Some(group) = only(ends.map(|end| is_group(row.ip(end)))) {
+        return (1 - group, Evidence::Multicast);
+    }
+    if let Some(listener) = facts.listener(row) {
+        return (1 - listener, Evidence::Listener);
+    }
+    let serves = ends.map(|end| known.ports.contains(row.proto, row.port[end]));
+    let system = ends.map(|end| serves[end] && row.port[end] < SYSTEM_PORTS);
+    if let Some(server) = only(serves).or(only(system)) {
+        return (1 - server, Evidence::ServicePort);
+    }
+    if row.proto == ipproto::TCP {
+        return judge_tcp(row, facts);
+    }
+    if row.sent.iter().all(|sent| sent.packets > 0) { (0, Evidence::Answered) } else { (0, Evidence::FirstPacket) }
+}
+
+fn judge_tcp(row: &Row, facts: &Facts) -> (usize, Evidence) {
+    if let Some(orig) = facts.initiator(row) {
+        return (orig, Evidence::Role);
+    }
+    let [one, other] = row.pure_acks;
+    if one != other {
+        return (usize::from(one < other), Evidence::Acknowledgements);
+    }
+    let ephemeral = row.port.map(|port| port >= FIRST_EPHEMERAL);
+    only(ephemeral).map_or((0, Evidence::Unknown), |orig| (orig, Evidence::EphemeralPort))
+}
+
+/// The records of one five-tuple (cut by a timeout, a file, a restart) have one initiator: that of the best evidence, and
+/// of the earliest among equals.
+fn keep_initiators(rows: &mut [Row], locality: &Locality) {
+    // What a connection was, by its number of records; only those with several are looked at again.
+    let mut best: HashMap<FiveTuple, (Evidence, f32, Endpoint, u32)> = HashMap::new();
+    for row in rows.iter().filter(|row| !is_known(row)) {
+        best.entry(five_tuple(row)).or_insert((row.evidence, row.confidence, endpoint(row, 0), 0));
+    }
+    for row in rows.iter() {
+        if let Some(found) = best.get_mut(&five_tuple(row)) {
+            found.3 += 1;
+            if row.evidence > found.0 {
+                *found = (row.evidence, row.confidence, endpoint(row, 0), found.3);
+            }
+        }
+    }
+    for row in rows.iter_mut().filter(|row| !is_known(row)) {
+        let Some((evidence, confidence, orig, records)) = best.get(&five_tuple(row)).copied() else { continue };
+        let is_class = matches!(row.evidence, Evidence::Scan | Evidence::Backscatter);
+        if records < 2 || is_class || (evidence == row.evidence && orig == endpoint(row, 0)) {
+            continue;
+        }
+        let orig = usize::from(orig != endpoint(row, 0));
+        set(row, orig, Evidence::SeenBefore, confidence.min(Evidence::SeenBefore.confidence()), locality);
+    }
+}
