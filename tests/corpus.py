@@ -13,6 +13,7 @@ import ipaddress
 import json
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -72,7 +73,7 @@ class Record:
     data: bytes  #: what was captured of it
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Expected:
     """One connection as an oracle has it; a field is None where the oracle does not log it."""
 
@@ -84,6 +85,7 @@ class Expected:
     payload: tuple[int | None, int | None]
     wire: tuple[int | None, int | None]
     offsets: tuple[int, ...] | None  #: of the records, Arkime only
+    fields: Mapping[str, Any]  #: everything that the oracle says of it, in the words of the corpus
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,12 @@ class Expectation:
     sums: bool  #: packets and bytes can be trusted
     checksum: bool  #: packets with wrong checksums were not counted
     connections: tuple[Expected, ...]
+    log: str  #: which log of Zeek's it is
+    trusted: frozenset[str]  #: what the oracle may be trusted for
+    bare: bool  #: Zeek ran without its default scripts
+    likely_server_ports: tuple[str, ...]
+    local_nets: str | None  #: Zeek's words
+    caveats: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -180,6 +188,12 @@ def _expectation(entry: dict[str, Any]) -> Expectation | None:
         sums="packets" in trusted,
         checksum=not ignored,
         connections=connections,
+        log=log,
+        trusted=frozenset(trusted),
+        bare=bool(settings.get("bare")),
+        likely_server_ports=tuple(settings.get("likely_server_ports") or ()),
+        local_nets=None if settings.get("local_nets") is None else str(settings["local_nets"]),
+        caveats=tuple(settings.get("caveats") or ()),
     )
 
 
@@ -202,6 +216,7 @@ def _connection(row: dict[str, Any]) -> Expected | None:
         orig=(address(row["orig_ip"]), row["orig_port"]),
         resp=(address(row["resp_ip"]), row["resp_port"]),
         offsets=None if offsets is None else tuple(offsets),
+        fields=row,
         **pairs,
     )
 

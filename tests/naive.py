@@ -40,6 +40,7 @@ class Packet:
     start: str  #: "syn", "syn_ack", "icmp_request" or "other": what the packet says about who starts
     fragment: str = "whole"  #: "whole", "first" or "later"
     checksum: bool = True  #: False: a checksum is wrong
+    header: bytes = b""  #: the TCP header without options, as far as captured
 
 
 @dataclass
@@ -232,7 +233,7 @@ class Decoder:
         ends = (source, sport), (target, dport)
         if more:
             self._fragments[src, dst, ident, proto] = (proto, *ends)
-        yield Packet(proto, *ends, 1, total, payload, start, place, good)
+        yield Packet(proto, *ends, 1, total, payload, start, place, good, body[:20] if proto == TCP else b"")
         yield from self._tunnel(proto, sport, dport, body)
 
     @staticmethod

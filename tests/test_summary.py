@@ -125,7 +125,7 @@ def test_top_keeps_the_busiest(demo_pcap: Path) -> None:
 def test_a_role_that_rests_on_guesses_is_unsure() -> None:
     """A mid-stream TCP packet makes its sender an initiator, but only perhaps."""
     frames = [
-        tcp("10.0.0.80", 80, "198.51.100.7", 40000, 16, 500, 100, b"x"),
+        tcp("10.0.0.80", 41000, "198.51.100.7", 40000, 16, 500, 100, b"x"),
         udp("198.51.100.8", 5000, "10.0.0.80", 53),
         udp("10.0.0.80", 53, "198.51.100.8", 5000),
     ]
@@ -162,7 +162,7 @@ def test_icmp_errors_initiate_nothing() -> None:
     assert [one.service for one in facts.services] == ["53/udp"]
     assert facts.remote_hosts.counts == {"both": 0, "initiates": 0, "answers": 0, "silent": 1}
     assert [(pair.orig_zone, pair.resp_zone) for pair in facts.zones] == [("office", "")]
-    assert (facts.evidence.first_packet, as_json(facts)["icmp_errors"]) == (5, 5)
+    assert (facts.evidence.deduced, as_json(facts)["icmp_errors"]) == (5, 5)
 
 
 @pytest.mark.parametrize(

@@ -207,7 +207,7 @@ def test_ping() -> None:
 
 def test_udp() -> None:
     row, labels = only([udp("10.0.0.5", 5000, "10.0.0.53", 53), udp("10.0.0.53", 53, "10.0.0.5", 5000)])
-    assert (row.direction, row.state, row.evidence) == ("internal", "REPLIED", "first_packet")
+    assert (row.direction, row.state, row.evidence) == ("internal", "REPLIED", "service_port")
     assert labels["ctstate"].tolist() == [ct.CtState.NEW, ct.CtState.ESTABLISHED]
 
 

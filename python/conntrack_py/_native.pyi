@@ -82,6 +82,7 @@ class Config:
         ignore_invalid_rst: bool,
         tunnels: str,
         checksum: bool,
+        likely_server_ports: Sequence[str] | None,
         strict: bool,
     ) -> Config: ...
 

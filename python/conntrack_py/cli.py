@@ -117,7 +117,7 @@ def cli() -> None:
     "-f",
     "--format",
     "format",
-    type=click.Choice(["table", "csv", "jsonl", *_BINARY, "conntrack"]),
+    type=click.Choice(["table", "csv", "jsonl", *_BINARY, "conntrack", "zeek"]),
     help="Default: by the suffix of --output; else a table on a terminal, CSV in a pipe.",
 )
 @click.option("-o", "--output", metavar="FILE", default="-", help="Where to write to; - is standard output (default).")

@@ -33,8 +33,9 @@ class Config:
         local: The networks whose perspective is taken, as CIDR text. Default: the private ranges of RFC 1918,
             RFC 6598 and RFC 4193, link-local and loopback.
         zones: Name → networks, reported as `orig_zone` and `resp_zone`; the longest prefix of all zones wins.
-        profile: Whose timeouts and rules are followed: `linux` (nf_conntrack of kernel 6.18), or the idle timeouts of
-            `zeek`, `suricata`, `argus` or `ec2` (security groups) on the kernel's state machine.
+        profile: Whose timeouts and rules are followed: `linux` (nf_conntrack of kernel 6.18); `zeek` (its timeouts, where
+            its connections begin and end, whom it takes for the originator, its counts); or the idle timeouts of
+            `suricata`, `argus` or `ec2` (security groups) on the kernel's state machine.
         timeouts: Seconds by sysctl name (`nf_conntrack_udp_timeout`, ...). What is not named is the profile's.
         loose: Pick up TCP connections whose start was not seen (`nf_conntrack_tcp_loose`).
         liberal: Call only out-of-window RSTs invalid (`nf_conntrack_tcp_be_liberal`).
@@ -42,6 +43,9 @@ class Config:
         tunnels: Which connection of a tunnelled packet counts: `inner` (what the tunnel carries), `outer` (what a
             gateway on the path sees) or `both`.
         checksum: Verify checksums. Captures taken on a sender often have wrong ones, so the default is not to.
+        likely_server_ports: Ports at which servers are likely, such as `443/tcp`, `53/udp` or `2905/sctp`: one of the last
+            words on who initiated where the opening was not captured. None: the library's list of services, or for the
+            profile `zeek` Zeek's own.
         strict: Raise `CaptureError` at the first damage instead of going on behind it.
         threads: The most threads to track with; None leaves it to the library. This version tracks with one thread
             whatever the number is. The result never depends on it.
@@ -87,6 +91,8 @@ class Config:
         if self.tunnels not in get_args(Tunnels):
             nearest = _nearest(str(self.tunnels), get_args(Tunnels))
             _refuse("tunnels", self.tunnels, f"one of {', '.join(get_args(Tunnels))}; {nearest}")
+        if self.likely_server_ports is not None:
+            _set(self, "likely_server_ports", _ports(self.likely_server_ports))
         _set(self, "threads", checked_threads(self.threads))
         self._native()  # parses the networks
 
@@ -184,6 +190,18 @@ def _networks(key: str, networks: object) -> tuple[str, ...]:
         if not isinstance(network, str):
             _refuse(key, network, expected)
     return networks
+
+
+def _ports(ports: object) -> tuple[str, ...]:
+    """Ports as a tuple of text. Whether they are ports is for Rust to say."""
+    expected = 'a list of ports with their protocol, such as ["443/tcp", "53/udp"]'
+    if isinstance(ports, str) or not isinstance(ports, Iterable) or isinstance(ports, Mapping):
+        _refuse("likely_server_ports", ports, expected)
+    ports = tuple(ports)
+    for port in ports:
+        if not isinstance(port, str):
+            _refuse("likely_server_ports", port, expected)
+    return ports
 
 
 def _zones(zones: object) -> dict[str, tuple[str, ...]]:

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     import polars
     from typing_extensions import CapsuleType
 
-_FORMATS = ("csv", "jsonl", "arrow", "parquet", "conntrack")
-_LATER_FORMATS = ("zeek",)
+_FORMATS = ("csv", "jsonl", "arrow", "parquet", "conntrack", "zeek")
 _SUFFIXES = {
     ".csv": "csv",
     ".jsonl": "jsonl",
@@ -29,6 +28,7 @@ _SUFFIXES = {
     ".feather": "arrow",
     ".ipc": "arrow",
     ".parquet": "parquet",
+    ".log": "zeek",
 }
 #: Rows that iteration turns into Python objects at once.
 _CHUNK = 4096
@@ -76,7 +76,10 @@ class Connection(NamedTuple):
     seen_reply: bool
     """A Linux gateway saw both directions."""
     evidence: str
-    """Why we say who initiated: `syn`, `syn_ack`, `icmp_request`, `icmp_reply`, `init`, `init_ack`, `first_packet`."""
+    """Why we say who initiated. Observed: `syn`, `icmp_request`, `init`. From its packets: `syn_ack`, `icmp_reply`,
+    `init_ack`, `refused`, `payload`, `answered`, `acknowledgements`. From the rest of the capture: `related`,
+    `seen_before`, `listener`, `role`. From addresses and ports: `multicast`, `service_port`, `ephemeral_port`. Hardly
+    anything: `first_packet`, `unknown`; and `scan` and `backscatter`, which nobody initiated in earnest."""
     confidence: float
     """How sure that makes us, 0 to 1."""
     flipped: bool
@@ -266,9 +269,10 @@ class ConnectionTable:
 
         Args:
             path: The file, which appears under its name only when it is complete, or a binary file object.
-            format: `csv`, `jsonl`, `arrow` (IPC file, Feather V2), `parquet`, or `conntrack`: the entries that a Linux
-                gateway would hold at the end of the capture, as `conntrack -L -o extended` lists them. Default: by the
-                suffix of the path (.csv .jsonl .ndjson .arrow .feather .ipc .parquet).
+            format: `csv`, `jsonl`, `arrow` (IPC file, Feather V2), `parquet`; `conntrack`: the entries that a Linux
+                gateway would hold at the end of the capture, as `conntrack -L -o extended` lists them; or `zeek`: a
+                conn.log, as Zeek writes it (tab-separated, with its header lines). Default: by the suffix of the path
+                (.csv .jsonl .ndjson .arrow .feather .ipc .parquet, .log for `zeek`).
 
         Raises:
             ValueError: The format is unknown, or there is neither a format nor a suffix that tells it.
@@ -329,8 +333,6 @@ def checked_format(format: str) -> str:
     """
     if format in _FORMATS:
         return format
-    if format in _LATER_FORMATS:
-        raise ValueError(f"format {format} comes with a later version; this one writes {', '.join(_FORMATS)}")
     raise ValueError(f"unknown format {format!r}; expected one of {', '.join(_FORMATS)}")
 
 

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from conntrack_py import text
 from conntrack_py.connections import Connection, ConnectionTable
-from conntrack_py.summary import ROLES, Host, Hosts, Service, Summary, Totals
+from conntrack_py.summary import ROLES, UNSURE, Evidence, Host, Hosts, Service, Summary, Totals
 
 _STYLES = {"egress": "yellow", "ingress": "cyan", "internal": "green", "transit": "magenta", "multicast": "dim"}
 #: Directions with a local end.
@@ -25,7 +25,7 @@ _MEANINGS = {
     "transit": "outside hosts among themselves",
     "multicast": "to groups or to everybody",
 }
-_UNSURE_NOTE = "? TCP whose start is not in the capture: who initiated is a guess (the first sender seen)"
+_UNSURE_NOTE = "? nothing in the capture says who initiated: a guess (the first sender seen), a scan, or its echo"
 _ROLE_TITLES = {
     "both": "answer and initiate",
     "initiates": "only initiate",
@@ -52,7 +52,7 @@ def console(file: IO[str] | None = None, width: int | None = None) -> Console:
 
 def is_unsure(row: Connection) -> bool:
     """Whether the originator of a connection is only a guess."""
-    return row.proto == "tcp" and row.evidence == "first_packet"
+    return row.evidence in UNSURE
 
 
 class _Grid:
@@ -348,15 +348,40 @@ def _evidence(out: Console, facts: Summary) -> None:
     grid.column("share", right=True)
     grid.column("evidence", least=20)
     lines = (
-        (evidence.seen, "the opening packet was seen (SYN, ICMP request)"),
-        (evidence.deduced, "it follows from an answer (SYN+ACK, ICMP reply)"),
+        (evidence.seen, "observed: the opening packet was seen (SYN, ICMP request)"),
+        (evidence.deduced, f"inferred from {', '.join(_inferred(evidence))}"),
         (evidence.first_packet, "the first sender seen; the protocol has no opening packet"),
-        (evidence.unsure, "[bold red]?[/] TCP whose start is not in the capture: a guess"),
+        (evidence.unsure, "[bold red]?[/] unknown: nothing says it, or a scan or its echo; a guess"),
     )
     for number, words in lines:
         if number:
             grid.row(f"{number:,}", text.share(number, all_of_them), words)
     grid.print(out)
+
+
+#: What the words of inferred evidence mean, for a line.
+_EVIDENCE = {
+    "syn_ack": "the SYN+ACK",
+    "icmp_reply": "the ICMP reply",
+    "init_ack": "the INIT ACK",
+    "refused": "the refusal",
+    "payload": "the first bytes of payload",
+    "related": "another connection that announced it",
+    "seen_before": "the same connection seen before",
+    "listener": "a listener of this capture",
+    "multicast": "a group address",
+    "service_port": "the port of a service",
+    "role": "what the hosts do elsewhere",
+    "answered": "the first sender, who was answered",
+    "acknowledgements": "who acknowledges",
+    "ephemeral_port": "a client's port",
+}
+
+
+def _inferred(evidence: Evidence) -> Iterable[str]:
+    """`the SYN+ACK (5)`, ..., the most used first."""
+    used = [(count, word) for word, count in evidence.by_word.items() if word in _EVIDENCE]
+    return [f"{_EVIDENCE[word]} ({count:,})" for count, word in sorted(used, key=lambda item: -item[0])]
 
 
 def _connections(sums: Totals) -> str:

@@ -23,8 +23,9 @@ from conntrack_py.stats import Stats
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-#: Evidence that the initiator was seen opening, and that it follows from an answer. The rest is the first packet seen.
+#: Evidence that the initiator was seen opening, and that nothing says who it was. The rest is inferred.
 _SEEN = frozenset({"syn", "init", "icmp_request"})
+UNSURE = frozenset({"unknown", "scan", "backscatter"})
 _FIRST = "first_packet"
 
 
@@ -34,7 +35,8 @@ class Totals:
 
     Attributes:
         connections: How many.
-        unsure: How many of them are TCP whose start was not seen and whose initiator is only a guess.
+        unsure: How many of them have an initiator that is only a guess: nothing in the capture says who it was, or they
+            look like a scan or its echo.
         orig_packets: Packets sent by originators.
         orig_bytes: IP bytes of them.
         resp_packets: Packets sent by responders.
@@ -126,9 +128,10 @@ class Evidence:
     Attributes:
         by_word: Word of the `evidence` column → connections.
         seen: Connections whose opening packet was seen.
-        deduced: Connections whose initiator follows from an answer (a SYN+ACK, an echo reply).
+        deduced: Connections whose initiator is inferred: from an answer (a SYN+ACK, an echo reply), a payload, a port, or
+            what else the capture holds of the two ends.
         first_packet: Connections of protocols without an opening packet: the first sender seen.
-        unsure: TCP connections whose start was not seen: the first sender seen is only a guess.
+        unsure: Connections about whose initiator nothing is known, scans and backscatter.
     """
 
     by_word: dict[str, int]
@@ -238,8 +241,7 @@ class _Data:
         self.direction, self.directions = self.codes("direction")
         self.proto, self.protos = self.codes("proto")
         evidence, words = self.codes("evidence")
-        first = words.index(_FIRST)
-        self.unsure: Bools = (evidence == first) & (self.proto == self.protos.index("tcp"))
+        self.unsure: Bools = np.isin(evidence, [words.index(word) for word in UNSURE])
         self.orig_packets, self.orig_bytes = self._column("orig_pkts"), self._column("orig_ip_bytes")
         self.resp_packets, self.resp_bytes = self._column("resp_pkts"), self._column("resp_ip_bytes")
         addresses = _Numbering()
@@ -465,10 +467,5 @@ def _evidence(data: _Data) -> Evidence:
     seen = sum(count for word, count in by_word.items() if word in _SEEN)
     unsure = int(data.unsure.sum())
     first = by_word.get(_FIRST, 0)
-    return Evidence(
-        by_word=by_word,
-        seen=seen,
-        deduced=len(codes) - seen - first,
-        first_packet=first - unsure,
-        unsure=unsure,
-    )
+    deduced = len(codes) - seen - first - unsure
+    return Evidence(by_word=by_word, seen=seen, deduced=deduced, first_packet=first, unsure=unsure)

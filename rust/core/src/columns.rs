@@ -35,6 +35,8 @@ pub struct Row {
     pub proto: u8,
     /// Seen from the local networks.
     pub direction: Direction,
+    /// Originator and responder are in a local network.
+    pub local: [bool; 2],
     /// The gateway's state after the last packet.
     pub state: State,
     /// Zeek's conn_state.
@@ -43,6 +45,10 @@ pub struct Row {
     pub conn_state_flipped: ConnState,
     /// Zeek's history.
     pub history: Letters,
+    /// Capture time, in nanoseconds, of the last packet that Zeek's `duration` counts.
+    pub active_until: i64,
+    /// Bytes that were acknowledged and not captured, as Zeek counts them.
+    pub missed_bytes: u64,
     /// The gateway's entry survives a full table.
     pub assured: bool,
     /// The gateway's entry saw a reply.
@@ -118,6 +124,9 @@ impl Row {
             orig: connection.orig,
             family: key.family,
             proto: key.proto,
+            local: sides.map(|side| locality.is_local(key.addr(side).ip(key.family))),
+            active_until: connection.zeek.active_until(),
+            missed_bytes: connection.zeek.missed(),
             direction: locality.direction(sides.map(|side| key.addr(side).ip(key.family)), connection.was_broadcast()),
             state: connection.state(),
             conn_state: connection.conn_state(connection.orig),
@@ -148,6 +157,7 @@ impl Row {
         self.port.swap(0, 1);
         self.sent.swap(0, 1);
         self.zone.swap(0, 1);
+        self.local.swap(0, 1);
         self.pure_acks.swap(0, 1);
         self.orig = self.orig.other();
         self.flipped = !self.flipped;
@@ -235,7 +245,7 @@ pub const COLUMNS: [Column; 29] = [
     Column { name: "direction", kind: Kind::Word(|row| Some(row.direction as u16), |_| words(&Direction::NAMES)) },
     Column { name: "state", kind: Kind::Word(|row| Some(row.state as u16), |_| words(&State::NAMES)) },
     Column { name: "conn_state", kind: Kind::Word(|row| Some(row.conn_state as u16), |_| words(&ConnState::NAMES)) },
-    Column { name: "history", kind: Kind::Text(history) },
+    Column { name: "history", kind: Kind::Text(history_text) },
     Column { name: "assured", kind: Kind::Bool(|row| row.assured) },
     Column { name: "seen_reply", kind: Kind::Bool(|row| row.seen_reply) },
     Column { name: "evidence", kind: Kind::Word(|row| Some(row.evidence as u16), |_| words(&Evidence::NAMES)) },
@@ -259,7 +269,8 @@ pub const COLUMNS: [Column; 29] = [
     Column { name: "community_id", kind: Kind::Text(community_id) },
 ];
 
-fn history(row: &Row) -> String {
+/// Zeek's history as text.
+pub fn history_text(row: &Row) -> String {
     let (letters, len) = row.history;
     letters.iter().take(len as usize).map(|letter| *letter as char).collect()
 }
@@ -272,7 +283,8 @@ fn tunnel(row: &Row) -> Option<u16> {
     (row.tunnel.kind != TunnelKind::None).then_some(row.tunnel.kind as u16)
 }
 
-fn community_id(row: &Row) -> String {
+/// Community ID version 1.
+pub fn community_id(row: &Row) -> String {
     community::id([row.ip(0), row.ip(1)], row.port, row.proto)
 }
 

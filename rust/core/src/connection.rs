@@ -234,7 +234,7 @@ impl Connection {
     #[inline]
     pub fn set_deadline(&mut self, ts: i64, rules: &Rules) {
         self.deadline = match (&self.gateway, self.roles) {
-            (_, Roles::Zeek) => self.zeek.deadline(self.key.proto, self.orig, self.start),
+            (_, Roles::Zeek) => self.zeek.deadline(self.key.proto, self.orig, self.start, &rules.timeouts),
             (Some(entry), Roles::Given) => entry.deadline,
             (None, Roles::Given) => {
                 ts.saturating_add(rules.timeouts.get(proto::linger(self.key.proto, self.closed)))

@@ -42,7 +42,8 @@ impl Config {
         likely_server_ports: Option<Vec<String>>,
         strict: bool,
     ) -> PyResult<Self> {
-        let mut rules = Rules { loose, liberal, ignore_invalid_rst, ..profile_named(profile)?.rules() };
+        let profile = profile_named(profile)?;
+        let mut rules = Rules { loose, liberal, ignore_invalid_rst, ..profile.rules() };
         for (name, seconds) in &timeouts {
             set_timeout(&mut rules.timeouts, name, *seconds)?;
         }
@@ -56,7 +57,7 @@ impl Config {
             rules,
             decode: Options { tunnels: tunnel_mode(tunnels)?, checksum },
             likely_server_ports: likely_server_ports.map(|ports| parse_ports(&ports)).transpose()?,
-            zeek: profile == "zeek",
+            zeek: profile.is_zeek(),
             strict,
         };
         Ok(Self { core })

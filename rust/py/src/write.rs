@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch, TimestampNanosecondArray};
 use arrow_schema::{ArrowError, Field, Schema};
-use conntrack_core::listing;
+use conntrack_core::{listing, zeek_log};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
@@ -27,6 +27,7 @@ enum Format {
     Arrow,
     Parquet,
     Conntrack,
+    Zeek,
 }
 
 /// Writes the table to a path (complete, or not there) or a binary file object.
@@ -37,8 +38,10 @@ pub fn write(py: Python<'_>, table: &Arc<Table>, target: &Bound<'_, PyAny>, form
         "arrow" => Format::Arrow,
         "parquet" => Format::Parquet,
         "conntrack" => Format::Conntrack,
+        "zeek" => Format::Zeek,
         _ => {
-            return Err(PyValueError::new_err(format!("{format:?}: expected csv, jsonl, arrow, parquet or conntrack")));
+            let expected = "csv, jsonl, arrow, parquet, conntrack or zeek";
+            return Err(PyValueError::new_err(format!("{format:?}: expected {expected}")));
         }
     };
     if target.hasattr("write")? {
@@ -97,6 +100,7 @@ fn write_to(table: &Arc<Table>, mut out: impl Write + Send, format: Format) -> R
                 writeln!(out, "{line}")?;
             }
         }
+        Format::Zeek => zeek_log::write(&table.rows, &mut out)?,
         Format::Csv => {
             let mut writer = arrow_csv::WriterBuilder::new().with_header(true).build(&mut out);
             if table.rows.is_empty() {

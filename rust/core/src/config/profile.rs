@@ -1,7 +1,8 @@
 //! Whose timeouts and rules are followed.
 //!
 //! A profile other than `linux` is the program's own idle timeouts, put where nf_conntrack has the timeout for the same
-//! situation; what a program does not distinguish gets the same number. The state machine stays the kernel's.
+//! situation; what a program does not distinguish gets the same number. The state machine stays the kernel's. With `zeek`,
+//! also where a connection begins and ends, and who initiated it, is as Zeek has it: see [`crate::zeek`].
 
 use super::{Rules, Timeouts, UdpStream};
 use crate::time::SECOND;
@@ -47,6 +48,11 @@ impl Profile {
     /// The profile of that name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.iter().find(|(_, known)| *known == name).map(|(profile, _)| *profile)
+    }
+
+    /// Whether connections begin and end, and are turned round, as Zeek does it.
+    pub fn is_zeek(self) -> bool {
+        self == Self::Zeek
     }
 
     /// The rules of this profile, the timeouts included.

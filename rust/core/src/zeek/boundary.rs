@@ -4,6 +4,7 @@
 //! capture's clock; here the six seconds are counted from the connection's own beginning, so that nothing depends on
 //! other connections. Source: `init-bare.zeek` for the values, `TCPSessionAdapter` for the rules.
 
+use crate::config::{Timeout, Timeouts};
 use crate::decode::{L4, Packet, ipproto, tcpflag};
 use crate::flow::Side;
 use crate::time::SECOND;
@@ -11,19 +12,11 @@ use crate::time::SECOND;
 use super::View;
 use super::endpoint::State;
 
-/// `tcp_attempt_delay`: a SYN that nobody answers is given up.
-const ATTEMPT_DELAY: i64 = 5 * SECOND;
-/// `tcp_close_delay`: a closed connection is kept for stragglers.
-const CLOSE_DELAY: i64 = 5 * SECOND;
 /// `tcp_connection_linger`: a half-closed one must have been quiet for this long.
 const LINGER: i64 = 5 * SECOND;
 /// `tcp_SYN_timeout` and `tcp_session_timer`: when that is checked first, and how often.
 const FIRST_CHECK: i64 = 5 * SECOND;
 const CHECKS: i64 = 6 * SECOND;
-/// `tcp_inactivity_timeout`, once the handshake is over.
-const TCP_INACTIVITY: i64 = 300 * SECOND;
-/// `udp_`, `icmp_` and `unknown_ip_inactivity_timeout`; also that of TCP handshakes.
-const INACTIVITY: i64 = 60 * SECOND;
 
 /// `dns_session_timeout`: how often Zeek's DNS analyzer looks whether a UDP exchange is over, and how long it must have
 /// been quiet by then (`DNS_Analyzer::ExpireTimer`).
@@ -35,10 +28,10 @@ const DNS_QUIET: i64 = 9 * SECOND;
 pub(super) struct Timers {
     /// Capture time of the last packet that counts.
     pub(super) active_until: i64,
-    /// When an attempt is given up.
-    attempt_until: Option<i64>,
-    /// When a closed connection is forgotten.
-    closed_until: Option<i64>,
+    /// The originator's first SYN.
+    attempted: Option<i64>,
+    /// When both ends had closed.
+    closed: Option<i64>,
     /// The handshake is over.
     pub(super) established: bool,
     /// Its end was reported, so that attempts and half-closes are no longer looked at.
@@ -52,7 +45,7 @@ pub(super) struct Timers {
 impl Timers {
     /// The originator's first SYN.
     pub(super) fn attempt(&mut self, ts: i64) {
-        self.attempt_until.get_or_insert(ts.saturating_add(ATTEMPT_DELAY));
+        self.attempted.get_or_insert(ts);
     }
 }
 
@@ -71,9 +64,9 @@ impl View {
         let complete = own.state == State::Reset || peer.closed || peer.state == State::Inactive;
         self.ends[side as usize].closed = true;
         if complete {
-            self.timers.attempt_until = None;
+            self.timers.attempted = None;
             self.timers.reported = true;
-            self.timers.closed_until.get_or_insert(ts.saturating_add(CLOSE_DELAY));
+            self.timers.closed.get_or_insert(ts);
         }
     }
 
@@ -90,28 +83,36 @@ impl View {
         }
     }
 
-    /// Capture time at which Zeek forgets the connection if nothing more comes. `start`: when it began.
-    pub fn deadline(&self, proto: u8, orig: Side, start: i64) -> i64 {
+    /// Capture time at which Zeek forgets the connection if nothing more comes. `start`: when it began. Zeek's timeouts
+    /// stand where nf_conntrack has those for the same situation ([`crate::config::Profile::Zeek`]).
+    pub fn deadline(&self, proto: u8, orig: Side, start: i64, timeouts: &Timeouts) -> i64 {
         let timers = &self.timers;
-        let inactivity = if timers.established { TCP_INACTIVITY } else { INACTIVITY };
-        let mut deadline = timers.active_until.saturating_add(inactivity);
+        let inactivity = match proto {
+            ipproto::TCP if timers.established => Timeout::TcpEstablished,
+            // Zeek gives a handshake `udp_inactivity_timeout`.
+            ipproto::TCP | ipproto::UDP => Timeout::Udp,
+            ipproto::ICMP => Timeout::Icmp,
+            ipproto::ICMPV6 => Timeout::Icmpv6,
+            _ => Timeout::Generic,
+        };
+        let mut deadline = timers.active_until.saturating_add(timeouts.get(inactivity));
         if timers.dns {
             let quiet = timers.active_until.saturating_add(DNS_QUIET).saturating_sub(start);
             let checks = quiet.saturating_add(DNS_CHECKS - 1).div_euclid(DNS_CHECKS).max(1);
             return deadline.min(start.saturating_add(checks.saturating_mul(DNS_CHECKS)));
         }
-        if let Some(until) = timers.closed_until {
-            return deadline.min(until);
+        if let Some(closed) = timers.closed {
+            return deadline.min(closed.saturating_add(timeouts.get(Timeout::TcpTimeWait)));
         }
         if timers.reported {
             return deadline;
         }
         let [o, r] = [orig, orig.other()].map(|side| &self.ends[side as usize]);
-        if let Some(until) = timers.attempt_until
+        if let Some(attempted) = timers.attempted
             && matches!(o.state, State::SynSent | State::SynAckSent)
             && r.state == State::Inactive
         {
-            deadline = deadline.min(until);
+            deadline = deadline.min(attempted.saturating_add(timeouts.get(Timeout::TcpSynSent)));
         }
         let states = [o.state, r.state];
         let over = states.contains(&State::Reset) || states.contains(&State::Inactive) || (o.closed && r.closed);

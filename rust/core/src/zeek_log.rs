@@ -1,0 +1,168 @@
+//! Connections as Zeek's `conn.log`, in the tab-separated format that `zeek-cut` and its friends read.
+//!
+//! Source: Zeek 8, `base/protocols/conn/main.zeek` for the columns and when they are unset, `Ascii.cc` for the format.
+//! Nothing but the capture is in it: the times of `#open` and `#close` are those of its first and last packets, in UTC,
+//! and `uid` is made of the connection. `service` is always unset: protocols are not parsed.
+
+use std::io::{self, Write};
+
+use chrono::DateTime;
+use sha1::{Digest as _, Sha1};
+
+use crate::columns::{Row, community_id, history_text};
+use crate::connection::Evidence;
+use crate::decode::{TunnelKind, ipproto};
+use crate::time::SECOND;
+use crate::zeek::ConnState;
+
+/// Every column and its type; `community_id` is what Zeek's policy script of that name adds.
+const FIELDS: [(&str, &str); 23] = [
+    ("ts", "time"),
+    ("uid", "string"),
+    ("id.orig_h", "addr"),
+    ("id.orig_p", "port"),
+    ("id.resp_h", "addr"),
+    ("id.resp_p", "port"),
+    ("proto", "enum"),
+    ("service", "string"),
+    ("duration", "interval"),
+    ("orig_bytes", "count"),
+    ("resp_bytes", "count"),
+    ("conn_state", "string"),
+    ("local_orig", "bool"),
+    ("local_resp", "bool"),
+    ("missed_bytes", "count"),
+    ("history", "string"),
+    ("orig_pkts", "count"),
+    ("orig_ip_bytes", "count"),
+    ("resp_pkts", "count"),
+    ("resp_ip_bytes", "count"),
+    ("tunnel_parents", "set[string]"),
+    ("ip_proto", "count"),
+    ("community_id", "string"),
+];
+const UNSET: &str = "-";
+
+/// Writes the connections as a whole log.
+pub fn write(rows: &[Row], out: &mut impl Write) -> io::Result<()> {
+    let line = |name: &str, words: [&str; FIELDS.len()]| format!("#{name}\t{}", words.join("\t"));
+    let (first, last) = (rows.iter().map(|row| row.time.0).min(), rows.iter().map(|row| row.time.1).max());
+    writeln!(out, "#separator \\x09\n#set_separator\t,\n#empty_field\t(empty)\n#unset_field\t{UNSET}\n#path\tconn")?;
+    writeln!(out, "#open\t{}", date(first))?;
+    writeln!(out, "{}", line("fields", FIELDS.map(|(name, _)| name)))?;
+    writeln!(out, "{}", line("types", FIELDS.map(|(_, kind)| kind)))?;
+    for (row, number) in rows.iter().zip(0_u64..) {
+        write_row(rows, row, number, out)?;
+    }
+    writeln!(out, "#close\t{}", date(last))
+}
+
+fn write_row(rows: &[Row], row: &Row, number: u64, out: &mut impl Write) -> io::Result<()> {
+    let lasted = row.active_until.saturating_sub(row.time.0).max(0);
+    // Zeek gives no sizes to what lasted no time.
+    let known = |text: String| if lasted > 0 { text } else { UNSET.to_owned() };
+    let [orig, resp] = row.sent;
+    let flag = |is_local: bool| if is_local { "T" } else { "F" };
+    let history = history_text(row);
+    let cells = [
+        seconds(row.time.0),
+        uid(row, number),
+        row.ip(0).to_string(),
+        row.port[0].to_string(),
+        row.ip(1).to_string(),
+        row.port[1].to_string(),
+        transport(row.proto).to_owned(),
+        UNSET.to_owned(),
+        known(seconds(lasted)),
+        known(orig.payload_bytes.to_string()),
+        known(resp.payload_bytes.to_string()),
+        ConnState::NAMES[row.conn_state as usize].to_owned(),
+        flag(row.local[0]).to_owned(),
+        flag(row.local[1]).to_owned(),
+        row.missed_bytes.to_string(),
+        if history.is_empty() { UNSET.to_owned() } else { history },
+        orig.packets.to_string(),
+        orig.ip_bytes.to_string(),
+        resp.packets.to_string(),
+        resp.ip_bytes.to_string(),
+        parent(rows, row).unwrap_or_else(|| UNSET.to_owned()),
+        row.proto.to_string(),
+        community_id(row),
+    ];
+    writeln!(out, "{}", cells.join("\t"))
+}
+
+/// A time of the header.
+fn date(ts: Option<i64>) -> String {
+    let date = DateTime::from_timestamp(ts.unwrap_or_default().div_euclid(SECOND), 0).unwrap_or_default();
+    date.format("%Y-%m-%d-%H-%M-%S").to_string()
+}
+
+/// Seconds with six decimals, rounded.
+fn seconds(nanoseconds: i64) -> String {
+    let micros = (i128::from(nanoseconds) + 500).div_euclid(1_000);
+    let sign = if micros < 0 { "-" } else { "" };
+    let micros = micros.unsigned_abs();
+    format!("{sign}{}.{:06}", micros / 1_000_000, micros % 1_000_000)
+}
+
+/// Zeek's word for a protocol.
+fn transport(proto: u8) -> &'static str {
+    match proto {
+        ipproto::TCP => "tcp",
+        ipproto::UDP => "udp",
+        ipproto::ICMP | ipproto::ICMPV6 => "icmp",
+        _ => "unknown_transport",
+    }
+}
+
+/// The connection that carries the tunnel this one is in.
+fn parent(rows: &[Row], row: &Row) -> Option<String> {
+    let number = row.related_to.filter(|_| row.tunnel.kind != TunnelKind::None && row.evidence != Evidence::Related)?;
+    let carrier = rows.get(usize::try_from(number).ok()?)?;
+    Some(uid(carrier, number))
+}
+
+/// `C` and 96 bits in base 62, as Zeek's look; here they depend on the connection and its number alone.
+fn uid(row: &Row, number: u64) -> String {
+    const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    let mut hash = Sha1::new();
+    hash.update(row.time.0.to_be_bytes());
+    hash.update(number.to_be_bytes());
+    hash.update([row.proto]);
+    for end in 0..2 {
+        hash.update(row.addr[end].0.to_be_bytes());
+        hash.update(row.port[end].to_be_bytes());
+    }
+    let mut value = hash.finalize().iter().take(12).fold(0_u128, |value, byte| value << 8 | u128::from(*byte));
+    let mut text = String::from("C");
+    while value > 0 {
+        text.push(char::from(DIGITS[(value % 62) as usize]));
+        value /= 62;
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_rounded_to_microseconds() {
+        assert_eq!(seconds(1_500_000_499), "1.500000");
+        assert_eq!(seconds(1_500_000_500), "1.500001");
+        assert_eq!(seconds(-1_500), "-0.000001");
+        assert_eq!(date(Some(1_767_225_600 * SECOND)), "2026-01-01-00-00-00");
+        assert_eq!(date(None), "1970-01-01-00-00-00");
+    }
+
+    #[test]
+    fn an_empty_log_has_its_header() {
+        let mut log = Vec::new();
+        write(&[], &mut log).unwrap();
+        let log = String::from_utf8(log).unwrap();
+        assert!(log.starts_with("#separator \\x09\n#set_separator\t,\n"));
+        assert!(log.ends_with("#close\t1970-01-01-00-00-00\n"));
+        assert!(log.contains("\n#fields\tts\tuid\tid.orig_h\t"));
+    }
+}
