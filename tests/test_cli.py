@@ -192,7 +192,8 @@ def test_a_reader_that_goes_away(demo_pcap: Path) -> None:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()
-        assert process.stderr.read() == b""
+        # The same file, many times.
+        assert [b"captured twice" in line for line in process.stderr.read().splitlines()] in ([], [True])
         assert process.wait(30) == -signal.SIGPIPE
 
 
@@ -288,7 +289,7 @@ def test_unsure_is_marked() -> None:
     middle = pcap_bytes(evenly([tcp("10.0.0.5", 51514, "203.0.113.80", 51515, ACK, 100, 900, b"x")]))
     listed = run("track", "-f", "table", "-", stdin=middle).stdout.decode()
     assert "ingress?" in listed or "egress?" in listed
-    assert "who initiated is a guess" in listed
+    assert "says who initiated: a guess" in listed
     told = run("summary", "-", stdin=middle).stdout.decode()
     assert "1 (1?)" in told
     assert "10.0.0.5?" in told

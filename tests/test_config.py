@@ -106,7 +106,7 @@ def test_a_network_may_be_twice_in_its_zone() -> None:
 
 def test_a_profile_reaches_the_tracker() -> None:
     """UDP packets 45 seconds apart: the kernel forgets an unanswered sender after 30, Zeek after 60."""
-    query = udp("10.0.0.5", 5353, "192.0.2.53", 5300)
+    query = udp("10.0.0.5", 40000, "192.0.2.53", 5300)
     capture = pcap_bytes([(0.0, query), (45.0, query)])
     counts = {
         name: len(ct.track(io.BytesIO(capture), config=ct.Config(profile=name)).connections)

@@ -39,6 +39,11 @@ def track(source: object, **config: object) -> tuple[Any, list[str]]:
     return result, [str(w.message) for w in caught if issubclass(w.category, ct.CaptureWarning)]
 
 
+def lost(warned: list[str]) -> list[str]:
+    """Those warnings that say that something was not used."""
+    return [message for message in warned if "not used" in message]
+
+
 def rows(result: Any) -> list[tuple[object, ...]]:
     """The connections, as something to compare."""
     return list(zip(*(result.connections[name].tolist() for name in COLUMNS), strict=True))
@@ -91,7 +96,7 @@ def test_prefixes_at_borders(capture: Capture) -> None:
         again, _ = track(write_pcap(capture.records[:count]))
         assert result.labels.tolist() == again.labels.tolist(), count
         assert rows(result) == rows(again), count
-        assert not warned or "fuzz" in capture.name  # which has damaged packets
+        assert not lost(warned) or "fuzz" in capture.name  # which has damaged packets
 
 
 @by_capture
@@ -118,7 +123,7 @@ def test_whole_captures_are_whole(capture: Capture) -> None:
     library()
     result, warned = track(str(capture.path))
     assert len(result.labels) == len(capture.records) == result.stats.packets
-    assert not warned or "fuzz" in capture.name  # which has damaged packets
+    assert not lost(warned) or "fuzz" in capture.name  # which has damaged packets
     strict, _ = track(str(capture.path), strict=True)
     assert rows(strict) == rows(result)
 

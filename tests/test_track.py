@@ -322,6 +322,7 @@ def test_undecoded_packets_are_a_warning() -> None:
 # ---- progress, threads, interruption ----
 
 
+@pytest.mark.filterwarnings("ignore:.* captured twice")  # the same file, many times
 def test_progress_is_told(demo_pcap: Path) -> None:
     seen: list[tuple[int, int | None, int]] = []
     config = ct.Config(threads=2)
@@ -371,7 +372,15 @@ class Endless(io.RawIOBase):
 def test_other_threads_go_on(demo_pcap: Path) -> None:
     """The GIL is released: a Python thread gets most of the time that it would get alone."""
     done = threading.Event()
-    worker = threading.Thread(target=lambda: (ct.track([demo_pcap] * 40), done.set()))
+
+    def work() -> None:
+        try:
+            with pytest.warns(ct.CaptureWarning, match="captured twice"):
+                ct.track([demo_pcap] * 40)
+        finally:
+            done.set()
+
+    worker = threading.Thread(target=work)
     worker.start()
     gaps, last = [], time.perf_counter()
     while not done.is_set():

@@ -11,7 +11,7 @@ from conntrack_py.config import Config
 from conntrack_py.connections import Connection, ConnectionTable
 from conntrack_py.enums import CtDir, CtState, Direction, State
 from conntrack_py.exceptions import CaptureError, CaptureWarning, ConfigError, ConntrackError, PolicyError
-from conntrack_py.stats import Stats
+from conntrack_py.stats import Quality, Stats
 from conntrack_py.tracker import TrackResult, track
 
 __all__ = (
@@ -26,6 +26,7 @@ __all__ = (
     "CtState",
     "Direction",
     "PolicyError",
+    "Quality",
     "State",
     "Stats",
     "TrackResult",

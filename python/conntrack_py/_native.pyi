@@ -40,6 +40,18 @@ class _Writer(Protocol):
     def write(self, data: bytes, /) -> object: ...
     def flush(self) -> object: ...
 
+class _Quality(TypedDict):
+    """What the capture is worth; see `conntrack_py.stats.Quality`."""
+
+    observed: int
+    inferred: int
+    unknown: int
+    tcp_connections: int
+    one_sided: int
+    duplicates: int
+    clock_steps: int
+    largest_clock_step: int
+
 class _Account(TypedDict):
     """What `track` read, and what it could not use."""
 
@@ -54,6 +66,7 @@ class _Account(TypedDict):
     #: Capture times in nanoseconds since 1970 UTC.
     first: int | None
     last: int | None
+    quality: _Quality
 
 @final
 class Buffer(BufferProtocol):
@@ -139,7 +152,7 @@ class Connections:
         """The table as an Arrow stream, a capsule named `arrow_array_stream`. `requested_schema` is not followed."""
 
     def write(self, target: str | PathLike[str] | _Writer, format: str) -> None:
-        """Write the table as `csv`, `jsonl`, `arrow` or `parquet`.
+        """Write the table as `csv`, `jsonl`, `arrow`, `parquet`, `conntrack` or `zeek`.
 
         A file appears under its name when it is complete; a file object gets `write` and `flush` calls.
 

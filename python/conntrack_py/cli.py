@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import shutil
 import signal
 import sys
+import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
@@ -232,7 +234,10 @@ def _tracked(files: tuple[str, ...], config: Config, progress: bool | None) -> T
 @contextlib.contextmanager
 def _one_line_warnings() -> Iterator[None]:
     def show(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
-        click.echo(f"warning: {message}", err=True)
+        line = f"warning: {message}"
+        if sys.stderr.isatty():
+            line = textwrap.fill(line, shutil.get_terminal_size().columns, subsequent_indent="  ")
+        click.echo(line, err=True)
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", CaptureWarning)

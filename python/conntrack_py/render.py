@@ -233,6 +233,7 @@ def _capture(out: Console, facts: Summary) -> None:
         lines.append(f"[dim]not in a connection: {'; '.join(capture.skipped_words)}[/]")
     if capture.snapped:
         lines.append(f"[dim]{_count(capture.snapped, 'packet')} cut short by the capture, counted in full[/]")
+    lines += [f"[bold red]![/] {flaw}" for flaw in capture.flaws]
     for line in lines:
         out.print(line)
 

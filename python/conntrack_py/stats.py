@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from conntrack_py import text
+
 if TYPE_CHECKING:
     from conntrack_py._native import _Account
 
@@ -40,6 +42,75 @@ _WORDS = {
 }
 
 
+#: From these shares on, and of so many, what is wrong with a capture is worth a warning.
+_MANY_ONE_SIDED, _LEAST_CONNECTIONS = 0.5, 10
+_MANY_DUPLICATES, _LEAST_DUPLICATES = 0.05, 20
+_MANY_UNKNOWN = 0.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quality:
+    """What a capture is worth: how far its answers can be trusted.
+
+    Attributes:
+        observed: Connections whose opening packet was captured. ICMP errors, which initiate nothing, are not counted.
+        inferred: Connections whose initiator other packets, addresses or ports tell; `evidence` and `confidence` say how.
+        unknown: Connections about whose initiator nothing is known, scans and backscatter.
+        tcp_connections: TCP connections that went beyond asking for one.
+        one_sided: Those of them of which only one end was captured.
+        duplicates: Packets that are a second copy of one before, within ten milliseconds (a mirror port that sends what
+            comes in and what goes out). They are counted like all others.
+        clock_steps: How often the capture's clock stepped back by more than a second, or ahead by more than a year.
+        largest_clock_step: The largest of these steps in nanoseconds, negative where it went back; 0 without one.
+    """
+
+    observed: int
+    inferred: int
+    unknown: int
+    tcp_connections: int
+    one_sided: int
+    duplicates: int
+    clock_steps: int
+    largest_clock_step: int
+
+    def describe(self, packets: int) -> list[str]:
+        """What is wrong with a capture of so many packets, each in plain words; empty where nothing stands out."""
+        found = []
+        if self.one_sided and self.tcp_connections:
+            share = text.share(self.one_sided, self.tcp_connections)
+            found.append(f"only one end of {self.one_sided:,} TCP connections ({share}) was captured")
+        if self.duplicates:
+            found.append(f"{self.duplicates:,} packets ({text.share(self.duplicates, packets)}) were captured twice")
+        if self.clock_steps:
+            way = "back" if self.largest_clock_step < 0 else "ahead"
+            often = "once" if self.clock_steps == 1 else f"{self.clock_steps:,} times"
+            step = text.span(abs(self.largest_clock_step))
+            found.append(f"the clock stepped {often}, at most {step} {way}")
+        return found
+
+    def warnings(self, packets: int) -> list[str]:
+        """What a person should know before trusting the answers, and what to do about it."""
+        found = []
+        connections = self.observed + self.inferred + self.unknown
+        if self.tcp_connections >= _LEAST_CONNECTIONS and self.one_sided >= _MANY_ONE_SIDED * self.tcp_connections:
+            share = text.share(self.one_sided, self.tcp_connections)
+            found.append(
+                f"only one end of {share} of the TCP connections was captured, so that the other's packets are missing"
+                " from every count: capture both directions"
+            )
+        if self.duplicates >= _LEAST_DUPLICATES and self.duplicates >= _MANY_DUPLICATES * packets:
+            found.append(
+                f"{text.share(self.duplicates, packets)} of the packets were captured twice, and are counted twice:"
+                " mirror each packet once, or remove the copies (editcap -d)"
+            )
+        if self.clock_steps:
+            found.append(f"{self.describe(packets)[-1]}: durations and timeouts around that are wrong")
+        if connections >= _LEAST_CONNECTIONS and self.unknown >= _MANY_UNKNOWN * connections:
+            share = text.share(self.unknown, connections)
+            found.append(f"nothing says who initiated {share} of the connections: do not build rules on those")
+        return found
+
+
 @dataclass(frozen=True, kw_only=True)
 class Stats:
     """What a run read, and what it could not use.
@@ -58,6 +129,7 @@ class Stats:
         last_timestamp: The latest capture time, in the same way.
         peak_connections: The most connections that were alive at once.
         snapped: Packets shorter in the capture than on the wire. Their lengths are counted as the headers say.
+        quality: What the capture is worth: how well it is known who initiated, and what is wrong with it.
     """
 
     packets: int
@@ -70,6 +142,7 @@ class Stats:
     last_timestamp: int | None
     peak_connections: int
     snapped: int
+    quality: Quality
 
     @property
     def first_time(self) -> np.datetime64:
@@ -89,6 +162,11 @@ class Stats:
         if reason in _WORDS:
             return f"{count:,} {_WORDS[reason][count != 1]}"
         return f"{reason.replace('_', ' ')} ({count:,} {'place' if count == 1 else 'places'})"
+
+    def warning(self) -> str | None:
+        """What was lost, and what else is wrong with the capture, in one text; None where all is well."""
+        parts = [part for part in (self.describe_loss(), *self.quality.warnings(self.packets)) if part]
+        return "; ".join(parts) or None
 
     def describe_loss(self) -> str | None:
         """What was lost, how often and where first, in one line; None where nothing was."""
@@ -116,6 +194,7 @@ def stats_from(account: _Account) -> Stats:
         last_timestamp=account["last"],
         peak_connections=account["peak_connections"],
         snapped=account["snapped"],
+        quality=Quality(**account["quality"]),
     )
 
 

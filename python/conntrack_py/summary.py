@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from conntrack_py import text
 from conntrack_py.config import Config
 from conntrack_py.connections import ConnectionTable
-from conntrack_py.stats import Stats
+from conntrack_py.stats import Quality, Stats
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -143,7 +143,7 @@ class Evidence:
 
 @dataclass(frozen=True, kw_only=True)
 class Capture:
-    """The facts of the capture; times in nanoseconds since 1970 UTC, `skipped` in plain words."""
+    """The facts of the capture; times in nanoseconds since 1970 UTC, `skipped` and `flaws` in plain words too."""
 
     packets: int
     bytes: int
@@ -152,6 +152,8 @@ class Capture:
     snapped: int
     skipped: dict[str, int]
     skipped_words: list[str]
+    quality: Quality
+    flaws: list[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,6 +216,8 @@ def summarise(table: ConnectionTable, stats: Stats, config: Config, *, top: int 
             snapped=stats.snapped,
             skipped=dict(stats.skipped),
             skipped_words=[stats.describe_skipped(reason) for reason in stats.skipped],
+            quality=stats.quality,
+            flaws=stats.quality.describe(stats.packets),
         ),
         totals=data.sums(np.zeros(len(data.direction), np.int64), 1)[0],
         icmp_errors=len(table) - len(data.direction),

@@ -111,8 +111,9 @@ def track(
         ConfigError: `local` or `threads` is refused.
 
     Warns:
-        CaptureWarning: Part of the capture was not used: it is damaged, or packets could not be decoded. Said once, at
-            the end, with what was lost, how often and where first; `stats` has it by reason.
+        CaptureWarning: Part of the capture was not used: it is damaged, or packets could not be decoded; or its answers
+            are to be taken with care: one end was captured, packets twice, the clock stepped, or hardly any beginning is
+            in it. Said once, at the end, in words; `stats` has it by reason, and `stats.quality` in numbers.
     """
     if config is None:
         config = Config()
@@ -125,9 +126,9 @@ def track(
         inputs = _inputs(source, stack)
         native, memory, account = _native.track(inputs, config._native(), labels, _observer(progress, stack))
     stats = stats_from(account)
-    loss = stats.describe_loss()
-    if loss is not None:
-        warnings.warn(loss, CaptureWarning, stacklevel=2)
+    warning = stats.warning()
+    if warning is not None:
+        warnings.warn(warning, CaptureWarning, stacklevel=2)
     rows = None if memory is None else np.frombuffer(memoryview(memory), dtype=_LABEL)
     return TrackResult(ConnectionTable(native), stats, rows)
 

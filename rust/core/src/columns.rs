@@ -61,6 +61,8 @@ pub struct Row {
     pub pure_acks: [u32; 2],
     /// The first packet seen was sent by the responder.
     pub flipped: bool,
+    /// It is an ICMP error, which initiates nothing.
+    pub is_error: bool,
     /// VLAN tags of the first packet.
     pub vlan: Vlan,
     /// Tunnel.
@@ -138,6 +140,7 @@ impl Row {
             confidence: connection.evidence.confidence(),
             pure_acks: sides.map(|side| connection.pure_acks[side as usize]),
             flipped: connection.flipped(),
+            is_error: connection.is_error,
             vlan: connection.vlan,
             tunnel: key.tunnel,
             related_to: connection.related_to,

@@ -153,6 +153,8 @@ pub struct Connection {
     pub related_to: Option<u64>,
     /// A packet of the originator was sent to a group or to everybody.
     pub to_group: bool,
+    /// It is an ICMP error.
+    pub is_error: bool,
     /// TCP segments of each side that acknowledge and do nothing else.
     pub pure_acks: [u32; 2],
     /// Capture time at which it expires.
@@ -180,6 +182,7 @@ impl Connection {
             roles,
             related_to: None,
             to_group: false,
+            is_error: matches!(packet.l4, L4::IcmpError { .. }),
             pure_acks: [0; 2],
             deadline: ts,
         }
@@ -236,9 +239,7 @@ impl Connection {
         self.deadline = match (&self.gateway, self.roles) {
             (_, Roles::Zeek) => self.zeek.deadline(self.key.proto, self.orig, self.start, &rules.timeouts),
             (Some(entry), Roles::Given) => entry.deadline,
-            (None, Roles::Given) => {
-                ts.saturating_add(rules.timeouts.get(proto::linger(self.key.proto, self.closed)))
-            }
+            (None, Roles::Given) => ts.saturating_add(rules.timeouts.get(proto::linger(self.key.proto, self.closed))),
         };
     }
 

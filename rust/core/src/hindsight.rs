@@ -78,8 +78,8 @@ struct Facts {
 
 /// One of 64 places for a peer, the same in every run.
 fn place((_, _, addr, port): Endpoint) -> u32 {
-    let mixed = (addr.0 as u64 ^ (addr.0 >> 64) as u64 ^ u64::from(port).rotate_left(40))
-        .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mixed =
+        (addr.0 as u64 ^ (addr.0 >> 64) as u64 ^ u64::from(port).rotate_left(40)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (mixed >> 58) as u32
 }
 

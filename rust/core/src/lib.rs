@@ -4,7 +4,7 @@
 //!
 //! [`time`], [`error`] → [`capture`] (bytes → record) → [`decode`] (record → packet) → [`config`] → [`flow`] (flow key)
 //! → [`zeek`] (its view) → [`proto`] (state machine) → [`connection`] → [`table`] → [`direction`] (who initiated, and seen from where) →
-//! [`tracker`] (one packet) → [`columns`], [`hindsight`] (who initiated, once all is known), [`listing`], [`zeek_log`], [`labels`], [`stats`] → [`pipeline`] (the whole run).
+//! [`tracker`] (one packet) → [`columns`], [`hindsight`] (who initiated, once all is known), [`listing`], [`zeek_log`], [`quality`], [`labels`], [`stats`] → [`pipeline`] (the whole run).
 //!
 //! The crate knows no Python and has no `unsafe`.
 #![forbid(unsafe_code)]
@@ -22,6 +22,7 @@ pub mod labels;
 pub mod listing;
 pub mod pipeline;
 pub mod proto;
+pub mod quality;
 pub mod stats;
 pub mod table;
 pub mod time;

@@ -12,6 +12,7 @@ use crate::error::CaptureError;
 use crate::hindsight::{self, Known};
 use crate::labels::Labels;
 use crate::proto::CtState;
+use crate::quality::Watch;
 use crate::stats::Stats;
 use crate::tracker::{Closed, Label, Tracker};
 
@@ -97,6 +98,7 @@ struct Run {
     labels: Option<Labels>,
     stats: Stats,
     files: Vec<LinkTypes>,
+    watch: Watch,
     /// Where servers are likely; None: Zeek's own choice of the originator stands.
     ports: Option<ServerPorts>,
 }
@@ -119,6 +121,7 @@ impl Run {
             labels: want_labels.then(Labels::default),
             stats: Stats::default(),
             files: Vec::new(),
+            watch: Watch::default(),
             ports: (!config.zeek).then(|| config.likely_server_ports.clone().unwrap_or_else(ServerPorts::services)),
         }
     }
@@ -131,10 +134,14 @@ impl Run {
         stats.snapped += u64::from(record.caplen < record.len);
         stats.first.get_or_insert(record.ts);
         stats.last = stats.last.max(Some(record.ts));
+        self.watch.time(record.ts);
         let rows = &mut self.rows;
         self.tracker.advance(record.ts, |closed| rows.put(&closed));
         self.packets.clear();
         let decoded = self.decoder.decode(record, bytes, &mut self.packets);
+        if let Some(packet) = self.packets.first() {
+            self.watch.packet(packet, bytes, record.ts);
+        }
         let label = match decoded {
             Ok(()) => self.tracker.record(&self.packets, bytes, record.ts, |closed| rows.put(&closed)),
             Err(skip) => {
@@ -185,6 +192,7 @@ impl Run {
         if let Some(ports) = &self.ports {
             hindsight::settle(&mut rows, &Known { ports, announced: self.tracker.announced(), locality: &locality });
         }
+        self.stats.quality = self.watch.finish(&rows);
         let labels = self.labels.map(|labels| labels.settle(&rows));
         Ok(Tracked { rows, labels, stats: self.stats })
     }

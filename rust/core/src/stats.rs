@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::quality::Quality;
+
 /// A reason for skipping, and where it first happened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Skipped {
@@ -35,6 +37,8 @@ pub struct Stats {
     pub first: Option<i64>,
     /// Latest capture time, nanoseconds.
     pub last: Option<i64>,
+    /// What the capture is worth.
+    pub quality: Quality,
 }
 
 impl Stats {

@@ -99,5 +99,17 @@ fn account<'py>(py: Python<'py>, stats: &Stats) -> PyResult<Bound<'py, PyDict>> 
     account.set_item("peak_connections", stats.peak_connections)?;
     account.set_item("first", stats.first)?;
     account.set_item("last", stats.last)?;
+    let quality = &stats.quality;
+    let [observed, inferred, unknown] = quality.connections;
+    let facts = PyDict::new(py);
+    facts.set_item("observed", observed)?;
+    facts.set_item("inferred", inferred)?;
+    facts.set_item("unknown", unknown)?;
+    facts.set_item("tcp_connections", quality.tcp_connections)?;
+    facts.set_item("one_sided", quality.one_sided)?;
+    facts.set_item("duplicates", quality.duplicates)?;
+    facts.set_item("clock_steps", quality.clock_steps)?;
+    facts.set_item("largest_clock_step", quality.largest_clock_step)?;
+    account.set_item("quality", facts)?;
     Ok(account)
 }

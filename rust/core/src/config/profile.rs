@@ -2,7 +2,7 @@
 //!
 //! A profile other than `linux` is the program's own idle timeouts, put where nf_conntrack has the timeout for the same
 //! situation; what a program does not distinguish gets the same number. The state machine stays the kernel's. With `zeek`,
-//! also where a connection begins and ends, and who initiated it, is as Zeek has it: see [`crate::zeek`].
+//! also where a connection begins and ends, and who initiated it, is as Zeek has it (`zeek/`).
 
 use super::{Rules, Timeouts, UdpStream};
 use crate::time::SECOND;

@@ -63,6 +63,8 @@ pub(super) struct Ip<'a> {
     pub rerouted: bool,
     /// The IPv4 header checksum is wrong.
     pub bad_checksum: bool,
+    /// Identification of the IPv4 header; 0 for IPv6.
+    pub identification: u16,
 }
 
 /// Reads the IP header that `net` leads to.
@@ -151,6 +153,7 @@ fn v4(span: Span<'_>, verify: bool) -> Result<Ip<'_>, Skip> {
         payload: span.limit(total).skip(header_length)?,
         piece,
         rerouted: false,
+        identification: header.be16::<ID>(),
         bad_checksum: verify && span.bytes().get(..header_length).is_some_and(|header| !checksum::sums_up(header)),
     })
 }
@@ -185,6 +188,7 @@ fn v6(span: Span<'_>) -> Result<Ip<'_>, Skip> {
         payload: chain.rest,
         piece: chain.piece,
         rerouted: chain.rerouted,
+        identification: 0,
         bad_checksum: false,
     })
 }
@@ -297,6 +301,7 @@ pub(super) fn quoted(family: Family, span: Span<'_>) -> Option<Ip<'_>> {
         payload: chain.rest,
         piece: chain.piece,
         rerouted: chain.rerouted,
+        identification: 0,
         bad_checksum: false,
     })
 }

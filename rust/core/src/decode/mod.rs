@@ -142,6 +142,8 @@ pub struct Packet {
     pub bad_header: bool,
     /// The capture cut the payload of TCP or UDP.
     pub cut: bool,
+    /// Identification of the IPv4 header; 0 for IPv6.
+    pub identification: u16,
     /// What tells flows apart besides addresses and ports: the identifier of an ICMP query, the call id of GRE
     /// version 1; 0 elsewhere. Later fragments have their first one's.
     pub flow_id: u16,

@@ -23,6 +23,7 @@ pub(super) fn begin(net: &Net<'_>, ip: &Ip<'_>, tunnel: Tunnel) -> Packet {
         bad_checksum: ip.bad_checksum,
         bad_header: ip.bad_checksum,
         cut: false,
+        identification: ip.identification,
         flow_id: 0,
         l4: L4::Other,
         payload: (0, 0),

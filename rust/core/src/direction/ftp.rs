@@ -68,7 +68,9 @@ mod tests {
         assert_eq!(of("227 Entering Passive Mode (192,0,2,2,19,137).\r\n").as_deref(), Some("192.0.2.2 5001"));
         assert_eq!(of("EPRT |2|2001:db8::1|5001|\r\n").as_deref(), Some("2001:db8::1 5001"));
         assert_eq!(of("229 Entering Extended Passive Mode (|||5001|)\r\n").as_deref(), Some("192.0.2.7 5001"));
-        for text in ["", "PORT", "PORT 1,2,3", "PORT 1,2,3,4,5,6,7", "PORT 1,2,3,4,5,256", "EPRT", "229 (|||x|)", "227 ("] {
+        for text in
+            ["", "PORT", "PORT 1,2,3", "PORT 1,2,3,4,5,6,7", "PORT 1,2,3,4,5,256", "EPRT", "229 (|||x|)", "227 ("]
+        {
             assert_eq!(of(text), None, "{text:?}");
         }
     }

@@ -45,9 +45,30 @@ const REQUESTS: [&[u8]; 17] = [
 const RESPONSES: [&[u8]; 3] = [b"HTTP/1.", b"SIP/2.0 ", b"RTSP/1.0 "];
 /// Commands of SMTP (RFC 5321), FTP (RFC 959) and POP3 (RFC 1939), whole or up to their argument.
 const COMMANDS: [&[u8]; 24] = [
-    b"EHLO ", b"HELO ", b"MAIL FROM:", b"RCPT TO:", b"DATA\r", b"RSET\r", b"QUIT\r", b"STARTTLS\r", b"AUTH ", b"USER ",
-    b"PASS ", b"CAPA\r", b"STAT\r", b"LIST", b"RETR ", b"UIDL", b"STLS\r", b"TYPE ", b"PASV\r", b"EPSV", b"PORT ",
-    b"EPRT ", b"CWD ", b"STOR ",
+    b"EHLO ",
+    b"HELO ",
+    b"MAIL FROM:",
+    b"RCPT TO:",
+    b"DATA\r",
+    b"RSET\r",
+    b"QUIT\r",
+    b"STARTTLS\r",
+    b"AUTH ",
+    b"USER ",
+    b"PASS ",
+    b"CAPA\r",
+    b"STAT\r",
+    b"LIST",
+    b"RETR ",
+    b"UIDL",
+    b"STLS\r",
+    b"TYPE ",
+    b"PASV\r",
+    b"EPSV",
+    b"PORT ",
+    b"EPRT ",
+    b"CWD ",
+    b"STOR ",
 ];
 /// Positive and negative answers of POP3, untagged ones of IMAP (RFC 9051).
 const ANSWERS: [&[u8]; 4] = [b"+OK", b"-ERR", b"* OK", b"* BYE"];
@@ -212,7 +233,10 @@ mod tests {
         let answer = [1, 2, 0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0];
         assert_eq!((udp(53, &query), udp(53, &answer)), (Some(Client), Some(Server)));
         assert_eq!(udp(9999, &query), None, "only where DNS is spoken");
-        assert_eq!((udp(123, &[0x23; 48]), udp(123, &[0x24; 48]), udp(123, &[0x21; 48])), (Some(Client), Some(Server), None));
+        assert_eq!(
+            (udp(123, &[0x23; 48]), udp(123, &[0x24; 48]), udp(123, &[0x21; 48])),
+            (Some(Client), Some(Server), None)
+        );
         assert_eq!((udp(67, &[1, 1, 6, 0]), udp(68, &[2, 1, 6, 0])), (Some(Client), Some(Server)));
     }
 }

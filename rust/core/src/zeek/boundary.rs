@@ -84,7 +84,7 @@ impl View {
     }
 
     /// Capture time at which Zeek forgets the connection if nothing more comes. `start`: when it began. Zeek's timeouts
-    /// stand where nf_conntrack has those for the same situation ([`crate::config::Profile::Zeek`]).
+    /// stand where nf_conntrack has those for the same situation (`Profile::Zeek`).
     pub fn deadline(&self, proto: u8, orig: Side, start: i64, timeouts: &Timeouts) -> i64 {
         let timers = &self.timers;
         let inactivity = match proto {

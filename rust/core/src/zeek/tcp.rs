@@ -158,15 +158,7 @@ impl View {
 
     /// The state machine. Returns whether this side closes, and whether the roles were the wrong way round.
     #[expect(clippy::too_many_arguments, reason = "what the one caller has at hand")]
-    fn step(
-        &mut self,
-        payload: u32,
-        side: Side,
-        is_orig: bool,
-        flags: Flags,
-        roles: Roles,
-        ts: i64,
-    ) -> (bool, bool) {
+    fn step(&mut self, payload: u32, side: Side, is_orig: bool, flags: Flags, roles: Roles, ts: i64) -> (bool, bool) {
         let peer = self.ends[side.other() as usize].state;
         let mut closes = flags.fin || flags.rst;
         let mut reversed = false;
@@ -213,15 +205,7 @@ impl View {
 
     /// The first segment of a side.
     #[expect(clippy::too_many_arguments, reason = "what the one caller has at hand")]
-    fn first_segment(
-        &mut self,
-        payload: u32,
-        side: Side,
-        is_orig: bool,
-        flags: Flags,
-        roles: Roles,
-        ts: i64,
-    ) -> bool {
+    fn first_segment(&mut self, payload: u32, side: Side, is_orig: bool, flags: Flags, roles: Roles, ts: i64) -> bool {
         let other = side.other();
         let mut reversed = false;
         if flags.syn && is_orig {

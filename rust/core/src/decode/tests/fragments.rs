@@ -211,7 +211,10 @@ fn outer_and_both_give_later_fragments_to_the_carrier() {
     let packets = feed_all(&mut decoder(TunnelMode::Outer), &tunnelled());
     assert_eq!(totals(&packets), (1, carrier_bytes, carrier_bytes - 28));
     let packets = feed_all(&mut decoder(TunnelMode::Both), &tunnelled());
-    assert_eq!(packets.iter().map(|p| p.tuple.dport).collect::<Vec<_>>(), [4789, 80, 4789]);
+    // What is inside is whole, and judged, with the fragment that makes its carrier whole.
+    let seen = packets.iter().map(|p| (p.tuple.dport, p.packets, p.complete));
+    assert_eq!(seen.collect::<Vec<_>>(), [(4789, 1, false), (80, 1, false), (4789, 0, true), (80, 0, true)]);
+    assert_eq!((packets[3].segment_bytes, packets[3].datagram_bytes), (1000, 1040));
     assert_eq!(totals(&[packets[0], packets[2]]), (1, carrier_bytes, carrier_bytes - 28));
     assert_eq!(totals(&packets[1..2]), (1, 1040, 1000));
 }

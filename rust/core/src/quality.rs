@@ -1,0 +1,179 @@
+//! What a capture is worth: duplicated packets, one-sided connections, a clock that steps, and how well it is known who
+//! initiated.
+
+use crate::columns::Row;
+use crate::decode::{Family, L4, Packet, ipproto};
+use crate::time::SECOND;
+
+/// A second copy of a packet comes within this time: a mirror port that sends what comes in and what goes out.
+const COPY_WITHIN_MICROS: u32 = 10_000;
+/// The same where no identification tells a copy from the same segment sent again.
+const SAME_SEGMENT_WITHIN_MICROS: u32 = 1_000;
+/// Packets that are remembered, each in its place: as many as the first cache holds beside everything else.
+const PLACES: usize = 1 << 10;
+/// From so far back on, a time is a step of the clock and not a packet that was captured a little late.
+const BACKWARD: i64 = SECOND;
+/// From so far ahead on, it is one, too: no capture is quiet for a year.
+const FORWARD: i64 = 365 * 24 * 3_600 * SECOND;
+/// From so many packets on, one side alone tells that the other was not captured.
+const ENOUGH_PACKETS: u64 = 3;
+
+/// The account of a capture's quality.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Quality {
+    /// Connections by [`crate::direction::Certainty`]: their opening was captured, their initiator is inferred, or is not known. Without
+    /// ICMP errors, which initiate nothing.
+    pub connections: [u64; 3],
+    /// TCP connections of which at least one side did more than to ask for one.
+    pub tcp_connections: u64,
+    /// Those of them with packets of one side only, which answers what was not captured.
+    pub one_sided: u64,
+    /// Packets that are a second copy of one before.
+    pub duplicates: u64,
+    /// Times at which the clock stepped.
+    pub clock_steps: u64,
+    /// The largest of these steps in nanoseconds, negative where it went back.
+    pub largest_clock_step: i64,
+}
+
+/// Watches packets go by.
+pub struct Watch {
+    quality: Quality,
+    /// A mark of the last packet in each place, and when it came in microseconds.
+    recent: Box<[(u32, u32); PLACES]>,
+    last: Option<i64>,
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        Self { quality: Quality::default(), recent: Box::new([(0, 0); PLACES]), last: None }
+    }
+}
+
+impl Watch {
+    /// Notes the time of a record.
+    #[inline]
+    pub fn time(&mut self, ts: i64) {
+        let step = ts.saturating_sub(self.last.replace(ts).unwrap_or(ts));
+        if !(-BACKWARD..=FORWARD).contains(&step) {
+            self.quality.clock_steps += 1;
+            if step.unsigned_abs() > self.quality.largest_clock_step.unsigned_abs() {
+                self.quality.largest_clock_step = step;
+            }
+        }
+    }
+
+    /// Notes the outermost packet of a record, which has these bytes.
+    #[inline]
+    pub fn packet(&mut self, packet: &Packet, record: &[u8], ts: i64) {
+        let Some((fingerprint, within)) = fingerprint(packet, record) else { return };
+        let (mark, now) = ((fingerprint >> 32) as u32, (ts / 1_000) as u32);
+        let place = &mut self.recent[fingerprint as usize % PLACES];
+        if place.0 == mark && now.wrapping_sub(place.1) <= within {
+            self.quality.duplicates += 1;
+        }
+        *place = (mark, now);
+    }
+
+    /// The account, with what the connections say.
+    pub fn finish(mut self, rows: &[Row]) -> Quality {
+        for row in rows.iter().filter(|row| !row.is_error) {
+            self.quality.connections[row.evidence.certainty() as usize] += 1;
+            if row.proto == ipproto::TCP && has_any(row, b"ADFadf") {
+                self.quality.tcp_connections += 1;
+                self.quality.one_sided += u64::from(is_one_sided(row));
+            }
+        }
+        self.quality
+    }
+}
+
+fn has_any(row: &Row, wanted: &[u8]) -> bool {
+    let (letters, len) = row.history;
+    letters.iter().take(usize::from(len)).any(|letter| wanted.contains(letter))
+}
+
+/// A side that goes on, answering one of which nothing was captured.
+fn is_one_sided(row: &Row) -> bool {
+    let packets = row.sent.map(|sent| sent.packets);
+    packets.contains(&0) && packets.iter().sum::<u64>() >= ENOUGH_PACKETS
+}
+
+/// What two copies of a packet have in common (its TTL may differ, if a router is between them), and how soon the second
+/// one comes. None for a packet that may be the same as another one: a fragment, what has no ports, what has no
+/// identification; of IPv6, which never has one, only TCP data is told apart.
+#[inline]
+fn fingerprint(packet: &Packet, record: &[u8]) -> Option<(u64, u32)> {
+    let (seq, ack, flags, is_data) = match packet.l4 {
+        _ if packet.fragment => return None,
+        L4::Tcp(segment) => (segment.seq, segment.ack, segment.flags, packet.payload_bytes > 0),
+        // Datagrams of one length may differ in what they carry.
+        L4::Udp => {
+            let begins = packet.payload_in(record).first_chunk::<8>().map_or(0, |bytes| u64::from_ne_bytes(*bytes));
+            ((begins >> 32) as u32, begins as u32, 0, false)
+        }
+        _ => return None,
+    };
+    let within = match packet.identification {
+        0 if is_data && packet.tuple.family == Family::V6 => SAME_SEGMENT_WITHIN_MICROS,
+        0 => return None,
+        _ => COPY_WITHIN_MICROS,
+    };
+    let fold = |addr: u128| (addr ^ (addr >> 64)) as u64;
+    let tuple = &packet.tuple;
+    let ports = u64::from(tuple.sport) << 16 | u64::from(tuple.dport);
+    let lengths = u64::from(packet.identification) << 48 | u64::from(packet.ip_bytes) << 16;
+    let mut hash = fold(tuple.src.0).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    hash ^= fold(tuple.dst.0).wrapping_mul(0xc2b2_ae3d_27d4_eb4f);
+    hash ^= (u64::from(seq) << 32 | u64::from(ack)).wrapping_mul(0xd6e8_feb8_6659_fd93);
+    hash ^=
+        (lengths ^ ports << 8 ^ u64::from(flags) ^ u64::from(tuple.proto) << 40).wrapping_mul(0xa076_1d64_78bd_642f);
+    // The low bits choose the place.
+    Some((hash ^ hash >> 29, within))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::{FiveTuple, Tcp};
+
+    fn segment(seq: u32, identification: u16) -> Packet {
+        let tuple = FiveTuple { proto: 6, sport: 1, dport: 2, ..FiveTuple::default() };
+        let l4 = L4::Tcp(Tcp { seq, flags: 16, ..Tcp::default() });
+        Packet { tuple, l4, identification, packets: 1, ip_bytes: 140, payload_bytes: 100, ..Packet::default() }
+    }
+
+    fn duplicates(packets: &[(i64, Packet)]) -> u64 {
+        let mut watch = Watch::default();
+        for (millis, packet) in packets {
+            watch.packet(packet, &[], millis * SECOND / 1_000);
+        }
+        watch.finish(&[]).duplicates
+    }
+
+    #[test]
+    fn a_copy_comes_soon_and_is_the_same() {
+        assert_eq!(duplicates(&[(1_000, segment(1, 7)), (1_001, segment(1, 7))]), 1);
+        assert_eq!(duplicates(&[(1_000, segment(1, 7)), (1_001, segment(1, 8))]), 0, "sent again");
+        assert_eq!(duplicates(&[(1_000, segment(1, 7)), (1_200, segment(1, 7))]), 0, "much later");
+        assert_eq!(duplicates(&[(1_000, segment(1, 0)), (1_000, segment(1, 0))]), 0, "perhaps meant so");
+        let v6 = |seq| Packet { tuple: FiveTuple { family: Family::V6, ..segment(seq, 0).tuple }, ..segment(seq, 0) };
+        assert_eq!(duplicates(&[(1_000, v6(1)), (1_000, v6(1)), (1_000, v6(2))]), 1);
+        assert_eq!(duplicates(&[(1_000, v6(1)), (1_005, v6(1))]), 0, "sent again");
+        let udp = Packet { l4: L4::Udp, tuple: FiveTuple { proto: 17, ..FiveTuple::default() }, ..segment(1, 0) };
+        assert_eq!(duplicates(&[(1_000, udp), (1_000, udp)]), 0, "perhaps meant so");
+    }
+
+    #[test]
+    fn steps_of_the_clock() {
+        let of = |seconds: &[i64]| {
+            let mut watch = Watch::default();
+            seconds.iter().for_each(|second| watch.time(second * SECOND));
+            let quality = watch.finish(&[]);
+            (quality.clock_steps, quality.largest_clock_step / SECOND)
+        };
+        assert_eq!(of(&[100, 101, 100, 86_400 * 30]), (0, 0), "a little late, and a long quiet time");
+        assert_eq!(of(&[100, 40, 41, 30]), (2, -60));
+        assert_eq!(of(&[0, 1_767_225_600]), (1, 1_767_225_600));
+    }
+}
