@@ -24,7 +24,20 @@ PYTHON_LADDER = [
 KNOW_NATIVE = {"__init__", "config", "connections", "stats", "tracker"}
 #: A module of the Rust core may use those before it.
 RUST_LADDER = [
-    *("time", "error", "capture", "decode", "config", "flow", "zeek", "proto", "connection", "table", "direction", "tracker"),
+    *(
+        "time",
+        "error",
+        "capture",
+        "decode",
+        "config",
+        "flow",
+        "zeek",
+        "proto",
+        "connection",
+        "table",
+        "direction",
+        "tracker",
+    ),
     *("columns", "hindsight", "listing", "zeek_log", "quality", "labels", "stats", "pipeline"),
 ]
 #: Files that are compiled for tests only.

@@ -322,7 +322,7 @@ def test_undecoded_packets_are_a_warning() -> None:
 # ---- progress, threads, interruption ----
 
 
-@pytest.mark.filterwarnings("ignore:.* captured twice")  # the same file, many times
+@pytest.mark.filterwarnings("ignore:.* second copies")  # the same file, many times
 def test_progress_is_told(demo_pcap: Path) -> None:
     seen: list[tuple[int, int | None, int]] = []
     config = ct.Config(threads=2)
@@ -375,7 +375,7 @@ def test_other_threads_go_on(demo_pcap: Path) -> None:
 
     def work() -> None:
         try:
-            with pytest.warns(ct.CaptureWarning, match="captured twice"):
+            with pytest.warns(ct.CaptureWarning, match="second copies"):
                 ct.track([demo_pcap] * 40)
         finally:
             done.set()

@@ -1,7 +1,7 @@
 """`profile="zeek"` and `format="zeek"` against the conn.logs of Zeek's own tests, connection by connection.
 
-Each test of Zeek's is tracked with its settings and written as a conn.log, which is read as `zeek-cut` reads it. What is
-not equal is a row of `docs/differences.md` (oracle `zeek-profile`), or a failure.
+Each test of Zeek's is tracked with its settings and written as a conn.log, which is read as `zeek-cut` reads it. What
+is not equal is a row of `docs/differences.md` (oracle `zeek-profile`), or a failure.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import conntrack_py as ct
-from conftest import ACK, SYN, download, evenly, pcap_bytes, tcp, udp
+from conftest import ACK, SYN, download, echo, evenly, pcap_bytes, tcp, udp
 from corpus import SUMMARY, Capture, Expectation, address, captures, require
 from differences import Difference, end_text, listed, settle
 
@@ -40,9 +40,18 @@ _COLUMNS = {
 }
 #: What an expectation must be trusted for, for a column to count.
 _TRUST = {
-    **{"conn_state": "conn_state", "history": "history", "duration": "duration", "missed_bytes": "bytes"},
-    **{"orig_pkts": "packets", "resp_pkts": "packets", "orig_ip_bytes": "ip_bytes", "resp_ip_bytes": "ip_bytes"},
-    **{"orig_bytes": "bytes", "resp_bytes": "bytes", "local_orig": "local", "local_resp": "local"},
+    "conn_state": "conn_state",
+    "history": "history",
+    "duration": "duration",
+    "orig_pkts": "packets",
+    "resp_pkts": "packets",
+    "orig_ip_bytes": "ip_bytes",
+    "resp_ip_bytes": "ip_bytes",
+    "orig_bytes": "bytes",
+    "resp_bytes": "bytes",
+    "missed_bytes": "bytes",
+    "local_orig": "local",
+    "local_resp": "local",
 }
 #: Columns that Zeek leaves unset on purpose.
 _UNSET = ("history", "duration")
@@ -130,7 +139,8 @@ def differences(capture: Capture, expectation: Expectation, numbers: Counter[str
     if expectation.complete:
         for row in left:
             orig, resp = ends(row)
-            yield (capture.name, ORACLE, f"{row['proto']} {end_text(orig)} {end_text(resp)}", "connection", "present", "absent")
+            name = f"{row['proto']} {end_text(orig)} {end_text(resp)}"
+            yield (capture.name, ORACLE, name, "connection", "present", "absent")
 
 
 def test_zeeks_own_tests() -> None:
@@ -151,3 +161,101 @@ def test_zeeks_own_tests() -> None:
     )
     assert numbers["originators"] == numbers["connections"]
     settle(found, {row for row in listed() if row[1] == ORACLE})
+
+
+def zeek(packets: Iterable[tuple[float, bytes]], **config: Any) -> list[dict[str, str]]:
+    return conn_log(pcap_bytes(packets), profile="zeek", **config)
+
+
+A, B = "10.0.0.5", "203.0.113.80"
+
+
+def test_attempts_are_given_up_after_five_seconds() -> None:
+    syn = tcp(A, 40000, B, 443, SYN, 1)
+    assert [row["orig_pkts"] for row in zeek([(0, syn), (1, syn), (3, syn), (7, syn)])] == ["3", "1"]
+    assert [row["conn_state"] for row in zeek([(0, syn), (7, syn)])] == ["S0", "S0"]
+
+
+def test_a_closed_connection_is_kept_for_five_seconds() -> None:
+    whole = evenly(download(A, 40000, B, 443, down=1000))
+    straggler = tcp(B, 443, A, 40000, ACK, 5000, 200)
+    assert [row["resp_pkts"] for row in zeek([*whole, (4, straggler)])] == ["4"]
+    apart = zeek([*whole, (6, straggler)])
+    assert [(row["history"], row["conn_state"]) for row in apart] == [("ShADdFf", "SF"), ("^a", "OTH")]
+
+
+def test_idle_connections_end_as_zeeks_do() -> None:
+    first = evenly(download(A, 40000, B, 443, down=1000)[:6])
+    more = tcp(A, 40000, B, 443, ACK, 103, 1901)
+    assert len(zeek([*first, (299, more)])) == 1
+    assert len(zeek([*first, (301, more)])) == 2
+    query = udp(A, 40000, B, 9999)
+    assert len(zeek([(0, query), (59, query)])) == 1
+    assert len(zeek([(0, query), (61, query)])) == 2
+    assert len(zeek([(0, query), (61, query)], timeouts={"nf_conntrack_udp_timeout": 120})) == 1
+
+
+def test_a_syn_of_another_number_begins_anew() -> None:
+    first = download(A, 40000, B, 443, down=1000)[:6]
+    again = evenly([*first, tcp(A, 40000, B, 443, SYN, 777_777)])
+    assert [row["history"] for row in zeek(again)] == ["ShADd", "S"]
+    assert [row["history"] for row in zeek(evenly([*first, first[0]]))] == ["ShADd"]
+
+
+def test_the_originator_is_zeeks() -> None:
+    middle = [tcp(B, 443, A, 40000, ACK, 5, 9, b"x"), tcp(A, 40000, B, 443, ACK, 9, 6)]
+    (row,) = zeek(evenly(middle))
+    assert (row["id.orig_h"], row["history"]) == (A, "^dA")
+    (row,) = zeek(evenly(middle), likely_server_ports=[])
+    assert (row["id.orig_h"], row["history"]) == (B, "Da")
+    # A SYN+ACK may be a scan, until somebody follows.
+    answer = tcp(B, 7777, A, 40000, SYN | ACK, 1, 2)
+    assert [row["history"] for row in zeek(evenly([answer]))] == ["H"]
+    assert [row["history"] for row in zeek(evenly([answer, tcp(A, 40000, B, 7777, ACK, 2, 2)]))] == ["^hA"]
+
+
+def test_what_tells_no_connections_apart() -> None:
+    """VLANs and ICMP identifiers do for us, and not for Zeek."""
+    tagged = [echo(A, B, 8)[:12] + b"\x81\x00\x00" + bytes([vlan]) + echo(A, B, 8)[12:] for vlan in (1, 2)]
+    assert len(zeek(evenly(tagged))) == 1
+    assert len(conn_log(pcap_bytes(evenly(tagged)))) == 2
+
+
+def test_the_log_of_any_profile() -> None:
+    """Every value is the table's; times are the capture's; a set of parents; the same twice."""
+    packets = evenly([*download(A, 40000, B, 443), udp(A, 5353, "224.0.0.251", 5353)])
+    result = ct.track(io.BytesIO(pcap_bytes(packets)))
+    logs = [io.BytesIO(), io.BytesIO()]
+    for log in logs:
+        result.connections.write(log, format="zeek")
+    text = logs[0].getvalue().decode()
+    assert text == logs[1].getvalue().decode()
+    lines = text.splitlines()
+    assert lines[:6] == [
+        *("#separator \\x09", "#set_separator\t,", "#empty_field\t(empty)", "#unset_field\t-", "#path\tconn"),
+        "#open\t2026-01-01-00-00-00",
+    ]
+    assert lines[-1] == "#close\t2026-01-01-00-00-00"
+    rows = cut(text)
+    assert len({row["uid"] for row in rows}) == len(rows) == len(result.connections)
+    for row, connection in zip(rows, result.connections, strict=True):
+        assert re.fullmatch(r"C[0-9A-Za-z]{14,17}", row["uid"])
+        assert (row["id.orig_h"], int(row["id.orig_p"])) == (connection.orig_addr, connection.orig_port)
+        assert (row["conn_state"], row["history"]) == (connection.conn_state, connection.history)
+        assert (int(row["orig_pkts"]), int(row["resp_ip_bytes"])) == (connection.orig_pkts, connection.resp_ip_bytes)
+        assert row["community_id"] == connection.community_id
+        assert float(row["ts"]) == pytest.approx(connection.start / 1e9, abs=1e-6)
+    assert [(row["local_orig"], row["local_resp"]) for row in rows] == [("T", "F"), ("T", "F")]
+    # What lasted no time has no size, as Zeek has it.
+    assert (rows[1]["duration"], rows[1]["orig_bytes"]) == ("-", "-")
+    assert rows[0]["duration"] != "-"
+
+
+def test_a_tunnel_names_its_parent() -> None:
+    require()
+    (vxlan,) = (capture for capture in captures() if capture.name == "zeek__tunnels__vxlan.pcap")
+    rows = conn_log(str(vxlan.path), profile="zeek", tunnels="both")
+    uids = {row["uid"] for row in rows if row["id.resp_p"] == "4789"}
+    (inner,) = (row for row in rows if row["proto"] == "icmp")
+    assert inner["tunnel_parents"] in uids
+    assert {row["tunnel_parents"] for row in rows if row is not inner} == {"-"}

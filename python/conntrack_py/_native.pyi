@@ -48,7 +48,10 @@ class _Quality(TypedDict):
     unknown: int
     tcp_connections: int
     one_sided: int
+    compared: int
     duplicates: int
+    cut_headers: int
+    fragments_without_ports: int
     clock_steps: int
     largest_clock_step: int
 

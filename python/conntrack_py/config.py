@@ -33,8 +33,8 @@ class Config:
         local: The networks whose perspective is taken, as CIDR text. Default: the private ranges of RFC 1918,
             RFC 6598 and RFC 4193, link-local and loopback.
         zones: Name → networks, reported as `orig_zone` and `resp_zone`; the longest prefix of all zones wins.
-        profile: Whose timeouts and rules are followed: `linux` (nf_conntrack of kernel 6.18); `zeek` (its timeouts, where
-            its connections begin and end, whom it takes for the originator, its counts); or the idle timeouts of
+        profile: Whose timeouts and rules are followed: `linux` (nf_conntrack of kernel 6.18); `zeek` (its timeouts,
+            where its connections begin and end, whom it takes for the originator, its counts); or the idle timeouts of
             `suricata`, `argus` or `ec2` (security groups) on the kernel's state machine.
         timeouts: Seconds by sysctl name (`nf_conntrack_udp_timeout`, ...). What is not named is the profile's.
         loose: Pick up TCP connections whose start was not seen (`nf_conntrack_tcp_loose`).
@@ -43,9 +43,9 @@ class Config:
         tunnels: Which connection of a tunnelled packet counts: `inner` (what the tunnel carries), `outer` (what a
             gateway on the path sees) or `both`.
         checksum: Verify checksums. Captures taken on a sender often have wrong ones, so the default is not to.
-        likely_server_ports: Ports at which servers are likely, such as `443/tcp`, `53/udp` or `2905/sctp`: one of the last
-            words on who initiated where the opening was not captured. None: the library's list of services, or for the
-            profile `zeek` Zeek's own.
+        likely_server_ports: Ports at which servers are likely, such as `443/tcp`, `53/udp` or `2905/sctp`: one of the
+            last words on who initiated where the opening was not captured. None: the library's list of services, or for
+            the profile `zeek` Zeek's own.
         strict: Raise `CaptureError` at the first damage instead of going on behind it.
         threads: The most threads to track with; None leaves it to the library. This version tracks with one thread
             whatever the number is. The result never depends on it.

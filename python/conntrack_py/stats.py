@@ -43,9 +43,10 @@ _WORDS = {
 
 
 #: From these shares on, and of so many, what is wrong with a capture is worth a warning.
-_MANY_ONE_SIDED, _LEAST_CONNECTIONS = 0.5, 10
+_MANY_ONE_SIDED = 0.5
 _MANY_DUPLICATES, _LEAST_DUPLICATES = 0.05, 20
-_MANY_UNKNOWN = 0.25
+_MANY_CUT_HEADERS = 0.01
+_MANY_UNKNOWN, _LEAST_CONNECTIONS = 0.25, 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,13 +55,16 @@ class Quality:
 
     Attributes:
         observed: Connections whose opening packet was captured. ICMP errors, which initiate nothing, are not counted.
-        inferred: Connections whose initiator other packets, addresses or ports tell; `evidence` and `confidence` say how.
+        inferred: Connections whose initiator other packets, addresses or ports tell; `evidence` says how.
         unknown: Connections about whose initiator nothing is known, scans and backscatter.
-        tcp_connections: TCP connections that went beyond asking for one.
-        one_sided: Those of them of which only one end was captured.
-        duplicates: Packets that are a second copy of one before, within ten milliseconds (a mirror port that sends what
-            comes in and what goes out). They are counted like all others.
-        clock_steps: How often the capture's clock stepped back by more than a second, or ahead by more than a year.
+        tcp_connections: TCP connections that tell whether both ends were captured.
+        one_sided: Those of them of which only one end was: it acknowledges what is not in the capture.
+        compared: Packets that were compared with those before (IPv4 by identification, of IPv6 TCP data).
+        duplicates: Those of them that are a second copy, within ten milliseconds: a mirror port that sends what comes
+            in and what goes out. They are counted like all others.
+        cut_headers: Packets that the capture's snaplen cut within the transport header, so that no flags are known.
+        fragments_without_ports: IP fragments whose first one, and with it the ports, was not captured.
+        clock_steps: How often the capture's clock stepped back by more than a second, or was set.
         largest_clock_step: The largest of these steps in nanoseconds, negative where it went back; 0 without one.
     """
 
@@ -69,42 +73,58 @@ class Quality:
     unknown: int
     tcp_connections: int
     one_sided: int
+    compared: int
     duplicates: int
+    cut_headers: int
+    fragments_without_ports: int
     clock_steps: int
     largest_clock_step: int
 
-    def describe(self, packets: int) -> list[str]:
-        """What is wrong with a capture of so many packets, each in plain words; empty where nothing stands out."""
+    def describe(self) -> list[str]:
+        """What is wrong with the capture, each in plain words; empty where nothing stands out."""
         found = []
-        if self.one_sided and self.tcp_connections:
+        if self.one_sided:
             share = text.share(self.one_sided, self.tcp_connections)
-            found.append(f"only one end of {self.one_sided:,} TCP connections ({share}) was captured")
+            found.append(f"of {self.one_sided:,} TCP connections ({share}), only one end was captured")
         if self.duplicates:
-            found.append(f"{self.duplicates:,} packets ({text.share(self.duplicates, packets)}) were captured twice")
+            share = text.share(self.duplicates, self.compared)
+            found.append(f"{self.duplicates:,} packets ({share}) are second copies")
+        if self.cut_headers:
+            found.append(f"{self.cut_headers:,} packets were cut within their headers")
+        if self.fragments_without_ports:
+            found.append(f"{self.fragments_without_ports:,} fragments have no ports, for their first one is missing")
         if self.clock_steps:
             way = "back" if self.largest_clock_step < 0 else "ahead"
             often = "once" if self.clock_steps == 1 else f"{self.clock_steps:,} times"
-            step = text.span(abs(self.largest_clock_step))
-            found.append(f"the clock stepped {often}, at most {step} {way}")
+            found.append(f"the clock stepped {often}, at most {text.span(abs(self.largest_clock_step))} {way}")
         return found
 
     def warnings(self, packets: int) -> list[str]:
-        """What a person should know before trusting the answers, and what to do about it."""
+        """What a person should know before trusting the answers, and what to do about it.
+
+        Args:
+            packets: Packets of the capture.
+        """
         found = []
         connections = self.observed + self.inferred + self.unknown
-        if self.tcp_connections >= _LEAST_CONNECTIONS and self.one_sided >= _MANY_ONE_SIDED * self.tcp_connections:
+        if self.one_sided and self.one_sided >= _MANY_ONE_SIDED * self.tcp_connections:
             share = text.share(self.one_sided, self.tcp_connections)
             found.append(
                 f"only one end of {share} of the TCP connections was captured, so that the other's packets are missing"
                 " from every count: capture both directions"
             )
-        if self.duplicates >= _LEAST_DUPLICATES and self.duplicates >= _MANY_DUPLICATES * packets:
+        if self.duplicates >= _LEAST_DUPLICATES and self.duplicates >= _MANY_DUPLICATES * self.compared:
             found.append(
-                f"{text.share(self.duplicates, packets)} of the packets were captured twice, and are counted twice:"
-                " mirror each packet once, or remove the copies (editcap -d)"
+                f"{text.share(self.duplicates, self.compared)} of the packets are second copies of others, and are"
+                " counted with them: mirror each packet once, or remove the copies (editcap -d)"
+            )
+        if self.cut_headers and self.cut_headers >= _MANY_CUT_HEADERS * packets:
+            found.append(
+                f"{text.share(self.cut_headers, packets)} of the packets were cut within their headers, so that their"
+                " flags are not known: capture with a larger snaplen"
             )
         if self.clock_steps:
-            found.append(f"{self.describe(packets)[-1]}: durations and timeouts around that are wrong")
+            found.append(f"{self.describe()[-1]}: durations and timeouts around that are wrong")
         if connections >= _LEAST_CONNECTIONS and self.unknown >= _MANY_UNKNOWN * connections:
             share = text.share(self.unknown, connections)
             found.append(f"nothing says who initiated {share} of the connections: do not build rules on those")

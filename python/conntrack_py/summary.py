@@ -128,8 +128,8 @@ class Evidence:
     Attributes:
         by_word: Word of the `evidence` column → connections.
         seen: Connections whose opening packet was seen.
-        deduced: Connections whose initiator is inferred: from an answer (a SYN+ACK, an echo reply), a payload, a port, or
-            what else the capture holds of the two ends.
+        deduced: Connections whose initiator is inferred: from an answer (a SYN+ACK, an echo reply), a payload, a port,
+            or what else the capture holds of the two ends.
         first_packet: Connections of protocols without an opening packet: the first sender seen.
         unsure: Connections about whose initiator nothing is known, scans and backscatter.
     """
@@ -217,7 +217,7 @@ def summarise(table: ConnectionTable, stats: Stats, config: Config, *, top: int 
             skipped=dict(stats.skipped),
             skipped_words=[stats.describe_skipped(reason) for reason in stats.skipped],
             quality=stats.quality,
-            flaws=stats.quality.describe(stats.packets),
+            flaws=stats.quality.describe(),
         ),
         totals=data.sums(np.zeros(len(data.direction), np.int64), 1)[0],
         icmp_errors=len(table) - len(data.direction),

@@ -112,8 +112,8 @@ def track(
 
     Warns:
         CaptureWarning: Part of the capture was not used: it is damaged, or packets could not be decoded; or its answers
-            are to be taken with care: one end was captured, packets twice, the clock stepped, or hardly any beginning is
-            in it. Said once, at the end, in words; `stats` has it by reason, and `stats.quality` in numbers.
+            are to be taken with care: one end was captured, packets twice, the clock stepped, or hardly any beginning
+            is in it. Said once, at the end, in words; `stats` has it by reason, and `stats.quality` in numbers.
     """
     if config is None:
         config = Config()

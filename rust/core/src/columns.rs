@@ -16,6 +16,7 @@ pub type Letters = ([u8; 31], u8);
 
 /// A finished connection: a row of the table.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "columns, and what they are made of")]
 pub struct Row {
     /// Capture time of the first and the last packet, nanoseconds.
     pub time: (i64, i64),
@@ -61,8 +62,12 @@ pub struct Row {
     pub pure_acks: [u32; 2],
     /// The first packet seen was sent by the responder.
     pub flipped: bool,
+    /// Its frames were sent to a group address of the link, and nobody answered.
+    pub was_broadcast: bool,
     /// It is an ICMP error, which initiates nothing.
     pub is_error: bool,
+    /// TCP: one end acknowledges what the other must have sent, and nothing of that was captured.
+    pub answers_unseen: bool,
     /// VLAN tags of the first packet.
     pub vlan: Vlan,
     /// Tunnel.
@@ -140,9 +145,11 @@ impl Row {
             confidence: connection.evidence.confidence(),
             pure_acks: sides.map(|side| connection.pure_acks[side as usize]),
             flipped: connection.flipped(),
+            was_broadcast: connection.was_broadcast(),
             is_error: connection.is_error,
+            answers_unseen: connection.zeek.answers_unseen(),
             vlan: connection.vlan,
-            tunnel: key.tunnel,
+            tunnel: connection.tunnel,
             related_to: connection.related_to,
             end_reason: closed.reason,
             live: closed.stopped.and_then(|now| Live::of(connection, now)),
@@ -169,7 +176,7 @@ impl Row {
         if let Some(live) = &mut self.live {
             live.swapped = !live.swapped;
         }
-        self.direction = locality.direction([self.ip(0), self.ip(1)], false);
+        self.direction = locality.direction([self.ip(0), self.ip(1)], self.was_broadcast);
     }
 }
 

@@ -1,7 +1,7 @@
 //! A live connection: what its two ends have sent, who initiated it, and the entry a gateway holds for it.
 
 use crate::config::Rules;
-use crate::decode::{L4, Packet, Vlan, ipproto, sctp_chunk};
+use crate::decode::{L4, Packet, Tunnel, Vlan, ipproto, sctp_chunk};
 use crate::flow::{FlowKey, Side};
 use crate::proto::{self, Gateway, State};
 use crate::zeek::{ConnState, Roles, View};
@@ -137,6 +137,8 @@ pub struct Connection {
     pub evidence: Evidence,
     /// VLAN tags of the first packet.
     pub vlan: Vlan,
+    /// Tunnel of the first packet.
+    pub tunnel: Tunnel,
     /// The gateway's entry, while there is one.
     pub gateway: Option<Gateway>,
     /// An SCTP association was shut down or aborted.
@@ -174,6 +176,7 @@ impl Connection {
             orig: first,
             evidence: Evidence::FirstPacket,
             vlan: packet.vlan,
+            tunnel: packet.tunnel,
             gateway: None,
             over: None,
             closed: false,

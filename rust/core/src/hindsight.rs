@@ -10,7 +10,7 @@ use crate::columns::Row;
 use crate::config::ServerPorts;
 use crate::connection::Evidence;
 use crate::decode::{Addr, Family, Tunnel, Vlan, ipproto};
-use crate::direction::{Locality, is_group};
+use crate::direction::Locality;
 
 /// What is known beside the connections.
 pub struct Known<'a> {
@@ -218,7 +218,10 @@ fn judge(row: &Row, facts: &Facts, known: &Known<'_>) -> (usize, Evidence) {
     if let Some(end) = only(announced).filter(|_| row.proto == ipproto::TCP) {
         return (1 - end, Evidence::Related);
     }
-    if let Some(group) = only(ends.map(|end| is_group(row.ip(end)))) {
+    if row.was_broadcast {
+        return (0, Evidence::Multicast);
+    }
+    if let Some(group) = only(ends.map(|end| known.locality.is_group(row.ip(end)))) {
         return (1 - group, Evidence::Multicast);
     }
     if let Some(listener) = facts.listener(row) {
@@ -271,5 +274,110 @@ fn keep_initiators(rows: &mut [Row], locality: &Locality) {
         }
         let orig = usize::from(orig != endpoint(row, 0));
         set(row, orig, Evidence::SeenBefore, confidence.min(Evidence::SeenBefore.confidence()), locality);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::connection::Endpoint as Sent;
+    use crate::decode::{FiveTuple, L4, Packet, Tcp};
+    use crate::time::SECOND;
+    use crate::tracker::Tracker;
+
+    /// Packets of few hosts and ports, so that they meet again in every role.
+    fn packets() -> impl Strategy<Value = Vec<Packet>> {
+        let ports = prop::sample::select(vec![80_u16, 5_000, 5_001, 40_000, 50_000]);
+        let packet = (0..4_u8, 0..4_u8, ports.clone(), ports, any::<bool>(), any::<u8>(), 0..3_u32, 0..200_u32);
+        let packet = packet.prop_map(|(src, dst, sport, dport, is_tcp, flags, seq, payload_bytes)| {
+            let tuple = FiveTuple {
+                src: Addr::v4([10, 0, 0, src]),
+                dst: Addr::v4([192, 0, 2, dst]),
+                sport,
+                dport,
+                proto: if is_tcp { ipproto::TCP } else { ipproto::UDP },
+                family: Family::V4,
+            };
+            let tuple = if flags & 1 == 0 { tuple } else { swapped(tuple) };
+            let l4 = if is_tcp { L4::Tcp(Tcp { flags, seq, ..Tcp::default() }) } else { L4::Udp };
+            let ip_bytes = 40 + payload_bytes;
+            Packet { tuple, l4, packets: 1, ip_bytes, payload_bytes, complete: true, ..Packet::default() }
+        });
+        prop::collection::vec(packet, 0..60)
+    }
+
+    fn swapped(tuple: FiveTuple) -> FiveTuple {
+        let FiveTuple { src, dst, sport, dport, .. } = tuple;
+        FiveTuple { src: dst, dst: src, sport: dport, dport: sport, ..tuple }
+    }
+
+    fn rows(packets: &[Packet], locality: &Locality) -> Vec<Row> {
+        let mut tracker = Tracker::new(&Config::default());
+        let mut closed = Vec::new();
+        for (packet, number) in packets.iter().zip(0..) {
+            // Far enough apart that some of them time out.
+            let ts = number * 9 * SECOND;
+            tracker.advance(ts, |gone| closed.push(gone));
+            tracker.record(std::slice::from_ref(packet), &[], ts, |gone| closed.push(gone));
+        }
+        tracker.finish(|gone| closed.push(gone));
+        closed.sort_by_key(|gone| gone.connection.id);
+        closed.iter().map(|gone| Row::new(gone, locality)).collect()
+    }
+
+    /// What each end sent, whoever initiated.
+    fn sums(row: &Row) -> Vec<(Endpoint, Sent)> {
+        let mut ends = vec![(endpoint(row, 0), row.sent[0]), (endpoint(row, 1), row.sent[1])];
+        ends.sort_by_key(|(endpoint, _)| *endpoint);
+        ends
+    }
+
+    proptest! {
+        #[test]
+        fn a_flip_moves_nothing_from_one_end_to_the_other(packets in packets()) {
+            let locality = Locality::new(&Config::default());
+            let before = rows(&packets, &locality);
+            let mut after = before.clone();
+            let known =
+                Known { ports: &ServerPorts::services(), announced: &HashSet::new(), locality: &locality };
+            settle(&mut after, &known);
+            for (before, after) in before.iter().zip(&after) {
+                prop_assert_eq!(sums(before), sums(after));
+                prop_assert_eq!(before.flipped ^ after.flipped, before.orig != after.orig);
+                let mut back = *after;
+                back.flip(&locality);
+                prop_assert_eq!(sums(&back), sums(after));
+                back.flip(&locality);
+                prop_assert_eq!(
+                    (back.history, back.conn_state, back.direction, back.pure_acks, back.local),
+                    (after.history, after.conn_state, after.direction, after.pure_acks, after.local)
+                );
+                prop_assert_eq!(after.history.0[0] == b'^', after.flipped && after.history.1 > 0);
+            }
+        }
+
+        #[test]
+        fn the_order_in_which_connections_are_told_does_not_matter(packets in packets(), seed in any::<u64>()) {
+            let locality = Locality::new(&Config::default());
+            let known =
+                Known { ports: &ServerPorts::services(), announced: &HashSet::new(), locality: &locality };
+            let mut straight = rows(&packets, &locality);
+            // Records of one five-tuple stay in order; all else is turned.
+            let mut turned = straight.clone();
+            turned.sort_by_key(|row| {
+                let (one, other, ..) = five_tuple(row);
+                (u64::from(one.3) << 16 | u64::from(other.3)).wrapping_mul(seed | 1)
+            });
+            settle(&mut straight, &known);
+            settle(&mut turned, &known);
+            turned.sort_by_key(|row| (row.time, row.addr, row.port));
+            straight.sort_by_key(|row| (row.time, row.addr, row.port));
+            for (one, other) in straight.iter().zip(&turned) {
+                prop_assert_eq!((one.evidence, one.orig), (other.evidence, other.orig));
+            }
+        }
     }
 }

@@ -192,7 +192,7 @@ impl Run {
         if let Some(ports) = &self.ports {
             hindsight::settle(&mut rows, &Known { ports, announced: self.tracker.announced(), locality: &locality });
         }
-        self.stats.quality = self.watch.finish(&rows);
+        self.stats.quality = self.watch.finish(&rows, orphans);
         let labels = self.labels.map(|labels| labels.settle(&rows));
         Ok(Tracked { rows, labels, stats: self.stats })
     }

@@ -11,12 +11,12 @@ const COPY_WITHIN_MICROS: u32 = 10_000;
 const SAME_SEGMENT_WITHIN_MICROS: u32 = 1_000;
 /// Packets that are remembered, each in its place: as many as the first cache holds beside everything else.
 const PLACES: usize = 1 << 10;
+/// Identifications from here on tell packets apart; 0 and 1 are what those write who do not count.
+const FIRST_IDENTIFICATION: u16 = 2;
 /// From so far back on, a time is a step of the clock and not a packet that was captured a little late.
 const BACKWARD: i64 = SECOND;
-/// From so far ahead on, it is one, too: no capture is quiet for a year.
-const FORWARD: i64 = 365 * 24 * 3_600 * SECOND;
-/// From so many packets on, one side alone tells that the other was not captured.
-const ENOUGH_PACKETS: u64 = 3;
+/// 1990-01-01: before it, a clock was not set. A step ahead from there is one; others are files put together.
+const CLOCKS_ARE_SET: i64 = 631_152_000 * SECOND;
 
 /// The account of a capture's quality.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,12 +24,18 @@ pub struct Quality {
     /// Connections by [`crate::direction::Certainty`]: their opening was captured, their initiator is inferred, or is not known. Without
     /// ICMP errors, which initiate nothing.
     pub connections: [u64; 3],
-    /// TCP connections of which at least one side did more than to ask for one.
+    /// TCP connections that tell whether both ends were captured.
     pub tcp_connections: u64,
-    /// Those of them with packets of one side only, which answers what was not captured.
+    /// Those of them with packets of one end only, which acknowledges what was not captured.
     pub one_sided: u64,
-    /// Packets that are a second copy of one before.
+    /// Packets that were compared with those before: a copy of them would be found.
+    pub compared: u64,
+    /// Those of them that are a second copy.
     pub duplicates: u64,
+    /// Records that the capture cut within the header of the transport.
+    pub cut_headers: u64,
+    /// Later fragments whose first one, and with it the ports, was not captured.
+    pub fragments_without_ports: u64,
     /// Times at which the clock stepped.
     pub clock_steps: u64,
     /// The largest of these steps in nanoseconds, negative where it went back.
@@ -54,8 +60,9 @@ impl Watch {
     /// Notes the time of a record.
     #[inline]
     pub fn time(&mut self, ts: i64) {
-        let step = ts.saturating_sub(self.last.replace(ts).unwrap_or(ts));
-        if !(-BACKWARD..=FORWARD).contains(&step) {
+        let last = self.last.replace(ts).unwrap_or(ts);
+        let step = ts.saturating_sub(last);
+        if step < -BACKWARD || (last < CLOCKS_ARE_SET && ts >= CLOCKS_ARE_SET) {
             self.quality.clock_steps += 1;
             if step.unsigned_abs() > self.quality.largest_clock_step.unsigned_abs() {
                 self.quality.largest_clock_step = step;
@@ -66,8 +73,12 @@ impl Watch {
     /// Notes the outermost packet of a record, which has these bytes.
     #[inline]
     pub fn packet(&mut self, packet: &Packet, record: &[u8], ts: i64) {
+        if packet.l4 == L4::Other && is_cut(packet) {
+            self.quality.cut_headers += 1;
+        }
         let Some((fingerprint, within)) = fingerprint(packet, record) else { return };
         let (mark, now) = ((fingerprint >> 32) as u32, (ts / 1_000) as u32);
+        self.quality.compared += 1;
         let place = &mut self.recent[fingerprint as usize % PLACES];
         if place.0 == mark && now.wrapping_sub(place.1) <= within {
             self.quality.duplicates += 1;
@@ -75,28 +86,26 @@ impl Watch {
         *place = (mark, now);
     }
 
-    /// The account, with what the connections say.
-    pub fn finish(mut self, rows: &[Row]) -> Quality {
+    /// The account, with what the connections and the decoder say.
+    pub fn finish(mut self, rows: &[Row], fragments_without_ports: u64) -> Quality {
+        self.quality.fragments_without_ports = fragments_without_ports;
         for row in rows.iter().filter(|row| !row.is_error) {
             self.quality.connections[row.evidence.certainty() as usize] += 1;
-            if row.proto == ipproto::TCP && has_any(row, b"ADFadf") {
-                self.quality.tcp_connections += 1;
-                self.quality.one_sided += u64::from(is_one_sided(row));
+            if row.proto == ipproto::TCP {
+                let both = row.sent.iter().all(|sent| sent.packets > 0);
+                let one = !both && row.answers_unseen;
+                self.quality.tcp_connections += u64::from(both || one);
+                self.quality.one_sided += u64::from(one);
             }
         }
         self.quality
     }
 }
 
-fn has_any(row: &Row, wanted: &[u8]) -> bool {
-    let (letters, len) = row.history;
-    letters.iter().take(usize::from(len)).any(|letter| wanted.contains(letter))
-}
-
-/// A side that goes on, answering one of which nothing was captured.
-fn is_one_sided(row: &Row) -> bool {
-    let packets = row.sent.map(|sent| sent.packets);
-    packets.contains(&0) && packets.iter().sum::<u64>() >= ENOUGH_PACKETS
+/// The protocol has a header to read, and it was not there.
+fn is_cut(packet: &Packet) -> bool {
+    let has_header = matches!(packet.tuple.proto, ipproto::TCP | ipproto::SCTP | ipproto::ICMP | ipproto::ICMPV6);
+    has_header && !packet.fragment && !packet.malformed
 }
 
 /// What two copies of a packet have in common (its TTL may differ, if a router is between them), and how soon the second
@@ -115,8 +124,8 @@ fn fingerprint(packet: &Packet, record: &[u8]) -> Option<(u64, u32)> {
         _ => return None,
     };
     let within = match packet.identification {
-        0 if is_data && packet.tuple.family == Family::V6 => SAME_SEGMENT_WITHIN_MICROS,
-        0 => return None,
+        ..FIRST_IDENTIFICATION if is_data && packet.tuple.family == Family::V6 => SAME_SEGMENT_WITHIN_MICROS,
+        ..FIRST_IDENTIFICATION => return None,
         _ => COPY_WITHIN_MICROS,
     };
     let fold = |addr: u128| (addr ^ (addr >> 64)) as u64;
@@ -148,7 +157,7 @@ mod tests {
         for (millis, packet) in packets {
             watch.packet(packet, &[], millis * SECOND / 1_000);
         }
-        watch.finish(&[]).duplicates
+        watch.finish(&[], 0).duplicates
     }
 
     #[test]
@@ -168,12 +177,15 @@ mod tests {
     fn steps_of_the_clock() {
         let of = |seconds: &[i64]| {
             let mut watch = Watch::default();
-            seconds.iter().for_each(|second| watch.time(second * SECOND));
-            let quality = watch.finish(&[]);
+            for second in seconds {
+                watch.time(second * SECOND);
+            }
+            let quality = watch.finish(&[], 0);
             (quality.clock_steps, quality.largest_clock_step / SECOND)
         };
-        assert_eq!(of(&[100, 101, 100, 86_400 * 30]), (0, 0), "a little late, and a long quiet time");
-        assert_eq!(of(&[100, 40, 41, 30]), (2, -60));
-        assert_eq!(of(&[0, 1_767_225_600]), (1, 1_767_225_600));
+        let now = 1_767_225_600;
+        assert_eq!(of(&[now, now + 1, now, now + 86_400 * 3_650]), (0, 0), "a little late; two files put together");
+        assert_eq!(of(&[now, now - 60, now - 59, now - 70]), (2, -60));
+        assert_eq!(of(&[7, now]), (1, now - 7));
     }
 }

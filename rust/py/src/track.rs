@@ -107,7 +107,10 @@ fn account<'py>(py: Python<'py>, stats: &Stats) -> PyResult<Bound<'py, PyDict>> 
     facts.set_item("unknown", unknown)?;
     facts.set_item("tcp_connections", quality.tcp_connections)?;
     facts.set_item("one_sided", quality.one_sided)?;
+    facts.set_item("compared", quality.compared)?;
     facts.set_item("duplicates", quality.duplicates)?;
+    facts.set_item("cut_headers", quality.cut_headers)?;
+    facts.set_item("fragments_without_ports", quality.fragments_without_ports)?;
     facts.set_item("clock_steps", quality.clock_steps)?;
     facts.set_item("largest_clock_step", quality.largest_clock_step)?;
     account.set_item("quality", facts)?;

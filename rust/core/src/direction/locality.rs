@@ -42,8 +42,8 @@ fn host(addr: IpAddr) -> IpNet {
     IpNet::from(addr)
 }
 
-/// A multicast or limited broadcast address, which never initiates.
-pub fn is_group(addr: IpAddr) -> bool {
+/// A multicast or limited broadcast address.
+fn is_group(addr: IpAddr) -> bool {
     match addr {
         IpAddr::V4(addr) => addr.is_multicast() || addr.is_broadcast(),
         IpAddr::V6(addr) => addr.is_multicast(),
@@ -76,10 +76,15 @@ impl Locality {
         nets.into_iter().flatten().any(|net| addr.is_ipv4() && net.prefix_len() < 31 && net.broadcast() == addr)
     }
 
+    /// An address of many, which never initiates: multicast, or broadcast here or in a configured network.
+    pub fn is_group(&self, addr: IpAddr) -> bool {
+        is_group(addr) || self.is_directed_broadcast(addr)
+    }
+
     /// The direction of a connection between originator and responder; `link_says_group`: its frames were sent to a group
     /// address of the link.
     pub fn direction(&self, [orig, resp]: [IpAddr; 2], link_says_group: bool) -> Direction {
-        if is_group(resp) || link_says_group || self.is_directed_broadcast(resp) {
+        if link_says_group || self.is_group(resp) {
             return Direction::Multicast;
         }
         match (self.is_local(orig), self.is_local(resp)) {

@@ -8,5 +8,5 @@ mod zeek;
 
 pub use evidence::{Certainty, infer};
 pub use ftp::announced;
-pub use locality::{Direction, Locality, is_group};
+pub use locality::{Direction, Locality};
 pub use zeek::{begin_as_zeek, follow_zeek, read_as_zeek};

@@ -161,11 +161,11 @@ fn line(payload: &[u8]) -> Option<Speaker> {
     }
 }
 
-/// DNS header, RFC 1035 section 4.1.1: a query has no answers, a response repeats the question.
+/// DNS header, RFC 1035 section 4.1.1: a query has no answers and no response code.
 fn dns(payload: &[u8]) -> Option<Speaker> {
     let [_, _, flags, codes, _, questions, answers @ ..] = payload.first_chunk::<12>()?;
     let is_response = flags & 0x80 != 0;
-    let is_query = *questions >= 1 && answers[..2] == [0, 0] && codes & 0x0f == 0;
+    let is_query = *questions >= 1 && answers[..2] == [0, 0] && codes.trailing_zeros() >= 4;
     match is_response {
         true => Some(Server),
         false if is_query => Some(Client),

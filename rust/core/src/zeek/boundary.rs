@@ -25,6 +25,7 @@ const DNS_QUIET: i64 = 9 * SECOND;
 
 /// What ends a connection that its packets do not end.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not a state")]
 pub(super) struct Timers {
     /// Capture time of the last packet that counts.
     pub(super) active_until: i64,

@@ -118,14 +118,21 @@ impl Endpoint {
 
     /// Takes the first sequence number of an end, or one that a later SYN brings.
     pub(super) fn begin(&mut self, flags: Flags, seq: u32, next: u32) {
-        match self.state {
-            State::Inactive if flags.syn => self.place(seq, next),
-            State::Inactive => self.place(seq.wrapping_sub(1), seq),
-            State::SynSent | State::SynAckSent if flags.syn && seq != self.start => self.place(seq, next),
-            State::Established | State::Partial if flags.syn => self.place(seq, next),
+        let takes_syn = match self.state {
+            State::Inactive => {
+                if !flags.syn {
+                    self.place(seq.wrapping_sub(1), seq);
+                }
+                true
+            }
+            State::SynSent | State::SynAckSent => seq != self.start,
+            State::Established | State::Partial => true,
             // The RST may have been forged; the SYN is the better word.
-            State::Reset if flags.syn && self.before == State::Inactive => self.place(seq, next),
-            _ => {}
+            State::Reset => self.before == State::Inactive,
+            State::Closed => false,
+        };
+        if flags.syn && takes_syn {
+            self.place(seq, next);
         }
     }
 

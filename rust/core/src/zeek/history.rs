@@ -62,7 +62,7 @@ type Counts = [[u32; 4]; 2];
 #[derive(Clone, Debug, Default)]
 pub(super) struct Letters {
     /// Upper case: sent by side A, whoever turns out to be the originator.
-    letters: [u8; LETTERS],
+    written: [u8; LETTERS],
     len: u8,
     /// What was noted [`Once`], a bit each, by side.
     seen: [u8; 2],
@@ -78,14 +78,14 @@ fn cased(letter: u8, side: Side) -> u8 {
 
 impl Letters {
     fn push(&mut self, letter: u8) {
-        if let Some(place) = self.letters.get_mut(usize::from(self.len)) {
+        if let Some(place) = self.written.get_mut(usize::from(self.len)) {
             *place = letter;
             self.len += 1;
         }
     }
 
     fn so_far(&self) -> &[u8] {
-        self.letters.get(..usize::from(self.len)).unwrap_or_default()
+        self.written.get(..usize::from(self.len)).unwrap_or_default()
     }
 
     /// Notes a letter; true if it was there before, and therefore not noted again.
@@ -124,7 +124,7 @@ impl Letters {
 
     /// The roles are exchanged. What was written stays as it is written, so that each end's case is exchanged.
     pub(super) fn flip(&mut self) {
-        for letter in &mut self.letters {
+        for letter in &mut self.written {
             if letter.is_ascii_alphabetic() {
                 *letter ^= 0x20;
             }

@@ -42,6 +42,8 @@ pub struct View {
     missed: u64,
     /// Picked up in mid-stream.
     partial: bool,
+    /// An end acknowledged more and more of another of which no packet was seen.
+    answers_unseen: bool,
 }
 
 impl View {
@@ -101,6 +103,11 @@ impl View {
     /// How much data a side sent over TCP, by sequence numbers.
     pub fn tcp_size(&self, side: Side) -> u64 {
         self.ends[side as usize].size(self.ends[side.other() as usize].state)
+    }
+
+    /// TCP: an end acknowledges what the other must have sent, and the other was not seen.
+    pub fn answers_unseen(&self) -> bool {
+        self.answers_unseen
     }
 
     /// Bytes that were acknowledged and not captured (`missed_bytes`).

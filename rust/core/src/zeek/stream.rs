@@ -19,6 +19,7 @@ pub(super) struct Stream {
     /// Everything before this is acknowledged and forgotten.
     trimmed: u64,
     /// Disjoint runs behind a hole, in order.
+    #[expect(clippy::box_collection, reason = "hardly any connection has them, and every one has the room")]
     ahead: Option<Box<Vec<(u64, u64)>>>,
     /// No longer put in order.
     gave_up: bool,

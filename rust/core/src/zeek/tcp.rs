@@ -133,8 +133,11 @@ impl View {
 
     /// The relative number up to which the peer's data is acknowledged.
     fn take_ack(&mut self, ack: u32, side: Side, rst: bool) -> u64 {
+        let was_seen = self.ends[side as usize].seen;
         let peer = &mut self.ends[side.other() as usize];
         if peer.state == State::Inactive {
+            // The first acknowledgement may be an old one; another one, or the first behind a SYN, is an answer.
+            self.answers_unseen |= !rst && was_seen && peer.start() != ack.wrapping_sub(1);
             peer.begin_from_ack(ack);
             return 1;
         }
@@ -157,7 +160,6 @@ impl View {
     }
 
     /// The state machine. Returns whether this side closes, and whether the roles were the wrong way round.
-    #[expect(clippy::too_many_arguments, reason = "what the one caller has at hand")]
     fn step(&mut self, payload: u32, side: Side, is_orig: bool, flags: Flags, roles: Roles, ts: i64) -> (bool, bool) {
         let peer = self.ends[side.other() as usize].state;
         let mut closes = flags.fin || flags.rst;
@@ -204,7 +206,6 @@ impl View {
     }
 
     /// The first segment of a side.
-    #[expect(clippy::too_many_arguments, reason = "what the one caller has at hand")]
     fn first_segment(&mut self, payload: u32, side: Side, is_orig: bool, flags: Flags, roles: Roles, ts: i64) -> bool {
         let other = side.other();
         let mut reversed = false;
@@ -240,12 +241,11 @@ impl View {
         if self.ends[side as usize].state == State::Inactive {
             let peer = self.ends[other as usize].state;
             let acks_the_syn_early = !is_orig && payload == 0 && peer == State::SynSent;
-            if acks_the_syn_early {
-            } else if flags.ack && peer == State::Established {
+            if flags.ack && peer == State::Established {
                 // Only the SYN was missed.
                 self.enter(side, State::Established);
                 self.partial = false;
-            } else {
+            } else if !acks_the_syn_early {
                 self.enter(side, State::Partial);
             }
         }
