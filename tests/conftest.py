@@ -87,9 +87,29 @@ def udp(src: str, sport: int, dst: str, dport: int, payload: bytes = b"") -> byt
 
 
 def tcp(
-    src: str, sport: int, dst: str, dport: int, flags: int, seq: int = 0, ack: int = 0, payload: bytes = b""
+    src: str,
+    sport: int,
+    dst: str,
+    dport: int,
+    flags: int,
+    seq: int = 0,
+    ack: int = 0,
+    payload: bytes = b"",
+    *,
+    window: int = 65535,
+    options: bytes = b"",
 ) -> bytes:
-    segment = dpkt.tcp.TCP(sport=sport, dport=dport, seq=seq, ack=ack, flags=flags, win=65535, data=payload)
+    segment = dpkt.tcp.TCP(
+        sport=sport,
+        dport=dport,
+        seq=seq,
+        ack=ack,
+        off=5 + len(options) // 4,
+        flags=flags,
+        win=window,
+        opts=options,
+        data=payload,
+    )
     return ethernet(src, dst, 6, segment)
 
 

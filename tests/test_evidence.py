@@ -127,6 +127,28 @@ def test_ports() -> None:
     assert verdicts([segment(B, 179, A, 179, b"x")])[0][2] == "unknown"
 
 
+def test_ranges_of_client_ports() -> None:
+    """Linux's and IANA's, then those of older systems, then what is neither, then system ports."""
+    for server, client in ((21477, 1637), (21477, 40000), (1637, 40000), (1000, 21477)):
+        found = verdicts([segment(B, server, A, client, b"x")], likely_server_ports=[])
+        assert found == [(A, client, "ephemeral_port")], (server, client)
+    assert verdicts([segment(B, 40000, A, 50000, b"x")])[0][2] == "unknown"
+
+
+def test_the_first_window_of_a_connecting_host() -> None:
+    stamps = b"\1\1\x08\x0a" + bytes(8)
+
+    def sent(by: str, port: int, to: str, window: int, options: bytes = stamps) -> bytes:
+        return tcp(by, port, to, 90000 - port, PSH | ACK, 1, 1, b"x", window=window, options=options)
+
+    for connects, accepts in ((502, 510), (229, 227), (502, 1000), (1000, 510)):
+        frames = [sent(B, 50000, A, accepts), sent(A, 40000, B, connects), sent(B, 50000, A, connects)]
+        assert verdicts(frames) == [(A, 40000, "window")], (connects, accepts)
+    # Both say the same, or have no timestamps to tell them apart.
+    assert verdicts([sent(B, 50000, A, 502), sent(A, 40000, B, 502)])[0][2] == "unknown"
+    assert verdicts([sent(B, 50000, A, 510, b""), sent(A, 40000, B, 502, b"")])[0][2] == "unknown"
+
+
 def test_who_acknowledges() -> None:
     frames = [segment(B, 50000, A, 40000, b"x" * 100), segment(A, 40000, B, 50000)] * 3
     assert verdicts(frames) == [(A, 40000, "acknowledgements")]

@@ -375,8 +375,7 @@ def test_other_threads_go_on(demo_pcap: Path) -> None:
 
     def work() -> None:
         try:
-            with pytest.warns(ct.CaptureWarning, match="second copies"):
-                ct.track([demo_pcap] * 40)
+            ct.track([demo_pcap] * 40)
         finally:
             done.set()
 

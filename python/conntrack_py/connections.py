@@ -77,7 +77,8 @@ class Connection(NamedTuple):
     """A Linux gateway saw both directions."""
     evidence: str
     """Why we say who initiated. Observed: `syn`, `icmp_request`, `init`. From its packets: `syn_ack`, `icmp_reply`,
-    `init_ack`, `refused`, `payload`, `answered`, `acknowledgements`. From the rest of the capture: `related`,
+    `init_ack`, `refused`, `payload`, `answered`, `window`,
+    `acknowledgements`. From the rest of the capture: `related`,
     `seen_before`, `listener`, `role`. From addresses and ports: `multicast`, `service_port`, `ephemeral_port`. Hardly
     anything: `first_packet`, `unknown`; and `scan` and `backscatter`, which nobody initiated in earnest."""
     confidence: float

@@ -375,6 +375,7 @@ _EVIDENCE = {
     "role": "what the hosts do elsewhere",
     "answered": "the first sender, who was answered",
     "acknowledgements": "who acknowledges",
+    "window": "the first windows",
     "ephemeral_port": "a client's port",
 }
 

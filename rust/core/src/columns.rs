@@ -60,6 +60,8 @@ pub struct Row {
     pub confidence: f32,
     /// TCP segments of originator and responder that acknowledge and do nothing else, where the opening was not seen.
     pub pure_acks: [u32; 2],
+    /// Their first windows, as [`Connection::first_window`].
+    pub first_window: [u16; 2],
     /// The first packet seen was sent by the responder.
     pub flipped: bool,
     /// Its frames were sent to a group address of the link, and nobody answered.
@@ -144,6 +146,7 @@ impl Row {
             evidence: connection.evidence,
             confidence: connection.evidence.confidence(),
             pure_acks: sides.map(|side| connection.pure_acks[side as usize]),
+            first_window: sides.map(|side| connection.first_window[side as usize]),
             flipped: connection.flipped(),
             was_broadcast: connection.was_broadcast(),
             is_error: connection.is_error,
@@ -169,6 +172,7 @@ impl Row {
         self.zone.swap(0, 1);
         self.local.swap(0, 1);
         self.pure_acks.swap(0, 1);
+        self.first_window.swap(0, 1);
         self.orig = self.orig.other();
         self.flipped = !self.flipped;
         std::mem::swap(&mut self.conn_state, &mut self.conn_state_flipped);

@@ -18,49 +18,52 @@ pub enum Evidence {
     EphemeralPort = 2,
     /// TCP: the end that mostly acknowledges what the other sends.
     Acknowledgements = 3,
+    /// TCP: an end's first window is what Linux gives to whoever connects, or to whoever accepts.
+    Window = 4,
     /// UDP and others: the sender of the first packet, who got an answer.
-    Answered = 4,
+    Answered = 5,
     /// The host that initiates what goes on between the two, or all it does, elsewhere in the capture.
-    Role = 5,
+    Role = 6,
     /// The other end of a service's port.
-    ServicePort = 6,
+    ServicePort = 7,
     /// The other end is a multicast or broadcast address, which never initiates.
-    Multicast = 7,
+    Multicast = 8,
     /// The other end accepted connections of others in this capture, or many meet there.
-    Listener = 8,
+    Listener = 9,
     /// The same five-tuple, seen before or after with better evidence.
-    SeenBefore = 9,
+    SeenBefore = 10,
     /// TCP segments that no connection has (neither SYN nor ACK nor RST): the sender probes.
-    Scan = 10,
+    Scan = 11,
     /// A SYN+ACK that nobody followed: backscatter of a forged SYN, or a scan. Its receiver may never have asked.
-    Backscatter = 11,
+    Backscatter = 12,
     /// It belongs to another connection: an error about it, or announced in it.
-    Related = 12,
+    Related = 13,
     /// The first bytes of a payload are a request's or an answer's.
-    Payload = 13,
+    Payload = 14,
     /// The receiver of an RST that refuses a SYN.
-    Refused = 14,
+    Refused = 15,
     /// The receiver of an answer that only follows a question.
-    IcmpReply = 15,
+    IcmpReply = 16,
     /// The receiver of a SYN+ACK that was followed.
-    SynAck = 16,
+    SynAck = 17,
     /// The receiver of an SCTP INIT ACK.
-    InitAck = 17,
+    InitAck = 18,
     /// The sender of an ICMP query.
-    IcmpRequest = 18,
+    IcmpRequest = 19,
     /// The sender of an SCTP INIT.
-    Init = 19,
+    Init = 20,
     /// The sender of a SYN.
-    Syn = 20,
+    Syn = 21,
 }
 
 impl Evidence {
     /// The words in the order of the numbers.
-    pub const NAMES: [&'static str; 21] = [
+    pub const NAMES: [&'static str; 22] = [
         "unknown",
         "first_packet",
         "ephemeral_port",
         "acknowledgements",
+        "window",
         "answered",
         "role",
         "service_port",
@@ -159,6 +162,8 @@ pub struct Connection {
     pub is_error: bool,
     /// TCP segments of each side that acknowledge and do nothing else.
     pub pure_acks: [u32; 2],
+    /// The first window of each side, as sent in a TCP segment with timestamps that is neither a SYN nor an RST; 0: none.
+    pub first_window: [u16; 2],
     /// Capture time at which it expires.
     pub deadline: i64,
 }
@@ -187,6 +192,7 @@ impl Connection {
             to_group: false,
             is_error: matches!(packet.l4, L4::IcmpError { .. }),
             pure_acks: [0; 2],
+            first_window: [0; 2],
             deadline: ts,
         }
     }

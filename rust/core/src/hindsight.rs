@@ -10,7 +10,7 @@ use crate::columns::Row;
 use crate::config::ServerPorts;
 use crate::connection::Evidence;
 use crate::decode::{Addr, Family, Tunnel, Vlan, ipproto};
-use crate::direction::Locality;
+use crate::direction::{Locality, window};
 
 /// What is known beside the connections.
 pub struct Known<'a> {
@@ -31,6 +31,8 @@ type FiveTuple = (Endpoint, Endpoint, Vlan, Tunnel);
 
 /// Ranges of client ports by their most common uses: Linux 32768-60999, and IANA's dynamic ports, which begin at 49152.
 const FIRST_EPHEMERAL: u16 = 32_768;
+/// The end of the client ports of Windows before Vista and BSD before 2000, which began at 1024.
+const LAST_OLD_EPHEMERAL: u16 = 5_000;
 /// Ports that only a privileged server can have (RFC 6335 section 6).
 const SYSTEM_PORTS: u16 = 1_024;
 /// From so many on, peers that meet at an endpoint make it a listener.
@@ -242,12 +244,36 @@ fn judge_tcp(row: &Row, facts: &Facts) -> (usize, Evidence) {
     if let Some(orig) = facts.initiator(row) {
         return (orig, Evidence::Role);
     }
+    if let Some(orig) = by_window(row) {
+        return (orig, Evidence::Window);
+    }
     let [one, other] = row.pure_acks;
     if one != other {
         return (usize::from(one < other), Evidence::Acknowledgements);
     }
-    let ephemeral = row.port.map(|port| port >= FIRST_EPHEMERAL);
-    only(ephemeral).map_or((0, Evidence::Unknown), |orig| (orig, Evidence::EphemeralPort))
+    let [one, other] = row.port.map(client_range);
+    if one == other { (0, Evidence::Unknown) } else { (usize::from(one < other), Evidence::EphemeralPort) }
+}
+
+/// The end that connected, by the first windows of both.
+fn by_window(row: &Row) -> Option<usize> {
+    let connected = row.first_window.map(|window| window::connected(row.family, window));
+    match connected {
+        [Some(true), Some(false) | None] | [None, Some(false)] => Some(0),
+        [Some(false) | None, Some(true)] | [Some(false), None] => Some(1),
+        _ => None,
+    }
+}
+
+/// How much a port looks like a client's, from a system port (RFC 6335 section 6) upwards: those of Linux and IANA's
+/// dynamic ones last, before them those that older Windows and BSD took.
+fn client_range(port: u16) -> u8 {
+    match port {
+        ..SYSTEM_PORTS => 0,
+        SYSTEM_PORTS..=LAST_OLD_EPHEMERAL => 2,
+        FIRST_EPHEMERAL.. => 3,
+        _ => 1,
+    }
 }
 
 /// The records of one five-tuple (cut by a timeout, a file, a restart) have one initiator: that of the best evidence, and
@@ -302,7 +328,7 @@ mod tests {
                 family: Family::V4,
             };
             let tuple = if flags & 1 == 0 { tuple } else { swapped(tuple) };
-            let l4 = if is_tcp { L4::Tcp(Tcp { flags, seq, ..Tcp::default() }) } else { L4::Udp };
+            let l4 = if is_tcp { L4::Tcp(Tcp { seq, flags, ..Tcp::default() }) } else { L4::Udp };
             let ip_bytes = 40 + payload_bytes;
             Packet { tuple, l4, packets: 1, ip_bytes, payload_bytes, complete: true, ..Packet::default() }
         });
@@ -352,8 +378,8 @@ mod tests {
                 prop_assert_eq!(sums(&back), sums(after));
                 back.flip(&locality);
                 prop_assert_eq!(
-                    (back.history, back.conn_state, back.direction, back.pure_acks, back.local),
-                    (after.history, after.conn_state, after.direction, after.pure_acks, after.local)
+                    (back.history, back.conn_state, back.direction, back.pure_acks, back.first_window, back.local),
+                    (after.history, after.conn_state, after.direction, after.pure_acks, after.first_window, after.local)
                 );
                 prop_assert_eq!(after.history.0[0] == b'^', after.flipped && after.history.1 > 0);
             }

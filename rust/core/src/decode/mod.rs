@@ -221,6 +221,8 @@ pub struct Tcp {
     pub wscale: u8,
     /// SACK-permitted option.
     pub sack_permitted: bool,
+    /// Timestamps option (RFC 7323).
+    pub timestamps: bool,
     /// Highest right edge of the SACK blocks that lies beyond `ack` (modulo 2^32), or None. A duplicate SACK
     /// (RFC 2883) lies below `ack` and says nothing new.
     pub sack: Option<u32>,

@@ -22,6 +22,7 @@ mod option {
     pub const WINDOW_SCALE: u8 = 3;
     pub const SACK_PERMITTED: u8 = 4;
     pub const SACK: u8 = 5;
+    pub const TIMESTAMPS: u8 = 8;
     /// NOP, NOP, timestamps of ten bytes: what nearly every segment has, and nothing else with it.
     pub const USUAL: [u8; 4] = [1, 1, 8, 10];
     pub const USUAL_SIZE: usize = 12;
@@ -63,6 +64,7 @@ pub(super) fn read(ip: &Ip<'_>, packet: &mut Packet) -> Result<(), Skip> {
         has_options: size > SIZE,
         wscale: options.wscale,
         sack_permitted: options.sack_permitted,
+        timestamps: options.timestamps,
         sack: options.sack,
     });
     Ok(())
@@ -73,8 +75,12 @@ pub(super) fn read(ip: &Ip<'_>, packet: &mut Packet) -> Result<(), Skip> {
 struct Options {
     wscale: u8,
     sack_permitted: bool,
+    timestamps: bool,
     sack: Option<u32>,
 }
+
+/// Length of the timestamps option, RFC 7323 section 3.2.
+const TIMESTAMPS_SIZE: u8 = 10;
 
 /// The header's length in bytes, options included.
 #[inline]
@@ -86,7 +92,7 @@ fn header_size(data_offset: u8) -> usize {
 #[inline]
 fn read_options(options: &[u8], ack: u32) -> Options {
     if options.len() == option::USUAL_SIZE && options.starts_with(&option::USUAL) {
-        return Options::default();
+        return Options { timestamps: true, ..Options::default() };
     }
     read_each_option(options, ack)
 }
@@ -98,6 +104,7 @@ fn read_each_option(mut options: &[u8], ack: u32) -> Options {
             [option::END] => break,
             [option::WINDOW_SCALE, _, shift] => found.wscale = (*shift).min(LARGEST_SHIFT) + 1,
             [option::SACK_PERMITTED, _] => found.sack_permitted = true,
+            [option::TIMESTAMPS, TIMESTAMPS_SIZE, ..] => found.timestamps = true,
             [option::SACK, _, blocks @ ..] => found.sack = highest_right_edge(blocks, ack).or(found.sack),
             _ => {}
         }
@@ -132,7 +139,7 @@ mod tests {
     #[test]
     fn syn_options() {
         let tcp = read_options(&[2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 0, 0, 0, 0, 0, 1, 3, 3, 7], 0);
-        assert_eq!((tcp.wscale, tcp.sack_permitted, tcp.sack), (8, true, None));
+        assert_eq!((tcp.wscale, tcp.sack_permitted, tcp.timestamps, tcp.sack), (8, true, true, None));
     }
 
     #[test]
@@ -162,8 +169,9 @@ mod tests {
     }
 
     #[test]
-    fn the_usual_layout_and_impossible_lengths_give_nothing() {
-        assert_eq!(read_options(&[1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2], 0), Options::default());
+    fn the_usual_layout_has_timestamps_and_impossible_lengths_give_nothing() {
+        let usual = Options { timestamps: true, ..Options::default() };
+        assert_eq!(read_options(&[1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2], 0), usual);
         for bytes in [&[3][..], &[3, 0, 7], &[3, 1, 7], &[3, 9, 7], &[5, 4, 0, 0], &[0, 3, 3, 7]] {
             assert_eq!(read_options(bytes, 0), Options::default(), "{bytes:?}");
         }

@@ -1,11 +1,11 @@
 //! The ladder of evidence for who initiated: a packet may raise a connection on it, never lower it.
 //!
 //! The rungs are the variants of [`Evidence`] in their order. Those that a packet can name are found here while packets
-//! come ([`infer`]); what takes the whole capture is found in `resolve` once it is over. To add a rung: a variant of
+//! come ([`infer`]); what takes the whole capture is found in `hindsight` once it is over. To add a rung: a variant of
 //! [`Evidence`], its rule here or there, and its confidence here.
 
 use crate::connection::{Connection, Evidence};
-use crate::decode::{L4, Packet, ipproto, sctp_chunk, tcpflag};
+use crate::decode::{L4, Packet, Tcp, ipproto, sctp_chunk, tcpflag};
 use crate::flow::{Side, icmp};
 
 use super::payload::{self, Speaker};
@@ -35,7 +35,7 @@ impl Evidence {
             Self::SynAck | Self::InitAck | Self::IcmpReply | Self::Refused | Self::Payload | Self::Multicast => 0.99,
             Self::SeenBefore | Self::Listener => 0.98,
             Self::ServicePort => 0.95,
-            Self::Role => 0.88,
+            Self::Role | Self::Window => 0.88,
             Self::Answered => 0.85,
             Self::Acknowledgements => 0.8,
             Self::EphemeralPort => 0.75,
@@ -92,17 +92,26 @@ pub fn infer(connection: &mut Connection, packet: &Packet, record: &[u8], from: 
 fn infer_unseen(connection: &mut Connection, packet: &Packet, record: &[u8], from: Side) {
     let packets: u64 = connection.ends.iter().map(|end| end.packets).sum();
     raise(connection, claim(packet, from, packets == 1));
-    if let L4::Tcp(segment) = packet.l4
-        && segment.flags & (tcpflag::SYN | tcpflag::FIN | tcpflag::RST | tcpflag::ACK) == tcpflag::ACK
-        && packet.payload_bytes == 0
-    {
-        let acks = &mut connection.pure_acks[from as usize];
-        *acks = acks.saturating_add(1);
+    if let L4::Tcp(segment) = packet.l4 {
+        note_segment(connection, segment, packet.payload_bytes, from);
     }
     let worth_reading = packet.payload_bytes > 0 && (packet.tuple.proto == ipproto::TCP || packets <= READ_UDP);
     // What is announced to everybody answers nobody.
     if worth_reading && connection.evidence < Evidence::Payload && !packet.to_group {
         raise(connection, read(packet, record, from));
+    }
+}
+
+/// Keeps what a segment says for the end, when nothing better may have come.
+fn note_segment(connection: &mut Connection, segment: Tcp, payload_bytes: u32, from: Side) {
+    let kind = segment.flags & (tcpflag::SYN | tcpflag::FIN | tcpflag::RST | tcpflag::ACK);
+    if kind == tcpflag::ACK && payload_bytes == 0 {
+        let acks = &mut connection.pure_acks[from as usize];
+        *acks = acks.saturating_add(1);
+    }
+    let window = &mut connection.first_window[from as usize];
+    if *window == 0 && segment.timestamps && kind & (tcpflag::SYN | tcpflag::RST) == 0 {
+        *window = segment.window;
     }
 }
 

@@ -4,6 +4,7 @@ mod evidence;
 mod ftp;
 pub mod locality;
 mod payload;
+pub mod window;
 mod zeek;
 
 pub use evidence::{Certainty, infer};
