@@ -13,6 +13,9 @@ import pytest
 import conntrack_py as ct
 from conftest import ACK, FIN, PSH, RST, SYN, Packet, download, echo, ethernet, evenly, pcap_bytes, tcp, udp
 
+#: A question about `a`, and its answer without one.
+QUERY = bytes.fromhex("123401000001000000000000") + b"\1a\0" + bytes.fromhex("00010001")
+ANSWER = bytes.fromhex("123481800001000000000000") + b"\1a\0" + bytes.fromhex("00010001")
 A, B, C, D = "10.0.0.5", "203.0.113.80", "198.51.100.7", "192.0.2.9"
 
 
@@ -79,12 +82,14 @@ def test_the_first_bytes_say_who_speaks(payload: bytes, asks: bool) -> None:
 
 
 def test_dns_and_ntp() -> None:
-    query, answer = bytes.fromhex("123401000001000000000000"), bytes.fromhex("123481800001000100000000")
-    assert verdicts([udp(B, 53, A, 53, answer)]) == [(A, 53, "payload")]
-    assert verdicts([udp(A, 53, B, 53, query)]) == [(A, 53, "payload")]
-    assert verdicts([udp(B, 123, A, 123, b"\x24" + bytes(47))]) == [(A, 123, "payload")]
+    for client in (53, 40000):
+        assert verdicts([udp(B, 53, A, client, ANSWER)]) == [(A, client, "payload")]
+        assert verdicts([udp(A, client, B, 53, QUERY)]) == [(A, client, "payload")]
+        assert verdicts([udp(B, 123, A, client, b"\x24" + bytes(47))]) == [(A, client, "payload")]
+    over_tcp = struct.pack("!H", len(ANSWER)) + ANSWER
+    assert verdicts([segment(B, 53, A, 40000, over_tcp)]) == [(A, 40000, "payload")]
     # Multicast DNS announces unasked: the group initiated nothing.
-    assert verdicts([udp(A, 5353, "224.0.0.251", 5353, answer)]) == [(A, 5353, "multicast")]
+    assert verdicts([udp(A, 5353, "224.0.0.251", 5353, ANSWER)]) == [(A, 5353, "multicast")]
 
 
 def test_groups_never_initiate() -> None:
@@ -102,9 +107,11 @@ def test_a_listener_is_learned_also_for_those_before() -> None:
     assert verdicts(middle)[0][2] == "unknown"
     learned = verdicts([*middle, *download(C, 7000, B, 7777, down=1000)])
     assert learned == [(A, 6161, "listener"), (C, 7000, "syn")]
-    # Nobody was seen to connect, but many meet there.
-    meeting = [segment(B, 7777, peer, 6000 + port, b"x") for port, peer in enumerate((A, C, D))]
-    assert {verdict[2] for verdict in verdicts(meeting)} == {"listener"}
+
+
+def test_nobody_was_seen_to_connect_but_many_meet_there() -> None:
+    meeting = [segment(B, 7777, peer, 6100 + port, b"x") for port, peer in enumerate((A, C, D))]
+    assert {verdict[2] for verdict in verdicts(meeting)} == {"many_peers"}
     assert {verdict[0] for verdict in verdicts(meeting)} == {A, C, D}
 
 

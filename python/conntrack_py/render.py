@@ -372,6 +372,7 @@ _EVIDENCE = {
     "listener": "a listener of this capture",
     "multicast": "a group address",
     "service_port": "the port of a service",
+    "many_peers": "where many peers meet",
     "role": "what the hosts do elsewhere",
     "answered": "the first sender, who was answered",
     "acknowledgements": "who acknowledges",

@@ -74,8 +74,10 @@ pub struct Row {
     pub vlan: Vlan,
     /// Tunnel.
     pub tunnel: Tunnel,
-    /// The row it belongs to: the connection an ICMP error speaks of, or the one that carries the tunnel.
+    /// The row of the connection that an ICMP error speaks of.
     pub related_to: Option<u64>,
+    /// The row of the connection that carries the tunnel it is in.
+    pub carrier: Option<u64>,
     /// Why it ended.
     pub end_reason: EndReason,
     /// The gateway's entry, where one is alive at the end of the capture.
@@ -154,6 +156,7 @@ impl Row {
             vlan: connection.vlan,
             tunnel: connection.tunnel,
             related_to: connection.related_to,
+            carrier: connection.carrier,
             end_reason: closed.reason,
             live: closed.stopped.and_then(|now| Live::of(connection, now)),
         }
@@ -278,7 +281,7 @@ pub const COLUMNS: [Column; 29] = [
         name: "tunnel",
         kind: Kind::Word(tunnel, |_| TUNNELS.iter().map(|kind| kind.name().to_owned()).collect()),
     },
-    Column { name: "related_to", kind: Kind::OptI64(|row| row.related_to.map(|row| row as i64)) },
+    Column { name: "related_to", kind: Kind::OptI64(|row| row.related_to.or(row.carrier).map(|row| row as i64)) },
     Column { name: "end_reason", kind: Kind::Word(|row| Some(row.end_reason as u16), |_| words(&EndReason::NAMES)) },
     Column { name: "community_id", kind: Kind::Text(community_id) },
 ];

@@ -24,41 +24,43 @@ pub enum Evidence {
     Answered = 5,
     /// The host that initiates what goes on between the two, or all it does, elsewhere in the capture.
     Role = 6,
+    /// TCP: many peers meet at the other end, which never initiates in this capture.
+    ManyPeers = 7,
     /// The other end of a service's port.
-    ServicePort = 7,
+    ServicePort = 8,
     /// The other end is a multicast or broadcast address, which never initiates.
-    Multicast = 8,
-    /// The other end accepted connections of others in this capture, or many meet there.
-    Listener = 9,
+    Multicast = 9,
+    /// The other end accepted connections of others in this capture.
+    Listener = 10,
     /// The same five-tuple, seen before or after with better evidence.
-    SeenBefore = 10,
+    SeenBefore = 11,
     /// TCP segments that no connection has (neither SYN nor ACK nor RST): the sender probes.
-    Scan = 11,
+    Scan = 12,
     /// A SYN+ACK that nobody followed: backscatter of a forged SYN, or a scan. Its receiver may never have asked.
-    Backscatter = 12,
+    Backscatter = 13,
     /// It belongs to another connection: an error about it, or announced in it.
-    Related = 13,
+    Related = 14,
     /// The first bytes of a payload are a request's or an answer's.
-    Payload = 14,
+    Payload = 15,
     /// The receiver of an RST that refuses a SYN.
-    Refused = 15,
+    Refused = 16,
     /// The receiver of an answer that only follows a question.
-    IcmpReply = 16,
+    IcmpReply = 17,
     /// The receiver of a SYN+ACK that was followed.
-    SynAck = 17,
+    SynAck = 18,
     /// The receiver of an SCTP INIT ACK.
-    InitAck = 18,
+    InitAck = 19,
     /// The sender of an ICMP query.
-    IcmpRequest = 19,
+    IcmpRequest = 20,
     /// The sender of an SCTP INIT.
-    Init = 20,
+    Init = 21,
     /// The sender of a SYN.
-    Syn = 21,
+    Syn = 22,
 }
 
 impl Evidence {
     /// The words in the order of the numbers.
-    pub const NAMES: [&'static str; 22] = [
+    pub const NAMES: [&'static str; 23] = [
         "unknown",
         "first_packet",
         "ephemeral_port",
@@ -66,6 +68,7 @@ impl Evidence {
         "window",
         "answered",
         "role",
+        "many_peers",
         "service_port",
         "multicast",
         "listener",
@@ -154,8 +157,10 @@ pub struct Connection {
     pub zeek: View,
     /// Whose word it is who initiated.
     pub roles: Roles,
-    /// The connection that an ICMP error speaks of, or that carries the tunnel.
+    /// The connection that an ICMP error speaks of.
     pub related_to: Option<u64>,
+    /// The connection that carries the tunnel it is in.
+    pub carrier: Option<u64>,
     /// A packet of the originator was sent to a group or to everybody.
     pub to_group: bool,
     /// It is an ICMP error.
@@ -164,6 +169,8 @@ pub struct Connection {
     pub pure_acks: [u32; 2],
     /// The first window of each side, as sent in a TCP segment with timestamps that is neither a SYN nor an RST; 0: none.
     pub first_window: [u16; 2],
+    /// How often the payload said that the originator is this side; see [`Evidence::Payload`].
+    pub claims: [u8; 2],
     /// Capture time at which it expires.
     pub deadline: i64,
 }
@@ -189,10 +196,12 @@ impl Connection {
             zeek: View::begin(ts),
             roles,
             related_to: None,
+            carrier: None,
             to_group: false,
             is_error: matches!(packet.l4, L4::IcmpError { .. }),
             pure_acks: [0; 2],
             first_window: [0; 2],
+            claims: [0; 2],
             deadline: ts,
         }
     }

@@ -3,23 +3,36 @@
 //! What is learned from connections that closed long ago serves those that came before it was learned. All of it is
 //! counted, so that nothing depends on the order in which connections ended.
 
-use std::collections::{HashMap, HashSet};
-use std::net::IpAddr;
+use std::collections;
+
+use ahash::AHashMap as HashMap;
 
 use crate::columns::Row;
 use crate::config::ServerPorts;
 use crate::connection::Evidence;
 use crate::decode::{Addr, Family, Tunnel, Vlan, ipproto};
-use crate::direction::{Locality, window};
+use crate::direction::{Announced, Locality, window};
+use crate::time::SECOND;
 
 /// What is known beside the connections.
 pub struct Known<'a> {
     /// Ports at which servers are likely.
     pub ports: &'a ServerPorts,
-    /// Where FTP announced data connections.
-    pub announced: &'a HashSet<(IpAddr, u16)>,
+    /// What FTP announced, and when first and last.
+    pub announced: &'a collections::HashMap<Announced, (i64, i64)>,
     /// Local networks and zones.
     pub locality: &'a Locality,
+}
+
+impl Known<'_> {
+    /// FTP announced a connection to this end by the other, at about that time.
+    fn is_announced(&self, row: &Row, end: usize) -> bool {
+        let place = (row.ip(end), row.port[end], row.ip(1 - end));
+        self.announced.get(&place).is_some_and(|(first, last)| {
+            let valid = first.saturating_sub(ANNOUNCED_LATE)..=last.saturating_add(ANNOUNCED_FOR);
+            valid.contains(&row.time.0)
+        })
+    }
 }
 
 /// An end of a connection.
@@ -35,7 +48,12 @@ const FIRST_EPHEMERAL: u16 = 32_768;
 const LAST_OLD_EPHEMERAL: u16 = 5_000;
 /// Ports that only a privileged server can have (RFC 6335 section 6).
 const SYSTEM_PORTS: u16 = 1_024;
-/// From so many on, peers that meet at an endpoint make it a listener.
+/// The port from which an FTP server connects to the client (active mode, RFC 959 section 3.2).
+const FTP_DATA: u16 = 20;
+/// How long an announcement holds, as in nf_conntrack_ftp, and how much earlier its connection may have been captured.
+const ANNOUNCED_FOR: i64 = 300 * SECOND;
+const ANNOUNCED_LATE: i64 = SECOND;
+/// From so many on, peers that meet at an endpoint make it a server.
 const MANY_PEERS: u32 = 3;
 /// From so many connections on, a host that only initiates or only answers is known by it.
 const ENOUGH: u32 = 3;
@@ -59,7 +77,9 @@ fn five_tuple(row: &Row) -> FiveTuple {
 struct Met {
     /// Connections that it accepted.
     accepted: u32,
-    /// Peers, each in one of 64 places.
+    /// It initiated one.
+    initiates: bool,
+    /// Peers to which it sent data, each in one of 64 places.
     peers: u64,
 }
 
@@ -68,6 +88,15 @@ struct Met {
 struct Host {
     initiated: u32,
     answered: u32,
+}
+
+/// The responder took the connection: what refuses it, an RST, is no acceptance.
+fn was_accepted(row: &Row) -> bool {
+    let (letters, len) = row.history;
+    match row.proto {
+        ipproto::TCP => letters.iter().take(usize::from(len)).any(|letter| b"hd".contains(letter)),
+        _ => row.sent[1].packets > 0,
+    }
 }
 
 /// What the capture says of the ends, hosts and pairs of the connections in question.
@@ -114,16 +143,20 @@ impl Facts {
     fn count(&mut self, row: &Row) {
         let ends = [endpoint(row, 0), endpoint(row, 1)];
         for (own, peer) in [(0, 1), (1, 0)] {
-            if let Some(met) = self.endpoints.get_mut(&ends[own]) {
+            let is_conversation = row.sent[own].payload_bytes > 0 && row.evidence < Evidence::Scan;
+            if let Some(met) = self.endpoints.get_mut(&ends[own]).filter(|_| is_conversation) {
                 met.peers |= 1 << place(ends[peer]);
             }
         }
         if !is_service(row) {
             return;
         }
-        let answered = row.sent[1].packets > 0;
+        let answered = was_accepted(row);
         if let Some(met) = self.endpoints.get_mut(&ends[1]).filter(|_| answered) {
             met.accepted += 1;
+        }
+        if let Some(met) = self.endpoints.get_mut(&ends[0]) {
+            met.initiates = true;
         }
         if let Some(host) = self.hosts.get_mut(&(row.family, row.addr[0])) {
             host.initiated += 1;
@@ -143,12 +176,15 @@ impl Facts {
 
     /// The end that accepts connections here.
     fn listener(&self, row: &Row) -> Option<usize> {
+        only([0, 1].map(|end| self.met(row, end).accepted > 0))
+    }
+
+    /// The end at which many peers meet, and which is not known to initiate: clients use a port for several servers, too.
+    fn meeting_place(&self, row: &Row) -> Option<usize> {
         let met = [self.met(row, 0), self.met(row, 1)];
-        only(met.map(|met| met.accepted > 0)).or_else(|| {
-            let peers = met.map(|met| met.peers.count_ones());
-            let meets = |end: usize| peers[end] >= MANY_PEERS && peers[1 - end] <= 1;
-            only([meets(0), meets(1)]).filter(|_| row.proto == ipproto::TCP)
-        })
+        let peers = met.map(|met| met.peers.count_ones());
+        let meets = |end: usize| peers[end] >= MANY_PEERS && peers[1 - end] <= 1 && !met[end].initiates;
+        only([meets(0), meets(1)])
     }
 
     /// The end that initiates, by what the two hosts do elsewhere.
@@ -177,7 +213,7 @@ fn only(ends: [bool; 2]) -> Option<usize> {
 /// Takes every connection that its own packets left open once more. Their originators may change.
 pub fn settle(rows: &mut [Row], known: &Known<'_>) {
     for row in rows.iter_mut() {
-        revise(row);
+        revise(row, known.locality);
     }
     if rows.iter().all(is_known) {
         return;
@@ -199,7 +235,7 @@ fn set(row: &mut Row, orig: usize, evidence: Evidence, confidence: f32, locality
 }
 
 /// What a first packet said, in the light of those that followed it.
-fn revise(row: &mut Row) {
+fn revise(row: &mut Row, locality: &Locality) {
     let (letters, len) = row.history;
     let went_on = letters.iter().take(usize::from(len)).any(|letter| b"ADFadf".contains(letter));
     row.evidence = match row.evidence {
@@ -211,13 +247,18 @@ fn revise(row: &mut Row) {
         evidence => evidence,
     };
     row.confidence = row.evidence.confidence();
+    // Whatever else it may have sent: a group never initiates.
+    if locality.is_group(row.ip(0)) && !locality.is_group(row.ip(1)) {
+        set(row, 1, Evidence::Multicast, Evidence::Multicast.confidence(), locality);
+    }
 }
 
 /// The end that initiated, and why.
 fn judge(row: &Row, facts: &Facts, known: &Known<'_>) -> (usize, Evidence) {
     let ends = [0, 1];
-    let announced = ends.map(|end| known.announced.contains(&(row.ip(end), row.port[end])));
-    if let Some(end) = only(announced).filter(|_| row.proto == ipproto::TCP) {
+    if row.proto == ipproto::TCP
+        && let Some(end) = only(ends.map(|end| known.is_announced(row, end)))
+    {
         return (1 - end, Evidence::Related);
     }
     if row.was_broadcast {
@@ -228,6 +269,9 @@ fn judge(row: &Row, facts: &Facts, known: &Known<'_>) -> (usize, Evidence) {
     }
     if let Some(listener) = facts.listener(row) {
         return (1 - listener, Evidence::Listener);
+    }
+    if let Some(active) = only(row.port.map(|port| port == FTP_DATA)).filter(|_| row.proto == ipproto::TCP) {
+        return (active, Evidence::ServicePort);
     }
     let serves = ends.map(|end| known.ports.contains(row.proto, row.port[end]));
     let system = ends.map(|end| serves[end] && row.port[end] < SYSTEM_PORTS);
@@ -241,6 +285,9 @@ fn judge(row: &Row, facts: &Facts, known: &Known<'_>) -> (usize, Evidence) {
 }
 
 fn judge_tcp(row: &Row, facts: &Facts) -> (usize, Evidence) {
+    if let Some(server) = facts.meeting_place(row) {
+        return (1 - server, Evidence::ManyPeers);
+    }
     if let Some(orig) = facts.initiator(row) {
         return (orig, Evidence::Role);
     }
@@ -276,30 +323,51 @@ fn client_range(port: u16) -> u8 {
     }
 }
 
+/// What a record of a five-tuple is worth to the others; None: nothing, for nobody was in earnest, or nobody took it. Whether
+/// its first sender was answered does not matter to those before it.
+fn worth(row: &Row) -> Option<Evidence> {
+    match row.evidence {
+        Evidence::Scan | Evidence::Backscatter => None,
+        Evidence::Syn if !was_accepted(row) => None,
+        Evidence::Answered => Some(Evidence::FirstPacket),
+        evidence => Some(evidence),
+    }
+}
+
+/// What the records of one five-tuple say together.
+struct Together {
+    /// How many there are.
+    records: u32,
+    worth: Option<Evidence>,
+    confidence: f32,
+    orig: Option<Endpoint>,
+}
+
 /// The records of one five-tuple (cut by a timeout, a file, a restart) have one initiator: that of the best evidence, and
 /// of the earliest among equals.
 fn keep_initiators(rows: &mut [Row], locality: &Locality) {
-    // What a connection was, by its number of records; only those with several are looked at again.
-    let mut best: HashMap<FiveTuple, (Evidence, f32, Endpoint, u32)> = HashMap::new();
+    // Only those with several records, of which one is not known, are looked at.
+    let mut all: HashMap<FiveTuple, Together> = HashMap::new();
     for row in rows.iter().filter(|row| !is_known(row)) {
-        best.entry(five_tuple(row)).or_insert((row.evidence, row.confidence, endpoint(row, 0), 0));
+        all.entry(five_tuple(row)).or_insert(Together { records: 0, worth: None, confidence: 0.0, orig: None });
     }
     for row in rows.iter() {
-        if let Some(found) = best.get_mut(&five_tuple(row)) {
-            found.3 += 1;
-            if row.evidence > found.0 {
-                *found = (row.evidence, row.confidence, endpoint(row, 0), found.3);
+        if let Some(together) = all.get_mut(&five_tuple(row)) {
+            together.records += 1;
+            if worth(row) > together.worth {
+                let (worth, confidence, orig) = (worth(row), row.confidence, Some(endpoint(row, 0)));
+                *together = Together { worth, confidence, orig, ..*together };
             }
         }
     }
-    for row in rows.iter_mut().filter(|row| !is_known(row)) {
-        let Some((evidence, confidence, orig, records)) = best.get(&five_tuple(row)).copied() else { continue };
-        let is_class = matches!(row.evidence, Evidence::Scan | Evidence::Backscatter);
-        if records < 2 || is_class || (evidence == row.evidence && orig == endpoint(row, 0)) {
-            continue;
+    for row in rows.iter_mut().filter(|row| !is_known(row) && worth(row).is_some()) {
+        let Some(together) = all.get(&five_tuple(row)).filter(|together| together.records > 1) else { continue };
+        let Some(orig) = together.orig else { continue };
+        let stays = orig == endpoint(row, 0);
+        if !stays || together.worth > worth(row) {
+            let confidence = together.confidence.min(Evidence::SeenBefore.confidence());
+            set(row, usize::from(!stays), Evidence::SeenBefore, confidence, locality);
         }
-        let orig = usize::from(orig != endpoint(row, 0));
-        set(row, orig, Evidence::SeenBefore, confidence.min(Evidence::SeenBefore.confidence()), locality);
     }
 }
 
@@ -368,7 +436,7 @@ mod tests {
             let before = rows(&packets, &locality);
             let mut after = before.clone();
             let known =
-                Known { ports: &ServerPorts::services(), announced: &HashSet::new(), locality: &locality };
+                Known { ports: &ServerPorts::services(), announced: &collections::HashMap::new(), locality: &locality };
             settle(&mut after, &known);
             for (before, after) in before.iter().zip(&after) {
                 prop_assert_eq!(sums(before), sums(after));
@@ -389,7 +457,7 @@ mod tests {
         fn the_order_in_which_connections_are_told_does_not_matter(packets in packets(), seed in any::<u64>()) {
             let locality = Locality::new(&Config::default());
             let known =
-                Known { ports: &ServerPorts::services(), announced: &HashSet::new(), locality: &locality };
+                Known { ports: &ServerPorts::services(), announced: &collections::HashMap::new(), locality: &locality };
             let mut straight = rows(&packets, &locality);
             // Records of one five-tuple stay in order; all else is turned.
             let mut turned = straight.clone();

@@ -1,7 +1,6 @@
 //! The tracker: one packet at a time through table, state machine and direction.
 
-use std::collections::HashSet;
-use std::net::IpAddr;
+use std::collections::HashMap;
 
 use crate::config::{Config, Rules, ServerPorts};
 use crate::connection::{Connection, EndReason, Evidence};
@@ -56,8 +55,8 @@ pub struct Tracker {
     vlan_in_key: bool,
     /// Whose connections these are: ours, or Zeek's with its server ports.
     zeek: Option<ServerPorts>,
-    /// Where FTP announced data connections.
-    announced: HashSet<(IpAddr, u16)>,
+    /// What FTP announced, and when first and last.
+    announced: HashMap<direction::Announced, (i64, i64)>,
     next_id: u64,
 }
 
@@ -79,13 +78,13 @@ impl Tracker {
             // A gateway terminates VLANs: what it sees has none.
             vlan_in_key: config.decode.tunnels != TunnelMode::Outer,
             zeek: config.zeek.then(|| config.likely_server_ports.clone().unwrap_or_else(ServerPorts::zeek)),
-            announced: HashSet::new(),
+            announced: HashMap::new(),
             next_id: 0,
         }
     }
 
-    /// Where FTP announced data connections.
-    pub fn announced(&self) -> &HashSet<(IpAddr, u16)> {
+    /// What FTP announced, and when first and last.
+    pub fn announced(&self) -> &HashMap<direction::Announced, (i64, i64)> {
         &self.announced
     }
 
@@ -158,7 +157,7 @@ impl Tracker {
         if !packet.bad_checksum {
             connection.count(packet, side, ts);
             if packet.packets > 0 {
-                direction::infer(connection, packet, bytes, side);
+                direction::infer(connection, packet, bytes, side, outcome.0);
             }
         }
         if related.is_some() {
@@ -169,11 +168,12 @@ impl Tracker {
         }
         connection.set_deadline(ts, &self.rules);
         if let Some(place) = direction::announced(packet, bytes)
-            && self.announced.len() < MOST_ANNOUNCED
+            && (self.announced.len() < MOST_ANNOUNCED || self.announced.contains_key(&place))
         {
-            self.announced.insert(place);
+            self.announced.entry(place).or_insert((ts, ts)).1 = ts;
         }
-        connection.related_to = connection.related_to.or(related.and_then(|label| label.connection)).or(parent);
+        connection.related_to = connection.related_to.or(related.and_then(|label| label.connection));
+        connection.carrier = connection.carrier.or(parent);
         let (ctstate, ctdir, state) = outcome;
         let label = related.unwrap_or(Label { connection: Some(connection.id), ctstate, ctdir, state, side });
         self.table.arm(slot);
@@ -224,7 +224,8 @@ impl Tracker {
             }
         }
         connection.set_deadline(ts, &self.rules);
-        connection.related_to = connection.related_to.or(related.and_then(|label| label.connection)).or(parent);
+        connection.related_to = connection.related_to.or(related.and_then(|label| label.connection));
+        connection.carrier = connection.carrier.or(parent);
         let (ctstate, ctdir, state) = outcome;
         let label = related.unwrap_or(Label { connection: Some(connection.id), ctstate, ctdir, state, side });
         self.table.arm(slot);

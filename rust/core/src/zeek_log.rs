@@ -10,8 +10,7 @@ use chrono::DateTime;
 use sha1::{Digest as _, Sha1};
 
 use crate::columns::{Row, community_id, history_text};
-use crate::connection::Evidence;
-use crate::decode::{TunnelKind, ipproto};
+use crate::decode::ipproto;
 use crate::time::SECOND;
 use crate::zeek::ConnState;
 
@@ -118,7 +117,7 @@ fn transport(proto: u8) -> &'static str {
 
 /// The connection that carries the tunnel this one is in.
 fn parent(rows: &[Row], row: &Row) -> Option<String> {
-    let number = row.related_to.filter(|_| row.tunnel.kind != TunnelKind::None && row.evidence != Evidence::Related)?;
+    let number = row.carrier?;
     let carrier = rows.get(usize::try_from(number).ok()?)?;
     Some(uid(carrier, number))
 }

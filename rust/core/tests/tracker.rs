@@ -292,7 +292,7 @@ fn tunnels_point_to_their_carrier() {
     assert_eq!(label.connection, Some(1));
     tracker.finish(|gone| closed.push(gone));
     closed.sort_by_key(|closed| closed.connection.id);
-    assert_eq!(closed[1].connection.related_to, Some(0));
+    assert_eq!(closed[1].connection.carrier, Some(0));
 }
 
 #[test]

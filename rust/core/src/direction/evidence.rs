@@ -1,4 +1,5 @@
-//! The ladder of evidence for who initiated: a packet may raise a connection on it, never lower it.
+//! The ladder of evidence for who initiated: a packet may raise a connection on it; only messages that contradict each other
+//! lower it.
 //!
 //! The rungs are the variants of [`Evidence`] in their order. Those that a packet can name are found here while packets
 //! come ([`infer`]); what takes the whole capture is found in `hindsight` once it is over. To add a rung: a variant of
@@ -7,6 +8,7 @@
 use crate::connection::{Connection, Evidence};
 use crate::decode::{L4, Packet, Tcp, ipproto, sctp_chunk, tcpflag};
 use crate::flow::{Side, icmp};
+use crate::proto::CtState;
 
 use super::payload::{self, Speaker};
 
@@ -24,6 +26,8 @@ pub enum Certainty {
 
 /// UDP packets of a connection that are read for what they say; nobody says it later.
 const READ_UDP: u64 = 8;
+/// Of messages that contradict each other, so many times more must name one originator.
+const CLEAR_MAJORITY: u16 = 4;
 
 impl Evidence {
     /// How sure it makes us, from 0 to 1: how often it was right where the answer is known, in captures whose beginnings
@@ -31,11 +35,17 @@ impl Evidence {
     /// seen, only a forged packet can be wrong.
     pub fn confidence(self) -> f32 {
         match self {
-            Self::Syn | Self::IcmpRequest | Self::Init | Self::Related => 1.0,
-            Self::SynAck | Self::InitAck | Self::IcmpReply | Self::Refused | Self::Payload | Self::Multicast => 0.99,
+            Self::Syn | Self::IcmpRequest | Self::Init => 1.0,
+            Self::SynAck
+            | Self::InitAck
+            | Self::IcmpReply
+            | Self::Refused
+            | Self::Payload
+            | Self::Related
+            | Self::Multicast => 0.99,
             Self::SeenBefore | Self::Listener => 0.98,
             Self::ServicePort => 0.95,
-            Self::Role | Self::Window => 0.88,
+            Self::ManyPeers | Self::Role | Self::Window => 0.88,
             Self::Answered => 0.85,
             Self::Acknowledgements => 0.8,
             Self::EphemeralPort => 0.75,
@@ -54,14 +64,14 @@ impl Evidence {
     }
 }
 
-/// Whom a packet's headers name as the originator; `first`: it is the first of its connection.
-fn claim(packet: &Packet, from: Side, first: bool) -> Option<(Side, Evidence)> {
+/// Whom a packet's headers name as the originator. `first`: it is the first of its connection; `opens`: a SYN may open it.
+fn claim(packet: &Packet, from: Side, first: bool, opens: bool) -> Option<(Side, Evidence)> {
     const KINDS: u8 = tcpflag::SYN | tcpflag::ACK | tcpflag::RST | tcpflag::FIN;
     const SYN_ACK: u8 = tcpflag::SYN | tcpflag::ACK;
     const RST_ACK: u8 = tcpflag::RST | tcpflag::ACK;
     match packet.l4 {
         L4::Tcp(segment) => match segment.flags & KINDS {
-            tcpflag::SYN => Some((from, Evidence::Syn)),
+            tcpflag::SYN if opens => Some((from, Evidence::Syn)),
             SYN_ACK => Some((from.other(), Evidence::SynAck)),
             // RFC 9293 section 3.10.7.1: what answers a SYN to a closed port has the sequence number 0.
             RST_ACK if first && segment.seq == 0 => Some((from.other(), Evidence::Refused)),
@@ -79,27 +89,65 @@ fn claim(packet: &Packet, from: Side, first: bool) -> Option<(Side, Evidence)> {
     }
 }
 
+/// Whether a SYN of this side opens the connection. In the midst of a conversation a single one is a stray or forged: it
+/// takes one that a gateway makes an entry for, one before anything else, or one that was answered already.
+fn opens(connection: &Connection, packet: &Packet, from: Side, word: CtState) -> bool {
+    let [own, peer] = [from, from.other()].map(|side| &connection.ends[side as usize]);
+    let nothing_before = peer.packets == 0 && own.payload_bytes <= u64::from(packet.payload_bytes);
+    let answered = connection.evidence == Evidence::SynAck && connection.orig == from;
+    word == CtState::New || nothing_before || answered
+}
+
 /// Decides anew who initiated, if this packet, in the bytes of its record, says more than all before it. The packet was
-/// counted.
+/// counted, and `word` is what a gateway says of it.
 #[inline]
-pub fn infer(connection: &mut Connection, packet: &Packet, record: &[u8], from: Side) {
+pub fn infer(connection: &mut Connection, packet: &Packet, record: &[u8], from: Side, word: CtState) {
     if connection.evidence < Evidence::Syn {
-        infer_unseen(connection, packet, record, from);
+        infer_unseen(connection, packet, record, from, word);
     }
 }
 
 /// The same where the opening was not seen.
-fn infer_unseen(connection: &mut Connection, packet: &Packet, record: &[u8], from: Side) {
+fn infer_unseen(connection: &mut Connection, packet: &Packet, record: &[u8], from: Side, word: CtState) {
     let packets: u64 = connection.ends.iter().map(|end| end.packets).sum();
-    raise(connection, claim(packet, from, packets == 1));
+    let opens = opens(connection, packet, from, word);
+    if let Some((orig, evidence)) = claim(packet, from, packets == 1, opens)
+        && evidence > connection.evidence
+    {
+        connection.orig = orig;
+        connection.evidence = evidence;
+    }
     if let L4::Tcp(segment) = packet.l4 {
         note_segment(connection, segment, packet.payload_bytes, from);
     }
     let worth_reading = packet.payload_bytes > 0 && (packet.tuple.proto == ipproto::TCP || packets <= READ_UDP);
     // What is announced to everybody answers nobody.
-    if worth_reading && connection.evidence < Evidence::Payload && !packet.to_group {
-        raise(connection, read(packet, record, from));
+    if worth_reading
+        && connection.evidence <= Evidence::Payload
+        && !packet.to_group
+        && let Some(orig) = read(packet, record, from)
+    {
+        weigh(connection, orig);
     }
+}
+
+/// Takes one more message that names an originator. Any bytes may look like a message, so those that contradict each other
+/// need a clear majority, and without one they say nothing.
+fn weigh(connection: &mut Connection, orig: Side) {
+    let claims = &mut connection.claims;
+    claims[orig as usize] = claims[orig as usize].saturating_add(1);
+    let [one, other] = claims.map(u16::from);
+    let clear = if one >= CLEAR_MAJORITY * other {
+        Some(Side::A)
+    } else if other >= CLEAR_MAJORITY * one {
+        Some(Side::B)
+    } else {
+        None
+    };
+    (connection.orig, connection.evidence) = match clear {
+        Some(orig) => (orig, Evidence::Payload),
+        None => (connection.first, Evidence::FirstPacket),
+    };
 }
 
 /// Keeps what a segment says for the end, when nothing better may have come.
@@ -116,21 +164,10 @@ fn note_segment(connection: &mut Connection, segment: Tcp, payload_bytes: u32, f
 }
 
 /// Whom the payload names.
-fn read(packet: &Packet, record: &[u8], from: Side) -> Option<(Side, Evidence)> {
+fn read(packet: &Packet, record: &[u8], from: Side) -> Option<Side> {
     let ports = [packet.tuple.sport, packet.tuple.dport];
-    let speaker = payload::speaker(packet.tuple.proto, ports, packet.payload_in(record), !packet.cut)?;
-    let orig = match speaker {
+    Some(match payload::speaker(packet.tuple.proto, ports, packet.payload_in(record), !packet.cut)? {
         Speaker::Client => from,
         Speaker::Server => from.other(),
-    };
-    Some((orig, Evidence::Payload))
-}
-
-fn raise(connection: &mut Connection, claim: Option<(Side, Evidence)>) {
-    if let Some((orig, evidence)) = claim
-        && evidence > connection.evidence
-    {
-        connection.orig = orig;
-        connection.evidence = evidence;
-    }
+    })
 }

@@ -9,18 +9,31 @@ use crate::decode::{Packet, ipproto};
 /// Port of FTP's control connections.
 const CONTROL: u16 = 21;
 
-/// The address and port that will be connected to, if this packet, in the bytes of its record, is a control message that
-/// announces it.
+/// Where a data connection will go: the address and port that will be connected to, and the host that will connect.
+pub type Announced = (IpAddr, u16, IpAddr);
+
+/// What this packet, in the bytes of its record, announces, if it is a control message that does.
 #[inline]
-pub fn announced(packet: &Packet, record: &[u8]) -> Option<(IpAddr, u16)> {
+pub fn announced(packet: &Packet, record: &[u8]) -> Option<Announced> {
     let is_control = packet.tuple.sport == CONTROL || packet.tuple.dport == CONTROL;
-    if is_control && packet.tuple.proto == ipproto::TCP { parse(packet, packet.payload_in(record)) } else { None }
+    if !is_control || packet.tuple.proto != ipproto::TCP || packet.bad_checksum {
+        return None;
+    }
+    let [src, dst] = [packet.tuple.src, packet.tuple.dst].map(|addr| addr.ip(packet.tuple.family));
+    let (addr, port) = parse(packet, packet.payload_in(record))?;
+    // Each end speaks for itself, as nf_conntrack_ftp demands without `loose`.
+    (addr == src).then_some((addr, port, dst))
 }
 
 fn parse(packet: &Packet, payload: &[u8]) -> Option<(IpAddr, u16)> {
     let line = payload.split(|byte| *byte == b'\r').next()?;
     let text = std::str::from_utf8(line).ok()?;
     let (command, rest) = text.split_at_checked(4)?;
+    // The client says PORT and EPRT, the server answers.
+    let by_server = packet.tuple.sport == CONTROL;
+    if by_server != command.starts_with("22") {
+        return None;
+    }
     match command {
         "PORT" => address_and_port(rest),
         "227 " | "227-" => address_and_port(rest.split_once('(')?.1.split_once(')')?.0),
@@ -62,8 +75,11 @@ mod tests {
     #[test]
     fn four_ways_to_say_it() {
         let tuple = FiveTuple { src: Addr::v4([192, 0, 2, 7]), ..FiveTuple::default() };
-        let packet = Packet { tuple, ..Packet::default() };
-        let of = |text: &str| parse(&packet, text.as_bytes()).map(|(addr, port)| format!("{addr} {port}"));
+        let of = |text: &str| {
+            let sport = if text.starts_with('2') { CONTROL } else { 40_000 };
+            let packet = Packet { tuple: FiveTuple { sport, ..tuple }, ..Packet::default() };
+            parse(&packet, text.as_bytes()).map(|(addr, port)| format!("{addr} {port}"))
+        };
         assert_eq!(of("PORT 192,0,2,1,19,137\r\n").as_deref(), Some("192.0.2.1 5001"));
         assert_eq!(of("227 Entering Passive Mode (192,0,2,2,19,137).\r\n").as_deref(), Some("192.0.2.2 5001"));
         assert_eq!(of("EPRT |2|2001:db8::1|5001|\r\n").as_deref(), Some("2001:db8::1 5001"));

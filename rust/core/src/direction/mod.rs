@@ -8,6 +8,6 @@ pub mod window;
 mod zeek;
 
 pub use evidence::{Certainty, infer};
-pub use ftp::announced;
+pub use ftp::{Announced, announced};
 pub use locality::{Direction, Locality};
 pub use zeek::{begin_as_zeek, follow_zeek, read_as_zeek};

@@ -18,11 +18,13 @@ use Speaker::{Client, Server};
 
 /// UDP ports of DNS and its relatives: DNS, NetBIOS names, multicast DNS, LLMNR.
 const DNS_PORTS: [u16; 4] = [53, 137, 5353, 5355];
-const NTP_PORT: u16 = 123;
-const BOOTP_PORTS: [u16; 2] = [67, 68];
+const NTP_PORTS: [u16; 1] = [123];
+const BOOTP_PORTS: [u16; 1] = [67];
+/// Services over DTLS; between other ports either end of a call (WebRTC) may begin the handshake.
+const DTLS_PORTS: [u16; 11] = [443, 853, 2083, 3391, 4433, 4740, 5246, 5349, 5684, 6514, 8443];
 
-/// HTTP methods (RFC 9110, RFC 5789, RFC 4918), and those of SIP (RFC 3261) and RTSP (RFC 7826).
-const REQUESTS: [&[u8]; 17] = [
+/// HTTP methods (RFC 9110, RFC 5789, RFC 4918, SSDP), and those of RTSP (RFC 7826) that only clients use.
+const METHODS: [&[u8]; 14] = [
     b"GET ",
     b"POST ",
     b"HEAD ",
@@ -34,15 +36,12 @@ const REQUESTS: [&[u8]; 17] = [
     b"PATCH ",
     b"PROPFIND ",
     b"REPORT ",
-    b"INVITE sip:",
-    b"REGISTER sip:",
-    b"BYE sip:",
     b"DESCRIBE ",
     b"SETUP ",
     b"M-SEARCH ",
 ];
-/// Status lines of the same.
-const RESPONSES: [&[u8]; 3] = [b"HTTP/1.", b"SIP/2.0 ", b"RTSP/1.0 "];
+/// How the request lines end, and the status lines begin. SIP is not among them: both ends ask.
+const VERSIONS: [&[u8]; 3] = [b"HTTP/1.1", b"HTTP/1.0", b"RTSP/1.0"];
 /// Commands of SMTP (RFC 5321), FTP (RFC 959) and POP3 (RFC 1939), whole or up to their argument.
 const COMMANDS: [&[u8]; 24] = [
     b"EHLO ",
@@ -73,33 +72,61 @@ const COMMANDS: [&[u8]; 24] = [
 /// Positive and negative answers of POP3, untagged ones of IMAP (RFC 9051).
 const ANSWERS: [&[u8]; 4] = [b"+OK", b"-ERR", b"* OK", b"* BYE"];
 
-/// Who sends a payload that begins like this, between these ports; `whole`: nothing of it was cut.
+/// Who sends a payload that begins like this, from the first of these ports to the second; `whole`: nothing of it was cut.
 pub(super) fn speaker(proto: u8, ports: [u16; 2], payload: &[u8], whole: bool) -> Option<Speaker> {
-    let has = |port: u16| ports.contains(&port);
     match proto {
         ipproto::TCP => http(payload)
             .or_else(|| tls(payload))
             .or_else(|| ssh(payload))
             .or_else(|| if whole { line(payload) } else { None })
-            .or_else(|| if has(53) { dns(payload.get(2..)?) } else { None }),
-        ipproto::UDP if DNS_PORTS.into_iter().any(has) => dns(payload),
-        ipproto::UDP if has(NTP_PORT) => ntp(payload),
-        ipproto::UDP if BOOTP_PORTS.into_iter().any(has) => bootp(payload),
-        ipproto::UDP => http(payload).or_else(|| dtls(payload)),
+            .or_else(|| agreeing(ports, &[53], || dns_over_tcp(payload, whole))),
+        ipproto::UDP => http(payload)
+            .or_else(|| agreeing(ports, &DNS_PORTS, || dns(payload, whole)))
+            .or_else(|| agreeing(ports, &NTP_PORTS, || ntp(payload)))
+            .or_else(|| agreeing(ports, &BOOTP_PORTS, || bootp(payload)))
+            .or_else(|| agreeing(ports, &DTLS_PORTS, || dtls(payload))),
         _ => None,
     }
+}
+
+/// What a message says, if it goes the way that the port of its protocol says: a single bit of something else on that
+/// port must not turn the connection round.
+fn agreeing([from, to]: [u16; 2], served: &[u16], says: impl FnOnce() -> Option<Speaker>) -> Option<Speaker> {
+    let [from_server, to_server] = [from, to].map(|port| served.contains(&port));
+    if !from_server && !to_server {
+        return None;
+    }
+    says().filter(|speaker| if *speaker == Client { to_server } else { from_server })
 }
 
 fn begins_with_any(payload: &[u8], words: &[&[u8]]) -> bool {
     words.iter().any(|word| payload.starts_with(word))
 }
 
+/// A request or status line, RFC 9112 sections 3 and 4.
 fn http(payload: &[u8]) -> Option<Speaker> {
-    match payload.first()? {
-        b'A'..=b'Z' if begins_with_any(payload, &RESPONSES) => Some(Server),
-        b'A'..=b'Z' if begins_with_any(payload, &REQUESTS) => Some(Client),
+    match payload {
+        [b'H' | b'R', _, _, _, _, _, _, _, b' ', b'1'..=b'5', b'0'..=b'9', b'0'..=b'9', ..] => {
+            begins_with_any(payload, &VERSIONS).then_some(Server)
+        }
+        [b'A'..=b'Z', ..] => is_request_line(payload).then_some(Client),
         _ => None,
     }
+}
+
+/// Method, target and version; of a long line, the target may go on in the next segment.
+fn is_request_line(payload: &[u8]) -> bool {
+    let Some(method) = METHODS.iter().find(|method| payload.starts_with(method)) else { return false };
+    let rest = &payload[method.len()..];
+    let target = rest.iter().position(|byte| !byte.is_ascii_graphic());
+    let Some(length) = target else { return !rest.is_empty() };
+    let version = rest.get(length + 1..).unwrap_or_default();
+    let is_version = VERSIONS.iter().any(|one| {
+        let given = version.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
+        // What is cut off here goes on in the next segment, or was not captured.
+        given == *one || (given.len() == version.len() && one.starts_with(given))
+    });
+    length > 0 && rest[length] == b' ' && is_version
 }
 
 /// Handshake messages that only one end sends, RFC 8446 section 4 and RFC 5246 section 7.4. Certificates are sent by both.
@@ -153,6 +180,8 @@ fn line(payload: &[u8]) -> Option<Speaker> {
         return None;
     }
     match payload {
+        // The length and the priority of a syslog message, RFC 6587 section 3.4.1.
+        [_, _, _, b' ', b'<', ..] => None,
         // A reply code, RFC 5321 section 4.2: from 2 to 5, 0 to 5, any.
         [b'1'..=b'5', b'0'..=b'5', b'0'..=b'9', b' ' | b'-', ..] => Some(Server),
         _ if begins_with_any(payload, &ANSWERS) => Some(Server),
@@ -161,23 +190,58 @@ fn line(payload: &[u8]) -> Option<Speaker> {
     }
 }
 
-/// DNS header, RFC 1035 section 4.1.1: a query has no answers and no response code.
-fn dns(payload: &[u8]) -> Option<Speaker> {
-    let [_, _, flags, codes, _, questions, answers @ ..] = payload.first_chunk::<12>()?;
-    let is_response = flags & 0x80 != 0;
-    let is_query = *questions >= 1 && answers[..2] == [0, 0] && codes.trailing_zeros() >= 4;
-    match is_response {
+/// Sizes in DNS messages, RFC 1035 section 4: the header, a question and a record with the shortest name.
+const DNS_HEADER: usize = 12;
+const DNS_QUESTION: usize = 5;
+const DNS_RECORD: usize = 11;
+
+/// A message behind the length that precedes it over TCP, RFC 1035 section 4.2.2; it may go on in the next segment.
+fn dns_over_tcp(payload: &[u8], whole: bool) -> Option<Speaker> {
+    let (length, message) = payload.split_first_chunk::<2>()?;
+    let length = usize::from(u16::from_be_bytes(*length));
+    if length >= message.len().max(DNS_HEADER) { dns(message, whole && length == message.len()) } else { None }
+}
+
+/// DNS header, RFC 1035 section 4.1.1: a query has no answers and no response code. Random bytes have no name behind it.
+fn dns(message: &[u8], whole: bool) -> Option<Speaker> {
+    let (header, body) = message.split_first_chunk::<DNS_HEADER>()?;
+    let [_, _, flags, codes, ..] = *header;
+    let count = |at: usize| usize::from(u16::from_be_bytes([header[at], header[at + 1]]));
+    let [questions, answers, authorities, additional] = [4, 6, 8, 10].map(count);
+    let records = answers + authorities + additional;
+    if questions > 1 || (whole && questions * DNS_QUESTION + records * DNS_RECORD > body.len()) {
+        return None;
+    }
+    let is_named = if questions + records == 0 { body.is_empty() } else { begins_with_name(body) };
+    let is_query = questions == 1 && answers == 0 && codes.trailing_zeros() >= 4;
+    match flags & 0x80 != 0 {
+        _ if !is_named => None,
         true => Some(Server),
         false if is_query => Some(Client),
         false => None,
     }
 }
 
-/// Mode of NTP, RFC 5905 section 7.3.
+/// A name, its type, and a class that is in use: IN, CH, HS, NONE or ANY, the top bit aside (RFC 6762 section 5.4). What
+/// the capture cut is believed.
+fn begins_with_name(mut body: &[u8]) -> bool {
+    while let Some((length, rest)) = body.split_first() {
+        match usize::from(*length) {
+            0 => return rest.get(2..4).is_none_or(|class| matches!(class, [0 | 0x80, 1 | 3 | 4 | 254 | 255])),
+            label @ 1..=63 => body = rest.get(label..).unwrap_or_default(),
+            _ => return false,
+        }
+    }
+    true
+}
+
+/// Version and mode of NTP, RFC 5905 section 7.3; the header has 48 bytes.
 fn ntp(payload: &[u8]) -> Option<Speaker> {
-    match payload.first()? & 7 {
-        3 => Some(Client),
-        4 => Some(Server),
+    const HEADER: usize = 48;
+    let first = *payload.first().filter(|_| payload.len() >= HEADER)?;
+    match (first >> 3 & 7, first & 7) {
+        (1..=4, 3) => Some(Client),
+        (1..=4, 4) => Some(Server),
         _ => None,
     }
 }
@@ -203,9 +267,19 @@ mod tests {
         speaker(ipproto::UDP, [40_000, port], payload, true)
     }
 
+    fn from(port: u16, payload: &[u8]) -> Option<Speaker> {
+        speaker(ipproto::UDP, [port, 40_000], payload, true)
+    }
+
     #[test]
     fn requests_and_answers() {
         assert_eq!(tcp(b"GET / HTTP/1.1\r\n"), Some(Client));
+        assert_eq!(tcp(b"GET /a-long-target-that-goes-on"), Some(Client));
+        assert_eq!(tcp(b"GET / HTTP/1."), Some(Client));
+        assert_eq!(tcp(b"GET /old HTTP/1.1 200 in a log\r\n"), None);
+        assert_eq!(tcp(b"GET rich soon\r\n"), None);
+        assert_eq!(tcp(b"OPTIONS sip:100@10.0.0.5 SIP/2.0\r\n"), None, "both ends of a call ask");
+        assert_eq!(tcp(b"154 <14>1 2026-01-01T00:00:00Z host\r\n"), None, "syslog");
         assert_eq!(tcp(b"HTTP/1.1 200 OK\r\n"), Some(Server));
         assert_eq!(tcp(b"220 mail.example ESMTP\r\n"), Some(Server));
         assert_eq!(tcp(b"EHLO there\r\n"), Some(Client));
@@ -229,14 +303,18 @@ mod tests {
 
     #[test]
     fn messages_with_a_bit_for_it() {
-        let query = [1, 2, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-        let answer = [1, 2, 0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0];
-        assert_eq!((udp(53, &query), udp(53, &answer)), (Some(Client), Some(Server)));
+        let query = [1, 2, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, b'a', 0, 0, 1, 0, 1];
+        let answer = [1, 2, 0x81, 0x80, 0, 1, 0, 0, 0, 0, 0, 0, 1, b'a', 0, 0, 1, 0, 1];
+        assert_eq!((udp(53, &query), from(53, &answer)), (Some(Client), Some(Server)));
+        assert_eq!((from(53, &query), udp(53, &answer)), (None, None), "against the port");
         assert_eq!(udp(9999, &query), None, "only where DNS is spoken");
+        assert_eq!(from(53, &[0x38; 40]), None, "random bytes");
+        let refused = [1, 2, 0x81, 0x85, 0, 0, 0, 0, 0, 0, 0, 0];
+        assert_eq!(from(53, &refused), Some(Server));
         assert_eq!(
-            (udp(123, &[0x23; 48]), udp(123, &[0x24; 48]), udp(123, &[0x21; 48])),
-            (Some(Client), Some(Server), None)
+            (udp(123, &[0x23; 48]), from(123, &[0x24; 48]), udp(123, &[0x21; 48]), udp(123, &[0x24; 48])),
+            (Some(Client), Some(Server), None, None)
         );
-        assert_eq!((udp(67, &[1, 1, 6, 0]), udp(68, &[2, 1, 6, 0])), (Some(Client), Some(Server)));
+        assert_eq!((udp(67, &[1, 1, 6, 0]), from(67, &[2, 1, 6, 0])), (Some(Client), Some(Server)));
     }
 }
