@@ -331,30 +331,29 @@ fn ask_gateway(connection: &mut Connection, packet: &Packet, side: Side, ts: i64
         return Answer::Word(side, (CtState::Untracked, CtDir::None, State::None));
     }
     let opened = connection.gateway.is_none();
-    let mut side = side;
-    let mut entry = match connection.gateway {
-        // Both directions look the same; the kernel then finds the reply.
-        Some(entry) if connection.key.is_self() => {
-            side = entry.orig.other();
-            entry
-        }
-        Some(entry) => entry,
-        None => match proto::open(packet, side, ts, rules) {
+    if opened {
+        match proto::open(packet, side, ts, rules) {
             None => return Answer::Word(side, INVALID),
             Some(_) if connection.closed => return Answer::OpensAnew,
-            Some(entry) => entry,
-        },
-    };
+            entry => connection.gateway = entry,
+        }
+    }
+    let Some(entry) = &mut connection.gateway else { return Answer::Word(side, INVALID) };
+    // Both directions look the same; the kernel then finds the reply.
+    let side = if !opened && connection.key.is_self() { entry.orig.other() } else { side };
     // A packet captured a little late does not take time from its connection; a clock that was set back does.
     let late = connection.end.saturating_sub(ts);
     let ts = if (0..LATE).contains(&late) { connection.end } else { ts };
     let dir = entry.dir(side);
     let reply = dir == CtDir::Reply;
     let ctstate = if reply || entry.seen_reply { CtState::Established } else { CtState::New };
-    let verdict = proto::step(&mut entry, dir, packet, ts, rules);
+    let verdict = proto::step(entry, dir, packet, ts, rules);
     let accepted = match verdict {
         Verdict::Reopen => return Answer::OpensAnew,
-        Verdict::Invalid if opened => return Answer::Word(side, INVALID),
+        Verdict::Invalid if opened => {
+            connection.gateway = None;
+            return Answer::Word(side, INVALID);
+        }
         Verdict::Invalid => false,
         Verdict::Ignore | Verdict::Delete => true,
         Verdict::Accept(timeout) => {
@@ -371,7 +370,9 @@ fn ask_gateway(connection: &mut Connection, packet: &Packet, side: Side, ts: i64
     entry.seen_reply |= reply && accepted;
     connection.status = (entry.seen_reply, entry.assured);
     connection.closed = verdict == Verdict::Delete;
-    connection.gateway = (!connection.closed).then_some(entry);
+    if connection.closed {
+        connection.gateway = None;
+    }
     if verdict == Verdict::Invalid {
         return Answer::Word(side, INVALID);
     }

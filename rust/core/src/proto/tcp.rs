@@ -9,7 +9,7 @@ use crate::time::SECOND;
 
 use super::Verdict;
 use super::entry::{CtDir, Gateway, State, Track as ProtoTrack};
-use super::tcp_window::{self, Arrival, Seen, Window, before, segment_end};
+use super::tcp_window::{self, Arrival, Offer, Seen, Window, before, segment_end};
 
 /// What a segment is, first match wins; PSH, ECE and CWR do not matter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,7 +61,7 @@ pub struct Track {
     last_end: u32,
     last_win: u16,
     /// The SYN that was ignored in the original direction: what it offered.
-    ignored_syn: Seen,
+    ignored_syn: Offer,
     challenge_expected: bool,
     simultaneous: bool,
 }
@@ -280,15 +280,15 @@ fn ignore(track: &mut Track, state: State, dir: CtDir, class: Class, segment: &T
         && track.last_dir != here
         && segment.ack == track.last_end
     {
-        let offered = track.ignored_syn;
         let peer = &mut track.ends[track.last_dir as usize & 1];
         *peer = Seen {
             end: track.last_end,
             max_end: track.last_end,
             max_win: (track.last_win as u32).max(1),
             max_ack: peer.max_ack,
-            ..offered
+            ..Seen::default()
         };
+        peer.accept(track.ignored_syn);
         track.challenge_expected = false;
         let restarted = &mut track.ends[dir as usize];
         *restarted = Seen { liberal: restarted.liberal, ..Seen::default() };
@@ -300,9 +300,8 @@ fn ignore(track: &mut Track, state: State, dir: CtDir, class: Class, segment: &T
     track.last_end = segment_end(segment, payload);
     track.last_win = segment.window;
     if class == Class::Syn && dir == CtDir::Original {
-        track.ignored_syn = Seen::default();
+        track.ignored_syn = Offer::of(segment).unwrap_or_default();
         track.simultaneous = false;
-        track.ignored_syn.take_options(segment);
         track.challenge_expected = state == State::LastAck;
     }
     if state == State::SynSent && class == Class::Ack && dir == CtDir::Reply {

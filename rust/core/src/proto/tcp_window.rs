@@ -72,9 +72,7 @@ impl Seen {
     /// Takes the options of a SYN: they speak for everything before them, except that the end is not judged. A SYN
     /// without any says nothing, and what was known stays.
     pub(super) fn take_options(&mut self, segment: &Tcp) {
-        if !segment.has_options {
-            return;
-        }
+        let Some(offer) = Offer::of(segment) else { return };
         *self = Self {
             end: self.end,
             max_end: self.max_end,
@@ -83,9 +81,29 @@ impl Seen {
             liberal: self.liberal,
             ..Self::default()
         };
-        self.offers_scale = segment.wscale > 0;
-        self.scale = segment.wscale.saturating_sub(1);
-        self.sack_permitted = segment.sack_permitted;
+        self.accept(offer);
+    }
+
+    /// Takes over what a SYN offered.
+    pub(super) fn accept(&mut self, offer: Offer) {
+        self.offers_scale = offer.scale.is_some();
+        self.scale = offer.scale.unwrap_or_default();
+        self.sack_permitted = offer.sack_permitted;
+    }
+}
+
+/// What the options of a SYN offer.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Offer {
+    scale: Option<u8>,
+    sack_permitted: bool,
+}
+
+impl Offer {
+    /// The offer of a segment that has options at all.
+    pub(super) fn of(segment: &Tcp) -> Option<Self> {
+        let scale = segment.wscale.checked_sub(1);
+        segment.has_options.then_some(Self { scale, sack_permitted: segment.sack_permitted })
     }
 }
 
