@@ -227,7 +227,7 @@ impl Endpoint {
         if self.stream.gave_up() {
             return false;
         }
-        let delivered = u64::from(self.start) + self.stream.delivered();
+        let delivered = u64::from(self.start).saturating_add(self.stream.delivered());
         let last = full(self.last, self.last_wraps);
         if last < delivered {
             return false;

@@ -74,9 +74,9 @@ impl Stream {
             self.gave_up |= self.delivered.saturating_sub(self.trimmed) > WITHOUT_FURTHER_ACKS;
             return;
         };
-        let waiting: u64 = ahead.iter().map(|run| run.1 - run.0).sum();
+        let waiting = ahead.iter().fold(0_u64, |sum, run| sum.saturating_add(run.1 - run.0));
         let reach = ahead.last().map_or(0, |run| run.1 - self.delivered);
-        let held = waiting + self.delivered.saturating_sub(self.trimmed);
+        let held = waiting.saturating_add(self.delivered.saturating_sub(self.trimmed));
         if (unacked && reach > WITHOUT_ACKS) || held > WITHOUT_FURTHER_ACKS || ahead.len() > MOST_RUNS {
             self.gave_up = true;
             self.ahead = None;
