@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import struct
 
 import pytest
 
@@ -151,3 +152,70 @@ def test_questions_still_count_over_any_number_of_others() -> None:
     assert originators([udp(B, 53, A, 40000, ANSWER)]) == (A, "payload")
     assert originators([udp(B, 50000, A, 53, QUERY)]) == (B, "payload")
     assert originators([segment(A, 40000, B, 50000, b"EHLO there\r\n", PSH | ACK)]) == (A, "payload")
+
+
+def test_encrypted_ssh_is_no_key_exchange() -> None:
+    """Some ciphers leave the length in the clear; what follows is random."""
+    rng = random.Random(22)
+    for _ in range(100):
+        frames = []
+        for _ in range(100):
+            (src, sport), (dst, dport) = rng.choice([((A, 40000), (B, 22)), ((B, 22), (A, 40000))])
+            size = 16 * rng.randrange(1, 17)
+            sealed = struct.pack("!I", size) + rng.randbytes(size + 16)
+            frames.append(segment(src, sport, dst, dport, sealed, PSH | ACK))
+        assert originators(frames) == (A, "service_port")
+
+
+def test_an_upload_that_looks_like_a_reply() -> None:
+    """The files of banks begin with 101; one sent over a data connection of FTP is no reply of a server."""
+    control = [
+        segment(A, 40001, B, 21, b"PASV\r\n"),
+        segment(B, 21, A, 40001, b"227 Entering Passive Mode (203,0,113,80,195,80)\r\n"),
+    ]
+    upload = segment(A, 40002, B, 50000, b"101 076401251".ljust(94) + b"\r\n", PSH | ACK)
+    assert originators([*control, upload, segment(B, 50000, A, 40002)], index=1) == (A, "related")
+    assert originators([segment(A, 40002, B, 25, b"250 units shipped.\r\n.\r\n")]) == (A, "service_port")
+
+
+def test_protocols_whose_tls_client_was_connected_to() -> None:
+    hello = bytes([22, 3, 1, 0, 200, 1, 0, 0, 196, 3, 3]) + bytes(194)
+    assert originators([segment(B, 20, A, 50000), segment(A, 50000, B, 20, hello)])[0] == B
+
+
+def test_rtsp_is_asked_by_both_ends() -> None:
+    ask = segment(B, 7236, A, 40000, b"OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n\r\n")
+    answer = segment(A, 40000, B, 7236, b"RTSP/1.0 200 OK\r\nCSeq: 1\r\n\r\n")
+    assert originators([ask, answer])[1] != "payload"
+
+
+def test_peers_that_serve_others_are_no_listeners_to_each_other() -> None:
+    peers = [udp(A, 123, B, 123, b"\x21" + bytes(47)), udp(B, 123, A, 123, b"\x22" + bytes(47))]
+    client = [udp("10.0.0.9", 123, A, 123, b"\x23" + bytes(47)), udp(A, 123, "10.0.0.9", 123, b"\x24" + bytes(47))]
+    assert originators([*peers, *client]) == (A, "answered")
+    shared = [segment(A, 6881, D, 51000, b"x"), segment(D, 51000, A, 6881, b"x")]
+    opened = [frame for last in (1, 2) for frame in download(A, 6881, f"203.0.113.{last}", 51413, down=1000)]
+    accepted = download(C, 55555, A, 6881, down=1000)
+    assert originators([*shared, *opened, *accepted])[1] != "listener"
+
+
+def test_a_client_of_nfs_has_a_reserved_port() -> None:
+    for port in (873, 993):
+        assert originators([segment(A, port, B, 2049, b"x")])[1] != "service_port"
+
+
+def test_what_was_refused_carries_no_data() -> None:
+    answer = tcp(B, 443, A, 40000, PSH | ACK, 2, 2, b"HTTP/1.1 200 OK\r\n")
+    assert originators([tcp(A, 40000, B, 443, RST | ACK, 0, 2), answer]) == (A, "service_port")
+
+
+def test_a_syn_ack_in_a_conversation_is_a_stray() -> None:
+    talk = [segment(A, 40000, B, 443, b"GET / HTTP/1.1\r\n"), segment(B, 443, A, 40000, b"HTTP/1.1 200 OK\r\n")]
+    strays = [tcp(A, 40000, B, 443, SYN | ACK, 1, 2), tcp(B, 443, A, 40000, SYN, 9)]
+    for some in (strays[:1], strays):
+        assert originators([*talk, *some, *talk]) == (A, "payload")
+    begun = [talk[1], tcp(B, 443, A, 40000, SYN, 999), talk[0]]
+    assert originators(begun) == (A, "payload")
+    # What is left of an older connection does not hide a whole handshake.
+    rest = tcp(B, 443, A, 40000, ACK, 6000, 5000)
+    assert originators([rest, *download(A, 40000, B, 443, down=1000)]) == (A, "syn")

@@ -53,6 +53,8 @@ const FTP_DATA: u16 = 20;
 /// How long an announcement holds, as in nf_conntrack_ftp, and how much earlier its connection may have been captured.
 const ANNOUNCED_FOR: i64 = 300 * SECOND;
 const ANNOUNCED_LATE: i64 = SECOND;
+/// Ports that clients of NFS and the like reserve (`sunrpc.min_resvport`, `max_resvport`).
+const RESERVED_CLIENTS: std::ops::RangeInclusive<u16> = 665..=1_023;
 /// From so many on, peers that meet at an endpoint make it a server.
 const MANY_PEERS: u32 = 3;
 /// From so many connections on, a host that only initiates or only answers is known by it.
@@ -176,7 +178,10 @@ impl Facts {
 
     /// The end that accepts connections here.
     fn listener(&self, row: &Row) -> Option<usize> {
-        only([0, 1].map(|end| self.met(row, end).accepted > 0))
+        only([0, 1].map(|end| {
+            let met = self.met(row, end);
+            met.accepted > 0 && !met.initiates
+        }))
     }
 
     /// The end at which many peers meet, and which is not known to initiate: clients use a port for several servers, too.
@@ -244,6 +249,8 @@ fn revise(row: &mut Row, locality: &Locality) {
         Evidence::Scan if row.sent[1].packets > 0 && letters.iter().any(|letter| b"ad".contains(letter)) => {
             Evidence::FirstPacket
         }
+        // What is refused carries no data.
+        Evidence::Refused if row.sent.iter().any(|sent| sent.payload_bytes > 0) => Evidence::FirstPacket,
         evidence => evidence,
     };
     row.confidence = row.evidence.confidence();
@@ -267,6 +274,11 @@ fn judge(row: &Row, facts: &Facts, known: &Known<'_>) -> (usize, Evidence) {
     if let Some(group) = only(ends.map(|end| known.locality.is_group(row.ip(end)))) {
         return (1 - group, Evidence::Multicast);
     }
+    // Both ends of an exchange whose first packet is there may be servers: who spoke first, did.
+    let is_exchange = row.proto == ipproto::UDP && row.sent.iter().all(|sent| sent.packets > 0);
+    if is_exchange && row.port[0] == row.port[1] {
+        return (0, Evidence::Answered);
+    }
     if let Some(listener) = facts.listener(row) {
         return (1 - listener, Evidence::Listener);
     }
@@ -275,7 +287,9 @@ fn judge(row: &Row, facts: &Facts, known: &Known<'_>) -> (usize, Evidence) {
     }
     let serves = ends.map(|end| known.ports.contains(row.proto, row.port[end]));
     let system = ends.map(|end| serves[end] && row.port[end] < SYSTEM_PORTS);
-    if let Some(server) = only(serves).or(only(system)) {
+    // Two services: a system port is one by right, but clients of NFS and their like have one, too.
+    let clients = serves[0] && serves[1] && row.port.iter().any(|port| RESERVED_CLIENTS.contains(port));
+    if let Some(server) = only(serves).or(only(system).filter(|_| !clients)) {
         return (1 - server, Evidence::ServicePort);
     }
     if row.proto == ipproto::TCP {

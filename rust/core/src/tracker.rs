@@ -157,7 +157,7 @@ impl Tracker {
         if !packet.bad_checksum {
             connection.count(packet, side, ts);
             if packet.packets > 0 {
-                direction::infer(connection, packet, bytes, side, outcome.0);
+                direction::infer(connection, packet, bytes, side);
             }
         }
         if related.is_some() {

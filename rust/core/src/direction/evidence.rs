@@ -8,7 +8,7 @@
 use crate::connection::{Connection, Evidence};
 use crate::decode::{L4, Packet, Tcp, ipproto, sctp_chunk, tcpflag};
 use crate::flow::{Side, icmp};
-use crate::proto::CtState;
+use crate::proto::State;
 
 use super::payload::{self, Speaker};
 
@@ -64,7 +64,8 @@ impl Evidence {
     }
 }
 
-/// Whom a packet's headers name as the originator. `first`: it is the first of its connection; `opens`: a SYN may open it.
+/// Whom a packet's headers name as the originator. `first`: it is the first of its connection; `opens`: a SYN or SYN+ACK may
+/// open it.
 fn claim(packet: &Packet, from: Side, first: bool, opens: bool) -> Option<(Side, Evidence)> {
     const KINDS: u8 = tcpflag::SYN | tcpflag::ACK | tcpflag::RST | tcpflag::FIN;
     const SYN_ACK: u8 = tcpflag::SYN | tcpflag::ACK;
@@ -72,7 +73,7 @@ fn claim(packet: &Packet, from: Side, first: bool, opens: bool) -> Option<(Side,
     match packet.l4 {
         L4::Tcp(segment) => match segment.flags & KINDS {
             tcpflag::SYN if opens => Some((from, Evidence::Syn)),
-            SYN_ACK => Some((from.other(), Evidence::SynAck)),
+            SYN_ACK if opens => Some((from.other(), Evidence::SynAck)),
             // RFC 9293 section 3.10.7.1: what answers a SYN to a closed port has the sequence number 0.
             RST_ACK if first && segment.seq == 0 => Some((from.other(), Evidence::Refused)),
             0 | tcpflag::FIN if first => Some((from, Evidence::Scan)),
@@ -89,28 +90,28 @@ fn claim(packet: &Packet, from: Side, first: bool, opens: bool) -> Option<(Side,
     }
 }
 
-/// Whether a SYN of this side opens the connection. In the midst of a conversation a single one is a stray or forged: it
-/// takes one that a gateway makes an entry for, one before anything else, or one that was answered already.
-fn opens(connection: &Connection, packet: &Packet, from: Side, word: CtState) -> bool {
-    let [own, peer] = [from, from.other()].map(|side| &connection.ends[side as usize]);
-    let nothing_before = peer.packets == 0 && own.payload_bytes <= u64::from(packet.payload_bytes);
-    let answered = connection.evidence == Evidence::SynAck && connection.orig == from;
-    word == CtState::New || nothing_before || answered
+/// Whether a SYN or SYN+ACK may open the connection: nothing was said in it yet. In the midst of a conversation one is a
+/// stray or forged, unless a gateway takes it for the opening: a SYN+ACK that brings the entry to SYN_RECV, or a SYN that
+/// makes one.
+fn opens(connection: &Connection, packet: &Packet) -> bool {
+    let said: u64 = connection.ends.iter().map(|end| end.payload_bytes).sum();
+    let is_handshake = matches!(connection.state(), State::SynSent | State::SynSent2 | State::SynRecv);
+    said <= u64::from(packet.payload_bytes) || is_handshake
 }
 
 /// Decides anew who initiated, if this packet, in the bytes of its record, says more than all before it. The packet was
-/// counted, and `word` is what a gateway says of it.
+/// counted, and a gateway has judged it.
 #[inline]
-pub fn infer(connection: &mut Connection, packet: &Packet, record: &[u8], from: Side, word: CtState) {
+pub fn infer(connection: &mut Connection, packet: &Packet, record: &[u8], from: Side) {
     if connection.evidence < Evidence::Syn {
-        infer_unseen(connection, packet, record, from, word);
+        infer_unseen(connection, packet, record, from);
     }
 }
 
 /// The same where the opening was not seen.
-fn infer_unseen(connection: &mut Connection, packet: &Packet, record: &[u8], from: Side, word: CtState) {
+fn infer_unseen(connection: &mut Connection, packet: &Packet, record: &[u8], from: Side) {
     let packets: u64 = connection.ends.iter().map(|end| end.packets).sum();
-    let opens = opens(connection, packet, from, word);
+    let opens = opens(connection, packet);
     if let Some((orig, evidence)) = claim(packet, from, packets == 1, opens)
         && evidence > connection.evidence
     {

@@ -20,11 +20,16 @@ use Speaker::{Client, Server};
 const DNS_PORTS: [u16; 4] = [53, 137, 5353, 5355];
 const NTP_PORTS: [u16; 1] = [123];
 const BOOTP_PORTS: [u16; 1] = [67];
+/// SMTP, FTP, POP3, IMAP, and where mail is submitted.
+const LINE_PORTS: [u16; 6] = [21, 25, 110, 143, 587, 2525];
+/// Ports of which the TLS client is the one that was connected to: FTP's active data (RFC 4217 section 7), NETCONF and
+/// RESTCONF call home (RFC 8071).
+const TURNED_PORTS: [u16; 5] = [20, 989, 4334, 4335, 4336];
 /// Services over DTLS; between other ports either end of a call (WebRTC) may begin the handshake.
 const DTLS_PORTS: [u16; 11] = [443, 853, 2083, 3391, 4433, 4740, 5246, 5349, 5684, 6514, 8443];
 
-/// HTTP methods (RFC 9110, RFC 5789, RFC 4918, SSDP), and those of RTSP (RFC 7826) that only clients use.
-const METHODS: [&[u8]; 14] = [
+/// HTTP methods (RFC 9110, RFC 5789, RFC 4918, SSDP).
+const METHODS: [&[u8]; 12] = [
     b"GET ",
     b"POST ",
     b"HEAD ",
@@ -36,12 +41,10 @@ const METHODS: [&[u8]; 14] = [
     b"PATCH ",
     b"PROPFIND ",
     b"REPORT ",
-    b"DESCRIBE ",
-    b"SETUP ",
     b"M-SEARCH ",
 ];
-/// How the request lines end, and the status lines begin. SIP is not among them: both ends ask.
-const VERSIONS: [&[u8]; 3] = [b"HTTP/1.1", b"HTTP/1.0", b"RTSP/1.0"];
+/// How the request lines end, and the status lines begin. SIP and RTSP are not among them: both ends ask.
+const VERSIONS: [&[u8]; 2] = [b"HTTP/1.1", b"HTTP/1.0"];
 /// Commands of SMTP (RFC 5321), FTP (RFC 959) and POP3 (RFC 1939), whole or up to their argument.
 const COMMANDS: [&[u8]; 24] = [
     b"EHLO ",
@@ -75,10 +78,11 @@ const ANSWERS: [&[u8]; 4] = [b"+OK", b"-ERR", b"* OK", b"* BYE"];
 /// Who sends a payload that begins like this, from the first of these ports to the second; `whole`: nothing of it was cut.
 pub(super) fn speaker(proto: u8, ports: [u16; 2], payload: &[u8], whole: bool) -> Option<Speaker> {
     match proto {
+        ipproto::TCP if ports.iter().any(|port| TURNED_PORTS.contains(port)) => None,
         ipproto::TCP => http(payload)
             .or_else(|| tls(payload))
             .or_else(|| ssh(payload))
-            .or_else(|| if whole { line(payload) } else { None })
+            .or_else(|| if whole { line(ports, payload) } else { None })
             .or_else(|| agreeing(ports, &[53], || dns_over_tcp(payload, whole))),
         ipproto::UDP => http(payload)
             .or_else(|| agreeing(ports, &DNS_PORTS, || dns(payload, whole)))
@@ -106,7 +110,7 @@ fn begins_with_any(payload: &[u8], words: &[&[u8]]) -> bool {
 /// A request or status line, RFC 9112 sections 3 and 4.
 fn http(payload: &[u8]) -> Option<Speaker> {
     match payload {
-        [b'H' | b'R', _, _, _, _, _, _, _, b' ', b'1'..=b'5', b'0'..=b'9', b'0'..=b'9', ..] => {
+        [b'H', _, _, _, _, _, _, _, b' ', b'1'..=b'5', b'0'..=b'9', b'0'..=b'9', ..] => {
             begins_with_any(payload, &VERSIONS).then_some(Server)
         }
         [b'A'..=b'Z', ..] => is_request_line(payload).then_some(Client),
@@ -157,37 +161,65 @@ fn dtls(payload: &[u8]) -> Option<Speaker> {
     }
 }
 
-/// Key exchange messages of SSH, RFC 4253 section 8 and RFC 4419 section 3, in the clear.
+/// Key exchange messages of SSH, RFC 4253 section 8, RFC 4419 section 3 and RFC 5656 section 4, in the clear. Ciphers that
+/// leave the length in the clear have random bytes behind it, so that the lengths inside must fit, and the packet end with
+/// the segment or fill it.
 fn ssh(payload: &[u8]) -> Option<Speaker> {
-    const LONGEST: u32 = 35_000;
-    let [a, b, c, d, padding, kind] = *payload.first_chunk::<6>()?;
-    let length = u32::from_be_bytes([a, b, c, d]);
-    if !(12..=LONGEST).contains(&length) || padding < 4 || u32::from(padding) >= length - 1 {
+    const LONGEST: usize = 35_000;
+    /// Less than two blocks of a cipher that is not in use yet.
+    const MOST_PADDING: usize = 16;
+    let (length, rest) = payload.split_first_chunk::<4>()?;
+    let ([padding, kind], rest) = rest.split_first_chunk::<2>()?;
+    let (field, _) = rest.split_first_chunk::<4>()?;
+    let [length, field] = [length, field].map(|bytes| u32::from_be_bytes(*bytes) as usize);
+    let padding = usize::from(*padding);
+    // The length counts the padding's length, the kind, the message and the padding; without a cipher, whole blocks of 8.
+    if !(12..=LONGEST).contains(&length) || !(length + 4).is_multiple_of(8) || !(4..MOST_PADDING).contains(&padding) {
         return None;
     }
+    let body = length.checked_sub(padding + 2)?;
+    // The first field is a number or a string, but for KEX_DH_GEX_REQUEST: three numbers of bits.
+    let fits =
+        if *kind == 34 { body == 12 } else { body.checked_sub(4).is_some_and(|rest| field <= rest && field >= 16) };
     match kind {
-        // KEXDH_INIT, KEX_DH_GEX_INIT, KEX_DH_GEX_REQUEST.
-        30 | 32 | 34 => Some(Client),
+        _ if !fits => None,
+        // KEXDH_INIT, KEX_DH_GEX_INIT: nothing but that field; KEX_DH_GEX_REQUEST.
+        30 | 32 if field + 4 == body => Some(Client),
+        34 => Some(Client),
         // KEXDH_REPLY, KEX_DH_GEX_GROUP, KEX_DH_GEX_REPLY.
         31 | 33 => Some(Server),
         _ => None,
     }
 }
 
-/// Whole lines of the text protocols of mail and files.
-fn line(payload: &[u8]) -> Option<Speaker> {
+/// Whole lines of the text protocols of mail and files. Anything may begin with a number: where no such protocol is at home,
+/// every line must be one of a reply.
+fn line(ports: [u16; 2], payload: &[u8]) -> Option<Speaker> {
     if !payload.ends_with(b"\r\n") {
         return None;
     }
-    match payload {
+    let at_home = ports.iter().any(|port| LINE_PORTS.contains(port));
+    let says = match payload {
         // The length and the priority of a syslog message, RFC 6587 section 3.4.1.
         [_, _, _, b' ', b'<', ..] => None,
         // A reply code, RFC 5321 section 4.2: from 2 to 5, 0 to 5, any.
-        [b'1'..=b'5', b'0'..=b'5', b'0'..=b'9', b' ' | b'-', ..] => Some(Server),
+        [b'1'..=b'5', b'0'..=b'5', b'0'..=b'9', b' ' | b'-', ..] => (at_home || is_reply(payload)).then_some(Server),
         _ if begins_with_any(payload, &ANSWERS) => Some(Server),
         _ if begins_with_any(payload, &COMMANDS) => Some(Client),
         _ => None,
-    }
+    };
+    if at_home { agreeing(ports, &LINE_PORTS, || says) } else { says }
+}
+
+/// A whole reply, RFC 5321 section 4.2.1: lines with one code, a hyphen behind it in all but the last, and words.
+fn is_reply(payload: &[u8]) -> bool {
+    let (Some(code), Some(text)) = (payload.get(..3), payload.strip_suffix(b"\r\n")) else { return false };
+    let mut lines = text.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line)).rev();
+    let is_of = |line: &[u8], mark: u8| {
+        line.strip_prefix(code)
+            .is_some_and(|rest| rest.first() == Some(&mark) && rest.get(1).is_none_or(|first| !first.is_ascii_digit()))
+    };
+    code[0] != b'1' && lines.next().is_some_and(|last| is_of(last, b' ')) && lines.all(|line| is_of(line, b'-'))
 }
 
 /// Sizes in DNS messages, RFC 1035 section 4: the header, a question and a record with the shortest name.
@@ -263,6 +295,11 @@ mod tests {
         speaker(ipproto::TCP, [40_000, 50_000], payload, true)
     }
 
+    /// From or to a mail server.
+    fn mail(ports: [u16; 2], payload: &[u8]) -> Option<Speaker> {
+        speaker(ipproto::TCP, ports, payload, true)
+    }
+
     fn udp(port: u16, payload: &[u8]) -> Option<Speaker> {
         speaker(ipproto::UDP, [40_000, port], payload, true)
     }
@@ -279,13 +316,18 @@ mod tests {
         assert_eq!(tcp(b"GET /old HTTP/1.1 200 in a log\r\n"), None);
         assert_eq!(tcp(b"GET rich soon\r\n"), None);
         assert_eq!(tcp(b"OPTIONS sip:100@10.0.0.5 SIP/2.0\r\n"), None, "both ends of a call ask");
-        assert_eq!(tcp(b"154 <14>1 2026-01-01T00:00:00Z host\r\n"), None, "syslog");
+        assert_eq!(mail([25, 1], b"154 <14>1 2026-01-01T00:00:00Z host\r\n"), None, "syslog");
         assert_eq!(tcp(b"HTTP/1.1 200 OK\r\n"), Some(Server));
-        assert_eq!(tcp(b"220 mail.example ESMTP\r\n"), Some(Server));
-        assert_eq!(tcp(b"EHLO there\r\n"), Some(Client));
-        assert_eq!(tcp(b"+OK\r\n"), Some(Server));
-        assert_eq!(tcp(b"250 of them, and a line that goes on"), None);
-        assert_eq!(speaker(ipproto::TCP, [1, 2], b"220 x\r\n", false), None);
+        assert_eq!(mail([25, 40_000], b"220 mail.example ESMTP\r\n"), Some(Server));
+        assert_eq!(mail([40_000, 25], b"EHLO there\r\n"), Some(Client));
+        assert_eq!(mail([40_000, 25], b"250 units shipped.\r\n"), None, "in a message");
+        assert_eq!(mail([110, 40_000], b"+OK\r\n"), Some(Server));
+        assert_eq!(mail([25, 40_000], b"250 of them, and a line that goes on"), None);
+        assert_eq!(tcp(b"220-mail.example\r\n220 ready\r\n"), Some(Server), "on any port");
+        assert_eq!(tcp(b"101 076401251 of a bank's file\r\n"), None);
+        assert_eq!(tcp(b"250 units shipped.\r\n.\r\n"), None);
+        assert_eq!(tcp(b"205 20 17\r\n"), None, "what a sensor measured");
+        assert_eq!(speaker(ipproto::TCP, [25, 2], b"220 x\r\n", false), None);
         assert_eq!(tcp(b""), None);
     }
 
@@ -297,6 +339,7 @@ mod tests {
         assert_eq!(tcp(&[23, 3, 3, 0, 64, 1, 0, 0, 1, 1, 1]), None, "application data");
         assert_eq!(tcp(&[0, 0, 0, 44, 6, 30, 0, 0, 0, 32]), Some(Client));
         assert_eq!(tcp(&[0, 0, 1, 4, 6, 31, 0, 0, 0, 32]), Some(Server));
+        assert_eq!(tcp(&[0, 0, 0, 44, 6, 30, 9, 200, 7, 32]), None, "encrypted behind its length");
         let hello = [22, 254, 255, 0, 0, 0, 0, 0, 0, 0, 0, 0, 90, 1, 0, 0];
         assert_eq!(udp(4433, &hello), Some(Client));
     }
