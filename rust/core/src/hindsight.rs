@@ -3,36 +3,22 @@
 //! What is learned from connections that closed long ago serves those that came before it was learned. All of it is
 //! counted, so that nothing depends on the order in which connections ended.
 
-use std::collections;
-
 use ahash::AHashMap as HashMap;
 
 use crate::columns::Row;
 use crate::config::ServerPorts;
 use crate::connection::Evidence;
 use crate::decode::{Addr, Family, Tunnel, Vlan, ipproto};
-use crate::direction::{Announced, Locality, window};
-use crate::time::SECOND;
+use crate::direction::{Announcements, Locality, window};
 
 /// What is known beside the connections.
 pub struct Known<'a> {
     /// Ports at which servers are likely.
     pub ports: &'a ServerPorts,
-    /// What FTP announced, and when first and last.
-    pub announced: &'a collections::HashMap<Announced, (i64, i64)>,
+    /// What FTP announced.
+    pub announced: &'a Announcements,
     /// Local networks and zones.
     pub locality: &'a Locality,
-}
-
-impl Known<'_> {
-    /// FTP announced a connection to this end by the other, at about that time.
-    fn is_announced(&self, row: &Row, end: usize) -> bool {
-        let place = (row.ip(end), row.port[end], row.ip(1 - end));
-        self.announced.get(&place).is_some_and(|(first, last)| {
-            let valid = first.saturating_sub(ANNOUNCED_LATE)..=last.saturating_add(ANNOUNCED_FOR);
-            valid.contains(&row.time.0)
-        })
-    }
 }
 
 /// An end of a connection.
@@ -50,9 +36,6 @@ const LAST_OLD_EPHEMERAL: u16 = 5_000;
 const SYSTEM_PORTS: u16 = 1_024;
 /// The port from which an FTP server connects to the client (active mode, RFC 959 section 3.2).
 const FTP_DATA: u16 = 20;
-/// How long an announcement holds, as in nf_conntrack_ftp, and how much earlier its connection may have been captured.
-const ANNOUNCED_FOR: i64 = 300 * SECOND;
-const ANNOUNCED_LATE: i64 = SECOND;
 /// Ports that clients of NFS and the like reserve (`sunrpc.min_resvport`, `max_resvport`).
 const RESERVED_CLIENTS: std::ops::RangeInclusive<u16> = 665..=1_023;
 /// From so many on, peers that meet at an endpoint make it a server.
@@ -92,11 +75,16 @@ struct Host {
     answered: u32,
 }
 
+/// Its history has one of these letters.
+fn has_any(row: &Row, these: &[u8]) -> bool {
+    let (letters, len) = row.history;
+    letters.iter().take(usize::from(len)).any(|letter| these.contains(letter))
+}
+
 /// The responder took the connection: what refuses it, an RST, is no acceptance.
 fn was_accepted(row: &Row) -> bool {
-    let (letters, len) = row.history;
     match row.proto {
-        ipproto::TCP => letters.iter().take(usize::from(len)).any(|letter| b"hd".contains(letter)),
+        ipproto::TCP => has_any(row, b"hd"),
         _ => row.sent[1].packets > 0,
     }
 }
@@ -241,14 +229,10 @@ fn set(row: &mut Row, orig: usize, evidence: Evidence, confidence: f32, locality
 
 /// What a first packet said, in the light of those that followed it.
 fn revise(row: &mut Row, locality: &Locality) {
-    let (letters, len) = row.history;
-    let went_on = letters.iter().take(usize::from(len)).any(|letter| b"ADFadf".contains(letter));
     row.evidence = match row.evidence {
         // Nobody followed, or a reset did: it may be a scan, or answer a forged SYN.
-        Evidence::SynAck if !went_on => Evidence::Backscatter,
-        Evidence::Scan if row.sent[1].packets > 0 && letters.iter().any(|letter| b"ad".contains(letter)) => {
-            Evidence::FirstPacket
-        }
+        Evidence::SynAck if !has_any(row, b"ADFadf") => Evidence::Backscatter,
+        Evidence::Scan if row.sent[1].packets > 0 && has_any(row, b"ad") => Evidence::FirstPacket,
         // What is refused carries no data.
         Evidence::Refused if row.sent.iter().any(|sent| sent.payload_bytes > 0) => Evidence::FirstPacket,
         evidence => evidence,
@@ -263,8 +247,9 @@ fn revise(row: &mut Row, locality: &Locality) {
 /// The end that initiated, and why.
 fn judge(row: &Row, facts: &Facts, known: &Known<'_>) -> (usize, Evidence) {
     let ends = [0, 1];
+    let is_announced = |end| known.announced.hold(row.ip(end), row.port[end], row.ip(1 - end), row.time.0);
     if row.proto == ipproto::TCP
-        && let Some(end) = only(ends.map(|end| known.is_announced(row, end)))
+        && let Some(end) = only(ends.map(is_announced))
     {
         return (1 - end, Evidence::Related);
     }
@@ -275,8 +260,8 @@ fn judge(row: &Row, facts: &Facts, known: &Known<'_>) -> (usize, Evidence) {
         return (1 - group, Evidence::Multicast);
     }
     // Both ends of an exchange whose first packet is there may be servers: who spoke first, did.
-    let is_exchange = row.proto == ipproto::UDP && row.sent.iter().all(|sent| sent.packets > 0);
-    if is_exchange && row.port[0] == row.port[1] {
+    let answered = row.sent.iter().all(|sent| sent.packets > 0);
+    if row.proto == ipproto::UDP && answered && row.port[0] == row.port[1] {
         return (0, Evidence::Answered);
     }
     if let Some(listener) = facts.listener(row) {
@@ -288,14 +273,14 @@ fn judge(row: &Row, facts: &Facts, known: &Known<'_>) -> (usize, Evidence) {
     let serves = ends.map(|end| known.ports.contains(row.proto, row.port[end]));
     let system = ends.map(|end| serves[end] && row.port[end] < SYSTEM_PORTS);
     // Two services: a system port is one by right, but clients of NFS and their like have one, too.
-    let clients = serves[0] && serves[1] && row.port.iter().any(|port| RESERVED_CLIENTS.contains(port));
-    if let Some(server) = only(serves).or(only(system).filter(|_| !clients)) {
+    let may_be_client = row.port.iter().any(|port| RESERVED_CLIENTS.contains(port));
+    if let Some(server) = only(serves).or(only(system).filter(|_| !may_be_client)) {
         return (1 - server, Evidence::ServicePort);
     }
     if row.proto == ipproto::TCP {
         return judge_tcp(row, facts);
     }
-    if row.sent.iter().all(|sent| sent.packets > 0) { (0, Evidence::Answered) } else { (0, Evidence::FirstPacket) }
+    (0, if answered { Evidence::Answered } else { Evidence::FirstPacket })
 }
 
 fn judge_tcp(row: &Row, facts: &Facts) -> (usize, Evidence) {
@@ -450,7 +435,7 @@ mod tests {
             let before = rows(&packets, &locality);
             let mut after = before.clone();
             let known =
-                Known { ports: &ServerPorts::services(), announced: &collections::HashMap::new(), locality: &locality };
+                Known { ports: &ServerPorts::services(), announced: &Announcements::default(), locality: &locality };
             settle(&mut after, &known);
             for (before, after) in before.iter().zip(&after) {
                 prop_assert_eq!(sums(before), sums(after));
@@ -471,7 +456,7 @@ mod tests {
         fn the_order_in_which_connections_are_told_does_not_matter(packets in packets(), seed in any::<u64>()) {
             let locality = Locality::new(&Config::default());
             let known =
-                Known { ports: &ServerPorts::services(), announced: &collections::HashMap::new(), locality: &locality };
+                Known { ports: &ServerPorts::services(), announced: &Announcements::default(), locality: &locality };
             let mut straight = rows(&packets, &locality);
             // Records of one five-tuple stay in order; all else is turned.
             let mut turned = straight.clone();

@@ -1,11 +1,9 @@
 //! The tracker: one packet at a time through table, state machine and direction.
 
-use std::collections::HashMap;
-
 use crate::config::{Config, Rules, ServerPorts};
 use crate::connection::{Connection, EndReason, Evidence};
 use crate::decode::{FiveTuple, L4, Packet, Tunnel, TunnelMode, Vlan, ipproto};
-use crate::direction;
+use crate::direction::{self, Announcements};
 use crate::flow::{FlowKey, Side};
 use crate::proto::{self, Verdict};
 use crate::proto::{CtDir, CtState, State};
@@ -55,13 +53,10 @@ pub struct Tracker {
     vlan_in_key: bool,
     /// Whose connections these are: ours, or Zeek's with its server ports.
     zeek: Option<ServerPorts>,
-    /// What FTP announced, and when first and last.
-    announced: HashMap<direction::Announced, (i64, i64)>,
+    /// What FTP announced.
+    announced: Announcements,
     next_id: u64,
 }
-
-/// Announcements that are kept; nobody makes more, and memory has a bound.
-const MOST_ANNOUNCED: usize = 1 << 16;
 
 /// What a step did with a packet: its word, direction and the state after it.
 type Outcome = (CtState, CtDir, State);
@@ -78,13 +73,13 @@ impl Tracker {
             // A gateway terminates VLANs: what it sees has none.
             vlan_in_key: config.decode.tunnels != TunnelMode::Outer,
             zeek: config.zeek.then(|| config.likely_server_ports.clone().unwrap_or_else(ServerPorts::zeek)),
-            announced: HashMap::new(),
+            announced: Announcements::default(),
             next_id: 0,
         }
     }
 
-    /// What FTP announced, and when first and last.
-    pub fn announced(&self) -> &HashMap<direction::Announced, (i64, i64)> {
+    /// What FTP announced.
+    pub fn announced(&self) -> &Announcements {
         &self.announced
     }
 
@@ -167,11 +162,7 @@ impl Tracker {
             connection.zeek.note(packet, side, connection.orig, Roles::Given, ts);
         }
         connection.set_deadline(ts, &self.rules);
-        if let Some(place) = direction::announced(packet, bytes)
-            && (self.announced.len() < MOST_ANNOUNCED || self.announced.contains_key(&place))
-        {
-            self.announced.entry(place).or_insert((ts, ts)).1 = ts;
-        }
+        self.announced.note(packet, bytes, ts);
         connection.related_to = connection.related_to.or(related.and_then(|label| label.connection));
         connection.carrier = connection.carrier.or(parent);
         let (ctstate, ctdir, state) = outcome;

@@ -64,16 +64,15 @@ impl Evidence {
     }
 }
 
-/// Whom a packet's headers name as the originator. `first`: it is the first of its connection; `opens`: a SYN or SYN+ACK may
-/// open it.
-fn claim(packet: &Packet, from: Side, first: bool, opens: bool) -> Option<(Side, Evidence)> {
+/// Whom the headers of a packet of this connection name as the originator. `first`: it is the first one.
+fn claim(connection: &Connection, packet: &Packet, from: Side, first: bool) -> Option<(Side, Evidence)> {
     const KINDS: u8 = tcpflag::SYN | tcpflag::ACK | tcpflag::RST | tcpflag::FIN;
     const SYN_ACK: u8 = tcpflag::SYN | tcpflag::ACK;
     const RST_ACK: u8 = tcpflag::RST | tcpflag::ACK;
     match packet.l4 {
         L4::Tcp(segment) => match segment.flags & KINDS {
-            tcpflag::SYN if opens => Some((from, Evidence::Syn)),
-            SYN_ACK if opens => Some((from.other(), Evidence::SynAck)),
+            tcpflag::SYN if opens(connection, packet) => Some((from, Evidence::Syn)),
+            SYN_ACK if opens(connection, packet) => Some((from.other(), Evidence::SynAck)),
             // RFC 9293 section 3.10.7.1: what answers a SYN to a closed port has the sequence number 0.
             RST_ACK if first && segment.seq == 0 => Some((from.other(), Evidence::Refused)),
             0 | tcpflag::FIN if first => Some((from, Evidence::Scan)),
@@ -111,8 +110,7 @@ pub fn infer(connection: &mut Connection, packet: &Packet, record: &[u8], from: 
 /// The same where the opening was not seen.
 fn infer_unseen(connection: &mut Connection, packet: &Packet, record: &[u8], from: Side) {
     let packets: u64 = connection.ends.iter().map(|end| end.packets).sum();
-    let opens = opens(connection, packet);
-    if let Some((orig, evidence)) = claim(packet, from, packets == 1, opens)
+    if let Some((orig, evidence)) = claim(connection, packet, from, packets == 1)
         && evidence > connection.evidence
     {
         connection.orig = orig;

@@ -2,19 +2,49 @@
 //!
 //! The kernel's helper (`nf_conntrack_ftp`) calls such a connection related. Its initiator cannot be told by its ports.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::decode::{Packet, ipproto};
+use crate::time::SECOND;
 
 /// Port of FTP's control connections.
 const CONTROL: u16 = 21;
 
-/// Where a data connection will go: the address and port that will be connected to, and the host that will connect.
-pub type Announced = (IpAddr, u16, IpAddr);
+/// How long an announcement holds, as in nf_conntrack_ftp, and how much earlier its connection may have been captured.
+const HOLDS: i64 = 300 * SECOND;
+const LATE: i64 = SECOND;
+/// Announcements that are kept; nobody makes more, and memory has a bound.
+const MOST: usize = 1 << 16;
 
-/// What this packet, in the bytes of its record, announces, if it is a control message that does.
+/// Where a data connection will go: the address and port that will be connected to, and the host that will connect.
+type Place = (IpAddr, u16, IpAddr);
+
+/// What was announced, and when first and last.
+#[derive(Debug, Default)]
+pub struct Announcements(HashMap<Place, (i64, i64)>);
+
+impl Announcements {
+    /// Notes what a packet, in the bytes of its record, announces, if it is a control message that does.
+    #[inline]
+    pub fn note(&mut self, packet: &Packet, record: &[u8], ts: i64) {
+        if let Some(place) = announced(packet, record)
+            && (self.0.len() < MOST || self.0.contains_key(&place))
+        {
+            self.0.entry(place).or_insert((ts, ts)).1 = ts;
+        }
+    }
+
+    /// A connection to this address and port by this host, which began at `start`, was announced at about that time.
+    pub fn hold(&self, addr: IpAddr, port: u16, by: IpAddr, start: i64) -> bool {
+        self.0
+            .get(&(addr, port, by))
+            .is_some_and(|(first, last)| (first.saturating_sub(LATE)..=last.saturating_add(HOLDS)).contains(&start))
+    }
+}
+
 #[inline]
-pub fn announced(packet: &Packet, record: &[u8]) -> Option<Announced> {
+fn announced(packet: &Packet, record: &[u8]) -> Option<Place> {
     let is_control = packet.tuple.sport == CONTROL || packet.tuple.dport == CONTROL;
     if !is_control || packet.tuple.proto != ipproto::TCP || packet.bad_checksum {
         return None;

@@ -8,6 +8,6 @@ pub mod window;
 mod zeek;
 
 pub use evidence::{Certainty, infer};
-pub use ftp::{Announced, announced};
+pub use ftp::Announcements;
 pub use locality::{Direction, Locality};
 pub use zeek::{begin_as_zeek, follow_zeek, read_as_zeek};
