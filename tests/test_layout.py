@@ -34,6 +34,7 @@ RUST_LADDER = [
         "zeek",
         "proto",
         "connection",
+        "compact",
         "table",
         "direction",
         "tracker",

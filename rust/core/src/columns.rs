@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use crate::connection::{Connection, EndReason, Endpoint, Evidence};
 use crate::decode::{Addr, Family, Tunnel, TunnelKind, Vlan, ipproto};
-use crate::direction::{Direction, Locality};
+use crate::direction::{Direction, Locality, Place};
 use crate::flow::{Side, community};
 use crate::proto::State;
 use crate::tracker::Closed;
@@ -116,10 +116,11 @@ impl Live {
 impl Row {
     /// The row of a closed connection.
     pub fn new(closed: &Closed, locality: &Locality) -> Self {
-        let connection = &closed.connection;
+        let connection = &*closed.connection;
         let key = &connection.key;
         let sides = [connection.orig, connection.orig.other()];
         let (orig_port, resp_port) = key.ports(connection.orig);
+        let places = sides.map(|side| locality.place(key.addr(side).ip(key.family)));
         let mut history = ([0; 31], 0);
         let letters = connection.zeek.history(connection.orig, connection.flipped(), connection.roles);
         for (place, letter) in history.0.iter_mut().zip(letters) {
@@ -131,14 +132,14 @@ impl Row {
             addr: sides.map(|side| key.addr(side)),
             port: [orig_port, resp_port],
             sent: sides.map(|side| connection.sent(side)),
-            zone: sides.map(|side| locality.zone(key.addr(side).ip(key.family))),
+            zone: places.map(|place| place.zone),
             orig: connection.orig,
             family: key.family,
             proto: key.proto,
-            local: sides.map(|side| locality.is_local(key.addr(side).ip(key.family))),
+            local: places.map(|place| place.is_local),
             active_until: connection.zeek.active_until(),
             missed_bytes: connection.zeek.missed(),
-            direction: locality.direction(sides.map(|side| key.addr(side).ip(key.family)), connection.was_broadcast()),
+            direction: Place::direction(places, connection.was_broadcast()),
             state: connection.state(),
             conn_state: connection.conn_state(connection.orig),
             conn_state_flipped: connection.conn_state(connection.orig.other()),
@@ -183,7 +184,8 @@ impl Row {
         if let Some(live) = &mut self.live {
             live.swapped = !live.swapped;
         }
-        self.direction = locality.direction([self.ip(0), self.ip(1)], self.was_broadcast);
+        let places = [self.ip(0), self.ip(1)].map(|addr| locality.place(addr));
+        self.direction = Place::direction(places, self.was_broadcast);
     }
 }
 
@@ -233,19 +235,6 @@ pub struct Column {
     pub kind: Kind,
 }
 
-/// The tunnels in the order of their numbers.
-const TUNNELS: [TunnelKind; 9] = [
-    TunnelKind::None,
-    TunnelKind::Gre,
-    TunnelKind::Erspan,
-    TunnelKind::IpIp,
-    TunnelKind::SixInFour,
-    TunnelKind::Teredo,
-    TunnelKind::Vxlan,
-    TunnelKind::Geneve,
-    TunnelKind::Gtpu,
-];
-
 fn words(names: &[&str]) -> Vec<String> {
     names.iter().map(ToString::to_string).collect()
 }
@@ -279,7 +268,7 @@ pub const COLUMNS: [Column; 29] = [
     Column { name: "vlan", kind: Kind::OptI32(|row| vid(row.vlan.outer)) },
     Column {
         name: "tunnel",
-        kind: Kind::Word(tunnel, |_| TUNNELS.iter().map(|kind| kind.name().to_owned()).collect()),
+        kind: Kind::Word(tunnel, |_| TunnelKind::ALL.iter().map(|kind| kind.name().to_owned()).collect()),
     },
     Column { name: "related_to", kind: Kind::OptI64(|row| row.related_to.or(row.carrier).map(|row| row as i64)) },
     Column { name: "end_reason", kind: Kind::Word(|row| Some(row.end_reason as u16), |_| words(&EndReason::NAMES)) },

@@ -59,6 +59,37 @@ pub enum Evidence {
 }
 
 impl Evidence {
+    const ALL: [Self; 23] = [
+        Self::Unknown,
+        Self::FirstPacket,
+        Self::EphemeralPort,
+        Self::Acknowledgements,
+        Self::Window,
+        Self::Answered,
+        Self::Role,
+        Self::ManyPeers,
+        Self::ServicePort,
+        Self::Multicast,
+        Self::Listener,
+        Self::SeenBefore,
+        Self::Scan,
+        Self::Backscatter,
+        Self::Related,
+        Self::Payload,
+        Self::Refused,
+        Self::IcmpReply,
+        Self::SynAck,
+        Self::InitAck,
+        Self::IcmpRequest,
+        Self::Init,
+        Self::Syn,
+    ];
+
+    /// The rung of this number.
+    pub fn numbered(number: u8) -> Self {
+        Self::ALL.get(usize::from(number)).copied().unwrap_or(Self::Unknown)
+    }
+
     /// The words in the order of the numbers.
     pub const NAMES: [&'static str; 23] = [
         "unknown",
@@ -85,6 +116,24 @@ impl Evidence {
         "init",
         "syn",
     ];
+}
+
+/// UDP packets of a connection that are read for what they say; nobody says it later.
+pub const READ_UDP: u64 = 8;
+/// Of messages that contradict each other, so many times more must name one originator.
+const CLEAR_MAJORITY: u16 = 4;
+
+/// Who the originator is by what payloads have claimed, and why. Any bytes may look like a message, so those that contradict
+/// each other need a clear majority, and without one they say nothing.
+pub fn weigh_claims(claims: [u8; 2], first: Side) -> (Side, Evidence) {
+    let [one, other] = claims.map(u16::from);
+    if one >= CLEAR_MAJORITY * other {
+        (Side::A, Evidence::Payload)
+    } else if other >= CLEAR_MAJORITY * one {
+        (Side::B, Evidence::Payload)
+    } else {
+        (first, Evidence::FirstPacket)
+    }
 }
 
 /// How a connection ended.
@@ -123,7 +172,7 @@ pub struct Endpoint {
 
 /// A connection. Everything that belongs to a side is kept by [`Side`], so that a late decision about the originator
 /// changes `orig` and nothing else.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Connection {
     /// What its packets have in common.
     pub key: FlowKey,
@@ -193,7 +242,7 @@ impl Connection {
             over: None,
             closed: false,
             status: (false, false),
-            zeek: View::begin(ts),
+            zeek: View::begin(ts, roles),
             roles,
             related_to: None,
             carrier: None,

@@ -413,10 +413,10 @@ mod tests {
         for (packet, number) in packets.iter().zip(0..) {
             // Far enough apart that some of them time out.
             let ts = number * 9 * SECOND;
-            tracker.advance(ts, |gone| closed.push(gone));
-            tracker.record(std::slice::from_ref(packet), &[], ts, |gone| closed.push(gone));
+            tracker.advance(ts, |gone| closed.push(gone.clone()));
+            tracker.record(std::slice::from_ref(packet), &[], ts, |gone| closed.push(gone.clone()));
         }
-        tracker.finish(|gone| closed.push(gone));
+        tracker.finish(|gone| closed.push(gone.clone()));
         closed.sort_by_key(|gone| gone.connection.id);
         closed.iter().map(|gone| Row::new(gone, locality)).collect()
     }

@@ -88,7 +88,7 @@ mod tests {
             tracker.record(std::slice::from_ref(packet), &[], ts * SECOND, |_| ());
         }
         let mut rows = Vec::new();
-        tracker.finish(|closed| rows.push(Row::new(&closed, &locality)));
+        tracker.finish(|closed| rows.push(Row::new(closed, &locality)));
         rows.iter().filter_map(line).collect()
     }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::capture::{Captures, LinkType, Record, RecordBatch};
 use crate::columns::Row;
 use crate::config::{Config, ServerPorts};
-use crate::decode::{Decoder, Options, Packet, Skip};
+use crate::decode::{Brief, Decoder, Options, Packet, Skip};
 use crate::direction::Locality;
 use crate::error::CaptureError;
 use crate::hindsight::{self, Known};
@@ -14,7 +14,7 @@ use crate::labels::Labels;
 use crate::proto::CtState;
 use crate::quality::Watch;
 use crate::stats::Stats;
-use crate::tracker::{Closed, Label, Tracker};
+use crate::tracker::{Closed, Found, Label, Tracker};
 
 /// What a run gives.
 pub struct Tracked {
@@ -58,8 +58,8 @@ pub fn track(
             }
             Err(error) => return Err(error),
         };
-        for record in &batch.records {
-            run.record(record, batch.bytes(record), captures);
+        for group in batch.records.chunks(GROUP) {
+            run.group(group, &batch, captures);
         }
         let (bytes, total) = captures.progress();
         if observe(Progress { bytes, total, packets: run.stats.packets, interrupted }).is_break() {
@@ -90,8 +90,15 @@ pub fn walk(captures: &mut Captures, decode: Option<Options>) -> Result<u64, Cap
     Ok(found)
 }
 
+/// Records whose packets are looked up together, so that they wait for memory together.
+const GROUP: usize = 32;
+
 struct Run {
     decoder: Decoder,
+    /// Ordinary packets are read in brief.
+    in_brief: bool,
+    /// Those of a group.
+    briefs: Box<[(Brief, Found); GROUP]>,
     packets: Vec<Packet>,
     tracker: Tracker,
     rows: Rows,
@@ -115,6 +122,9 @@ impl Run {
     fn new(config: &Config, want_labels: bool) -> Self {
         Self {
             decoder: Decoder::new(config.decode),
+            // Checksums are the decoder's, and what is a connection for Zeek is not in the brief key.
+            in_brief: !config.decode.checksum && !config.zeek,
+            briefs: Box::new([(Brief::default(), Found::default()); GROUP]),
             packets: Vec::new(),
             tracker: Tracker::new(config),
             rows: Rows { rows: Vec::new(), locality: Locality::new(config) },
@@ -126,8 +136,32 @@ impl Run {
         }
     }
 
+    fn group(&mut self, records: &[Record], batch: &RecordBatch, captures: &Captures) {
+        let mut ordinary = [false; GROUP];
+        if self.in_brief {
+            let places = ordinary.iter_mut().zip(&mut self.briefs[..]);
+            for (record, (is_ordinary, (brief, found))) in records.iter().zip(places) {
+                *is_ordinary = brief.fill(record, batch.bytes(record));
+                if *is_ordinary {
+                    *found = self.tracker.prepare(brief);
+                }
+            }
+            let mut touched = 0;
+            for (_, (_, found)) in ordinary.iter().zip(&self.briefs[..]).filter(|(is_ordinary, _)| **is_ordinary) {
+                touched ^= self.tracker.touch_index(found);
+            }
+            for (_, (_, found)) in ordinary.iter().zip(&self.briefs[..]).filter(|(is_ordinary, _)| **is_ordinary) {
+                touched ^= self.tracker.touch_slot(found);
+            }
+            std::hint::black_box(touched);
+        }
+        for (place, (record, is_ordinary)) in records.iter().zip(ordinary).enumerate() {
+            self.record(record, batch.bytes(record), is_ordinary.then_some(place), captures);
+        }
+    }
+
     #[inline]
-    fn record(&mut self, record: &Record, bytes: &[u8], captures: &Captures) {
+    fn record(&mut self, record: &Record, bytes: &[u8], brief: Option<usize>, captures: &Captures) {
         let stats = &mut self.stats;
         stats.packets += 1;
         stats.bytes += record.len as u64;
@@ -136,23 +170,30 @@ impl Run {
         stats.last = stats.last.max(Some(record.ts));
         self.watch.time(record.ts);
         let rows = &mut self.rows;
-        self.tracker.advance(record.ts, |closed| rows.put(&closed));
-        self.packets.clear();
-        let decoded = self.decoder.decode(record, bytes, &mut self.packets);
-        if let Some(packet) = self.packets.first() {
-            self.watch.packet(packet, bytes, record.ts);
-        }
-        let label = match decoded {
-            Ok(()) => self.tracker.record(&self.packets, bytes, record.ts, |closed| rows.put(&closed)),
-            Err(skip) => {
-                stats.skip(skip.name(), 1, name(captures, record.file), record.offset);
-                Label::outside(word_for(skip))
+        self.tracker.advance(record.ts, |closed| rows.put(closed));
+        let mut unsupported = false;
+        let label = if let Some((brief, found)) = brief.and_then(|place| self.briefs.get(place)) {
+            self.watch.brief(brief, bytes, record.ts);
+            self.tracker.brief(brief, found, bytes, record.ts, |closed| rows.put(closed))
+        } else {
+            self.packets.clear();
+            let decoded = self.decoder.decode(record, bytes, &mut self.packets);
+            if let Some(packet) = self.packets.first() {
+                self.watch.packet(packet, bytes, record.ts);
+            }
+            match decoded {
+                Ok(()) => self.tracker.record(&self.packets, bytes, record.ts, |closed| rows.put(closed)),
+                Err(skip) => {
+                    unsupported = skip == Skip::LinkType;
+                    stats.skip(skip.name(), 1, name(captures, record.file), record.offset);
+                    Label::outside(word_for(skip))
+                }
             }
         };
         if let Some(labels) = &mut self.labels {
             labels.push(&label);
         }
-        self.note_link_type(record, decoded == Err(Skip::LinkType));
+        self.note_link_type(record, unsupported);
     }
 
     /// An unknown link type is an error that names it, never an empty result; beside a known one it is counted.
@@ -174,7 +215,7 @@ impl Run {
         }
         let rows = &mut self.rows;
         let stats = &mut self.stats;
-        self.tracker.finish(|closed| rows.put(&closed));
+        self.tracker.finish(|closed| rows.put(closed));
         let orphans = self.decoder.orphans();
         if orphans > 0 {
             stats.skip(Skip::FragmentWithoutFirst.name(), orphans, Path::new(""), 0);

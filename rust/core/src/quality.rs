@@ -2,7 +2,7 @@
 //! initiated.
 
 use crate::columns::Row;
-use crate::decode::{Family, L4, Packet, ipproto};
+use crate::decode::{Brief, Family, FiveTuple, L4, Packet, Tcp, ipproto};
 use crate::time::SECOND;
 
 /// A second copy of a packet comes within this time: a mirror port that sends what comes in and what goes out.
@@ -76,7 +76,33 @@ impl Watch {
         if packet.l4 == L4::Other && is_cut(packet) {
             self.quality.cut_headers += 1;
         }
-        let Some((fingerprint, within)) = fingerprint(packet, record) else { return };
+        let content = match packet.l4 {
+            _ if packet.fragment => return,
+            L4::Tcp(segment) => Content::of_tcp(&segment, packet.payload_bytes),
+            L4::Udp => Content::of_udp(packet.payload_in(record)),
+            _ => return,
+        };
+        self.compare(&packet.tuple, packet.identification, packet.ip_bytes, content, ts);
+    }
+
+    /// The same of an ordinary packet.
+    #[inline]
+    pub fn brief(&mut self, brief: &Brief, record: &[u8], ts: i64) {
+        let content = match brief.tuple.proto {
+            ipproto::TCP => Content::of_tcp(&brief.tcp, brief.payload_bytes),
+            _ => Content::of_udp(brief.payload_in(record)),
+        };
+        self.compare(&brief.tuple, brief.identification, brief.ip_bytes, content, ts);
+    }
+
+    #[inline]
+    fn compare(&mut self, tuple: &FiveTuple, identification: u16, ip_bytes: u32, content: Content, ts: i64) {
+        let within = match identification {
+            ..FIRST_IDENTIFICATION if content.is_data && tuple.family == Family::V6 => SAME_SEGMENT_WITHIN_MICROS,
+            ..FIRST_IDENTIFICATION => return,
+            _ => COPY_WITHIN_MICROS,
+        };
+        let fingerprint = fingerprint(tuple, identification, ip_bytes, content);
         let (mark, now) = ((fingerprint >> 32) as u32, (ts / 1_000) as u32);
         self.quality.compared += 1;
         let place = &mut self.recent[fingerprint as usize % PLACES];
@@ -108,43 +134,49 @@ fn is_cut(packet: &Packet) -> bool {
     has_header && !packet.fragment && !packet.malformed
 }
 
-/// What two copies of a packet have in common (its TTL may differ, if a router is between them), and how soon the second
-/// one comes. None for a packet that may be the same as another one: a fragment, what has no ports, what has no
-/// identification; of IPv6, which never has one, only TCP data is told apart.
+/// What tells a packet from the next one of its connection.
+#[derive(Clone, Copy)]
+struct Content {
+    words: (u32, u32),
+    flags: u8,
+    is_data: bool,
+}
+
+impl Content {
+    #[inline]
+    fn of_tcp(segment: &Tcp, payload_bytes: u32) -> Self {
+        Self { words: (segment.seq, segment.ack), flags: segment.flags, is_data: payload_bytes > 0 }
+    }
+
+    /// Datagrams of one length may differ in what they carry.
+    #[inline]
+    fn of_udp(payload: &[u8]) -> Self {
+        let begins = payload.first_chunk::<8>().map_or(0, |bytes| u64::from_ne_bytes(*bytes));
+        Self { words: ((begins >> 32) as u32, begins as u32), flags: 0, is_data: false }
+    }
+}
+
+/// What two copies of a packet have in common; their TTL may differ, if a router is between them. A packet that may be the
+/// same as another one has none: a fragment, what has no ports, what has no identification; of IPv6, which never has one,
+/// only TCP data is told apart.
 #[inline]
-fn fingerprint(packet: &Packet, record: &[u8]) -> Option<(u64, u32)> {
-    let (seq, ack, flags, is_data) = match packet.l4 {
-        _ if packet.fragment => return None,
-        L4::Tcp(segment) => (segment.seq, segment.ack, segment.flags, packet.payload_bytes > 0),
-        // Datagrams of one length may differ in what they carry.
-        L4::Udp => {
-            let begins = packet.payload_in(record).first_chunk::<8>().map_or(0, |bytes| u64::from_ne_bytes(*bytes));
-            ((begins >> 32) as u32, begins as u32, 0, false)
-        }
-        _ => return None,
-    };
-    let within = match packet.identification {
-        ..FIRST_IDENTIFICATION if is_data && packet.tuple.family == Family::V6 => SAME_SEGMENT_WITHIN_MICROS,
-        ..FIRST_IDENTIFICATION => return None,
-        _ => COPY_WITHIN_MICROS,
-    };
+fn fingerprint(tuple: &FiveTuple, identification: u16, ip_bytes: u32, content: Content) -> u64 {
     let fold = |addr: u128| (addr ^ (addr >> 64)) as u64;
-    let tuple = &packet.tuple;
     let ports = u64::from(tuple.sport) << 16 | u64::from(tuple.dport);
-    let lengths = u64::from(packet.identification) << 48 | u64::from(packet.ip_bytes) << 16;
+    let lengths = u64::from(identification) << 48 | u64::from(ip_bytes) << 16;
+    let (high, low) = content.words;
     let mut hash = fold(tuple.src.0).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     hash ^= fold(tuple.dst.0).wrapping_mul(0xc2b2_ae3d_27d4_eb4f);
-    hash ^= (u64::from(seq) << 32 | u64::from(ack)).wrapping_mul(0xd6e8_feb8_6659_fd93);
-    hash ^=
-        (lengths ^ ports << 8 ^ u64::from(flags) ^ u64::from(tuple.proto) << 40).wrapping_mul(0xa076_1d64_78bd_642f);
+    hash ^= (u64::from(high) << 32 | u64::from(low)).wrapping_mul(0xd6e8_feb8_6659_fd93);
+    hash ^= (lengths ^ ports << 8 ^ u64::from(content.flags) ^ u64::from(tuple.proto) << 40)
+        .wrapping_mul(0xa076_1d64_78bd_642f);
     // The low bits choose the place.
-    Some((hash ^ hash >> 29, within))
+    hash ^ hash >> 29
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::{FiveTuple, Tcp};
 
     fn segment(seq: u32, identification: u16) -> Packet {
         let tuple = FiveTuple { proto: 6, sport: 1, dport: 2, ..FiveTuple::default() };

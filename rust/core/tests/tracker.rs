@@ -30,8 +30,8 @@ impl Run {
 
     fn feed(&mut self, packet: &Packet, ts: i64) -> Label {
         let closed = &mut self.closed;
-        self.tracker.advance(ts, |gone| closed.push(gone));
-        self.tracker.record(std::slice::from_ref(packet), &[], ts, |gone| closed.push(gone))
+        self.tracker.advance(ts, |gone| closed.push(gone.clone()));
+        self.tracker.record(std::slice::from_ref(packet), &[], ts, |gone| closed.push(gone.clone()))
     }
 
     /// A segment from the client or the server, with sequence numbers that fit.
@@ -58,7 +58,7 @@ impl Run {
     /// Everything that was tracked, in the order of first packets.
     fn finish(mut self) -> Vec<Closed> {
         let closed = &mut self.closed;
-        self.tracker.finish(|gone| closed.push(gone));
+        self.tracker.finish(|gone| closed.push(gone.clone()));
         self.closed.sort_by_key(|closed| closed.connection.id);
         self.closed
     }
@@ -290,7 +290,7 @@ fn tunnels_point_to_their_carrier() {
     let mut closed = Vec::new();
     let label = tracker.record(&stack, &[], 0, |_| ());
     assert_eq!(label.connection, Some(1));
-    tracker.finish(|gone| closed.push(gone));
+    tracker.finish(|gone| closed.push(gone.clone()));
     closed.sort_by_key(|closed| closed.connection.id);
     assert_eq!(closed[1].connection.carrier, Some(0));
 }

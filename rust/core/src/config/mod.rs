@@ -45,6 +45,14 @@ pub enum Timeout {
     Generic,
 }
 
+impl Timeout {
+    /// The timeout of this number.
+    #[inline]
+    pub fn numbered(number: u8) -> Self {
+        Timeouts::TABLE.get(usize::from(number)).map_or(Self::Generic, |(timeout, _, _)| *timeout)
+    }
+}
+
 /// How many timeouts there are.
 const TIMEOUTS: usize = Timeout::Generic as usize + 1;
 

@@ -77,7 +77,7 @@ pub(super) fn read<'a>(net: &Net<'a>, verify: bool) -> Result<Ip<'a>, Skip> {
 }
 
 /// IPv4 header, RFC 791 section 3.1.
-mod v4_field {
+pub(super) mod v4_field {
     pub const VERSION_IHL: usize = 0;
     pub const TOTAL_LENGTH: usize = 2;
     pub const ID: usize = 4;
@@ -92,7 +92,7 @@ mod v4_field {
 }
 
 /// IPv6 header, RFC 8200 section 3.
-mod v6_field {
+pub(super) mod v6_field {
     pub const VERSION: usize = 0;
     pub const PAYLOAD_LENGTH: usize = 4;
     pub const NEXT_HEADER: usize = 6;

@@ -4,6 +4,7 @@
 //! here panics or reads out of bounds, whatever the bytes are; what cannot be read is a [`Skip`] with its reason.
 
 mod assembly;
+mod brief;
 mod bytes;
 mod checksum;
 mod decoder;
@@ -25,6 +26,7 @@ mod testkit;
 #[cfg(test)]
 mod tests;
 
+pub use brief::Brief;
 pub use decoder::Decoder;
 pub use link::{SUPPORTED, supports};
 pub use tuple::{Addr, Family, FiveTuple};
@@ -340,6 +342,24 @@ impl Skip {
 }
 
 impl TunnelKind {
+    /// The kinds in the order of their numbers.
+    pub const ALL: [Self; 9] = [
+        Self::None,
+        Self::Gre,
+        Self::Erspan,
+        Self::IpIp,
+        Self::SixInFour,
+        Self::Teredo,
+        Self::Vxlan,
+        Self::Geneve,
+        Self::Gtpu,
+    ];
+
+    /// The kind with this number; `None` where there is none.
+    pub fn numbered(number: u8) -> Self {
+        Self::ALL.get(usize::from(number)).copied().unwrap_or_default()
+    }
+
     /// The word that stands for it in columns; `none` for packets outside tunnels.
     pub fn name(self) -> &'static str {
         match self {

@@ -6,7 +6,7 @@ use super::transport::{payload_place, ports};
 use super::{L4, Packet, Skip, Tcp};
 
 /// Header, RFC 9293 section 3.1.
-mod field {
+pub(super) mod field {
     pub const SEQ: usize = 4;
     pub const ACK: usize = 8;
     pub const DATA_OFFSET: usize = 12;
@@ -72,11 +72,11 @@ pub(super) fn read(ip: &Ip<'_>, packet: &mut Packet) -> Result<(), Skip> {
 
 /// What the options say; see the fields of [`Tcp`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Options {
-    wscale: u8,
-    sack_permitted: bool,
-    timestamps: bool,
-    sack: Option<u32>,
+pub(super) struct Options {
+    pub wscale: u8,
+    pub sack_permitted: bool,
+    pub timestamps: bool,
+    pub sack: Option<u32>,
 }
 
 /// Length of the timestamps option, RFC 7323 section 3.2.
@@ -84,13 +84,13 @@ const TIMESTAMPS_SIZE: u8 = 10;
 
 /// The header's length in bytes, options included.
 #[inline]
-fn header_size(data_offset: u8) -> usize {
+pub(super) fn header_size(data_offset: u8) -> usize {
     usize::from(data_offset >> 4) * 4
 }
 
 /// Reads the options until their end, the capture's, or the first impossible length.
 #[inline]
-fn read_options(options: &[u8], ack: u32) -> Options {
+pub(super) fn read_options(options: &[u8], ack: u32) -> Options {
     if options.len() == option::USUAL_SIZE && options.starts_with(&option::USUAL) {
         return Options { timestamps: true, ..Options::default() };
     }

@@ -32,7 +32,7 @@ pub(super) fn begin(net: &Net<'_>, ip: &Ip<'_>, tunnel: Tunnel) -> Packet {
 
 /// Multicast (RFC 5771, RFC 4291 section 2.7) and limited broadcast.
 #[inline]
-fn is_group(family: Family, dst: Addr) -> bool {
+pub(super) fn is_group(family: Family, dst: Addr) -> bool {
     match family {
         Family::V4 => dst.0 >> 28 == 0xe || dst.0 == 0xffff_ffff,
         Family::V6 => dst.0 >> 120 == 0xff,

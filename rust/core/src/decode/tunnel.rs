@@ -7,7 +7,7 @@ pub(super) mod gre;
 mod udp;
 
 use super::ip::{Ip, Net};
-use super::{Family, Packet, Tunnel, TunnelKind, ipproto};
+use super::{Family, FiveTuple, Packet, Tunnel, TunnelKind, ipproto};
 
 /// What a packet carries.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +25,12 @@ impl<'a> Carried<'a> {
     fn new(kind: TunnelKind, net: Net<'a>) -> Self {
         Self { net, tunnel: Tunnel { kind, vni: 0 }, must_fit: false }
     }
+}
+
+/// Whether a UDP datagram with this payload may carry a packet: false only where [`carried`] gives none.
+#[inline]
+pub(super) fn may_carry(tuple: &FiveTuple, payload: &[u8]) -> bool {
+    udp::may_carry(tuple, payload)
 }
 
 /// What `packet`, whose IP header is `ip`, carries; None where it is no tunnel, or one that carries no IP.

@@ -5,8 +5,8 @@
 //! come ([`infer`]); what takes the whole capture is found in `hindsight` once it is over. To add a rung: a variant of
 //! [`Evidence`], its rule here or there, and its confidence here.
 
-use crate::connection::{Connection, Evidence};
-use crate::decode::{L4, Packet, Tcp, ipproto, sctp_chunk, tcpflag};
+use crate::connection::{Connection, Evidence, READ_UDP, weigh_claims};
+use crate::decode::{Brief, L4, Packet, Tcp, ipproto, sctp_chunk, tcpflag};
 use crate::flow::{Side, icmp};
 use crate::proto::State;
 
@@ -23,11 +23,6 @@ pub enum Certainty {
     /// Nothing does.
     Unknown = 2,
 }
-
-/// UDP packets of a connection that are read for what they say; nobody says it later.
-const READ_UDP: u64 = 8;
-/// Of messages that contradict each other, so many times more must name one originator.
-const CLEAR_MAJORITY: u16 = 4;
 
 impl Evidence {
     /// How sure it makes us, from 0 to 1: how often it was right where the answer is known, in captures whose beginnings
@@ -126,27 +121,10 @@ fn infer_unseen(connection: &mut Connection, packet: &Packet, record: &[u8], fro
         && !packet.to_group
         && let Some(orig) = read(packet, record, from)
     {
-        weigh(connection, orig);
+        let claims = &mut connection.claims;
+        claims[orig as usize] = claims[orig as usize].saturating_add(1);
+        (connection.orig, connection.evidence) = weigh_claims(*claims, connection.first);
     }
-}
-
-/// Takes one more message that names an originator. Any bytes may look like a message, so those that contradict each other
-/// need a clear majority, and without one they say nothing.
-fn weigh(connection: &mut Connection, orig: Side) {
-    let claims = &mut connection.claims;
-    claims[orig as usize] = claims[orig as usize].saturating_add(1);
-    let [one, other] = claims.map(u16::from);
-    let clear = if one >= CLEAR_MAJORITY * other {
-        Some(Side::A)
-    } else if other >= CLEAR_MAJORITY * one {
-        Some(Side::B)
-    } else {
-        None
-    };
-    (connection.orig, connection.evidence) = match clear {
-        Some(orig) => (orig, Evidence::Payload),
-        None => (connection.first, Evidence::FirstPacket),
-    };
 }
 
 /// Keeps what a segment says for the end, when nothing better may have come.
@@ -160,6 +138,11 @@ fn note_segment(connection: &mut Connection, segment: Tcp, payload_bytes: u32, f
     if *window == 0 && segment.timestamps && kind & (tcpflag::SYN | tcpflag::RST) == 0 {
         *window = segment.window;
     }
+}
+
+/// Whom the payload of an ordinary packet names.
+pub fn says(brief: &Brief, record: &[u8], from: Side) -> Option<Side> {
+    read(&brief.packet(), record, from)
 }
 
 /// Whom the payload names.

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-use crate::decode::{Packet, ipproto};
+use crate::decode::{Brief, Packet, ipproto};
 use crate::time::SECOND;
 
 /// Port of FTP's control connections.
@@ -23,6 +23,12 @@ type Place = (IpAddr, u16, IpAddr);
 /// What was announced, and when first and last.
 #[derive(Debug, Default)]
 pub struct Announcements(HashMap<Place, (i64, i64)>);
+
+/// Whether this packet may announce something.
+#[inline]
+pub fn may_announce(brief: &Brief) -> bool {
+    brief.tuple.proto == ipproto::TCP && (brief.tuple.sport == CONTROL || brief.tuple.dport == CONTROL)
+}
 
 impl Announcements {
     /// Notes what a packet, in the bytes of its record, announces, if it is a control message that does.

@@ -35,6 +35,18 @@ impl Direction {
 pub struct Locality {
     local: JointPrefixMap<IpNet, ()>,
     zones: JointPrefixMap<IpNet, u16>,
+    has_zones: bool,
+}
+
+/// Where an address is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// In a local network.
+    pub is_local: bool,
+    /// The number of the zone with the longest prefix that holds it.
+    pub zone: Option<u16>,
+    /// An address of many, which never initiates: multicast, or broadcast here or in a configured network.
+    pub is_group: bool,
 }
 
 /// The prefix that holds nothing but this address.
@@ -56,38 +68,38 @@ impl Locality {
         let local = config.local.iter().map(|net| (net.trunc(), ())).collect();
         let zones = config.zones.iter().zip(0..);
         let zones = zones.flat_map(|(zone, number)| zone.networks.iter().map(move |net| (net.trunc(), number)));
-        Self { local, zones: zones.collect() }
+        Self { local, zones: zones.collect(), has_zones: !config.zones.is_empty() }
     }
 
-    /// The address is in a local network.
-    pub fn is_local(&self, addr: IpAddr) -> bool {
-        self.local.get_lpm(&host(addr)).is_some()
-    }
-
-    /// The number of the zone with the longest prefix that holds the address.
-    pub fn zone(&self, addr: IpAddr) -> Option<u16> {
-        self.zones.get_lpm(&host(addr)).map(|(_, zone)| *zone)
-    }
-
-    /// The address is the broadcast address of a configured IPv4 network.
-    fn is_directed_broadcast(&self, addr: IpAddr) -> bool {
-        let nets =
-            [self.local.get_lpm(&host(addr)).map(|(net, ())| net), self.zones.get_lpm(&host(addr)).map(|(net, _)| net)];
-        nets.into_iter().flatten().any(|net| addr.is_ipv4() && net.prefix_len() < 31 && net.broadcast() == addr)
+    /// Everything that is known of an address, at once.
+    pub fn place(&self, addr: IpAddr) -> Place {
+        let local = self.local.get_lpm(&host(addr)).map(|(net, ())| net);
+        let zone = if self.has_zones { self.zones.get_lpm(&host(addr)) } else { None };
+        let ends = |net: IpNet| addr.is_ipv4() && net.prefix_len() < 31 && net.broadcast() == addr;
+        let is_broadcast = [local, zone.map(|(net, _)| net)].into_iter().flatten().any(ends);
+        let zone = zone.map(|(_, zone)| *zone);
+        Place { is_local: local.is_some(), zone, is_group: is_group(addr) || is_broadcast }
     }
 
     /// An address of many, which never initiates: multicast, or broadcast here or in a configured network.
     pub fn is_group(&self, addr: IpAddr) -> bool {
-        is_group(addr) || self.is_directed_broadcast(addr)
+        self.place(addr).is_group
     }
 
+    /// The address is in a local network.
+    pub fn is_local(&self, addr: IpAddr) -> bool {
+        self.place(addr).is_local
+    }
+}
+
+impl Place {
     /// The direction of a connection between originator and responder; `link_says_group`: its frames were sent to a group
     /// address of the link.
-    pub fn direction(&self, [orig, resp]: [IpAddr; 2], link_says_group: bool) -> Direction {
-        if link_says_group || self.is_group(resp) {
+    pub fn direction([orig, resp]: [Self; 2], link_says_group: bool) -> Direction {
+        if link_says_group || resp.is_group {
             return Direction::Multicast;
         }
-        match (self.is_local(orig), self.is_local(resp)) {
+        match (orig.is_local, resp.is_local) {
             (true, false) => Direction::Egress,
             (false, true) => Direction::Ingress,
             (true, true) => Direction::Internal,
@@ -104,7 +116,8 @@ mod tests {
     #[test]
     fn five_directions() {
         let locality = Locality::new(&Config::default());
-        let direction = |src: [u8; 4], dst: [u8; 4]| locality.direction([src.into(), dst.into()], false);
+        let places = |src: [u8; 4], dst: [u8; 4]| [src, dst].map(|addr| locality.place(addr.into()));
+        let direction = |src, dst| Place::direction(places(src, dst), false);
         assert_eq!(direction([10, 0, 0, 1], [8, 8, 8, 8]), Direction::Egress);
         assert_eq!(direction([8, 8, 8, 8], [10, 0, 0, 1]), Direction::Ingress);
         assert_eq!(direction([10, 0, 0, 1], [100, 64, 0, 1]), Direction::Internal);
@@ -112,7 +125,7 @@ mod tests {
         assert_eq!(direction([10, 0, 0, 1], [224, 0, 0, 251]), Direction::Multicast);
         assert_eq!(direction([10, 0, 0, 1], [255, 255, 255, 255]), Direction::Multicast);
         assert_eq!(direction([10, 0, 0, 1], [10, 255, 255, 255]), Direction::Multicast);
-        assert_eq!(locality.direction([[10, 0, 0, 1].into(), [10, 0, 0, 127].into()], true), Direction::Multicast);
+        assert_eq!(Place::direction(places([10, 0, 0, 1], [10, 0, 0, 127]), true), Direction::Multicast);
     }
 
     #[test]
@@ -120,8 +133,8 @@ mod tests {
         let zone = |name: &str, net: &str| Zone { name: name.into(), networks: vec![net.parse().unwrap()] };
         let zones = vec![zone("all", "10.0.0.0/8"), zone("servers", "10.1.0.0/16")];
         let locality = Locality::new(&Config { zones, ..Config::default() });
-        assert_eq!(locality.zone([10, 1, 2, 3].into()), Some(1));
-        assert_eq!(locality.zone([10, 2, 2, 3].into()), Some(0));
-        assert_eq!(locality.zone([8, 8, 8, 8].into()), None);
+        assert_eq!(locality.place([10, 1, 2, 3].into()).zone, Some(1));
+        assert_eq!(locality.place([10, 2, 2, 3].into()).zone, Some(0));
+        assert_eq!(locality.place([8, 8, 8, 8].into()).zone, None);
     }
 }

@@ -7,7 +7,7 @@ mod payload;
 pub mod window;
 mod zeek;
 
-pub use evidence::{Certainty, infer};
-pub use ftp::Announcements;
-pub use locality::{Direction, Locality};
+pub use evidence::{Certainty, infer, says};
+pub use ftp::{Announcements, may_announce};
+pub use locality::{Direction, Locality, Place};
 pub use zeek::{begin_as_zeek, follow_zeek, read_as_zeek};

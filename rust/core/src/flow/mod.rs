@@ -3,5 +3,7 @@
 pub mod community;
 pub mod icmp;
 pub mod key;
+pub mod words;
 
 pub use key::{FlowKey, Side};
+pub use words::{Broad, Narrow, Words};

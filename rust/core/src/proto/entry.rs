@@ -116,7 +116,7 @@ impl State {
 }
 
 /// What a protocol keeps to judge the next packet.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Track {
     /// Nothing beyond the entry's status.
     #[default]
@@ -128,7 +128,7 @@ pub enum Track {
 }
 
 /// The entry.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Gateway {
     /// Who sent the packet that made the entry.
     pub orig: Side,

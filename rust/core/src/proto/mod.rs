@@ -6,13 +6,16 @@ mod entry;
 pub mod sctp;
 mod simple;
 pub mod tcp;
-mod tcp_window;
+pub mod tcp_window;
 
 use crate::config::{Rules, Timeout};
 use crate::decode::{L4, Packet, ipproto};
 use crate::flow::{Side, icmp};
 
 pub use entry::{CtDir, CtState, Gateway, State, Track};
+pub use simple::udp_step;
+pub use tcp::Class as TcpClass;
+pub use tcp_window::Seen;
 
 /// What the gateway does with a packet of an existing entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use super::Verdict;
 use super::entry::{CtDir, Gateway, State, Track as ProtoTrack};
 
 /// What the entry remembers.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Track {
     /// The verification tag that each direction must carry; 0: not known yet.
     vtag: [u32; 2],

@@ -49,17 +49,24 @@ impl Class {
 }
 
 /// What the entry remembers of the segments so far.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Track {
     /// The two ends, in the order of [`CtDir`].
-    pub(super) ends: [Seen; 2],
-    last_dir: u8,
-    last_class: Class,
-    retrans: u8,
-    last_seq: u32,
-    last_ack: u32,
-    last_end: u32,
-    last_win: u16,
+    pub ends: [Seen; 2],
+    /// Direction of the last segment.
+    pub last_dir: u8,
+    /// What it was.
+    pub last_class: Class,
+    /// Identical acknowledgements in a row.
+    pub retrans: u8,
+    /// Sequence number of the last acknowledgement, or of a segment let through.
+    pub last_seq: u32,
+    /// What it acknowledged.
+    pub last_ack: u32,
+    /// The number behind it.
+    pub last_end: u32,
+    /// Its window.
+    pub last_win: u16,
     /// The SYN that was ignored in the original direction: what it offered.
     ignored_syn: Offer,
     challenge_expected: bool,
@@ -124,6 +131,15 @@ const TABLE: [[[To; 10]; 6]; 2] = [
         [IV, IV, IV, IV, IV, IV, IV, IV, IV, IV], // none
     ],
 ];
+
+/// Where this class of segment leads, if that depends on nothing else.
+#[inline]
+pub fn leads_to(dir: CtDir, class: Class, state: State) -> Option<State> {
+    match TABLE.get(dir as usize)?[class as usize].get(state as usize)? {
+        To::State(new) => Some(*new),
+        To::Ignore | To::Invalid => None,
+    }
+}
 
 /// Flag sets that a TCP may send: RST, SYN, SYN+ACK, FIN+ACK and ACK; URG with those that can carry data.
 fn valid_flags(flags: u8) -> bool {
@@ -253,7 +269,8 @@ fn judge(
     if old != new && new == State::FinWait {
         track.ends[dir as usize].close_init = true;
     }
-    let timeout = choose_timeout(track, new, class, rules);
+    let unacked = track.ends.iter().any(|end| end.unacked);
+    let timeout = choose_timeout((track.retrans, unacked, track.last_win), new, class, rules);
     if !entry.seen_reply {
         if class == Class::Rst {
             return Verdict::Delete;
@@ -371,16 +388,20 @@ fn shorten_after_invalid(entry: &mut Gateway, track: &mut Track, here: u8, class
     }
 }
 
-fn choose_timeout(track: &Track, state: State, class: Class, rules: &Rules) -> Timeout {
+/// Which timeout runs after a segment. `acks`: identical acknowledgements in a row, whether an end's data is not
+/// acknowledged, and the last window.
+#[inline]
+pub fn choose_timeout(acks: (u8, bool, u16), state: State, class: Class, rules: &Rules) -> Timeout {
+    let (retrans, unacked, last_win) = acks;
     let own = state_timeout(state);
     let caps = |cap: Timeout| rules.timeouts.get(own) > rules.timeouts.get(cap);
-    if track.retrans >= rules.max_retrans && caps(Timeout::TcpMaxRetrans) {
+    if retrans >= rules.max_retrans && caps(Timeout::TcpMaxRetrans) {
         Timeout::TcpMaxRetrans
     } else if class == Class::Rst {
         Timeout::TcpClose
-    } else if track.ends.iter().any(|end| end.unacked) && caps(Timeout::TcpUnacknowledged) {
+    } else if unacked && caps(Timeout::TcpUnacknowledged) {
         Timeout::TcpUnacknowledged
-    } else if track.last_win == 0 && caps(Timeout::TcpMaxRetrans) {
+    } else if last_win == 0 && caps(Timeout::TcpMaxRetrans) {
         Timeout::TcpMaxRetrans
     } else {
         own

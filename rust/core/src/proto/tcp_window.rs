@@ -10,34 +10,34 @@ use super::entry::{CtDir, State};
 use super::tcp::Track;
 
 /// The least distance by which an acknowledgement may lie behind (the kernel's MAXACKWINCONST).
-const MAX_ACK_WINDOW: u32 = 66_000;
+pub const MAX_ACK_WINDOW: u32 = 66_000;
 
 /// What was seen of one end: what it has sent and been allowed.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, not a state")]
 pub struct Seen {
     /// Highest sequence number sent, plus one.
-    pub(super) end: u32,
+    pub end: u32,
     /// Highest sequence number that the peer allowed.
-    pub(super) max_end: u32,
+    pub max_end: u32,
     /// Largest window advertised; 0: nothing seen of this end.
-    pub(super) max_win: u32,
+    pub max_win: u32,
     /// Highest acknowledgement sent, once `ack_set`.
-    pub(super) max_ack: u32,
+    pub max_ack: u32,
     /// Window scale in force.
-    pub(super) scale: u8,
+    pub scale: u8,
     /// It offered window scaling.
-    pub(super) offers_scale: bool,
+    pub offers_scale: bool,
     /// It permits SACK.
-    pub(super) sack_permitted: bool,
+    pub sack_permitted: bool,
     /// Its windows are not to be held against it (picked up in mid-stream).
-    pub(super) liberal: bool,
+    pub liberal: bool,
     /// It sent data that is not yet acknowledged.
-    pub(super) unacked: bool,
+    pub unacked: bool,
     /// `max_ack` is known.
-    pub(super) ack_set: bool,
+    pub ack_set: bool,
     /// It sent the FIN that began the close.
-    pub(super) close_init: bool,
+    pub close_init: bool,
 }
 
 /// The outcome of the check.
@@ -52,12 +52,14 @@ pub(super) enum Window {
 }
 
 /// `a` lies before `b`.
-pub(super) fn before(a: u32, b: u32) -> bool {
+#[inline]
+pub fn before(a: u32, b: u32) -> bool {
     (a.wrapping_sub(b) as i32) < 0
 }
 
 /// `a` lies after `b`.
-pub(super) fn after(a: u32, b: u32) -> bool {
+#[inline]
+pub fn after(a: u32, b: u32) -> bool {
     before(b, a)
 }
 
@@ -93,7 +95,7 @@ impl Seen {
 }
 
 /// What the options of a SYN offer.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Offer {
     scale: Option<u8>,
     sack_permitted: bool,

@@ -1,153 +1,411 @@
-//! The flow table: get or insert, update, expire, snapshot.
+//! The flow table: find, insert, update, expire.
 //!
-//! One owner, one thread. A slot's index is stable while its connection lives; expiry is by capture time and lazy: a
-//! connection past its deadline is found dead by the packet that looks it up, or swept by the wheel when nobody asks.
+//! One owner. A slot's number is stable while its connection lives; expiry is by capture time and lazy: a connection past
+//! its deadline is found dead by the packet that looks it up, or swept by the wheel when nobody asks.
+//!
+//! A connection over IPv4 in no tunnel is two cache lines (a key of two words, fourteen of [`Compact`]), found through
+//! one line of the index; any other one is half a line longer. What does not fit into a [`Compact`] is in a box.
 
+mod index;
+mod slots;
 mod wheel;
 
 use ahash::RandomState;
-use hashbrown::HashTable;
 
+use crate::compact::Compact;
+use crate::config::Timeouts;
 use crate::connection::Connection;
-use crate::flow::FlowKey;
+use crate::flow::{FlowKey, Words};
 
-use wheel::{Armed, Wheel};
+use index::Index;
+use slots::{Slot, Slots};
+use wheel::{Wheel, second_of};
+
+/// A connection's place, valid until it is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlotId {
+    /// Among those with narrow keys.
+    Narrow(u32),
+    /// Among the others.
+    Broad(u32),
+}
+
+/// A key, ready to be looked up.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Lookup {
+    words: Words,
+    hash: u64,
+}
+
+impl Lookup {
+    /// The key.
+    pub fn key(&self) -> FlowKey {
+        match self.words {
+            Words::Narrow(key) => key.into(),
+            Words::Broad(key) => key.into(),
+        }
+    }
+}
 
 /// Connections by key.
 pub struct FlowTable {
-    index: HashTable<u32>,
-    slots: Vec<Slot>,
-    free: Vec<u32>,
-    wheel: Wheel,
+    narrow: Table<2>,
+    broad: Table<6>,
+    /// What does not fit into its slot.
+    wide: Vec<Option<Box<Connection>>>,
+    free_wide: Vec<u32>,
+    /// Boxes for those that are being looked at.
+    #[expect(clippy::vec_box, reason = "boxes go in and out, what is in them does not move")]
+    spare: Vec<Box<Connection>>,
     hasher: RandomState,
+    timeouts: Timeouts,
     peak: usize,
 }
 
-struct Slot {
-    connection: Option<Connection>,
-    generation: u32,
-    armed: Armed,
+/// Connections whose keys have the same width.
+#[derive(Default)]
+struct Table<const K: usize> {
+    index: Index,
+    slots: Slots<K>,
+    wheel: Wheel,
 }
 
-/// A place in the table, valid until its connection is removed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SlotId(u32);
+/// Boxes that are kept for the next connection that needs one.
+const SPARE: usize = 8;
 
-impl Default for FlowTable {
+impl FlowTable {
     /// An empty table, whose hash is keyed with fresh random numbers: tuples chosen to collide gain nothing. No order
     /// that depends on the hash leaves the table.
-    fn default() -> Self {
+    pub fn new(timeouts: Timeouts) -> Self {
         Self {
-            index: HashTable::new(),
-            slots: Vec::new(),
-            free: Vec::new(),
-            wheel: Wheel::default(),
+            narrow: Table::default(),
+            broad: Table::default(),
+            wide: Vec::new(),
+            free_wide: Vec::new(),
+            spare: Vec::new(),
             hasher: RandomState::new(),
+            timeouts,
             peak: 0,
         }
     }
-}
 
-impl FlowTable {
+    /// Makes a key ready to be looked up.
+    #[inline]
+    pub fn lookup(&self, words: Words) -> Lookup {
+        let hash = match &words {
+            Words::Narrow(key) => self.hasher.hash_one(key),
+            Words::Broad(key) => self.hasher.hash_one(key),
+        };
+        Lookup { words, hash }
+    }
+
+    /// Reads what a lookup will read first. The result is of no use but to keep the reads.
+    #[inline]
+    pub fn touch_index(&self, lookup: &Lookup) -> u64 {
+        match lookup.words {
+            Words::Narrow(_) => self.narrow.index.touch(lookup.hash),
+            Words::Broad(_) => self.broad.index.touch(lookup.hash),
+        }
+    }
+
+    /// Reads what it will read then.
+    #[inline]
+    pub fn touch_slot(&self, lookup: &Lookup) -> u64 {
+        match lookup.words {
+            Words::Narrow(_) => self.narrow.touch(lookup.hash),
+            Words::Broad(_) => self.broad.touch(lookup.hash),
+        }
+    }
+
     /// The place of a key's connection.
     #[inline]
-    pub fn get(&self, key: &FlowKey) -> Option<SlotId> {
-        let hash = self.hasher.hash_one(key);
-        self.index.find(hash, |slot| self.key_of(*slot) == Some(key)).map(|slot| SlotId(*slot))
+    pub fn find(&self, lookup: &Lookup) -> Option<SlotId> {
+        match &lookup.words {
+            Words::Narrow(key) => self.narrow.find(lookup.hash, key).map(SlotId::Narrow),
+            Words::Broad(key) => self.broad.find(lookup.hash, key).map(SlotId::Broad),
+        }
     }
 
-    fn key_of(&self, slot: u32) -> Option<&FlowKey> {
-        self.slots.get(slot as usize)?.connection.as_ref().map(|connection| &connection.key)
-    }
-
-    /// The connection at a place.
+    /// What is kept at a place.
     #[inline]
-    pub fn at(&self, slot: SlotId) -> Option<&Connection> {
-        self.slots.get(slot.0 as usize)?.connection.as_ref()
+    pub fn at(&self, slot: SlotId) -> Option<&Compact> {
+        match slot {
+            SlotId::Narrow(slot) => self.narrow.slots.get(slot).map(|slot| &slot.compact),
+            SlotId::Broad(slot) => self.broad.slots.get(slot).map(|slot| &slot.compact),
+        }
     }
 
-    /// The connection at a place, to be updated.
+    /// The same, to be updated. [`Self::arm`] is owed afterwards where the deadline may have come nearer.
     #[inline]
-    pub fn at_mut(&mut self, slot: SlotId) -> Option<&mut Connection> {
-        self.slots.get_mut(slot.0 as usize)?.connection.as_mut()
+    pub fn at_mut(&mut self, slot: SlotId) -> Option<&mut Compact> {
+        match slot {
+            SlotId::Narrow(slot) => self.narrow.slots.get_mut(slot).map(|slot| &mut slot.compact),
+            SlotId::Broad(slot) => self.broad.slots.get_mut(slot).map(|slot| &mut slot.compact),
+        }
     }
 
-    /// Adds a connection whose key is not in the table.
-    pub fn insert(&mut self, connection: Connection) -> SlotId {
-        let hash = self.hasher.hash_one(connection.key);
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot { connection: None, generation: 0, armed: Armed::default() });
-            (self.slots.len() - 1) as u32
-        });
-        let place = &mut self.slots[slot as usize];
-        place.connection = Some(connection);
-        place.armed = Armed::default();
-        let (slots, hasher) = (&self.slots, &self.hasher);
-        self.index.insert_unique(hash, slot, |slot| {
-            let key = slots[*slot as usize].connection.as_ref().map(|connection| connection.key);
-            hasher.hash_one(key.unwrap_or_default())
-        });
-        self.peak = self.peak.max(self.index.len());
-        SlotId(slot)
+    fn key_at(&self, slot: SlotId) -> Option<FlowKey> {
+        match slot {
+            SlotId::Narrow(slot) => self.narrow.slots.get(slot).map(|slot| slot.key.into()),
+            SlotId::Broad(slot) => self.broad.slots.get(slot).map(|slot| slot.key.into()),
+        }
     }
 
-    /// Makes sure that a connection, whose deadline may have come nearer, is looked at when it is due. Owed after every
-    /// update.
+    /// Takes the connection at a place in hand: it is given back by [`Self::put`] or ended by [`Self::discard`].
+    pub fn take(&mut self, slot: SlotId) -> Option<Box<Connection>> {
+        let (key, compact) = (self.key_at(slot)?, *self.at(slot)?);
+        Some(self.unpacked(key, compact))
+    }
+
+    /// A copy of the connection at a place.
+    pub fn look(&self, slot: SlotId) -> Option<Connection> {
+        let compact = self.at(slot)?;
+        match compact.wide() {
+            Some(wide) => self.wide.get(wide as usize)?.as_deref().cloned(),
+            None => Some(compact.unpack(self.key_at(slot)?, &self.timeouts)),
+        }
+    }
+
+    /// In a box.
+    pub fn boxed(&mut self, connection: Connection) -> Box<Connection> {
+        match self.spare.pop() {
+            Some(mut spare) => {
+                *spare = connection;
+                spare
+            }
+            None => Box::new(connection),
+        }
+    }
+
+    /// A box that is no longer needed.
+    pub fn unbox(&mut self, connection: Box<Connection>) {
+        if self.spare.len() < SPARE {
+            self.spare.push(connection);
+        }
+    }
+
+    /// Puts a connection back to its place.
+    pub fn put(&mut self, slot: SlotId, connection: Box<Connection>) {
+        let armed = self.at(slot).map_or(0, Compact::armed);
+        let mut compact = self.pack(connection);
+        compact.set_armed(armed);
+        if let Some(place) = self.at_mut(slot) {
+            *place = compact;
+        }
+        self.arm(slot);
+    }
+
+    /// Adds a connection, whose key is not in the table.
+    pub fn insert(&mut self, lookup: &Lookup, connection: Box<Connection>) -> Option<SlotId> {
+        let compact = self.pack(connection);
+        self.insert_compact(lookup, compact)
+    }
+
+    /// The same of one that fits into its slot.
+    #[inline]
+    pub fn insert_compact(&mut self, lookup: &Lookup, compact: Compact) -> Option<SlotId> {
+        let (hasher, timeouts) = (&self.hasher, &self.timeouts);
+        let slot = match lookup.words {
+            Words::Narrow(key) => SlotId::Narrow(self.narrow.insert(lookup.hash, key, compact, hasher, timeouts)?),
+            Words::Broad(key) => SlotId::Broad(self.broad.insert(lookup.hash, key, compact, hasher, timeouts)?),
+        };
+        self.peak = self.peak.max(self.len());
+        Some(slot)
+    }
+
+    fn pack(&mut self, connection: Box<Connection>) -> Compact {
+        if let Some(compact) = Compact::pack(&connection, &self.timeouts) {
+            self.unbox(connection);
+            return compact;
+        }
+        let wide = self.free_wide.pop().unwrap_or_else(|| {
+            self.wide.push(None);
+            (self.wide.len() - 1) as u32
+        });
+        let compact = Compact::beside(wide, connection.deadline);
+        self.wide[wide as usize] = Some(connection);
+        compact
+    }
+
+    /// Makes sure that a connection, whose deadline may have come nearer, is looked at when it is due.
     #[inline]
     pub fn arm(&mut self, slot: SlotId) {
-        let Some(place) = self.slots.get_mut(slot.0 as usize) else { return };
-        if let Some(connection) = &place.connection {
-            self.wheel.arm((slot.0, place.generation), &mut place.armed, connection.deadline);
+        match slot {
+            SlotId::Narrow(slot) => self.narrow.arm(slot, &self.timeouts),
+            SlotId::Broad(slot) => self.broad.arm(slot, &self.timeouts),
         }
     }
 
-    /// Takes a connection out.
-    pub fn remove(&mut self, slot: SlotId) -> Option<Connection> {
-        let place = self.slots.get_mut(slot.0 as usize)?;
-        let connection = place.connection.take()?;
-        place.generation = place.generation.wrapping_add(1);
-        let hash = self.hasher.hash_one(connection.key);
-        if let Ok(entry) = self.index.find_entry(hash, |found| *found == slot.0) {
-            entry.remove();
-        }
-        self.free.push(slot.0);
-        Some(connection)
+    /// Takes a connection out that is not in hand.
+    pub fn remove(&mut self, slot: SlotId) -> Option<Box<Connection>> {
+        let connection = self.take(slot);
+        self.discard(slot);
+        connection
     }
 
-    /// Takes out every connection whose deadline is `due` or earlier, in no promised order.
-    pub fn expire(&mut self, due: i64, mut gone: impl FnMut(Connection)) {
-        while let Some(((slot, generation), second)) = self.wheel.pop(due) {
-            let Some(place) = self.slots.get_mut(slot as usize) else { continue };
-            let Some(connection) = place.connection.as_ref().filter(|_| place.generation == generation) else {
-                continue;
-            };
-            let deadline = connection.deadline;
-            if !place.armed.take(second) {
-                continue;
-            }
-            if deadline > due {
-                self.wheel.again((slot, generation), &mut place.armed, deadline);
-            } else if let Some(connection) = self.remove(SlotId(slot)) {
-                gone(connection);
-            }
+    /// Frees the place of a connection that is in hand.
+    pub fn discard(&mut self, slot: SlotId) {
+        match slot {
+            SlotId::Narrow(slot) => self.narrow.remove(slot, &self.hasher),
+            SlotId::Broad(slot) => self.broad.remove(slot, &self.hasher),
         }
+    }
+
+    /// Looks at one connection that may be due, and takes it out if its deadline is `due` or earlier; in no promised order.
+    pub fn expire(&mut self, due: i64) -> Expired {
+        let found = match self.narrow.due(due, &self.timeouts) {
+            Due::None => self.broad.due(due, &self.timeouts).map(SlotId::Broad),
+            found => found.map(SlotId::Narrow),
+        };
+        match found {
+            Due::None => Expired::None,
+            Due::NotYet => Expired::NotYet,
+            Due::Now(slot) => self.remove(slot).map_or(Expired::NotYet, Expired::Gone),
+        }
+    }
+
+    /// Takes everything out, in no promised order, and leaves an empty table. A segment's memory is free once its
+    /// connections are handed out.
+    pub fn drain(&mut self, mut gone: impl FnMut(Box<Connection>, &mut Self)) {
+        let narrow = std::mem::take(&mut self.narrow);
+        let broad = std::mem::take(&mut self.broad);
+        for slot in narrow.slots.into_used() {
+            let connection = self.unpacked(slot.key.into(), slot.compact);
+            gone(connection, self);
+        }
+        for slot in broad.slots.into_used() {
+            let connection = self.unpacked(slot.key.into(), slot.compact);
+            gone(connection, self);
+        }
+    }
+
+    /// The connection of these words, taken out of its box if it is in one.
+    fn unpacked(&mut self, key: FlowKey, compact: Compact) -> Box<Connection> {
+        let beside = compact.wide().and_then(|wide| {
+            let connection = self.wide.get_mut(wide as usize)?.take()?;
+            self.free_wide.push(wide);
+            Some(connection)
+        });
+        beside.unwrap_or_else(|| self.boxed(compact.unpack(key, &self.timeouts)))
+    }
+
+    /// How many live.
+    pub fn len(&self) -> usize {
+        self.narrow.index.len() + self.broad.index.len()
+    }
+
+    /// Whether none does.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// The live connections, in no promised order.
-    pub fn snapshot(&self) -> impl Iterator<Item = &Connection> {
-        self.slots.iter().filter_map(|slot| slot.connection.as_ref())
-    }
-
-    /// Empties the table, in no promised order.
-    pub fn drain(&mut self) -> impl Iterator<Item = Connection> {
-        self.index.clear();
-        self.free.clear();
-        self.wheel = Wheel::default();
-        self.slots.drain(..).filter_map(|slot| slot.connection)
+    pub fn snapshot(&self) -> impl Iterator<Item = Connection> {
+        let narrow = self.narrow.slots.used().map(|(_, slot)| (FlowKey::from(slot.key), slot.compact));
+        let broad = self.broad.slots.used().map(|(_, slot)| (FlowKey::from(slot.key), slot.compact));
+        narrow.chain(broad).filter_map(|(key, compact)| match compact.wide() {
+            Some(wide) => self.wide.get(wide as usize)?.as_deref().cloned(),
+            None => Some(compact.unpack(key, &self.timeouts)),
+        })
     }
 
     /// The most connections that ever lived at once.
     pub fn peak(&self) -> usize {
         self.peak
+    }
+}
+
+/// What was found to be due.
+pub enum Expired {
+    /// Nothing.
+    None,
+    /// A connection that lives on.
+    NotYet,
+    /// This one.
+    Gone(Box<Connection>),
+}
+
+/// What the wheel says.
+enum Due<T> {
+    None,
+    NotYet,
+    Now(T),
+}
+
+impl<T> Due<T> {
+    fn map<U>(self, place: impl FnOnce(T) -> U) -> Due<U> {
+        match self {
+            Self::None => Due::None,
+            Self::NotYet => Due::NotYet,
+            Self::Now(slot) => Due::Now(place(slot)),
+        }
+    }
+}
+
+impl<const K: usize> Table<K> {
+    #[inline]
+    fn touch(&self, hash: u64) -> u64 {
+        let slot = self.index.guess(hash).and_then(|slot| self.slots.get(slot));
+        slot.map_or(0, |slot| slot.key[0] ^ slot.compact.touch())
+    }
+
+    #[inline]
+    fn find(&self, hash: u64, key: &[u64; K]) -> Option<u32> {
+        self.index.find(hash, |slot| self.slots.get(slot).is_some_and(|slot| slot.key == *key))
+    }
+
+    #[inline]
+    fn insert(
+        &mut self,
+        hash: u64,
+        key: [u64; K],
+        mut compact: Compact,
+        hasher: &RandomState,
+        timeouts: &Timeouts,
+    ) -> Option<u32> {
+        let second = second_of(compact.deadline(timeouts));
+        compact.set_armed(second as u32);
+        let slot = self.slots.take(Slot { key, compact })?;
+        self.wheel.put(slot, second);
+        let slots = &self.slots;
+        let hash_of = |slot| slots.get(slot).map_or(0, |slot| hasher.hash_one(slot.key));
+        self.index.insert(hash, slot, hash_of);
+        Some(slot)
+    }
+
+    /// Seconds are told apart by thirty-two bits: a mark is stale if they are not those of its slot. Where they are by chance,
+    /// the connection is looked at once more.
+    #[inline]
+    fn arm(&mut self, slot: u32, timeouts: &Timeouts) {
+        let Some(place) = self.slots.get_mut(slot) else { return };
+        let second = second_of(place.compact.deadline(timeouts));
+        let ahead = (second as u32).wrapping_sub(place.compact.armed()) as i32;
+        if ahead < 0 && self.wheel.has_room(self.index.len()) {
+            place.compact.set_armed(second as u32);
+            self.wheel.put(slot, second);
+        }
+    }
+
+    fn due(&mut self, due: i64, timeouts: &Timeouts) -> Due<u32> {
+        let Some((slot, second)) = self.wheel.pop(due) else { return Due::None };
+        let Some(place) = self.slots.get_mut(slot) else { return Due::NotYet };
+        if !place.compact.is_some() || place.compact.armed() != second as u32 {
+            return Due::NotYet;
+        }
+        let deadline = place.compact.deadline(timeouts);
+        if deadline <= due {
+            return Due::Now(slot);
+        }
+        let second = second_of(deadline);
+        place.compact.set_armed(second as u32);
+        self.wheel.put(slot, second);
+        Due::NotYet
+    }
+
+    fn remove(&mut self, slot: u32, hasher: &RandomState) {
+        if let Some(place) = self.slots.get(slot) {
+            self.index.remove(hasher.hash_one(place.key), slot);
+            self.slots.free(slot);
+        }
     }
 }

@@ -9,8 +9,8 @@ use crate::decode::{L4, Packet, ipproto, tcpflag};
 use crate::flow::Side;
 use crate::time::SECOND;
 
-use super::View;
 use super::endpoint::State;
+use super::{Roles, View};
 
 /// `tcp_connection_linger`: a half-closed one must have been quiet for this long.
 const LINGER: i64 = 5 * SECOND;
@@ -24,11 +24,13 @@ const DNS_CHECKS: i64 = 10 * SECOND;
 const DNS_QUIET: i64 = 9 * SECOND;
 
 /// What ends a connection that its packets do not end.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, not a state")]
 pub(super) struct Timers {
     /// Capture time of the last packet that counts.
     pub(super) active_until: i64,
+    /// Zeek decides when the connection ends: only then the next two are kept.
+    run: bool,
     /// The originator's first SYN.
     attempted: Option<i64>,
     /// When both ends had closed.
@@ -38,7 +40,7 @@ pub(super) struct Timers {
     /// Its end was reported, so that attempts and half-closes are no longer looked at.
     pub(super) reported: bool,
     /// An end's close waits until its data is delivered.
-    deferred: bool,
+    pub(super) deferred: bool,
     /// Zeek's DNS analyzer follows it.
     dns: bool,
 }
@@ -46,7 +48,9 @@ pub(super) struct Timers {
 impl Timers {
     /// The originator's first SYN.
     pub(super) fn attempt(&mut self, ts: i64) {
-        self.attempted.get_or_insert(ts);
+        if self.run {
+            self.attempted.get_or_insert(ts);
+        }
     }
 }
 
@@ -67,7 +71,9 @@ impl View {
         if complete {
             self.timers.attempted = None;
             self.timers.reported = true;
-            self.timers.closed.get_or_insert(ts);
+            if self.timers.run {
+                self.timers.closed.get_or_insert(ts);
+            }
         }
     }
 
@@ -129,8 +135,9 @@ impl View {
     }
 
     /// A connection begins.
-    pub fn begin(ts: i64) -> Self {
-        Self { timers: Timers { active_until: ts, ..Timers::default() }, ..Self::default() }
+    pub fn begin(ts: i64, roles: Roles) -> Self {
+        let run = roles == Roles::Zeek;
+        Self { timers: Timers { active_until: ts, run, ..Timers::default() }, ..Self::default() }
     }
 
     /// Zeek's DNS analyzer follows this connection over UDP.

@@ -10,7 +10,8 @@ const TOO_LARGE_DELTA: i32 = 1 << 20;
 
 /// What an end has done, in the steps that Zeek tells apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum State {
+#[repr(u8)]
+pub enum State {
     /// Nothing seen.
     #[default]
     Inactive,
@@ -29,6 +30,15 @@ pub(super) enum State {
 }
 
 impl State {
+    const ALL: [Self; 7] =
+        [Self::Inactive, Self::SynSent, Self::SynAckSent, Self::Partial, Self::Established, Self::Closed, Self::Reset];
+
+    /// The state of this number.
+    #[inline]
+    pub fn numbered(number: u8) -> Self {
+        Self::ALL.get(usize::from(number)).copied().unwrap_or_default()
+    }
+
     /// Before the end of the handshake.
     pub(super) fn is_handshake(self) -> bool {
         matches!(self, Self::Inactive | Self::SynSent | Self::SynAckSent)
@@ -58,20 +68,20 @@ impl Flags {
 }
 
 /// One end.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Endpoint {
     /// Sequence number of the SYN, or of where it would have been.
-    start: u32,
+    pub(super) start: u32,
     /// Behind the last one sent.
-    last: u32,
+    pub(super) last: u32,
     /// Highest acknowledged.
-    acked: u32,
-    last_wraps: u16,
-    acked_wraps: u16,
+    pub(super) acked: u32,
+    pub(super) last_wraps: u16,
+    pub(super) acked_wraps: u16,
     /// Relative sequence numbers under which a SYN, a FIN and an RST were last noted in the history.
     pub(super) marks: [u32; 3],
     /// Behind the FIN.
-    fin_end: u64,
+    pub(super) fin_end: u64,
     /// What of its data could be delivered.
     pub(super) stream: Stream,
     pub(super) state: State,

@@ -59,8 +59,8 @@ impl Scaled {
 type Counts = [[u32; 4]; 2];
 
 /// Letters in the order of appearance.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Letters {
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Letters {
     /// Upper case: sent by side A, whoever turns out to be the originator.
     written: [u8; LETTERS],
     len: u8,
@@ -77,6 +77,24 @@ fn cased(letter: u8, side: Side) -> u8 {
 }
 
 impl Letters {
+    /// Those of an ordinary connection, each noted once; upper case: side A's.
+    pub fn of_once(written: impl Iterator<Item = u8>) -> Self {
+        let mut letters = Self::default();
+        for letter in written {
+            let side = if letter.is_ascii_uppercase() { Side::A } else { Side::B };
+            let what = match letter.to_ascii_uppercase() {
+                b'S' | b'H' => Once::Syn,
+                b'F' => Once::Fin,
+                b'R' => Once::Rst,
+                b'D' => Once::Data,
+                _ => Once::Ack,
+            };
+            letters.seen[side as usize] |= 1 << what as u8;
+            letters.push(letter);
+        }
+        letters
+    }
+
     fn push(&mut self, letter: u8) {
         if let Some(place) = self.written.get_mut(usize::from(self.len)) {
             *place = letter;
@@ -141,7 +159,7 @@ impl Letters {
     }
 
     /// As they are written for this originator.
-    pub(super) fn written(&self, orig: Side) -> impl Iterator<Item = u8> + '_ {
+    pub fn written(&self, orig: Side) -> impl Iterator<Item = u8> + '_ {
         let turned = orig == Side::B;
         self.so_far().iter().map(move |letter| letter ^ (u8::from(turned && letter.is_ascii_alphabetic()) << 5))
     }

@@ -10,6 +10,7 @@ mod conn_state;
 mod endpoint;
 mod history;
 mod key;
+mod ordinary;
 mod stream;
 mod tcp;
 
@@ -18,10 +19,14 @@ use crate::flow::Side;
 
 use boundary::Timers;
 use endpoint::Endpoint;
-use history::{Letters, Once, Scaled};
+use history::{Once, Scaled};
 
 pub use conn_state::ConnState;
+pub use endpoint::State as EndState;
+pub use history::Letters;
 pub use key::{is_ip_tunnel, is_truncated, key};
+pub use ordinary::{End, Facts};
+pub use stream::{WITHOUT_ACKS, WITHOUT_FURTHER_ACKS};
 
 /// Whose word it is who initiated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +38,7 @@ pub enum Roles {
 }
 
 /// What Zeek would keep of a connection.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct View {
     ends: [Endpoint; 2],
     letters: Letters,

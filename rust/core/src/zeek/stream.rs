@@ -5,14 +5,14 @@
 
 /// Data sent that nobody acknowledges: beyond this much, acknowledgements were not captured
 /// (`tcp_max_initial_window`, `tcp_max_above_hole_without_any_acks`).
-const WITHOUT_ACKS: u64 = 16 << 10;
+pub const WITHOUT_ACKS: u64 = 16 << 10;
 /// `tcp_excessive_data_without_further_acks`.
-const WITHOUT_FURTHER_ACKS: u64 = 10 << 20;
+pub const WITHOUT_FURTHER_ACKS: u64 = 10 << 20;
 /// Runs of data ahead of a hole; an attacker may send more, and then order is given up.
 const MOST_RUNS: usize = 256;
 
 /// What has come of a stream of data.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Stream {
     /// Everything before this is delivered, or known to be lost.
     delivered: u64,
@@ -45,6 +45,16 @@ impl Stream {
     /// There is data that was not acknowledged, or that waits behind a hole.
     pub(super) fn holds_any(&self) -> bool {
         self.trimmed < self.delivered || self.ahead.is_some()
+    }
+
+    /// Everything before `delivered` came in order, and what is before `trimmed` was acknowledged. `ended`: that was
+    /// reported.
+    pub(super) fn in_order(delivered: u64, trimmed: u64, ended: bool) -> Self {
+        Self { delivered, trimmed, ended, ..Self::default() }
+    }
+
+    pub(super) fn ended(&self) -> bool {
+        self.ended
     }
 
     /// Reports the end once.

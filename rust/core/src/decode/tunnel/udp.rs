@@ -4,7 +4,7 @@ use super::super::bytes::{Fields, Span};
 use super::super::ether::{self, ethertype};
 use super::super::ip::{Ip, Net};
 use super::super::transport::udp_payload;
-use super::super::{Family, Packet, Skip, Tunnel, TunnelKind};
+use super::super::{Family, FiveTuple, Packet, Skip, Tunnel, TunnelKind};
 use super::Carried;
 
 /// Well-known ports, as registered with IANA.
@@ -20,6 +20,21 @@ mod port {
 
 /// Kind, network identifier and way to the packet inside.
 type Opened<'a> = Result<(TunnelKind, u32, Net<'a>), Skip>;
+
+/// Whether the ports are a tunnel's, or the payload begins as a Teredo relay's does.
+#[inline]
+pub(super) fn may_carry(tuple: &FiveTuple, payload: &[u8]) -> bool {
+    let is_tunnel = |port: u16| {
+        matches!(port, port::GTPU | port::TEREDO | port::VXLAN | port::VXLAN_GPE | port::GENEVE | port::VXLAN_LINUX)
+    };
+    // An IPv6 header with a Teredo address in it.
+    let is_packet = || {
+        let addresses = payload.first_chunk::<40>().map(|header| (header.array::<8, 4>(), header.array::<24, 4>()));
+        payload.first().is_some_and(|first| first >> 4 == 6)
+            && addresses.is_some_and(|(src, dst)| src == TEREDO_PREFIX || dst == TEREDO_PREFIX)
+    };
+    is_tunnel(tuple.sport) || is_tunnel(tuple.dport) || (tuple.family == Family::V4 && is_packet())
+}
 
 #[inline]
 pub(super) fn carried<'a>(ip: &Ip<'a>, packet: &Packet) -> Option<Carried<'a>> {
@@ -191,18 +206,20 @@ fn teredo(span: Span<'_>) -> Opened<'_> {
     Ok((TunnelKind::Teredo, 0, Net::plain(Family::V6, payload)))
 }
 
+/// RFC 4380 section 2.6.
+const TEREDO_PREFIX: [u8; 4] = [0x20, 0x01, 0, 0];
+
 /// Teredo between clients and relays, which use any port: an IPv6 packet that fills the datagram to the byte, of
-/// which one end has a Teredo address (RFC 4380 section 2.6).
+/// which one end has a Teredo address.
 fn teredo_relay(span: Span<'_>) -> Opened<'_> {
     const PAYLOAD_LENGTH: usize = 4;
     const SRC: usize = 8;
     const DST: usize = 24;
     const SIZE: usize = 40;
     const VERSION_6: u8 = 6;
-    const PREFIX: [u8; 4] = [0x20, 0x01, 0, 0];
     let header = span.head::<SIZE>()?;
     let fits = SIZE + usize::from(header.be16::<PAYLOAD_LENGTH>()) == span.wire();
-    let has_address = header.array::<SRC, 4>() == PREFIX || header.array::<DST, 4>() == PREFIX;
+    let has_address = header.array::<SRC, 4>() == TEREDO_PREFIX || header.array::<DST, 4>() == TEREDO_PREFIX;
     if header.byte::<0>() >> 4 == VERSION_6 && fits && has_address {
         Ok((TunnelKind::Teredo, 0, Net::plain(Family::V6, span)))
     } else {

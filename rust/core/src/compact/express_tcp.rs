@@ -1,0 +1,337 @@
+//! Short cuts for TCP: see [`super::express`].
+
+use crate::config::Rules;
+use crate::decode::{Brief, tcpflag};
+use crate::flow::Side;
+use crate::proto::tcp::{choose_timeout, leads_to};
+use crate::proto::tcp_window::{MAX_ACK_WINDOW, after, before};
+use crate::proto::{CtDir, CtState, State, TcpClass};
+use crate::zeek::{EndState, WITHOUT_ACKS, WITHOUT_FURTHER_ACKS};
+
+use super::express::{Outcome, comes_nearer, kind_of};
+use super::{Compact, Flags, Letters, WORDS, code, halves, word};
+
+const SYN_ACK: u8 = tcpflag::SYN | tcpflag::ACK;
+const RST_ACK: u8 = tcpflag::RST | tcpflag::ACK;
+const FIN_ACK: u8 = tcpflag::FIN | tcpflag::ACK;
+
+/// The largest scale that has room.
+const MOST_SCALE: u8 = 15;
+/// A window beyond this is not one that TCP can say.
+const LARGEST_WINDOW: u32 = 1 << 30;
+/// Numbers farther apart than this are told apart by how often they wrapped.
+const HALF: u32 = 1 << 31;
+
+impl Compact {
+    #[inline]
+    pub(super) fn express_tcp(
+        &mut self,
+        flags: Flags,
+        brief: &Brief,
+        side: Side,
+        ts: i64,
+        rules: &Rules,
+    ) -> Option<Outcome> {
+        if flags.has(Flags::GONE) || brief.to_group {
+            return None;
+        }
+        match kind_of(brief.tcp.flags) {
+            tcpflag::ACK => self.data(TcpClass::Ack, flags, brief, side, ts, rules),
+            FIN_ACK if brief.payload_bytes == 0 => self.data(TcpClass::Fin, flags, brief, side, ts, rules),
+            SYN_ACK if brief.payload_bytes == 0 => self.accepted(flags, brief, side, ts, rules),
+            RST_ACK if brief.payload_bytes == 0 => self.refused(flags, brief, side, ts),
+            _ => None,
+        }
+    }
+
+    /// A connection that begins with this SYN, which nothing was seen before; None where it is not an ordinary one.
+    #[inline]
+    pub fn begin_tcp(id: u64, brief: &Brief, side: Side, ts: i64, rules: &Rules) -> Option<Self> {
+        let segment = &brief.tcp;
+        let is_plain = kind_of(segment.flags) == tcpflag::SYN && brief.payload_bytes == 0 && !brief.to_group;
+        let id = u32::try_from(id).ok()?;
+        if !is_plain || segment.window == 0 {
+            return None;
+        }
+        let last = segment.seq.checked_add(1)?;
+        let offers = segment.has_options.then_some(segment.wscale).and_then(|wscale| wscale.checked_sub(1));
+        let scale = offers.unwrap_or_default();
+        if scale > MOST_SCALE {
+            return None;
+        }
+        let mut flags = Flags::TCP;
+        flags.set_first(side);
+        flags.set_state(State::SynSent);
+        flags.set_last(CtDir::Original, TcpClass::Syn);
+        let timeout = choose_timeout((0, false, 0), State::SynSent, TcpClass::Syn, rules);
+        flags.set_timeout(timeout);
+        flags.set_scale(side, scale);
+        flags.set(Flags::of(side, Flags::OFFERS_SCALE), offers.is_some());
+        flags.set(Flags::of(side, Flags::SACK_PERMITTED), segment.has_options && segment.sack_permitted);
+        flags.set_end_states(side, EndState::SynSent, EndState::Inactive);
+        flags.set(Flags::of(side, Flags::SEEN), true);
+        let window = u32::from(segment.window);
+        let only = |value: u32| if side == Side::A { u64::from(value) << 32 } else { u64::from(value) };
+        let mut words = [0; WORDS];
+        words[word::ID] = u64::from(id);
+        words[word::START] = ts as u64;
+        words[word::LETTERS] = Letters::default().with(code::S, side)?.0 << 16;
+        words[word::FLAGS] = flags.0;
+        words[word::PACKETS] = only(1);
+        words[word::IP_BYTES] = only(brief.ip_bytes);
+        words[word::SEQ_START] = only(segment.seq);
+        words[word::SEQ_LAST] = only(last);
+        words[word::SEQ_ACKED] = only(segment.seq);
+        // The other end may send as much as the window says, from number 0 on as long as nothing of it was seen.
+        words[word::MAX_END] = if side == Side::A { halves([last, window]) } else { halves([window, last]) };
+        words[word::MAX_WIN] = only(window);
+        Some(Self(words))
+    }
+
+    /// What the answer to a lone SYN needs: counts, and the time since the SYN.
+    #[inline]
+    fn answers_syn(&self, flags: Flags, brief: &Brief, side: Side, ts: i64) -> Option<(u64, u64, u64)> {
+        let opener = side.other();
+        let is_lone = flags.state() == State::SynSent
+            && flags.last_class() == TcpClass::Syn
+            && side != flags.gateway_orig()
+            && flags.end_states(opener) == (EndState::SynSent, EndState::Inactive)
+            && !flags.has(Flags::of(side, Flags::SEEN))
+            && !flags.has(Flags::SEEN_REPLY)
+            && flags.end_states(side).0 == EndState::Inactive;
+        let [start, last] = [word::SEQ_START, word::SEQ_LAST].map(|at| self.ends(at, opener).0);
+        let acks_it = brief.tcp.ack == last && start < last && brief.tcp.sack.is_none();
+        let (packets, ip_bytes) = self.counted(brief, side)?;
+        (is_lone && acks_it && brief.tcp.ack != 0).then_some((packets, ip_bytes, self.length_until(ts)?))
+    }
+
+    /// The SYN+ACK that answers a lone SYN.
+    fn accepted(&mut self, mut flags: Flags, brief: &Brief, side: Side, ts: i64, rules: &Rules) -> Option<Outcome> {
+        let (packets, ip_bytes, length) = self.answers_syn(flags, brief, side, ts)?;
+        let segment = &brief.tcp;
+        let next = segment.seq.checked_add(1)?;
+        let window = u32::from(segment.window);
+        let offers = segment.has_options.then_some(segment.wscale).and_then(|wscale| wscale.checked_sub(1));
+        let scale = offers.unwrap_or_default();
+        if window == 0 || scale > MOST_SCALE || flags.has(Flags::PARTIAL) {
+            return None;
+        }
+        let letters = Letters(self.0[word::LETTERS] >> 16).with(code::H, side)?;
+        flags.set(Flags::of(side, Flags::OFFERS_SCALE), offers.is_some());
+        flags.set(Flags::of(side, Flags::SACK_PERMITTED), segment.has_options && segment.sack_permitted);
+        let both_scale = offers.is_some() && flags.has(Flags::of(side.other(), Flags::OFFERS_SCALE));
+        flags.set_scale(side, if both_scale { scale } else { 0 });
+        if !both_scale {
+            flags.set_scale(side.other(), 0);
+        }
+        flags.set(Flags::of(side, Flags::ACK_SET), true);
+        flags.set(Flags::of(side, Flags::SEEN), true);
+        flags.set(Flags::SEEN_REPLY | Flags::ESTABLISHED, true);
+        flags.set_end_states(side, EndState::Established, EndState::Inactive);
+        flags.set_end_states(side.other(), EndState::Established, EndState::SynSent);
+        flags.set_state(State::SynRecv);
+        flags.set_last(CtDir::Reply, TcpClass::SynAck);
+        let before = flags.timeout();
+        let last_win = self.0[word::END] as u16;
+        let timeout = choose_timeout((flags.retrans(), false, last_win), State::SynRecv, TcpClass::SynAck, rules);
+        flags.set_timeout(timeout);
+
+        self.set_flags(flags);
+        self.0[word::PACKETS] = packets;
+        self.0[word::IP_BYTES] = ip_bytes;
+        self.0[word::ARMED] &= !u64::from(u32::MAX);
+        self.0[word::END] = length << 16 | u64::from(last_win);
+        self.0[word::LETTERS] = letters.0 << 16 | self.0[word::LETTERS] & 0xffff;
+        let (_, start) = self.ends(word::SEQ_START, side);
+        let (_, last) = self.ends(word::SEQ_LAST, side);
+        let (_, max_win) = self.ends(word::MAX_WIN, side);
+        self.set_ends(word::SEQ_START, side, (segment.seq, start));
+        self.set_ends(word::SEQ_LAST, side, (next, last));
+        self.set_ends(word::SEQ_ACKED, side, (segment.seq, segment.ack));
+        self.set_ends(word::MAX_END, side, (next, segment.ack.wrapping_add(window)));
+        self.set_ends(word::MAX_WIN, side, (window, max_win));
+        Some(((CtState::Established, CtDir::Reply, State::SynRecv), comes_nearer(before, timeout, rules)))
+    }
+
+    /// The RST that refuses a lone SYN: the entry is gone.
+    fn refused(&mut self, flags: Flags, brief: &Brief, side: Side, ts: i64) -> Option<Outcome> {
+        let (packets, ip_bytes, length) = self.answers_syn(flags, brief, side, ts)?;
+        if flags.has(Flags::PARTIAL) {
+            return None;
+        }
+        let letters = Letters(self.0[word::LETTERS] >> 16).with(code::R, side)?;
+        // Of the gateway's word nothing is left but that there was an answer.
+        let opener = side.other();
+        let mut gone = Flags::TCP;
+        gone.set_first(flags.first());
+        gone.set(Flags::GONE | Flags::SEEN_REPLY, true);
+        gone.set(Flags::PARTIAL | Flags::ESTABLISHED | Flags::REPORTED, true);
+        gone.set_end_states(opener, EndState::SynSent, EndState::Inactive);
+        gone.set(Flags::of(opener, Flags::SEEN), true);
+        gone.set_end_states(side, EndState::Reset, EndState::Inactive);
+        gone.set(Flags::of(side, Flags::SEEN | Flags::CLOSED | Flags::ENDED), true);
+
+        self.set_flags(gone);
+        self.0[word::PACKETS] = packets;
+        self.0[word::IP_BYTES] = ip_bytes;
+        self.0[word::ARMED] &= !u64::from(u32::MAX);
+        self.0[word::END] = length << 16;
+        self.0[word::LETTERS] = letters.0 << 16;
+        let before = brief.tcp.seq.wrapping_sub(1);
+        for (at, number) in [(word::SEQ_START, before), (word::SEQ_LAST, brief.tcp.seq), (word::SEQ_ACKED, before)] {
+            let (_, theirs) = self.ends(at, side);
+            self.set_ends(at, side, (number, theirs));
+        }
+        for at in [word::MAX_END, word::MAX_WIN, word::LAST_ACK] {
+            self.0[at] = 0;
+        }
+        Some(((CtState::Established, CtDir::Reply, State::None), true))
+    }
+
+    /// An acknowledgement, with data or without, or a FIN without data, of an end that has opened, behind everything that
+    /// it sent before.
+    #[inline]
+    fn data(
+        &mut self,
+        class: TcpClass,
+        mut flags: Flags,
+        brief: &Brief,
+        side: Side,
+        ts: i64,
+        rules: &Rules,
+    ) -> Option<Outcome> {
+        let segment = &brief.tcp;
+        let (seq, ack, payload) = (segment.seq, segment.ack, brief.payload_bytes);
+        let closes = class == TcpClass::Fin;
+        let (mut ours, mut theirs) = (flags.side(side), flags.side(side.other()));
+        let dir = if side == flags.gateway_orig() { CtDir::Original } else { CtDir::Reply };
+        let old = flags.state();
+        let new = leads_to(dir, class, old)?;
+        // The reply to a simultaneous open, and the challenge after a SYN, are judged by more than the state.
+        let depends = (old == State::SynRecv && dir == CtDir::Reply)
+            || old == State::None
+            || (old == State::LastAck && flags.last_class() == TcpClass::Syn);
+        if depends
+            || !flags.has(Flags::SEEN_REPLY)
+            || !ours.has(Flags::SEEN)
+            || !ours.is_open()
+            || !theirs.is_open()
+            || (ours.has(Flags::FIN) && (closes || payload > 0))
+            || (closes && flags.has(Flags::DEFERRED))
+            || (segment.sack.is_some() && theirs.has(Flags::SACK_PERMITTED))
+            || segment.window == 0
+            || (payload > 0 && brief.cut)
+        {
+            return None;
+        }
+
+        let (start, peer_start) = self.ends(word::SEQ_START, side);
+        let (last, peer_last) = self.ends(word::SEQ_LAST, side);
+        let (acked, peer_acked) = self.ends(word::SEQ_ACKED, side);
+        let (max_end, mut peer_max_end) = self.ends(word::MAX_END, side);
+        let (mut max_win, mut peer_max_win) = self.ends(word::MAX_WIN, side);
+        // In order, without wraps, acknowledging what is there.
+        let next = seq.checked_add(payload)?.checked_add(u32::from(closes))?;
+        let is_in_order = seq == last
+            && start < last
+            && next - start < HALF
+            && ack >= peer_acked.max(1)
+            && ack > peer_start
+            && ack <= peer_last
+            && peer_last - peer_start < HALF
+            && (start..=last).contains(&acked);
+        let in_window = is_in_order
+            && max_win != 0
+            && peer_max_win != 0
+            && peer_max_win < LARGEST_WINDOW
+            && peer_last - ack <= MAX_ACK_WINDOW.max(max_win)
+            && before(seq, max_end.wrapping_add(1));
+        if !in_window {
+            return None;
+        }
+        // Beyond either, Zeek gives up waiting for acknowledgements.
+        let is_much = (acked - start <= 1 && u64::from(next - start) > WITHOUT_ACKS)
+            || u64::from(next - acked) > WITHOUT_FURTHER_ACKS;
+        // With a FIN, the other end's data must be acknowledged, so that nothing waits for it.
+        let waits = closes && ack < peer_last - u32::from(theirs.has(Flags::FIN));
+        if (payload > 0 && is_much) || waits {
+            return None;
+        }
+        let (packets, ip_bytes) = self.counted(brief, side)?;
+        let length = self.length_until(ts)?;
+        let letter = match (closes, payload > 0) {
+            (true, _) => code::F,
+            (false, true) => code::D,
+            (false, false) => code::A,
+        };
+        let letters = Letters(self.0[word::LETTERS] >> 16).with(letter, side)?;
+        // Identical acknowledgements in a row.
+        let (last_length, last_win) = (self.0[word::LETTERS] as u16, self.0[word::END] as u16);
+        let data = u16::try_from(payload).ok()?;
+        let acknowledged = halves([seq, ack]);
+        let same = flags.last_dir() == dir as u8
+            && self.0[word::LAST_ACK] == acknowledged
+            && (last_length, last_win) == (data, segment.window);
+        // The repeated counter has two bits here.
+        if same && flags.retrans() == 3 && !closes {
+            return None;
+        }
+        // What comes after both closes does not count for `duration`.
+        let both_closed = ours.has(Flags::CLOSED) && theirs.has(Flags::CLOSED);
+        let quiet = if both_closed { self.quiet_until(length)? } else { 0 };
+
+        let window = u32::from(segment.window) << flags.scale(side);
+        max_win = max_win.max(window);
+        if after(next, max_end) {
+            peer_max_win = peer_max_win.wrapping_add(next.wrapping_sub(max_end));
+        }
+        let allowed = ack.wrapping_add(window);
+        if after(allowed, peer_max_end.wrapping_sub(1)) {
+            peer_max_end = allowed;
+        }
+        ours.set(Flags::UNACKED, ours.has(Flags::UNACKED) || next != seq);
+        ours.set(Flags::ACK_SET, true);
+        theirs.set(Flags::UNACKED, theirs.has(Flags::UNACKED) && ack != peer_last);
+        if closes {
+            ours.set(Flags::FIN | Flags::CLOSED | Flags::ENDED, true);
+            ours.set_states(EndState::Closed, EndState::Established);
+            ours.set(Flags::CLOSE_INIT, ours.has(Flags::CLOSE_INIT) || (new == State::FinWait && old != new));
+            flags.set(Flags::REPORTED, flags.has(Flags::REPORTED) || theirs.has(Flags::CLOSED));
+        }
+        let (mut retrans, mut window_said, mut length_said) = (flags.retrans(), last_win, last_length);
+        if !closes {
+            retrans = if same { retrans + 1 } else { 0 };
+            (window_said, length_said) = (segment.window, data);
+            flags.set_retrans(retrans);
+            self.0[word::LAST_ACK] = acknowledged;
+        }
+        flags.set_last(dir, class);
+        flags.set_state(new);
+        let unacked = ours.has(Flags::UNACKED) || theirs.has(Flags::UNACKED);
+        let timeout = choose_timeout((retrans, unacked, window_said), new, class, rules);
+        let before = flags.timeout();
+        flags.set_timeout(timeout);
+        if matches!(old, State::SynRecv | State::Established) && new == State::Established {
+            flags.set(Flags::ASSURED, true);
+        }
+        flags.set_sides(side, ours, theirs);
+
+        self.set_flags(flags);
+        self.0[word::PACKETS] = packets;
+        self.0[word::IP_BYTES] = ip_bytes;
+        self.0[word::ARMED] = self.0[word::ARMED] & !u64::from(u32::MAX) | u64::from(quiet);
+        self.0[word::END] = length << 16 | u64::from(window_said);
+        self.0[word::LETTERS] = letters.0 << 16 | u64::from(length_said);
+        self.set_ends(word::SEQ_LAST, side, (next, peer_last));
+        self.set_ends(word::SEQ_ACKED, side, (acked, ack));
+        self.set_ends(word::MAX_END, side, (max_end, peer_max_end));
+        self.set_ends(word::MAX_WIN, side, (max_win, peer_max_win));
+        Some(((CtState::Established, dir, new), comes_nearer(before, timeout, rules)))
+    }
+
+    /// How long what Zeek counts lies behind the end, if that is this many nanoseconds after the start.
+    fn quiet_until(&self, length: u64) -> Option<u32> {
+        let before = (self.0[word::END] >> 16) - u64::from(self.0[word::ARMED] as u32);
+        u32::try_from(length - before).ok()
+    }
+}

@@ -1,0 +1,312 @@
+//! The word of a [`Compact`](super::Compact) with everything that is a yes or no, or a word of a short list.
+
+use crate::config::Timeout;
+use crate::connection::Evidence;
+use crate::flow::Side;
+use crate::proto::{CtDir, State, TcpClass};
+use crate::zeek::EndState;
+
+/// The word. The lower part is about the connection, and what is above it about each side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flags(pub(super) u64);
+
+/// A field of some bits.
+#[derive(Clone, Copy)]
+struct Field {
+    at: u32,
+    bits: u32,
+}
+
+const KIND: Field = Field { at: 0, bits: 2 };
+const TIMEOUT: Field = Field { at: 4, bits: 5 };
+const FIRST: Field = Field { at: 9, bits: 1 };
+/// The first sender, the originator, and who opened the gateway's entry: of TCP one and the same.
+const ORIG: Field = Field { at: 10, bits: 1 };
+const GATEWAY_ORIG: Field = Field { at: 11, bits: 1 };
+const EVIDENCE: Field = Field { at: 12, bits: 5 };
+
+const STATE: Field = Field { at: 10, bits: 4 };
+const LAST_DIR: Field = Field { at: 14, bits: 1 };
+const LAST_CLASS: Field = Field { at: 15, bits: 3 };
+const RETRANS: Field = Field { at: 18, bits: 2 };
+
+/// Where a side's bits begin, side A's first.
+const SIDES: [u32; 2] = [26, 45];
+const SCALE: Field = Field { at: 0, bits: 4 };
+const END_STATE: Field = Field { at: 4, bits: 3 };
+const END_BEFORE: Field = Field { at: 7, bits: 3 };
+
+const STATES: [State; 10] = [
+    State::None,
+    State::SynSent,
+    State::SynRecv,
+    State::Established,
+    State::FinWait,
+    State::CloseWait,
+    State::LastAck,
+    State::TimeWait,
+    State::Close,
+    State::SynSent2,
+];
+const CLASSES: [TcpClass; 6] =
+    [TcpClass::Syn, TcpClass::SynAck, TcpClass::Fin, TcpClass::Ack, TcpClass::Rst, TcpClass::None];
+
+impl Flags {
+    /// TCP.
+    pub(super) const TCP: Self = Self(1);
+    /// Without states of its own.
+    pub(super) const OTHER: Self = Self(2);
+    /// Kept elsewhere.
+    pub(super) const BESIDE: Self = Self(3);
+
+    /// The gateway's entry saw a reply.
+    pub const SEEN_REPLY: u64 = 1 << 2;
+    /// It survives a full table.
+    pub const ASSURED: u64 = 1 << 3;
+    /// It was deleted, and nothing came since (TCP).
+    pub const GONE: u64 = 1 << 20;
+    /// Zeek: picked up in mid-stream (TCP).
+    pub const PARTIAL: u64 = 1 << 21;
+    /// Zeek: the handshake is over (TCP).
+    pub const ESTABLISHED: u64 = 1 << 22;
+    /// Zeek: its end was reported (TCP).
+    pub const REPORTED: u64 = 1 << 23;
+    /// Zeek: a close waits (TCP).
+    pub const DEFERRED: u64 = 1 << 24;
+    /// A packet of the first sender went to a group (others).
+    pub const TO_GROUP: u64 = 1 << 25;
+
+    /// Facts about a side, to be asked with [`Self::of`]: it offers scaling.
+    pub const OFFERS_SCALE: u64 = 1 << 10;
+    /// It permits SACK.
+    pub const SACK_PERMITTED: u64 = 1 << 11;
+    /// Its data is not acknowledged.
+    pub const UNACKED: u64 = 1 << 12;
+    /// It has acknowledged.
+    pub const ACK_SET: u64 = 1 << 13;
+    /// Its FIN began the close.
+    pub const CLOSE_INIT: u64 = 1 << 14;
+    /// Zeek took note of its close.
+    pub const CLOSED: u64 = 1 << 15;
+    /// The end of its data was reported.
+    pub const ENDED: u64 = 1 << 16;
+    /// It sent a FIN.
+    pub const FIN: u64 = 1 << 17;
+    /// A packet of it was seen.
+    pub const SEEN: u64 = 1 << 18;
+
+    #[inline]
+    fn get(self, field: Field) -> u64 {
+        self.0 >> field.at & ((1 << field.bits) - 1)
+    }
+
+    #[inline]
+    fn put(&mut self, field: Field, value: u64) {
+        let mask = ((1 << field.bits) - 1) << field.at;
+        self.0 = self.0 & !mask | value << field.at & mask;
+    }
+
+    fn side_field(side: Side, field: Field) -> Field {
+        Field { at: field.at + SIDES[side as usize], ..field }
+    }
+
+    /// Whether a fact about the connection holds.
+    #[inline]
+    pub fn has(self, fact: u64) -> bool {
+        self.0 & fact != 0
+    }
+
+    #[inline]
+    pub(super) fn set(&mut self, fact: u64, holds: bool) {
+        self.0 = self.0 & !fact | if holds { fact } else { 0 };
+    }
+
+    /// A fact about a side.
+    #[inline]
+    pub fn of(side: Side, fact: u64) -> u64 {
+        fact << SIDES[side as usize]
+    }
+
+    #[inline]
+    pub(super) fn is_tcp(self) -> bool {
+        self.get(KIND) == Self::TCP.0
+    }
+
+    #[inline]
+    pub(super) fn is_other(self) -> bool {
+        self.get(KIND) == Self::OTHER.0
+    }
+
+    #[inline]
+    pub(super) fn is_beside(self) -> bool {
+        self.get(KIND) == Self::BESIDE.0
+    }
+
+    /// Which timeout runs.
+    #[inline]
+    pub(super) fn timeout(self) -> Timeout {
+        Timeout::numbered(self.get(TIMEOUT) as u8)
+    }
+
+    #[inline]
+    pub(super) fn set_timeout(&mut self, timeout: Timeout) {
+        self.put(TIMEOUT, timeout as u64);
+    }
+
+    #[inline]
+    pub(super) fn first(self) -> Side {
+        side(self.get(FIRST))
+    }
+
+    pub(super) fn set_first(&mut self, side: Side) {
+        self.put(FIRST, side as u64);
+    }
+
+    /// Who initiated.
+    #[inline]
+    pub fn orig(self) -> Side {
+        side(self.get(if self.is_tcp() { FIRST } else { ORIG }))
+    }
+
+    pub(super) fn set_orig(&mut self, side: Side) {
+        self.put(ORIG, side as u64);
+    }
+
+    /// Who opened the gateway's entry.
+    #[inline]
+    pub fn gateway_orig(self) -> Side {
+        side(self.get(if self.is_tcp() { FIRST } else { GATEWAY_ORIG }))
+    }
+
+    pub(super) fn set_gateway_orig(&mut self, side: Side) {
+        self.put(GATEWAY_ORIG, side as u64);
+    }
+
+    pub(super) fn other_evidence(self) -> Evidence {
+        Evidence::numbered(self.get(EVIDENCE) as u8)
+    }
+
+    pub(super) fn set_evidence(&mut self, evidence: Evidence) {
+        self.put(EVIDENCE, evidence as u64);
+    }
+
+    /// The gateway's state (TCP).
+    #[inline]
+    pub(super) fn state(self) -> State {
+        STATES.get(self.get(STATE) as usize).copied().unwrap_or_default()
+    }
+
+    #[inline]
+    pub(super) fn set_state(&mut self, state: State) {
+        self.put(STATE, state as u64);
+    }
+
+    #[inline]
+    pub(super) fn last_dir(self) -> u8 {
+        self.get(LAST_DIR) as u8
+    }
+
+    #[inline]
+    pub(super) fn last_class(self) -> TcpClass {
+        CLASSES.get(self.get(LAST_CLASS) as usize).copied().unwrap_or_default()
+    }
+
+    #[inline]
+    pub(super) fn set_last(&mut self, dir: CtDir, class: TcpClass) {
+        self.put(LAST_DIR, dir as u64);
+        self.put(LAST_CLASS, class as u64);
+    }
+
+    pub(super) fn set_last_dir(&mut self, dir: u8) {
+        self.put(LAST_DIR, u64::from(dir));
+    }
+
+    pub(super) fn set_last_class(&mut self, class: TcpClass) {
+        self.put(LAST_CLASS, class as u64);
+    }
+
+    #[inline]
+    pub(super) fn retrans(self) -> u8 {
+        self.get(RETRANS) as u8
+    }
+
+    #[inline]
+    pub(super) fn set_retrans(&mut self, retrans: u8) {
+        self.put(RETRANS, u64::from(retrans));
+    }
+
+    #[inline]
+    pub(super) fn scale(self, side: Side) -> u8 {
+        self.get(Self::side_field(side, SCALE)) as u8
+    }
+
+    #[inline]
+    pub(super) fn set_scale(&mut self, side: Side, scale: u8) {
+        self.put(Self::side_field(side, SCALE), u64::from(scale));
+    }
+
+    /// Zeek's state of a side, and the one before.
+    #[inline]
+    pub(super) fn end_states(self, side: Side) -> (EndState, EndState) {
+        let of = |field| EndState::numbered(self.get(Self::side_field(side, field)) as u8);
+        (of(END_STATE), of(END_BEFORE))
+    }
+
+    #[inline]
+    pub(super) fn set_end_states(&mut self, side: Side, state: EndState, before: EndState) {
+        self.put(Self::side_field(side, END_STATE), state as u64);
+        self.put(Self::side_field(side, END_BEFORE), before as u64);
+    }
+}
+
+/// The facts about a side, apart from the rest of the word.
+#[derive(Clone, Copy)]
+pub(super) struct OfSide(u64);
+
+const SIDE_BITS: u64 = (1 << 19) - 1;
+
+impl OfSide {
+    #[inline]
+    pub(super) fn has(self, fact: u64) -> bool {
+        self.0 & fact != 0
+    }
+
+    #[inline]
+    pub(super) fn set(&mut self, fact: u64, holds: bool) {
+        self.0 = self.0 & !fact | if holds { fact } else { 0 };
+    }
+
+    #[inline]
+    pub(super) fn set_states(&mut self, state: EndState, before: EndState) {
+        const STATES: u64 = 0x3f << END_STATE.at;
+        self.0 = self.0 & !STATES | (state as u64) << END_STATE.at | (before as u64) << END_BEFORE.at;
+    }
+
+    /// Its handshake is over, and it has not closed, or has after the handshake and its data came.
+    #[inline]
+    pub(super) fn is_open(self) -> bool {
+        const ESTABLISHED: u64 = EndState::Established as u64;
+        const CLOSED: u64 = EndState::Closed as u64;
+        let (state, before) = (self.0 >> END_STATE.at & 7, self.0 >> END_BEFORE.at & 7);
+        (state == ESTABLISHED && !self.has(Flags::FIN))
+            || (state == CLOSED && before == ESTABLISHED && self.has(Flags::ENDED))
+    }
+}
+
+impl Flags {
+    #[inline]
+    pub(super) fn side(self, side: Side) -> OfSide {
+        OfSide(self.0 >> SIDES[side as usize] & SIDE_BITS)
+    }
+
+    #[inline]
+    pub(super) fn set_sides(&mut self, side: Side, ours: OfSide, theirs: OfSide) {
+        let (at, other) = (SIDES[side as usize], SIDES[side.other() as usize]);
+        self.0 = self.0 & !(SIDE_BITS << at | SIDE_BITS << other) | ours.0 << at | theirs.0 << other;
+    }
+}
+
+#[inline]
+fn side(bit: u64) -> Side {
+    if bit == 0 { Side::A } else { Side::B }
+}

@@ -1,0 +1,168 @@
+//! A [`FlowKey`] in words, so that it is compared and hashed in a few instructions and can be kept in atomics.
+//!
+//! Two widths: what nearly every connection is (IPv4, TCP, UDP or ICMP, in no tunnel) fits into two words; six hold any.
+
+use super::{FlowKey, Side};
+use crate::decode::{Addr, Family, FiveTuple, Tunnel, TunnelKind, Vlan, ipproto};
+
+/// The key of a connection over IPv4 in no tunnel.
+pub type Narrow = [u64; 2];
+/// Any key.
+pub type Broad = [u64; 6];
+
+/// A key in words, of either width.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Words {
+    /// It fits into two.
+    Narrow(Narrow),
+    /// It does not.
+    Broad(Broad),
+}
+
+/// The protocols of narrow keys, by their number in it.
+const PROTOCOLS: [u8; 3] = [ipproto::TCP, ipproto::UDP, ipproto::ICMP];
+
+/// A VLAN tag in twelve bits: tags hold the VID and one, and VID 0 is no VLAN.
+#[inline]
+fn vid(tag: u16) -> u64 {
+    u64::from(tag.saturating_sub(1))
+}
+
+fn tag(vid: u64) -> u16 {
+    if vid == 0 { 0 } else { vid as u16 + 1 }
+}
+
+impl Default for Words {
+    fn default() -> Self {
+        Self::Narrow([0; 2])
+    }
+}
+
+impl Words {
+    /// The key of a TCP segment or UDP datagram in no tunnel, and the side that sent it; the same as
+    /// [`FlowKey::of_tuple`] gives.
+    #[inline]
+    pub fn of_ports(tuple: &FiveTuple, vlan: Vlan) -> (Self, Side) {
+        let forward = (tuple.src, tuple.sport) <= (tuple.dst, tuple.dport);
+        let (a, a_port, b, b_port) = if forward {
+            (tuple.src, tuple.sport, tuple.dst, tuple.dport)
+        } else {
+            (tuple.dst, tuple.dport, tuple.src, tuple.sport)
+        };
+        let ports = u64::from(a_port) << 16 | u64::from(b_port);
+        let words = match tuple.family {
+            Family::V4 => {
+                let proto = u64::from(tuple.proto == ipproto::UDP);
+                let rest = vid(vlan.outer) << 20 | vid(vlan.inner) << 8 | proto << 1;
+                Self::Narrow([(a.0 as u64) << 32 | b.0 as u64, ports << 32 | rest])
+            }
+            Family::V6 => Self::Broad([
+                (a.0 >> 64) as u64,
+                a.0 as u64,
+                (b.0 >> 64) as u64,
+                b.0 as u64,
+                ports << 32 | u64::from(vlan.outer) << 16 | u64::from(vlan.inner),
+                u64::from(tuple.proto) << 56 | (Family::V6 as u64) << 48,
+            ]),
+        };
+        (words, if forward { Side::A } else { Side::B })
+    }
+}
+
+impl FlowKey {
+    /// In as few words as it fits into.
+    pub fn words(&self) -> Words {
+        let proto = PROTOCOLS.iter().position(|proto| *proto == self.proto);
+        match proto {
+            Some(proto) if self.family == Family::V4 && self.tunnel == Tunnel::default() => {
+                let rest = vid(self.vlan.outer) << 20 | vid(self.vlan.inner) << 8 | (proto as u64) << 1;
+                let ports = u64::from(self.a_port) << 48 | u64::from(self.b_port) << 32;
+                Words::Narrow([(self.a.0 as u64) << 32 | self.b.0 as u64, ports | rest | u64::from(self.a_asks)])
+            }
+            _ => Words::Broad(self.broad()),
+        }
+    }
+
+    fn broad(&self) -> Broad {
+        let vlan = u64::from(self.vlan.outer) << 16 | u64::from(self.vlan.inner);
+        let kind = u64::from(self.proto) << 56 | (self.family as u64) << 48 | u64::from(self.a_asks) << 40;
+        [
+            (self.a.0 >> 64) as u64,
+            self.a.0 as u64,
+            (self.b.0 >> 64) as u64,
+            self.b.0 as u64,
+            u64::from(self.a_port) << 48 | u64::from(self.b_port) << 32 | vlan,
+            kind | (self.tunnel.kind as u64) << 32 | u64::from(self.tunnel.vni),
+        ]
+    }
+}
+
+impl From<Narrow> for FlowKey {
+    fn from([addrs, rest]: Narrow) -> Self {
+        Self {
+            a: Addr(u128::from(addrs >> 32)),
+            b: Addr(u128::from(addrs as u32)),
+            a_port: (rest >> 48) as u16,
+            b_port: (rest >> 32) as u16,
+            proto: PROTOCOLS.get((rest >> 1 & 3) as usize).copied().unwrap_or_default(),
+            family: Family::V4,
+            a_asks: rest & 1 != 0,
+            vlan: Vlan { outer: tag(rest >> 20 & 0xfff), inner: tag(rest >> 8 & 0xfff) },
+            tunnel: Tunnel::default(),
+        }
+    }
+}
+
+impl From<Broad> for FlowKey {
+    fn from([a_high, a_low, b_high, b_low, ports, kind]: Broad) -> Self {
+        Self {
+            a: Addr(u128::from(a_high) << 64 | u128::from(a_low)),
+            b: Addr(u128::from(b_high) << 64 | u128::from(b_low)),
+            a_port: (ports >> 48) as u16,
+            b_port: (ports >> 32) as u16,
+            proto: (kind >> 56) as u8,
+            family: if kind >> 48 & 0xff == Family::V6 as u64 { Family::V6 } else { Family::V4 },
+            a_asks: kind >> 40 & 1 != 0,
+            vlan: Vlan { outer: (ports >> 16) as u16, inner: ports as u16 },
+            tunnel: Tunnel { kind: TunnelKind::numbered((kind >> 32) as u8), vni: kind as u32 },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn keys() -> impl Strategy<Value = (FiveTuple, u16, Vlan, Tunnel)> {
+        let addr = prop_oneof![any::<u32>().prop_map(u128::from), any::<u128>()];
+        let proto = prop::sample::select(vec![1_u8, 6, 17, 47, 58, 132, 50]);
+        let vids = (0..=4095_u16, 0..=4095_u16);
+        let ends = (addr.clone(), addr, any::<u16>(), any::<u16>(), proto);
+        (ends, any::<u16>(), vids, 0..9_u8, 0..1_u32 << 24).prop_map(|(ends, id, vids, kind, vni)| {
+            let (src, dst, sport, dport, proto) = ends;
+            let family = if src > u128::from(u32::MAX) || dst > u128::from(u32::MAX) { Family::V6 } else { Family::V4 };
+            let tuple = FiveTuple { src: Addr(src), dst: Addr(dst), sport, dport, proto, family };
+            let vlan = Vlan { outer: tag(vids.0.into()), inner: tag(vids.1.into()) };
+            (tuple, id, vlan, Tunnel { kind: TunnelKind::numbered(kind), vni })
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn words_are_the_key((tuple, id, vlan, tunnel) in keys()) {
+            for tunnel in [tunnel, Tunnel::default()] {
+                let (key, side) = FlowKey::of_tuple(&tuple, id, vlan, tunnel);
+                let back = match key.words() {
+                    Words::Narrow(words) => FlowKey::from(words),
+                    Words::Broad(words) => FlowKey::from(words),
+                };
+                prop_assert_eq!(back, key);
+                if tunnel == Tunnel::default() && matches!(tuple.proto, ipproto::TCP | ipproto::UDP) {
+                    prop_assert_eq!(Words::of_ports(&tuple, vlan), (key.words(), side));
+                }
+            }
+        }
+    }
+}

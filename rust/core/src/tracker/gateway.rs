@@ -1,0 +1,102 @@
+//! Asks a connection's gateway about a packet.
+
+use crate::config::Rules;
+use crate::connection::Connection;
+use crate::decode::Packet;
+use crate::flow::Side;
+use crate::proto::{self, CtDir, CtState, State, Verdict};
+use crate::time::SECOND;
+
+/// What a step did with a packet: its word, direction and the state after it.
+pub(super) type Outcome = (CtState, CtDir, State);
+
+pub(super) const INVALID: Outcome = (CtState::Invalid, CtDir::None, State::None);
+
+/// What the gateway says to a packet.
+pub(super) enum Answer {
+    /// Its word, and the side that the packet came from as it sees it.
+    Word(Side, Outcome),
+    /// The old entry is gone, and this packet opens another.
+    OpensAnew,
+}
+
+/// How far behind its connection's last packet a packet can be and still count as captured late.
+const LATE: i64 = 60 * SECOND;
+
+pub(super) fn ask_gateway(connection: &mut Connection, packet: &Packet, side: Side, ts: i64, rules: &Rules) -> Answer {
+    // A fragment waits for the rest of its datagram.
+    if !packet.complete || proto::untracked(packet) {
+        return Answer::Word(side, (CtState::Untracked, CtDir::None, State::None));
+    }
+    let opened = connection.gateway.is_none();
+    if opened {
+        match proto::open(packet, side, ts, rules) {
+            None => return Answer::Word(side, INVALID),
+            Some(_) if connection.closed => return Answer::OpensAnew,
+            entry => connection.gateway = entry,
+        }
+    }
+    let Some(entry) = &mut connection.gateway else { return Answer::Word(side, INVALID) };
+    // Both directions look the same; the kernel then finds the reply.
+    let side = if !opened && connection.key.is_self() { entry.orig.other() } else { side };
+    // A packet captured a little late does not take time from its connection; a clock that was set back does.
+    let late = connection.end.saturating_sub(ts);
+    let ts = if (0..LATE).contains(&late) { connection.end } else { ts };
+    let dir = entry.dir(side);
+    let reply = dir == CtDir::Reply;
+    let ctstate = if reply || entry.seen_reply { CtState::Established } else { CtState::New };
+    let verdict = proto::step(entry, dir, packet, ts, rules);
+    let accepted = match verdict {
+        Verdict::Reopen => return Answer::OpensAnew,
+        Verdict::Invalid if opened => {
+            connection.gateway = None;
+            return Answer::Word(side, INVALID);
+        }
+        Verdict::Invalid => false,
+        Verdict::Ignore | Verdict::Delete => true,
+        Verdict::Accept(timeout) => {
+            if let Some(timeout) = timeout {
+                let (datagrams, bytes) = &mut entry.counted[usize::from(reply)];
+                *datagrams += 1;
+                *bytes += u64::from(packet.datagram_bytes);
+                entry.timeout = timeout;
+                entry.deadline = ts.saturating_add(rules.timeouts.get(timeout));
+            }
+            true
+        }
+    };
+    entry.seen_reply |= reply && accepted;
+    connection.status = (entry.seen_reply, entry.assured);
+    connection.closed = verdict == Verdict::Delete;
+    if connection.closed {
+        connection.gateway = None;
+    }
+    if verdict == Verdict::Invalid {
+        return Answer::Word(side, INVALID);
+    }
+    connection.note_end(packet);
+    Answer::Word(side, (ctstate, dir, connection.state()))
+}
+
+/// Asks the gateway, whose entries begin and end within the connection.
+pub(super) fn ask_gateway_within(
+    connection: &mut Connection,
+    packet: &Packet,
+    side: Side,
+    ts: i64,
+    rules: &Rules,
+) -> (Side, Outcome) {
+    if connection.gateway.as_ref().is_some_and(|entry| entry.deadline <= ts) {
+        connection.gateway = None;
+    }
+    for _ in 0..2 {
+        match ask_gateway(connection, packet, side, ts, rules) {
+            Answer::Word(side, outcome) => return (side, outcome),
+            Answer::OpensAnew => {
+                connection.gateway = None;
+                connection.closed = false;
+            }
+        }
+    }
+    (side, INVALID)
+}

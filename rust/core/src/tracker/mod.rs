@@ -1,0 +1,462 @@
+//! The tracker: one packet at a time through table, state machine and direction.
+
+mod gateway;
+
+use crate::compact::Compact;
+use crate::config::{Config, Rules, ServerPorts};
+use crate::connection::{Connection, EndReason, Evidence};
+use crate::decode::{Brief, FiveTuple, L4, Packet, Tunnel, TunnelMode, Vlan, ipproto};
+use crate::direction::{self, Announcements};
+use crate::flow::{FlowKey, Side, Words};
+use crate::proto::{CtDir, CtState, State};
+use crate::table::{Expired, FlowTable, Lookup, SlotId};
+use crate::time::{Clock, SECOND};
+use crate::zeek::{self, Roles};
+
+use gateway::{Answer, INVALID, Outcome, ask_gateway, ask_gateway_within};
+
+/// What a tracker says of one packet. Who initiated may still change; `side` is what stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Label {
+    /// The connection's number, or None: not tracked. An ICMP error that a gateway finds related carries the number of
+    /// the connection it speaks of.
+    pub connection: Option<u64>,
+    /// The gateway's word.
+    pub ctstate: CtState,
+    /// The direction within the gateway's entry.
+    pub ctdir: CtDir,
+    /// The state of the gateway's entry after this packet.
+    pub state: State,
+    /// The side of the connection that sent it.
+    pub side: Side,
+}
+
+impl Label {
+    fn new(connection: u64, (ctstate, ctdir, state): Outcome, side: Side) -> Self {
+        Self { connection: Some(connection), ctstate, ctdir, state, side }
+    }
+
+    /// The label of a record that is in no connection.
+    pub const fn outside(ctstate: CtState) -> Self {
+        Self { connection: None, ctstate, ctdir: CtDir::None, state: State::None, side: Side::A }
+    }
+}
+
+/// A connection that is over, and why.
+#[derive(Clone, Debug)]
+pub struct Closed {
+    /// As it was at the end.
+    pub connection: Box<Connection>,
+    /// Why it is over.
+    pub reason: EndReason,
+    /// The capture time at which the tracker stopped, if that is what ended it.
+    pub stopped: Option<i64>,
+}
+
+/// Follows connections through a capture.
+pub struct Tracker {
+    table: FlowTable,
+    rules: Rules,
+    clock: Clock,
+    /// What was due before this capture time is over, whether it was swept or not; and whether there may be more of it.
+    swept: i64,
+    pending: bool,
+    vlan_in_key: bool,
+    /// Whose connections these are: ours, or Zeek's with its server ports.
+    zeek: Option<ServerPorts>,
+    /// What FTP announced.
+    announced: Announcements,
+    next_id: u64,
+    /// Short cuts are taken.
+    express: bool,
+}
+
+/// A packet's key, ready to be looked up, and the side that sent it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Found {
+    lookup: Lookup,
+    side: Side,
+}
+
+/// A connection that is being looked at, and its place if it has one.
+struct Held {
+    connection: Box<Connection>,
+    slot: Option<SlotId>,
+}
+
+/// How many connections that may be due are looked at for each record: more than records can begin.
+const SWEEP: usize = 4;
+
+impl Tracker {
+    /// A tracker with an empty table.
+    pub fn new(config: &Config) -> Self {
+        Self {
+            table: FlowTable::new(config.rules.timeouts),
+            rules: config.rules,
+            clock: Clock::default(),
+            swept: i64::MIN,
+            pending: false,
+            // A gateway terminates VLANs: what it sees has none.
+            vlan_in_key: config.decode.tunnels != TunnelMode::Outer,
+            zeek: config.zeek.then(|| config.likely_server_ports.clone().unwrap_or_else(ServerPorts::zeek)),
+            announced: Announcements::default(),
+            next_id: 0,
+            express: !config.zeek,
+        }
+    }
+
+    /// The same without short cuts: every packet takes the way that is written for any. The answers are the same.
+    #[must_use]
+    pub fn without_express(mut self) -> Self {
+        self.express = false;
+        self
+    }
+
+    /// What FTP announced.
+    pub fn announced(&self) -> &Announcements {
+        &self.announced
+    }
+
+    /// How many connections have begun.
+    pub fn begun(&self) -> u64 {
+        self.next_id
+    }
+
+    /// The most connections that lived at once.
+    pub fn peak(&self) -> usize {
+        self.table.peak()
+    }
+
+    /// The live connections, in no promised order.
+    pub fn snapshot(&self) -> impl Iterator<Item = Connection> {
+        self.table.snapshot()
+    }
+
+    /// Lets capture time pass: connections that timed out are handed to `closed`, a few at a time.
+    #[inline]
+    pub fn advance(&mut self, ts: i64, mut closed: impl FnMut(&Closed)) {
+        if let Some(due) = self.clock.tick(ts) {
+            let swept = due.div_euclid(SECOND).saturating_mul(SECOND);
+            if swept < self.swept {
+                // The clock went back; what was due is over all the same.
+                self.sweep(usize::MAX, &mut closed);
+            }
+            self.swept = swept;
+            self.pending = true;
+        }
+        if self.pending {
+            self.sweep(SWEEP, &mut closed);
+        }
+    }
+
+    fn sweep(&mut self, most: usize, closed: &mut impl FnMut(&Closed)) {
+        for _ in 0..most {
+            match self.table.expire(self.swept) {
+                Expired::None => {
+                    self.pending = false;
+                    return;
+                }
+                Expired::NotYet => {}
+                Expired::Gone(connection) => self.close(connection, EndReason::Timeout, closed),
+            }
+        }
+    }
+
+    /// Takes the packets of one record, whose bytes these are, outermost first; the label speaks of the innermost.
+    pub fn record(&mut self, packets: &[Packet], bytes: &[u8], ts: i64, mut closed: impl FnMut(&Closed)) -> Label {
+        if let [packet] = packets
+            && let Some(brief) = self.express.then(|| Brief::of(packet)).flatten()
+            && packet.tunnel == Tunnel::default()
+        {
+            let found = self.prepare(&brief);
+            return self.brief(&brief, &found, bytes, ts, closed);
+        }
+        let mut label = Label::outside(CtState::Untracked);
+        let mut parent = None;
+        for (packet, more) in packets.iter().zip((0..packets.len()).rev()) {
+            label = match self.zeek {
+                // Zeek opens IP tunnels without a connection for them.
+                Some(_) if more > 0 && zeek::is_ip_tunnel(packet) => continue,
+                Some(_) => self.zeek_packet(packet, bytes, ts, parent, &mut closed),
+                None => self.packet(packet, bytes, ts, parent, &mut closed),
+            };
+            parent = label.connection;
+        }
+        label
+    }
+
+    /// Makes the key of an ordinary packet.
+    #[inline]
+    pub fn prepare(&self, brief: &Brief) -> Found {
+        let vlan = if self.vlan_in_key { brief.vlan } else { Vlan::default() };
+        let (words, side) = Words::of_ports(&brief.tuple, vlan);
+        Found { lookup: self.table.lookup(words), side }
+    }
+
+    /// Reads what [`Self::brief`] will read first of the table: for many packets at once, so that they wait for memory
+    /// together. The result is of no use but to keep the reads.
+    #[inline]
+    pub fn touch_index(&self, found: &Found) -> u64 {
+        self.table.touch_index(&found.lookup)
+    }
+
+    /// Reads what it will read then.
+    #[inline]
+    pub fn touch_slot(&self, found: &Found) -> u64 {
+        self.table.touch_slot(&found.lookup)
+    }
+
+    /// Takes the only packet of a record, an ordinary one.
+    #[inline]
+    pub fn brief(
+        &mut self,
+        brief: &Brief,
+        found: &Found,
+        bytes: &[u8],
+        ts: i64,
+        mut closed: impl FnMut(&Closed),
+    ) -> Label {
+        let Found { lookup, side } = *found;
+        let slot = self.table.find(&lookup);
+        if let Some(slot) = slot
+            && !direction::may_announce(brief)
+            && let Some(compact) = self.table.at_mut(slot)
+            && compact.deadline(&self.rules.timeouts) > ts.max(self.swept.saturating_sub(1))
+            && let Some((outcome, nearer)) =
+                compact.express(brief, side, ts, &self.rules, || direction::says(brief, bytes, side))
+        {
+            let label = Label::new(compact.id(), outcome, side);
+            if nearer {
+                self.table.arm(slot);
+            }
+            return label;
+        }
+        if slot.is_none()
+            && !brief.is_self()
+            && let Some((compact, outcome)) =
+                Compact::begin(self.next_id, brief, side, ts, &self.rules, || direction::says(brief, bytes, side))
+        {
+            self.table.insert_compact(&lookup, compact);
+            self.next_id += 1;
+            return Label::new(compact.id(), outcome, side);
+        }
+        self.step(&brief.packet(), (lookup, side), bytes, ts, None, &mut closed)
+    }
+
+    /// Ends every connection that is left.
+    pub fn finish(&mut self, mut closed: impl FnMut(&Closed)) {
+        let (now, end) = (self.clock.now(), self.clock.end());
+        self.table.drain(|connection, table| {
+            let cause = if connection.deadline <= now { EndReason::Timeout } else { EndReason::EndOfCapture };
+            let stopped = (cause == EndReason::EndOfCapture).then_some(end);
+            let reason = connection.end_reason(cause);
+            let over = Closed { connection, reason, stopped };
+            closed(&over);
+            table.unbox(over.connection);
+        });
+    }
+
+    fn packet(
+        &mut self,
+        packet: &Packet,
+        bytes: &[u8],
+        ts: i64,
+        parent: Option<u64>,
+        closed: &mut impl FnMut(&Closed),
+    ) -> Label {
+        let key = self.key(&packet.tuple, packet.flow_id, packet.vlan, packet.tunnel);
+        self.step(packet, key, bytes, ts, parent, closed)
+    }
+
+    /// Takes any packet.
+    fn step(
+        &mut self,
+        packet: &Packet,
+        (lookup, side): (Lookup, Side),
+        bytes: &[u8],
+        ts: i64,
+        parent: Option<u64>,
+        closed: &mut impl FnMut(&Closed),
+    ) -> Label {
+        let related = self.related(packet, ts);
+        let held = self.live(&lookup, ts, closed);
+        let Some(held) = held.or_else(|| self.begin(&lookup, packet, side, ts)) else {
+            return Label::outside(CtState::Invalid);
+        };
+        let (mut held, side, outcome) = self.ask(held, &lookup, packet, side, ts, closed);
+        let connection = &mut held.connection;
+        // Its receiver throws away what has a wrong checksum: it counts for nothing.
+        if !packet.bad_checksum {
+            connection.count(packet, side, ts);
+            if packet.packets > 0 {
+                direction::infer(connection, packet, bytes, side);
+            }
+        }
+        if related.is_some() {
+            connection.evidence = connection.evidence.max(Evidence::Related);
+        }
+        if packet.complete && !packet.bad_header {
+            connection.zeek.note(packet, side, connection.orig, Roles::Given, ts);
+        }
+        connection.set_deadline(ts, &self.rules);
+        self.announced.note(packet, bytes, ts);
+        self.hold(held, &lookup, related, outcome, side, parent)
+    }
+
+    /// A packet by Zeek's rules of what a connection is. The gateway's word is asked for all the same, but its entries
+    /// begin and end within.
+    fn zeek_packet(
+        &mut self,
+        packet: &Packet,
+        bytes: &[u8],
+        ts: i64,
+        parent: Option<u64>,
+        closed: &mut impl FnMut(&Closed),
+    ) -> Label {
+        // Zeek sees datagrams once they are whole, and none without a header.
+        if !packet.complete || packet.bad_header || zeek::is_truncated(packet) {
+            return Label::outside(CtState::Invalid);
+        }
+        let (lookup, side) = self.key(&packet.tuple, packet.flow_id, packet.vlan, packet.tunnel);
+        let related = self.related(packet, ts);
+        let mut found = self.live(&lookup, ts, closed);
+        if let Some(held) = found.take_if(|held| held.connection.zeek.is_reuse(packet, held.connection.orig)) {
+            self.end(held, EndReason::Reused, closed);
+        }
+        let begins = found.is_none();
+        let Some(mut held) = found.or_else(|| self.begin(&lookup, packet, side, ts)) else {
+            return Label::outside(CtState::Invalid);
+        };
+        let Some(ports) = self.zeek.as_ref() else { return Label::outside(CtState::Invalid) };
+        let connection = &mut *held.connection;
+        if begins {
+            direction::begin_as_zeek(connection, packet, ports);
+        }
+        let (side, outcome) = ask_gateway_within(connection, packet, side, ts, &self.rules);
+        let readable = !(packet.malformed && packet.tuple.proto == ipproto::TCP);
+        if readable {
+            direction::follow_zeek(connection, packet, side, ts);
+            if !packet.bad_checksum {
+                connection.count(packet, side, ts);
+                direction::read_as_zeek(connection, packet, bytes, side, ports);
+            }
+        }
+        connection.set_deadline(ts, &self.rules);
+        self.hold(held, &lookup, related, outcome, side, parent)
+    }
+
+    /// Keeps a connection after a packet, and says the packet's label.
+    fn hold(
+        &mut self,
+        mut held: Held,
+        lookup: &Lookup,
+        related: Option<Label>,
+        outcome: Outcome,
+        side: Side,
+        parent: Option<u64>,
+    ) -> Label {
+        let connection = &mut held.connection;
+        connection.related_to = connection.related_to.or(related.and_then(|label| label.connection));
+        connection.carrier = connection.carrier.or(parent);
+        let label = related.unwrap_or(Label::new(connection.id, outcome, side));
+        match held.slot {
+            Some(slot) => self.table.put(slot, held.connection),
+            None => {
+                self.table.insert(lookup, held.connection);
+            }
+        }
+        label
+    }
+
+    /// The key of a tuple, ready to be looked up, and the side that sent it.
+    #[inline]
+    fn key(&self, tuple: &FiveTuple, id: u16, vlan: Vlan, tunnel: Tunnel) -> (Lookup, Side) {
+        let (key, side) = if self.zeek.is_some() {
+            zeek::key(tuple)
+        } else {
+            let vlan = if self.vlan_in_key { vlan } else { Vlan::default() };
+            FlowKey::of_tuple(tuple, id, vlan, tunnel)
+        };
+        (self.table.lookup(key.words()), side)
+    }
+
+    /// A key's connection in hand, unless it has expired by now.
+    fn live(&mut self, lookup: &Lookup, ts: i64, closed: &mut impl FnMut(&Closed)) -> Option<Held> {
+        let slot = self.table.find(lookup)?;
+        let held = Held { connection: self.table.take(slot)?, slot: Some(slot) };
+        if held.connection.deadline > ts && held.connection.deadline >= self.swept {
+            return Some(held);
+        }
+        self.end(held, EndReason::Timeout, closed);
+        None
+    }
+
+    fn end(&mut self, held: Held, cause: EndReason, closed: &mut impl FnMut(&Closed)) {
+        if let Some(slot) = held.slot {
+            self.table.discard(slot);
+        }
+        self.close(held.connection, cause, closed);
+    }
+
+    /// Hands out a connection that is over.
+    fn close(&mut self, connection: Box<Connection>, cause: EndReason, closed: &mut impl FnMut(&Closed)) {
+        let reason = connection.end_reason(cause);
+        let over = Closed { connection, reason, stopped: None };
+        closed(&over);
+        self.table.unbox(over.connection);
+    }
+
+    /// A new connection; None for a later fragment whose connection is gone.
+    fn begin(&mut self, lookup: &Lookup, packet: &Packet, side: Side, ts: i64) -> Option<Held> {
+        if packet.packets == 0 && !packet.complete {
+            return None;
+        }
+        let roles = if self.zeek.is_some() { Roles::Zeek } else { Roles::Given };
+        let connection = Connection::begin(lookup.key(), self.next_id, side, packet, roles, ts);
+        self.next_id += 1;
+        Some(Held { connection: self.table.boxed(connection), slot: None })
+    }
+
+    /// Asks the gateway. A packet that opens a new entry over an old one ends the old connection and begins another.
+    fn ask(
+        &mut self,
+        mut held: Held,
+        lookup: &Lookup,
+        packet: &Packet,
+        side: Side,
+        ts: i64,
+        closed: &mut impl FnMut(&Closed),
+    ) -> (Held, Side, Outcome) {
+        loop {
+            match ask_gateway(&mut held.connection, packet, side, ts, &self.rules) {
+                Answer::Word(side, outcome) => return (held, side, outcome),
+                Answer::OpensAnew => {
+                    let Some(begun) = self.begin(lookup, packet, side, ts) else { return (held, side, INVALID) };
+                    self.end(held, EndReason::Reused, closed);
+                    held = begun;
+                }
+            }
+        }
+    }
+
+    /// The label of an ICMP error about a live entry: that connection, the direction in which the error travels.
+    fn related(&self, packet: &Packet, ts: i64) -> Option<Label> {
+        let L4::IcmpError { quoted: Some(quoted), quoted_id, .. } = packet.l4 else { return None };
+        // The error goes to whoever sent the quoted packet.
+        if packet.malformed || packet.bad_checksum || packet.tuple.dst != quoted.src {
+            return None;
+        }
+        let (lookup, side) = self.key(&quoted, quoted_id, packet.vlan, packet.tunnel);
+        let connection = self.table.look(self.table.find(&lookup)?)?;
+        let entry = connection.gateway.as_ref().filter(|entry| entry.deadline > ts)?;
+        // It travels as the other side's packets do.
+        let side = side.other();
+        Some(Label {
+            connection: Some(connection.id),
+            ctstate: CtState::Related,
+            ctdir: entry.dir(side),
+            state: entry.reported_state(),
+            side,
+        })
+    }
+}
