@@ -39,8 +39,11 @@ def test_given_timeouts_leave_the_others() -> None:
     [
         ({"lokal": []}, "lokal: unknown key; did you mean local?"),
         ({"qqqq": 1}, "qqqq: unknown key; valid are local, zones"),
-        ({"max_connections": 10}, "max_connections: this key is not available in this version"),
-        ({"memory_limit": 10}, "memory_limit: this key is not available in this version"),
+        ({"max_connections": 0}, "max_connections: found 0, expected a whole number from 1 on"),
+        ({"max_connections": 1 << 63}, "max_connections: found 9223372036854775808"),
+        ({"memory_limit": "much"}, "memory_limit: found 'much', expected a number of bytes, or text such as"),
+        ({"memory_limit": "0 MiB"}, "memory_limit: found 0, expected"),
+        ({"memory_limit": -1}, "memory_limit: found -1"),
         ({"likely_server_ports": "80/tcp"}, "likely_server_ports: found '80/tcp', expected a list of ports"),
         ({"likely_server_ports": [80]}, "likely_server_ports: found 80, expected a list of ports"),
         ({"likely_server_ports": ["tcp/80"]}, 'likely_server_ports: found "tcp/80", expected a port and its protocol'),

@@ -99,6 +99,8 @@ class Config:
         tunnels: str,
         checksum: bool,
         likely_server_ports: Sequence[str] | None,
+        max_connections: int | None,
+        memory_limit: int | None,
         strict: bool,
     ) -> Config: ...
 

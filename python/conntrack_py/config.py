@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, NoReturn, Self, get_args
@@ -14,8 +15,8 @@ from conntrack_py.exceptions import ConfigError
 
 Tunnels = Literal["inner", "outer", "both"]
 
-#: Keys of the design that this version does not have. Ignoring them would be a lie about what was done.
-_LATER_KEYS = ("max_connections", "memory_limit")
+#: What a number of bytes may be multiplied by.
+_UNITS = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _FLAGS = ("loose", "liberal", "ignore_invalid_rst", "checksum", "strict")
 
 
@@ -46,6 +47,12 @@ class Config:
         likely_server_ports: Ports at which servers are likely, such as `443/tcp`, `53/udp` or `2905/sctp`: one of the
             last words on who initiated where the opening was not captured. None: the library's list of services, or for
             the profile `zeek` Zeek's own.
+        max_connections: The most connections that live at once (`nf_conntrack_max`); None: no bound. A new one then takes
+            the place of one that is not assured, which ends with `evicted` and is counted in `stats.evicted`; where every
+            one that is looked at is assured, the packet is not tracked and counted as `table_full` in `stats.skipped`.
+            That is the kernel's early drop.
+        memory_limit: The most bytes of memory for live connections, by the same rule: a number, or text such as
+            `"512 MiB"`. What has ended is the result, and grows with it.
         strict: Raise `CaptureError` at the first damage instead of going on behind it.
         threads: The most threads to track with; None leaves it to the library. This version tracks with one thread
             whatever the number is. The result never depends on it.
@@ -64,6 +71,8 @@ class Config:
     tunnels: Tunnels = "inner"
     checksum: bool = False
     likely_server_ports: Sequence[str] | None = None
+    max_connections: int | None = None
+    memory_limit: int | str | None = None
     strict: bool = False
     threads: int | None = None
 
@@ -71,8 +80,6 @@ class Config:
         """Refuse unknown keys with a `ConfigError`, before `__init__` would with a `TypeError`."""
         known = [item.name for item in fields(cls)]
         for key in keys:
-            if key in _LATER_KEYS:
-                raise ConfigError(f"{key}: this key is not available in this version of conntrack_py; leave it out")
             if key not in known:
                 raise ConfigError(f"{key}: unknown key; {_nearest(key, known)}")
         return super().__new__(cls)
@@ -93,6 +100,10 @@ class Config:
             _refuse("tunnels", self.tunnels, f"one of {', '.join(get_args(Tunnels))}; {nearest}")
         if self.likely_server_ports is not None:
             _set(self, "likely_server_ports", _ports(self.likely_server_ports))
+        if self.max_connections is not None:
+            _set(self, "max_connections", _positive("max_connections", self.max_connections))
+        if self.memory_limit is not None:
+            _bytes("memory_limit", self.memory_limit)
         _set(self, "threads", checked_threads(self.threads))
         self._native()  # parses the networks
 
@@ -136,6 +147,8 @@ class Config:
             tunnels=self.tunnels,
             checksum=self.checksum,
             likely_server_ports=None if self.likely_server_ports is None else list(self.likely_server_ports),
+            max_connections=self.max_connections,
+            memory_limit=None if self.memory_limit is None else _bytes("memory_limit", self.memory_limit),
             strict=self.strict,
         )
 
@@ -157,6 +170,23 @@ def checked_threads(threads: object) -> int | None:
     if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
         _refuse("threads", threads, "a whole number from 1 on, or none at all")
     return threads
+
+
+def _positive(key: str, value: object) -> int:
+    """A whole number from 1 on that fits into 64 bits."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 1 << 63:
+        _refuse(key, value, "a whole number from 1 on, or none at all")
+    return value
+
+
+def _bytes(key: str, value: object) -> int:
+    """A number of bytes, or text that is one."""
+    if not isinstance(value, str):
+        return _positive(key, value)
+    found = re.fullmatch(r"([0-9]{1,15}) ?(B|KiB|MiB|GiB|)", value.strip())
+    if found is None:
+        _refuse(key, value, 'a number of bytes, or text such as "512 MiB" or "2 GiB"')
+    return _positive(key, int(found[1]) * _UNITS[found[2]])
 
 
 def _set(config: Config, key: str, value: object) -> None:

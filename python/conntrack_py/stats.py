@@ -38,6 +38,10 @@ _WORDS = {
     "truncated_file": ("file that ends inside a record", "files that end inside a record"),
     "damaged_compression": ("damaged compressed stream", "damaged compressed streams"),
     "no_next_header": ("IPv6 packet without a next header", "IPv6 packets without a next header"),
+    "table_full": (
+        "packet that found the table full of assured connections",
+        "packets that found the table full of assured connections",
+    ),
     "too_deep": ("packet with too many headers inside headers", "packets with too many headers inside headers"),
 }
 

@@ -310,6 +310,16 @@ impl Connection {
         };
     }
 
+    /// A gateway's entry that survives a full table.
+    pub fn is_assured(&self) -> bool {
+        self.gateway.as_ref().is_some_and(|entry| entry.assured)
+    }
+
+    /// Bytes that it takes on the heap, itself included.
+    pub fn heap_bytes(&self) -> usize {
+        size_of::<Self>() + self.zeek.heap_bytes()
+    }
+
     /// The state a gateway would report after the last packet.
     pub fn state(&self) -> State {
         self.gateway.as_ref().map_or(State::None, Gateway::reported_state)

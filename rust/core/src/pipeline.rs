@@ -90,6 +90,9 @@ pub fn walk(captures: &mut Captures, decode: Option<Options>) -> Result<u64, Cap
     Ok(found)
 }
 
+/// Why a record is in no connection although it could have begun one: the table was full of assured ones.
+const TABLE_FULL: &str = "table_full";
+
 /// Records whose packets are looked up together, so that they wait for memory together.
 const GROUP: usize = 32;
 
@@ -172,6 +175,7 @@ impl Run {
         let rows = &mut self.rows;
         self.tracker.advance(record.ts, |closed| rows.put(closed));
         let mut unsupported = false;
+        let refused = self.tracker.refused();
         let label = if let Some((brief, found)) = brief.and_then(|place| self.briefs.get(place)) {
             self.watch.brief(brief, bytes, record.ts);
             self.tracker.brief(brief, found, bytes, record.ts, |closed| rows.put(closed))
@@ -190,6 +194,9 @@ impl Run {
                 }
             }
         };
+        if self.tracker.refused() > refused {
+            stats.skip(TABLE_FULL, 1, name(captures, record.file), record.offset);
+        }
         if let Some(labels) = &mut self.labels {
             labels.push(&label);
         }
@@ -227,6 +234,7 @@ impl Run {
             stats.skip(kind.reason(), count, name(captures, file), offset);
         }
         stats.connections = self.tracker.begun();
+        stats.evicted = self.tracker.evicted();
         stats.peak_connections = self.tracker.peak() as u64;
         let Rows { rows, locality } = self.rows;
         let mut rows: Vec<Row> = rows.into_iter().flatten().collect();

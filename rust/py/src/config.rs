@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use conntrack_core::config::{Config as Core, Profile, Rules, ServerPorts, Timeouts, Zone};
+use conntrack_core::config::{Bounds, Config as Core, Profile, Rules, ServerPorts, Timeouts, Zone};
 use conntrack_core::decode::{Options, TunnelMode};
 use conntrack_core::time::SECOND;
 use ipnet::IpNet;
@@ -26,7 +26,7 @@ impl Config {
 #[pymethods]
 impl Config {
     #[new]
-    #[pyo3(signature = (*, local, zones, profile, timeouts, loose, liberal, ignore_invalid_rst, tunnels, checksum, likely_server_ports, strict))]
+    #[pyo3(signature = (*, local, zones, profile, timeouts, loose, liberal, ignore_invalid_rst, tunnels, checksum, likely_server_ports, max_connections, memory_limit, strict))]
     #[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools, reason = "the keys of the contract")]
     #[allow(clippy::needless_pass_by_value, reason = "extracted from Python")]
     fn new(
@@ -40,6 +40,8 @@ impl Config {
         tunnels: &str,
         checksum: bool,
         likely_server_ports: Option<Vec<String>>,
+        max_connections: Option<usize>,
+        memory_limit: Option<usize>,
         strict: bool,
     ) -> PyResult<Self> {
         let profile = profile_named(profile)?;
@@ -59,6 +61,10 @@ impl Config {
             likely_server_ports: likely_server_ports.map(|ports| parse_ports(&ports)).transpose()?,
             zeek: profile.is_zeek(),
             strict,
+            bounds: Bounds {
+                connections: max_connections.unwrap_or(usize::MAX),
+                bytes: memory_limit.unwrap_or(usize::MAX),
+            },
         };
         Ok(Self { core })
     }

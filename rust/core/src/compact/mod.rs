@@ -208,6 +208,19 @@ impl Compact {
         connection.claims = self.pair(word::CLAIMS).map(|claims| claims as u8);
     }
 
+    /// What stays of a place that is free: the wheel's mark.
+    pub fn vacated(&self) -> Self {
+        let mut vacated = Self::default();
+        vacated.set_armed(self.armed());
+        vacated
+    }
+
+    /// A gateway's entry that survives a full table. What is kept elsewhere says so there.
+    pub fn is_assured(&self) -> bool {
+        let flags = self.flags();
+        flags.has(Flags::ASSURED) && !(flags.is_tcp() && flags.has(Flags::GONE))
+    }
+
     /// A place in use.
     pub fn is_some(&self) -> bool {
         self.flags() != Flags::default()
@@ -283,7 +296,7 @@ impl Compact {
         Some(length as u64)
     }
 
-    /// The second under which the wheel has it.
+    /// The second under which the wheel has it, modulo 2^32; 0: it has not.
     #[inline]
     pub fn armed(&self) -> u32 {
         (self.0[word::ARMED] >> 32) as u32

@@ -185,6 +185,25 @@ pub struct Config {
     pub zeek: bool,
     /// Damage is an error instead of a count.
     pub strict: bool,
+    /// How much may live at once.
+    pub bounds: Bounds,
+}
+
+/// What live connections may take. A new one that finds no room takes the place of one that is not assured, or is not
+/// tracked where there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// The most live connections (`nf_conntrack_max`).
+    pub connections: usize,
+    /// The most bytes of memory for them.
+    pub bytes: usize,
+}
+
+impl Default for Bounds {
+    /// None but the machine's.
+    fn default() -> Self {
+        Self { connections: usize::MAX, bytes: usize::MAX }
+    }
 }
 
 impl Config {
@@ -212,6 +231,7 @@ impl Default for Config {
             likely_server_ports: None,
             zeek: false,
             strict: false,
+            bounds: Bounds::default(),
         }
     }
 }

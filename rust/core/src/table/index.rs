@@ -109,6 +109,10 @@ impl Region {
         (hash >> 16) as usize & self.buckets.len().wrapping_sub(1)
     }
 
+    fn is_full(&self) -> bool {
+        self.len >= self.buckets.len() * FULL
+    }
+
     fn next(&self, bucket: usize) -> usize {
         (bucket + 1) & (self.buckets.len() - 1)
     }
@@ -179,6 +183,11 @@ impl Index {
         self.len
     }
 
+    /// The most bytes that it takes for so many: a region has doubled just now, and each has a bucket.
+    pub(super) fn most_bytes(entries: usize) -> usize {
+        entries * size_of::<Bucket>() / (FULL / 2) + (1 << REGION_BITS) * size_of::<Bucket>()
+    }
+
     #[inline]
     fn region(&self, hash: u64) -> &Region {
         &self.regions[(hash >> (u64::BITS - REGION_BITS)) as usize]
@@ -208,7 +217,7 @@ impl Index {
     /// Adds a slot that is not in it. `hash_of` gives the hash of those that are.
     pub(super) fn insert(&mut self, hash: u64, slot: u32, hash_of: impl Fn(u32) -> u64) {
         let region = &mut self.regions[(hash >> (u64::BITS - REGION_BITS)) as usize];
-        if region.len >= region.buckets.len() * FULL {
+        if region.is_full() {
             region.grow(&hash_of);
         }
         region.put(hash, slot);
@@ -243,7 +252,7 @@ mod tests {
         #[test]
         fn it_is_a_map(steps in prop::collection::vec((0..400_u32, any::<bool>()), 1..2_000)) {
             let mut index = Index::default();
-            let mut naive = HashMap::new();
+            let (mut naive, mut most) = (HashMap::new(), 0);
             for (key, insert) in steps {
                 let found = index.find(crowded(key), |slot| slot == key);
                 prop_assert_eq!(found, naive.get(&key).copied());
@@ -259,6 +268,9 @@ mod tests {
                     _ => {}
                 }
                 prop_assert_eq!(index.len(), naive.len());
+                most = most.max(naive.len());
+                let buckets: usize = index.regions.iter().map(|region| region.buckets.len()).sum();
+                prop_assert!(buckets * size_of::<Bucket>() <= Index::most_bytes(most));
             }
             for key in naive.keys() {
                 prop_assert_eq!(index.find(crowded(*key), |slot| slot == *key), Some(*key));

@@ -13,7 +13,7 @@ mod wheel;
 use ahash::RandomState;
 
 use crate::compact::Compact;
-use crate::config::Timeouts;
+use crate::config::{Bounds, Timeouts};
 use crate::connection::Connection;
 use crate::flow::{FlowKey, Words};
 
@@ -59,6 +59,9 @@ pub struct FlowTable {
     spare: Vec<Box<Connection>>,
     hasher: RandomState,
     timeouts: Timeouts,
+    bounds: Bounds,
+    /// Bytes of the connections in boxes.
+    wide_bytes: usize,
     peak: usize,
 }
 
@@ -68,6 +71,8 @@ struct Table<const K: usize> {
     index: Index,
     slots: Slots<K>,
     wheel: Wheel,
+    /// Where the next victim is looked for.
+    hand: u32,
 }
 
 /// Boxes that are kept for the next connection that needs one.
@@ -76,7 +81,7 @@ const SPARE: usize = 8;
 impl FlowTable {
     /// An empty table, whose hash is keyed with fresh random numbers: tuples chosen to collide gain nothing. No order
     /// that depends on the hash leaves the table.
-    pub fn new(timeouts: Timeouts) -> Self {
+    pub fn new(timeouts: Timeouts, bounds: Bounds) -> Self {
         Self {
             narrow: Table::default(),
             broad: Table::default(),
@@ -85,6 +90,8 @@ impl FlowTable {
             spare: Vec::new(),
             hasher: RandomState::new(),
             timeouts,
+            bounds,
+            wide_bytes: 0,
             peak: 0,
         }
     }
@@ -223,6 +230,7 @@ impl FlowTable {
             (self.wide.len() - 1) as u32
         });
         let compact = Compact::beside(wide, connection.deadline);
+        self.wide_bytes += connection.heap_bytes();
         self.wide[wide as usize] = Some(connection);
         compact
     }
@@ -284,9 +292,52 @@ impl FlowTable {
         let beside = compact.wide().and_then(|wide| {
             let connection = self.wide.get_mut(wide as usize)?.take()?;
             self.free_wide.push(wide);
+            self.wide_bytes = self.wide_bytes.saturating_sub(connection.heap_bytes());
             Some(connection)
         });
         beside.unwrap_or_else(|| self.boxed(compact.unpack(key, &self.timeouts)))
+    }
+
+    /// Whether a connection with this key may be added.
+    #[inline]
+    pub fn may_insert(&self, lookup: &Lookup) -> bool {
+        self.bounds == Bounds::default() || self.has_room(lookup)
+    }
+
+    fn has_room(&self, lookup: &Lookup) -> bool {
+        let (mut narrow, mut broad) = (self.narrow.slots.capacity(), self.broad.slots.capacity());
+        match lookup.words {
+            Words::Narrow(_) => narrow = self.narrow.slots.next_capacity(),
+            Words::Broad(_) => broad = self.broad.slots.next_capacity(),
+        }
+        let bytes = self.narrow.bytes(narrow) + self.broad.bytes(broad) + Wheel::MARK_BYTES + self.wide_bytes;
+        self.len() < self.bounds.connections && bytes <= self.bounds.bytes
+    }
+
+    /// The next connection in the order of places that is not assured, to make room for one with this key. As the kernel's
+    /// early drop, it looks at a few and gives up; one that was looked at is the last to be looked at again.
+    pub fn victim(&mut self, lookup: &Lookup) -> Option<SlotId> {
+        let is_narrow = matches!(lookup.words, Words::Narrow(_));
+        let wide = &self.wide;
+        let is_assured = |compact: &Compact| match compact.wide() {
+            Some(place) => {
+                wide.get(place as usize).is_some_and(|wide| wide.as_ref().is_some_and(|one| one.is_assured()))
+            }
+            None => compact.is_assured(),
+        };
+        // Where memory is short, only a place of the same width helps.
+        let any = self.len() >= self.bounds.connections;
+        let narrow = if is_narrow || any { self.narrow.victim(is_assured) } else { None };
+        match narrow {
+            None if !is_narrow || any => self.broad.victim(is_assured).map(SlotId::Broad),
+            narrow => narrow.map(SlotId::Narrow),
+        }
+    }
+
+    /// Bytes of memory that the live connections take.
+    pub fn bytes(&self) -> usize {
+        let narrow = self.narrow.bytes(self.narrow.slots.capacity());
+        narrow + self.broad.bytes(self.broad.slots.capacity()) + self.wide_bytes
     }
 
     /// How many live.
@@ -342,7 +393,33 @@ impl<T> Due<T> {
     }
 }
 
+/// A second as slots keep it; 0 is none.
+#[inline]
+fn short(second: i64) -> u32 {
+    (second as u32).max(1)
+}
+
+/// Places that are looked at for one that may be dropped (the kernel's NF_CT_EVICTION_RANGE, in buckets of its table).
+const EVICTION_RANGE: u32 = 64;
+
 impl<const K: usize> Table<K> {
+    /// Bytes that it takes with this many slots, in use or not. The index is counted as large as it may be for them.
+    fn bytes(&self, slots: usize) -> usize {
+        slots * size_of::<Slot<K>>() + Index::most_bytes(slots) + self.wheel.bytes()
+    }
+
+    fn victim(&mut self, is_assured: impl Fn(&Compact) -> bool) -> Option<u32> {
+        let reach = self.slots.reach();
+        for _ in 0..EVICTION_RANGE.min(reach) {
+            let slot = self.hand;
+            self.hand = (slot + 1) % reach;
+            if self.slots.get(slot).is_some_and(|slot| slot.compact.is_some() && !is_assured(&slot.compact)) {
+                return Some(slot);
+            }
+        }
+        None
+    }
+
     #[inline]
     fn touch(&self, hash: u64) -> u64 {
         let slot = self.index.guess(hash).and_then(|slot| self.slots.get(slot));
@@ -359,29 +436,28 @@ impl<const K: usize> Table<K> {
         &mut self,
         hash: u64,
         key: [u64; K],
-        mut compact: Compact,
+        compact: Compact,
         hasher: &RandomState,
         timeouts: &Timeouts,
     ) -> Option<u32> {
-        let second = second_of(compact.deadline(timeouts));
-        compact.set_armed(second as u32);
         let slot = self.slots.take(Slot { key, compact })?;
-        self.wheel.put(slot, second);
+        self.arm(slot, timeouts);
         let slots = &self.slots;
         let hash_of = |slot| slots.get(slot).map_or(0, |slot| hasher.hash_one(slot.key));
         self.index.insert(hash, slot, hash_of);
         Some(slot)
     }
 
-    /// Seconds are told apart by thirty-two bits: a mark is stale if they are not those of its slot. Where they are by chance,
-    /// the connection is looked at once more.
+    /// Seconds are told apart by thirty-two bits: a mark is stale if they are not those of its slot. A slot that has a
+    /// mark for an earlier second is looked at then, and marked anew.
     #[inline]
     fn arm(&mut self, slot: u32, timeouts: &Timeouts) {
         let Some(place) = self.slots.get_mut(slot) else { return };
         let second = second_of(place.compact.deadline(timeouts));
-        let ahead = (second as u32).wrapping_sub(place.compact.armed()) as i32;
-        if ahead < 0 && self.wheel.has_room(self.index.len()) {
-            place.compact.set_armed(second as u32);
+        let armed = place.compact.armed();
+        let is_nearer = (short(second).wrapping_sub(armed) as i32) < 0 && self.wheel.has_room(self.index.len());
+        if armed == 0 || is_nearer {
+            place.compact.set_armed(short(second));
             self.wheel.put(slot, second);
         }
     }
@@ -389,7 +465,11 @@ impl<const K: usize> Table<K> {
     fn due(&mut self, due: i64, timeouts: &Timeouts) -> Due<u32> {
         let Some((slot, second)) = self.wheel.pop(due) else { return Due::None };
         let Some(place) = self.slots.get_mut(slot) else { return Due::NotYet };
-        if !place.compact.is_some() || place.compact.armed() != second as u32 {
+        if place.compact.armed() != short(second) {
+            return Due::NotYet;
+        }
+        place.compact.set_armed(0);
+        if !place.compact.is_some() {
             return Due::NotYet;
         }
         let deadline = place.compact.deadline(timeouts);
@@ -397,7 +477,7 @@ impl<const K: usize> Table<K> {
             return Due::Now(slot);
         }
         let second = second_of(deadline);
-        place.compact.set_armed(second as u32);
+        place.compact.set_armed(short(second));
         self.wheel.put(slot, second);
         Due::NotYet
     }

@@ -56,14 +56,33 @@ impl<const K: usize> Slots<K> {
             let empty = Slot { key: [0; K], compact: Compact::default() };
             self.segments.push(Box::new(Segment([empty; SEGMENT])));
         }
-        *self.get_mut(slot)? = content;
+        let place = self.get_mut(slot)?;
+        let armed = place.compact.armed();
+        *place = content;
+        place.compact.set_armed(armed);
         Some(slot)
     }
 
-    /// Gives a slot back.
+    /// Slots that there is memory for.
+    pub(super) fn capacity(&self) -> usize {
+        self.segments.len() * SEGMENT
+    }
+
+    /// The same once another one is taken.
+    pub(super) fn next_capacity(&self) -> usize {
+        let is_full = self.free.is_empty() && self.fresh as usize == self.capacity();
+        self.capacity() + if is_full { SEGMENT } else { 0 }
+    }
+
+    /// How many slots were ever used.
+    pub(super) fn reach(&self) -> u32 {
+        self.fresh
+    }
+
+    /// Gives a slot back. The wheel's mark of it is still there, and serves the next connection.
     pub(super) fn free(&mut self, slot: u32) {
         if let Some(place) = self.get_mut(slot) {
-            place.compact = Compact::default();
+            place.compact = place.compact.vacated();
             self.free.push(slot);
         }
     }

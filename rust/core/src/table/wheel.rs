@@ -30,6 +30,14 @@ impl Wheel {
         self.marks < MOST_MARKS * live + FEW
     }
 
+    /// Bytes of a mark.
+    pub(super) const MARK_BYTES: usize = size_of::<u32>();
+
+    /// Bytes of its marks.
+    pub(super) fn bytes(&self) -> usize {
+        self.marks * Self::MARK_BYTES
+    }
+
     /// Marks a slot.
     pub(super) fn put(&mut self, slot: u32, second: i64) {
         self.seconds.entry(second).or_default().push(slot);

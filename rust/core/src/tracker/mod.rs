@@ -67,6 +67,9 @@ pub struct Tracker {
     /// What FTP announced.
     announced: Announcements,
     next_id: u64,
+    /// Connections that gave way to others, and packets that could not begin one.
+    evicted: u64,
+    refused: u64,
     /// Short cuts are taken.
     express: bool,
 }
@@ -91,7 +94,7 @@ impl Tracker {
     /// A tracker with an empty table.
     pub fn new(config: &Config) -> Self {
         Self {
-            table: FlowTable::new(config.rules.timeouts),
+            table: FlowTable::new(config.rules.timeouts, config.bounds),
             rules: config.rules,
             clock: Clock::default(),
             swept: i64::MIN,
@@ -101,6 +104,8 @@ impl Tracker {
             zeek: config.zeek.then(|| config.likely_server_ports.clone().unwrap_or_else(ServerPorts::zeek)),
             announced: Announcements::default(),
             next_id: 0,
+            evicted: 0,
+            refused: 0,
             express: !config.zeek,
         }
     }
@@ -120,6 +125,21 @@ impl Tracker {
     /// How many connections have begun.
     pub fn begun(&self) -> u64 {
         self.next_id
+    }
+
+    /// Connections that were ended because there was no room for another one.
+    pub fn evicted(&self) -> u64 {
+        self.evicted
+    }
+
+    /// Packets that would have begun a connection, and found no room because every other one is assured.
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// Bytes of memory that the live connections take.
+    pub fn bytes(&self) -> usize {
+        self.table.bytes()
     }
 
     /// The most connections that lived at once.
@@ -233,6 +253,7 @@ impl Tracker {
         }
         if slot.is_none()
             && !brief.is_self()
+            && self.table.may_insert(&lookup)
             && let Some((compact, outcome)) =
                 Compact::begin(self.next_id, brief, side, ts, &self.rules, || direction::says(brief, bytes, side))
         {
@@ -280,6 +301,9 @@ impl Tracker {
     ) -> Label {
         let related = self.related(packet, ts);
         let held = self.live(&lookup, ts, closed);
+        if held.is_none() && !self.make_room(&lookup, closed) {
+            return Label::outside(CtState::Invalid);
+        }
         let Some(held) = held.or_else(|| self.begin(&lookup, packet, side, ts)) else {
             return Label::outside(CtState::Invalid);
         };
@@ -324,6 +348,9 @@ impl Tracker {
             self.end(held, EndReason::Reused, closed);
         }
         let begins = found.is_none();
+        if begins && !self.make_room(&lookup, closed) {
+            return Label::outside(CtState::Invalid);
+        }
         let Some(mut held) = found.or_else(|| self.begin(&lookup, packet, side, ts)) else {
             return Label::outside(CtState::Invalid);
         };
@@ -389,6 +416,23 @@ impl Tracker {
         }
         self.end(held, EndReason::Timeout, closed);
         None
+    }
+
+    /// Makes room for a connection, by the kernel's rule of early drop; false where there is none.
+    fn make_room(&mut self, lookup: &Lookup, closed: &mut impl FnMut(&Closed)) -> bool {
+        if self.table.may_insert(lookup) {
+            return true;
+        }
+        let victim = self.table.victim(lookup).and_then(|slot| self.table.remove(slot));
+        let Some(connection) = victim else {
+            self.refused += 1;
+            return false;
+        };
+        self.evicted += 1;
+        self.close(connection, EndReason::Evicted, closed);
+        let has_room = self.table.may_insert(lookup);
+        self.refused += u64::from(!has_room);
+        has_room
     }
 
     fn end(&mut self, held: Held, cause: EndReason, closed: &mut impl FnMut(&Closed)) {

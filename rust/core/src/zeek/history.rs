@@ -95,6 +95,10 @@ impl Letters {
         letters
     }
 
+    pub(super) fn heap_bytes(&self) -> usize {
+        if self.counts.is_some() { size_of::<Counts>() } else { 0 }
+    }
+
     fn push(&mut self, letter: u8) {
         if let Some(place) = self.written.get_mut(usize::from(self.len)) {
             *place = letter;

@@ -115,6 +115,11 @@ impl View {
         self.answers_unseen
     }
 
+    /// Bytes that it takes on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        self.letters.heap_bytes() + self.ends.iter().map(|end| end.stream.heap_bytes()).sum::<usize>()
+    }
+
     /// Bytes that were acknowledged and not captured (`missed_bytes`).
     pub fn missed(&self) -> u64 {
         self.missed

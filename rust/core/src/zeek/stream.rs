@@ -34,6 +34,11 @@ impl Default for Stream {
 }
 
 impl Stream {
+    pub(super) fn heap_bytes(&self) -> usize {
+        let runs = |ahead: &Vec<(u64, u64)>| size_of_val(ahead) + ahead.capacity() * size_of::<(u64, u64)>();
+        self.ahead.as_deref().map_or(0, runs)
+    }
+
     pub(super) fn delivered(&self) -> u64 {
         self.delivered
     }
