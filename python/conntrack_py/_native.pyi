@@ -102,6 +102,7 @@ class Config:
         max_connections: int | None,
         memory_limit: int | None,
         strict: bool,
+        threads: int | None,
     ) -> Config: ...
 
 @final

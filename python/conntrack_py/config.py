@@ -47,15 +47,16 @@ class Config:
         likely_server_ports: Ports at which servers are likely, such as `443/tcp`, `53/udp` or `2905/sctp`: one of the
             last words on who initiated where the opening was not captured. None: the library's list of services, or for
             the profile `zeek` Zeek's own.
-        max_connections: The most connections that live at once (`nf_conntrack_max`); None: no bound. A new one then takes
-            the place of one that is not assured, which ends with `evicted` and is counted in `stats.evicted`; where every
-            one that is looked at is assured, the packet is not tracked and counted as `table_full` in `stats.skipped`.
-            That is the kernel's early drop.
+        max_connections: The most connections that live at once (`nf_conntrack_max`); None: no bound. A new one then
+            takes the place of one that is not assured, which ends with `evicted` and is counted in `stats.evicted`;
+            where every one that is looked at is assured, the packet is not tracked and counted as `table_full` in
+            `stats.skipped`. That is the kernel's early drop.
         memory_limit: The most bytes of memory for live connections, by the same rule: a number, or text such as
             `"512 MiB"`. What has ended is the result, and grows with it.
         strict: Raise `CaptureError` at the first damage instead of going on behind it.
-        threads: The most threads to track with; None leaves it to the library. This version tracks with one thread
-            whatever the number is. The result never depends on it.
+        threads: The most threads to track with; None: as many as there are processors. With two or more, one reads
+            ahead while another follows the connections; more are not of use in this version. What comes from a pipe or
+            a file object takes one. The result never depends on it.
 
     Raises:
         ConfigError: An unknown key or a bad value. It names the key, and the nearest valid one.
@@ -104,7 +105,8 @@ class Config:
             _set(self, "max_connections", _positive("max_connections", self.max_connections))
         if self.memory_limit is not None:
             _bytes("memory_limit", self.memory_limit)
-        _set(self, "threads", checked_threads(self.threads))
+        if self.threads is not None:
+            _set(self, "threads", _positive("threads", self.threads))
         self._native()  # parses the networks
 
     @property
@@ -150,6 +152,7 @@ class Config:
             max_connections=self.max_connections,
             memory_limit=None if self.memory_limit is None else _bytes("memory_limit", self.memory_limit),
             strict=self.strict,
+            threads=self.threads,
         )
 
 
@@ -157,19 +160,6 @@ class Config:
 Config.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
     list(inspect.signature(Config.__init__).parameters.values())[1:]
 )
-
-
-def checked_threads(threads: object) -> int | None:
-    """The number of threads, if it is one.
-
-    Raises:
-        ConfigError: It is neither None nor a whole number from 1 on.
-    """
-    if threads is None:
-        return None
-    if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
-        _refuse("threads", threads, "a whole number from 1 on, or none at all")
-    return threads
 
 
 def _positive(key: str, value: object) -> int:

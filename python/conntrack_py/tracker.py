@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conntrack_py import _native, text
-from conntrack_py.config import Config, checked_threads
+from conntrack_py.config import Config
 from conntrack_py.connections import ConnectionTable
 from conntrack_py.exceptions import CaptureWarning
 from conntrack_py.stats import Stats, stats_from
@@ -121,7 +121,8 @@ def track(
         raise TypeError(f"config: found {type(config).__name__}, expected conntrack_py.Config")
     if local is not None:
         config = dataclasses.replace(config, local=local)
-    checked_threads(threads)
+    if threads is not None:
+        config = dataclasses.replace(config, threads=threads)
     with ExitStack() as stack:
         inputs = _inputs(source, stack)
         native, memory, account = _native.track(inputs, config._native(), labels, _observer(progress, stack))

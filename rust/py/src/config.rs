@@ -26,7 +26,7 @@ impl Config {
 #[pymethods]
 impl Config {
     #[new]
-    #[pyo3(signature = (*, local, zones, profile, timeouts, loose, liberal, ignore_invalid_rst, tunnels, checksum, likely_server_ports, max_connections, memory_limit, strict))]
+    #[pyo3(signature = (*, local, zones, profile, timeouts, loose, liberal, ignore_invalid_rst, tunnels, checksum, likely_server_ports, max_connections, memory_limit, strict, threads))]
     #[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools, reason = "the keys of the contract")]
     #[allow(clippy::needless_pass_by_value, reason = "extracted from Python")]
     fn new(
@@ -43,6 +43,7 @@ impl Config {
         max_connections: Option<usize>,
         memory_limit: Option<usize>,
         strict: bool,
+        threads: Option<usize>,
     ) -> PyResult<Self> {
         let profile = profile_named(profile)?;
         let mut rules = Rules { loose, liberal, ignore_invalid_rst, ..profile.rules() };
@@ -65,6 +66,7 @@ impl Config {
                 connections: max_connections.unwrap_or(usize::MAX),
                 bytes: memory_limit.unwrap_or(usize::MAX),
             },
+            threads: threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
         };
         Ok(Self { core })
     }

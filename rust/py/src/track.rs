@@ -46,7 +46,11 @@ pub fn track<'py>(
         asked = Instant::now();
         let told = Python::attach(|py| {
             py.check_signals()?;
-            progress.as_ref().map_or(Ok(()), |call| call.call1(py, (now.bytes, now.total, now.packets)).map(drop))
+            // Before the first packets there is nothing to tell.
+            progress
+                .as_ref()
+                .filter(|_| now.packets > 0)
+                .map_or(Ok(()), |call| call.call1(py, (now.bytes, now.total, now.packets)).map(drop))
         });
         match told {
             Ok(()) => ControlFlow::Continue(()),

@@ -209,6 +209,7 @@ impl Compact {
     }
 
     /// What stays of a place that is free: the wheel's mark.
+    #[must_use]
     pub fn vacated(&self) -> Self {
         let mut vacated = Self::default();
         vacated.set_armed(self.armed());

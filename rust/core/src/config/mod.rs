@@ -187,6 +187,8 @@ pub struct Config {
     pub strict: bool,
     /// How much may live at once.
     pub bounds: Bounds,
+    /// The most threads to track with.
+    pub threads: usize,
 }
 
 /// What live connections may take. A new one that finds no room takes the place of one that is not assured, or is not
@@ -232,6 +234,7 @@ impl Default for Config {
             zeek: false,
             strict: false,
             bounds: Bounds::default(),
+            threads: 1,
         }
     }
 }

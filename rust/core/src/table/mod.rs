@@ -47,6 +47,22 @@ impl Lookup {
     }
 }
 
+/// Makes keys ready to be looked up in one table.
+#[derive(Clone)]
+pub struct Lookups(RandomState);
+
+impl Lookups {
+    /// A key, ready to be looked up.
+    #[inline]
+    pub fn lookup(&self, words: Words) -> Lookup {
+        let hash = match &words {
+            Words::Narrow(key) => self.0.hash_one(key),
+            Words::Broad(key) => self.0.hash_one(key),
+        };
+        Lookup { words, hash }
+    }
+}
+
 /// Connections by key.
 pub struct FlowTable {
     narrow: Table<2>,
@@ -96,14 +112,9 @@ impl FlowTable {
         }
     }
 
-    /// Makes a key ready to be looked up.
-    #[inline]
-    pub fn lookup(&self, words: Words) -> Lookup {
-        let hash = match &words {
-            Words::Narrow(key) => self.hasher.hash_one(key),
-            Words::Broad(key) => self.hasher.hash_one(key),
-        };
-        Lookup { words, hash }
+    /// How its keys are hashed.
+    pub fn lookups(&self) -> Lookups {
+        Lookups(self.hasher.clone())
     }
 
     /// Reads what a lookup will read first. The result is of no use but to keep the reads.

@@ -9,7 +9,7 @@ use crate::decode::{Brief, FiveTuple, L4, Packet, Tunnel, TunnelMode, Vlan, ippr
 use crate::direction::{self, Announcements};
 use crate::flow::{FlowKey, Side, Words};
 use crate::proto::{CtDir, CtState, State};
-use crate::table::{Expired, FlowTable, Lookup, SlotId};
+use crate::table::{Expired, FlowTable, Lookup, Lookups, SlotId};
 use crate::time::{Clock, SECOND};
 use crate::zeek::{self, Roles};
 
@@ -79,6 +79,23 @@ pub struct Tracker {
 pub struct Found {
     lookup: Lookup,
     side: Side,
+}
+
+/// Makes keys of ordinary packets, for the table of one tracker.
+#[derive(Clone)]
+pub struct Keys {
+    lookups: Lookups,
+    vlan_in_key: bool,
+}
+
+impl Keys {
+    /// The key of a packet.
+    #[inline]
+    pub fn found(&self, brief: &Brief) -> Found {
+        let vlan = if self.vlan_in_key { brief.vlan } else { Vlan::default() };
+        let (words, side) = Words::of_ports(&brief.tuple, vlan);
+        Found { lookup: self.lookups.lookup(words), side }
+    }
 }
 
 /// A connection that is being looked at, and its place if it has one.
@@ -188,7 +205,7 @@ impl Tracker {
             && let Some(brief) = self.express.then(|| Brief::of(packet)).flatten()
             && packet.tunnel == Tunnel::default()
         {
-            let found = self.prepare(&brief);
+            let found = self.keys().found(&brief);
             return self.brief(&brief, &found, bytes, ts, closed);
         }
         let mut label = Label::outside(CtState::Untracked);
@@ -205,12 +222,9 @@ impl Tracker {
         label
     }
 
-    /// Makes the key of an ordinary packet.
-    #[inline]
-    pub fn prepare(&self, brief: &Brief) -> Found {
-        let vlan = if self.vlan_in_key { brief.vlan } else { Vlan::default() };
-        let (words, side) = Words::of_ports(&brief.tuple, vlan);
-        Found { lookup: self.table.lookup(words), side }
+    /// How its table finds ordinary packets.
+    pub fn keys(&self) -> Keys {
+        Keys { lookups: self.table.lookups(), vlan_in_key: self.vlan_in_key }
     }
 
     /// Reads what [`Self::brief`] will read first of the table: for many packets at once, so that they wait for memory
@@ -404,7 +418,7 @@ impl Tracker {
             let vlan = if self.vlan_in_key { vlan } else { Vlan::default() };
             FlowKey::of_tuple(tuple, id, vlan, tunnel)
         };
-        (self.table.lookup(key.words()), side)
+        (self.table.lookups().lookup(key.words()), side)
     }
 
     /// A key's connection in hand, unless it has expired by now.

@@ -1,0 +1,175 @@
+//! The first half of the path: records → packets and their keys, and the account of what could not be read.
+
+use std::path::Path;
+
+use crate::capture::{Captures, LinkType, Record, RecordBatch};
+use crate::config::Config;
+use crate::decode::{Brief, Decoder, Packet, Skip};
+use crate::error::CaptureError;
+use crate::quality::Watch;
+use crate::stats::Stats;
+use crate::tracker::{Found, Keys};
+
+/// What a record holds.
+#[derive(Clone, Copy, Debug)]
+pub enum Content {
+    /// An ordinary packet.
+    Ordinary,
+    /// So many packets of those that the decoder gave.
+    Packets(u32),
+    /// Nothing that can be tracked.
+    Nothing(Skip),
+}
+
+/// What some records hold, in their order.
+#[derive(Default)]
+pub struct Decoded {
+    /// For each record.
+    pub contents: Vec<Content>,
+    /// The ordinary packets and their keys; elsewhere nothing of use. For each record.
+    pub briefs: Vec<(Brief, Found)>,
+    /// The packets of the others, one record's after another's.
+    pub packets: Vec<Packet>,
+}
+
+/// Reads records.
+pub struct Reading {
+    decoder: Decoder,
+    /// Ordinary packets are read in brief.
+    in_brief: bool,
+    keys: Keys,
+    watch: Watch,
+    /// The account so far.
+    pub stats: Stats,
+    files: Vec<LinkTypes>,
+}
+
+/// Which link types a file had.
+#[derive(Clone, Copy, Default)]
+struct LinkTypes {
+    supported: bool,
+    /// The first record of an unsupported one.
+    first: Option<(u16, u64)>,
+}
+
+impl Reading {
+    /// `keys`: those of the tracker that takes the packets.
+    pub fn new(config: &Config, keys: Keys) -> Self {
+        Self {
+            decoder: Decoder::new(config.decode),
+            // Checksums are the decoder's, and what is a connection for Zeek is not in the brief key.
+            in_brief: !config.decode.checksum && !config.zeek,
+            keys,
+            watch: Watch::default(),
+            stats: Stats::default(),
+            files: Vec::new(),
+        }
+    }
+
+    /// Reads these records of a batch in place of what was read before.
+    pub fn decode(&mut self, records: &[Record], batch: &RecordBatch, captures: &Captures, into: &mut Decoded) {
+        let Decoded { contents, briefs, packets } = into;
+        contents.clear();
+        packets.clear();
+        if briefs.len() < records.len() {
+            briefs.resize(records.len(), <(Brief, Found)>::default());
+        }
+        for (record, (brief, found)) in records.iter().zip(briefs) {
+            let bytes = batch.bytes(record);
+            self.count(record);
+            let content = if self.in_brief && brief.fill(record, bytes) {
+                *found = self.keys.found(brief);
+                self.watch.brief(brief, bytes, record.ts);
+                Content::Ordinary
+            } else {
+                self.decode_any(record, bytes, packets, captures)
+            };
+            self.note_link_type(record, matches!(content, Content::Nothing(Skip::LinkType)));
+            contents.push(content);
+        }
+    }
+
+    #[inline]
+    fn count(&mut self, record: &Record) {
+        let stats = &mut self.stats;
+        stats.packets += 1;
+        stats.bytes += record.len as u64;
+        stats.snapped += u64::from(record.caplen < record.len);
+        stats.first.get_or_insert(record.ts);
+        stats.last = stats.last.max(Some(record.ts));
+        self.watch.time(record.ts);
+    }
+
+    fn decode_any(&mut self, record: &Record, bytes: &[u8], packets: &mut Vec<Packet>, captures: &Captures) -> Content {
+        let before = packets.len();
+        let decoded = self.decoder.decode(record, bytes, packets);
+        if let Some(packet) = packets.get(before) {
+            self.watch.packet(packet, bytes, record.ts);
+        }
+        match decoded {
+            Ok(()) => Content::Packets((packets.len() - before) as u32),
+            Err(skip) => {
+                packets.truncate(before);
+                self.stats.skip(skip.name(), 1, name(captures, record.file), record.offset);
+                Content::Nothing(skip)
+            }
+        }
+    }
+
+    /// An unknown link type is an error that names it, never an empty result; beside a known one it is counted.
+    #[inline]
+    fn note_link_type(&mut self, record: &Record, unsupported: bool) {
+        let index = record.file as usize;
+        if index >= self.files.len() {
+            self.files.resize(index + 1, LinkTypes::default());
+        }
+        let file = &mut self.files[index];
+        file.supported |= !unsupported;
+        if unsupported {
+            file.first.get_or_insert((record.linktype.0, record.offset));
+        }
+    }
+
+    /// The account of everything that was read, and what watched over it.
+    pub fn finish(self, captures: &Captures) -> Result<(Stats, Watch, u64), CaptureError> {
+        for (file, number) in self.files.iter().zip(0..) {
+            file.check(name(captures, number))?;
+        }
+        let mut stats = self.stats;
+        let orphans = self.decoder.orphans();
+        if orphans > 0 {
+            stats.skip(Skip::FragmentWithoutFirst.name(), orphans, Path::new(""), 0);
+        }
+        let damage = captures.damage();
+        for (kind, count) in damage.counts().filter(|(_, count)| *count > 0) {
+            let first = damage.details().iter().find(|damage| damage.kind == kind);
+            let (file, offset) = first.map_or((0, 0), |damage| (damage.file, damage.offset));
+            stats.skip(kind.reason(), count, name(captures, file), offset);
+        }
+        Ok((stats, self.watch, orphans))
+    }
+}
+
+/// The name of a file, as the caller gave it.
+pub fn name(captures: &Captures, file: u32) -> &Path {
+    captures.name(file).unwrap_or(Path::new(""))
+}
+
+impl LinkTypes {
+    fn check(&self, name: &Path) -> Result<(), CaptureError> {
+        match self.first {
+            Some((linktype, offset)) if !self.supported => Err(CaptureError::LinkType {
+                path: name.into(),
+                offset,
+                linktype,
+                name: LinkType(linktype).name(),
+                supported: crate::decode::SUPPORTED
+                    .iter()
+                    .map(|linktype| linktype.name())
+                    .collect::<Vec<_>>()
+                    .join(", "),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
