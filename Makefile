@@ -68,7 +68,7 @@ lint: .venv/.tools
 	$(BIN)/python -m mypy.stubtest conntrack_py._native
 
 bench: .venv/.tools
-	$(BIN)/python -m pytest benches/test_stages.py
+	$(BIN)/python -m pytest benches/test_stages.py benches/test_regression.py
 
 # Without a sanitizer it runs on the stable toolchain; the core has no unsafe code for one to look at. The corpus beside
 # the project, where there is one, is where it starts from.

@@ -22,7 +22,7 @@ _LABEL = "import sys, conntrack_py as ct; ct.track(sys.argv[1], labels=True)"
 _WALK = """
 import sys
 from conntrack_py import Config, _native
-_native.walk([sys.argv[1]], Config()._native(), True)
+_native.walk([sys.argv[1]], Config()._native(), "decode")
 """
 #: What people write: the sender of the first packet, counters, nothing else.
 _DPKT = """

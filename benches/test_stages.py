@@ -53,19 +53,19 @@ def measure(benchmark: BenchmarkFixture, stage: object, *args: object, packets: 
 
 
 @pytest.mark.benchmark(group="packets")
-@pytest.mark.parametrize("decode", [False, True], ids=["1 read", "2 read, decode"])
-def test_walk(benchmark: BenchmarkFixture, capture: str, result: ct.TrackResult, decode: bool) -> None:
-    """Bytes to records, and records to packets."""
+@pytest.mark.parametrize("depth", ["read", "decode", "look_up"], ids=["1 read", "2 read, decode", "3 read, look up"])
+def test_walk(benchmark: BenchmarkFixture, capture: str, result: ct.TrackResult, depth: str) -> None:
+    """Bytes to records, records to packets, packets to places in a table."""
     native = ct.Config()._native()
-    found = measure(benchmark, _native.walk, [capture], native, decode, packets=result.stats.packets)
+    found = measure(benchmark, _native.walk, [capture], native, depth, packets=result.stats.packets)
     assert found == result.stats.packets
 
 
 @pytest.mark.benchmark(group="packets")
-@pytest.mark.parametrize("labels", [False, True], ids=["3 read, decode, track", "4 read, decode, track, label"])
+@pytest.mark.parametrize("labels", [False, True], ids=["4 track", "5 track, label"])
 def test_track(benchmark: BenchmarkFixture, capture: str, result: ct.TrackResult, labels: bool) -> None:
     """End to end: a file to a ConnectionTable."""
-    tracked = measure(benchmark, ct.track, capture, labels=labels, packets=result.stats.packets)
+    tracked = measure(benchmark, ct.track, capture, labels=labels, threads=1, packets=result.stats.packets)
     assert isinstance(tracked, ct.TrackResult)
     assert len(tracked.connections) == len(result.connections)
 

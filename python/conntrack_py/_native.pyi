@@ -6,7 +6,7 @@ for the version).
 
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
-from typing import Final, Protocol, TypedDict, final
+from typing import Final, Literal, Protocol, TypedDict, final
 
 from typing_extensions import Buffer as BufferProtocol
 from typing_extensions import CapsuleType
@@ -202,13 +202,18 @@ def track(
         KeyboardInterrupt: Ctrl-C.
     """
 
-def walk(names: Sequence[str], config: Config, decode: bool) -> int:
-    """Read captures by name, and decode them if asked to, without tracking: the bare loop for benchmarks.
+def walk(names: Sequence[str], config: Config, depth: Literal["read", "decode", "look_up"]) -> int:
+    """Read captures by name without tracking: the bare loops for benchmarks.
+
+    Args:
+        depth: How far: `read` records, `decode` them, or read the ordinary packets among them in brief and `look_up` (or
+            insert) their keys in a flow table of which nothing else is used.
 
     Returns:
-        The number of records, or with `decode` of those that gave packets.
+        The number of records, of those that gave packets, or of packets that were looked up.
 
     Raises:
+        ConfigError: There is no such depth.
         CaptureError: As for `track`.
         OSError: As for `track`.
     """

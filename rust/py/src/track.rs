@@ -13,7 +13,7 @@ use pyo3::types::PyDict;
 use crate::buffer::Buffer;
 use crate::config::Config;
 use crate::connections::Connections;
-use crate::errors::capture_error;
+use crate::errors::{ConfigError, capture_error};
 use crate::source::PyRead;
 
 /// How often signals are looked for and progress is told.
@@ -74,15 +74,18 @@ pub fn track<'py>(
     Ok((Connections::new(tracked.rows, zones), labels, account(py, &tracked.stats)?))
 }
 
-/// Reads (and with `decode` decodes) captures without tracking them, and returns how many records gave packets: the
-/// bare loop for benchmarks.
+/// Walks captures without tracking them, as far as `depth` says (`read`, `decode`, `look_up`), and returns how many records
+/// came so far: the bare loops for benchmarks.
 #[pyfunction]
 #[allow(clippy::needless_pass_by_value, reason = "extracted from Python")]
-pub fn walk(py: Python<'_>, names: Vec<String>, config: &Config, decode: bool) -> PyResult<u64> {
+pub fn walk(py: Python<'_>, names: Vec<String>, config: &Config, depth: &str) -> PyResult<u64> {
     let core = config.core();
+    let found = pipeline::Depth::named(depth);
+    let depth = found
+        .ok_or_else(|| ConfigError::new_err(format!("depth: found {depth:?}, expected read, decode or look_up")))?;
     let walked = py.detach(|| {
         let mut captures = Captures::open(names.into_iter().map(Input::named).collect(), core.strict)?;
-        pipeline::walk(&mut captures, decode.then_some(core.decode))
+        pipeline::walk(&mut captures, core, depth)
     });
     walked.map_err(capture_error)
 }

@@ -4,6 +4,7 @@
 //! thread they take turns, a few records at a time; with two, one reads ahead while the other follows, a batch at a time.
 //! What the second half sees is the same, in the same order, so that the result is.
 
+mod bare;
 mod following;
 mod reading;
 
@@ -14,10 +15,11 @@ use std::time::Duration;
 use crate::capture::{Captures, RecordBatch};
 use crate::columns::Row;
 use crate::config::{Config, ServerPorts};
-use crate::decode::{Decoder, Options};
 use crate::error::CaptureError;
 use crate::hindsight::{self, Known};
 use crate::stats::Stats;
+
+pub use bare::{Depth, walk};
 
 use following::{Following, GROUP};
 use reading::{Decoded, Reading, name};
@@ -199,23 +201,4 @@ fn finish(
     stats.quality = watch.finish(&rows, orphans);
     let labels = labels.map(|labels| labels.settle(&rows));
     Ok(Tracked { rows, labels, stats })
-}
-
-/// Walks captures without tracking: every record is read and, with options, decoded. The bare loop that tracking is
-/// measured against. Returns how many records gave packets (without options: how many there were).
-pub fn walk(captures: &mut Captures, decode: Option<Options>) -> Result<u64, CaptureError> {
-    let mut decoder = decode.map(Decoder::new);
-    let mut batch = RecordBatch::default();
-    let mut packets = Vec::new();
-    let mut found = 0;
-    while captures.next_batch(&mut batch)? {
-        for record in &batch.records {
-            let gave = decoder.as_mut().is_none_or(|decoder| {
-                packets.clear();
-                decoder.decode(record, batch.bytes(record), &mut packets).is_ok()
-            });
-            found += u64::from(gave);
-        }
-    }
-    Ok(found)
 }

@@ -1,0 +1,92 @@
+//! The bare loops that tracking is measured against: the path cut off after a step, with nothing done there.
+
+use crate::capture::{Captures, RecordBatch};
+use crate::compact::Compact;
+use crate::config::Config;
+use crate::decode::{Brief, Decoder};
+use crate::error::CaptureError;
+use crate::flow::Words;
+use crate::table::{FlowTable, Lookup};
+
+use super::following::GROUP;
+
+/// How far the loop goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// Records are read.
+    Read,
+    /// They are decoded by the decoder, which reads everything.
+    Decode,
+    /// Ordinary packets are read in brief, their keys hashed and looked up, and those that are new inserted.
+    LookUp,
+}
+
+impl Depth {
+    /// The depth of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "read" => Some(Self::Read),
+            "decode" => Some(Self::Decode),
+            "look_up" => Some(Self::LookUp),
+            _ => None,
+        }
+    }
+}
+
+/// Walks captures so far and no further. Returns how many records there were, gave packets, or were looked up.
+pub fn walk(captures: &mut Captures, config: &Config, depth: Depth) -> Result<u64, CaptureError> {
+    let mut batch = RecordBatch::default();
+    let mut decoder = Decoder::new(config.decode);
+    let mut lookups = Lookups::new(config);
+    let mut packets = Vec::new();
+    let mut found = 0;
+    while captures.next_batch(&mut batch)? {
+        found += match depth {
+            Depth::Read => batch.records.len() as u64,
+            Depth::Decode => {
+                let gave = batch.records.iter().filter(|record| {
+                    packets.clear();
+                    decoder.decode(record, batch.bytes(record), &mut packets).is_ok()
+                });
+                gave.count() as u64
+            }
+            Depth::LookUp => lookups.walk(&batch),
+        };
+    }
+    Ok(found)
+}
+
+/// A table in which every key has a place, and nothing in it.
+struct Lookups {
+    table: FlowTable,
+    briefs: Vec<(Brief, Lookup)>,
+}
+
+impl Lookups {
+    fn new(config: &Config) -> Self {
+        Self { table: FlowTable::new(config.rules.timeouts, config.bounds), briefs: Vec::with_capacity(GROUP) }
+    }
+
+    fn walk(&mut self, batch: &RecordBatch) -> u64 {
+        let hasher = self.table.lookups();
+        let mut found = 0;
+        for records in batch.records.chunks(GROUP) {
+            self.briefs.clear();
+            self.briefs.extend(records.iter().filter_map(|record| {
+                let brief = Brief::read(record, batch.bytes(record))?;
+                let lookup = hasher.lookup(Words::of_ports(&brief.tuple, brief.vlan).0);
+                Some((brief, lookup))
+            }));
+            let touched = self.briefs.iter().fold(0, |all, (_, lookup)| all ^ self.table.touch_index(lookup));
+            let touched = self.briefs.iter().fold(touched, |all, (_, lookup)| all ^ self.table.touch_slot(lookup));
+            std::hint::black_box(touched);
+            for (_, lookup) in &self.briefs {
+                if self.table.find(lookup).is_none() {
+                    self.table.insert_compact(lookup, Compact::beside(0, i64::MAX));
+                }
+            }
+            found += self.briefs.len() as u64;
+        }
+        found
+    }
+}
