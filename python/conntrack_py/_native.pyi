@@ -206,8 +206,10 @@ def walk(names: Sequence[str], config: Config, depth: Literal["read", "decode", 
     """Read captures by name without tracking: the bare loops for benchmarks.
 
     Args:
-        depth: How far: `read` records, `decode` them, or read the ordinary packets among them in brief and `look_up` (or
-            insert) their keys in a flow table of which nothing else is used.
+        names: Captures, as for `track`.
+        config: What the decoder does about tunnels and checksums.
+        depth: How far: `read` records, `decode` them, or read the ordinary packets among them in brief and `look_up`
+            (or insert) their keys in a flow table of which nothing else is used.
 
     Returns:
         The number of records, of those that gave packets, or of packets that were looked up.

@@ -14,6 +14,8 @@ const BUCKET: usize = 8;
 const SLOT_WORDS: usize = 3;
 /// A region doubles when its buckets hold eight entries each on average.
 const FULL: usize = 8;
+/// Buckets that are moved together.
+const TOGETHER: usize = 8;
 /// One bit in each tag of a word.
 const LOW: u64 = 0x0001_0001_0001_0001;
 const HIGH: u64 = 0x8000_8000_8000_8000;
@@ -168,10 +170,16 @@ impl Region {
     fn grow(&mut self, hash_of: &impl Fn(u32) -> u64) {
         let buckets = (self.buckets.len() * 2).max(1);
         let old = std::mem::replace(self, Self { buckets: vec![Bucket([0; BUCKET]); buckets], len: 0 });
-        for bucket in &old.buckets {
-            for place in (0..ENTRIES).filter(|place| tag_at(bucket, *place) != 0) {
-                let slot = slot_at(bucket, place);
-                self.put(hash_of(slot), slot);
+        let mut moved = Vec::with_capacity(TOGETHER * ENTRIES);
+        for buckets in old.buckets.chunks(TOGETHER) {
+            // Their keys are read one after another, so that they wait for memory together.
+            moved.clear();
+            for bucket in buckets {
+                let used = (0..ENTRIES).filter(|place| tag_at(bucket, *place) != 0);
+                moved.extend(used.map(|place| slot_at(bucket, place)).map(|slot| (hash_of(slot), slot)));
+            }
+            for (hash, slot) in &moved {
+                self.put(*hash, *slot);
             }
         }
     }
