@@ -1,8 +1,8 @@
 """Tracking must not become slower, measured against a bare loop of ours in the same run.
 
 The bare loop reads the same capture, reads its packets in brief, hashes their keys and looks them up, and does nothing
-else. Both are timed in turn, in CPU seconds, and each counts by its fastest round, so that a busy machine slows both. An
-absolute time would say more of the machine than of the code.
+else. Both are timed in turn, in CPU seconds, and each counts by its fastest round, so that a busy machine slows both.
+An absolute time would say more of the machine than of the code.
 """
 
 from __future__ import annotations

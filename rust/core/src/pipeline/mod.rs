@@ -192,7 +192,8 @@ fn finish(
     stats.evicted = tracker.evicted();
     stats.peak_connections = tracker.peak() as u64;
     let (rows, locality) = (rows.rows, rows.locality);
-    let mut rows: Vec<Row> = rows.into_iter().flatten().collect();
+    #[expect(clippy::filter_map_identity, reason = "in place, which flattening is not")]
+    let mut rows: Vec<Row> = rows.into_iter().filter_map(|row| row).collect();
     // Zeek's own choice of the originator stands.
     if !config.zeek {
         let ports = config.likely_server_ports.clone().unwrap_or_else(ServerPorts::services);
