@@ -6,7 +6,7 @@ BIN := .venv/bin
 SOURCES := $(shell find rust -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock pyproject.toml
 DEMO := target/demo.pcap
 
-.PHONY: help demo test kernel-test lint bench fuzz clean
+.PHONY: help demo test kernel-test lint bench bench-peers bench-flowscope fuzz clean
 .DEFAULT_GOAL := help
 
 help:
@@ -15,6 +15,7 @@ help:
 	@echo 'make lint    formatting, lints, types and documentation, as CI checks them'
 	@echo 'make kernel-test  compare with the running kernel on random packets: SEEDS=1-200 MIXED=1-20 (needs root)'
 	@echo 'make bench   benchmarks'
+	@echo 'make bench-peers  beside other programs, and flowscope: TRACES="A B C" ROUNDS=3 FLOWS="1 100" B_PACKETS=20000000'
 	@echo 'make fuzz    coverage-guided fuzzing of each target, SECONDS=60 long'
 	@echo 'make clean   remove what these made'
 
@@ -45,6 +46,7 @@ demo: .venv/.package $(DEMO)
 
 test: .venv/.tools
 	cargo test --workspace --locked
+	cargo test --locked --manifest-path benches/peers/Cargo.toml --target-dir target/peers
 	$(BIN)/python -m pytest
 
 # Exit status 77 of the first command: the kernel cannot be asked here, and a line has said why.
@@ -61,6 +63,9 @@ kernel-test: $(BIN)/python
 lint: .venv/.tools
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo fmt --manifest-path benches/peers/Cargo.toml --check
+	cargo clippy --manifest-path benches/peers/Cargo.toml --target-dir target/peers --all-targets --all-features --locked \
+	    -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -69,6 +74,42 @@ lint: .venv/.tools
 
 bench: .venv/.tools
 	$(BIN)/python -m pytest benches/test_stages.py benches/test_regression.py
+
+# Traces and peers are made and built here; the programs of Debian are skipped where they are not installed.
+TRACES ?= A B C
+ROUNDS ?= 3
+FLOWS ?= 1 100 10000 1000000 10000000
+B_PACKETS ?= 20000000
+PEERS := target/bench
+PEER_CRATE := --release --locked --manifest-path benches/peers/Cargo.toml --target-dir target/peers
+TRACE_A := $(PEERS)/A.pcap
+TRACE_B := $(PEERS)/B-$(B_PACKETS).pcap
+TRACE_C := $(PEERS)/C.pcap
+
+$(TRACE_A): MAKE_TRACE := --packets 1000000 --connections 50000 --seconds 60 --seed 4
+$(TRACE_B): MAKE_TRACE := --packets $(B_PACKETS) --connections $$(($(B_PACKETS) / 20)) --snaplen 96 --seconds 600 --seed 2
+$(TRACE_C): MAKE_TRACE := --packets 10000000 --connections 5000000 --snaplen 96 --seconds 60 --seed 3 --shape scan
+$(TRACE_A) $(TRACE_B) $(TRACE_C): $(wildcard benches/peers/src/*.rs) benches/peers/src/bin/make-trace.rs
+	@mkdir -p $(@D)
+	cargo run $(PEER_CRATE) --bin make-trace -- $@ $(MAKE_TRACE)
+
+.venv-bench/.peers:
+	$(PYTHON) -m venv .venv-bench
+	for package in dpkt nfstream; do \
+	    .venv-bench/bin/python -m pip install --quiet $$package || echo "$$package cannot be installed here"; \
+	done
+	@touch $@
+
+bench-peers: .venv/.package .venv-bench/.peers $(foreach trace,$(TRACES),$(TRACE_$(trace)))
+	$(BIN)/python benches/peers.py $(foreach trace,$(TRACES),$(trace)=$(TRACE_$(trace))) --rounds $(ROUNDS) \
+	    --python .venv-bench/bin/python --output $(PEERS)/peers.md
+	@echo
+	@$(MAKE) --no-print-directory bench-flowscope
+
+bench-flowscope:
+	@mkdir -p $(PEERS)
+	cargo run $(PEER_CRATE) --features compare --bin compare-flowscope -- $(ROUNDS) $(FLOWS) > $(PEERS)/flowscope.md
+	@cat $(PEERS)/flowscope.md
 
 # Without a sanitizer it runs on the stable toolchain; the core has no unsafe code for one to look at. The corpus beside
 # the project, where there is one, is where it starts from.
@@ -84,4 +125,4 @@ fuzz:
 	done
 
 clean:
-	rm -rf .venv dist target python/conntrack_py/*.so
+	rm -rf .venv .venv-bench dist target python/conntrack_py/*.so

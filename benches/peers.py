@@ -1,9 +1,10 @@
-"""conntrack_py beside other programs on one capture: CPU seconds of whole processes, in turn, several rounds.
+"""conntrack_py beside other programs: CPU seconds of whole processes, in turn, several rounds, as a Markdown table.
 
-    python benches/peers.py CAPTURE [--rounds 5]
+    python benches/peers.py A=A.pcap B=B.pcap [--rounds 3] [--python .venv-bench/bin/python] [--output peers.md]
 
-Programs that are not installed are left out. Every round runs each of them once, so that a machine whose speed drifts
-drifts for all; the ratio is the median of the rounds' own ratios.
+`make bench-peers` makes the captures and calls this. What is not installed is skipped, and a line says why. Every round
+runs each program once, so that a machine whose speed drifts drifts for all; a ratio is the median of the rounds' own
+ratios. The captures are read once before, so that they are in the page cache if they fit.
 """
 
 from __future__ import annotations
@@ -14,70 +15,168 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
+HERE = Path(__file__).resolve().parent
 OURS = "conntrack_py"
-_TRACK = "import sys, conntrack_py as ct; ct.track(sys.argv[1])"
-_LABEL = "import sys, conntrack_py as ct; ct.track(sys.argv[1], labels=True)"
+_TRACK = """
+import sys, conntrack_py as ct
+{before}
+connections = ct.track(sys.argv[1], {arguments}).connections
+{after}
+"""
+_TIMED = {"before": "import time; start = time.process_time()", "after": "print(time.process_time() - start)"}
 _WALK = """
 import sys
 from conntrack_py import Config, _native
 _native.walk([sys.argv[1]], Config()._native(), "decode")
 """
-#: What people write: the sender of the first packet, counters, nothing else.
-_DPKT = """
-import sys, dpkt
-flows = {}
-for ts, frame in dpkt.pcap.Reader(open(sys.argv[1], "rb")):
-    ip = dpkt.ethernet.Ethernet(frame).data
-    if not isinstance(ip, (dpkt.ip.IP, dpkt.ip6.IP6)):
-        continue
-    segment = ip.data
-    ports = (getattr(segment, "sport", 0), getattr(segment, "dport", 0))
-    key = (ip.src, ip.dst, *ports)
-    flow = flows.get(key) or flows.get((ip.dst, ip.src, ports[1], ports[0])) or flows.setdefault(key, [0, 0])
-    flow[0] += 1
-    flow[1] += len(frame)
+_NFSTREAM = """
+import sys
+from nfstream import NFStreamer
+if __name__ == "__main__":
+    print(sum(1 for _ in NFStreamer(sys.argv[1], n_dissections=0, statistical_analysis=False)))
 """
+#: Live flows that softflowd may keep; by default it keeps 8192 and pushes others out.
+_ROOM = "10000000"
 
 
-def commands(capture: str) -> dict[str, list[str]]:
-    """Name → command, for the programs that are there."""
-    python = [sys.executable, "-c"]
-    found = {
-        OURS: [*python, _TRACK, capture],
-        "conntrack_py, labels": [*python, _LABEL, capture],
-        "conntrack_py, read and decode only": [*python, _WALK, capture],
-        "an import of conntrack_py": [*python, "import conntrack_py"],
-        "a dpkt loop": [*python, _DPKT, capture],
-    }
-    if tcpdump := shutil.which("tcpdump"):
-        found["tcpdump -w /dev/null"] = [tcpdump, "-r", capture, "-w", "/dev/null"]
-    return found
+@dataclass(frozen=True)
+class Peer:
+    """A program: `command` is completed by the capture's path where it has `{}`, and `{scratch}` is an empty directory."""
+
+    name: str
+    command: Sequence[str]
+    #: Who has it, for the line that says why it is skipped.
+    package: str = ""
+    #: A module that the interpreter, `command[0]`, must have.
+    module: str = ""
+    #: So slow that it runs on the first capture alone.
+    slow: bool = False
+    #: It prints CPU seconds, which count instead of the process's.
+    prints: bool = False
+
+    def absent(self) -> str:
+        """Why it cannot be run; empty if it can."""
+        if shutil.which(self.command[0]) is None:
+            return f"{self.command[0]} is not there; {self.package}"
+        if self.module and subprocess.run(
+            [self.command[0], "-c", f"import {self.module}"], capture_output=True, check=False
+        ).returncode:
+            return f"{self.command[0]} has no module {self.module}; {self.package}"
+        return ""
 
 
-def cpu_seconds(command: list[str]) -> float:
-    """User and system seconds of a process and its children."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, _, usage = os.wait4(process.pid, 0)
-    return usage.ru_utime + usage.ru_stime
+class Run(NamedTuple):
+    """What a process took."""
+
+    seconds: float
+    mebibytes: float
+
+
+def peers(python: str) -> list[Peer]:
+    """All that are compared; `python` is the interpreter with the packages of PyPI."""
+
+    def ours(name: str, arguments: str = "", **settings: str) -> Peer:
+        code = _TRACK.format(arguments=arguments, **({"before": "", "after": ""} | settings))
+        return Peer(f"{OURS}{name}", [sys.executable, "-c", code, "{}"], prints=bool(settings))
+
+    return [
+        ours(""),
+        ours(", labels", "labels=True"),
+        ours(", threads=1", "threads=1"),
+        ours(", threads=2", "threads=2"),
+        ours(", inside the process", **_TIMED),
+        Peer(f"{OURS}, read and decode only", [sys.executable, "-c", _WALK, "{}"]),
+        Peer("tcpdump -w /dev/null", ["tcpdump", "-r", "{}", "-w", "/dev/null"], "Debian: tcpdump"),
+        Peer(
+            "softflowd",
+            ["softflowd", "-d", "-6", "-r", "{}", "-m", _ROOM, "-p", "{scratch}/pid", "-c", "{scratch}/control"],
+            "Debian: softflowd",
+        ),
+        Peer("nfpcapd", ["nfpcapd", "-r", "{}", "-w", "{scratch}"], "Debian: nfdump"),
+        Peer("argus", ["argus", "-X", "-r", "{}", "-w", "/dev/null"], "Debian: argus-server"),
+        Peer("nfstream", [python, "-c", _NFSTREAM, "{}"], "PyPI: nfstream", module="nfstream", slow=True),
+        Peer("a dpkt loop", [python, str(HERE / "peer_dpkt.py"), "{}"], "PyPI: dpkt", module="dpkt", slow=True),
+    ]
+
+
+def run(peer: Peer, capture: Path) -> Run | None:
+    """User and system seconds of a process and its children, and its memory. None: it failed."""
+    with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryFile() as printed:
+        command = [part.replace("{scratch}", scratch) for part in peer.command]
+        command = [str(capture) if part == "{}" else part for part in command]
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=printed, stderr=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            return None
+        printed.seek(0)
+        seconds = float(printed.read()) if peer.prints else usage.ru_utime + usage.ru_stime
+    return Run(seconds, usage.ru_maxrss / 1024)
+
+
+def compare(name: str, capture: Path, chosen: Iterable[Peer], rounds: int) -> list[str]:
+    """Runs them all in turn; rows of the table."""
+    read_once(capture)
+    chosen = list(chosen)
+    done = []
+    for number in range(rounds):
+        print(f"{name}: round {number + 1} of {rounds}", file=sys.stderr)
+        done.append({peer.name: run(peer, capture) for peer in chosen})
+    rows = []
+    for peer in chosen:
+        runs = [(one[peer.name], one[OURS]) for one in done]
+        good = [(theirs, ours) for theirs, ours in runs if theirs is not None and ours is not None]
+        if len(good) < rounds:
+            rows.append(f"| {name} | {peer.name} | failed {rounds - len(good)} of {rounds} times | | |")
+            continue
+        seconds = [theirs.seconds for theirs, _ in good]
+        ratio = statistics.median(theirs.seconds / ours.seconds for theirs, ours in good)
+        span = f"{statistics.median(seconds):.2f} ({min(seconds):.2f} to {max(seconds):.2f})"
+        memory = max(theirs.mebibytes for theirs, _ in good)
+        rows.append(f"| {name} | {peer.name} | {span} | {ratio:.2f} | {memory:.0f} |")
+    return rows
+
+
+def read_once(capture: Path) -> None:
+    """Into the page cache."""
+    with capture.open("rb", buffering=0) as file:
+        while file.read(1 << 20):
+            pass
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("capture", type=Path)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("captures", nargs="+", metavar="NAME=FILE")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--python", default=sys.executable, help="the interpreter that has the packages of PyPI")
+    parser.add_argument("--slow", action="store_true", help="run the slow ones on every capture, not only the first")
+    parser.add_argument("--output", type=Path, help="write the table there too")
     given = parser.parse_args()
-    todo = commands(str(given.capture))
-    for command in todo.values():
-        cpu_seconds(command)  # page cache
-    rounds = [{name: cpu_seconds(command) for name, command in todo.items()} for _ in range(given.rounds)]
-    print(f"| program | CPU s: median (min to max of {given.rounds}) | times conntrack_py |\n|---|---|---|")
-    for name in todo:
-        seconds = [one[name] for one in rounds]
-        ratio = statistics.median(one[name] / one[OURS] for one in rounds)
-        print(f"| {name} | {statistics.median(seconds):.3f} ({min(seconds):.3f} to {max(seconds):.3f}) | {ratio:.2f} |")
+    here = []
+    for peer in peers(given.python):
+        if reason := peer.absent():
+            print(f"skipped {peer.name}: {reason}")
+        else:
+            here.append(peer)
+    table = [
+        f"| capture | program | CPU s: median (min to max of {given.rounds}) | times {OURS} | MiB |",
+        "|---|---|---|---|---|",
+    ]
+    for place, capture in enumerate(given.captures):
+        name, _, path = capture.rpartition("=")
+        chosen = [peer for peer in here if given.slow or place == 0 or not peer.slow]
+        table += compare(name or Path(path).stem, Path(path), chosen, given.rounds)
+    text = "\n".join(table)
+    print(text)
+    if given.output:
+        given.output.write_text(text + "\n")
 
 
 if __name__ == "__main__":
