@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,13 +42,15 @@ from nfstream import NFStreamer
 if __name__ == "__main__":
     print(sum(1 for _ in NFStreamer(sys.argv[1], n_dissections=0, statistical_analysis=False)))
 """
-#: Live flows that softflowd may keep; by default it keeps 8192 and pushes others out.
+# Seconds until a program is ended, and has failed.
+LONGEST = 1800.0
+# Live flows that softflowd may keep; by default it keeps 8192 and pushes others out.
 _ROOM = "10000000"
 
 
 @dataclass(frozen=True)
 class Peer:
-    """A program: `command` is completed by the capture's path where it has `{}`, and `{scratch}` is an empty directory."""
+    """A program; in `command`, `{}` is the capture's path, and `{scratch}` an empty directory."""
 
     name: str
     command: Sequence[str]
@@ -64,9 +67,12 @@ class Peer:
         """Why it cannot be run; empty if it can."""
         if shutil.which(self.command[0]) is None:
             return f"{self.command[0]} is not there; {self.package}"
-        if self.module and subprocess.run(
-            [self.command[0], "-c", f"import {self.module}"], capture_output=True, check=False
-        ).returncode:
+        if (
+            self.module
+            and subprocess.run(
+                [self.command[0], "-c", f"import {self.module}"], capture_output=True, check=False
+            ).returncode
+        ):
             return f"{self.command[0]} has no module {self.module}; {self.package}"
         return ""
 
@@ -95,7 +101,7 @@ def peers(python: str) -> list[Peer]:
         Peer("tcpdump -w /dev/null", ["tcpdump", "-r", "{}", "-w", "/dev/null"], "Debian: tcpdump"),
         Peer(
             "softflowd",
-            ["softflowd", "-d", "-6", "-r", "{}", "-m", _ROOM, "-p", "{scratch}/pid", "-c", "{scratch}/control"],
+            ["softflowd", "-d", "-6", "-r", "{}", "-m", _ROOM, "-p", "{scratch}/pid", "-c", "none"],
             "Debian: softflowd",
         ),
         Peer("nfpcapd", ["nfpcapd", "-r", "{}", "-w", "{scratch}"], "Debian: nfdump"),
@@ -111,7 +117,10 @@ def run(peer: Peer, capture: Path) -> Run | None:
         command = [part.replace("{scratch}", scratch) for part in peer.command]
         command = [str(capture) if part == "{}" else part for part in command]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=printed, stderr=subprocess.DEVNULL)
+        limit = threading.Timer(LONGEST, process.kill)
+        limit.start()
         _, status, usage = os.wait4(process.pid, 0)
+        limit.cancel()
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             return None

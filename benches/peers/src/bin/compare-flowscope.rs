@@ -31,7 +31,7 @@ const RECORD: usize = pcap::RECORD_HEADER + KEPT;
 /// Time of the capture passes at this rate.
 const PER_SECOND: usize = 1_000_000;
 /// Bytes that a flow and its record take in the more wasteful of the two, rounded up generously.
-const PER_FLOW: usize = 1_600;
+const PER_FLOW: usize = 800;
 
 /// CPU nanoseconds of a run.
 #[derive(Clone, Copy)]
@@ -158,7 +158,8 @@ fn theirs(capture: &[u8], flows: usize) -> Took {
     let handshakes = flows * HANDSHAKE;
     let start = cpu_nanos();
     let mut opened = start;
-    let room = FlowTrackerConfig { max_flows: flows, ..FlowTrackerConfig::default() };
+    let mut room = FlowTrackerConfig::default();
+    room.max_flows = flows;
     let mut tracker = FlowTracker::<FiveTuple>::with_config(FiveTuple::bidirectional(), room);
     let mut rest = &capture[pcap::FILE_HEADER..];
     let mut packets = 0;
@@ -175,7 +176,7 @@ fn theirs(capture: &[u8], flows: usize) -> Took {
     let ended = cpu_nanos();
     // Every flow's counters are read where they are; its events of the end would need as much memory again.
     let counted: u64 =
-        tracker.all_flow_stats().map(|(_, stats)| stats.packets_initiator + stats.packets_responder).sum();
+        tracker.iter_active().map(|flow| flow.stats.packets_initiator + flow.stats.packets_responder).sum();
     assert_eq!(counted, packets as u64, "every packet is counted");
     let flows = tracker.flow_count();
     drop(tracker);
