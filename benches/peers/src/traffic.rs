@@ -58,7 +58,7 @@ impl Plan {
         let of_rank = |scale: f64, rank: usize| ((scale / (rank + 1) as f64) as u32).max(2);
         let (mut low, mut high) = (0.0, self.packets as f64);
         for _ in 0..64 {
-            let scale = (low + high) / 2.0;
+            let scale = f64::midpoint(low, high);
             let total: u64 = (0..sizes.len()).map(|rank| u64::from(of_rank(scale, rank))).sum();
             *(if total > self.packets { &mut high } else { &mut low }) = scale;
         }

@@ -104,7 +104,7 @@ fn make(flows: usize, packets: usize) -> io::Result<Vec<u8>> {
 
 /// The segment of a turn: SYN, SYN+ACK, ACK, and then requests (odd) and replies (even).
 fn segment(frame: &mut Frame, flow: usize, turn: usize) -> &[u8] {
-    let reply = turn == 1 || (turn > 2 && turn % 2 == 0);
+    let reply = turn == 1 || (turn > 2 && turn.is_multiple_of(2));
     let sent = turn.saturating_sub(HANDSHAKE);
     let [requested, replied] = [sent.div_ceil(2), sent / 2].map(|times| (times * PAYLOAD) as u32);
     let [first, second] = [requested + u32::from(turn > 0), replied + u32::from(turn > 1)];
