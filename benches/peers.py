@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -129,27 +129,69 @@ def run(peer: Peer, capture: Path) -> Run | None:
     return Run(seconds, usage.ru_maxrss / 1024)
 
 
-def compare(name: str, capture: Path, chosen: Iterable[Peer], rounds: int) -> list[str]:
-    """Runs them all in turn; rows of the table."""
+class Measured(NamedTuple):
+    """All runs of a program on a capture."""
+
+    seconds: list[float]
+    #: Median of the rounds' own.
+    ratio: float
+    mebibytes: float
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+
+#: Capture → program → what was measured; None: it failed at least once.
+Results = dict[str, dict[str, Measured | None]]
+
+
+def compare(name: str, capture: Path, chosen: Sequence[Peer], rounds: int) -> dict[str, Measured | None]:
+    """Runs them all in turn."""
     read_once(capture)
-    chosen = list(chosen)
     done = []
     for number in range(rounds):
         print(f"{name}: round {number + 1} of {rounds}", file=sys.stderr)
         done.append({peer.name: run(peer, capture) for peer in chosen})
-    rows = []
+    results: dict[str, Measured | None] = {}
     for peer in chosen:
         runs = [(one[peer.name], one[OURS]) for one in done]
         good = [(theirs, ours) for theirs, ours in runs if theirs is not None and ours is not None]
-        if len(good) < rounds:
-            rows.append(f"| {name} | {peer.name} | failed {rounds - len(good)} of {rounds} times | | |")
-            continue
-        seconds = [theirs.seconds for theirs, _ in good]
-        ratio = statistics.median(theirs.seconds / ours.seconds for theirs, ours in good)
-        span = f"{statistics.median(seconds):.2f} ({min(seconds):.2f} to {max(seconds):.2f})"
-        memory = max(theirs.mebibytes for theirs, _ in good)
-        rows.append(f"| {name} | {peer.name} | {span} | {ratio:.2f} | {memory:.0f} |")
-    return rows
+        results[peer.name] = None
+        if len(good) == rounds:
+            ratio = statistics.median(theirs.seconds / ours.seconds for theirs, ours in good)
+            memory = max(theirs.mebibytes for theirs, _ in good)
+            results[peer.name] = Measured([theirs.seconds for theirs, _ in good], ratio, memory)
+    return results
+
+
+def overview(results: Results) -> list[str]:
+    """A row for each program: seconds, and how many times as many as ours."""
+    lines = [f"| CPU seconds, times {OURS} | {' | '.join(results)} |", "|---" * (len(results) + 1) + "|"]
+    for program in next(iter(results.values())):
+        cells = []
+        for measured in results.values():
+            one = measured.get(program)
+            words = f"{one.median:.2f}, **{one.ratio:.2f}**" if one else "failed" if program in measured else "–"
+            cells.append(words)
+        lines.append(f"| {program} | {' | '.join(cells)} |")
+    return lines
+
+
+def detail(results: Results, rounds: int) -> list[str]:
+    """A row for each program and capture, with ranges and memory."""
+    lines = [
+        f"| capture | program | CPU s: median (min to max of {rounds}) | times {OURS} | MiB |",
+        "|---|---|---|---|---|",
+    ]
+    for capture, measured in results.items():
+        for program, one in measured.items():
+            if one is None:
+                lines.append(f"| {capture} | {program} | failed | | |")
+                continue
+            span = f"{one.median:.2f} ({min(one.seconds):.2f} to {max(one.seconds):.2f})"
+            lines.append(f"| {capture} | {program} | {span} | {one.ratio:.2f} | {one.mebibytes:.0f} |")
+    return lines
 
 
 def read_once(capture: Path) -> None:
@@ -174,15 +216,12 @@ def main() -> None:
             print(f"skipped {peer.name}: {reason}")
         else:
             here.append(peer)
-    table = [
-        f"| capture | program | CPU s: median (min to max of {given.rounds}) | times {OURS} | MiB |",
-        "|---|---|---|---|---|",
-    ]
+    results: Results = {}
     for place, capture in enumerate(given.captures):
         name, _, path = capture.rpartition("=")
         chosen = [peer for peer in here if given.slow or place == 0 or not peer.slow]
-        table += compare(name or Path(path).stem, Path(path), chosen, given.rounds)
-    text = "\n".join(table)
+        results[name or Path(path).stem] = compare(name, Path(path), chosen, given.rounds)
+    text = "\n".join([*overview(results), "", *detail(results, given.rounds)])
     print(text)
     if given.output:
         given.output.write_text(text + "\n")

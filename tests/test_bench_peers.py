@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -15,9 +16,9 @@ from make_trace import write_trace
 
 SCRIPT = ROOT / "benches" / "peers.py"
 HEAD = ["| capture | program | CPU s: median (min to max of 1) | times conntrack_py | MiB |", "|---|---|---|---|---|"]
-ROW = re.compile(
-    r"\| tiny \| [^|]+ \| (\d+\.\d\d \(\d+\.\d\d to \d+\.\d\d\) \| \d+\.\d\d \| \d+|failed 1 of 1 times \| \|) \|"
-)
+ROW = re.compile(r"\| tiny \| [^|]+ \| (\d+\.\d\d \(\d+\.\d\d to \d+\.\d\d\) \| \d+\.\d\d \| \d+|failed \| \|) \|")
+OVERVIEW = ["| CPU seconds, times conntrack_py | tiny |", "|---|---|"]
+OVERVIEW_ROW = re.compile(r"\| [^|]+ \| (\d+\.\d\d, \*\*\d+\.\d\d\*\*|failed) \|")
 OURS = ["", ", labels", ", threads=1", ", threads=2", ", inside the process", ", read and decode only"]
 #: What gives each program.
 PACKAGES = {
@@ -37,8 +38,18 @@ def capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def compare(*arguments: object, path: str) -> tuple[list[str], list[str]]:
-    """The reasons to skip, and the table."""
+class Printed(NamedTuple):
+    """Lines of what was printed."""
+
+    skipped: list[str]
+    overview: list[str]
+    detail: list[str]
+
+    def programs(self) -> set[str]:
+        return {line.split(" | ")[1] for line in self.detail[2:]}
+
+
+def compare(*arguments: object, path: str) -> Printed:
     done = subprocess.run(
         [sys.executable, SCRIPT, *map(str, arguments), "--rounds", "1"],
         env=os.environ | {"PATH": path},
@@ -46,35 +57,36 @@ def compare(*arguments: object, path: str) -> tuple[list[str], list[str]]:
         text=True,
         check=True,
     )
-    lines = done.stdout.splitlines()
-    return [line for line in lines if line.startswith("skipped ")], [line for line in lines if line.startswith("|")]
-
-
-def programs(table: list[str]) -> set[str]:
-    return {line.split(" | ")[1] for line in table[2:]}
+    overview, detail = done.stdout.split("\n\n")
+    lines = overview.splitlines()
+    skipped = [line for line in lines if line.startswith("skipped ")]
+    return Printed(skipped, [line for line in lines if line not in skipped], detail.splitlines())
 
 
 def test_every_program_is_measured_or_skipped(capture: Path, tmp_path: Path) -> None:
     output = tmp_path / "peers.md"
-    skipped, table = compare(f"tiny={capture}", "--output", output, path=os.environ["PATH"])
-    assert table[:2] == HEAD
-    assert [line for line in table[2:] if not ROW.fullmatch(line)] == []
-    assert output.read_text().splitlines() == table
-    assert {f"conntrack_py{which}" for which in OURS} <= programs(table)
-    assert not any("failed" in line for line in table if "conntrack_py" in line)
-    named = {line.removeprefix("skipped ").split(":")[0] for line in skipped}
-    assert programs(table) | named == {f"conntrack_py{which}" for which in OURS} | set(PACKAGES)
+    printed = compare(f"tiny={capture}", "--output", output, path=os.environ["PATH"])
+    assert (printed.overview[:2], printed.detail[:2]) == (OVERVIEW, HEAD)
+    assert [line for line in printed.overview[2:] if not OVERVIEW_ROW.fullmatch(line)] == []
+    assert [line for line in printed.detail[2:] if not ROW.fullmatch(line)] == []
+    assert output.read_text().splitlines() == [*printed.overview, "", *printed.detail]
+    ours = {f"conntrack_py{which}" for which in OURS}
+    assert not any("failed" in line for line in printed.detail if "conntrack_py" in line)
+    named = {line.removeprefix("skipped ").split(":")[0] for line in printed.skipped}
+    assert ours <= printed.programs()
+    assert printed.programs() | named == ours | set(PACKAGES)
 
 
 def test_what_is_absent_is_skipped_with_a_reason(capture: Path, tmp_path: Path) -> None:
-    skipped, table = compare(f"tiny={capture}", "--python", tmp_path / "python", path=str(tmp_path))
-    assert {line.split(":")[0].removeprefix("skipped "): line.split("; ")[1] for line in skipped} == PACKAGES
-    assert all("is not there" in line for line in skipped)
-    assert programs(table) == {f"conntrack_py{which}" for which in OURS}
+    printed = compare(f"tiny={capture}", "--python", tmp_path / "python", path=str(tmp_path))
+    assert {line.split(":")[0].removeprefix("skipped "): line.split("; ")[1] for line in printed.skipped} == PACKAGES
+    assert all("is not there" in line for line in printed.skipped)
+    assert printed.programs() == {f"conntrack_py{which}" for which in OURS}
 
 
 def test_slow_ones_read_the_first_capture_alone(capture: Path) -> None:
     pytest.importorskip("dpkt")
-    _, table = compare(f"tiny={capture}", f"again={capture}", path="")
-    assert [line.split(" | ")[0] for line in table if "dpkt" in line] == ["| tiny"]
-    assert sum(line.startswith("| again") for line in table) == len(OURS)
+    printed = compare(f"tiny={capture}", f"again={capture}", path="")
+    assert [line.split(" | ")[0] for line in printed.detail if "dpkt" in line] == ["| tiny"]
+    assert [line.split(" | ")[2] for line in printed.overview if "dpkt" in line] == ["– |"]
+    assert sum(line.startswith("| again") for line in printed.detail) == len(OURS)

@@ -8,13 +8,15 @@ use conntrack_bench_peers::{Packets, Plan, Shape};
 const IMIX: Plan = Plan { packets: 40_000, connections: 2_000, seconds: 60, seed: 1, shape: Shape::Imix };
 const SCAN: Plan = Plan { packets: 4_000, shape: Shape::Scan, ..IMIX };
 
+/// Ends in their order, so that both directions have one key.
+type Key = (Vec<u8>, Vec<u8>);
+
 /// A packet, read back.
 struct Seen {
     at: u64,
     v6: bool,
     protocol: u8,
-    /// Ends in their order, so that both directions have one key.
-    key: (Vec<u8>, Vec<u8>),
+    key: Key,
     flags: u8,
     numbers: (u32, u32),
     payload: usize,
@@ -80,7 +82,7 @@ fn packets(plan: Plan) -> Vec<Seen> {
     seen
 }
 
-fn connections(seen: &[Seen]) -> HashMap<(u8, &(Vec<u8>, Vec<u8>)), Vec<&Seen>> {
+fn connections(seen: &[Seen]) -> HashMap<(u8, &Key), Vec<&Seen>> {
     let mut found = HashMap::<_, Vec<_>>::new();
     for packet in seen {
         found.entry((packet.protocol, &packet.key)).or_default().push(packet);
