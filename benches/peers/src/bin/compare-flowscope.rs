@@ -48,14 +48,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     let numbers: Vec<usize> = std::env::args().skip(1).map(|text| text.parse()).collect::<Result<_, _>>()?;
     let [rounds, flows @ ..] = numbers.as_slice() else { return Err("how many rounds?".into()) };
     println!(
-        "| flows | packets | conntrack-core: open flows | whole run | flowscope: open flows | whole run | times |"
+        "| flows | packets | open flows, ns a packet: conntrack-core | flowscope | times | \
+         whole run: conntrack-core | flowscope | times |\n|---|---|---|---|---|---|---|---|"
     );
-    println!("|---|---|---|---|---|---|---|");
     for &flows in flows {
         let packets = flows * HANDSHAKE + FEWEST.max(flows * FEWEST_AFTER);
         let needed = packets * RECORD + flows * PER_FLOW;
         if let Some(free) = free_memory().filter(|&free| free < needed) {
-            println!("| {flows} | skipped: needs {} MiB of memory, {} are free | | | | | |", needed >> 20, free >> 20);
+            println!(
+                "| {flows} | skipped: needs {} MiB of memory, {} are free | | | | | | |",
+                needed >> 20,
+                free >> 20
+            );
             continue;
         }
         let capture = Arc::new(make(flows, packets)?);
@@ -66,25 +70,22 @@ fn main() -> Result<(), Box<dyn Error>> {
         if let Some(wrong) = runs.iter().flatten().find(|took| took.flows != flows) {
             return Err(format!("{} flows came out of {flows}", wrong.flows).into());
         }
-        let median = |of: &dyn Fn(&[Took; 2]) -> f64| {
-            let mut values: Vec<f64> = runs.iter().map(of).collect();
-            values.sort_by(f64::total_cmp);
-            values[values.len() / 2]
-        };
-        let after = (packets - flows * HANDSHAKE) as f64;
-        let [ours, theirs] =
-            [0, 1].map(|who| (median(&|run| run[who].open / after), median(&|run| run[who].whole / packets as f64)));
-        println!(
-            "| {flows} | {packets} | {:.0} | {:.0} | {:.0} | {:.0} | {:.2} / {:.2} |",
-            ours.0,
-            ours.1,
-            theirs.0,
-            theirs.1,
-            median(&|run| run[1].open / run[0].open),
-            median(&|run| run[1].whole / run[0].whole),
-        );
+        let row =
+            [cells(&runs, |took| took.open, packets - flows * HANDSHAKE), cells(&runs, |took| took.whole, packets)];
+        println!("| {flows} | {packets} | {} |", row.join(" | "));
     }
     Ok(())
+}
+
+/// Both medians for a packet, and the median of the runs' own ratios.
+fn cells(runs: &[[Took; 2]], of: impl Fn(&Took) -> f64, packets: usize) -> String {
+    let median = |value: &dyn Fn(&[Took; 2]) -> f64| {
+        let mut values: Vec<f64> = runs.iter().map(value).collect();
+        values.sort_by(f64::total_cmp);
+        values[values.len() / 2]
+    };
+    let [ours, theirs] = [0, 1].map(|who| median(&|run| of(&run[who])) / packets as f64);
+    format!("{ours:.0} | {theirs:.0} | {:.2}", median(&|run| of(&run[1]) / of(&run[0])))
 }
 
 /// A capture in memory: handshakes of all flows, then segments of 8 bytes in turn, requests and replies.
