@@ -208,7 +208,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--python", default=sys.executable, help="the interpreter that has the packages of PyPI")
     parser.add_argument("--slow", action="store_true", help="run the slow ones on every capture, not only the first")
-    parser.add_argument("--output", type=Path, help="write the table there too")
+    parser.add_argument("--output", type=Path, help="write the tables there too, after each capture")
     given = parser.parse_args()
     here = []
     for peer in peers(given.python):
@@ -217,14 +217,15 @@ def main() -> None:
         else:
             here.append(peer)
     results: Results = {}
+    text = ""
     for place, capture in enumerate(given.captures):
         name, _, path = capture.rpartition("=")
         chosen = [peer for peer in here if given.slow or place == 0 or not peer.slow]
         results[name or Path(path).stem] = compare(name, Path(path), chosen, given.rounds)
-    text = "\n".join([*overview(results), "", *detail(results, given.rounds)])
+        text = "\n".join([*overview(results), "", *detail(results, given.rounds)])
+        if given.output:
+            given.output.write_text(text + "\n")
     print(text)
-    if given.output:
-        given.output.write_text(text + "\n")
 
 
 if __name__ == "__main__":
