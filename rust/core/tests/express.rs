@@ -41,9 +41,9 @@ fn moves() -> impl Strategy<Value = Move> {
     })
 }
 
-/// A handshake and data, which the rest is then done to.
-fn opening() -> Vec<Move> {
-    let plain = Move {
+/// What an ordinary end sends.
+fn plain() -> Move {
+    Move {
         from_client: true,
         proto: ipproto::TCP,
         kind: 0,
@@ -54,7 +54,33 @@ fn opening() -> Vec<Move> {
         options: 1,
         odd: 0,
         wait: SECOND / 100,
-    };
+    }
+}
+
+/// `Move::odd`: the payload was cut; it acknowledges no more than before.
+const CUT: u8 = 4;
+const HOLDS: u8 = 8;
+const CUT_HOLDS: u8 = CUT | HOLDS;
+
+/// Data in order, as where a capture cuts what is longer than a line: what is cut did not come, what is short did.
+fn cut_moves() -> impl Strategy<Value = Move> {
+    let data =
+        prop_oneof![3 => Just((1_460, CUT)), 1 => Just((1_460, CUT_HOLDS)), 2 => Just((20, 0)), 2 => Just((20, HOLDS))];
+    let other =
+        prop_oneof![4 => Just((0, 0)), 1 => Just((0, HOLDS)), 1 => (1..9_000_u32, prop_oneof![Just(0), Just(CUT)])];
+    let what = prop_oneof![5 => data, 1 => other];
+    let kind = prop_oneof![40 => Just(2_u8), 1 => Just(3), 1 => Just(5)];
+    let ack = prop_oneof![30 => Just(0), 1 => Just(-20), 1 => Just(-1_460), 1 => Just(-1_470), 1 => -3_000..0];
+    let cut =
+        (any::<bool>(), what, kind, ack, 0..SECOND / 10).prop_map(|(from_client, (payload, odd), kind, ack, wait)| {
+            Move { from_client, kind, payload, odd, ack, wait, options: 2, ..plain() }
+        });
+    prop_oneof![60 => cut, 1 => moves()]
+}
+
+/// A handshake and data, which the rest is then done to.
+fn opening() -> Vec<Move> {
+    let plain = plain();
     let answer = Move { from_client: false, ..plain.clone() };
     vec![
         plain.clone(),
@@ -74,6 +100,7 @@ const FLAGS: [u8; 9] = [S, S | A, A, F | A, R, R | A, 0, F, tcpflag::URG | A];
 /// The two ends of a connection, and where they are in their numbers.
 struct Ends {
     next: [u32; 2],
+    acked: [u32; 2],
     family: Family,
     vlan: u16,
 }
@@ -84,7 +111,9 @@ impl Ends {
         let flags = FLAGS[usize::from(one.kind)];
         let payload = if flags & (S | R) != 0 && one.odd != 1 { 0 } else { one.payload };
         let seq = self.next[own].wrapping_add_signed(one.seq);
-        let ack = if flags & A != 0 { self.next[peer].wrapping_add_signed(one.ack) } else { 0 };
+        let due = if one.odd & HOLDS == 0 { self.next[peer] } else { self.acked[own] };
+        let ack = if flags & A != 0 { due.wrapping_add_signed(one.ack) } else { 0 };
+        self.acked[own] = ack;
         let l4 = match one.proto {
             ipproto::TCP => L4::Tcp(Tcp {
                 seq,
@@ -124,7 +153,7 @@ impl Ends {
             segment_bytes: payload,
             datagram_bytes: 40 + payload,
             complete: one.odd != 3,
-            cut: one.odd == 4,
+            cut: one.odd & !HOLDS == CUT,
             to_group: one.odd == 5,
             bad_checksum: one.odd == 6,
             malformed: one.odd == 7,
@@ -157,7 +186,7 @@ fn over(closed: &Closed) -> (Connection, String) {
 fn agree(moves: &[Move], family: Family, start: [u32; 2], vlan: u16) -> Result<(), TestCaseError> {
     let config = Config::default();
     let (mut quick, mut plain) = (Tracker::new(&config), Tracker::new(&config).without_express());
-    let mut ends = Ends { next: start, family, vlan };
+    let mut ends = Ends { next: start, acked: [0; 2], family, vlan };
     let mut ts = 1_700_000_000 * SECOND;
     let (mut by_quick, mut by_plain) = (Vec::new(), Vec::new());
     for one in moves {
@@ -200,5 +229,17 @@ proptest! {
         all.extend(moves);
         let family = if broad { Family::V6 } else { Family::V4 };
         agree(&all, family, [start.0, start.1], vlan)?;
+    }
+
+    #[test]
+    fn short_cuts_lead_to_the_same_where_data_is_missing(
+        moves in prop::collection::vec(cut_moves(), 1..100),
+        broad in prop::bool::weighted(0.1),
+        start in (starts(), starts()),
+    ) {
+        let mut all = opening();
+        all.extend(moves);
+        let family = if broad { Family::V6 } else { Family::V4 };
+        agree(&all, family, [start.0, start.1], 0)?;
     }
 }

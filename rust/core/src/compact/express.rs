@@ -10,13 +10,14 @@ use crate::decode::{Brief, ipproto, tcpflag};
 use crate::flow::Side;
 use crate::proto::{self, CtDir, CtState, State};
 
-use super::{Compact, Flags, Letters, code, narrow, word};
+use super::{Compact, Extras, Flags, Letters, code, narrow, word};
 
 /// The gateway's word, the direction and the state after a packet; and whether it may expire earlier than before.
 pub type Outcome = ((CtState, CtDir, State), bool);
 
 impl Compact {
-    /// Takes an ordinary packet from `side`, if a short cut is there for it. `says`: whom its payload names as the originator.
+    /// Takes an ordinary packet from `side`, if a short cut is there for it. `says`: whom its payload names as the originator;
+    /// `extras`: the extra lines of the table.
     #[inline]
     pub fn express(
         &mut self,
@@ -24,6 +25,7 @@ impl Compact {
         side: Side,
         ts: i64,
         rules: &Rules,
+        extras: &mut Extras,
         says: impl FnOnce() -> Option<Side>,
     ) -> Option<Outcome> {
         let flags = self.flags();
@@ -32,7 +34,7 @@ impl Compact {
             return None;
         }
         if flags.is_tcp() {
-            self.express_tcp(flags, brief, side, ts, rules)
+            self.express_tcp(flags, brief, side, ts, rules, extras)
         } else if flags.is_other() && brief.tuple.proto == ipproto::UDP {
             self.express_udp(flags, brief, side, ts, rules, says)
         } else {

@@ -9,7 +9,8 @@ use crate::proto::{CtDir, CtState, State, TcpClass};
 use crate::zeek::{EndState, WITHOUT_ACKS, WITHOUT_FURTHER_ACKS};
 
 use super::express::{Outcome, comes_nearer, kind_of};
-use super::{Compact, Flags, Letters, WORDS, code, halves, word};
+use super::follow::Segment;
+use super::{Compact, Extras, Flags, Letters, WORDS, code, halves, word};
 
 const SYN_ACK: u8 = tcpflag::SYN | tcpflag::ACK;
 const RST_ACK: u8 = tcpflag::RST | tcpflag::ACK;
@@ -31,13 +32,13 @@ impl Compact {
         side: Side,
         ts: i64,
         rules: &Rules,
+        extras: &mut Extras,
     ) -> Option<Outcome> {
         if flags.has(Flags::GONE) || brief.to_group {
             return None;
         }
         match kind_of(brief.tcp.flags) {
-            tcpflag::ACK => self.data(TcpClass::Ack, flags, brief, side, ts, rules),
-            FIN_ACK if brief.payload_bytes == 0 => self.data(TcpClass::Fin, flags, brief, side, ts, rules),
+            tcpflag::ACK | FIN_ACK => self.data(flags, brief, side, ts, rules, extras),
             SYN_ACK if brief.payload_bytes == 0 => self.accepted(flags, brief, side, ts, rules),
             RST_ACK if brief.payload_bytes == 0 => self.refused(flags, brief, side, ts),
             _ => None,
@@ -97,7 +98,7 @@ impl Compact {
             && side != flags.gateway_orig()
             && flags.end_states(opener) == (EndState::SynSent, EndState::Inactive)
             && !flags.has(Flags::of(side, Flags::SEEN))
-            && !flags.has(Flags::SEEN_REPLY)
+            && !flags.has(Flags::SEEN_REPLY | Flags::EXTRA)
             && flags.end_states(side).0 == EndState::Inactive;
         let [start, last] = [word::SEQ_START, word::SEQ_LAST].map(|at| self.ends(at, opener).0);
         let acks_it = brief.tcp.ack == last && start < last && brief.tcp.sack.is_none();
@@ -188,21 +189,22 @@ impl Compact {
         Some(((CtState::Established, CtDir::Reply, State::None), true))
     }
 
-    /// An acknowledgement, with data or without, or a FIN without data, of an end that has opened, behind everything that
+    /// An acknowledgement, with data or without, or a FIN, of an end that has opened, behind everything that
     /// it sent before.
     #[inline]
     fn data(
         &mut self,
-        class: TcpClass,
         mut flags: Flags,
         brief: &Brief,
         side: Side,
         ts: i64,
         rules: &Rules,
+        extras: &mut Extras,
     ) -> Option<Outcome> {
         let segment = &brief.tcp;
         let (seq, ack, payload) = (segment.seq, segment.ack, brief.payload_bytes);
-        let closes = class == TcpClass::Fin;
+        let closes = segment.flags & tcpflag::FIN != 0;
+        let class = if closes { TcpClass::Fin } else { TcpClass::Ack };
         let (mut ours, mut theirs) = (flags.side(side), flags.side(side.other()));
         let dir = if side == flags.gateway_orig() { CtDir::Original } else { CtDir::Reply };
         let old = flags.state();
@@ -217,10 +219,8 @@ impl Compact {
             || !ours.is_open()
             || !theirs.is_open()
             || (ours.has(Flags::FIN) && (closes || payload > 0))
-            || (closes && flags.has(Flags::DEFERRED))
             || (segment.sack.is_some() && theirs.has(Flags::SACK_PERMITTED))
             || segment.window == 0
-            || (payload > 0 && brief.cut)
         {
             return None;
         }
@@ -252,9 +252,8 @@ impl Compact {
         // Beyond either, Zeek gives up waiting for acknowledgements.
         let is_much = (acked - start <= 1 && u64::from(next - start) > WITHOUT_ACKS)
             || u64::from(next - acked) > WITHOUT_FURTHER_ACKS;
-        // With a FIN, the other end's data must be acknowledged, so that nothing waits for it.
-        let waits = closes && ack < peer_last - u32::from(theirs.has(Flags::FIN));
-        if (payload > 0 && is_much) || waits {
+        let is_lost = payload > 0 && brief.cut;
+        if payload > 0 && !is_lost && is_much {
             return None;
         }
         let (packets, ip_bytes) = self.counted(brief, side)?;
@@ -264,7 +263,15 @@ impl Compact {
             (false, true) => code::D,
             (false, false) => code::A,
         };
-        let letters = Letters(self.0[word::LETTERS] >> 16).with(letter, side)?;
+        // Where everything came and nobody closes, what Zeek knows of the data follows from the numbers.
+        let follows = !closes && !is_lost && !flags.has(Flags::EXTRA) && ours.is_settled() && theirs.is_settled();
+        let (letters, extra) = if follows {
+            (Letters(self.0[word::LETTERS] >> 16).with(letter, side)?, None)
+        } else {
+            let one = Segment { side, seq, ack, next, payload, is_lost, closes, letter };
+            let (letters, extra) = self.follow(&one, extras, &mut flags, &mut ours, &mut theirs)?;
+            (letters, Some(extra))
+        };
         // Identical acknowledgements in a row.
         let (last_length, last_win) = (self.0[word::LETTERS] as u16, self.0[word::END] as u16);
         let data = u16::try_from(payload).ok()?;
@@ -277,8 +284,18 @@ impl Compact {
             return None;
         }
         // What comes after both closes does not count for `duration`.
-        let both_closed = ours.has(Flags::CLOSED) && theirs.has(Flags::CLOSED);
+        let was = self.flags();
+        let both_closed = [Side::A, Side::B].into_iter().all(|side| was.has(Flags::of(side, Flags::CLOSED)));
         let quiet = if both_closed { self.quiet_until(length)? } else { 0 };
+
+        if let Some(extra) = extra
+            && (is_lost || flags.has(Flags::EXTRA))
+        {
+            let number = self.extra().or_else(|| extras.take())?;
+            extras.set(number, extra);
+            self.set_extra(number);
+            flags.set(Flags::EXTRA, true);
+        }
 
         let window = u32::from(segment.window) << flags.scale(side);
         max_win = max_win.max(window);
@@ -293,10 +310,7 @@ impl Compact {
         ours.set(Flags::ACK_SET, true);
         theirs.set(Flags::UNACKED, theirs.has(Flags::UNACKED) && ack != peer_last);
         if closes {
-            ours.set(Flags::FIN | Flags::CLOSED | Flags::ENDED, true);
-            ours.set_states(EndState::Closed, EndState::Established);
             ours.set(Flags::CLOSE_INIT, ours.has(Flags::CLOSE_INIT) || (new == State::FinWait && old != new));
-            flags.set(Flags::REPORTED, flags.has(Flags::REPORTED) || theirs.has(Flags::CLOSED));
         }
         let (mut retrans, mut window_said, mut length_said) = (flags.retrans(), last_win, last_length);
         if !closes {

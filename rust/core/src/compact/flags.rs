@@ -73,6 +73,8 @@ impl Flags {
     pub const REPORTED: u64 = 1 << 23;
     /// Zeek: a close waits (TCP).
     pub const DEFERRED: u64 = 1 << 24;
+    /// It has an extra line (TCP).
+    pub const EXTRA: u64 = 1 << 25;
     /// A packet of the first sender went to a group (others).
     pub const TO_GROUP: u64 = 1 << 25;
 
@@ -140,6 +142,11 @@ impl Flags {
     #[inline]
     pub(super) fn is_beside(self) -> bool {
         self.get(KIND) == Self::BESIDE.0
+    }
+
+    #[inline]
+    pub(super) fn has_extra(self) -> bool {
+        self.is_tcp() && self.has(Self::EXTRA)
     }
 
     /// Which timeout runs.
@@ -282,14 +289,20 @@ impl OfSide {
         self.0 = self.0 & !STATES | (state as u64) << END_STATE.at | (before as u64) << END_BEFORE.at;
     }
 
-    /// Its handshake is over, and it has not closed, or has after the handshake and its data came.
+    /// Its handshake is over, and it has not closed, or has after the handshake.
     #[inline]
     pub(super) fn is_open(self) -> bool {
         const ESTABLISHED: u64 = EndState::Established as u64;
         const CLOSED: u64 = EndState::Closed as u64;
         let (state, before) = (self.0 >> END_STATE.at & 7, self.0 >> END_BEFORE.at & 7);
-        (state == ESTABLISHED && !self.has(Flags::FIN))
-            || (state == CLOSED && before == ESTABLISHED && self.has(Flags::ENDED))
+        let fin = self.has(Flags::FIN);
+        (state == ESTABLISHED && !fin) || (state == CLOSED && before == ESTABLISHED && fin)
+    }
+
+    /// It has not closed, or all of its data came and that was reported.
+    #[inline]
+    pub(super) fn is_settled(self) -> bool {
+        !self.has(Flags::FIN) || self.has(Flags::ENDED)
     }
 }
 

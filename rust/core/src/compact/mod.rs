@@ -5,11 +5,14 @@
 //! written for [`Connection`]; for the packets that nearly all are there are short cuts (`express`) that change the words as the
 //! step would have changed the connection.
 //!
-//! Numbers of the two ends share a word: the upper half is side A's.
+//! Numbers of the two ends share a word: the upper half is side A's. Where data is missing from the capture, a TCP connection
+//! has an [`Extra`] line beside its words.
 
 mod express;
 mod express_tcp;
+mod extra;
 mod flags;
+mod follow;
 mod letters;
 mod tcp;
 
@@ -20,8 +23,9 @@ use crate::flow::{FlowKey, Side};
 use crate::proto::{self, Gateway, State, Track};
 use crate::zeek::{Roles, View};
 
+pub use extra::{Extra, Extras};
 pub use flags::Flags;
-use letters::{Letters, code};
+use letters::{Letters, Long, MoreLetters, code};
 
 /// Words of a connection.
 pub const WORDS: usize = 14;
@@ -32,7 +36,7 @@ pub struct Compact([u64; WORDS]);
 
 /// What a word holds; of those with two halves, the upper one is named first.
 mod word {
-    /// The connection's number.
+    /// The number of the extra line, the connection's number.
     pub const ID: usize = 0;
     /// Capture time of the first packet; of one in a box: its place there.
     pub const START: usize = 1;
@@ -78,13 +82,12 @@ fn narrow(pair: [u64; 2]) -> Option<u64> {
 }
 
 impl Compact {
-    /// The words of this connection, or None where they cannot hold it.
-    pub fn pack(connection: &Connection, timeouts: &Timeouts) -> Option<Self> {
+    /// The words of this connection, and what an extra line has to hold; None where that cannot be all.
+    pub fn pack(connection: &Connection, timeouts: &Timeouts) -> Option<(Self, Option<Extra>)> {
         let is_plain = connection.related_to.is_none()
             && connection.carrier.is_none()
             && connection.roles == Roles::Given
-            && !connection.is_error
-            && connection.zeek.missed() == 0;
+            && !connection.is_error;
         let id = u32::try_from(connection.id).ok()?;
         let length = connection.end.checked_sub(connection.start).filter(|length| (0..LONGEST).contains(length))?;
         let quiet = connection.end.checked_sub(connection.zeek.active_until())?;
@@ -95,17 +98,21 @@ impl Compact {
         words[word::ID] = u64::from(id);
         words[word::START] = connection.start as u64;
         words[word::END] = (length as u64) << 16;
-        words[word::LETTERS] = letters::pack(connection.zeek.letters())?.0 << 16;
+        let letters = Long::pack(connection.zeek.letters())?;
+        words[word::LETTERS] = letters.0.0 << 16;
         words[word::PACKETS] = narrow(connection.ends.map(|end| end.packets))?;
         words[word::IP_BYTES] = narrow(connection.ends.map(|end| end.ip_bytes))?;
         words[word::ARMED] = u64::from(u32::try_from(quiet).ok()?);
         let mut compact = Self(words);
-        if connection.key.proto == ipproto::TCP {
+        let extra = if connection.key.proto == ipproto::TCP {
             compact.pack_tcp(connection)?;
+            let extra = Extra::of(connection, letters.1)?;
+            (extra != compact.in_order()).then_some(extra)
         } else {
             compact.pack_other(connection)?;
-        }
-        (compact.unpack(connection.key, timeouts) == *connection).then_some(compact)
+            None
+        };
+        (compact.unpack(connection.key, extra.as_ref(), timeouts) == *connection).then_some((compact, extra))
     }
 
     /// The words of a connection that is kept elsewhere: where, and when it expires.
@@ -117,8 +124,8 @@ impl Compact {
         compact
     }
 
-    /// The connection with this key.
-    pub fn unpack(&self, key: FlowKey, timeouts: &Timeouts) -> Connection {
+    /// The connection with this key; `extra`: its extra line, if it has one.
+    pub fn unpack(&self, key: FlowKey, extra: Option<&Extra>, timeouts: &Timeouts) -> Connection {
         let flags = self.flags();
         let start = self.start();
         let end = self.end();
@@ -126,7 +133,7 @@ impl Compact {
         let ip_bytes = self.pair(word::IP_BYTES);
         let mut connection = Connection {
             key,
-            id: self.0[word::ID],
+            id: self.id(),
             start,
             end,
             ends: Default::default(),
@@ -171,13 +178,18 @@ impl Compact {
             });
         }
         connection.deadline = self.deadline(timeouts);
-        connection.zeek.set_letters(Letters(self.0[word::LETTERS] >> 16).unpack());
+        let mut letters = Long(Letters(self.0[word::LETTERS] >> 16), MoreLetters::default());
+        let mut gaps = [0; 2];
         connection.zeek.set_active_until(end - i64::from(self.0[word::ARMED] as u32));
         if flags.is_tcp() {
-            self.unpack_tcp(&mut connection);
+            let extra = extra.copied().unwrap_or_else(|| self.in_order());
+            letters.1 = extra.letters;
+            gaps = extra.sent.map(|sent| sent.gaps);
+            self.unpack_tcp(&mut connection, &extra);
         } else {
             self.unpack_other(&mut connection);
         }
+        connection.zeek.set_letters(letters.unpack(gaps));
         connection
     }
 
@@ -233,6 +245,19 @@ impl Compact {
         self.flags().is_beside().then_some(self.0[word::START] as u32)
     }
 
+    /// The number of its extra line, if it has one.
+    #[inline]
+    pub fn extra(&self) -> Option<u32> {
+        self.flags().has_extra().then_some((self.0[word::ID] >> 32) as u32)
+    }
+
+    /// Gives it an extra line.
+    #[inline]
+    pub fn set_extra(&mut self, number: u32) {
+        self.0[word::FLAGS] |= Flags::EXTRA;
+        self.set_pair(word::ID, [number, self.0[word::ID] as u32]);
+    }
+
     /// Reads a word of the second half, which may be in another cache line than the first.
     #[inline]
     pub fn touch(&self) -> u64 {
@@ -275,7 +300,7 @@ impl Compact {
     /// The connection's number.
     #[inline]
     pub fn id(&self) -> u64 {
-        self.0[word::ID]
+        u64::from(self.0[word::ID] as u32)
     }
 
     /// Capture time of the first packet.

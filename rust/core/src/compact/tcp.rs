@@ -4,8 +4,10 @@ use crate::connection::{Connection, Evidence};
 use crate::flow::Side;
 use crate::proto::tcp::Track as TcpTrack;
 use crate::proto::{Seen, Track};
-use crate::zeek::{End, Facts};
+use crate::zeek::{End, Facts, RUNS};
 
+use super::extra::{Extra, Sent};
+use super::letters::MoreLetters;
 use super::{Compact, Flags, halves, word};
 
 /// The facts that are the connection's, and their bits.
@@ -26,6 +28,30 @@ fn facts(flags: Flags) -> Facts {
 }
 
 const SIDES: [Side; 2] = [Side::A, Side::B];
+
+impl Extra {
+    /// What is to be known of a connection beside its words; None where a number is too large. `letters`: those that its
+    /// words have no room for.
+    pub(super) fn of(connection: &Connection, letters: MoreLetters) -> Option<Self> {
+        let missed = u32::try_from(connection.zeek.missed()).ok()?;
+        let mut extra = Self { missed, letters, ..Self::default() };
+        let gaps = connection.zeek.letters().gaps();
+        for (side, sent) in SIDES.into_iter().zip(&mut extra.sent) {
+            let end = connection.zeek.end(side);
+            let mut ahead = [(0, 0); RUNS];
+            for (place, run) in ahead.iter_mut().zip(end.ahead) {
+                *place = (u32::try_from(run.0).ok()?, u32::try_from(run.1).ok()?);
+            }
+            *sent = Sent {
+                delivered: u32::try_from(end.delivered).ok()?,
+                ahead,
+                gaps: gaps[side as usize],
+                payload: u32::try_from(connection.ends[side as usize].payload_bytes).ok()?,
+            };
+        }
+        Some(extra)
+    }
+}
 
 impl Compact {
     pub(super) fn pack_tcp(&mut self, connection: &Connection) -> Option<()> {
@@ -84,31 +110,47 @@ impl Compact {
         Some(())
     }
 
-    pub(super) fn unpack_tcp(&self, connection: &mut Connection) {
+    /// What is to be known beside the words where everything came in order, once.
+    pub(super) fn in_order(&self) -> Extra {
+        let flags = self.flags();
+        let [start, last] = [word::SEQ_START, word::SEQ_LAST].map(|at| self.pair(at));
+        let sent = SIDES.map(|side| {
+            let fin = u32::from(flags.has(Flags::of(side, Flags::FIN)));
+            let sent = last[side as usize].wrapping_sub(start[side as usize]);
+            // Behind the SYN and before the FIN.
+            let delivered = sent.saturating_sub(fin).max(1);
+            Sent { delivered, payload: delivered - 1, ..Sent::default() }
+        });
+        Extra { sent, ..Extra::default() }
+    }
+
+    pub(super) fn unpack_tcp(&self, connection: &mut Connection, extra: &Extra) {
         let flags = self.flags();
         let [start, last, acked] = [word::SEQ_START, word::SEQ_LAST, word::SEQ_ACKED].map(|at| self.pair(at));
         for side in SIDES {
             let (state, before) = flags.end_states(side);
             let has = |fact: u64| flags.has(Flags::of(side, fact));
-            let (at, fin) = (side as usize, has(Flags::FIN));
+            let at = side as usize;
+            let sent = &extra.sent[at];
             connection.zeek.set_end(
                 side,
                 End {
                     start: start[at],
                     last: last[at],
                     acked: acked[at],
+                    delivered: u64::from(sent.delivered),
+                    ahead: sent.ahead.map(|run| (u64::from(run.0), u64::from(run.1))),
                     state,
                     before,
-                    fin,
+                    fin: has(Flags::FIN),
                     closed: has(Flags::CLOSED),
                     seen: has(Flags::SEEN),
                     ended: has(Flags::ENDED),
                 },
             );
-            // Everything was delivered once, behind the SYN and before the FIN.
-            let sent = last[at].wrapping_sub(start[at]);
-            connection.ends[at].payload_bytes = u64::from(sent.saturating_sub(1 + u32::from(fin)));
+            connection.ends[at].payload_bytes = u64::from(sent.payload);
         }
+        connection.zeek.set_missed(u64::from(extra.missed));
         connection.zeek.set_facts(facts(flags));
         if let Some(entry) = &mut connection.gateway {
             entry.state = flags.state();

@@ -1,6 +1,6 @@
 //! The path of a packet, told in one place: bytes → record → packet → connection → row.
 //!
-//! It has two halves. [`reading`] knows captures and packets and no connection; [`following`] the other way round. With one
+//! It has two halves. `reading` knows captures and packets and no connection; `following` the other way round. With one
 //! thread they take turns, a few records at a time; with two, one reads ahead while the other follows, a batch at a time.
 //! What the second half sees is the same, in the same order, so that the result is.
 

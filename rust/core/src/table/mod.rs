@@ -8,11 +8,13 @@
 
 mod index;
 mod slots;
+#[cfg(test)]
+mod tests;
 mod wheel;
 
 use ahash::RandomState;
 
-use crate::compact::Compact;
+use crate::compact::{Compact, Extras};
 use crate::config::{Bounds, Timeouts};
 use crate::connection::Connection;
 use crate::flow::{FlowKey, Words};
@@ -67,6 +69,7 @@ impl Lookups {
 pub struct FlowTable {
     narrow: Table<2>,
     broad: Table<6>,
+    extras: Extras,
     /// What does not fit into its slot.
     wide: Vec<Option<Box<Connection>>>,
     free_wide: Vec<u32>,
@@ -101,6 +104,7 @@ impl FlowTable {
         Self {
             narrow: Table::default(),
             broad: Table::default(),
+            extras: Extras::default(),
             wide: Vec::new(),
             free_wide: Vec::new(),
             spare: Vec::new(),
@@ -153,13 +157,15 @@ impl FlowTable {
         }
     }
 
-    /// The same, to be updated. [`Self::arm`] is owed afterwards where the deadline may have come nearer.
+    /// The same, to be updated, and the extra lines of all. [`Self::arm`] is owed afterwards where the deadline may have
+    /// come nearer.
     #[inline]
-    pub fn at_mut(&mut self, slot: SlotId) -> Option<&mut Compact> {
-        match slot {
-            SlotId::Narrow(slot) => self.narrow.slots.get_mut(slot).map(|slot| &mut slot.compact),
-            SlotId::Broad(slot) => self.broad.slots.get_mut(slot).map(|slot| &mut slot.compact),
-        }
+    pub fn at_mut(&mut self, slot: SlotId) -> Option<(&mut Compact, &mut Extras)> {
+        let compact = match slot {
+            SlotId::Narrow(slot) => &mut self.narrow.slots.get_mut(slot)?.compact,
+            SlotId::Broad(slot) => &mut self.broad.slots.get_mut(slot)?.compact,
+        };
+        Some((compact, &mut self.extras))
     }
 
     fn key_at(&self, slot: SlotId) -> Option<FlowKey> {
@@ -177,11 +183,15 @@ impl FlowTable {
 
     /// A copy of the connection at a place.
     pub fn look(&self, slot: SlotId) -> Option<Connection> {
-        let compact = self.at(slot)?;
-        match compact.wide() {
-            Some(wide) => self.wide.get(wide as usize)?.as_deref().cloned(),
-            None => Some(compact.unpack(self.key_at(slot)?, &self.timeouts)),
+        self.copied(self.key_at(slot)?, self.at(slot)?)
+    }
+
+    fn copied(&self, key: FlowKey, compact: &Compact) -> Option<Connection> {
+        if let Some(wide) = compact.wide() {
+            return self.wide.get(wide as usize)?.as_deref().cloned();
         }
+        let extra = compact.extra().and_then(|number| self.extras.get(number));
+        Some(compact.unpack(key, extra, &self.timeouts))
     }
 
     /// In a box.
@@ -207,7 +217,7 @@ impl FlowTable {
         let armed = self.at(slot).map_or(0, Compact::armed);
         let mut compact = self.pack(connection);
         compact.set_armed(armed);
-        if let Some(place) = self.at_mut(slot) {
+        if let Some((place, _)) = self.at_mut(slot) {
             *place = compact;
         }
         self.arm(slot);
@@ -232,7 +242,9 @@ impl FlowTable {
     }
 
     fn pack(&mut self, connection: Box<Connection>) -> Compact {
-        if let Some(compact) = Compact::pack(&connection, &self.timeouts) {
+        if let Some((mut compact, extra)) = Compact::pack(&connection, &self.timeouts)
+            && self.extras.keep(&mut compact, extra).is_some()
+        {
             self.unbox(connection);
             return compact;
         }
@@ -298,7 +310,7 @@ impl FlowTable {
         }
     }
 
-    /// The connection of these words, taken out of its box if it is in one.
+    /// The connection of these words, taken out of its box if it is in one; what is beside them is given back.
     fn unpacked(&mut self, key: FlowKey, compact: Compact) -> Box<Connection> {
         let beside = compact.wide().and_then(|wide| {
             let connection = self.wide.get_mut(wide as usize)?.take()?;
@@ -306,7 +318,10 @@ impl FlowTable {
             self.wide_bytes = self.wide_bytes.saturating_sub(connection.heap_bytes());
             Some(connection)
         });
-        beside.unwrap_or_else(|| self.boxed(compact.unpack(key, &self.timeouts)))
+        beside.unwrap_or_else(|| {
+            let extra = compact.extra().and_then(|number| self.extras.give_back(number));
+            self.boxed(compact.unpack(key, extra.as_ref(), &self.timeouts))
+        })
     }
 
     /// Whether a connection with this key may be added.
@@ -321,7 +336,8 @@ impl FlowTable {
             Words::Narrow(_) => narrow = self.narrow.slots.next_capacity(),
             Words::Broad(_) => broad = self.broad.slots.next_capacity(),
         }
-        let bytes = self.narrow.bytes(narrow) + self.broad.bytes(broad) + Wheel::MARK_BYTES + self.wide_bytes;
+        let bytes = self.narrow.bytes(narrow) + self.broad.bytes(broad) + Wheel::MARK_BYTES;
+        let bytes = bytes + self.extras.bytes() + self.wide_bytes;
         self.len() < self.bounds.connections && bytes <= self.bounds.bytes
     }
 
@@ -348,7 +364,7 @@ impl FlowTable {
     /// Bytes of memory that the live connections take.
     pub fn bytes(&self) -> usize {
         let narrow = self.narrow.bytes(self.narrow.slots.capacity());
-        narrow + self.broad.bytes(self.broad.slots.capacity()) + self.wide_bytes
+        narrow + self.broad.bytes(self.broad.slots.capacity()) + self.extras.bytes() + self.wide_bytes
     }
 
     /// How many live.
@@ -365,10 +381,7 @@ impl FlowTable {
     pub fn snapshot(&self) -> impl Iterator<Item = Connection> {
         let narrow = self.narrow.slots.used().map(|(_, slot)| (FlowKey::from(slot.key), slot.compact));
         let broad = self.broad.slots.used().map(|(_, slot)| (FlowKey::from(slot.key), slot.compact));
-        narrow.chain(broad).filter_map(|(key, compact)| match compact.wide() {
-            Some(wide) => self.wide.get(wide as usize)?.as_deref().cloned(),
-            None => Some(compact.unpack(key, &self.timeouts)),
-        })
+        narrow.chain(broad).filter_map(|(key, compact)| self.copied(key, &compact))
     }
 
     /// The most connections that ever lived at once.

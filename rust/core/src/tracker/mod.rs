@@ -254,10 +254,10 @@ impl Tracker {
         let slot = self.table.find(&lookup);
         if let Some(slot) = slot
             && !direction::may_announce(brief)
-            && let Some(compact) = self.table.at_mut(slot)
+            && let Some((compact, extras)) = self.table.at_mut(slot)
             && compact.deadline(&self.rules.timeouts) > ts.max(self.swept.saturating_sub(1))
             && let Some((outcome, nearer)) =
-                compact.express(brief, side, ts, &self.rules, || direction::says(brief, bytes, side))
+                compact.express(brief, side, ts, &self.rules, extras, || direction::says(brief, bytes, side))
         {
             let label = Label::new(compact.id(), outcome, side);
             if nearer {

@@ -76,13 +76,25 @@ fn cased(letter: u8, side: Side) -> u8 {
     }
 }
 
+/// Whether what happened this many times is noted at the last one.
+pub fn is_noted(count: u32) -> bool {
+    count.checked_ilog10().and_then(|zeros| 10_u32.checked_pow(zeros)) == Some(count)
+}
+
 impl Letters {
-    /// Those of an ordinary connection, each noted once; upper case: side A's.
-    pub fn of_once(written: impl Iterator<Item = u8>) -> Self {
+    /// Those of an ordinary connection, each noted once but for gaps, of which there were this many; upper case: side A's.
+    pub fn of_once(written: impl Iterator<Item = u8>, gaps: [u32; 2]) -> Self {
         let mut letters = Self::default();
+        if gaps != [0; 2] {
+            letters.counts = Some(Box::new(gaps.map(|count| [0, 0, 0, count])));
+        }
         for letter in written {
             let side = if letter.is_ascii_uppercase() { Side::A } else { Side::B };
             let what = match letter.to_ascii_uppercase() {
+                b'G' => {
+                    letters.push(letter);
+                    continue;
+                }
                 b'S' | b'H' => Once::Syn,
                 b'F' => Once::Fin,
                 b'R' => Once::Rst,
@@ -133,10 +145,14 @@ impl Letters {
         let counts = self.counts.get_or_insert_default();
         let count = &mut counts[side as usize][what as usize];
         *count = count.saturating_add(1);
-        let is_power_of_ten = 10_u32.checked_pow(count.ilog10()) == Some(*count);
-        if is_power_of_ten {
+        if is_noted(*count) {
             self.push(cased(what.letter(), side));
         }
+    }
+
+    /// How many gaps each side's data had.
+    pub fn gaps(&self) -> [u32; 2] {
+        self.counts.as_ref().map_or([0; 2], |counts| counts.map(|count| count[Scaled::Gap as usize]))
     }
 
     /// Nothing but a SYN+ACK of this side.

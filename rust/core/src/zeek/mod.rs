@@ -23,9 +23,9 @@ use history::{Once, Scaled};
 
 pub use conn_state::ConnState;
 pub use endpoint::State as EndState;
-pub use history::Letters;
+pub use history::{Letters, is_noted};
 pub use key::{is_ip_tunnel, is_truncated, key};
-pub use ordinary::{End, Facts};
+pub use ordinary::{End, Facts, RUNS};
 pub use stream::{WITHOUT_ACKS, WITHOUT_FURTHER_ACKS};
 
 /// Whose word it is who initiated.

@@ -1,5 +1,5 @@
-//! A [`View`] of a TCP connection on which nothing unusual happened, in a few numbers: everything came once, in order, and
-//! no number wrapped. What else it holds follows from them.
+//! A [`View`] of a TCP connection on which nothing unusual happened, in a few numbers: everything came once, no number
+//! wrapped, and behind a hole at most two runs of data wait. What else it holds follows from them.
 
 use crate::flow::Side;
 
@@ -7,6 +7,9 @@ use super::endpoint::Endpoint;
 use super::history::Letters;
 use super::stream::Stream;
 use super::{EndState, View};
+
+/// Runs of data that may wait behind holes.
+pub const RUNS: usize = 2;
 
 /// One end.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +21,10 @@ pub struct End {
     pub last: u32,
     /// Highest acknowledged.
     pub acked: u32,
+    /// Relative number before which everything was delivered or is lost.
+    pub delivered: u64,
+    /// The first runs of data behind holes, in relative numbers; (0, 0): no more.
+    pub ahead: [(u64, u64); RUNS],
     /// Its state.
     pub state: EndState,
     /// The one before.
@@ -50,10 +57,16 @@ impl View {
     /// An end's numbers. They are all there is to say only of an ordinary connection.
     pub fn end(&self, side: Side) -> End {
         let end = &self.ends[side as usize];
+        let mut ahead = [(0, 0); RUNS];
+        for (place, run) in ahead.iter_mut().zip(end.stream.ahead()) {
+            *place = *run;
+        }
         End {
             start: end.start,
             last: end.last,
             acked: end.acked,
+            delivered: end.stream.delivered(),
+            ahead,
             state: end.state,
             before: end.before,
             fin: end.fin,
@@ -67,7 +80,7 @@ impl View {
     pub fn set_end(&mut self, side: Side, end: End) {
         let sent = u64::from(end.last.wrapping_sub(end.start));
         let acked = u64::from(end.acked.wrapping_sub(end.start));
-        let delivered = sent.saturating_sub(u64::from(end.fin)).max(1);
+        let trimmed = acked.min(sent.saturating_sub(u64::from(end.fin)));
         let before_fin = if end.fin { sent.saturating_sub(1) as u32 } else { 0 };
         let behind_rst = if end.state == EndState::Reset { sent as u32 } else { 0 };
         self.ends[side as usize] = Endpoint {
@@ -76,7 +89,7 @@ impl View {
             acked: end.acked,
             marks: [0, before_fin, behind_rst],
             fin_end: if end.fin { sent } else { 0 },
-            stream: Stream::in_order(delivered, acked.clamp(1, delivered), end.ended),
+            stream: Stream::of_runs(end.delivered, trimmed.max(1), &end.ahead, end.ended),
             state: end.state,
             before: end.before,
             fin: end.fin,
@@ -102,6 +115,11 @@ impl View {
         self.timers.established = facts.established;
         self.timers.reported = facts.reported;
         self.timers.deferred = facts.deferred;
+    }
+
+    /// Sets how many bytes were acknowledged and not captured.
+    pub fn set_missed(&mut self, missed: u64) {
+        self.missed = missed;
     }
 
     /// The letters.

@@ -52,10 +52,17 @@ impl Stream {
         self.trimmed < self.delivered || self.ahead.is_some()
     }
 
-    /// Everything before `delivered` came in order, and what is before `trimmed` was acknowledged. `ended`: that was
-    /// reported.
-    pub(super) fn in_order(delivered: u64, trimmed: u64, ended: bool) -> Self {
-        Self { delivered, trimmed, ended, ..Self::default() }
+    /// Everything before `delivered` came or is lost, what is before `trimmed` was acknowledged, and these runs wait behind
+    /// holes, those that are not empty. `ended`: that was reported.
+    pub(super) fn of_runs(delivered: u64, trimmed: u64, ahead: &[(u64, u64)], ended: bool) -> Self {
+        let runs: Vec<_> = ahead.iter().copied().filter(|run| run.0 < run.1).collect();
+        let ahead = (!runs.is_empty()).then(|| Box::new(runs));
+        Self { delivered, trimmed, ahead, ended, ..Self::default() }
+    }
+
+    /// The runs that wait behind holes.
+    pub(super) fn ahead(&self) -> &[(u64, u64)] {
+        self.ahead.as_ref().map_or(&[], |runs| runs.as_slice())
     }
 
     pub(super) fn ended(&self) -> bool {
