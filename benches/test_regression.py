@@ -19,9 +19,11 @@ from make_trace import write_trace
 PACKETS = int(os.environ.get("CONNTRACK_BENCH_PACKETS", "1_000_000"))
 ROUNDS = 15
 #: How many times the bare loop tracking takes, as it was measured when this was last changed on purpose.
-TIMES = 3.7
+TIMES = 2.6
 #: What is a regression, and not noise.
 SLACK = 1.2
+#: A neighbour that takes the caches slows tracking more than the bare loop; he hardly does in each of so many attempts.
+ATTEMPTS = 4
 
 
 def fastest(first: Callable[[], object], second: Callable[[], object]) -> tuple[float, float]:
@@ -40,8 +42,11 @@ def test_tracking_against_the_bare_loop(tmp_path: Path) -> None:
     path = tmp_path / "trace.pcap"
     write_trace(path, PACKETS, max(PACKETS // 20, 1))
     native = ct.Config()._native()
-    bare, track = fastest(
-        lambda: _native.walk([str(path)], native, "look_up"), lambda: ct.track(path, config=ct.Config(threads=1))
-    )
-    print(f"bare loop {bare * 1e9 / PACKETS:.0f} ns a packet, tracking {track / bare:.2f} times that")
-    assert track / bare < TIMES * SLACK
+    times = []
+    while len(times) < ATTEMPTS and min(times, default=SLACK * TIMES) >= SLACK * TIMES:
+        bare, track = fastest(
+            lambda: _native.walk([str(path)], native, "look_up"), lambda: ct.track(path, config=ct.Config(threads=1))
+        )
+        times.append(track / bare)
+        print(f"bare loop {bare * 1e9 / PACKETS:.0f} ns a packet, tracking {times[-1]:.2f} times that")
+    assert min(times) < SLACK * TIMES
