@@ -123,9 +123,11 @@ pub const READ_UDP: u64 = 8;
 /// Of messages that contradict each other, so many times more must name one originator.
 const CLEAR_MAJORITY: u16 = 4;
 
-/// Who the originator is by what payloads have claimed, and why. Any bytes may look like a message, so those that contradict
-/// each other need a clear majority, and without one they say nothing.
-pub fn weigh_claims(claims: [u8; 2], first: Side) -> (Side, Evidence) {
+/// Takes one more message that names an originator: who it is now, and why. Any bytes may look like a message, so those that
+/// contradict each other need a clear majority, and without one they say nothing.
+pub fn take_claim(claims: &mut [u8; 2], orig: Side, first: Side) -> (Side, Evidence) {
+    let claim = &mut claims[orig as usize];
+    *claim = claim.saturating_add(1);
     let [one, other] = claims.map(u16::from);
     if one >= CLEAR_MAJORITY * other {
         (Side::A, Evidence::Payload)

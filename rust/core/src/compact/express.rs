@@ -5,15 +5,22 @@
 //! ways lead to the same connection is a property test (`tests/express.rs`).
 
 use crate::config::{Rules, Timeout};
-use crate::connection::{Evidence, READ_UDP, weigh_claims};
-use crate::decode::{Brief, ipproto, tcpflag};
+use crate::connection::{Evidence, READ_UDP, take_claim};
+use crate::decode::{Brief, ipproto};
 use crate::flow::Side;
 use crate::proto::{self, CtDir, CtState, State};
 
-use super::{Compact, Extras, Flags, Letters, code, narrow, word};
+use super::{Compact, Extras, Flags, LONGEST, Letters, code, narrow, word};
 
 /// The gateway's word, the direction and the state after a packet; and whether it may expire earlier than before.
 pub type Outcome = ((CtState, CtDir, State), bool);
+
+/// Counts with one more packet: of its sender and of the other end, and nanoseconds from the first packet to it.
+pub(super) struct Counted {
+    packets: (u32, u32),
+    ip_bytes: (u32, u32),
+    pub(super) length: u64,
+}
 
 impl Compact {
     /// Takes an ordinary packet from `side`, if a short cut is there for it. `says`: whom its payload names as the originator;
@@ -67,39 +74,50 @@ impl Compact {
         flags.set_timeout(Timeout::Udp);
         flags.set_first(side);
         flags.set(Flags::TO_GROUP, brief.to_group);
-        let says = (brief.payload_bytes > 0 && !brief.to_group).then(says).flatten();
         let mut claims = [0; 2];
-        if let Some(orig) = says {
-            claims[orig as usize] = 1;
-        }
-        let (orig, evidence) = match says {
-            Some(_) => weigh_claims(claims.map(|claims| claims as u8), side),
-            None => (side, Evidence::FirstPacket),
-        };
+        let says = (brief.payload_bytes > 0 && !brief.to_group).then(says).flatten();
+        let (orig, evidence) = says.map_or((side, Evidence::FirstPacket), |orig| take_claim(&mut claims, orig, side));
         flags.set_orig(orig);
         flags.set_evidence(evidence);
-        let mut compact = Self::default();
-        compact.0[word::ID] = u64::from(u32::try_from(id).ok()?);
-        compact.0[word::START] = ts as u64;
+        let mut compact = Self::started(id, brief, side, ts)?;
         compact.0[word::LETTERS] = Letters::default().with(code::D, side)?.0 << 16;
         compact.set_flags(flags);
-        let only = |value: u32| if side == Side::A { [value, 0] } else { [0, value] };
-        compact.set_pair(word::PACKETS, only(1));
-        compact.set_pair(word::IP_BYTES, only(brief.ip_bytes));
-        compact.set_pair(word::PAYLOAD, only(brief.payload_bytes));
-        compact.set_pair(word::CLAIMS, claims);
+        compact.set_ends(word::PAYLOAD, side, (brief.payload_bytes, 0));
+        compact.set_pair(word::CLAIMS, claims.map(u32::from));
         Some(compact)
     }
 
-    /// Counts of both ends with this packet: packets, and bytes from the IP header on.
+    /// The words of a connection of which this is the first packet, without those that its protocol gives.
     #[inline]
-    pub(super) fn counted(&self, brief: &Brief, side: Side) -> Option<(u64, u64)> {
-        let mut packets = self.pair(word::PACKETS);
-        let mut ip_bytes = self.pair(word::IP_BYTES);
-        let at = side as usize;
-        packets[at] = packets[at].checked_add(1)?;
-        ip_bytes[at] = ip_bytes[at].checked_add(brief.ip_bytes)?;
-        Some((super::halves(packets), super::halves(ip_bytes)))
+    pub(super) fn started(id: u64, brief: &Brief, side: Side, ts: i64) -> Option<Self> {
+        let mut compact = Self::default();
+        compact.0[word::ID] = u64::from(u32::try_from(id).ok()?);
+        compact.0[word::START] = ts as u64;
+        compact.set_ends(word::PACKETS, side, (1, 0));
+        compact.set_ends(word::IP_BYTES, side, (brief.ip_bytes, 0));
+        Some(compact)
+    }
+
+    /// What the counts are with this packet; None where one is too large for its half, or the packet too late.
+    #[inline]
+    pub(super) fn counted(&self, brief: &Brief, side: Side, ts: i64) -> Option<Counted> {
+        let (packets, theirs) = self.ends(word::PACKETS, side);
+        let (ip_bytes, their_bytes) = self.ends(word::IP_BYTES, side);
+        let length = ts.checked_sub(self.start()).filter(|length| (0..LONGEST).contains(length))?;
+        Some(Counted {
+            packets: (packets.checked_add(1)?, theirs),
+            ip_bytes: (ip_bytes.checked_add(brief.ip_bytes)?, their_bytes),
+            length: length as u64,
+        })
+    }
+
+    /// Counts a packet, which Zeek counts too.
+    #[inline]
+    pub(super) fn count(&mut self, side: Side, counted: &Counted, last_win: u16) {
+        self.set_ends(word::PACKETS, side, counted.packets);
+        self.set_ends(word::IP_BYTES, side, counted.ip_bytes);
+        self.0[word::END] = counted.length << 16 | u64::from(last_win);
+        self.0[word::ARMED] &= !u64::from(u32::MAX);
     }
 
     #[inline]
@@ -112,14 +130,13 @@ impl Compact {
         rules: &Rules,
         says: impl FnOnce() -> Option<Side>,
     ) -> Option<Outcome> {
-        let (packets, ip_bytes) = self.counted(brief, side)?;
-        let length = self.length_until(ts)?;
+        let counted = self.counted(brief, side, ts)?;
         let letters = Letters(self.0[word::LETTERS] >> 16).with(code::D, side)?;
         let mut payload = self.pair(word::PAYLOAD).map(u64::from);
         payload[side as usize] += u64::from(brief.payload_bytes);
         let payload = narrow(payload)?;
 
-        let dir = if side == flags.gateway_orig() { CtDir::Original } else { CtDir::Reply };
+        let dir = flags.dir(side);
         let before = flags.timeout();
         let (timeout, assured) = proto::udp_step(
             (flags.has(Flags::SEEN_REPLY), flags.has(Flags::ASSURED)),
@@ -134,31 +151,23 @@ impl Compact {
         flags.set(Flags::SEEN_REPLY, flags.has(Flags::SEEN_REPLY) || reply);
         flags.set(Flags::TO_GROUP, flags.has(Flags::TO_GROUP) || (brief.to_group && side == flags.first()));
 
-        let sent = (packets >> 32) + (packets & u64::from(u32::MAX));
+        let sent = u64::from(counted.packets.0) + u64::from(counted.packets.1);
         let worth_reading = brief.payload_bytes > 0 && sent <= READ_UDP && !brief.to_group;
         if worth_reading
             && flags.other_evidence() <= Evidence::Payload
             && let Some(orig) = says()
         {
             let mut claims = self.pair(word::CLAIMS).map(|claims| claims as u8);
-            claims[orig as usize] = claims[orig as usize].saturating_add(1);
+            let (orig, evidence) = take_claim(&mut claims, orig, flags.first());
             self.set_pair(word::CLAIMS, claims.map(u32::from));
-            let (orig, evidence) = weigh_claims(claims, flags.first());
             flags.set_orig(orig);
             flags.set_evidence(evidence);
         }
         self.set_flags(flags);
-        self.0[word::PACKETS] = packets;
-        self.0[word::IP_BYTES] = ip_bytes;
+        self.count(side, &counted, 0);
         self.0[word::PAYLOAD] = payload;
-        self.0[word::END] = length << 16;
         self.0[word::LETTERS] = letters.0 << 16;
-        self.0[word::ARMED] &= !u64::from(u32::MAX);
-        let state = match (assured, flags.has(Flags::SEEN_REPLY)) {
-            (true, _) => State::Assured,
-            (false, true) => State::Replied,
-            (false, false) => State::Unreplied,
-        };
+        let state = State::of_status(flags.has(Flags::SEEN_REPLY), assured);
         Some(((ctstate, dir, state), comes_nearer(before, timeout, rules)))
     }
 }
@@ -167,10 +176,4 @@ impl Compact {
 #[inline]
 pub(super) fn comes_nearer(before: Timeout, after: Timeout, rules: &Rules) -> bool {
     before != after && rules.timeouts.get(after) < rules.timeouts.get(before)
-}
-
-/// The flags of a segment that matter.
-#[inline]
-pub(super) fn kind_of(flags: u8) -> u8 {
-    flags & (tcpflag::SYN | tcpflag::ACK | tcpflag::RST | tcpflag::FIN | tcpflag::URG)
 }

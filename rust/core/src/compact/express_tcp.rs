@@ -1,16 +1,16 @@
 //! Short cuts for TCP: see [`super::express`].
 
 use crate::config::Rules;
-use crate::decode::{Brief, tcpflag};
+use crate::decode::{Brief, Tcp, tcpflag};
 use crate::flow::Side;
 use crate::proto::tcp::{choose_timeout, leads_to};
-use crate::proto::tcp_window::{MAX_ACK_WINDOW, after, before};
+use crate::proto::tcp_window::{MAX_ACK_WINDOW, Offer, after, before};
 use crate::proto::{CtDir, CtState, State, TcpClass};
 use crate::zeek::{EndState, WITHOUT_ACKS, WITHOUT_FURTHER_ACKS};
 
-use super::express::{Outcome, comes_nearer, kind_of};
+use super::express::{Counted, Outcome, comes_nearer};
 use super::follow::Segment;
-use super::{Compact, Extras, Flags, Letters, WORDS, code, halves, word};
+use super::{Compact, Extras, Flags, Letters, code, halves, word};
 
 const SYN_ACK: u8 = tcpflag::SYN | tcpflag::ACK;
 const RST_ACK: u8 = tcpflag::RST | tcpflag::ACK;
@@ -22,6 +22,25 @@ const MOST_SCALE: u8 = 15;
 const LARGEST_WINDOW: u32 = 1 << 30;
 /// Numbers farther apart than this are told apart by how often they wrapped.
 const HALF: u32 = 1 << 31;
+
+/// The flags of a segment that matter.
+#[inline]
+fn kind_of(flags: u8) -> u8 {
+    flags & (tcpflag::SYN | tcpflag::ACK | tcpflag::RST | tcpflag::FIN | tcpflag::URG)
+}
+
+impl Flags {
+    /// Takes what a SYN of this side offers; None where its scale has no room.
+    #[inline]
+    fn take_offer(&mut self, side: Side, segment: &Tcp) -> Option<()> {
+        let offer = Offer::of(segment).unwrap_or_default();
+        let scale = offer.scale.unwrap_or_default();
+        self.set(Flags::of(side, Flags::OFFERS_SCALE), offer.scale.is_some());
+        self.set(Flags::of(side, Flags::SACK_PERMITTED), offer.sack_permitted);
+        self.set_scale(side, scale);
+        (scale <= MOST_SCALE).then_some(())
+    }
+}
 
 impl Compact {
     #[inline]
@@ -47,82 +66,63 @@ impl Compact {
 
     /// A connection that begins with this SYN, which nothing was seen before; None where it is not an ordinary one.
     #[inline]
-    pub fn begin_tcp(id: u64, brief: &Brief, side: Side, ts: i64, rules: &Rules) -> Option<Self> {
+    pub(super) fn begin_tcp(id: u64, brief: &Brief, side: Side, ts: i64, rules: &Rules) -> Option<Self> {
         let segment = &brief.tcp;
         let is_plain = kind_of(segment.flags) == tcpflag::SYN && brief.payload_bytes == 0 && !brief.to_group;
-        let id = u32::try_from(id).ok()?;
         if !is_plain || segment.window == 0 {
             return None;
         }
         let last = segment.seq.checked_add(1)?;
-        let offers = segment.has_options.then_some(segment.wscale).and_then(|wscale| wscale.checked_sub(1));
-        let scale = offers.unwrap_or_default();
-        if scale > MOST_SCALE {
-            return None;
-        }
+        let window = u32::from(segment.window);
         let mut flags = Flags::TCP;
         flags.set_first(side);
         flags.set_state(State::SynSent);
-        flags.set_last(CtDir::Original, TcpClass::Syn);
-        let timeout = choose_timeout((0, false, 0), State::SynSent, TcpClass::Syn, rules);
-        flags.set_timeout(timeout);
-        flags.set_scale(side, scale);
-        flags.set(Flags::of(side, Flags::OFFERS_SCALE), offers.is_some());
-        flags.set(Flags::of(side, Flags::SACK_PERMITTED), segment.has_options && segment.sack_permitted);
+        flags.set_last(CtDir::Original as u8, TcpClass::Syn);
+        flags.set_timeout(choose_timeout((0, false, 0), State::SynSent, TcpClass::Syn, rules));
+        flags.take_offer(side, segment)?;
         flags.set_end_states(side, EndState::SynSent, EndState::Inactive);
         flags.set(Flags::of(side, Flags::SEEN), true);
-        let window = u32::from(segment.window);
-        let only = |value: u32| if side == Side::A { u64::from(value) << 32 } else { u64::from(value) };
-        let mut words = [0; WORDS];
-        words[word::ID] = u64::from(id);
-        words[word::START] = ts as u64;
-        words[word::LETTERS] = Letters::default().with(code::S, side)?.0 << 16;
-        words[word::FLAGS] = flags.0;
-        words[word::PACKETS] = only(1);
-        words[word::IP_BYTES] = only(brief.ip_bytes);
-        words[word::SEQ_START] = only(segment.seq);
-        words[word::SEQ_LAST] = only(last);
-        words[word::SEQ_ACKED] = only(segment.seq);
+        let mut compact = Self::started(id, brief, side, ts)?;
+        compact.set_flags(flags);
+        compact.0[word::LETTERS] = Letters::default().with(code::S, side)?.0 << 16;
+        compact.set_ends(word::SEQ_START, side, (segment.seq, 0));
+        compact.set_ends(word::SEQ_LAST, side, (last, 0));
+        compact.set_ends(word::SEQ_ACKED, side, (segment.seq, 0));
         // The other end may send as much as the window says, from number 0 on as long as nothing of it was seen.
-        words[word::MAX_END] = if side == Side::A { halves([last, window]) } else { halves([window, last]) };
-        words[word::MAX_WIN] = only(window);
-        Some(Self(words))
+        compact.set_ends(word::MAX_END, side, (last, window));
+        compact.set_ends(word::MAX_WIN, side, (window, 0));
+        Some(compact)
     }
 
-    /// What the answer to a lone SYN needs: counts, and the time since the SYN.
+    /// The counts with an answer to a lone SYN; None where it is not one.
     #[inline]
-    fn answers_syn(&self, flags: Flags, brief: &Brief, side: Side, ts: i64) -> Option<(u64, u64, u64)> {
+    fn answers_syn(&self, flags: Flags, brief: &Brief, side: Side, ts: i64) -> Option<Counted> {
         let opener = side.other();
         let is_lone = flags.state() == State::SynSent
             && flags.last_class() == TcpClass::Syn
             && side != flags.gateway_orig()
             && flags.end_states(opener) == (EndState::SynSent, EndState::Inactive)
             && !flags.has(Flags::of(side, Flags::SEEN))
-            && !flags.has(Flags::SEEN_REPLY | Flags::EXTRA)
+            && !flags.has(Flags::SEEN_REPLY | Flags::EXTRA | Flags::PARTIAL)
             && flags.end_states(side).0 == EndState::Inactive;
         let [start, last] = [word::SEQ_START, word::SEQ_LAST].map(|at| self.ends(at, opener).0);
         let acks_it = brief.tcp.ack == last && start < last && brief.tcp.sack.is_none();
-        let (packets, ip_bytes) = self.counted(brief, side)?;
-        (is_lone && acks_it && brief.tcp.ack != 0).then_some((packets, ip_bytes, self.length_until(ts)?))
+        if is_lone && acks_it && brief.tcp.ack != 0 { self.counted(brief, side, ts) } else { None }
     }
 
     /// The SYN+ACK that answers a lone SYN.
     fn accepted(&mut self, mut flags: Flags, brief: &Brief, side: Side, ts: i64, rules: &Rules) -> Option<Outcome> {
-        let (packets, ip_bytes, length) = self.answers_syn(flags, brief, side, ts)?;
+        let counted = self.answers_syn(flags, brief, side, ts)?;
         let segment = &brief.tcp;
         let next = segment.seq.checked_add(1)?;
         let window = u32::from(segment.window);
-        let offers = segment.has_options.then_some(segment.wscale).and_then(|wscale| wscale.checked_sub(1));
-        let scale = offers.unwrap_or_default();
-        if window == 0 || scale > MOST_SCALE || flags.has(Flags::PARTIAL) {
+        if window == 0 {
             return None;
         }
         let letters = Letters(self.0[word::LETTERS] >> 16).with(code::H, side)?;
-        flags.set(Flags::of(side, Flags::OFFERS_SCALE), offers.is_some());
-        flags.set(Flags::of(side, Flags::SACK_PERMITTED), segment.has_options && segment.sack_permitted);
-        let both_scale = offers.is_some() && flags.has(Flags::of(side.other(), Flags::OFFERS_SCALE));
-        flags.set_scale(side, if both_scale { scale } else { 0 });
-        if !both_scale {
+        flags.take_offer(side, segment)?;
+        if !Side::BOTH.into_iter().all(|side| flags.has(Flags::of(side, Flags::OFFERS_SCALE))) {
+            flags.set_scale(side, 0);
             flags.set_scale(side.other(), 0);
         }
         flags.set(Flags::of(side, Flags::ACK_SET), true);
@@ -131,17 +131,14 @@ impl Compact {
         flags.set_end_states(side, EndState::Established, EndState::Inactive);
         flags.set_end_states(side.other(), EndState::Established, EndState::SynSent);
         flags.set_state(State::SynRecv);
-        flags.set_last(CtDir::Reply, TcpClass::SynAck);
+        flags.set_last(CtDir::Reply as u8, TcpClass::SynAck);
         let before = flags.timeout();
         let last_win = self.0[word::END] as u16;
         let timeout = choose_timeout((flags.retrans(), false, last_win), State::SynRecv, TcpClass::SynAck, rules);
         flags.set_timeout(timeout);
 
         self.set_flags(flags);
-        self.0[word::PACKETS] = packets;
-        self.0[word::IP_BYTES] = ip_bytes;
-        self.0[word::ARMED] &= !u64::from(u32::MAX);
-        self.0[word::END] = length << 16 | u64::from(last_win);
+        self.count(side, &counted, last_win);
         self.0[word::LETTERS] = letters.0 << 16 | self.0[word::LETTERS] & 0xffff;
         let (_, start) = self.ends(word::SEQ_START, side);
         let (_, last) = self.ends(word::SEQ_LAST, side);
@@ -156,10 +153,7 @@ impl Compact {
 
     /// The RST that refuses a lone SYN: the entry is gone.
     fn refused(&mut self, flags: Flags, brief: &Brief, side: Side, ts: i64) -> Option<Outcome> {
-        let (packets, ip_bytes, length) = self.answers_syn(flags, brief, side, ts)?;
-        if flags.has(Flags::PARTIAL) {
-            return None;
-        }
+        let counted = self.answers_syn(flags, brief, side, ts)?;
         let letters = Letters(self.0[word::LETTERS] >> 16).with(code::R, side)?;
         // Of the gateway's word nothing is left but that there was an answer.
         let opener = side.other();
@@ -173,10 +167,7 @@ impl Compact {
         gone.set(Flags::of(side, Flags::SEEN | Flags::CLOSED | Flags::ENDED), true);
 
         self.set_flags(gone);
-        self.0[word::PACKETS] = packets;
-        self.0[word::IP_BYTES] = ip_bytes;
-        self.0[word::ARMED] &= !u64::from(u32::MAX);
-        self.0[word::END] = length << 16;
+        self.count(side, &counted, 0);
         self.0[word::LETTERS] = letters.0 << 16;
         let before = brief.tcp.seq.wrapping_sub(1);
         for (at, number) in [(word::SEQ_START, before), (word::SEQ_LAST, brief.tcp.seq), (word::SEQ_ACKED, before)] {
@@ -206,7 +197,7 @@ impl Compact {
         let closes = segment.flags & tcpflag::FIN != 0;
         let class = if closes { TcpClass::Fin } else { TcpClass::Ack };
         let (mut ours, mut theirs) = (flags.side(side), flags.side(side.other()));
-        let dir = if side == flags.gateway_orig() { CtDir::Original } else { CtDir::Reply };
+        let dir = flags.dir(side);
         let old = flags.state();
         let new = leads_to(dir, class, old)?;
         // The reply to a simultaneous open, and the challenge after a SYN, are judged by more than the state.
@@ -256,8 +247,7 @@ impl Compact {
         if payload > 0 && !is_lost && is_much {
             return None;
         }
-        let (packets, ip_bytes) = self.counted(brief, side)?;
-        let length = self.length_until(ts)?;
+        let counted = self.counted(brief, side, ts)?;
         let letter = match (closes, payload > 0) {
             (true, _) => code::F,
             (false, true) => code::D,
@@ -285,8 +275,8 @@ impl Compact {
         }
         // What comes after both closes does not count for `duration`.
         let was = self.flags();
-        let both_closed = [Side::A, Side::B].into_iter().all(|side| was.has(Flags::of(side, Flags::CLOSED)));
-        let quiet = if both_closed { self.quiet_until(length)? } else { 0 };
+        let both_closed = Side::BOTH.into_iter().all(|side| was.has(Flags::of(side, Flags::CLOSED)));
+        let quiet = if both_closed { self.quiet_until(counted.length)? } else { 0 };
 
         if let Some(extra) = extra
             && (is_lost || flags.has(Flags::EXTRA))
@@ -319,7 +309,7 @@ impl Compact {
             flags.set_retrans(retrans);
             self.0[word::LAST_ACK] = acknowledged;
         }
-        flags.set_last(dir, class);
+        flags.set_last(dir as u8, class);
         flags.set_state(new);
         let unacked = ours.has(Flags::UNACKED) || theirs.has(Flags::UNACKED);
         let timeout = choose_timeout((retrans, unacked, window_said), new, class, rules);
@@ -331,10 +321,8 @@ impl Compact {
         flags.set_sides(side, ours, theirs);
 
         self.set_flags(flags);
-        self.0[word::PACKETS] = packets;
-        self.0[word::IP_BYTES] = ip_bytes;
-        self.0[word::ARMED] = self.0[word::ARMED] & !u64::from(u32::MAX) | u64::from(quiet);
-        self.0[word::END] = length << 16 | u64::from(window_said);
+        self.count(side, &counted, window_said);
+        self.0[word::ARMED] |= u64::from(quiet);
         self.0[word::LETTERS] = letters.0 << 16 | u64::from(length_said);
         self.set_ends(word::SEQ_LAST, side, (next, peer_last));
         self.set_ends(word::SEQ_ACKED, side, (acked, ack));

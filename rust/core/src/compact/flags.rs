@@ -185,6 +185,12 @@ impl Flags {
         side(self.get(if self.is_tcp() { FIRST } else { GATEWAY_ORIG }))
     }
 
+    /// The direction of a packet from this side, within the gateway's entry.
+    #[inline]
+    pub(super) fn dir(self, side: Side) -> CtDir {
+        if side == self.gateway_orig() { CtDir::Original } else { CtDir::Reply }
+    }
+
     pub(super) fn set_gateway_orig(&mut self, side: Side) {
         self.put(GATEWAY_ORIG, side as u64);
     }
@@ -219,16 +225,8 @@ impl Flags {
     }
 
     #[inline]
-    pub(super) fn set_last(&mut self, dir: CtDir, class: TcpClass) {
-        self.put(LAST_DIR, dir as u64);
-        self.put(LAST_CLASS, class as u64);
-    }
-
-    pub(super) fn set_last_dir(&mut self, dir: u8) {
+    pub(super) fn set_last(&mut self, dir: u8, class: TcpClass) {
         self.put(LAST_DIR, u64::from(dir));
-    }
-
-    pub(super) fn set_last_class(&mut self, class: TcpClass) {
         self.put(LAST_CLASS, class as u64);
     }
 

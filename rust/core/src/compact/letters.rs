@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn twelve_fit_and_are_found() {
         let mut letters = Letters::default();
-        for side in [Side::A, Side::B] {
+        for side in Side::BOTH {
             for code in ALL {
                 assert!(!letters.holds(of_side(code, side)), "{code}");
                 letters = letters.with(code, side).unwrap();

@@ -157,7 +157,7 @@ impl Compact {
             claims: [0; 2],
             deadline: 0,
         };
-        for side in [Side::A, Side::B] {
+        for side in Side::BOTH {
             let counted = &mut connection.ends[side as usize];
             counted.packets = u64::from(packets[side as usize]);
             counted.ip_bytes = u64::from(ip_bytes[side as usize]);
@@ -313,13 +313,6 @@ impl Compact {
     #[inline]
     pub fn end(&self) -> i64 {
         self.start() + (self.0[word::END] >> 16) as i64
-    }
-
-    /// Moves the end; None where it is too far.
-    #[inline]
-    fn length_until(&self, ts: i64) -> Option<u64> {
-        let length = ts.checked_sub(self.start()).filter(|length| (0..LONGEST).contains(length))?;
-        Some(length as u64)
     }
 
     /// The second under which the wheel has it, modulo 2^32; 0: it has not.

@@ -27,8 +27,6 @@ fn facts(flags: Flags) -> Facts {
     }
 }
 
-const SIDES: [Side; 2] = [Side::A, Side::B];
-
 impl Extra {
     /// What is to be known of a connection beside its words; None where a number is too large. `letters`: those that its
     /// words have no room for.
@@ -36,7 +34,7 @@ impl Extra {
         let missed = u32::try_from(connection.zeek.missed()).ok()?;
         let mut extra = Self { missed, letters, ..Self::default() };
         let gaps = connection.zeek.letters().gaps();
-        for (side, sent) in SIDES.into_iter().zip(&mut extra.sent) {
+        for (side, sent) in Side::BOTH.into_iter().zip(&mut extra.sent) {
             let end = connection.zeek.end(side);
             let mut ahead = [(0, 0); RUNS];
             for (place, run) in ahead.iter_mut().zip(end.ahead) {
@@ -63,8 +61,8 @@ impl Compact {
         flags.set(Flags::SEEN_REPLY, connection.status.0);
         flags.set(Flags::ASSURED, connection.status.1);
         with_facts(&mut flags, connection.zeek.facts());
-        let ends = SIDES.map(|side| connection.zeek.end(side));
-        for (side, end) in SIDES.into_iter().zip(&ends) {
+        let ends = Side::BOTH.map(|side| connection.zeek.end(side));
+        for (side, end) in Side::BOTH.into_iter().zip(&ends) {
             flags.set_end_states(side, end.state, end.before);
             flags.set(Flags::of(side, Flags::FIN), end.fin);
             flags.set(Flags::of(side, Flags::CLOSED), end.closed);
@@ -89,8 +87,8 @@ impl Compact {
 
     fn pack_track(&mut self, flags: &mut Flags, track: &TcpTrack) -> Option<()> {
         let orig = flags.gateway_orig();
-        let by_side = SIDES.map(|side| &track.ends[usize::from(side != orig)]);
-        for (side, seen) in SIDES.into_iter().zip(by_side) {
+        let by_side = Side::BOTH.map(|side| &track.ends[usize::from(side != orig)]);
+        for (side, seen) in Side::BOTH.into_iter().zip(by_side) {
             flags.set_scale(side, seen.scale);
             flags.set(Flags::of(side, Flags::OFFERS_SCALE), seen.offers_scale);
             flags.set(Flags::of(side, Flags::SACK_PERMITTED), seen.sack_permitted);
@@ -100,8 +98,7 @@ impl Compact {
         }
         self.0[word::MAX_END] = halves(by_side.map(|seen| seen.max_end));
         self.0[word::MAX_WIN] = halves(by_side.map(|seen| seen.max_win));
-        flags.set_last_dir(track.last_dir);
-        flags.set_last_class(track.last_class);
+        flags.set_last(track.last_dir, track.last_class);
         flags.set_retrans(track.retrans);
         self.0[word::LAST_ACK] = halves([track.last_seq, track.last_ack]);
         self.0[word::END] |= u64::from(track.last_win);
@@ -114,7 +111,7 @@ impl Compact {
     pub(super) fn in_order(&self) -> Extra {
         let flags = self.flags();
         let [start, last] = [word::SEQ_START, word::SEQ_LAST].map(|at| self.pair(at));
-        let sent = SIDES.map(|side| {
+        let sent = Side::BOTH.map(|side| {
             let fin = u32::from(flags.has(Flags::of(side, Flags::FIN)));
             let sent = last[side as usize].wrapping_sub(start[side as usize]);
             // Behind the SYN and before the FIN.
@@ -127,7 +124,7 @@ impl Compact {
     pub(super) fn unpack_tcp(&self, connection: &mut Connection, extra: &Extra) {
         let flags = self.flags();
         let [start, last, acked] = [word::SEQ_START, word::SEQ_LAST, word::SEQ_ACKED].map(|at| self.pair(at));
-        for side in SIDES {
+        for side in Side::BOTH {
             let (state, before) = flags.end_states(side);
             let has = |fact: u64| flags.has(Flags::of(side, fact));
             let at = side as usize;

@@ -5,8 +5,7 @@
 //! in `tests/brief.rs`), so that it does not matter which of them was asked.
 
 use super::bytes::Fields;
-use super::tcp::{self, Options as TcpOptions};
-use super::{Addr, Family, FiveTuple, L4, Packet, Tcp, Vlan, ipproto, transport, tunnel};
+use super::{Addr, Family, FiveTuple, L4, Packet, Tcp, Vlan, ipproto, tcp, transport, tunnel};
 use crate::capture::{LinkType, Record};
 
 /// What is needed of an ordinary packet.
@@ -138,32 +137,19 @@ impl Brief {
     /// Returns the size of the header.
     #[inline]
     fn tcp_header(&mut self, ip: &Above<'_>) -> Option<usize> {
-        use tcp::field::{ACK, DATA_OFFSET, FLAGS, SEQ, SIZE, WINDOW};
+        use tcp::field::{DATA_OFFSET, SIZE};
         let header = ip.captured.first_chunk::<SIZE>()?;
         let size = tcp::header_size(header.byte::<DATA_OFFSET>());
         let wire = ip.length;
         if size < SIZE || size > wire {
             return None;
         }
-        let options = if size == SIZE {
-            TcpOptions::default()
-        } else {
-            let options = ip.captured.get(SIZE..).unwrap_or_default();
-            tcp::read_options(options.get(..size - SIZE).unwrap_or(options), header.be32::<ACK>())
-        };
         (self.tuple.sport, self.tuple.dport) = (header.be16::<0>(), header.be16::<2>());
         self.payload_bytes = (wire - size) as u32;
-        self.tcp = Tcp {
-            seq: header.be32::<SEQ>(),
-            ack: header.be32::<ACK>(),
-            window: header.be16::<WINDOW>(),
-            flags: header.byte::<FLAGS>(),
-            has_options: size > SIZE,
-            wscale: options.wscale,
-            sack_permitted: options.sack_permitted,
-            timestamps: options.timestamps,
-            sack: options.sack,
-        };
+        self.tcp = tcp::of_header(header);
+        if size > SIZE {
+            tcp::take_options(&mut self.tcp, ip.captured, size);
+        }
         Some(size)
     }
 

@@ -33,7 +33,7 @@ const LARGEST_SHIFT: u8 = 14;
 
 #[inline]
 pub(super) fn read(ip: &Ip<'_>, packet: &mut Packet) -> Result<(), Skip> {
-    use field::{ACK, DATA_OFFSET, FLAGS, SEQ, SIZE, WINDOW};
+    use field::{DATA_OFFSET, SIZE};
     let segment = ip.payload;
     ports(segment, &mut packet.tuple)?;
     let wire = segment.wire();
@@ -48,31 +48,45 @@ pub(super) fn read(ip: &Ip<'_>, packet: &mut Packet) -> Result<(), Skip> {
     packet.payload_bytes = wire.saturating_sub(size.max(SIZE)) as u32;
     // In a tiny first fragment the options may be in the next one.
     packet.malformed = size < SIZE || (size > wire && ip.piece.is_none());
-    let options = if size > SIZE && !packet.malformed {
-        let options = segment.bytes().get(SIZE..).unwrap_or_default();
-        read_options(options.get(..size - SIZE).unwrap_or(options), header.be32::<ACK>())
-    } else {
-        Options::default()
-    };
     packet.cut = !segment.is_complete();
     packet.payload = payload_place(segment, size.max(SIZE));
-    packet.l4 = L4::Tcp(Tcp {
+    let mut tcp = of_header(header);
+    tcp.has_options = size > SIZE;
+    if tcp.has_options && !packet.malformed {
+        take_options(&mut tcp, segment.bytes(), size);
+    }
+    packet.l4 = L4::Tcp(tcp);
+    Ok(())
+}
+
+/// What a header says without its options.
+#[inline]
+pub(super) fn of_header(header: &[u8; field::SIZE]) -> Tcp {
+    use field::{ACK, FLAGS, SEQ, WINDOW};
+    Tcp {
         seq: header.be32::<SEQ>(),
         ack: header.be32::<ACK>(),
         window: header.be16::<WINDOW>(),
         flags: header.byte::<FLAGS>(),
-        has_options: size > SIZE,
-        wscale: options.wscale,
-        sack_permitted: options.sack_permitted,
-        timestamps: options.timestamps,
-        sack: options.sack,
-    });
-    Ok(())
+        ..Tcp::default()
+    }
+}
+
+/// Takes the options of a header of this size at the beginning of a segment, as far as captured.
+#[inline]
+pub(super) fn take_options(tcp: &mut Tcp, segment: &[u8], size: usize) {
+    let options = segment.get(field::SIZE..).unwrap_or_default();
+    let options = read_options(options.get(..size - field::SIZE).unwrap_or(options), tcp.ack);
+    tcp.has_options = true;
+    tcp.wscale = options.wscale;
+    tcp.sack_permitted = options.sack_permitted;
+    tcp.timestamps = options.timestamps;
+    tcp.sack = options.sack;
 }
 
 /// What the options say; see the fields of [`Tcp`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Options {
+struct Options {
     pub wscale: u8,
     pub sack_permitted: bool,
     pub timestamps: bool,
@@ -90,7 +104,7 @@ pub(super) fn header_size(data_offset: u8) -> usize {
 
 /// Reads the options until their end, the capture's, or the first impossible length.
 #[inline]
-pub(super) fn read_options(options: &[u8], ack: u32) -> Options {
+fn read_options(options: &[u8], ack: u32) -> Options {
     if options.len() == option::USUAL_SIZE && options.starts_with(&option::USUAL) {
         return Options { timestamps: true, ..Options::default() };
     }

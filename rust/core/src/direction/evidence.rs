@@ -5,8 +5,8 @@
 //! come ([`infer`]); what takes the whole capture is found in `hindsight` once it is over. To add a rung: a variant of
 //! [`Evidence`], its rule here or there, and its confidence here.
 
-use crate::connection::{Connection, Evidence, READ_UDP, weigh_claims};
-use crate::decode::{Brief, L4, Packet, Tcp, ipproto, sctp_chunk, tcpflag};
+use crate::connection::{Connection, Evidence, READ_UDP, take_claim};
+use crate::decode::{Brief, FiveTuple, L4, Packet, Tcp, ipproto, sctp_chunk, tcpflag};
 use crate::flow::{Side, icmp};
 use crate::proto::State;
 
@@ -119,11 +119,9 @@ fn infer_unseen(connection: &mut Connection, packet: &Packet, record: &[u8], fro
     if worth_reading
         && connection.evidence <= Evidence::Payload
         && !packet.to_group
-        && let Some(orig) = read(packet, record, from)
+        && let Some(orig) = read(&packet.tuple, packet.payload_in(record), !packet.cut, from)
     {
-        let claims = &mut connection.claims;
-        claims[orig as usize] = claims[orig as usize].saturating_add(1);
-        (connection.orig, connection.evidence) = weigh_claims(*claims, connection.first);
+        (connection.orig, connection.evidence) = take_claim(&mut connection.claims, orig, connection.first);
     }
 }
 
@@ -142,13 +140,12 @@ fn note_segment(connection: &mut Connection, segment: Tcp, payload_bytes: u32, f
 
 /// Whom the payload of an ordinary packet names.
 pub fn says(brief: &Brief, record: &[u8], from: Side) -> Option<Side> {
-    read(&brief.packet(), record, from)
+    read(&brief.tuple, brief.payload_in(record), !brief.cut, from)
 }
 
-/// Whom the payload names.
-fn read(packet: &Packet, record: &[u8], from: Side) -> Option<Side> {
-    let ports = [packet.tuple.sport, packet.tuple.dport];
-    Some(match payload::speaker(packet.tuple.proto, ports, packet.payload_in(record), !packet.cut)? {
+/// Whom a payload names.
+fn read(tuple: &FiveTuple, payload: &[u8], whole: bool, from: Side) -> Option<Side> {
+    Some(match payload::speaker(tuple.proto, [tuple.sport, tuple.dport], payload, whole)? {
         Speaker::Client => from,
         Speaker::Server => from.other(),
     })

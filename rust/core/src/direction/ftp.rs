@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-use crate::decode::{Brief, Packet, ipproto};
+use crate::decode::{Brief, FiveTuple, Packet, ipproto};
 use crate::time::SECOND;
 
 /// Port of FTP's control connections.
@@ -27,7 +27,12 @@ pub struct Announcements(HashMap<Place, (i64, i64)>);
 /// Whether this packet may announce something.
 #[inline]
 pub fn may_announce(brief: &Brief) -> bool {
-    brief.tuple.proto == ipproto::TCP && (brief.tuple.sport == CONTROL || brief.tuple.dport == CONTROL)
+    is_control(&brief.tuple)
+}
+
+#[inline]
+fn is_control(tuple: &FiveTuple) -> bool {
+    tuple.proto == ipproto::TCP && (tuple.sport == CONTROL || tuple.dport == CONTROL)
 }
 
 impl Announcements {
@@ -51,8 +56,7 @@ impl Announcements {
 
 #[inline]
 fn announced(packet: &Packet, record: &[u8]) -> Option<Place> {
-    let is_control = packet.tuple.sport == CONTROL || packet.tuple.dport == CONTROL;
-    if !is_control || packet.tuple.proto != ipproto::TCP || packet.bad_checksum {
+    if !is_control(&packet.tuple) || packet.bad_checksum {
         return None;
     }
     let [src, dst] = [packet.tuple.src, packet.tuple.dst].map(|addr| addr.ip(packet.tuple.family));
@@ -106,7 +110,7 @@ fn extended(text: &str) -> Option<(&str, &str, u16)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::{Addr, FiveTuple};
+    use crate::decode::Addr;
 
     #[test]
     fn four_ways_to_say_it() {

@@ -85,11 +85,6 @@ impl Locality {
     pub fn is_group(&self, addr: IpAddr) -> bool {
         self.place(addr).is_group
     }
-
-    /// The address is in a local network.
-    pub fn is_local(&self, addr: IpAddr) -> bool {
-        self.place(addr).is_local
-    }
 }
 
 impl Place {

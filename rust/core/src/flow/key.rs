@@ -18,6 +18,9 @@ pub enum Side {
 }
 
 impl Side {
+    /// Both, in the order of their numbers.
+    pub const BOTH: [Self; 2] = [Self::A, Self::B];
+
     /// The other end.
     #[must_use]
     pub fn other(self) -> Self {

@@ -37,7 +37,7 @@ impl Depth {
 pub fn walk(captures: &mut Captures, config: &Config, depth: Depth) -> Result<u64, CaptureError> {
     let mut batch = RecordBatch::default();
     let mut decoder = Decoder::new(config.decode);
-    let mut lookups = Lookups::new(config);
+    let mut places = Places::new(config);
     let mut packets = Vec::new();
     let mut found = 0;
     while captures.next_batch(&mut batch)? {
@@ -50,31 +50,30 @@ pub fn walk(captures: &mut Captures, config: &Config, depth: Depth) -> Result<u6
                 });
                 gave.count() as u64
             }
-            Depth::LookUp => lookups.walk(&batch),
+            Depth::LookUp => places.walk(&batch),
         };
     }
     Ok(found)
 }
 
 /// A table in which every key has a place, and nothing in it.
-struct Lookups {
+struct Places {
     table: FlowTable,
     briefs: Vec<(Brief, Lookup)>,
 }
 
-impl Lookups {
+impl Places {
     fn new(config: &Config) -> Self {
         Self { table: FlowTable::new(config.rules.timeouts, config.bounds), briefs: Vec::with_capacity(GROUP) }
     }
 
     fn walk(&mut self, batch: &RecordBatch) -> u64 {
-        let hasher = self.table.lookups();
         let mut found = 0;
         for records in batch.records.chunks(GROUP) {
             self.briefs.clear();
             self.briefs.extend(records.iter().filter_map(|record| {
                 let brief = Brief::read(record, batch.bytes(record))?;
-                let lookup = hasher.lookup(Words::of_ports(&brief.tuple, brief.vlan).0);
+                let lookup = self.table.lookups().lookup(Words::of_ports(&brief.tuple, brief.vlan).0);
                 Some((brief, lookup))
             }));
             let touched = self.briefs.iter().fold(0, |all, (_, lookup)| all ^ self.table.touch_index(lookup));

@@ -90,6 +90,16 @@ pub enum State {
 }
 
 impl State {
+    /// The state of a protocol without states of its own.
+    #[inline]
+    pub fn of_status(seen_reply: bool, assured: bool) -> Self {
+        match (assured, seen_reply) {
+            (true, _) => Self::Assured,
+            (false, true) => Self::Replied,
+            (false, false) => Self::Unreplied,
+        }
+    }
+
     /// The names in the order of the numbers.
     pub const NAMES: [&'static str; 20] = [
         "NONE",
@@ -159,9 +169,7 @@ impl Gateway {
     /// The state to report: for protocols without states of their own, what was seen.
     pub fn reported_state(&self) -> State {
         match self.state {
-            State::None if self.assured => State::Assured,
-            State::None if self.seen_reply => State::Replied,
-            State::None => State::Unreplied,
+            State::None => State::of_status(self.seen_reply, self.assured),
             state => state,
         }
     }

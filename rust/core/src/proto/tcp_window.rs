@@ -96,14 +96,17 @@ impl Seen {
 
 /// What the options of a SYN offer.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Offer {
-    scale: Option<u8>,
-    sack_permitted: bool,
+pub struct Offer {
+    /// The scale of its windows, if it offers to scale them.
+    pub scale: Option<u8>,
+    /// It permits SACK.
+    pub sack_permitted: bool,
 }
 
 impl Offer {
     /// The offer of a segment that has options at all.
-    pub(super) fn of(segment: &Tcp) -> Option<Self> {
+    #[inline]
+    pub fn of(segment: &Tcp) -> Option<Self> {
         let scale = segment.wscale.checked_sub(1);
         segment.has_options.then_some(Self { scale, sack_permitted: segment.sack_permitted })
     }

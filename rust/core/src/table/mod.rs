@@ -76,7 +76,7 @@ pub struct FlowTable {
     /// Boxes for those that are being looked at.
     #[expect(clippy::vec_box, reason = "boxes go in and out, what is in them does not move")]
     spare: Vec<Box<Connection>>,
-    hasher: RandomState,
+    lookups: Lookups,
     timeouts: Timeouts,
     bounds: Bounds,
     /// Bytes of the connections in boxes.
@@ -108,7 +108,7 @@ impl FlowTable {
             wide: Vec::new(),
             free_wide: Vec::new(),
             spare: Vec::new(),
-            hasher: RandomState::new(),
+            lookups: Lookups(RandomState::new()),
             timeouts,
             bounds,
             wide_bytes: 0,
@@ -117,8 +117,8 @@ impl FlowTable {
     }
 
     /// How its keys are hashed.
-    pub fn lookups(&self) -> Lookups {
-        Lookups(self.hasher.clone())
+    pub fn lookups(&self) -> &Lookups {
+        &self.lookups
     }
 
     /// Reads what a lookup will read first. The result is of no use but to keep the reads.
@@ -232,7 +232,7 @@ impl FlowTable {
     /// The same of one that fits into its slot.
     #[inline]
     pub fn insert_compact(&mut self, lookup: &Lookup, compact: Compact) -> Option<SlotId> {
-        let (hasher, timeouts) = (&self.hasher, &self.timeouts);
+        let (hasher, timeouts) = (&self.lookups.0, &self.timeouts);
         let slot = match lookup.words {
             Words::Narrow(key) => SlotId::Narrow(self.narrow.insert(lookup.hash, key, compact, hasher, timeouts)?),
             Words::Broad(key) => SlotId::Broad(self.broad.insert(lookup.hash, key, compact, hasher, timeouts)?),
@@ -277,8 +277,8 @@ impl FlowTable {
     /// Frees the place of a connection that is in hand.
     pub fn discard(&mut self, slot: SlotId) {
         match slot {
-            SlotId::Narrow(slot) => self.narrow.remove(slot, &self.hasher),
-            SlotId::Broad(slot) => self.broad.remove(slot, &self.hasher),
+            SlotId::Narrow(slot) => self.narrow.remove(slot, &self.lookups.0),
+            SlotId::Broad(slot) => self.broad.remove(slot, &self.lookups.0),
         }
     }
 
@@ -300,12 +300,10 @@ impl FlowTable {
     pub fn drain(&mut self, mut gone: impl FnMut(Box<Connection>, &mut Self)) {
         let narrow = std::mem::take(&mut self.narrow);
         let broad = std::mem::take(&mut self.broad);
-        for slot in narrow.slots.into_used() {
-            let connection = self.unpacked(slot.key.into(), slot.compact);
-            gone(connection, self);
-        }
-        for slot in broad.slots.into_used() {
-            let connection = self.unpacked(slot.key.into(), slot.compact);
+        let narrow = narrow.slots.into_used().map(|slot| (FlowKey::from(slot.key), slot.compact));
+        let broad = broad.slots.into_used().map(|slot| (FlowKey::from(slot.key), slot.compact));
+        for (key, compact) in narrow.chain(broad) {
+            let connection = self.unpacked(key, compact);
             gone(connection, self);
         }
     }
@@ -336,8 +334,7 @@ impl FlowTable {
             Words::Narrow(_) => narrow = self.narrow.slots.next_capacity(),
             Words::Broad(_) => broad = self.broad.slots.next_capacity(),
         }
-        let bytes = self.narrow.bytes(narrow) + self.broad.bytes(broad) + Wheel::MARK_BYTES;
-        let bytes = bytes + self.extras.bytes() + self.wide_bytes;
+        let bytes = self.bytes_with(narrow, broad) + Wheel::MARK_BYTES;
         self.len() < self.bounds.connections && bytes <= self.bounds.bytes
     }
 
@@ -363,8 +360,12 @@ impl FlowTable {
 
     /// Bytes of memory that the live connections take.
     pub fn bytes(&self) -> usize {
-        let narrow = self.narrow.bytes(self.narrow.slots.capacity());
-        narrow + self.broad.bytes(self.broad.slots.capacity()) + self.extras.bytes() + self.wide_bytes
+        self.bytes_with(self.narrow.slots.capacity(), self.broad.slots.capacity())
+    }
+
+    /// The same with so many slots of each width.
+    fn bytes_with(&self, narrow: usize, broad: usize) -> usize {
+        self.narrow.bytes(narrow) + self.broad.bytes(broad) + self.extras.bytes() + self.wide_bytes
     }
 
     /// How many live.
@@ -379,8 +380,8 @@ impl FlowTable {
 
     /// The live connections, in no promised order.
     pub fn snapshot(&self) -> impl Iterator<Item = Connection> {
-        let narrow = self.narrow.slots.used().map(|(_, slot)| (FlowKey::from(slot.key), slot.compact));
-        let broad = self.broad.slots.used().map(|(_, slot)| (FlowKey::from(slot.key), slot.compact));
+        let narrow = self.narrow.slots.used().map(|slot| (FlowKey::from(slot.key), slot.compact));
+        let broad = self.broad.slots.used().map(|slot| (FlowKey::from(slot.key), slot.compact));
         narrow.chain(broad).filter_map(|(key, compact)| self.copied(key, &compact))
     }
 
@@ -496,13 +497,10 @@ impl<const K: usize> Table<K> {
         if !place.compact.is_some() {
             return Due::NotYet;
         }
-        let deadline = place.compact.deadline(timeouts);
-        if deadline <= due {
+        if place.compact.deadline(timeouts) <= due {
             return Due::Now(slot);
         }
-        let second = second_of(deadline);
-        place.compact.set_armed(short(second));
-        self.wheel.put(slot, second);
+        self.arm(slot, timeouts);
         Due::NotYet
     }
 

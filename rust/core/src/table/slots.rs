@@ -88,10 +88,10 @@ impl<const K: usize> Slots<K> {
     }
 
     /// The slots in use.
-    pub(super) fn used(&self) -> impl Iterator<Item = (u32, &Slot<K>)> {
-        let all = (0..self.fresh).filter_map(|slot| Some((slot, self.get(slot)?)));
-        all.filter(|(_, slot)| slot.compact.is_some())
+    pub(super) fn used(&self) -> impl Iterator<Item = &Slot<K>> {
+        self.segments.iter().flat_map(|segment| &segment.0).filter(|slot| slot.compact.is_some())
     }
+
     /// The slots in use; each segment is freed once it has been walked through.
     pub(super) fn into_used(self) -> impl Iterator<Item = Slot<K>> {
         let used = |slot: &Slot<K>| slot.compact.is_some();

@@ -215,7 +215,10 @@ impl Tracker {
                 // Zeek opens IP tunnels without a connection for them.
                 Some(_) if more > 0 && zeek::is_ip_tunnel(packet) => continue,
                 Some(_) => self.zeek_packet(packet, bytes, ts, parent, &mut closed),
-                None => self.packet(packet, bytes, ts, parent, &mut closed),
+                None => {
+                    let key = self.key(&packet.tuple, packet.flow_id, packet.vlan, packet.tunnel);
+                    self.step(packet, key, bytes, ts, parent, &mut closed)
+                }
             };
             parent = label.connection;
         }
@@ -224,7 +227,7 @@ impl Tracker {
 
     /// How its table finds ordinary packets.
     pub fn keys(&self) -> Keys {
-        Keys { lookups: self.table.lookups(), vlan_in_key: self.vlan_in_key }
+        Keys { lookups: self.table.lookups().clone(), vlan_in_key: self.vlan_in_key }
     }
 
     /// Reads what [`Self::brief`] will read first of the table: for many packets at once, so that they wait for memory
@@ -251,11 +254,12 @@ impl Tracker {
         mut closed: impl FnMut(&Closed),
     ) -> Label {
         let Found { lookup, side } = *found;
+        let over_until = self.over_until(ts);
         let slot = self.table.find(&lookup);
         if let Some(slot) = slot
             && !direction::may_announce(brief)
             && let Some((compact, extras)) = self.table.at_mut(slot)
-            && compact.deadline(&self.rules.timeouts) > ts.max(self.swept.saturating_sub(1))
+            && compact.deadline(&self.rules.timeouts) > over_until
             && let Some((outcome, nearer)) =
                 compact.express(brief, side, ts, &self.rules, extras, || direction::says(brief, bytes, side))
         {
@@ -284,23 +288,8 @@ impl Tracker {
         self.table.drain(|connection, table| {
             let cause = if connection.deadline <= now { EndReason::Timeout } else { EndReason::EndOfCapture };
             let stopped = (cause == EndReason::EndOfCapture).then_some(end);
-            let reason = connection.end_reason(cause);
-            let over = Closed { connection, reason, stopped };
-            closed(&over);
-            table.unbox(over.connection);
+            hand_out(connection, cause, stopped, table, &mut closed);
         });
-    }
-
-    fn packet(
-        &mut self,
-        packet: &Packet,
-        bytes: &[u8],
-        ts: i64,
-        parent: Option<u64>,
-        closed: &mut impl FnMut(&Closed),
-    ) -> Label {
-        let key = self.key(&packet.tuple, packet.flow_id, packet.vlan, packet.tunnel);
-        self.step(packet, key, bytes, ts, parent, closed)
     }
 
     /// Takes any packet.
@@ -421,11 +410,17 @@ impl Tracker {
         (self.table.lookups().lookup(key.words()), side)
     }
 
+    /// The last deadline that is over for a packet at `ts`: what was due when memory was swept is over for a late one, too.
+    #[inline]
+    fn over_until(&self, ts: i64) -> i64 {
+        ts.max(self.swept.saturating_sub(1))
+    }
+
     /// A key's connection in hand, unless it has expired by now.
     fn live(&mut self, lookup: &Lookup, ts: i64, closed: &mut impl FnMut(&Closed)) -> Option<Held> {
         let slot = self.table.find(lookup)?;
         let held = Held { connection: self.table.take(slot)?, slot: Some(slot) };
-        if held.connection.deadline > ts && held.connection.deadline >= self.swept {
+        if held.connection.deadline > self.over_until(ts) {
             return Some(held);
         }
         self.end(held, EndReason::Timeout, closed);
@@ -458,10 +453,7 @@ impl Tracker {
 
     /// Hands out a connection that is over.
     fn close(&mut self, connection: Box<Connection>, cause: EndReason, closed: &mut impl FnMut(&Closed)) {
-        let reason = connection.end_reason(cause);
-        let over = Closed { connection, reason, stopped: None };
-        closed(&over);
-        self.table.unbox(over.connection);
+        hand_out(connection, cause, None, &mut self.table, closed);
     }
 
     /// A new connection; None for a later fragment whose connection is gone.
@@ -509,12 +501,20 @@ impl Tracker {
         let entry = connection.gateway.as_ref().filter(|entry| entry.deadline > ts)?;
         // It travels as the other side's packets do.
         let side = side.other();
-        Some(Label {
-            connection: Some(connection.id),
-            ctstate: CtState::Related,
-            ctdir: entry.dir(side),
-            state: entry.reported_state(),
-            side,
-        })
+        Some(Label::new(connection.id, (CtState::Related, entry.dir(side), entry.reported_state()), side))
     }
+}
+
+/// Hands out a connection that is over, and keeps its box; see [`Closed`].
+fn hand_out(
+    connection: Box<Connection>,
+    cause: EndReason,
+    stopped: Option<i64>,
+    table: &mut FlowTable,
+    closed: &mut impl FnMut(&Closed),
+) {
+    let reason = connection.end_reason(cause);
+    let over = Closed { connection, reason, stopped };
+    closed(&over);
+    table.unbox(over.connection);
 }
