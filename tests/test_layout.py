@@ -33,6 +33,7 @@ RUST_LADDER = [
         "zeek",
         "proto",
         "connection",
+        "slab",
         "compact",
         "table",
         "direction",

@@ -3,7 +3,7 @@
 //! A capture goes through the modules in the order of this list, and a module knows only those above it:
 //!
 //! [`time`], [`error`] → [`capture`] (bytes → record) → [`decode`] (record → packet) → [`config`] → [`flow`] (flow key)
-//! → [`zeek`] (its view) → [`proto`] (state machine) → [`connection`] → [`compact`] (in a few words) → [`table`] → [`direction`] (who initiated, and seen from where) →
+//! → [`zeek`] (its view) → [`proto`] (state machine) → [`connection`] → [`slab`] (places) → [`compact`] (in a few words) → [`table`] → [`direction`] (who initiated, and seen from where) →
 //! [`tracker`] (one packet) → [`columns`], [`hindsight`] (who initiated, once all is known), [`listing`], [`zeek_log`], [`quality`], [`labels`], [`stats`] → [`pipeline`] (the whole run).
 //!
 //! The crate knows no Python and has no `unsafe`.
@@ -24,6 +24,7 @@ pub mod listing;
 pub mod pipeline;
 pub mod proto;
 pub mod quality;
+pub mod slab;
 pub mod stats;
 pub mod table;
 pub mod time;

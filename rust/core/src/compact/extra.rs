@@ -3,6 +3,7 @@
 
 use super::Compact;
 use super::letters::MoreLetters;
+use crate::slab::Slab;
 use crate::zeek::RUNS;
 
 /// What came of the data that an end sent. Numbers are relative to its SYN.
@@ -30,60 +31,35 @@ pub struct Extra {
     pub(super) letters: MoreLetters,
 }
 
-/// Lines of a segment. Segments are added one at a time, so that growing copies nothing.
-const SEGMENT: usize = 1 << 10;
-
 /// The lines of all connections that have one, by number.
 #[derive(Default)]
-pub struct Extras {
-    segments: Vec<Box<[Extra]>>,
-    free: Vec<u32>,
-    /// The first one that was never used.
-    fresh: u32,
-}
+pub struct Extras(Slab<Extra>);
 
 impl Extras {
     /// The line of this number.
     #[inline]
     pub fn get(&self, number: u32) -> Option<&Extra> {
-        let segment = self.segments.get(number as usize / SEGMENT)?;
-        segment.get(number as usize % SEGMENT)
-    }
-
-    #[inline]
-    fn get_mut(&mut self, number: u32) -> Option<&mut Extra> {
-        let segment = self.segments.get_mut(number as usize / SEGMENT)?;
-        segment.get_mut(number as usize % SEGMENT)
+        self.0.get(number)
     }
 
     /// Writes the line of this number.
     #[inline]
     pub(super) fn set(&mut self, number: u32, extra: Extra) {
-        if let Some(place) = self.get_mut(number) {
+        if let Some(place) = self.0.get_mut(number) {
             *place = extra;
         }
     }
 
     /// Takes a line; None where there are no more numbers.
     pub(super) fn take(&mut self) -> Option<u32> {
-        let number = if let Some(number) = self.free.pop() {
-            number
-        } else {
-            let number = self.fresh;
-            self.fresh = number.checked_add(1)?;
-            number
-        };
-        if number as usize / SEGMENT == self.segments.len() {
-            self.segments.push(vec![Extra::default(); SEGMENT].into_boxed_slice());
-        }
-        Some(number)
+        self.0.take().map(|(number, _)| number)
     }
 
     /// Keeps what belongs beside these words, if anything does; None where there are no more numbers.
     pub fn keep(&mut self, compact: &mut Compact, extra: Option<Extra>) -> Option<()> {
         if let Some(extra) = extra {
-            let number = self.take()?;
-            self.set(number, extra);
+            let (number, place) = self.0.take()?;
+            *place = extra;
             compact.set_extra(number);
         }
         Some(())
@@ -91,20 +67,20 @@ impl Extras {
 
     /// Gives a line back, and what was in it.
     pub fn give_back(&mut self, number: u32) -> Option<Extra> {
-        let extra = *self.get(number)?;
-        self.free.push(number);
+        let extra = *self.0.get(number)?;
+        self.0.give_back(number);
         Some(extra)
     }
 
     /// Bytes of memory.
     pub fn bytes(&self) -> usize {
-        self.segments.len() * SEGMENT * size_of::<Extra>()
+        self.0.capacity() * size_of::<Extra>()
     }
 
     /// How many are in use.
     #[cfg(test)]
     pub fn used(&self) -> usize {
-        self.fresh as usize - self.free.len()
+        self.0.len()
     }
 }
 

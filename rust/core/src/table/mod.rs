@@ -18,6 +18,7 @@ use crate::compact::{Compact, Extras};
 use crate::config::{Bounds, Timeouts};
 use crate::connection::Connection;
 use crate::flow::{FlowKey, Words};
+use crate::slab::Slab;
 
 use index::Index;
 use slots::{Slot, Slots};
@@ -71,8 +72,7 @@ pub struct FlowTable {
     broad: Table<6>,
     extras: Extras,
     /// What does not fit into its slot.
-    wide: Vec<Option<Box<Connection>>>,
-    free_wide: Vec<u32>,
+    wide: Slab<Option<Box<Connection>>>,
     /// Boxes for those that are being looked at.
     #[expect(clippy::vec_box, reason = "boxes go in and out, what is in them does not move")]
     spare: Vec<Box<Connection>>,
@@ -105,8 +105,7 @@ impl FlowTable {
             narrow: Table::default(),
             broad: Table::default(),
             extras: Extras::default(),
-            wide: Vec::new(),
-            free_wide: Vec::new(),
+            wide: Slab::default(),
             spare: Vec::new(),
             lookups: Lookups(RandomState::new()),
             timeouts,
@@ -188,7 +187,7 @@ impl FlowTable {
 
     fn copied(&self, key: FlowKey, compact: &Compact) -> Option<Connection> {
         if let Some(wide) = compact.wide() {
-            return self.wide.get(wide as usize)?.as_deref().cloned();
+            return self.wide.get(wide)?.as_deref().cloned();
         }
         let extra = compact.extra().and_then(|number| self.extras.get(number));
         Some(compact.unpack(key, extra, &self.timeouts))
@@ -215,7 +214,7 @@ impl FlowTable {
     /// Puts a connection back to its place.
     pub fn put(&mut self, slot: SlotId, connection: Box<Connection>) {
         let armed = self.at(slot).map_or(0, Compact::armed);
-        let mut compact = self.pack(connection);
+        let Some(mut compact) = self.pack(connection) else { return self.discard(slot) };
         compact.set_armed(armed);
         if let Some((place, _)) = self.at_mut(slot) {
             *place = compact;
@@ -225,7 +224,7 @@ impl FlowTable {
 
     /// Adds a connection, whose key is not in the table.
     pub fn insert(&mut self, lookup: &Lookup, connection: Box<Connection>) -> Option<SlotId> {
-        let compact = self.pack(connection);
+        let compact = self.pack(connection)?;
         self.insert_compact(lookup, compact)
     }
 
@@ -241,21 +240,19 @@ impl FlowTable {
         Some(slot)
     }
 
-    fn pack(&mut self, connection: Box<Connection>) -> Compact {
+    /// The words of a connection that goes to its slot, with everything beside them; None where there is no more room for it.
+    fn pack(&mut self, connection: Box<Connection>) -> Option<Compact> {
         if let Some((mut compact, extra)) = Compact::pack(&connection, &self.timeouts)
             && self.extras.keep(&mut compact, extra).is_some()
         {
             self.unbox(connection);
-            return compact;
+            return Some(compact);
         }
-        let wide = self.free_wide.pop().unwrap_or_else(|| {
-            self.wide.push(None);
-            (self.wide.len() - 1) as u32
-        });
+        let (wide, place) = self.wide.take()?;
         let compact = Compact::beside(wide, connection.deadline);
         self.wide_bytes += connection.heap_bytes();
-        self.wide[wide as usize] = Some(connection);
-        compact
+        *place = Some(connection);
+        Some(compact)
     }
 
     /// Makes sure that a connection, whose deadline may have come nearer, is looked at when it is due.
@@ -300,8 +297,10 @@ impl FlowTable {
     pub fn drain(&mut self, mut gone: impl FnMut(Box<Connection>, &mut Self)) {
         let narrow = std::mem::take(&mut self.narrow);
         let broad = std::mem::take(&mut self.broad);
-        let narrow = narrow.slots.into_used().map(|slot| (FlowKey::from(slot.key), slot.compact));
-        let broad = broad.slots.into_used().map(|slot| (FlowKey::from(slot.key), slot.compact));
+        let narrow =
+            narrow.slots.into_contents().filter(Slot::is_used).map(|slot| (FlowKey::from(slot.key), slot.compact));
+        let broad =
+            broad.slots.into_contents().filter(Slot::is_used).map(|slot| (FlowKey::from(slot.key), slot.compact));
         for (key, compact) in narrow.chain(broad) {
             let connection = self.unpacked(key, compact);
             gone(connection, self);
@@ -311,8 +310,8 @@ impl FlowTable {
     /// The connection of these words, taken out of its box if it is in one; what is beside them is given back.
     fn unpacked(&mut self, key: FlowKey, compact: Compact) -> Box<Connection> {
         let beside = compact.wide().and_then(|wide| {
-            let connection = self.wide.get_mut(wide as usize)?.take()?;
-            self.free_wide.push(wide);
+            let connection = self.wide.get_mut(wide)?.take()?;
+            self.wide.give_back(wide);
             self.wide_bytes = self.wide_bytes.saturating_sub(connection.heap_bytes());
             Some(connection)
         });
@@ -344,9 +343,7 @@ impl FlowTable {
         let is_narrow = matches!(lookup.words, Words::Narrow(_));
         let wide = &self.wide;
         let is_assured = |compact: &Compact| match compact.wide() {
-            Some(place) => {
-                wide.get(place as usize).is_some_and(|wide| wide.as_ref().is_some_and(|one| one.is_assured()))
-            }
+            Some(place) => wide.get(place).is_some_and(|wide| wide.as_ref().is_some_and(|one| one.is_assured())),
             None => compact.is_assured(),
         };
         // Where memory is short, only a place of the same width helps.
@@ -380,8 +377,10 @@ impl FlowTable {
 
     /// The live connections, in no promised order.
     pub fn snapshot(&self) -> impl Iterator<Item = Connection> {
-        let narrow = self.narrow.slots.used().map(|slot| (FlowKey::from(slot.key), slot.compact));
-        let broad = self.broad.slots.used().map(|slot| (FlowKey::from(slot.key), slot.compact));
+        let narrow =
+            self.narrow.slots.iter().filter(|slot| slot.is_used()).map(|slot| (FlowKey::from(slot.key), slot.compact));
+        let broad =
+            self.broad.slots.iter().filter(|slot| slot.is_used()).map(|slot| (FlowKey::from(slot.key), slot.compact));
         narrow.chain(broad).filter_map(|(key, compact)| self.copied(key, &compact))
     }
 
@@ -438,7 +437,7 @@ impl<const K: usize> Table<K> {
         for _ in 0..EVICTION_RANGE.min(reach) {
             let slot = self.hand;
             self.hand = (slot + 1) % reach;
-            if self.slots.get(slot).is_some_and(|slot| slot.compact.is_some() && !is_assured(&slot.compact)) {
+            if self.slots.get(slot).is_some_and(|slot| slot.is_used() && !is_assured(&slot.compact)) {
                 return Some(slot);
             }
         }
@@ -465,7 +464,7 @@ impl<const K: usize> Table<K> {
         hasher: &RandomState,
         timeouts: &Timeouts,
     ) -> Option<u32> {
-        let slot = self.slots.take(Slot { key, compact })?;
+        let slot = slots::take(&mut self.slots, Slot { key, compact })?;
         self.arm(slot, timeouts);
         let slots = &self.slots;
         let hash_of = |slot| slots.get(slot).map_or(0, |slot| hasher.hash_one(slot.key));
@@ -494,7 +493,7 @@ impl<const K: usize> Table<K> {
             return Due::NotYet;
         }
         place.compact.set_armed(0);
-        if !place.compact.is_some() {
+        if !place.is_used() {
             return Due::NotYet;
         }
         if place.compact.deadline(timeouts) <= due {
@@ -507,7 +506,7 @@ impl<const K: usize> Table<K> {
     fn remove(&mut self, slot: u32, hasher: &RandomState) {
         if let Some(place) = self.slots.get(slot) {
             self.index.remove(hasher.hash_one(place.key), slot);
-            self.slots.free(slot);
+            slots::free(&mut self.slots, slot);
         }
     }
 }
