@@ -6,12 +6,13 @@ BIN := .venv/bin
 SOURCES := $(shell find rust -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock pyproject.toml
 DEMO := target/demo.pcap
 
-.PHONY: help demo test kernel-test lint bench bench-peers bench-flowscope fuzz clean
+.PHONY: help demo test model-test kernel-test lint bench bench-peers bench-flowscope fuzz clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo    install into .venv, and show who initiated what in a small capture'
 	@echo 'make test    every test, of Rust and of Python'
+	@echo 'make model-test  every order in which threads may touch a table, and mutants that have to be caught (part of make test)'
 	@echo 'make lint    formatting, lints, types and documentation, as CI checks them'
 	@echo 'make kernel-test  compare with the running kernel on random packets: SEEDS=1-200 MIXED=1-20 (needs root)'
 	@echo 'make bench   benchmarks'
@@ -44,10 +45,14 @@ demo: .venv/.package $(DEMO)
 	    echo; \
 	done
 
-test: .venv/.tools
+test: .venv/.tools model-test
 	cargo test --workspace --locked
 	cargo test --locked --manifest-path benches/peers/Cargo.toml --target-dir target/peers
 	$(BIN)/python -m pytest
+
+# The same sources over modelled atomics.
+model-test:
+	RUSTFLAGS='--cfg conntrack_loom' cargo test --release --locked -p conntrack-core --test loom --target-dir target/models
 
 # Exit status 77 of the first command: the kernel cannot be asked here, and a line has said why.
 SEEDS ?= 1-200

@@ -24,6 +24,7 @@ KNOW_NATIVE = {"__init__", "config", "connections", "stats", "tracker"}
 #: A module of the Rust core may use those before it.
 RUST_LADDER = [
     *(
+        "sync",
         "time",
         "error",
         "capture",

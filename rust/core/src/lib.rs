@@ -2,7 +2,7 @@
 //!
 //! A capture goes through the modules in the order of this list, and a module knows only those above it:
 //!
-//! [`time`], [`error`] → [`capture`] (bytes → record) → [`decode`] (record → packet) → [`config`] → [`flow`] (flow key)
+//! [`sync`] (what threads share), [`time`], [`error`] → [`capture`] (bytes → record) → [`decode`] (record → packet) → [`config`] → [`flow`] (flow key)
 //! → [`zeek`] (its view) → [`proto`] (state machine) → [`connection`] → [`slab`] (places) → [`compact`] (in a few words) → [`table`] → [`direction`] (who initiated, and seen from where) →
 //! [`tracker`] (one packet) → [`columns`], [`hindsight`] (who initiated, once all is known), [`listing`], [`zeek_log`], [`quality`], [`labels`], [`stats`] → [`pipeline`] (the whole run).
 //!
@@ -26,6 +26,7 @@ pub mod proto;
 pub mod quality;
 pub mod slab;
 pub mod stats;
+pub mod sync;
 pub mod table;
 pub mod time;
 pub mod tracker;

@@ -1,32 +1,77 @@
-//! Places by number: what is put into one never moves.
+//! Places by number: what is put into one never moves, and readers beside the owner find it by its number.
 //!
 //! Places are added a segment at a time, so that growing copies nothing and costs as little for the millionth as for the
 //! first; collections that grow by copying themselves would stall a packet.
 
+use std::sync::Arc;
+
+use crate::sync::Published;
+
 /// Places of a segment.
-pub const SEGMENT: usize = 1 << 10;
+pub const SEGMENT: usize = if cfg!(conntrack_loom) { 2 } else { 1 << 10 };
 
 /// Begins with a cache line.
 #[repr(align(64))]
 struct Segment<T>([T; SEGMENT]);
 
-/// Places by number. A free one keeps what was left in it.
+/// Places by number, for their owner. What is in a place is changed through a shared reference: it may be read by others.
 pub struct Slab<T> {
-    segments: Vec<Box<Segment<T>>>,
+    segments: Vec<Arc<Segment<T>>>,
+    shown: Places<T>,
     free: Vec<u32>,
     /// The first one that was never taken.
     fresh: u32,
 }
 
+/// A segment while there is one.
+type Shown<T> = Published<Option<Arc<Segment<T>>>>;
+
+/// The same places for readers.
+pub struct Places<T>(Arc<boxcar::Vec<Shown<T>>>);
+
+impl<T> Clone for Places<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T> Places<T> {
+    /// What `look` sees in a place; None where there is no memory for it.
+    pub fn with<R>(&self, number: u32, look: impl FnOnce(&T) -> R) -> Option<R> {
+        let segment = self.0.get(number as usize / SEGMENT)?.get();
+        Option::as_ref(&segment).map(|segment| look(&segment.0[number as usize % SEGMENT]))
+    }
+
+    /// The numbers that there are places for.
+    pub fn numbers(&self) -> std::ops::Range<u32> {
+        0..u32::try_from(self.0.count() * SEGMENT).unwrap_or(u32::MAX)
+    }
+
+    fn show(&self, at: usize, segment: &Arc<Segment<T>>) {
+        match self.0.get(at) {
+            Some(place) => place.show(Some(segment.clone())),
+            None => {
+                self.0.push(Published::new(Some(segment.clone())));
+            }
+        }
+    }
+
+    fn hide(&self, at: usize) {
+        if let Some(place) = self.0.get(at) {
+            place.show(None);
+        }
+    }
+}
+
 impl<T> Default for Slab<T> {
     fn default() -> Self {
-        Self { segments: Vec::new(), free: Vec::new(), fresh: 0 }
+        Self { segments: Vec::new(), shown: Places(Arc::default()), free: Vec::new(), fresh: 0 }
     }
 }
 
 impl<T: Default> Slab<T> {
     /// Takes a place, and returns its number and what was left in it; None where there are no more numbers.
-    pub fn take(&mut self) -> Option<(u32, &mut T)> {
+    pub fn take(&mut self) -> Option<(u32, &T)> {
         let number = if let Some(number) = self.free.pop() {
             number
         } else {
@@ -34,10 +79,13 @@ impl<T: Default> Slab<T> {
             self.fresh = number.checked_add(1)?;
             number
         };
-        if number as usize / SEGMENT == self.segments.len() {
-            self.segments.push(Box::new(Segment(std::array::from_fn(|_| T::default()))));
+        let segments = self.segments.len();
+        if number as usize / SEGMENT == segments {
+            let segment = Arc::new(Segment(std::array::from_fn(|_| T::default())));
+            self.shown.show(segments, &segment);
+            self.segments.push(segment);
         }
-        Some((number, self.get_mut(number)?))
+        Some((number, self.get(number)?))
     }
 }
 
@@ -49,16 +97,14 @@ impl<T> Slab<T> {
         Some(&segment.0[number as usize % SEGMENT])
     }
 
-    /// The same, to be changed.
-    #[inline]
-    pub fn get_mut(&mut self, number: u32) -> Option<&mut T> {
-        let segment = self.segments.get_mut(number as usize / SEGMENT)?;
-        Some(&mut segment.0[number as usize % SEGMENT])
-    }
-
     /// Gives a place back that was taken.
     pub fn give_back(&mut self, number: u32) {
         self.free.push(number);
+    }
+
+    /// The same places for readers.
+    pub fn places(&self) -> Places<T> {
+        self.shown.clone()
     }
 
     /// Places that there is memory for.
@@ -91,32 +137,46 @@ impl<T> Slab<T> {
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.segments.iter().flat_map(|segment| &segment.0)
     }
-}
 
-impl<T: Copy> Slab<T> {
-    /// The same; each segment is freed once it has been walked through.
-    pub fn into_contents(self) -> impl Iterator<Item = T> {
-        self.segments.into_iter().flat_map(|segment| (0..SEGMENT).map(move |place| segment.0[place]))
+    /// Walks through them once more and leaves none. A segment's memory is free once it has been walked through, and no
+    /// reader has it.
+    pub fn drain(&mut self, mut gone: impl FnMut(&T)) {
+        self.free.clear();
+        self.fresh = 0;
+        for (at, segment) in std::mem::take(&mut self.segments).into_iter().enumerate() {
+            segment.0.iter().for_each(&mut gone);
+            self.shown.hide(at);
+        }
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(conntrack_loom)))]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
     use super::*;
 
     #[test]
     fn places_are_taken_again() {
-        let mut slab: Slab<u32> = Slab::default();
+        let mut slab: Slab<AtomicU32> = Slab::default();
+        let places = slab.places();
         assert_eq!((slab.capacity(), slab.next_capacity()), (0, SEGMENT));
         for number in 0..3_000 {
             let (taken, content) = slab.take().unwrap();
             assert_eq!(taken, number);
-            *content = number;
+            content.store(number, Relaxed);
         }
         slab.give_back(7);
         assert_eq!((slab.len(), slab.reach(), slab.is_empty()), (2_999, 3_000, false));
-        assert_eq!(slab.take(), Some((7, &mut 7)), "what was left");
-        assert_eq!(slab.iter().take(3_000).copied().sum::<u32>(), 3_000 * 2_999 / 2);
-        assert_eq!(slab.into_contents().count(), 3 * SEGMENT);
+        assert_eq!(slab.take().map(|(number, left)| (number, left.load(Relaxed))), Some((7, 7)), "what was left");
+        assert_eq!(slab.iter().take(3_000).map(|place| place.load(Relaxed)).sum::<u32>(), 3_000 * 2_999 / 2);
+        assert_eq!(places.with(2_999, |place| place.load(Relaxed)), Some(2_999));
+        assert_eq!(places.numbers(), 0..3 * SEGMENT as u32);
+        let mut seen = 0;
+        slab.drain(|_| seen += 1);
+        assert_eq!((seen, slab.capacity(), slab.len()), (3 * SEGMENT, 0, 0));
+        assert!(places.with(7, |_| ()).is_none());
+        slab.take().unwrap().1.store(5, Relaxed);
+        assert_eq!(places.with(0, |place| place.load(Relaxed)), Some(5), "the first segment is shown again");
     }
 }

@@ -282,7 +282,7 @@ impl Compact {
             && (is_lost || flags.has(Flags::EXTRA))
         {
             let number = self.extra().or_else(|| extras.take())?;
-            extras.set(number, extra);
+            extras.set(number, &extra);
             self.set_extra(number);
             flags.set(Flags::EXTRA, true);
         }

@@ -1,9 +1,10 @@
 //! What no longer follows from the sequence numbers of a TCP connection once data is missing from the capture, as where
 //! packets were cut: a line beside its [`Compact`].
 
-use super::Compact;
 use super::letters::MoreLetters;
-use crate::slab::Slab;
+use super::{Compact, halves};
+use crate::slab::{Places, Slab};
+use crate::sync::Cells;
 use crate::zeek::RUNS;
 
 /// What came of the data that an end sent. Numbers are relative to its SYN.
@@ -21,7 +22,6 @@ pub(super) struct Sent {
 
 /// One cache line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(align(64))]
 pub struct Extra {
     /// By side.
     pub(super) sent: [Sent; 2],
@@ -31,22 +31,65 @@ pub struct Extra {
     pub(super) letters: MoreLetters,
 }
 
+/// Words of a line.
+const WORDS: usize = 8;
+
+impl Extra {
+    fn words(&self) -> [u64; WORDS] {
+        let mut words = [0; WORDS];
+        for (sent, words) in self.sent.iter().zip(words.chunks_exact_mut(WORDS / 2)) {
+            let [first, second] = sent.ahead;
+            words[0] = halves([sent.delivered, sent.gaps]);
+            words[1] = halves([first.0, first.1]);
+            words[2] = halves([second.0, second.1]);
+            words[3] = u64::from(sent.payload) << 32;
+        }
+        words[3] |= u64::from(self.missed);
+        words[7] |= u64::from(self.letters.bits());
+        words
+    }
+
+    fn of_words(words: &[u64; WORDS]) -> Self {
+        let pair = |at: usize| ((words[at] >> 32) as u32, words[at] as u32);
+        let sent = |at: usize| {
+            let ((delivered, gaps), (payload, _)) = (pair(at), pair(at + 3));
+            Sent { delivered, ahead: [pair(at + 1), pair(at + 2)], gaps, payload }
+        };
+        Self {
+            sent: [sent(0), sent(WORDS / 2)],
+            missed: words[3] as u32,
+            letters: MoreLetters::of_bits(words[7] as u32),
+        }
+    }
+}
+
 /// The lines of all connections that have one, by number.
 #[derive(Default)]
-pub struct Extras(Slab<Extra>);
+pub struct Extras(Slab<Cells<WORDS>>);
+
+/// The same lines for readers.
+#[derive(Clone)]
+pub struct ExtraPlaces(Places<Cells<WORDS>>);
+
+impl ExtraPlaces {
+    /// The line of this number: whole where that of its connection is.
+    pub fn get(&self, number: u32) -> Option<Extra> {
+        self.0.with(number, |place| Extra::of_words(&place.load()))
+    }
+}
 
 impl Extras {
     /// The line of this number.
     #[inline]
-    pub fn get(&self, number: u32) -> Option<&Extra> {
-        self.0.get(number)
+    pub fn get(&self, number: u32) -> Option<Extra> {
+        self.0.get(number).map(|place| Extra::of_words(&place.load()))
     }
 
     /// Writes the line of this number.
     #[inline]
-    pub(super) fn set(&mut self, number: u32, extra: Extra) {
-        if let Some(place) = self.0.get_mut(number) {
-            *place = extra;
+    pub(super) fn set(&self, number: u32, extra: &Extra) {
+        if let Some(place) = self.0.get(number) {
+            place.store(&extra.words());
         }
     }
 
@@ -58,23 +101,26 @@ impl Extras {
     /// Keeps what belongs beside these words, if anything does; None where there are no more numbers.
     pub fn keep(&mut self, compact: &mut Compact, extra: Option<Extra>) -> Option<()> {
         if let Some(extra) = extra {
-            let (number, place) = self.0.take()?;
-            *place = extra;
+            let number = self.take()?;
+            self.set(number, &extra);
             compact.set_extra(number);
         }
         Some(())
     }
 
-    /// Gives a line back, and what was in it.
-    pub fn give_back(&mut self, number: u32) -> Option<Extra> {
-        let extra = *self.0.get(number)?;
+    /// Gives a line back.
+    pub fn give_back(&mut self, number: u32) {
         self.0.give_back(number);
-        Some(extra)
+    }
+
+    /// The same lines for readers.
+    pub fn places(&self) -> ExtraPlaces {
+        ExtraPlaces(self.0.places())
     }
 
     /// Bytes of memory.
     pub fn bytes(&self) -> usize {
-        self.0.capacity() * size_of::<Extra>()
+        self.0.capacity() * size_of::<Cells<WORDS>>()
     }
 
     /// How many are in use.
@@ -152,7 +198,11 @@ mod tests {
 
     #[test]
     fn it_is_one_line() {
-        assert_eq!(size_of::<Extra>(), 64);
+        assert_eq!(size_of::<Cells<WORDS>>(), 64);
+        let sent =
+            |at| Sent { delivered: at, ahead: [(at + 1, at + 2), (at + 3, at + 4)], gaps: at + 5, payload: at + 6 };
+        let extra = Extra { sent: [sent(1), sent(11)], missed: 21, letters: MoreLetters::of_bits(22) };
+        assert_eq!(Extra::of_words(&extra.words()), extra);
     }
 
     #[test]
@@ -160,9 +210,9 @@ mod tests {
         let mut extras = Extras::default();
         let numbers: Vec<_> = (0..3_000).map(|_| extras.take().unwrap()).collect();
         assert_eq!(numbers, (0..3_000).collect::<Vec<_>>());
-        extras.give_back(7).unwrap();
+        extras.give_back(7);
         assert_eq!((extras.used(), extras.take()), (2_999, Some(7)));
-        extras.set(2_999, Extra { missed: 5, ..Extra::default() });
+        extras.set(2_999, &Extra { missed: 5, ..Extra::default() });
         assert_eq!(extras.get(2_999).unwrap().missed, 5);
     }
 }

@@ -58,7 +58,7 @@ impl Compact {
             return None;
         }
         let mut extra = match self.extra() {
-            Some(number) => *extras.get(number)?,
+            Some(number) => extras.get(number)?,
             None => self.in_order(),
         };
         let (at, other) = (one.side as usize, one.side.other() as usize);

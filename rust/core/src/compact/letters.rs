@@ -17,6 +17,16 @@ pub(super) struct Letters(pub(super) u64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct MoreLetters(u32);
 
+impl MoreLetters {
+    pub(super) fn bits(self) -> u32 {
+        self.0
+    }
+
+    pub(super) fn of_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+}
+
 /// All of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Long(pub(super) Letters, pub(super) MoreLetters);

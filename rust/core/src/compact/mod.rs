@@ -23,7 +23,7 @@ use crate::flow::{FlowKey, Side};
 use crate::proto::{self, Gateway, State, Track};
 use crate::zeek::{Roles, View};
 
-pub use extra::{Extra, Extras};
+pub use extra::{Extra, ExtraPlaces, Extras};
 pub use flags::Flags;
 use letters::{Letters, Long, MoreLetters, code};
 
@@ -47,7 +47,7 @@ mod word {
     pub const FLAGS: usize = 4;
     pub const PACKETS: usize = 5;
     pub const IP_BYTES: usize = 6;
-    /// The second of the wheel's mark; nanoseconds from what Zeek counts as the last packet to the last one.
+    /// The second of the wheel's mark, which is the owner's alone; nanoseconds from what Zeek counts as the last packet to the last one.
     pub const ARMED: usize = 7;
     /// TCP: Zeek's `start`; others: bytes of payload.
     pub const SEQ_START: usize = 8;
@@ -220,14 +220,6 @@ impl Compact {
         connection.claims = self.pair(word::CLAIMS).map(|claims| claims as u8);
     }
 
-    /// What stays of a place that is free: the wheel's mark.
-    #[must_use]
-    pub fn vacated(&self) -> Self {
-        let mut vacated = Self::default();
-        vacated.set_armed(self.armed());
-        vacated
-    }
-
     /// A gateway's entry that survives a full table. What is kept elsewhere says so there.
     pub fn is_assured(&self) -> bool {
         let flags = self.flags();
@@ -258,11 +250,22 @@ impl Compact {
         self.set_pair(word::ID, [number, self.0[word::ID] as u32]);
     }
 
-    /// Reads a word of the second half, which may be in another cache line than the first.
+    /// Its words.
     #[inline]
-    pub fn touch(&self) -> u64 {
-        self.0[WORDS - 1]
+    pub fn words(&self) -> &[u64; WORDS] {
+        &self.0
     }
+
+    /// The connection of these words.
+    #[inline]
+    pub fn of_words(words: [u64; WORDS]) -> Self {
+        Self(words)
+    }
+
+    /// Which word has the wheel's mark, the owner's alone, in its upper half: see [`Self::armed`].
+    pub const ARMED: usize = word::ARMED;
+    /// Which word has the flags: none set, no connection.
+    pub const FLAGS: usize = word::FLAGS;
 
     #[inline]
     fn pair(&self, at: usize) -> [u32; 2] {
@@ -313,19 +316,6 @@ impl Compact {
     #[inline]
     pub fn end(&self) -> i64 {
         self.start() + (self.0[word::END] >> 16) as i64
-    }
-
-    /// The second under which the wheel has it, modulo 2^32; 0: it has not.
-    #[inline]
-    pub fn armed(&self) -> u32 {
-        (self.0[word::ARMED] >> 32) as u32
-    }
-
-    /// Notes the second under which the wheel has it.
-    #[inline]
-    pub fn set_armed(&mut self, second: u32) {
-        let word = &mut self.0[word::ARMED];
-        *word = *word & u64::from(u32::MAX) | u64::from(second) << 32;
     }
 
     /// Capture time at which it expires.

@@ -4,16 +4,24 @@
 //! What does not fit into its bucket goes to the next one, and every bucket counts those that went past it, so that a
 //! miss is nearly always one line and nothing is left behind by a removal. The top bits of a hash choose a region, and a
 //! region that is full doubles alone: growing costs as long as a small part of the table, never as long as all of it.
+//!
+//! Readers look up beside the owner. An entry never moves within its region's buckets, and is shown last, so that they miss
+//! nothing that is there; what they find may be gone, which the key in its slot says. A region that has doubled is shown once it is
+//! filled; whoever reads the old one still finds what was there when he began.
+
+use std::sync::Arc;
+
+use crate::sync::{AtomicU64, Mutant, Ordering, Published, mutant};
 
 /// Regions, by the top bits of the hash.
-const REGION_BITS: u32 = 8;
+const REGION_BITS: u32 = if cfg!(conntrack_loom) { 1 } else { 8 };
 /// Entries of a bucket.
 const ENTRIES: usize = 10;
 /// Words of a bucket: ten tags of two bytes and the count of those that went past, then ten slots.
 const BUCKET: usize = 8;
 const SLOT_WORDS: usize = 3;
 /// A region doubles when its buckets hold eight entries each on average.
-const FULL: usize = 8;
+const FULL: usize = if cfg!(conntrack_loom) { 1 } else { 8 };
 /// Buckets that are moved together.
 const TOGETHER: usize = 8;
 /// One bit in each tag of a word.
@@ -23,20 +31,27 @@ const HIGH: u64 = 0x8000_8000_8000_8000;
 const TAGS_OF: [u64; SLOT_WORDS] = [u64::MAX, u64::MAX, 0xffff_ffff];
 
 /// A cache line.
-#[derive(Clone)]
 #[repr(align(64))]
-struct Bucket([u64; BUCKET]);
+struct Bucket([AtomicU64; BUCKET]);
+
+/// The buckets of a region: a power of two, or none.
+#[derive(Clone)]
+pub(super) struct Buckets(Arc<[Bucket]>);
 
 /// Slots by hash. The keys are the caller's: he says whether a slot is the one.
 pub(super) struct Index {
     regions: Vec<Region>,
+    shown: View,
     len: usize,
 }
 
-/// A power of two of buckets; empty until something is inserted.
-#[derive(Default)]
+/// The same for readers.
+#[derive(Clone)]
+pub(super) struct View(Arc<[Published<Buckets>]>);
+
+/// What its owner knows of a region.
 struct Region {
-    buckets: Vec<Bucket>,
+    buckets: Buckets,
     len: usize,
 }
 
@@ -48,34 +63,54 @@ fn tag(hash: u64) -> u64 {
     (hash & 0xffff).max(1)
 }
 
-fn tag_at(bucket: &Bucket, place: usize) -> u64 {
-    bucket.0[place / 4] >> (place % 4 * 16) & 0xffff
+/// Which region a hash is looked up in.
+#[inline]
+fn region(hash: u64) -> usize {
+    (hash >> (u64::BITS - REGION_BITS)) as usize
 }
 
-fn set_tag(bucket: &mut Bucket, place: usize, tag: u64) {
-    let shift = place % 4 * 16;
-    let word = &mut bucket.0[place / 4];
-    *word = *word & !(0xffff << shift) | tag << shift;
+impl Default for Bucket {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
 }
 
-fn slot_at(bucket: &Bucket, place: usize) -> u32 {
-    (bucket.0[SLOT_WORDS + place / 2] >> (place % 2 * 32)) as u32
-}
+impl Bucket {
+    #[inline]
+    fn word(&self, at: usize) -> u64 {
+        self.0[at].load(Ordering::Acquire)
+    }
 
-fn set_slot(bucket: &mut Bucket, place: usize, slot: u32) {
-    let shift = place % 2 * 32;
-    let word = &mut bucket.0[SLOT_WORDS + place / 2];
-    *word = *word & !(0xffff_ffff << shift) | u64::from(slot) << shift;
-}
+    /// Puts a number of so many bits into a word.
+    fn set(&self, at: usize, shift: usize, mask: u64, number: u64) {
+        let word = self.word(at) & !(mask << shift) | number << shift;
+        self.0[at].store(word, Ordering::Release);
+    }
 
-/// How many entries whose way leads through this bucket are in a later one.
-fn passed(bucket: &Bucket) -> u32 {
-    (bucket.0[SLOT_WORDS - 1] >> 32) as u32
-}
+    fn tag(&self, place: usize) -> u64 {
+        self.word(place / 4) >> (place % 4 * 16) & 0xffff
+    }
 
-fn set_passed(bucket: &mut Bucket, count: u32) {
-    let word = &mut bucket.0[SLOT_WORDS - 1];
-    *word = *word & 0xffff_ffff | u64::from(count) << 32;
+    fn set_tag(&self, place: usize, tag: u64) {
+        self.set(place / 4, place % 4 * 16, 0xffff, tag);
+    }
+
+    fn slot(&self, place: usize) -> u32 {
+        (self.word(SLOT_WORDS + place / 2) >> (place % 2 * 32)) as u32
+    }
+
+    fn set_slot(&self, place: usize, slot: u32) {
+        self.set(SLOT_WORDS + place / 2, place % 2 * 32, 0xffff_ffff, u64::from(slot));
+    }
+
+    /// How many entries whose way leads through this bucket are in a later one.
+    fn passed(&self) -> u32 {
+        (self.word(SLOT_WORDS - 1) >> 32) as u32
+    }
+
+    fn set_passed(&self, count: u32) {
+        self.set(SLOT_WORDS - 1, 32, 0xffff_ffff, u64::from(count));
+    }
 }
 
 /// The places whose tag is this one (0: the free ones), the lowest first. A place above a right one may be named wrongly,
@@ -83,8 +118,8 @@ fn set_passed(bucket: &mut Bucket, count: u32) {
 #[inline]
 fn candidates(bucket: &Bucket, tag: u64) -> impl Iterator<Item = usize> + use<> {
     let mut found = [0_u64; SLOT_WORDS];
-    for ((bits, word), mask) in found.iter_mut().zip(&bucket.0).zip(TAGS_OF) {
-        let difference = (word & mask | !mask) ^ (tag * LOW);
+    for ((at, bits), mask) in found.iter_mut().enumerate().zip(TAGS_OF) {
+        let difference = (bucket.word(at) & mask | !mask) ^ (tag * LOW);
         *bits = difference.wrapping_sub(LOW) & !difference & HIGH & mask;
     }
     // One bit for each place: bits 15, 31, 47 and 63 of a word are its four.
@@ -99,39 +134,34 @@ fn candidates(bucket: &Bucket, tag: u64) -> impl Iterator<Item = usize> + use<> 
     })
 }
 
-impl Default for Index {
-    fn default() -> Self {
-        Self { regions: std::iter::repeat_with(Region::default).take(1 << REGION_BITS).collect(), len: 0 }
+impl Buckets {
+    fn with_room(buckets: usize) -> Self {
+        Self(std::iter::repeat_with(Bucket::default).take(buckets).collect())
     }
-}
 
-impl Region {
     #[inline]
     fn home(&self, hash: u64) -> usize {
-        (hash >> 16) as usize & self.buckets.len().wrapping_sub(1)
-    }
-
-    fn is_full(&self) -> bool {
-        self.len >= self.buckets.len() * FULL
+        (hash >> 16) as usize & self.0.len().wrapping_sub(1)
     }
 
     fn next(&self, bucket: usize) -> usize {
-        (bucket + 1) & (self.buckets.len() - 1)
+        (bucket + 1) & (self.0.len() - 1)
     }
 
+    /// Where the slot of this hash is that is the one.
     #[inline]
     fn find(&self, hash: u64, mut is_it: impl FnMut(u32) -> bool) -> Option<(Place, u32)> {
         let mut at = self.home(hash);
         // A chain of full buckets is never longer than the region.
-        for _ in 0..self.buckets.len() {
-            let bucket = self.buckets.get(at)?;
+        for _ in 0..self.0.len() {
+            let bucket = self.0.get(at)?;
             for place in candidates(bucket, tag(hash)) {
-                let slot = slot_at(bucket, place);
-                if tag_at(bucket, place) == tag(hash) && is_it(slot) {
+                let slot = bucket.slot(place);
+                if bucket.tag(place) == tag(hash) && is_it(slot) {
                     return Some(((at, place), slot));
                 }
             }
-            if passed(bucket) == 0 {
+            if bucket.passed() == 0 {
                 return None;
             }
             at = self.next(at);
@@ -139,53 +169,71 @@ impl Region {
         None
     }
 
-    fn put(&mut self, hash: u64, slot: u32) {
+    fn put(&self, hash: u64, slot: u32) {
         let mut at = self.home(hash);
         loop {
-            let next = self.next(at);
-            let bucket = &mut self.buckets[at];
-            if let Some(place) = candidates(bucket, 0).find(|place| tag_at(bucket, *place) == 0) {
-                set_tag(bucket, place, tag(hash));
-                set_slot(bucket, place, slot);
-                self.len += 1;
+            let bucket = &self.0[at];
+            if let Some(place) = candidates(bucket, 0).find(|place| bucket.tag(*place) == 0) {
+                // The tag comes last: it shows the entry.
+                bucket.set_slot(place, slot);
+                bucket.set_tag(place, tag(hash));
                 return;
             }
-            set_passed(bucket, passed(bucket) + 1);
-            at = next;
+            bucket.set_passed(bucket.passed() + 1);
+            at = self.next(at);
         }
     }
 
-    fn take(&mut self, hash: u64, (found, place): Place) {
+    fn take(&self, hash: u64, (found, place): Place) {
         let mut at = self.home(hash);
         while at != found {
-            let next = self.next(at);
-            let bucket = &mut self.buckets[at];
-            set_passed(bucket, passed(bucket) - 1);
-            at = next;
+            let bucket = &self.0[at];
+            bucket.set_passed(bucket.passed() - 1);
+            at = self.next(at);
         }
-        set_tag(&mut self.buckets[found], place, 0);
-        self.len -= 1;
+        self.0[found].set_tag(place, 0);
     }
 
-    fn grow(&mut self, hash_of: &impl Fn(u32) -> u64) {
-        let buckets = (self.buckets.len() * 2).max(1);
-        let old = std::mem::replace(self, Self { buckets: vec![Bucket([0; BUCKET]); buckets], len: 0 });
+    /// Twice as many, with the same entries; `hash_of` gives their hashes.
+    fn doubled(&self, hash_of: &impl Fn(u32) -> u64) -> Self {
+        let doubled = Self::with_room((self.0.len() * 2).max(1));
         let mut moved = Vec::with_capacity(TOGETHER * ENTRIES);
-        for buckets in old.buckets.chunks(TOGETHER) {
+        for buckets in self.0.chunks(TOGETHER) {
             // Their keys are read one after another, so that they wait for memory together.
             moved.clear();
             for bucket in buckets {
-                let used = (0..ENTRIES).filter(|place| tag_at(bucket, *place) != 0);
-                moved.extend(used.map(|place| slot_at(bucket, place)).map(|slot| (hash_of(slot), slot)));
+                let used = (0..ENTRIES).filter(|place| bucket.tag(*place) != 0);
+                moved.extend(used.map(|place| bucket.slot(place)).map(|slot| (hash_of(slot), slot)));
             }
             for (hash, slot) in &moved {
-                self.put(*hash, *slot);
+                doubled.put(*hash, *slot);
             }
         }
+        doubled
+    }
+}
+
+impl View {
+    /// The slot of this hash that is the one.
+    pub(super) fn find(&self, hash: u64, is_it: impl FnMut(u32) -> bool) -> Option<u32> {
+        self.0[region(hash)].get().find(hash, is_it).map(|(_, slot)| slot)
+    }
+}
+
+impl Default for Index {
+    fn default() -> Self {
+        let empty = || Buckets::with_room(0);
+        let regions = (0..1 << REGION_BITS).map(|_| Region { buckets: empty(), len: 0 }).collect();
+        Self { regions, shown: View((0..1 << REGION_BITS).map(|_| Published::new(empty())).collect()), len: 0 }
     }
 }
 
 impl Index {
+    /// The same for readers.
+    pub(super) fn view(&self) -> View {
+        self.shown.clone()
+    }
+
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.len
@@ -193,56 +241,74 @@ impl Index {
 
     /// The most bytes that it takes for so many: a region has doubled just now, and each has a bucket.
     pub(super) fn most_bytes(entries: usize) -> usize {
-        entries * size_of::<Bucket>() / (FULL / 2) + (1 << REGION_BITS) * size_of::<Bucket>()
+        entries * size_of::<Bucket>() * 2 / FULL + (1 << REGION_BITS) * size_of::<Bucket>()
     }
 
     #[inline]
-    fn region(&self, hash: u64) -> &Region {
-        &self.regions[(hash >> (u64::BITS - REGION_BITS)) as usize]
+    fn buckets(&self, hash: u64) -> &Buckets {
+        &self.regions[region(hash)].buckets
     }
 
     /// The slot of this hash that is the one.
     #[inline]
     pub(super) fn find(&self, hash: u64, is_it: impl FnMut(u32) -> bool) -> Option<u32> {
-        self.region(hash).find(hash, is_it).map(|(_, slot)| slot)
+        self.buckets(hash).find(hash, is_it).map(|(_, slot)| slot)
     }
 
     /// Reads the line where this hash is looked up, so that it is in the cache when it is.
     #[inline]
     pub(super) fn touch(&self, hash: u64) -> u64 {
-        let region = self.region(hash);
-        region.buckets.get(region.home(hash)).map_or(0, |bucket| bucket.0[0])
+        let buckets = self.buckets(hash);
+        buckets.0.get(buckets.home(hash)).map_or(0, |bucket| bucket.word(0))
     }
 
     /// A slot that this hash may stand for, without comparing keys.
     #[inline]
     pub(super) fn guess(&self, hash: u64) -> Option<u32> {
-        let region = self.region(hash);
-        let bucket = region.buckets.get(region.home(hash))?;
-        candidates(bucket, tag(hash)).next().map(|place| slot_at(bucket, place))
+        let buckets = self.buckets(hash);
+        let bucket = buckets.0.get(buckets.home(hash))?;
+        candidates(bucket, tag(hash)).next().map(|place| bucket.slot(place))
     }
 
     /// Adds a slot that is not in it. `hash_of` gives the hash of those that are.
     pub(super) fn insert(&mut self, hash: u64, slot: u32, hash_of: impl Fn(u32) -> u64) {
-        let region = &mut self.regions[(hash >> (u64::BITS - REGION_BITS)) as usize];
-        if region.is_full() {
-            region.grow(&hash_of);
+        let number = region(hash);
+        let region = &mut self.regions[number];
+        if region.len >= region.buckets.0.len() * FULL {
+            if mutant(Mutant::EarlyRegion) {
+                self.shown.0[number].show(Buckets::with_room((region.buckets.0.len() * 2).max(1)));
+            }
+            region.buckets = region.buckets.doubled(&hash_of);
+            self.shown.0[number].show(region.buckets.clone());
         }
-        region.put(hash, slot);
+        region.buckets.put(hash, slot);
+        region.len += 1;
         self.len += 1;
     }
 
     /// Takes a slot out.
     pub(super) fn remove(&mut self, hash: u64, slot: u32) {
-        let region = &mut self.regions[(hash >> (u64::BITS - REGION_BITS)) as usize];
-        if let Some((place, _)) = region.find(hash, |found| found == slot) {
-            region.take(hash, place);
+        let region = &mut self.regions[region(hash)];
+        if let Some((place, _)) = region.buckets.find(hash, |found| found == slot) {
+            region.buckets.take(hash, place);
+            region.len -= 1;
             self.len -= 1;
         }
     }
+
+    /// Takes everything out.
+    pub(super) fn clear(&mut self) {
+        for (region, shown) in self.regions.iter_mut().zip(self.shown.0.iter()) {
+            if region.len > 0 {
+                *region = Region { buckets: Buckets::with_room(0), len: 0 };
+                shown.show(region.buckets.clone());
+            }
+        }
+        self.len = 0;
+    }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(conntrack_loom)))]
 mod tests {
     use std::collections::HashMap;
 
@@ -263,6 +329,7 @@ mod tests {
             let (mut naive, mut most) = (HashMap::new(), 0);
             for (key, insert) in steps {
                 let found = index.find(crowded(key), |slot| slot == key);
+                prop_assert_eq!(index.view().find(crowded(key), |slot| slot == key), found);
                 prop_assert_eq!(found, naive.get(&key).copied());
                 match (insert, found) {
                     (true, None) => {
@@ -277,15 +344,15 @@ mod tests {
                 }
                 prop_assert_eq!(index.len(), naive.len());
                 most = most.max(naive.len());
-                let buckets: usize = index.regions.iter().map(|region| region.buckets.len()).sum();
+                let buckets: usize = index.regions.iter().map(|region| region.buckets.0.len()).sum();
                 prop_assert!(buckets * size_of::<Bucket>() <= Index::most_bytes(most));
             }
             for key in naive.keys() {
                 prop_assert_eq!(index.find(crowded(*key), |slot| slot == *key), Some(*key));
                 index.remove(crowded(*key), *key);
             }
-            let is_clean = |bucket: &Bucket| passed(bucket) == 0 && (0..ENTRIES).all(|place| tag_at(bucket, place) == 0);
-            prop_assert!(index.regions.iter().flat_map(|region| &region.buckets).all(is_clean));
+            let is_clean = |bucket: &Bucket| bucket.passed() == 0 && (0..ENTRIES).all(|place| bucket.tag(place) == 0);
+            prop_assert!(index.regions.iter().flat_map(|region| region.buckets.0.iter()).all(is_clean));
         }
     }
 }

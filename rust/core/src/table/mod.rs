@@ -1,24 +1,37 @@
 //! The flow table: find, insert, update, expire.
 //!
-//! One owner. A slot's number is stable while its connection lives; expiry is by capture time and lazy: a connection past
+//! What readers may rely on: a table has one owner at a time, who never waits for them, and any number of [`Reader`]s in any
+//! thread, at any moment. A reader sees a connection as it was between two packets, never in the middle of one. A lookup
+//! finds a connection that lived from its beginning to its end, and none that had ended before; a snapshot has every
+//! connection that lived from its beginning to its end, exactly once, each as it was at some moment of the call. What ended
+//! or began meanwhile may be in it or not.
+//!
+//! A slot's number is stable while its connection lives; expiry is by capture time and lazy: a connection past
 //! its deadline is found dead by the packet that looks it up, or swept by the wheel when nobody asks.
 //!
 //! A connection over IPv4 in no tunnel is two cache lines (a key of two words, fourteen of [`Compact`]), found through
 //! one line of the index; any other one is half a line longer. What does not fit into a [`Compact`] is in a box.
 
 mod index;
+mod reader;
 mod slots;
-#[cfg(test)]
+#[cfg(all(test, not(conntrack_loom)))]
 mod tests;
 mod wheel;
 
+use std::sync::Arc;
+
 use ahash::RandomState;
+use arc_swap::ArcSwapOption;
 
 use crate::compact::{Compact, Extras};
 use crate::config::{Bounds, Timeouts};
 use crate::connection::Connection;
 use crate::flow::{FlowKey, Words};
 use crate::slab::Slab;
+use crate::sync::{Mutant, Versions, mutant};
+
+pub use reader::Reader;
 
 use index::Index;
 use slots::{Slot, Slots};
@@ -72,7 +85,7 @@ pub struct FlowTable {
     broad: Table<6>,
     extras: Extras,
     /// What does not fit into its slot.
-    wide: Slab<Option<Box<Connection>>>,
+    wide: Slab<Wide>,
     /// Boxes for those that are being looked at.
     #[expect(clippy::vec_box, reason = "boxes go in and out, what is in them does not move")]
     spare: Vec<Box<Connection>>,
@@ -84,14 +97,24 @@ pub struct FlowTable {
     peak: usize,
 }
 
+/// A connection as its last packet left it.
+type Wide = ArcSwapOption<Connection>;
+
 /// Connections whose keys have the same width.
 #[derive(Default)]
 struct Table<const K: usize> {
     index: Index,
     slots: Slots<K>,
+    /// Of its slots, with everything beside them.
+    versions: Arc<Versions>,
     wheel: Wheel,
     /// Where the next victim is looked for.
     hand: u32,
+}
+
+/// A hash with a key of its own; a model needs the same one every time.
+fn keyed() -> RandomState {
+    if cfg!(conntrack_loom) { RandomState::with_seeds(1, 2, 3, 4) } else { RandomState::new() }
 }
 
 /// Boxes that are kept for the next connection that needs one.
@@ -107,7 +130,7 @@ impl FlowTable {
             extras: Extras::default(),
             wide: Slab::default(),
             spare: Vec::new(),
-            lookups: Lookups(RandomState::new()),
+            lookups: Lookups(keyed()),
             timeouts,
             bounds,
             wide_bytes: 0,
@@ -149,48 +172,48 @@ impl FlowTable {
 
     /// What is kept at a place.
     #[inline]
-    pub fn at(&self, slot: SlotId) -> Option<&Compact> {
+    pub fn at(&self, slot: SlotId) -> Option<Compact> {
         match slot {
-            SlotId::Narrow(slot) => self.narrow.slots.get(slot).map(|slot| &slot.compact),
-            SlotId::Broad(slot) => self.broad.slots.get(slot).map(|slot| &slot.compact),
+            SlotId::Narrow(slot) => self.narrow.slots.get(slot).map(Slot::compact),
+            SlotId::Broad(slot) => self.broad.slots.get(slot).map(Slot::compact),
         }
     }
 
-    /// The same, to be updated, and the extra lines of all. [`Self::arm`] is owed afterwards where the deadline may have
-    /// come nearer.
+    /// Changes what is kept at a place, and the extra lines, at once for readers; nothing where `step` gives None.
+    /// [`Self::arm`] is owed afterwards where the deadline may have come nearer.
     #[inline]
-    pub fn at_mut(&mut self, slot: SlotId) -> Option<(&mut Compact, &mut Extras)> {
-        let compact = match slot {
-            SlotId::Narrow(slot) => &mut self.narrow.slots.get_mut(slot)?.compact,
-            SlotId::Broad(slot) => &mut self.broad.slots.get_mut(slot)?.compact,
-        };
-        Some((compact, &mut self.extras))
+    pub fn update<R>(&mut self, slot: SlotId, step: impl FnOnce(&mut Compact, &mut Extras) -> Option<R>) -> Option<R> {
+        match slot {
+            SlotId::Narrow(slot) => self.narrow.update(slot, |compact| step(compact, &mut self.extras)),
+            SlotId::Broad(slot) => self.broad.update(slot, |compact| step(compact, &mut self.extras)),
+        }
     }
 
     fn key_at(&self, slot: SlotId) -> Option<FlowKey> {
         match slot {
-            SlotId::Narrow(slot) => self.narrow.slots.get(slot).map(|slot| slot.key.into()),
-            SlotId::Broad(slot) => self.broad.slots.get(slot).map(|slot| slot.key.into()),
+            SlotId::Narrow(slot) => self.narrow.slots.get(slot).map(|slot| slot.key().into()),
+            SlotId::Broad(slot) => self.broad.slots.get(slot).map(|slot| slot.key().into()),
         }
     }
 
-    /// Takes the connection at a place in hand: it is given back by [`Self::put`] or ended by [`Self::discard`].
+    /// Takes the connection at a place in hand: it is given back by [`Self::put`] or ended by [`Self::discard`]. Readers
+    /// see it as it was until then.
     pub fn take(&mut self, slot: SlotId) -> Option<Box<Connection>> {
-        let (key, compact) = (self.key_at(slot)?, *self.at(slot)?);
-        Some(self.unpacked(key, compact))
+        let connection = self.look(slot)?;
+        Some(self.boxed(connection))
     }
 
     /// A copy of the connection at a place.
     pub fn look(&self, slot: SlotId) -> Option<Connection> {
-        self.copied(self.key_at(slot)?, self.at(slot)?)
+        self.copied(self.key_at(slot)?, &self.at(slot)?)
     }
 
     fn copied(&self, key: FlowKey, compact: &Compact) -> Option<Connection> {
         if let Some(wide) = compact.wide() {
-            return self.wide.get(wide)?.as_deref().cloned();
+            return self.wide.get(wide)?.load().as_deref().cloned();
         }
         let extra = compact.extra().and_then(|number| self.extras.get(number));
-        Some(compact.unpack(key, extra, &self.timeouts))
+        Some(compact.unpack(key, extra.as_ref(), &self.timeouts))
     }
 
     /// In a box.
@@ -213,11 +236,15 @@ impl FlowTable {
 
     /// Puts a connection back to its place.
     pub fn put(&mut self, slot: SlotId, connection: Box<Connection>) {
-        let armed = self.at(slot).map_or(0, Compact::armed);
-        let Some(mut compact) = self.pack(connection) else { return self.discard(slot) };
-        compact.set_armed(armed);
-        if let Some((place, _)) = self.at_mut(slot) {
-            *place = compact;
+        let before = self.at(slot);
+        let Some(compact) = self.pack(connection) else { return self.discard(slot) };
+        match slot {
+            SlotId::Narrow(slot) => self.narrow.set(slot, &compact),
+            SlotId::Broad(slot) => self.broad.set(slot, &compact),
+        }
+        // What was beside it is no longer shown.
+        if let Some(before) = before {
+            self.give_back(&before);
         }
         self.arm(slot);
     }
@@ -251,8 +278,20 @@ impl FlowTable {
         let (wide, place) = self.wide.take()?;
         let compact = Compact::beside(wide, connection.deadline);
         self.wide_bytes += connection.heap_bytes();
-        *place = Some(connection);
+        place.store(Some(Arc::from(connection)));
         Some(compact)
+    }
+
+    /// Frees what is beside words that are no longer shown.
+    fn give_back(&mut self, compact: &Compact) {
+        if let Some(number) = compact.wide() {
+            if let Some(connection) = self.wide.get(number).and_then(|place| place.swap(None)) {
+                self.wide_bytes = self.wide_bytes.saturating_sub(connection.heap_bytes());
+            }
+            self.wide.give_back(number);
+        } else if let Some(number) = compact.extra() {
+            self.extras.give_back(number);
+        }
     }
 
     /// Makes sure that a connection, whose deadline may have come nearer, is looked at when it is due.
@@ -273,9 +312,13 @@ impl FlowTable {
 
     /// Frees the place of a connection that is in hand.
     pub fn discard(&mut self, slot: SlotId) {
+        let before = self.at(slot);
         match slot {
             SlotId::Narrow(slot) => self.narrow.remove(slot, &self.lookups.0),
             SlotId::Broad(slot) => self.broad.remove(slot, &self.lookups.0),
+        }
+        if let Some(before) = before {
+            self.give_back(&before);
         }
     }
 
@@ -295,30 +338,24 @@ impl FlowTable {
     /// Takes everything out, in no promised order, and leaves an empty table. A segment's memory is free once its
     /// connections are handed out.
     pub fn drain(&mut self, mut gone: impl FnMut(Box<Connection>, &mut Self)) {
-        let narrow = std::mem::take(&mut self.narrow);
-        let broad = std::mem::take(&mut self.broad);
-        let narrow =
-            narrow.slots.into_contents().filter(Slot::is_used).map(|slot| (FlowKey::from(slot.key), slot.compact));
-        let broad =
-            broad.slots.into_contents().filter(Slot::is_used).map(|slot| (FlowKey::from(slot.key), slot.compact));
-        for (key, compact) in narrow.chain(broad) {
-            let connection = self.unpacked(key, compact);
-            gone(connection, self);
-        }
+        let mut narrow = std::mem::take(&mut self.narrow.slots);
+        narrow.drain(|slot| self.hand_out(slot.key().into(), slot.compact(), &mut gone));
+        let mut broad = std::mem::take(&mut self.broad.slots);
+        broad.drain(|slot| self.hand_out(slot.key().into(), slot.compact(), &mut gone));
+        // The same places again, for those who read them.
+        (self.narrow.slots, self.broad.slots) = (narrow, broad);
+        self.narrow.clear();
+        self.broad.clear();
     }
 
-    /// The connection of these words, taken out of its box if it is in one; what is beside them is given back.
-    fn unpacked(&mut self, key: FlowKey, compact: Compact) -> Box<Connection> {
-        let beside = compact.wide().and_then(|wide| {
-            let connection = self.wide.get_mut(wide)?.take()?;
-            self.wide.give_back(wide);
-            self.wide_bytes = self.wide_bytes.saturating_sub(connection.heap_bytes());
-            Some(connection)
-        });
-        beside.unwrap_or_else(|| {
-            let extra = compact.extra().and_then(|number| self.extras.give_back(number));
-            self.boxed(compact.unpack(key, extra.as_ref(), &self.timeouts))
-        })
+    fn hand_out(&mut self, key: FlowKey, compact: Compact, gone: &mut impl FnMut(Box<Connection>, &mut Self)) {
+        if compact.is_some()
+            && let Some(connection) = self.copied(key, &compact)
+        {
+            let connection = self.boxed(connection);
+            self.give_back(&compact);
+            gone(connection, self);
+        }
     }
 
     /// Whether a connection with this key may be added.
@@ -343,7 +380,7 @@ impl FlowTable {
         let is_narrow = matches!(lookup.words, Words::Narrow(_));
         let wide = &self.wide;
         let is_assured = |compact: &Compact| match compact.wide() {
-            Some(place) => wide.get(place).is_some_and(|wide| wide.as_ref().is_some_and(|one| one.is_assured())),
+            Some(place) => wide.get(place).is_some_and(|wide| wide.load().as_ref().is_some_and(|one| one.is_assured())),
             None => compact.is_assured(),
         };
         // Where memory is short, only a place of the same width helps.
@@ -377,11 +414,10 @@ impl FlowTable {
 
     /// The live connections, in no promised order.
     pub fn snapshot(&self) -> impl Iterator<Item = Connection> {
-        let narrow =
-            self.narrow.slots.iter().filter(|slot| slot.is_used()).map(|slot| (FlowKey::from(slot.key), slot.compact));
-        let broad =
-            self.broad.slots.iter().filter(|slot| slot.is_used()).map(|slot| (FlowKey::from(slot.key), slot.compact));
-        narrow.chain(broad).filter_map(|(key, compact)| self.copied(key, &compact))
+        let narrow = self.narrow.slots.iter().map(|slot| (FlowKey::from(slot.key()), slot.compact()));
+        let broad = self.broad.slots.iter().map(|slot| (FlowKey::from(slot.key()), slot.compact()));
+        let used = narrow.chain(broad).filter(|(_, compact)| compact.is_some());
+        used.filter_map(|(key, compact)| self.copied(key, &compact))
     }
 
     /// The most connections that ever lived at once.
@@ -437,7 +473,8 @@ impl<const K: usize> Table<K> {
         for _ in 0..EVICTION_RANGE.min(reach) {
             let slot = self.hand;
             self.hand = (slot + 1) % reach;
-            if self.slots.get(slot).is_some_and(|slot| slot.is_used() && !is_assured(&slot.compact)) {
+            let compact = self.slots.get(slot).map(Slot::compact);
+            if compact.is_some_and(|compact| compact.is_some() && !is_assured(&compact)) {
                 return Some(slot);
             }
         }
@@ -447,12 +484,12 @@ impl<const K: usize> Table<K> {
     #[inline]
     fn touch(&self, hash: u64) -> u64 {
         let slot = self.index.guess(hash).and_then(|slot| self.slots.get(slot));
-        slot.map_or(0, |slot| slot.key[0] ^ slot.compact.touch())
+        slot.map_or(0, Slot::touch)
     }
 
     #[inline]
     fn find(&self, hash: u64, key: &[u64; K]) -> Option<u32> {
-        self.index.find(hash, |slot| self.slots.get(slot).is_some_and(|slot| slot.key == *key))
+        self.index.find(hash, |slot| self.slots.get(slot).is_some_and(|slot| slot.key() == *key))
     }
 
     #[inline]
@@ -464,39 +501,60 @@ impl<const K: usize> Table<K> {
         hasher: &RandomState,
         timeouts: &Timeouts,
     ) -> Option<u32> {
-        let slot = slots::take(&mut self.slots, Slot { key, compact })?;
+        let (slot, place) = self.slots.take()?;
+        self.versions.change(slot, || place.fill(&key, &compact));
         self.arm(slot, timeouts);
         let slots = &self.slots;
-        let hash_of = |slot| slots.get(slot).map_or(0, |slot| hasher.hash_one(slot.key));
+        let hash_of = |slot| slots.get(slot).map_or(0, |slot| hasher.hash_one(slot.key()));
         self.index.insert(hash, slot, hash_of);
         Some(slot)
+    }
+
+    #[inline]
+    fn update<R>(&mut self, slot: u32, step: impl FnOnce(&mut Compact) -> Option<R>) -> Option<R> {
+        let place = self.slots.get(slot)?;
+        self.versions.change(slot, || {
+            let mut compact = place.compact();
+            let done = step(&mut compact);
+            if done.is_some() {
+                place.set(&compact);
+            }
+            done
+        })
+    }
+
+    fn set(&mut self, slot: u32, compact: &Compact) {
+        if let Some(place) = self.slots.get(slot) {
+            self.versions.change(slot, || place.set(compact));
+        }
     }
 
     /// Seconds are told apart by thirty-two bits: a mark is stale if they are not those of its slot. A slot that has a
     /// mark for an earlier second is looked at then, and marked anew.
     #[inline]
     fn arm(&mut self, slot: u32, timeouts: &Timeouts) {
-        let Some(place) = self.slots.get_mut(slot) else { return };
-        let second = second_of(place.compact.deadline(timeouts));
-        let armed = place.compact.armed();
+        let Some(place) = self.slots.get(slot) else { return };
+        let second = second_of(place.compact().deadline(timeouts));
+        let armed = place.armed();
         let is_nearer = (short(second).wrapping_sub(armed) as i32) < 0 && self.wheel.has_room(self.index.len());
         if armed == 0 || is_nearer {
-            place.compact.set_armed(short(second));
+            place.set_armed(short(second));
             self.wheel.put(slot, second);
         }
     }
 
     fn due(&mut self, due: i64, timeouts: &Timeouts) -> Due<u32> {
         let Some((slot, second)) = self.wheel.pop(due) else { return Due::None };
-        let Some(place) = self.slots.get_mut(slot) else { return Due::NotYet };
-        if place.compact.armed() != short(second) {
+        let Some(place) = self.slots.get(slot) else { return Due::NotYet };
+        if place.armed() != short(second) {
             return Due::NotYet;
         }
-        place.compact.set_armed(0);
-        if !place.is_used() {
+        place.set_armed(0);
+        let compact = place.compact();
+        if !compact.is_some() {
             return Due::NotYet;
         }
-        if place.compact.deadline(timeouts) <= due {
+        if compact.deadline(timeouts) <= due {
             return Due::Now(slot);
         }
         self.arm(slot, timeouts);
@@ -505,8 +563,18 @@ impl<const K: usize> Table<K> {
 
     fn remove(&mut self, slot: u32, hasher: &RandomState) {
         if let Some(place) = self.slots.get(slot) {
-            self.index.remove(hasher.hash_one(place.key), slot);
-            slots::free(&mut self.slots, slot);
+            self.index.remove(hasher.hash_one(place.key()), slot);
+            if !mutant(Mutant::NoVacating) {
+                self.versions.change(slot, || place.vacate());
+            }
+            self.slots.give_back(slot);
         }
+    }
+
+    /// Forgets what was in its slots.
+    fn clear(&mut self) {
+        self.index.clear();
+        self.wheel = Wheel::default();
+        self.hand = 0;
     }
 }

@@ -1,43 +1,74 @@
 //! Connections in their places: a slot is a key and a [`Compact`]. Narrow ones are two whole cache lines.
 
-use crate::compact::Compact;
+use crate::compact::{Compact, WORDS};
 use crate::slab::Slab;
+use crate::sync::Cells;
 
 /// A key of `K` words and what belongs to it.
-#[derive(Clone, Copy)]
+#[derive(Default)]
 pub(super) struct Slot<const K: usize> {
-    pub(super) key: [u64; K],
-    pub(super) compact: Compact,
-}
-
-impl<const K: usize> Default for Slot<K> {
-    fn default() -> Self {
-        Self { key: [0; K], compact: Compact::default() }
-    }
+    key: Cells<K>,
+    words: Cells<WORDS>,
 }
 
 impl<const K: usize> Slot<K> {
-    pub(super) fn is_used(&self) -> bool {
-        self.compact.is_some()
+    /// The key that was put here last.
+    #[inline]
+    pub(super) fn key(&self) -> [u64; K] {
+        self.key.load()
     }
+
+    /// The connection that is here; not [`Compact::is_some`]: none is.
+    #[inline]
+    pub(super) fn compact(&self) -> Compact {
+        Compact::of_words(self.words.load())
+    }
+
+    /// Puts another connection of the same key here. What the wheel has of this place is not the connection's.
+    #[inline]
+    pub(super) fn set(&self, compact: &Compact) {
+        let armed = self.armed();
+        for (at, word) in compact.words().iter().enumerate() {
+            let word = if at == Compact::ARMED { marked(*word, armed) } else { *word };
+            self.words.set(at, word);
+        }
+    }
+
+    /// Puts a connection here.
+    #[inline]
+    pub(super) fn fill(&self, key: &[u64; K], compact: &Compact) {
+        self.key.store(key);
+        self.set(compact);
+    }
+
+    /// Nothing is here any more: the flags say so, whatever else was left.
+    pub(super) fn vacate(&self) {
+        self.words.set(Compact::FLAGS, 0);
+    }
+
+    /// The second under which the wheel has this place, modulo 2^32; 0: it has not. It stays when a connection goes, and
+    /// serves the next one.
+    #[inline]
+    pub(super) fn armed(&self) -> u32 {
+        (self.words.get(Compact::ARMED) >> 32) as u32
+    }
+
+    /// Notes the second under which the wheel has it.
+    #[inline]
+    pub(super) fn set_armed(&self, second: u32) {
+        self.words.set(Compact::ARMED, marked(self.words.get(Compact::ARMED), second));
+    }
+
+    /// Reads a word of the first line and one of the last.
+    #[inline]
+    pub(super) fn touch(&self) -> u64 {
+        self.key.get(0) ^ self.words.get(WORDS - 1)
+    }
+}
+
+fn marked(word: u64, second: u32) -> u64 {
+    word & u64::from(u32::MAX) | u64::from(second) << 32
 }
 
 /// Slots by number.
 pub(super) type Slots<const K: usize> = Slab<Slot<K>>;
-
-/// Takes a free slot; None where there are no more numbers. If the wheel has a mark of it, that is there still.
-pub(super) fn take<const K: usize>(slots: &mut Slots<K>, content: Slot<K>) -> Option<u32> {
-    let (number, place) = slots.take()?;
-    let armed = place.compact.armed();
-    *place = content;
-    place.compact.set_armed(armed);
-    Some(number)
-}
-
-/// Gives a slot back. The wheel's mark of it is still there, and serves the next connection.
-pub(super) fn free<const K: usize>(slots: &mut Slots<K>, number: u32) {
-    if let Some(place) = slots.get_mut(number) {
-        place.compact = place.compact.vacated();
-        slots.give_back(number);
-    }
-}

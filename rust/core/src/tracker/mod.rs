@@ -9,7 +9,7 @@ use crate::decode::{Brief, FiveTuple, L4, Packet, Tunnel, TunnelMode, Vlan, ippr
 use crate::direction::{self, Announcements};
 use crate::flow::{FlowKey, Side, Words};
 use crate::proto::{CtDir, CtState, State};
-use crate::table::{Expired, FlowTable, Lookup, Lookups, SlotId};
+use crate::table::{Expired, FlowTable, Lookup, Lookups, Reader, SlotId};
 use crate::time::{Clock, SECOND};
 use crate::zeek::{self, Roles};
 
@@ -169,6 +169,11 @@ impl Tracker {
         self.table.snapshot()
     }
 
+    /// Reads its table from any thread, while it works.
+    pub fn reader(&self) -> Reader {
+        self.table.reader()
+    }
+
     /// Lets capture time pass: connections that timed out are handed to `closed`, a few at a time.
     #[inline]
     pub fn advance(&mut self, ts: i64, mut closed: impl FnMut(&Closed)) {
@@ -255,15 +260,17 @@ impl Tracker {
     ) -> Label {
         let Found { lookup, side } = *found;
         let over_until = self.over_until(ts);
+        let rules = &self.rules;
         let slot = self.table.find(&lookup);
         if let Some(slot) = slot
             && !direction::may_announce(brief)
-            && let Some((compact, extras)) = self.table.at_mut(slot)
-            && compact.deadline(&self.rules.timeouts) > over_until
-            && let Some((outcome, nearer)) =
-                compact.express(brief, side, ts, &self.rules, extras, || direction::says(brief, bytes, side))
+            && let Some((label, nearer)) = self.table.update(slot, |compact, extras| {
+                let lives = compact.deadline(&rules.timeouts) > over_until;
+                let says = || direction::says(brief, bytes, side);
+                let taken = if lives { compact.express(brief, side, ts, rules, extras, says) } else { None };
+                taken.map(|(outcome, nearer)| (Label::new(compact.id(), outcome, side), nearer))
+            })
         {
-            let label = Label::new(compact.id(), outcome, side);
             if nearer {
                 self.table.arm(slot);
             }
