@@ -40,7 +40,7 @@ RUST_LADDER = [
         "direction",
         "tracker",
     ),
-    *("columns", "hindsight", "listing", "zeek_log", "quality", "labels", "stats", "pipeline"),
+    *("rows", "columns", "hindsight", "listing", "zeek_log", "quality", "labels", "stats", "pipeline"),
 ]
 #: Files that are compiled for tests only.
 RUST_TESTS = {"tests.rs", "testkit.rs", "testing.rs", "properties.rs"}

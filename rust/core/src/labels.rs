@@ -1,8 +1,8 @@
 //! One row for every captured packet, in capture order, as NumPy will see it.
 
-use crate::columns::Row;
 use crate::direction::Direction;
 use crate::flow::Side;
+use crate::rows::{Row, Rows};
 use crate::tracker::Label;
 
 /// Bytes of a row: `connection` i8 at 0, `ctstate` u1 at 8, `ctdir` u1 at 9, `reply` bool at 10, `direction` u1 at 11,
@@ -31,12 +31,12 @@ impl Labels {
 
     /// Turns sides into `reply` and fills in `direction`, the connections being known.
     #[must_use]
-    pub fn settle(mut self, rows: &[Row]) -> Vec<u8> {
+    pub fn settle(mut self, rows: &Rows) -> Vec<u8> {
         for label in self.bytes.chunks_exact_mut(WIDTH) {
             let Some((id, rest)) = label.split_first_chunk_mut::<8>() else { continue };
             let row = usize::try_from(i64::from_ne_bytes(*id)).ok().and_then(|id| rows.get(id));
-            rest[2] = u8::from(row.is_some_and(|row| rest[2] != row.orig as u8));
-            rest[3] = row.map_or(Direction::None, |row| row.direction) as u8;
+            rest[2] = u8::from(row.is_some_and(|row| rest[2] != row.orig() as u8));
+            rest[3] = row.map_or(Direction::None, Row::direction) as u8;
         }
         self.bytes
     }

@@ -4,7 +4,7 @@
 //!
 //! [`sync`] (what threads share), [`time`], [`error`] → [`capture`] (bytes → record) → [`decode`] (record → packet) → [`config`] → [`flow`] (flow key)
 //! → [`zeek`] (its view) → [`proto`] (state machine) → [`connection`] → [`slab`] (places) → [`compact`] (in a few words) → [`table`] → [`direction`] (who initiated, and seen from where) →
-//! [`tracker`] (one packet) → [`columns`], [`hindsight`] (who initiated, once all is known), [`listing`], [`zeek_log`], [`quality`], [`labels`], [`stats`] → [`pipeline`] (the whole run).
+//! [`tracker`] (one packet) → [`rows`] (finished connections) → [`columns`], [`hindsight`] (who initiated, once all is known), [`listing`], [`zeek_log`], [`quality`], [`labels`], [`stats`] → [`pipeline`] (the whole run).
 //!
 //! The crate knows no Python and has no `unsafe`.
 #![forbid(unsafe_code)]
@@ -24,6 +24,7 @@ pub mod listing;
 pub mod pipeline;
 pub mod proto;
 pub mod quality;
+pub mod rows;
 pub mod slab;
 pub mod stats;
 pub mod sync;

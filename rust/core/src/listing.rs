@@ -4,28 +4,27 @@
 
 use std::fmt::Write as _;
 
-use crate::columns::{Live, Row};
-use crate::decode::{Addr, Family, ipproto};
+use crate::decode::{Family, ipproto};
 use crate::proto::State;
-use crate::time::SECOND;
+use crate::rows::{Live, Row};
 
 /// The line of a row, without a line feed; None where no entry is alive.
-pub fn line(row: &Row) -> Option<String> {
-    let live = row.live?;
-    let (l3, l3_number) = match row.family {
+pub fn line(row: Row<'_>) -> Option<String> {
+    let live = row.live()?;
+    let (l3, l3_number) = match row.family() {
         Family::V4 => ("ipv4", 2),
         Family::V6 => ("ipv6", 10),
     };
-    let mut line = format!("{l3:<8} {l3_number} {:<8} {} {} ", name(row.proto), row.proto, live.left / SECOND);
-    if matches!(row.proto, ipproto::TCP | ipproto::SCTP) {
-        let _ = write!(line, "{} ", State::NAMES[row.state as usize]);
+    let mut line = format!("{l3:<8} {l3_number} {:<8} {} {} ", name(row.proto()), row.proto(), live.seconds);
+    if matches!(row.proto(), ipproto::TCP | ipproto::SCTP) {
+        let _ = write!(line, "{} ", State::NAMES[row.state() as usize]);
     }
     let (from, to) = if live.swapped { (1, 0) } else { (0, 1) };
     let original = tuple(row, &live, from, to);
     let reply = tuple(row, &live, to, from);
     let counters = live.counted.map(|(packets, bytes)| format!("packets={packets} bytes={bytes} "));
-    let unreplied = if row.seen_reply { "" } else { "[UNREPLIED] " };
-    let assured = if row.assured { "[ASSURED] " } else { "" };
+    let unreplied = if row.has_seen_reply() { "" } else { "[UNREPLIED] " };
+    let assured = if row.is_assured() { "[ASSURED] " } else { "" };
     let _ = write!(line, "{original}{}{unreplied}{reply}{}{assured}mark=0 use=1", counters[0], counters[1]);
     Some(line)
 }
@@ -45,16 +44,15 @@ fn name(proto: u8) -> &'static str {
 }
 
 /// One direction's tuple, with a space behind it.
-fn tuple(row: &Row, live: &Live, from: usize, to: usize) -> String {
-    let addr = |addr: Addr| addr.ip(row.family);
-    let mut text = format!("src={} dst={} ", addr(row.addr[from]), addr(row.addr[to]));
-    let _ = match row.proto {
+fn tuple(row: Row<'_>, live: &Live, from: usize, to: usize) -> String {
+    let mut text = format!("src={} dst={} ", row.ip(from), row.ip(to));
+    let _ = match row.proto() {
         ipproto::TCP | ipproto::UDP | ipproto::UDPLITE | ipproto::SCTP => {
-            write!(text, "sport={} dport={} ", row.port[from], row.port[to])
+            write!(text, "sport={} dport={} ", row.port(from), row.port(to))
         }
         // The port of an end is the type that it sends.
         ipproto::ICMP | ipproto::ICMPV6 => {
-            write!(text, "type={} code={} id={} ", row.port[from], live.code, live.id)
+            write!(text, "type={} code={} id={} ", row.port(from), live.code, live.id)
         }
         ipproto::GRE => {
             let keys = if (from == 0) == live.swapped { (live.id, 0) } else { (0, live.id) };
@@ -68,8 +66,9 @@ fn tuple(row: &Row, live: &Live, from: usize, to: usize) -> String {
 #[cfg(test)]
 mod tests {
     use crate::config::Config;
-    use crate::decode::{FiveTuple, L4, Packet, Tcp, tcpflag};
-    use crate::direction::Locality;
+    use crate::decode::{Addr, FiveTuple, L4, Packet, Tcp, tcpflag};
+    use crate::rows::Finished;
+    use crate::time::SECOND;
     use crate::tracker::Tracker;
 
     use super::*;
@@ -82,14 +81,13 @@ mod tests {
     /// The listing after these packets, a second apart.
     fn listing(packets: &[Packet]) -> Vec<String> {
         let config = Config::default();
-        let (mut tracker, locality) = (Tracker::new(&config), Locality::new(&config));
+        let (mut tracker, mut rows) = (Tracker::new(&config), Finished::new(&config));
         for (packet, ts) in packets.iter().zip(0..) {
             tracker.advance(ts * SECOND, |_| ());
             tracker.record(std::slice::from_ref(packet), &[], ts * SECOND, |_| ());
         }
-        let mut rows = Vec::new();
-        tracker.finish(|closed| rows.push(Row::new(closed, &locality)));
-        rows.iter().filter_map(line).collect()
+        tracker.finish(|closed| rows.put(closed));
+        rows.in_order().iter().filter_map(line).collect()
     }
 
     const A: [u8; 4] = [10, 1, 0, 1];

@@ -1,8 +1,8 @@
 //! What a capture is worth: duplicated packets, one-sided connections, a clock that steps, and how well it is known who
 //! initiated.
 
-use crate::columns::Row;
 use crate::decode::{Brief, Family, FiveTuple, L4, Packet, Tcp, ipproto};
+use crate::rows::Row;
 use crate::time::SECOND;
 
 /// A second copy of a packet comes within this time: a mirror port that sends what comes in and what goes out.
@@ -113,13 +113,13 @@ impl Watch {
     }
 
     /// The account, with what the connections and the decoder say.
-    pub fn finish(mut self, rows: &[Row], fragments_without_ports: u64) -> Quality {
+    pub fn finish<'a>(mut self, rows: impl Iterator<Item = Row<'a>>, fragments_without_ports: u64) -> Quality {
         self.quality.fragments_without_ports = fragments_without_ports;
-        for row in rows.iter().filter(|row| !row.is_error) {
-            self.quality.connections[row.evidence.certainty() as usize] += 1;
-            if row.proto == ipproto::TCP {
-                let both = row.sent.iter().all(|sent| sent.packets > 0);
-                let one = !both && row.answers_unseen;
+        for row in rows.filter(|row| !row.is_error()) {
+            self.quality.connections[row.evidence().certainty() as usize] += 1;
+            if row.proto() == ipproto::TCP {
+                let both = [0, 1].iter().all(|end| row.sent(*end).packets > 0);
+                let one = !both && row.answers_unseen();
                 self.quality.tcp_connections += u64::from(both || one);
                 self.quality.one_sided += u64::from(one);
             }
@@ -189,7 +189,7 @@ mod tests {
         for (millis, packet) in packets {
             watch.packet(packet, &[], millis * SECOND / 1_000);
         }
-        watch.finish(&[], 0).duplicates
+        watch.finish(std::iter::empty(), 0).duplicates
     }
 
     #[test]
@@ -212,7 +212,7 @@ mod tests {
             for second in seconds {
                 watch.time(second * SECOND);
             }
-            let quality = watch.finish(&[], 0);
+            let quality = watch.finish(std::iter::empty(), 0);
             (quality.clock_steps, quality.largest_clock_step / SECOND)
         };
         let now = 1_767_225_600;

@@ -9,8 +9,9 @@ use std::io::{self, Write};
 use chrono::DateTime;
 use sha1::{Digest as _, Sha1};
 
-use crate::columns::{Row, community_id, history_text};
+use crate::columns::{community_id, history_text};
 use crate::decode::ipproto;
+use crate::rows::{Row, Rows};
 use crate::time::SECOND;
 use crate::zeek::ConnState;
 
@@ -43,9 +44,9 @@ const FIELDS: [(&str, &str); 23] = [
 const UNSET: &str = "-";
 
 /// Writes the connections as a whole log.
-pub fn write(rows: &[Row], out: &mut impl Write) -> io::Result<()> {
+pub fn write(rows: &Rows, out: &mut impl Write) -> io::Result<()> {
     let line = |name: &str, words: [&str; FIELDS.len()]| format!("#{name}\t{}", words.join("\t"));
-    let (first, last) = (rows.iter().map(|row| row.time.0).min(), rows.iter().map(|row| row.time.1).max());
+    let (first, last) = (rows.iter().map(Row::start).min(), rows.iter().map(Row::end).max());
     writeln!(out, "#separator \\x09\n#set_separator\t,\n#empty_field\t(empty)\n#unset_field\t{UNSET}\n#path\tconn")?;
     writeln!(out, "#open\t{}", date(first))?;
     writeln!(out, "{}", line("fields", FIELDS.map(|(name, _)| name)))?;
@@ -56,36 +57,36 @@ pub fn write(rows: &[Row], out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "#close\t{}", date(last))
 }
 
-fn write_row(rows: &[Row], row: &Row, number: u64, out: &mut impl Write) -> io::Result<()> {
-    let lasted = row.active_until.saturating_sub(row.time.0).max(0);
+fn write_row(rows: &Rows, row: Row<'_>, number: u64, out: &mut impl Write) -> io::Result<()> {
+    let lasted = row.active_until().saturating_sub(row.start()).max(0);
     // Zeek gives no sizes to what lasted no time.
     let known = |text: String| if lasted > 0 { text } else { UNSET.to_owned() };
-    let [orig, resp] = row.sent;
+    let [orig, resp] = [0, 1].map(|end| row.sent(end));
     let flag = |is_local: bool| if is_local { "T" } else { "F" };
     let history = history_text(row);
     let cells = [
-        seconds(row.time.0),
+        seconds(row.start()),
         uid(row, number),
         row.ip(0).to_string(),
-        row.port[0].to_string(),
+        row.port(0).to_string(),
         row.ip(1).to_string(),
-        row.port[1].to_string(),
-        transport(row.proto).to_owned(),
+        row.port(1).to_string(),
+        transport(row.proto()).to_owned(),
         UNSET.to_owned(),
         known(seconds(lasted)),
         known(orig.payload_bytes.to_string()),
         known(resp.payload_bytes.to_string()),
-        ConnState::NAMES[row.conn_state as usize].to_owned(),
-        flag(row.local[0]).to_owned(),
-        flag(row.local[1]).to_owned(),
-        row.missed_bytes.to_string(),
+        ConnState::NAMES[row.conn_state() as usize].to_owned(),
+        flag(row.is_local(0)).to_owned(),
+        flag(row.is_local(1)).to_owned(),
+        row.missed_bytes().to_string(),
         if history.is_empty() { UNSET.to_owned() } else { history },
         orig.packets.to_string(),
         orig.ip_bytes.to_string(),
         resp.packets.to_string(),
         resp.ip_bytes.to_string(),
         parent(rows, row).unwrap_or_else(|| UNSET.to_owned()),
-        row.proto.to_string(),
+        row.proto().to_string(),
         community_id(row),
     ];
     writeln!(out, "{}", cells.join("\t"))
@@ -116,22 +117,22 @@ fn transport(proto: u8) -> &'static str {
 }
 
 /// The connection that carries the tunnel this one is in.
-fn parent(rows: &[Row], row: &Row) -> Option<String> {
-    let number = row.carrier?;
+fn parent(rows: &Rows, row: Row<'_>) -> Option<String> {
+    let number = row.carrier()?;
     let carrier = rows.get(usize::try_from(number).ok()?)?;
     Some(uid(carrier, number))
 }
 
 /// `C` and 96 bits in base 62, as Zeek's look; here they depend on the connection and its number alone.
-fn uid(row: &Row, number: u64) -> String {
+fn uid(row: Row<'_>, number: u64) -> String {
     const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     let mut hash = Sha1::new();
-    hash.update(row.time.0.to_be_bytes());
+    hash.update(row.start().to_be_bytes());
     hash.update(number.to_be_bytes());
-    hash.update([row.proto]);
+    hash.update([row.proto()]);
     for end in 0..2 {
-        hash.update(row.addr[end].0.to_be_bytes());
-        hash.update(row.port[end].to_be_bytes());
+        hash.update(row.addr(end).0.to_be_bytes());
+        hash.update(row.port(end).to_be_bytes());
     }
     let mut value = hash.finalize().iter().take(12).fold(0_u128, |value, byte| value << 8 | u128::from(*byte));
     let mut text = String::from("C");
@@ -145,6 +146,7 @@ fn uid(row: &Row, number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
 
     #[test]
     fn times_are_rounded_to_microseconds() {
@@ -158,7 +160,7 @@ mod tests {
     #[test]
     fn an_empty_log_has_its_header() {
         let mut log = Vec::new();
-        write(&[], &mut log).unwrap();
+        write(&Rows::empty(&Config::default()), &mut log).unwrap();
         let log = String::from_utf8(log).unwrap();
         assert!(log.starts_with("#separator \\x09\n#set_separator\t,\n"));
         assert!(log.ends_with("#close\t1970-01-01-00-00-00\n"));

@@ -2,13 +2,15 @@
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::builder::{BooleanBuilder, StringBuilder};
 use arrow_array::types::{Float32Type, Int32Type, Int64Type, TimestampNanosecondType, UInt16Type, UInt64Type};
 use arrow_array::{ArrayRef, ArrowPrimitiveType, DictionaryArray, PrimitiveArray, RecordBatch, StringArray};
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef, TimeUnit};
-use conntrack_core::columns::{COLUMNS, Column, Kind, Row};
+use conntrack_core::columns::{COLUMNS, Column, Kind};
+use conntrack_core::rows::{Row, Rows};
 
 /// Rows in a record batch of a stream or a file.
 pub const BATCH_ROWS: usize = 1 << 17;
@@ -35,15 +37,14 @@ pub fn schema() -> SchemaRef {
     Arc::new(Schema::new(COLUMNS.iter().map(field).collect::<Vec<_>>()))
 }
 
-fn numbers<T: ArrowPrimitiveType>(rows: &[Row], read: impl Fn(&Row) -> T::Native) -> ArrayRef {
-    Arc::new(PrimitiveArray::<T>::from_iter_values(rows.iter().map(read)))
+fn numbers<'a, T: ArrowPrimitiveType>(
+    rows: impl Iterator<Item = Row<'a>>,
+    read: impl Fn(Row<'a>) -> T::Native,
+) -> ArrayRef {
+    Arc::new(PrimitiveArray::<T>::from_iter_values(rows.map(read)))
 }
 
-fn text(rows: &[Row], read: impl Fn(&Row) -> String) -> ArrayRef {
-    Arc::new(StringArray::from_iter_values(rows.iter().map(read)))
-}
-
-fn addresses(rows: &[Row], read: impl Fn(&Row) -> IpAddr) -> ArrayRef {
+fn addresses<'a>(rows: impl ExactSizeIterator<Item = Row<'a>>, read: impl Fn(Row<'a>) -> IpAddr) -> ArrayRef {
     let mut builder = StringBuilder::with_capacity(rows.len(), rows.len() * 14);
     for row in rows {
         // Writing to a StringBuilder cannot fail.
@@ -54,10 +55,11 @@ fn addresses(rows: &[Row], read: impl Fn(&Row) -> IpAddr) -> ArrayRef {
 }
 
 /// A column of some rows.
-pub fn array(column: &Column, rows: &[Row], zones: &[String]) -> Result<ArrayRef, ArrowError> {
+pub fn array(column: &Column, rows: &Rows, places: Range<usize>, zones: &[String]) -> Result<ArrayRef, ArrowError> {
+    let rows = rows.range(places);
     Ok(match column.kind {
         Kind::Time(read) => {
-            let times = PrimitiveArray::<TimestampNanosecondType>::from_iter_values(rows.iter().map(read));
+            let times = PrimitiveArray::<TimestampNanosecondType>::from_iter_values(rows.map(read));
             Arc::new(times.with_timezone("UTC"))
         }
         Kind::U64(read) => numbers::<UInt64Type>(rows, read),
@@ -70,19 +72,24 @@ pub fn array(column: &Column, rows: &[Row], zones: &[String]) -> Result<ArrayRef
             }
             Arc::new(builder.finish())
         }
-        Kind::OptI32(read) => Arc::new(rows.iter().map(read).collect::<PrimitiveArray<Int32Type>>()),
-        Kind::OptI64(read) => Arc::new(rows.iter().map(read).collect::<PrimitiveArray<Int64Type>>()),
+        Kind::OptI32(read) => Arc::new(rows.map(read).collect::<PrimitiveArray<Int32Type>>()),
+        Kind::OptI64(read) => Arc::new(rows.map(read).collect::<PrimitiveArray<Int64Type>>()),
         Kind::Word(read, words) => {
-            let codes = rows.iter().map(read).collect::<PrimitiveArray<UInt16Type>>();
+            let codes = rows.map(read).collect::<PrimitiveArray<UInt16Type>>();
             Arc::new(DictionaryArray::try_new(codes, Arc::new(StringArray::from(words(zones))))?)
         }
         Kind::Addr(read) => addresses(rows, read),
-        Kind::Text(read) => text(rows, read),
+        Kind::Text(read) => Arc::new(StringArray::from_iter_values(rows.map(read))),
     })
 }
 
 /// Some rows as a record batch.
-pub fn batch(schema: &SchemaRef, rows: &[Row], zones: &[String]) -> Result<RecordBatch, ArrowError> {
-    let columns = COLUMNS.iter().map(|column| array(column, rows, zones)).collect::<Result<_, _>>()?;
+pub fn batch(
+    schema: &SchemaRef,
+    rows: &Rows,
+    places: Range<usize>,
+    zones: &[String],
+) -> Result<RecordBatch, ArrowError> {
+    let columns = COLUMNS.iter().map(|column| array(column, rows, places.clone(), zones)).collect::<Result<_, _>>()?;
     RecordBatch::try_new(schema.clone(), columns)
 }

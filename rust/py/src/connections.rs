@@ -7,7 +7,8 @@ use arrow_array::ffi_stream::FFI_ArrowArrayStream;
 use arrow_array::{RecordBatch, RecordBatchReader};
 use arrow_schema::ffi::FFI_ArrowSchema;
 use arrow_schema::{ArrowError, SchemaRef};
-use conntrack_core::columns::{COLUMNS, Kind, Row};
+use conntrack_core::columns::{COLUMNS, Kind};
+use conntrack_core::rows::{Row, Rows};
 use pyo3::exceptions::{PyKeyError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyString};
@@ -31,14 +32,14 @@ pub struct Connections {
 /// What streams share with the table they come from.
 pub struct Table {
     /// The rows.
-    pub rows: Vec<Row>,
+    pub rows: Rows,
     /// Names of the zones by number.
     pub zones: Vec<String>,
 }
 
 impl Connections {
     /// Takes finished rows.
-    pub fn new(rows: Vec<Row>, zones: Vec<String>) -> Self {
+    pub fn new(rows: Rows, zones: Vec<String>) -> Self {
         Self { table: Arc::new(Table { rows, zones }), numbers: std::array::from_fn(|_| OnceLock::new()) }
     }
 }
@@ -116,17 +117,18 @@ impl Connections {
         stop: Option<usize>,
     ) -> PyResult<Vec<Bound<'py, PyString>>> {
         let rows = &self.table.rows;
-        let rows = rows.get(start..stop.unwrap_or(rows.len()).min(rows.len())).unwrap_or_default();
+        let stop = stop.unwrap_or(rows.len()).min(rows.len());
+        let rows = rows.range(start.min(stop)..stop);
         match find(name)?.1 {
             Kind::Addr(read) => {
                 let mut known = std::collections::HashMap::new();
-                let mut text = |row| {
+                let mut text = |row: Row<'_>| {
                     let addr = read(row);
                     known.entry(addr).or_insert_with(|| PyString::new(py, &addr.to_string())).clone()
                 };
-                Ok(rows.iter().map(&mut text).collect())
+                Ok(rows.map(&mut text).collect())
             }
-            Kind::Text(read) => Ok(rows.iter().map(|row| PyString::new(py, &read(row))).collect()),
+            Kind::Text(read) => Ok(rows.map(|row| PyString::new(py, &read(row))).collect()),
             _ => Err(PyValueError::new_err(format!("{name} holds numbers: use numbers()"))),
         }
     }
@@ -186,10 +188,12 @@ impl Iterator for Batches {
     type Item = Result<RecordBatch, ArrowError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let rows = self.table.rows.get(self.next..).filter(|rows| !rows.is_empty())?;
-        let rows = &rows[..rows.len().min(BATCH_ROWS)];
-        self.next += rows.len();
-        Some(arrow::batch(&self.schema, rows, &self.table.zones))
+        let rows = self.next..self.table.rows.len().min(self.next + BATCH_ROWS);
+        if rows.is_empty() {
+            return None;
+        }
+        self.next = rows.end;
+        Some(arrow::batch(&self.schema, &self.table.rows, rows, &self.table.zones))
     }
 }
 

@@ -1,13 +1,12 @@
 //! The second half of the path: packets → connections → rows and labels.
 
 use crate::capture::{Record, RecordBatch};
-use crate::columns::Row;
 use crate::config::Config;
 use crate::decode::Skip;
-use crate::direction::Locality;
 use crate::labels::Labels;
 use crate::proto::CtState;
-use crate::tracker::{Closed, Label, Tracker};
+use crate::rows::Finished;
+use crate::tracker::{Label, Tracker};
 
 use super::reading::{Content, Decoded};
 
@@ -19,29 +18,11 @@ pub struct Following {
     /// The connections that live.
     pub tracker: Tracker,
     /// Those that do not.
-    pub rows: Rows,
+    pub rows: Finished,
     /// What is said of every record, if that was asked for.
     pub labels: Option<Labels>,
     /// Records that could have begun a connection and found no room: how many, and the first one's file and offset.
     pub refused: Option<(u64, u32, u64)>,
-}
-
-/// Finished connections, each at its number.
-pub struct Rows {
-    /// None: not finished.
-    pub rows: Vec<Option<Row>>,
-    /// The local networks and zones.
-    pub locality: Locality,
-}
-
-impl Rows {
-    fn put(&mut self, closed: &Closed) {
-        let place = closed.connection.id as usize;
-        if place >= self.rows.len() {
-            self.rows.resize(place + 1, None);
-        }
-        self.rows[place] = Some(Row::new(closed, &self.locality));
-    }
 }
 
 impl Following {
@@ -49,7 +30,7 @@ impl Following {
     pub fn new(config: &Config, want_labels: bool) -> Self {
         Self {
             tracker: Tracker::new(config),
-            rows: Rows { rows: Vec::new(), locality: Locality::new(config) },
+            rows: Finished::new(config),
             labels: want_labels.then(Labels::default),
             refused: None,
         }

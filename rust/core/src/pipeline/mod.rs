@@ -13,10 +13,10 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use crate::capture::{Captures, RecordBatch};
-use crate::columns::Row;
 use crate::config::{Config, ServerPorts};
 use crate::error::CaptureError;
 use crate::hindsight::{self, Known};
+use crate::rows::Rows;
 use crate::stats::Stats;
 
 pub use bare::{Depth, walk};
@@ -27,7 +27,7 @@ use reading::{Decoded, Reading, name};
 /// What a run gives.
 pub struct Tracked {
     /// The connections, in the order of their first packets.
-    pub rows: Vec<Row>,
+    pub rows: Rows,
     /// The labels as bytes of [`crate::labels::WIDTH`] each, if they were asked for.
     pub labels: Option<Vec<u8>>,
     /// The account.
@@ -188,18 +188,16 @@ fn finish(
     if let Some((count, file, offset)) = refused {
         stats.skip(TABLE_FULL, count, name(captures, file), offset);
     }
+    let mut rows = rows.in_order();
     stats.connections = tracker.begun();
     stats.evicted = tracker.evicted();
     stats.peak_connections = tracker.peak() as u64;
-    let (rows, locality) = (rows.rows, rows.locality);
-    #[expect(clippy::filter_map_identity, reason = "in place, which flattening is not")]
-    let mut rows: Vec<Row> = rows.into_iter().filter_map(|row| row).collect();
     // Zeek's own choice of the originator stands.
     if !config.zeek {
         let ports = config.likely_server_ports.clone().unwrap_or_else(ServerPorts::services);
-        hindsight::settle(&mut rows, &Known { ports: &ports, announced: tracker.announced(), locality: &locality });
+        hindsight::settle(&mut rows, &Known { ports: &ports, announced: tracker.announced() });
     }
-    stats.quality = watch.finish(&rows, orphans);
+    stats.quality = watch.finish(rows.iter(), orphans);
     let labels = labels.map(|labels| labels.settle(&rows));
     Ok(Tracked { rows, labels, stats })
 }

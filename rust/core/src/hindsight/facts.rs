@@ -1,0 +1,265 @@
+//! What the capture says of the ends, hosts and pairs of the connections in question, counted over all rows.
+//!
+//! In most captures hardly any connection is in question, and nearly all others have nothing to do with those: a row is
+//! passed over if neither of its hosts is met in one.
+
+use std::hash::Hash;
+
+use ahash::AHashMap as HashMap;
+
+use crate::connection::Evidence;
+use crate::decode::{Addr, Family, Tunnel, Vlan, ipproto};
+use crate::flow::Side;
+use crate::rows::{Row, Rows};
+
+use super::{ENDS, only};
+
+/// From so many on, peers that meet at an endpoint make it a server.
+const MANY_PEERS: u32 = 3;
+/// From so many connections on, a host that only initiates or only answers is known by it.
+const ENOUGH: u32 = 3;
+
+/// How an endpoint was met.
+#[derive(Clone, Copy, Default)]
+struct Met {
+    /// Connections that it accepted.
+    accepted: u32,
+    /// It initiated one.
+    initiates: bool,
+    /// Peers to which it sent data, each in one of 64 places.
+    peers: u64,
+}
+
+/// What a host did.
+#[derive(Clone, Copy, Default)]
+struct Host {
+    initiated: u32,
+    answered: u32,
+}
+
+/// Its history has one of these letters.
+pub(super) fn has_any(row: Row<'_>, these: &[u8]) -> bool {
+    let (letters, len) = row.history();
+    letters.iter().take(usize::from(len)).any(|letter| these.contains(letter))
+}
+
+/// The responder took the connection: what refuses it, an RST, is no acceptance.
+pub(super) fn was_accepted(row: Row<'_>) -> bool {
+    match row.proto() {
+        ipproto::TCP => has_any(row, b"hd"),
+        _ => row.sent(1).packets > 0,
+    }
+}
+
+/// One of 64 places for a peer, the same in every run.
+fn place(addr: Addr, port: u16) -> u32 {
+    let mixed =
+        (addr.0 as u64 ^ (addr.0 >> 64) as u64 ^ u64::from(port).rotate_left(40)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> 58) as u32
+}
+
+/// Neither an echo nor an error: somebody wanted a service.
+fn is_service(row: Row<'_>) -> bool {
+    matches!(row.proto(), ipproto::TCP | ipproto::UDP | ipproto::SCTP) && row.evidence() > Evidence::Related
+}
+
+/// What is known of things, which are numbered as they come, so that they are looked up once.
+struct Numbered<K, V> {
+    numbers: HashMap<K, u32>,
+    known: Vec<V>,
+}
+
+impl<K, V> Default for Numbered<K, V> {
+    fn default() -> Self {
+        Self { numbers: HashMap::default(), known: Vec::new() }
+    }
+}
+
+impl<K: Eq + Hash, V: Default> Numbered<K, V> {
+    /// The number of a thing, which has one from now on.
+    fn number(&mut self, thing: K) -> u32 {
+        *self.numbers.entry(thing).or_insert_with(|| {
+            self.known.push(V::default());
+            self.known.len() as u32 - 1
+        })
+    }
+
+    fn find(&self, thing: &K) -> Option<u32> {
+        self.numbers.get(thing).copied()
+    }
+
+    fn of(&self, number: u32) -> &V {
+        &self.known[number as usize]
+    }
+
+    fn of_mut(&mut self, number: Option<u32>) -> Option<&mut V> {
+        self.known.get_mut(number? as usize)
+    }
+}
+
+/// A connection in question: numbers of what it is between. What belongs to an end is kept by [`Side`], since the roles may
+/// change.
+pub(super) struct Question {
+    pub(super) place: usize,
+    hosts: [u32; 2],
+    endpoints: [u32; 2],
+    pair: u32,
+    tuple: u32,
+}
+
+/// A record of a five-tuple of which one is in question, and its endpoints by [`Side`].
+pub(super) struct Record {
+    pub(super) place: usize,
+    pub(super) tuple: u32,
+    pub(super) endpoints: [u32; 2],
+}
+
+/// Numbers of originator and responder, from those by [`Side`], or the other way round.
+pub(super) fn turned<T: Copy>(sides: [T; 2], orig: Side) -> [T; 2] {
+    ENDS.map(|end| sides[end ^ orig as usize])
+}
+
+/// Two numbers in order, and which of them is the originator's.
+fn in_order([orig, resp]: [u32; 2]) -> ((u32, u32), usize) {
+    if orig <= resp { ((orig, resp), 0) } else { ((resp, orig), 1) }
+}
+
+/// What the capture says of the ends, hosts, pairs and five-tuples of the connections in question. An endpoint is a host, a
+/// protocol and a port; a five-tuple is two endpoints within one network.
+#[derive(Default)]
+pub(super) struct Facts {
+    hosts: Numbered<(Family, Addr), Host>,
+    endpoints: Numbered<(u32, u8, u16), Met>,
+    pairs: Numbered<(u32, u32), [u32; 2]>,
+    tuples: Numbered<((u32, u32), Vlan, Tunnel), ()>,
+}
+
+/// What of a connection has a number, by originator and responder.
+struct Seen {
+    hosts: [Option<u32>; 2],
+    endpoints: [Option<u32>; 2],
+    pair: Option<u32>,
+    tuple: Option<u32>,
+}
+
+impl Facts {
+    /// How many five-tuples have a number.
+    pub(super) fn tuples(&self) -> usize {
+        self.tuples.known.len()
+    }
+
+    /// What all rows say of those at these places, which are in question.
+    pub(super) fn of(rows: &Rows, open: &[usize]) -> (Self, Vec<Question>, Vec<Record>) {
+        let mut facts = Self::default();
+        let questions: Vec<Question> =
+            open.iter().filter_map(|place| Some(facts.question(*place, rows.get(*place)?))).collect();
+        let mut records = Vec::new();
+        let mut asked = questions.iter().peekable();
+        for (row, place) in rows.iter().zip(0..) {
+            let seen = match asked.next_if(|question| question.place == place) {
+                Some(question) => Some(Seen::of(question, row.orig())),
+                None => facts.seen(row),
+            };
+            let Some(seen) = seen else { continue };
+            facts.count(row, &seen);
+            if let (Some(tuple), [Some(orig), Some(resp)]) = (seen.tuple, seen.endpoints) {
+                records.push(Record { place, tuple, endpoints: turned([orig, resp], row.orig()) });
+            }
+        }
+        (facts, questions, records)
+    }
+
+    fn question(&mut self, place: usize, row: Row<'_>) -> Question {
+        let hosts = ENDS.map(|end| self.hosts.number((row.family(), row.addr(end))));
+        let endpoints = ENDS.map(|end| self.endpoints.number((hosts[end], row.proto(), row.port(end))));
+        let pair = self.pairs.number(in_order(hosts).0);
+        let tuple = self.tuples.number((in_order(endpoints).0, row.vlan(), row.tunnel()));
+        let (hosts, endpoints) = (turned(hosts, row.orig()), turned(endpoints, row.orig()));
+        Question { place, hosts, endpoints, pair, tuple }
+    }
+
+    /// What of a row that is not in question has a number; None where nothing has, as is the rule.
+    fn seen(&self, row: Row<'_>) -> Option<Seen> {
+        let hosts = ENDS.map(|end| self.hosts.find(&(row.family(), row.addr(end))));
+        if hosts == [None; 2] {
+            return None;
+        }
+        let endpoint = |end: usize| self.endpoints.find(&(hosts[end]?, row.proto(), row.port(end)));
+        let endpoints = ENDS.map(endpoint);
+        let both = |[one, other]: [Option<u32>; 2]| Some(in_order([one?, other?]).0);
+        let pair = both(hosts).and_then(|pair| self.pairs.find(&pair));
+        let tuple = both(endpoints).and_then(|ends| self.tuples.find(&(ends, row.vlan(), row.tunnel())));
+        Some(Seen { hosts, endpoints, pair, tuple })
+    }
+
+    fn count(&mut self, row: Row<'_>, seen: &Seen) {
+        for (own, peer) in [(0, 1), (1, 0)] {
+            let is_conversation = row.sent(own).payload_bytes > 0 && row.evidence() < Evidence::Scan;
+            if let Some(met) = self.endpoints.of_mut(seen.endpoints[own]).filter(|_| is_conversation) {
+                met.peers |= 1 << place(row.addr(peer), row.port(peer));
+            }
+        }
+        if !is_service(row) {
+            return;
+        }
+        let answered = was_accepted(row);
+        if let Some(met) = self.endpoints.of_mut(seen.endpoints[1]).filter(|_| answered) {
+            met.accepted += 1;
+        }
+        if let Some(met) = self.endpoints.of_mut(seen.endpoints[0]) {
+            met.initiates = true;
+        }
+        if let Some(host) = self.hosts.of_mut(seen.hosts[0]) {
+            host.initiated += 1;
+        }
+        if let Some(host) = self.hosts.of_mut(seen.hosts[1]).filter(|_| answered) {
+            host.answered += 1;
+        }
+        if let (Some(counts), [Some(orig), Some(resp)]) = (self.pairs.of_mut(seen.pair), seen.hosts) {
+            counts[in_order([orig, resp]).1] += 1;
+        }
+    }
+
+    /// How the ends of a connection in question were met.
+    fn met(&self, row: Row<'_>, question: &Question) -> [Met; 2] {
+        turned(question.endpoints, row.orig()).map(|endpoint| *self.endpoints.of(endpoint))
+    }
+
+    /// The end that accepts connections here.
+    pub(super) fn listener(&self, row: Row<'_>, question: &Question) -> Option<usize> {
+        only(self.met(row, question).map(|met| met.accepted > 0 && !met.initiates))
+    }
+
+    /// The end at which many peers meet, and which is not known to initiate: clients use a port for several servers, too.
+    pub(super) fn meeting_place(&self, row: Row<'_>, question: &Question) -> Option<usize> {
+        let met = self.met(row, question);
+        let peers = met.map(|met| met.peers.count_ones());
+        let meets = |end: usize| peers[end] >= MANY_PEERS && peers[1 - end] <= 1 && !met[end].initiates;
+        only([meets(0), meets(1)])
+    }
+
+    /// The end that initiates, by what the two hosts do elsewhere.
+    pub(super) fn initiator(&self, row: Row<'_>, question: &Question) -> Option<usize> {
+        let hosts = turned(question.hosts, row.orig());
+        let first = in_order(hosts).1;
+        let counts = self.pairs.of(question.pair);
+        let between = only([counts[first] > 0, counts[1 - first] > 0]);
+        between.or_else(|| {
+            let hosts = hosts.map(|host| self.hosts.of(host));
+            let asks = hosts.map(|host| host.initiated >= ENOUGH && host.answered == 0);
+            let answers = hosts.map(|host| host.answered >= ENOUGH && host.initiated == 0);
+            only([asks[0] || answers[1], asks[1] || answers[0]])
+        })
+    }
+}
+
+impl Seen {
+    fn of(question: &Question, orig: Side) -> Self {
+        Self {
+            hosts: turned(question.hosts, orig).map(Some),
+            endpoints: turned(question.endpoints, orig).map(Some),
+            pair: Some(question.pair),
+            tuple: Some(question.tuple),
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! A finished connection in 96 bytes, and what has no room there beside it.
+
+use crate::connection::{Connection, EndReason, Endpoint, Evidence};
+use crate::decode::{Addr, Family, Tunnel, TunnelKind, Vlan, ipproto};
+use crate::direction::{Direction, Locality, Place};
+use crate::flow::Side;
+use crate::proto::State;
+use crate::time::SECOND;
+use crate::tracker::Closed;
+use crate::zeek::ConnState;
+
+use super::letters::{self, Letters};
+use super::segments::Segments;
+
+/// A finished connection, as nearly all are. What belongs to an end is told of originator and responder, in this order.
+#[derive(Clone, Copy)]
+pub(super) struct Packed {
+    pub start: i64,
+    pub end: i64,
+    /// Its number in 48 bits, more than any capture has packets, and its [`flag`]s.
+    number_and_flags: u64,
+    pub history: u64,
+    pub sent: [Sent; 2],
+    /// Addresses of IPv4; of IPv6: where they are.
+    pub addr: [u32; 2],
+    pub port: [u16; 2],
+    pub vlan: Vlan,
+    /// The kind in the upper eight bits, the network identifier in the others.
+    tunnel: u32,
+    /// Whole seconds that the gateway's entry had left when the capture ended, and one; 0: no entry was alive.
+    pub left: u32,
+    /// Nanoseconds from the last packet that Zeek's `duration` counts to the last one.
+    pub quiet: u32,
+    /// Where the rest is, and one; 0: there is nothing more.
+    rare: u32,
+    pub proto: u8,
+    pub state: State,
+    /// As it is, and as it would be, were the roles the other way round.
+    pub conn_state: [ConnState; 2],
+    pub evidence: Evidence,
+    /// What the confidence comes from.
+    pub sure: Evidence,
+    pub end_reason: EndReason,
+    pub direction: Direction,
+}
+
+const _: () = assert!(size_of::<Packed>() == 96);
+
+/// What an end sent, in numbers that are large enough for nearly all.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Sent {
+    packets: u32,
+    ip_bytes: u32,
+    payload_bytes: u32,
+}
+
+impl Sent {
+    fn of(sent: Endpoint) -> Option<Self> {
+        Some(Self {
+            packets: sent.packets.try_into().ok()?,
+            ip_bytes: sent.ip_bytes.try_into().ok()?,
+            payload_bytes: sent.payload_bytes.try_into().ok()?,
+        })
+    }
+
+    pub(super) fn endpoint(self) -> Endpoint {
+        Endpoint {
+            packets: self.packets.into(),
+            ip_bytes: self.ip_bytes.into(),
+            payload_bytes: self.payload_bytes.into(),
+        }
+    }
+}
+
+/// Yes or no.
+pub(super) mod flag {
+    /// Side B is the originator.
+    pub const ORIG_B: u64 = 1;
+    pub const V6: u64 = 1 << 1;
+    pub const ASSURED: u64 = 1 << 2;
+    pub const SEEN_REPLY: u64 = 1 << 3;
+    pub const FLIPPED: u64 = 1 << 4;
+    pub const WAS_BROADCAST: u64 = 1 << 5;
+    pub const IS_ERROR: u64 = 1 << 6;
+    pub const ANSWERS_UNSEEN: u64 = 1 << 7;
+    /// The original direction of the gateway's entry is the responder's.
+    pub const SWAPPED: u64 = 1 << 8;
+    /// The originator, and not the responder, is an address of many.
+    pub const FROM_GROUP: u64 = 1 << 9;
+    pub const BITS: u32 = 16;
+}
+
+/// What hardly any row has. A row that has one of it reads all of it here.
+#[derive(Clone, Copy)]
+pub(super) struct Rare {
+    pub sent: [Endpoint; 2],
+    pub history: Letters,
+    pub active_until: i64,
+    pub missed_bytes: u64,
+    pub related_to: Option<u64>,
+    pub carrier: Option<u64>,
+    pub pure_acks: [u32; 2],
+    pub first_window: [u16; 2],
+    pub live: Option<Live>,
+}
+
+/// What a listing of gateway entries needs beyond the row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Live {
+    /// Whole seconds left when the capture ended.
+    pub seconds: i64,
+    /// The original direction is the responder's.
+    pub swapped: bool,
+    /// Datagrams and bytes that the gateway counts, original and reply.
+    pub counted: [(u64, u64); 2],
+    /// Identifier of an ICMP query, call id of GRE version 1.
+    pub id: u16,
+    /// Code of an ICMP query.
+    pub code: u8,
+}
+
+impl Live {
+    fn of(connection: &Connection, now: i64) -> Option<Self> {
+        let entry = connection.gateway.as_ref()?;
+        let key = &connection.key;
+        let (id, code) = match key.proto {
+            ipproto::ICMP | ipproto::ICMPV6 => (key.port(entry.orig), key.port(entry.orig.other()) as u8),
+            ipproto::GRE => (key.port(entry.orig.other()), 0),
+            _ => (0, 0),
+        };
+        let left = entry.deadline.saturating_sub(now);
+        let swapped = entry.orig != connection.orig;
+        (left > 0).then_some(Self { seconds: left / SECOND, swapped, counted: entry.counted, id, code })
+    }
+
+    /// The entry of a row that sent this, where it counted all of it.
+    pub(super) fn of_all(seconds: i64, swapped: bool, sent: [Endpoint; 2]) -> Self {
+        let mut counted = sent.map(|sent| (sent.packets, sent.ip_bytes));
+        if swapped {
+            counted.swap(0, 1);
+        }
+        Self { seconds, swapped, counted, id: 0, code: 0 }
+    }
+}
+
+/// What is beside the rows.
+#[derive(Default)]
+pub(super) struct Beside {
+    /// Addresses of IPv6.
+    pub addrs: Segments<[Addr; 2]>,
+    pub rare: Segments<Rare>,
+}
+
+impl Packed {
+    /// The row of a closed connection.
+    pub(super) fn of(closed: &Closed, locality: &Locality, beside: &mut Beside) -> Self {
+        let connection = &*closed.connection;
+        let key = &connection.key;
+        let (orig, resp) = (connection.orig, connection.orig.other());
+        let addrs = [key.addr(orig), key.addr(resp)];
+        let places = [locality.place(addrs[0].ip(key.family)), locality.place(addrs[1].ip(key.family))];
+        let (orig_port, resp_port) = key.ports(orig);
+        let sent = [connection.sent(orig), connection.sent(resp)];
+        let was_broadcast = connection.was_broadcast();
+        let live = closed.stopped.and_then(|now| Live::of(connection, now));
+        let mut packed = Self {
+            start: connection.start,
+            end: connection.end,
+            number_and_flags: connection.id << flag::BITS,
+            history: 0,
+            sent: [Sent::default(); 2],
+            addr: [addrs[0].0 as u32, addrs[1].0 as u32],
+            port: [orig_port, resp_port],
+            vlan: connection.vlan,
+            tunnel: (connection.tunnel.kind as u32) << 24 | connection.tunnel.vni & 0xff_ffff,
+            left: 0,
+            quiet: 0,
+            rare: 0,
+            proto: key.proto,
+            state: connection.state(),
+            conn_state: [connection.conn_state(orig), connection.conn_state(resp)],
+            evidence: connection.evidence,
+            sure: connection.evidence,
+            end_reason: closed.reason,
+            direction: Place::direction(places, was_broadcast),
+        };
+        if key.family == Family::V6 {
+            packed.set(flag::V6, true);
+            packed.addr = [beside.addrs.push(addrs) as u32, 0];
+        }
+        packed.set(flag::ORIG_B, connection.orig == Side::B);
+        packed.set(flag::ASSURED, connection.status.1);
+        packed.set(flag::SEEN_REPLY, connection.status.0);
+        packed.set(flag::FLIPPED, connection.flipped());
+        packed.set(flag::WAS_BROADCAST, was_broadcast);
+        packed.set(flag::IS_ERROR, connection.is_error);
+        packed.set(flag::ANSWERS_UNSEEN, connection.zeek.answers_unseen());
+        packed.set(flag::SWAPPED, live.is_some_and(|live| live.swapped));
+        packed.set(flag::FROM_GROUP, places[0].is_group && !places[1].is_group);
+        if packed.add_ordinary(connection, sent, live).is_none() {
+            let letters = connection.zeek.history(connection.orig, connection.flipped(), connection.roles);
+            packed.add_rare(
+                Rare {
+                    sent,
+                    history: letters::collected(letters),
+                    active_until: connection.zeek.active_until(),
+                    missed_bytes: connection.zeek.missed(),
+                    related_to: connection.related_to,
+                    carrier: connection.carrier,
+                    pure_acks: [orig, resp].map(|side| connection.pure_acks[side as usize]),
+                    first_window: [orig, resp].map(|side| connection.first_window[side as usize]),
+                    live,
+                },
+                beside,
+            );
+        }
+        packed
+    }
+
+    /// What may have no room; None where something has none.
+    fn add_ordinary(&mut self, connection: &Connection, sent: [Endpoint; 2], live: Option<Live>) -> Option<()> {
+        let has_more = connection.zeek.missed() > 0
+            || connection.related_to.is_some()
+            || connection.carrier.is_some()
+            || connection.pure_acks != [0; 2]
+            || connection.first_window != [0; 2];
+        if has_more {
+            return None;
+        }
+        self.sent = [Sent::of(sent[0])?, Sent::of(sent[1])?];
+        self.quiet = connection.end.checked_sub(connection.zeek.active_until())?.try_into().ok()?;
+        self.history = letters::pack(connection.zeek.history(connection.orig, connection.flipped(), connection.roles))?;
+        if let Some(live) = live {
+            if live != Live::of_all(live.seconds, live.swapped, sent) {
+                return None;
+            }
+            self.left = u32::try_from(live.seconds).ok()?.checked_add(1)?;
+        }
+        Some(())
+    }
+
+    fn add_rare(&mut self, rare: Rare, beside: &mut Beside) {
+        self.rare = beside.rare.push(rare) as u32 + 1;
+    }
+
+    #[inline]
+    pub(super) fn number(&self) -> u64 {
+        self.number_and_flags >> flag::BITS
+    }
+
+    #[inline]
+    pub(super) fn has(&self, flag: u64) -> bool {
+        self.number_and_flags & flag != 0
+    }
+
+    #[inline]
+    fn set(&mut self, flag: u64, value: bool) {
+        self.number_and_flags = self.number_and_flags & !flag | if value { flag } else { 0 };
+    }
+
+    #[inline]
+    pub(super) fn family(&self) -> Family {
+        if self.has(flag::V6) { Family::V6 } else { Family::V4 }
+    }
+
+    pub(super) fn tunnel(&self) -> Tunnel {
+        Tunnel { kind: TunnelKind::numbered((self.tunnel >> 24) as u8), vni: self.tunnel & 0xff_ffff }
+    }
+
+    #[inline]
+    pub(super) fn rare<'a>(&self, beside: &'a Beside) -> Option<&'a Rare> {
+        beside.rare.get((self.rare as usize).checked_sub(1)?)
+    }
+
+    /// Exchanges originator and responder, and everything that belongs to them. `rare`: all of it, as it is before.
+    pub(super) fn flip(&mut self, mut rare: Rare, locality: &Locality, beside: &mut Beside) {
+        let flipped = !self.has(flag::FLIPPED);
+        self.set(flag::FLIPPED, flipped);
+        self.set(flag::ORIG_B, !self.has(flag::ORIG_B));
+        self.port.swap(0, 1);
+        self.sent.swap(0, 1);
+        self.conn_state.swap(0, 1);
+        let is_live = self.left > 0 || rare.live.is_some();
+        self.set(flag::SWAPPED, is_live && !self.has(flag::SWAPPED));
+        let mut addrs = self.addr.map(|addr| Addr(addr.into()));
+        if !self.has(flag::V6) {
+            self.addr.swap(0, 1);
+        } else if let Some(place) = beside.addrs.get_mut(self.addr[0] as usize) {
+            addrs = *place;
+            place.swap(0, 1);
+        }
+        let places = [addrs[1], addrs[0]].map(|addr| locality.place(addr.ip(self.family())));
+        self.set(flag::FROM_GROUP, places[0].is_group && !places[1].is_group);
+        self.direction = Place::direction(places, self.has(flag::WAS_BROADCAST));
+        rare.sent.swap(0, 1);
+        rare.pure_acks.swap(0, 1);
+        rare.first_window.swap(0, 1);
+        rare.history = letters::flip(rare.history, flipped);
+        if let Some(live) = &mut rare.live {
+            live.swapped = !live.swapped;
+        }
+        let letters = rare.history.0.into_iter().take(usize::from(rare.history.1));
+        match ((self.rare as usize).checked_sub(1), letters::pack(letters)) {
+            (Some(place), _) => {
+                if let Some(place) = beside.rare.get_mut(place) {
+                    *place = rare;
+                }
+            }
+            (None, Some(history)) => self.history = history,
+            // The mark was one letter too many.
+            (None, None) => self.add_rare(rare, beside),
+        }
+    }
+}

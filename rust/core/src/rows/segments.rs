@@ -1,0 +1,76 @@
+//! A list that grows a segment at a time: growing copies nothing, and needs room for nothing twice.
+
+/// Places of a segment.
+pub const SEGMENT: usize = 1 << 14;
+
+/// A list in segments.
+pub struct Segments<T> {
+    segments: Vec<Vec<T>>,
+    /// Memory for the next one.
+    spare: Option<Vec<T>>,
+}
+
+impl<T> Default for Segments<T> {
+    fn default() -> Self {
+        Self { segments: Vec::new(), spare: None }
+    }
+}
+
+impl<T> Segments<T> {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.segments.last().map_or(0, |last| (self.segments.len() - 1) * SEGMENT + last.len())
+    }
+
+    /// Adds one, and returns its place.
+    #[inline]
+    pub fn push(&mut self, content: T) -> usize {
+        if self.segments.last().is_none_or(|last| last.len() == SEGMENT) {
+            self.segments.push(self.spare.take().unwrap_or_else(|| Vec::with_capacity(SEGMENT)));
+        }
+        let before = (self.segments.len() - 1) * SEGMENT;
+        let Some(last) = self.segments.last_mut() else { return 0 };
+        last.push(content);
+        before + last.len() - 1
+    }
+
+    /// Gives it memory that a segment may have: what was in use needs no fresh pages.
+    pub fn recycle(&mut self, mut memory: Vec<T>) {
+        memory.clear();
+        self.spare = Some(memory).filter(|memory| memory.capacity() == SEGMENT);
+    }
+
+    /// No more are added.
+    pub fn close(&mut self) {
+        self.spare = None;
+    }
+
+    #[inline]
+    pub fn get(&self, place: usize) -> Option<&T> {
+        self.segments.get(place / SEGMENT)?.get(place % SEGMENT)
+    }
+
+    #[inline]
+    pub fn get_mut(&mut self, place: usize) -> Option<&mut T> {
+        self.segments.get_mut(place / SEGMENT)?.get_mut(place % SEGMENT)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_kept_across_segments() {
+        let mut list = Segments::default();
+        let count = 2 * SEGMENT + 7;
+        for place in 0..count {
+            assert_eq!(list.push(place), place);
+        }
+        *list.get_mut(SEGMENT).unwrap() = 0;
+        assert_eq!(
+            (list.len(), list.get(SEGMENT), list.get(count - 1), list.get(count)),
+            (count, Some(&0), Some(&(count - 1)), None)
+        );
+    }
+}
