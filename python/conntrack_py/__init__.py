@@ -12,9 +12,11 @@ from conntrack_py.connections import Connection, ConnectionTable
 from conntrack_py.enums import CtDir, CtState, Direction, State
 from conntrack_py.exceptions import CaptureError, CaptureWarning, ConfigError, ConntrackError, PolicyError
 from conntrack_py.stats import Quality, Stats
+from conntrack_py.streaming import Capture, PacketBatch, Tracker, open_capture
 from conntrack_py.tracker import TrackResult, track
 
 __all__ = (
+    "Capture",
     "CaptureError",
     "CaptureWarning",
     "Config",
@@ -25,11 +27,14 @@ __all__ = (
     "CtDir",
     "CtState",
     "Direction",
+    "PacketBatch",
     "PolicyError",
     "Quality",
     "State",
     "Stats",
     "TrackResult",
+    "Tracker",
     "__version__",
+    "open_capture",
     "track",
 )

@@ -1,7 +1,7 @@
 """The compiled half of conntrack_py: the contract between the Rust binding (rust/py) and the Python modules.
 
-Private: use the names of `conntrack_py`. Only `config`, `connections` and `tracker` import this module (and `__init__`,
-for the version).
+Private: use the names of `conntrack_py`. Only `config`, `connections`, `streaming` and `tracker` import this module
+(and `__init__`, for the version).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,9 +15,12 @@ __all__ = [
     "LOCAL",
     "PROFILES",
     "WORDS",
+    "Batch",
     "Buffer",
+    "Capture",
     "Config",
     "Connections",
+    "Tracker",
     "__version__",
     "default_timeouts",
     "track",
@@ -165,6 +168,63 @@ class Connections:
         Raises:
             ValueError: There is no such format.
             OSError: The system refused.
+        """
+
+@final
+class Batch:
+    """Records as they were captured; immutable."""
+
+    def __len__(self) -> int:
+        """Records."""
+
+    def timestamps(self) -> Buffer:
+        """Capture times in nanoseconds since 1970 UTC, i8 each."""
+
+@final
+class Capture:
+    """Captures, open for reading, their records merged by time.
+
+    Raises:
+        CaptureError: A source is no capture.
+        OSError: The system refused; a missing file is `FileNotFoundError`.
+    """
+
+    def __new__(cls, sources: Sequence[tuple[str, _Reader | None]], config: Config) -> Capture: ...
+    def next(self) -> Batch | None:
+        """The next records, or None at the end and once it is closed.
+
+        Raises:
+            CaptureError: It is damaged and `strict` is set.
+            RuntimeError: Another thread reads it at this moment.
+            OSError: The system refused.
+            KeyboardInterrupt: Ctrl-C.
+        """
+
+    def close(self) -> None:
+        """Close the files."""
+
+@final
+class Tracker:
+    """Follows connections batch by batch. Any thread may call any method at any time; the GIL is released meanwhile."""
+
+    def __new__(cls, config: Config) -> Tracker: ...
+    def process(self, batch: Batch) -> Buffer:
+        """Follow a batch, and return the labels of its records as `track` lays them out."""
+
+    def drain(self) -> Connections:
+        """The connections that have ended since this was asked for last."""
+
+    def finish(self) -> Connections:
+        """End the connections that are left, and drain."""
+
+    def snapshot(self) -> Connections:
+        """The live connections, without waiting for `process` or making it wait."""
+
+    def lookup(self, src: tuple[str, int], dst: tuple[str, int], proto: str, vlan: int | None) -> Connections | None:
+        """The live connection between two ends as a table of one row, in the same way.
+
+        Raises:
+            ValueError: An address or protocol is none, or the protocol has no ports.
         """
 
 def default_timeouts(profile: str) -> dict[str, int]:

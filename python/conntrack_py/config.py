@@ -54,9 +54,9 @@ class Config:
         memory_limit: The most bytes of memory for live connections, by the same rule: a number, or text such as
             `"512 MiB"`. What has ended is the result, and grows with it.
         strict: Raise `CaptureError` at the first damage instead of going on behind it.
-        threads: The most threads to track with; None: as many as there are processors. With two or more, one reads
-            ahead while another follows the connections; more are not of use in this version. What comes from a pipe or
-            a file object takes one. The result never depends on it.
+        threads: The most threads to track with; None: as many as there are processors. What comes from
+            a pipe or a file object takes one, as do limits, `tunnels="both"` and `profile="zeek"`. The result never
+            depends on it.
 
     Raises:
         ConfigError: An unknown key or a bad value. It names the key, and the nearest valid one.

@@ -25,7 +25,7 @@ from conntrack_py.exceptions import CaptureWarning
 from conntrack_py.stats import Stats, stats_from
 
 #: A row of `labels`, as the Rust core lays it out.
-_LABEL = np.dtype(
+LABEL = np.dtype(
     {
         "names": ["connection", "ctstate", "ctdir", "reply", "direction", "state"],
         "formats": ["i8", "u1", "u1", "?", "u1", "u1"],
@@ -124,13 +124,13 @@ def track(
     if threads is not None:
         config = dataclasses.replace(config, threads=threads)
     with ExitStack() as stack:
-        inputs = _inputs(source, stack)
-        native, memory, account = _native.track(inputs, config._native(), labels, _observer(progress, stack))
+        opened = inputs(source, stack)
+        native, memory, account = _native.track(opened, config._native(), labels, _observer(progress, stack))
     stats = stats_from(account)
     warning = stats.warning()
     if warning is not None:
         warnings.warn(warning, CaptureWarning, stacklevel=2)
-    rows = None if memory is None else np.frombuffer(memoryview(memory), dtype=_LABEL)
+    rows = None if memory is None else np.frombuffer(memoryview(memory), dtype=LABEL)
     return TrackResult(ConnectionTable(native), stats, rows)
 
 
@@ -144,18 +144,18 @@ def _observer(progress: bool | Progress, stack: ExitStack) -> Progress | None:
     return stack.enter_context(Bar())
 
 
-def _inputs(source: Any, stack: ExitStack) -> list[tuple[str, SupportsRead | None]]:
+def inputs(source: Any, stack: ExitStack) -> list[tuple[str, SupportsRead | None]]:
     """Every source by name, with a file object where it is not Rust that opens it."""
     if isinstance(source, (bytes, bytearray, memoryview)):
         raise TypeError("source: found bytes; wrap them in io.BytesIO")
     several = not isinstance(source, (str, os.PathLike)) and not hasattr(source, "read")
     if several and not isinstance(source, Iterable):
-        found = type(source).__name__
-        raise TypeError(f"source: found {found}, expected a path, a binary file object or a list of them")
-    inputs = [opened for one in (source if several else [source]) for opened in _found(one, stack)]
-    if not inputs:
+        kind = type(source).__name__
+        raise TypeError(f"source: found {kind}, expected a path, a binary file object or a list of them")
+    found = [opened for one in (source if several else [source]) for opened in _found(one, stack)]
+    if not found:
         raise ValueError("source: the list of captures is empty")
-    return inputs
+    return found
 
 
 def _found(source: Any, stack: ExitStack) -> list[tuple[str, SupportsRead | None]]:

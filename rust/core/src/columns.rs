@@ -110,6 +110,11 @@ static PROTOCOLS: LazyLock<Vec<String>> = LazyLock::new(|| {
     (0..=255u8).map(|number| protocol_name(number).map_or_else(|| number.to_string(), ToString::to_string)).collect()
 });
 
+/// The number of the IP protocol of this name, or of the number that it is.
+pub fn protocol_number(name: &str) -> Option<u8> {
+    PROTOCOLS.iter().position(|known| known == name).and_then(|number| number.try_into().ok())
+}
+
 /// The name of an IP protocol.
 pub fn protocol_name(number: u8) -> Option<&'static str> {
     Some(match number {

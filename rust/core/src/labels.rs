@@ -16,6 +16,21 @@ pub struct Labels {
 }
 
 impl Labels {
+    /// Adds the label of a packet of which this much is known already: who initiated, and the direction.
+    pub fn push_settled(&mut self, label: &Label, known: Option<(Side, Direction)>) {
+        self.push(label);
+        if let Some(row) = self.bytes.last_chunk_mut::<WIDTH>() {
+            row[10] = u8::from(known.is_some_and(|(orig, _)| label.side != orig));
+            row[11] = known.map_or(Direction::None, |(_, direction)| direction) as u8;
+        }
+    }
+
+    /// The labels as bytes, all of them settled.
+    #[must_use]
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
     /// Adds the label of the next packet.
     #[inline]
     pub fn push(&mut self, label: &Label) {

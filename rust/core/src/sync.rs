@@ -180,6 +180,11 @@ impl<T, W> Station<T, W> {
         served
     }
 
+    /// What it worked on, once nobody does any more; None where that never came back.
+    pub fn into_inner(self) -> Option<Box<T>> {
+        self.turn.take()
+    }
+
     /// What it works on, while nobody does; None where somebody does.
     pub fn with<R>(&self, look: impl FnOnce(&mut T) -> R) -> Option<R> {
         let mut state = self.turn.take()?;

@@ -17,7 +17,7 @@ use conntrack_core::connection::Connection;
 use conntrack_core::decode::{Addr, Brief, Family, FiveTuple, Tcp, Vlan, ipproto, tcpflag};
 use conntrack_core::flow::{Side, Words};
 use conntrack_core::sync::{Mutant, Station, mutate};
-use conntrack_core::table::{FlowTable, Lookup, Reader, SlotId};
+use conntrack_core::table::{FlowTable, Lookup, Lookups, Reader, SlotId};
 use conntrack_core::time::SECOND;
 use conntrack_core::tracker::Tracker;
 use loom::thread;
@@ -64,7 +64,7 @@ fn segment(port: u16, from_client: bool, flags: u8) -> (Brief, Words, Side) {
 }
 
 fn table() -> FlowTable {
-    FlowTable::new(Config::default().rules.timeouts, Bounds::default())
+    FlowTable::new(Config::default().rules.timeouts, Bounds::default(), Lookups::new())
 }
 
 /// Begins a connection at this port, whose number and time are the port's.

@@ -6,6 +6,7 @@ mod config;
 mod connections;
 mod errors;
 mod source;
+mod stream;
 mod track;
 mod write;
 
@@ -22,6 +23,8 @@ mod _native {
     use super::config::{Config, default_timeouts};
     #[pymodule_export]
     use super::connections::Connections;
+    #[pymodule_export]
+    use super::stream::{Batch, Capture, Tracker};
     #[pymodule_export]
     use super::track::{track, walk};
 

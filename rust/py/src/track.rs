@@ -32,11 +32,7 @@ pub fn track<'py>(
     progress: Option<Py<PyAny>>,
 ) -> PyResult<(Connections, Option<Buffer>, Bound<'py, PyDict>)> {
     let core = config.core();
-    let inputs = sources.into_iter().map(|(name, file)| match file {
-        Some(file) => Input::Reader { name, reader: Box::new(PyRead::new(file)) },
-        None => Input::named(name),
-    });
-    let inputs = inputs.collect();
+    let inputs = inputs(sources);
     let mut stopped = None;
     let mut asked = Instant::now();
     let mut observe = |now: pipeline::Progress| {
@@ -72,6 +68,15 @@ pub fn track<'py>(
     let zones = core.zones.iter().map(|zone| zone.name.clone()).collect();
     let labels = tracked.labels.map(|bytes| Buffer::new(bytes.into()));
     Ok((Connections::new(tracked.rows, zones), labels, account(py, &tracked.stats)?))
+}
+
+/// What to read: names, and the file objects to read instead where there is one.
+pub fn inputs(sources: Vec<(PathBuf, Option<Py<PyAny>>)>) -> Vec<Input> {
+    let input = |(name, file)| match file {
+        Some(file) => Input::Reader { name, reader: Box::new(PyRead::new(file)) },
+        None => Input::named(name),
+    };
+    sources.into_iter().map(input).collect()
 }
 
 /// Walks captures without tracking them, as far as `depth` says (`read`, `decode`, `look_up`), and returns how many records

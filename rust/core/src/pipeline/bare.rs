@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::decode::{Brief, Decoder};
 use crate::error::CaptureError;
 use crate::flow::Words;
-use crate::table::{FlowTable, Lookup};
+use crate::table::{FlowTable, Lookup, Lookups};
 
 use super::following::GROUP;
 
@@ -64,7 +64,10 @@ struct Places {
 
 impl Places {
     fn new(config: &Config) -> Self {
-        Self { table: FlowTable::new(config.rules.timeouts, config.bounds), briefs: Vec::with_capacity(GROUP) }
+        Self {
+            table: FlowTable::new(config.rules.timeouts, config.bounds, Lookups::new()),
+            briefs: Vec::with_capacity(GROUP),
+        }
     }
 
     fn walk(&mut self, batch: &RecordBatch) -> u64 {

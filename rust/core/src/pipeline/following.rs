@@ -2,12 +2,14 @@
 
 use crate::capture::{Record, RecordBatch};
 use crate::config::Config;
-use crate::decode::Skip;
+use crate::decode::{Brief, Packet};
 use crate::labels::Labels;
 use crate::proto::CtState;
 use crate::rows::Finished;
-use crate::tracker::{Label, Tracker};
+use crate::time::Clock;
+use crate::tracker::{Closed, Found, Keys, Label, Tracker};
 
+use super::alive::Alive;
 use super::reading::{Content, Decoded};
 
 /// Records whose packets are looked up together, so that they wait for memory together.
@@ -17,27 +19,81 @@ pub const GROUP: usize = 32;
 pub struct Following {
     /// The connections that live.
     pub tracker: Tracker,
-    /// Those that do not.
+    over: Over,
+    /// Records that could have begun a connection and found no room: how many, and the first one's file and offset.
+    refused: Option<(u64, u32, u64)>,
+}
+
+/// Connections that live no more.
+struct Over {
+    rows: Finished,
+    alive: Alive,
+}
+
+impl Over {
+    #[inline]
+    fn put(&mut self, closed: &Closed) {
+        self.rows.put(closed);
+        self.alive.note(closed.connection.start, closed.gone);
+    }
+}
+
+/// What came of it.
+pub struct Followed {
+    /// The connections.
     pub rows: Finished,
     /// What is said of every record, if that was asked for.
     pub labels: Option<Labels>,
-    /// Records that could have begun a connection and found no room: how many, and the first one's file and offset.
+    /// See [`Following`].
     pub refused: Option<(u64, u32, u64)>,
+    /// How many connections have begun, and how many were evicted.
+    pub begun: u64,
+    pub evicted: u64,
+    /// When they lived.
+    pub alive: Alive,
+}
+
+impl Followed {
+    /// Nothing.
+    pub fn none(config: &Config) -> Self {
+        let (rows, alive) = (Finished::new(config), Alive::default());
+        Self { rows, labels: None, refused: None, begun: 0, evicted: 0, alive }
+    }
+
+    /// Adds what came of another part, whose connections get these numbers: `own` for its own numbers, `named` for
+    /// those by which it speaks of others.
+    pub fn add(&mut self, part: Self, own: impl Fn(u64) -> u64, named: impl Fn(u64) -> u64) {
+        self.rows.add(part.rows, own, named);
+        self.begun += part.begun;
+        self.evicted += part.evicted;
+        self.alive.add(part.alive);
+    }
 }
 
 impl Following {
     /// Nothing was followed yet.
-    pub fn new(config: &Config, want_labels: bool) -> Self {
+    pub fn new(config: &Config, keys: Keys) -> Self {
         Self {
-            tracker: Tracker::new(config),
-            rows: Finished::new(config),
-            labels: want_labels.then(Labels::default),
+            tracker: Tracker::with_keys(config, keys),
+            over: Over { rows: Finished::new(config), alive: Alive::default() },
             refused: None,
         }
     }
 
-    /// Takes the packets of these records of a batch.
-    pub fn take(&mut self, records: &[Record], batch: &RecordBatch, decoded: &Decoded) {
+    /// The connections that are over since this was asked for last.
+    pub fn drain(&mut self, config: &Config) -> Finished {
+        std::mem::replace(&mut self.over.rows, Finished::new(config))
+    }
+
+    /// Takes the packets of these records of a batch. `told` hears the label of every record, its packets where it is not an
+    /// ordinary one, and the key where it is.
+    pub fn take(
+        &mut self,
+        records: &[Record],
+        batch: &RecordBatch,
+        decoded: &Decoded,
+        mut told: impl FnMut(&Tracker, &Label, &[Packet], &Found),
+    ) {
         let mut packets = &decoded.packets[..];
         let contents = records.chunks(GROUP).zip(decoded.contents.chunks(GROUP).zip(decoded.briefs.chunks(GROUP)));
         for (records, (contents, briefs)) in contents {
@@ -46,39 +102,75 @@ impl Following {
             let touched = ordinary().fold(touched, |all, (_, (_, found))| all ^ self.tracker.touch_slot(found));
             std::hint::black_box(touched);
             for (record, (content, (brief, found))) in records.iter().zip(contents.iter().zip(briefs)) {
-                let (bytes, ts, rows) = (batch.bytes(record), record.ts, &mut self.rows);
+                let (bytes, ts, over) = (batch.bytes(record), record.ts, &mut self.over);
                 let refused = self.tracker.refused();
-                self.tracker.advance(ts, |closed| rows.put(closed));
+                self.tracker.advance(ts, |closed| over.put(closed));
+                let count = if let Content::Packets(count) = content { *count as usize } else { 0 };
+                let (own, rest) = packets.split_at(count.min(packets.len()));
+                packets = rest;
                 let label = match content {
-                    Content::Ordinary => self.tracker.brief(brief, found, bytes, ts, |closed| rows.put(closed)),
-                    Content::Packets(count) => {
-                        let (own, rest) = packets.split_at((*count as usize).min(packets.len()));
-                        packets = rest;
-                        self.tracker.record(own, bytes, ts, |closed| rows.put(closed))
-                    }
-                    Content::Nothing(skip) => Label::outside(word_for(*skip)),
+                    Content::Ordinary => self.ordinary(brief, found, bytes, ts),
+                    Content::Packets(_) => self.tracker.record(own, bytes, ts, |closed| over.put(closed)),
+                    Content::Nothing(_) => outside(*content),
                 };
                 if self.tracker.refused() > refused {
                     self.refused.get_or_insert((0, record.file, record.offset)).0 += 1;
                 }
-                if let Some(labels) = &mut self.labels {
-                    labels.push(&label);
-                }
+                told(&self.tracker, &label, own, found);
             }
         }
     }
 
+    /// Takes an ordinary packet.
+    #[inline]
+    pub fn ordinary(&mut self, brief: &Brief, found: &Found, bytes: &[u8], ts: i64) -> Label {
+        let over = &mut self.over;
+        self.tracker.brief(brief, found, bytes, ts, |closed| over.put(closed))
+    }
+
+    /// Takes the only packet of a record; see [`Tracker::packet`].
+    pub fn packet(&mut self, packet: &Packet, found: &Found, bytes: &[u8], ts: i64, related: Option<Label>) -> Label {
+        let over = &mut self.over;
+        self.tracker.packet(packet, found, bytes, ts, related, |closed| over.put(closed))
+    }
+
+    /// Lets time pass; see [`Tracker::pass`].
+    #[inline]
+    pub fn pass(&mut self, due: Option<i64>) {
+        let over = &mut self.over;
+        self.tracker.pass(due, |closed| over.put(closed));
+    }
+
     /// Ends what is left.
     pub fn finish(&mut self) {
-        let rows = &mut self.rows;
-        self.tracker.finish(|closed| rows.put(closed));
+        let over = &mut self.over;
+        self.tracker.finish(|closed| over.put(closed));
+    }
+
+    /// The same where somebody else has the clock.
+    pub fn finish_at(&mut self, clock: Clock) {
+        let over = &mut self.over;
+        self.tracker.finish_at(clock, |closed| over.put(closed));
+    }
+
+    /// What came of it.
+    pub fn followed(self) -> Followed {
+        Followed {
+            rows: self.over.rows,
+            labels: None,
+            refused: self.refused,
+            begun: self.tracker.begun(),
+            evicted: self.tracker.evicted(),
+            alive: self.over.alive,
+        }
     }
 }
 
 /// What a gateway says of a record that gave no packet.
-fn word_for(skip: Skip) -> CtState {
-    match skip {
-        Skip::NotIp | Skip::LinkType | Skip::Encrypted => CtState::Untracked,
-        _ => CtState::Invalid,
-    }
+pub fn outside(content: Content) -> Label {
+    use crate::decode::Skip::{Encrypted, LinkType, NotIp};
+    Label::outside(match content {
+        Content::Nothing(NotIp | LinkType | Encrypted) | Content::Packets(_) | Content::Ordinary => CtState::Untracked,
+        Content::Nothing(_) => CtState::Invalid,
+    })
 }

@@ -1,10 +1,12 @@
 //! The first half of the path: records → packets and their keys, and the account of what could not be read.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::capture::{Captures, LinkType, Record, RecordBatch};
 use crate::config::Config;
 use crate::decode::{Brief, Decoder, Packet, Skip};
+use crate::direction::{self, Announcements};
 use crate::error::CaptureError;
 use crate::quality::Watch;
 use crate::stats::Stats;
@@ -39,9 +41,25 @@ pub struct Reading {
     in_brief: bool,
     keys: Keys,
     watch: Watch,
-    /// The account so far.
+    /// What FTP announced.
+    announced: Announcements,
+    /// The account so far, without what was skipped.
     pub stats: Stats,
+    /// Records that gave nothing, by reason: how many, and the first one's file and offset.
+    skipped: BTreeMap<&'static str, (u64, u32, u64)>,
     files: Vec<LinkTypes>,
+}
+
+/// What there is to know once everything was read.
+pub struct Read {
+    /// The account.
+    pub stats: Stats,
+    /// What watched over it.
+    pub watch: Watch,
+    /// Later fragments without their first one.
+    pub orphans: u64,
+    /// What FTP announced.
+    pub announced: Announcements,
 }
 
 /// Which link types a file had.
@@ -61,13 +79,15 @@ impl Reading {
             in_brief: !config.decode.checksum && !config.zeek,
             keys,
             watch: Watch::default(),
+            announced: Announcements::default(),
             stats: Stats::default(),
+            skipped: BTreeMap::new(),
             files: Vec::new(),
         }
     }
 
     /// Reads these records of a batch in place of what was read before.
-    pub fn decode(&mut self, records: &[Record], batch: &RecordBatch, captures: &Captures, into: &mut Decoded) {
+    pub fn decode(&mut self, records: &[Record], batch: &RecordBatch, into: &mut Decoded) {
         let Decoded { contents, briefs, packets } = into;
         contents.clear();
         packets.clear();
@@ -80,9 +100,12 @@ impl Reading {
             let content = if self.in_brief && brief.fill(record, bytes) {
                 *found = self.keys.found(brief);
                 self.watch.brief(brief, bytes, record.ts);
+                if direction::may_announce(brief) {
+                    self.announced.note(&brief.packet(), bytes, record.ts);
+                }
                 Content::Ordinary
             } else {
-                self.decode_any(record, bytes, packets, captures)
+                self.decode_any(record, bytes, packets)
             };
             self.note_link_type(record, matches!(content, Content::Nothing(Skip::LinkType)));
             contents.push(content);
@@ -100,17 +123,22 @@ impl Reading {
         self.watch.time(record.ts);
     }
 
-    fn decode_any(&mut self, record: &Record, bytes: &[u8], packets: &mut Vec<Packet>, captures: &Captures) -> Content {
+    fn decode_any(&mut self, record: &Record, bytes: &[u8], packets: &mut Vec<Packet>) -> Content {
         let before = packets.len();
         let decoded = self.decoder.decode(record, bytes, packets);
         if let Some(packet) = packets.get(before) {
             self.watch.packet(packet, bytes, record.ts);
         }
         match decoded {
-            Ok(()) => Content::Packets((packets.len() - before) as u32),
+            Ok(()) => {
+                for packet in &packets[before..] {
+                    self.announced.note(packet, bytes, record.ts);
+                }
+                Content::Packets((packets.len() - before) as u32)
+            }
             Err(skip) => {
                 packets.truncate(before);
-                self.stats.skip(skip.name(), 1, name(captures, record.file), record.offset);
+                self.skipped.entry(skip.name()).or_insert((0, record.file, record.offset)).0 += 1;
                 Content::Nothing(skip)
             }
         }
@@ -130,12 +158,15 @@ impl Reading {
         }
     }
 
-    /// The account of everything that was read, and what watched over it.
-    pub fn finish(self, captures: &Captures) -> Result<(Stats, Watch, u64), CaptureError> {
+    /// The account of everything that was read.
+    pub fn finish(self, captures: &Captures) -> Result<Read, CaptureError> {
         for (file, number) in self.files.iter().zip(0..) {
             file.check(name(captures, number))?;
         }
         let mut stats = self.stats;
+        for (reason, (count, file, offset)) in self.skipped {
+            stats.skip(reason, count, name(captures, file), offset);
+        }
         let orphans = self.decoder.orphans();
         if orphans > 0 {
             stats.skip(Skip::FragmentWithoutFirst.name(), orphans, Path::new(""), 0);
@@ -146,7 +177,7 @@ impl Reading {
             let (file, offset) = first.map_or((0, 0), |damage| (damage.file, damage.offset));
             stats.skip(kind.reason(), count, name(captures, file), offset);
         }
-        Ok((stats, self.watch, orphans))
+        Ok(Read { stats, watch: self.watch, orphans, announced: self.announced })
     }
 }
 

@@ -43,7 +43,22 @@ impl Finished {
 
     /// Adds a closed connection.
     pub fn put(&mut self, closed: &Closed) {
-        let heap = closed.connection.id as usize / HEAP;
+        let packed = Packed::of(closed, &self.locality, &mut self.beside);
+        self.keep(packed);
+    }
+
+    /// Adds those of another one under these numbers: `own` for their own ones, `named` for those by which they speak of others.
+    pub fn add(&mut self, other: Self, own: impl Fn(u64) -> u64, named: impl Fn(u64) -> u64) {
+        let moved = self.beside.add(other.beside, named);
+        for mut packed in other.heaps.into_iter().flatten() {
+            packed.move_to(own(packed.number()), moved);
+            self.keep(packed);
+        }
+    }
+
+    #[inline]
+    fn keep(&mut self, packed: Packed) {
+        let heap = packed.number() as usize / HEAP;
         if heap >= self.heaps.len() {
             self.heaps.resize_with(heap + 1, Vec::new);
         }
@@ -51,7 +66,7 @@ impl Finished {
         if heap.is_empty() {
             heap.reserve_exact(HEAP);
         }
-        heap.push(Packed::of(closed, &self.locality, &mut self.beside));
+        heap.push(packed);
     }
 
     /// The connections in the order of their numbers. Numbers may be left out.
@@ -165,6 +180,11 @@ impl<'a> Row<'a> {
             first_window: [0; 2],
             live: self.live(),
         })
+    }
+
+    /// Its number in the order of first packets.
+    pub fn number(self) -> u64 {
+        self.packed.number()
     }
 
     /// Capture time of the first packet, nanoseconds.

@@ -151,7 +151,38 @@ pub(super) struct Beside {
     pub rare: Segments<Rare>,
 }
 
+/// By how far what is beside rows has moved: addresses, and the rest.
+#[derive(Clone, Copy)]
+pub(super) struct Moved(u32, u32);
+
+impl Beside {
+    /// Adds what is beside the rows of another one, which speak of rows by other numbers.
+    pub(super) fn add(&mut self, other: Self, named: impl Fn(u64) -> u64) -> Moved {
+        let moved = Moved(self.addrs.len() as u32, self.rare.len() as u32);
+        for addrs in other.addrs {
+            self.addrs.push(addrs);
+        }
+        for mut rare in other.rare {
+            rare.related_to = rare.related_to.map(&named);
+            rare.carrier = rare.carrier.map(&named);
+            self.rare.push(rare);
+        }
+        moved
+    }
+}
+
 impl Packed {
+    /// Gives it another number, beside what has moved.
+    pub(super) fn move_to(&mut self, number: u64, moved: Moved) {
+        self.number_and_flags = number << flag::BITS | self.number_and_flags & ((1 << flag::BITS) - 1);
+        if self.has(flag::V6) {
+            self.addr[0] += moved.0;
+        }
+        if self.rare > 0 {
+            self.rare += moved.1;
+        }
+    }
+
     /// The row of a closed connection.
     pub(super) fn of(closed: &Closed, locality: &Locality, beside: &mut Beside) -> Self {
         let connection = &*closed.connection;

@@ -56,6 +56,15 @@ impl<T> Segments<T> {
     }
 }
 
+impl<T> IntoIterator for Segments<T> {
+    type Item = T;
+    type IntoIter = std::iter::Flatten<std::vec::IntoIter<Vec<T>>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.segments.into_iter().flatten()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,6 +13,7 @@
 //! one line of the index; any other one is half a line longer. What does not fit into a [`Compact`] is in a box.
 
 mod index;
+mod lookup;
 mod reader;
 mod slots;
 #[cfg(all(test, not(conntrack_loom)))]
@@ -31,6 +32,7 @@ use crate::flow::{FlowKey, Words};
 use crate::slab::Slab;
 use crate::sync::{Mutant, Versions, mutant};
 
+pub use lookup::{Lookup, Lookups};
 pub use reader::Reader;
 
 use index::Index;
@@ -44,39 +46,6 @@ pub enum SlotId {
     Narrow(u32),
     /// Among the others.
     Broad(u32),
-}
-
-/// A key, ready to be looked up.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Lookup {
-    words: Words,
-    hash: u64,
-}
-
-impl Lookup {
-    /// The key.
-    pub fn key(&self) -> FlowKey {
-        match self.words {
-            Words::Narrow(key) => key.into(),
-            Words::Broad(key) => key.into(),
-        }
-    }
-}
-
-/// Makes keys ready to be looked up in one table.
-#[derive(Clone)]
-pub struct Lookups(RandomState);
-
-impl Lookups {
-    /// A key, ready to be looked up.
-    #[inline]
-    pub fn lookup(&self, words: Words) -> Lookup {
-        let hash = match &words {
-            Words::Narrow(key) => self.0.hash_one(key),
-            Words::Broad(key) => self.0.hash_one(key),
-        };
-        Lookup { words, hash }
-    }
 }
 
 /// Connections by key.
@@ -112,25 +81,19 @@ struct Table<const K: usize> {
     hand: u32,
 }
 
-/// A hash with a key of its own; a model needs the same one every time.
-fn keyed() -> RandomState {
-    if cfg!(conntrack_loom) { RandomState::with_seeds(1, 2, 3, 4) } else { RandomState::new() }
-}
-
 /// Boxes that are kept for the next connection that needs one.
 const SPARE: usize = 8;
 
 impl FlowTable {
-    /// An empty table, whose hash is keyed with fresh random numbers: tuples chosen to collide gain nothing. No order
-    /// that depends on the hash leaves the table.
-    pub fn new(timeouts: Timeouts, bounds: Bounds) -> Self {
+    /// An empty table. No order that depends on the hash leaves it.
+    pub fn new(timeouts: Timeouts, bounds: Bounds, lookups: Lookups) -> Self {
         Self {
             narrow: Table::default(),
             broad: Table::default(),
             extras: Extras::default(),
             wide: Slab::default(),
             spare: Vec::new(),
-            lookups: Lookups(keyed()),
+            lookups,
             timeouts,
             bounds,
             wide_bytes: 0,

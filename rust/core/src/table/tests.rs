@@ -25,7 +25,7 @@ fn segment(from_client: bool, flags: u8, (seq, ack): (u32, u32), payload_bytes: 
 /// A table with a connection of which 500 bytes were cut and acknowledged.
 fn with_a_gap() -> (FlowTable, SlotId) {
     let rules = Config::default().rules;
-    let mut table = FlowTable::new(rules.timeouts, Bounds::default());
+    let mut table = FlowTable::new(rules.timeouts, Bounds::default(), Lookups::new());
     let (syn, words, side) = segment(true, SYN, (100, 0), 0);
     let (begun, _) = Compact::begin(7, &syn, side, 0, &rules, || None).unwrap();
     let lookup = table.lookups().lookup(words);

@@ -1,17 +1,20 @@
 //! The tracker: one packet at a time through table, state machine and direction.
 
 mod gateway;
+mod keys;
 
 use crate::compact::Compact;
 use crate::config::{Config, Rules, ServerPorts};
 use crate::connection::{Connection, EndReason, Evidence};
-use crate::decode::{Brief, FiveTuple, L4, Packet, Tunnel, TunnelMode, Vlan, ipproto};
-use crate::direction::{self, Announcements};
-use crate::flow::{FlowKey, Side, Words};
+use crate::decode::{Brief, Packet, Tunnel, ipproto};
+use crate::direction;
+use crate::flow::Side;
 use crate::proto::{CtDir, CtState, State};
-use crate::table::{Expired, FlowTable, Lookup, Lookups, Reader, SlotId};
+use crate::table::{Expired, FlowTable, Lookup, Reader, SlotId};
 use crate::time::{Clock, SECOND};
 use crate::zeek::{self, Roles};
+
+pub use keys::{Found, Keys};
 
 use gateway::{Answer, INVALID, Outcome, ask_gateway, ask_gateway_within};
 
@@ -51,6 +54,8 @@ pub struct Closed {
     pub reason: EndReason,
     /// The capture time at which the tracker stopped, if that is what ended it.
     pub stopped: Option<i64>,
+    /// The capture time at which it was over; it lived on where the tracker stopped.
+    pub gone: Option<i64>,
 }
 
 /// Follows connections through a capture.
@@ -61,41 +66,15 @@ pub struct Tracker {
     /// What was due before this capture time is over, whether it was swept or not; and whether there may be more of it.
     swept: i64,
     pending: bool,
-    vlan_in_key: bool,
+    keys: Keys,
     /// Whose connections these are: ours, or Zeek's with its server ports.
     zeek: Option<ServerPorts>,
-    /// What FTP announced.
-    announced: Announcements,
     next_id: u64,
     /// Connections that gave way to others, and packets that could not begin one.
     evicted: u64,
     refused: u64,
     /// Short cuts are taken.
     express: bool,
-}
-
-/// A packet's key, ready to be looked up, and the side that sent it.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Found {
-    lookup: Lookup,
-    side: Side,
-}
-
-/// Makes keys of ordinary packets, for the table of one tracker.
-#[derive(Clone)]
-pub struct Keys {
-    lookups: Lookups,
-    vlan_in_key: bool,
-}
-
-impl Keys {
-    /// The key of a packet.
-    #[inline]
-    pub fn found(&self, brief: &Brief) -> Found {
-        let vlan = if self.vlan_in_key { brief.vlan } else { Vlan::default() };
-        let (words, side) = Words::of_ports(&brief.tuple, vlan);
-        Found { lookup: self.lookups.lookup(words), side }
-    }
 }
 
 /// A connection that is being looked at, and its place if it has one.
@@ -110,16 +89,19 @@ const SWEEP: usize = 4;
 impl Tracker {
     /// A tracker with an empty table.
     pub fn new(config: &Config) -> Self {
+        Self::with_keys(config, Keys::new(config))
+    }
+
+    /// The same, with keys that others have, too.
+    pub fn with_keys(config: &Config, keys: Keys) -> Self {
         Self {
-            table: FlowTable::new(config.rules.timeouts, config.bounds),
+            table: FlowTable::new(config.rules.timeouts, config.bounds, keys.lookups.clone()),
             rules: config.rules,
             clock: Clock::default(),
             swept: i64::MIN,
             pending: false,
-            // A gateway terminates VLANs: what it sees has none.
-            vlan_in_key: config.decode.tunnels != TunnelMode::Outer,
+            keys,
             zeek: config.zeek.then(|| config.likely_server_ports.clone().unwrap_or_else(ServerPorts::zeek)),
-            announced: Announcements::default(),
             next_id: 0,
             evicted: 0,
             refused: 0,
@@ -132,11 +114,6 @@ impl Tracker {
     pub fn without_express(mut self) -> Self {
         self.express = false;
         self
-    }
-
-    /// What FTP announced.
-    pub fn announced(&self) -> &Announcements {
-        &self.announced
     }
 
     /// How many connections have begun.
@@ -176,8 +153,15 @@ impl Tracker {
 
     /// Lets capture time pass: connections that timed out are handed to `closed`, a few at a time.
     #[inline]
-    pub fn advance(&mut self, ts: i64, mut closed: impl FnMut(&Closed)) {
-        if let Some(due) = self.clock.tick(ts) {
+    pub fn advance(&mut self, ts: i64, closed: impl FnMut(&Closed)) {
+        let due = self.clock.tick(ts);
+        self.pass(due, closed);
+    }
+
+    /// The same where somebody else has the clock: `due` is what it says.
+    #[inline]
+    pub fn pass(&mut self, due: Option<i64>, mut closed: impl FnMut(&Closed)) {
+        if let Some(due) = due {
             let swept = due.div_euclid(SECOND).saturating_mul(SECOND);
             if swept < self.swept {
                 // The clock went back; what was due is over all the same.
@@ -199,7 +183,10 @@ impl Tracker {
                     return;
                 }
                 Expired::NotYet => {}
-                Expired::Gone(connection) => self.close(connection, EndReason::Timeout, closed),
+                Expired::Gone(connection) => {
+                    let deadline = connection.deadline;
+                    self.close(connection, EndReason::Timeout, deadline, closed);
+                }
             }
         }
     }
@@ -210,7 +197,7 @@ impl Tracker {
             && let Some(brief) = self.express.then(|| Brief::of(packet)).flatten()
             && packet.tunnel == Tunnel::default()
         {
-            let found = self.keys().found(&brief);
+            let found = self.keys.found(&brief);
             return self.brief(&brief, &found, bytes, ts, closed);
         }
         let mut label = Label::outside(CtState::Untracked);
@@ -221,8 +208,8 @@ impl Tracker {
                 Some(_) if more > 0 && zeek::is_ip_tunnel(packet) => continue,
                 Some(_) => self.zeek_packet(packet, bytes, ts, parent, &mut closed),
                 None => {
-                    let key = self.key(&packet.tuple, packet.flow_id, packet.vlan, packet.tunnel);
-                    self.step(packet, key, bytes, ts, parent, &mut closed)
+                    let (found, related) = (self.keys.of(packet), self.related(packet, ts));
+                    self.step(packet, &found, bytes, ts, (related, parent), &mut closed)
                 }
             };
             parent = label.connection;
@@ -230,9 +217,38 @@ impl Tracker {
         label
     }
 
-    /// How its table finds ordinary packets.
-    pub fn keys(&self) -> Keys {
-        Keys { lookups: self.table.lookups().clone(), vlan_in_key: self.vlan_in_key }
+    /// Takes any packet of which this is the key; `related`: what is known of the connection that it is an error about.
+    pub fn packet(
+        &mut self,
+        packet: &Packet,
+        found: &Found,
+        bytes: &[u8],
+        ts: i64,
+        related: Option<Label>,
+        mut closed: impl FnMut(&Closed),
+    ) -> Label {
+        if related.is_none()
+            && packet.tunnel == Tunnel::default()
+            && let Some(brief) = self.express.then(|| Brief::of(packet)).flatten()
+        {
+            return self.brief(&brief, found, bytes, ts, closed);
+        }
+        self.step(packet, found, bytes, ts, (related, None), &mut closed)
+    }
+
+    /// The connection of a key as it is now.
+    pub fn look(&self, found: &Found) -> Option<Connection> {
+        self.table.look(self.table.find(&found.lookup)?)
+    }
+
+    /// The current capture time.
+    pub fn now(&self) -> i64 {
+        self.clock.now()
+    }
+
+    /// How it finds packets.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
     }
 
     /// Reads what [`Self::brief`] will read first of the table: for many packets at once, so that they wait for memory
@@ -286,16 +302,21 @@ impl Tracker {
             self.next_id += 1;
             return Label::new(compact.id(), outcome, side);
         }
-        self.step(&brief.packet(), (lookup, side), bytes, ts, None, &mut closed)
+        self.step(&brief.packet(), found, bytes, ts, (None, None), &mut closed)
     }
 
     /// Ends every connection that is left.
-    pub fn finish(&mut self, mut closed: impl FnMut(&Closed)) {
-        let (now, end) = (self.clock.now(), self.clock.end());
+    pub fn finish(&mut self, closed: impl FnMut(&Closed)) {
+        self.finish_at(self.clock, closed);
+    }
+
+    /// The same where somebody else has the clock.
+    pub fn finish_at(&mut self, clock: Clock, mut closed: impl FnMut(&Closed)) {
         self.table.drain(|connection, table| {
-            let cause = if connection.deadline <= now { EndReason::Timeout } else { EndReason::EndOfCapture };
-            let stopped = (cause == EndReason::EndOfCapture).then_some(end);
-            hand_out(connection, cause, stopped, table, &mut closed);
+            let is_over = connection.deadline <= clock.now();
+            let cause = if is_over { EndReason::Timeout } else { EndReason::EndOfCapture };
+            let (stopped, gone) = if is_over { (None, Some(connection.deadline)) } else { (Some(clock.end()), None) };
+            hand_out(connection, cause, (stopped, gone), table, &mut closed);
         });
     }
 
@@ -303,15 +324,15 @@ impl Tracker {
     fn step(
         &mut self,
         packet: &Packet,
-        (lookup, side): (Lookup, Side),
+        found: &Found,
         bytes: &[u8],
         ts: i64,
-        parent: Option<u64>,
+        (related, parent): (Option<Label>, Option<u64>),
         closed: &mut impl FnMut(&Closed),
     ) -> Label {
-        let related = self.related(packet, ts);
+        let Found { lookup, side } = *found;
         let held = self.live(&lookup, ts, closed);
-        if held.is_none() && !self.make_room(&lookup, closed) {
+        if held.is_none() && !self.make_room(&lookup, ts, closed) {
             return Label::outside(CtState::Invalid);
         }
         let Some(held) = held.or_else(|| self.begin(&lookup, packet, side, ts)) else {
@@ -333,7 +354,6 @@ impl Tracker {
             connection.zeek.note(packet, side, connection.orig, Roles::Given, ts);
         }
         connection.set_deadline(ts, &self.rules);
-        self.announced.note(packet, bytes, ts);
         self.hold(held, &lookup, related, outcome, side, parent)
     }
 
@@ -351,14 +371,14 @@ impl Tracker {
         if !packet.complete || packet.bad_header || zeek::is_truncated(packet) {
             return Label::outside(CtState::Invalid);
         }
-        let (lookup, side) = self.key(&packet.tuple, packet.flow_id, packet.vlan, packet.tunnel);
+        let Found { lookup, side } = self.keys.of(packet);
         let related = self.related(packet, ts);
         let mut found = self.live(&lookup, ts, closed);
         if let Some(held) = found.take_if(|held| held.connection.zeek.is_reuse(packet, held.connection.orig)) {
-            self.end(held, EndReason::Reused, closed);
+            self.end(held, EndReason::Reused, ts, closed);
         }
         let begins = found.is_none();
-        if begins && !self.make_room(&lookup, closed) {
+        if begins && !self.make_room(&lookup, ts, closed) {
             return Label::outside(CtState::Invalid);
         }
         let Some(mut held) = found.or_else(|| self.begin(&lookup, packet, side, ts)) else {
@@ -405,18 +425,6 @@ impl Tracker {
         label
     }
 
-    /// The key of a tuple, ready to be looked up, and the side that sent it.
-    #[inline]
-    fn key(&self, tuple: &FiveTuple, id: u16, vlan: Vlan, tunnel: Tunnel) -> (Lookup, Side) {
-        let (key, side) = if self.zeek.is_some() {
-            zeek::key(tuple)
-        } else {
-            let vlan = if self.vlan_in_key { vlan } else { Vlan::default() };
-            FlowKey::of_tuple(tuple, id, vlan, tunnel)
-        };
-        (self.table.lookups().lookup(key.words()), side)
-    }
-
     /// The last deadline that is over for a packet at `ts`: what was due when memory was swept is over for a late one, too.
     #[inline]
     fn over_until(&self, ts: i64) -> i64 {
@@ -430,12 +438,13 @@ impl Tracker {
         if held.connection.deadline > self.over_until(ts) {
             return Some(held);
         }
-        self.end(held, EndReason::Timeout, closed);
+        let deadline = held.connection.deadline;
+        self.end(held, EndReason::Timeout, deadline, closed);
         None
     }
 
     /// Makes room for a connection, by the kernel's rule of early drop; false where there is none.
-    fn make_room(&mut self, lookup: &Lookup, closed: &mut impl FnMut(&Closed)) -> bool {
+    fn make_room(&mut self, lookup: &Lookup, ts: i64, closed: &mut impl FnMut(&Closed)) -> bool {
         if self.table.may_insert(lookup) {
             return true;
         }
@@ -445,22 +454,22 @@ impl Tracker {
             return false;
         };
         self.evicted += 1;
-        self.close(connection, EndReason::Evicted, closed);
+        self.close(connection, EndReason::Evicted, ts, closed);
         let has_room = self.table.may_insert(lookup);
         self.refused += u64::from(!has_room);
         has_room
     }
 
-    fn end(&mut self, held: Held, cause: EndReason, closed: &mut impl FnMut(&Closed)) {
+    fn end(&mut self, held: Held, cause: EndReason, gone: i64, closed: &mut impl FnMut(&Closed)) {
         if let Some(slot) = held.slot {
             self.table.discard(slot);
         }
-        self.close(held.connection, cause, closed);
+        self.close(held.connection, cause, gone, closed);
     }
 
-    /// Hands out a connection that is over.
-    fn close(&mut self, connection: Box<Connection>, cause: EndReason, closed: &mut impl FnMut(&Closed)) {
-        hand_out(connection, cause, None, &mut self.table, closed);
+    /// Hands out a connection that is over since `gone`.
+    fn close(&mut self, connection: Box<Connection>, cause: EndReason, gone: i64, closed: &mut impl FnMut(&Closed)) {
+        hand_out(connection, cause, (None, Some(gone)), &mut self.table, closed);
     }
 
     /// A new connection; None for a later fragment whose connection is gone.
@@ -489,25 +498,25 @@ impl Tracker {
                 Answer::Word(side, outcome) => return (held, side, outcome),
                 Answer::OpensAnew => {
                     let Some(begun) = self.begin(lookup, packet, side, ts) else { return (held, side, INVALID) };
-                    self.end(held, EndReason::Reused, closed);
+                    self.end(held, EndReason::Reused, ts, closed);
                     held = begun;
                 }
             }
         }
     }
 
-    /// The label of an ICMP error about a live entry: that connection, the direction in which the error travels.
     fn related(&self, packet: &Packet, ts: i64) -> Option<Label> {
-        let L4::IcmpError { quoted: Some(quoted), quoted_id, .. } = packet.l4 else { return None };
-        // The error goes to whoever sent the quoted packet.
-        if packet.malformed || packet.bad_checksum || packet.tuple.dst != quoted.src {
-            return None;
-        }
-        let (lookup, side) = self.key(&quoted, quoted_id, packet.vlan, packet.tunnel);
-        let connection = self.table.look(self.table.find(&lookup)?)?;
-        let entry = connection.gateway.as_ref().filter(|entry| entry.deadline > ts)?;
+        self.about(&self.keys.quoted(packet)?, ts)
+    }
+
+    /// The label of an ICMP error that quotes a packet of this key: its connection, if a gateway has an entry for it, and the
+    /// direction in which the error travels.
+    pub fn about(&self, quoted: &Found, ts: i64) -> Option<Label> {
+        let connection = self.look(quoted)?;
+        let lives = |deadline: i64| deadline > self.over_until(ts);
+        let entry = connection.gateway.as_ref().filter(|entry| lives(entry.deadline) && lives(connection.deadline))?;
         // It travels as the other side's packets do.
-        let side = side.other();
+        let side = quoted.side.other();
         Some(Label::new(connection.id, (CtState::Related, entry.dir(side), entry.reported_state()), side))
     }
 }
@@ -516,12 +525,12 @@ impl Tracker {
 fn hand_out(
     connection: Box<Connection>,
     cause: EndReason,
-    stopped: Option<i64>,
+    (stopped, gone): (Option<i64>, Option<i64>),
     table: &mut FlowTable,
     closed: &mut impl FnMut(&Closed),
 ) {
     let reason = connection.end_reason(cause);
-    let over = Closed { connection, reason, stopped };
+    let over = Closed { connection, reason, stopped, gone };
     closed(&over);
     table.unbox(over.connection);
 }

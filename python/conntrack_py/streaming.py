@@ -1,0 +1,190 @@
+"""Batch by batch: captures open for reading, and the tracker that takes what comes of them."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from conntrack_py import _native
+from conntrack_py.config import Config
+from conntrack_py.connections import Connection, ConnectionTable
+from conntrack_py.tracker import LABEL, Source, inputs
+
+
+class PacketBatch:
+    """Some packets as they were captured, in capture order. It does not change, and any thread may use it."""
+
+    __slots__ = ("_native",)
+
+    def __init__(self, native: _native.Batch) -> None:
+        """Wrap what the extension module holds."""
+        self._native = native
+
+    def __len__(self) -> int:
+        """The number of packets."""
+        return len(self._native)
+
+    @property
+    def timestamps(self) -> NDArray[np.datetime64]:
+        """Capture times, `datetime64[ns]` in UTC, read-only."""
+        return np.frombuffer(memoryview(self._native.timestamps()), dtype="<M8[ns]")
+
+    def __repr__(self) -> str:
+        """How many there are."""
+        return f"<PacketBatch: {len(self):,} packets>"
+
+
+class Capture(Iterator[PacketBatch]):
+    """A capture, or several merged by time, open for reading: what `open_capture` gives.
+
+    One thread at a time reads it.
+    """
+
+    def __init__(self, native: _native.Capture, files: ExitStack) -> None:
+        """Wrap what the extension module reads, with the files that Python has opened for it."""
+        self._native = native
+        self._files = files
+
+    def __next__(self) -> PacketBatch:
+        """The next packets.
+
+        Raises:
+            CaptureError: The capture is damaged and `config.strict` is set.
+            RuntimeError: Another thread reads it at this moment.
+        """
+        batch = self._native.next()
+        if batch is None:
+            raise StopIteration
+        return PacketBatch(batch)
+
+    def close(self) -> None:
+        """Close the files. No more packets come."""
+        self._native.close()
+        self._files.close()
+
+    def __enter__(self) -> Self:
+        """Itself, to be closed at the end of the block."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the files."""
+        self.close()
+
+
+def open_capture(source: Source | Iterable[Source], *, config: Config | None = None) -> Capture:
+    """Open a capture, to take its packets batch by batch.
+
+    Args:
+        source: As for `track`: a path, a pattern, `"-"`, a binary file object, or a list of these.
+        config: Whose `strict` says what is done about damage; by default `Config()`.
+
+    Returns:
+        An iterator over `PacketBatch`, and a context manager that closes the files.
+
+    Raises:
+        FileNotFoundError: There is no such file, or nothing matches the pattern.
+        CaptureError: A file is no capture.
+    """
+    with ExitStack() as stack:
+        native = _native.Capture(inputs(source, stack), _checked(config)._native())
+        return Capture(native, stack.pop_all())
+
+
+class Tracker:
+    """Follows connections batch by batch, in bounded memory: what has ended is taken by `drain`.
+
+    Any thread may call any method at any time. Batches are followed one after another, each as a whole; whoever brings
+    one goes on once it was followed, by himself or by another thread that was at it. Readers (`lookup`, `snapshot`)
+    wait for nobody and nobody waits for them: they see each connection as it was between two packets. A lookup finds a
+    connection that lives all the time it takes; a snapshot has every connection that does, once, each as it was at some
+    moment of the call.
+
+    Who initiated is judged by what has come so far. `track` also looks back over the whole capture, so that it may name
+    another originator where the opening packet was not captured.
+
+    >>> tracker = Tracker()
+    >>> with open_capture("capture.pcap") as capture:  # doctest: +SKIP
+    ...     for batch in capture:
+    ...         labels = tracker.process(batch)
+    ...         closed = tracker.drain()
+    """
+
+    __slots__ = ("_native",)
+
+    def __init__(self, config: Config | None = None) -> None:
+        """Track by this configuration, by default `Config()`. `threads` is not used: any number may feed it."""
+        self._native = _native.Tracker(_checked(config)._native())
+
+    def process(self, batch: PacketBatch) -> NDArray[np.void]:
+        """Follow the packets of a batch.
+
+        Returns:
+            Their labels, one row each, as `TrackResult.labels` has them; `connection` is the connection's number in the
+            order of first packets, counted from 0 over all batches.
+        """
+        return np.frombuffer(memoryview(self._native.process(batch._native)), dtype=LABEL)
+
+    def drain(self) -> ConnectionTable:
+        """The connections that have ended since this was asked for last, in the order of their first packets."""
+        return ConnectionTable(self._native.drain())
+
+    def finish(self) -> ConnectionTable:
+        """End the connections that are left, as at the end of a capture, and drain."""
+        return ConnectionTable(self._native.finish())
+
+    def snapshot(self) -> ConnectionTable:
+        """The live connections in the order of their first packets, as if the capture ended now.
+
+        Their `end_reason` is what it would be then.
+        """
+        return ConnectionTable(self._native.snapshot())
+
+    def lookup(
+        self, src: str, sport: int, dst: str, dport: int, proto: str, *, vlan: int | None = None
+    ) -> Connection | None:
+        """The live connection between two ends, whichever of them is named first; None if there is none.
+
+        Args:
+            src: An address.
+            sport: Its port.
+            dst: The other address.
+            dport: Its port.
+            proto: `tcp`, `udp`, `sctp`, ... or the number of a protocol as text.
+            vlan: The VLAN id, where the packets had a tag; tunnels are not looked into.
+
+        Raises:
+            ValueError: An address, port or protocol is none, or the protocol is ICMP, which has no ports.
+        """
+        ends = [(str(addr), _port(name, port)) for addr, name, port in ((src, "sport", sport), (dst, "dport", dport))]
+        found = self._native.lookup(ends[0], ends[1], proto, None if vlan is None else _vlan(vlan))
+        return None if found is None else ConnectionTable(found)[0]
+
+
+def _checked(config: Config | None) -> Config:
+    if config is None:
+        return Config()
+    if not isinstance(config, Config):
+        raise TypeError(f"config: found {type(config).__name__}, expected conntrack_py.Config")
+    return config
+
+
+def _port(name: str, port: int) -> int:
+    number = operator.index(port)
+    if not 0 <= number <= 0xFFFF:
+        raise ValueError(f"{name}: found {number}, expected a port from 0 to 65535")
+    return number
+
+
+def _vlan(vlan: int) -> int:
+    number = operator.index(vlan)
+    if not 0 <= number <= 0xFFF:
+        raise ValueError(f"vlan: found {number}, expected an id from 0 to 4095")
+    return number

@@ -1,0 +1,281 @@
+//! Many trackers beside each other, one answer.
+//!
+//! Every batch is read and decoded once, by one thread at a time. Its packets go to the tracker that has their key, by a keyed
+//! hash that is the same for both directions; ICMP has a tracker of its own, which takes a batch after all others have, so that
+//! they could be asked in their turn about the connections that its errors quote. Each tracker takes its packets in the order of
+//! the capture, and hears of every tick of the clock at its place among them: what it says does not depend on how many others
+//! there are. Connections are numbered when the last tracker has taken a batch, in the order of their first packets.
+//!
+//! No thread has work of its own. Whoever is free reads the next batch, or serves a tracker for which batches wait
+//! ([`Station`]); nobody waits for a certain other.
+
+mod load;
+mod shard;
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use crossbeam_utils::Backoff;
+
+use crate::capture::Captures;
+use crate::config::Config;
+use crate::error::CaptureError;
+use crate::sync::{AtomicU64, AtomicUsize, Ordering, Queue, Station, Turn, pause};
+use crate::time::Clock;
+use crate::tracker::Keys;
+
+use super::following::Followed;
+use super::reading::Reading;
+use super::{Observe, Progress};
+
+use load::{Front, Load};
+use shard::{Last, Shard};
+
+/// Trackers beside that of ICMP: more than this gain nothing.
+const MOST: usize = 64;
+/// How long a thread sleeps that found nothing to do.
+const NAP: Duration = Duration::from_micros(100);
+
+/// What waits for a tracker.
+enum Work {
+    Batch(Arc<Load>),
+    /// Everything was read, and this is what the clock says.
+    End(Clock),
+}
+
+/// How far a run is.
+mod stage {
+    pub const READING: usize = 0;
+    /// Everything was read.
+    pub const READ: usize = 1;
+    /// Everything was followed to its end, or something went wrong.
+    pub const OVER: usize = 2;
+}
+
+/// A run on several threads.
+pub struct Shards<'a> {
+    config: &'a Config,
+    captures: Turn<&'a mut Captures>,
+    front: Station<Front, Box<Load>>,
+    each: Vec<Station<Shard, Work>>,
+    last: Station<Last, Work>,
+    /// Batches that were followed, to be filled again.
+    spent: Queue<Box<Load>>,
+    under_way: AtomicUsize,
+    most_under_way: usize,
+    /// Trackers that have come to their end.
+    ended: AtomicUsize,
+    stage: AtomicUsize,
+    failed: OnceLock<CaptureError>,
+    /// Bytes and packets so far, and signals that interrupted the reading.
+    bytes: AtomicU64,
+    packets: AtomicU64,
+    interrupted: AtomicUsize,
+}
+
+impl<'a> Shards<'a> {
+    /// A tracker for each thread, and one more.
+    pub fn new(captures: &'a mut Captures, config: &'a Config, want_labels: bool) -> Self {
+        let shards = config.threads.min(MOST);
+        let keys = Keys::new(config);
+        let shard = |number| Shard::new(number, config, &keys, want_labels);
+        let front = Front::new(config, &keys, shards);
+        let last = Last::new(shard(shards), want_labels);
+        Self {
+            config,
+            captures: Turn::new(Box::new(captures)),
+            front: Station::new(Box::new(front)),
+            each: (0..shards).map(|number| Station::new(Box::new(shard(number)))).collect(),
+            last: Station::new(Box::new(last)),
+            spent: Queue::default(),
+            under_way: AtomicUsize::new(0),
+            most_under_way: 2 * shards + 2,
+            ended: AtomicUsize::new(0),
+            stage: AtomicUsize::new(stage::READING),
+            failed: OnceLock::new(),
+            bytes: AtomicU64::new(0),
+            packets: AtomicU64::new(0),
+            interrupted: AtomicUsize::new(0),
+        }
+    }
+
+    /// Runs on this thread and as many others as there are trackers. Only this one calls `observe`.
+    pub fn run(mut self, total: Option<u64>, observe: Observe<'_>) -> Result<(Reading, Followed), CaptureError> {
+        let stopped = std::thread::scope(|scope| {
+            for first in 1..self.each.len() {
+                let run = &self;
+                scope.spawn(move || run.work(first, &mut || true));
+            }
+            let mut stopped = false;
+            self.work(0, &mut || {
+                let interrupted = self.interrupted.swap(0, Ordering::AcqRel) > 0;
+                let (bytes, packets) = (self.bytes.load(Ordering::Acquire), self.packets.load(Ordering::Acquire));
+                stopped = observe(Progress { bytes, total, packets, interrupted }).is_break();
+                !stopped
+            });
+            stopped
+        });
+        if stopped {
+            return Err(CaptureError::Interrupted);
+        }
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
+        // A thread that panicked has not given back what it had, and has taken this one with it.
+        Ok(self.collected().expect("everybody has given back what he had"))
+    }
+
+    /// Does whatever there is to do, until everything is done or `goes_on` says no. A thread that panics takes the others with it.
+    fn work(&self, first: usize, goes_on: &mut dyn FnMut() -> bool) {
+        let over = OnExit(|| self.stage.store(stage::OVER, Ordering::Release));
+        let idle = Backoff::new();
+        while self.stage.load(Ordering::Acquire) != stage::OVER && goes_on() {
+            let mut did = self.read();
+            did |= self.front.serve(|front, load| self.send(front, load));
+            let shards = self.each.len();
+            for number in (first..first + shards).map(|number| number % shards) {
+                did |= self.each[number].serve(|shard, work| self.follow(shard, work));
+            }
+            did |= self.last.serve(|last, work| self.close(last, work));
+            did |= self.end();
+            if did {
+                idle.reset();
+            } else if idle.is_completed() {
+                std::thread::sleep(NAP);
+            } else {
+                idle.snooze();
+            }
+        }
+        drop(over);
+    }
+
+    /// Reads the next batch, if nobody else does and there are not too many under way.
+    fn read(&self) -> bool {
+        if self.stage.load(Ordering::Acquire) != stage::READING
+            || self.under_way.load(Ordering::Acquire) >= self.most_under_way
+        {
+            return false;
+        }
+        let Some(captures) = self.captures.take() else { return false };
+        // Somebody may have read the last one meanwhile.
+        if self.stage.load(Ordering::Acquire) == stage::READING {
+            let mut load = self.spent.pop().unwrap_or_else(|| Box::new(Load::new(self.each.len() + 1)));
+            match captures.next_batch(&mut load.batch) {
+                Ok(more) => {
+                    self.bytes.store(captures.progress().0, Ordering::Release);
+                    self.packets.fetch_add(load.batch.records.len() as u64, Ordering::AcqRel);
+                    self.under_way.fetch_add(1, Ordering::AcqRel);
+                    self.front.bring(load);
+                    if !more {
+                        self.stage.store(stage::READ, Ordering::Release);
+                    }
+                }
+                // The first thread asks what the signal meant.
+                Err(CaptureError::Interrupted) => {
+                    self.interrupted.fetch_add(1, Ordering::AcqRel);
+                }
+                Err(error) => {
+                    let _ = self.failed.set(error);
+                    self.stage.store(stage::OVER, Ordering::Release);
+                }
+            }
+        }
+        self.captures.give_back(captures);
+        true
+    }
+
+    fn send(&self, front: &mut Front, mut load: Box<Load>) {
+        front.take(&mut load);
+        let load: Arc<Load> = Arc::from(load);
+        for shard in &self.each {
+            shard.bring(Work::Batch(load.clone()));
+        }
+    }
+
+    fn follow(&self, shard: &mut Shard, work: Work) {
+        match work {
+            Work::Batch(load) => {
+                if let Some(mut said) = load.said[shard.number].take() {
+                    shard.take(&load, &mut said, |_, _| None);
+                    load.said[shard.number].give_back(said);
+                }
+                if load.left.fetch_sub(1, Ordering::AcqRel) == 1 {
+                    self.last.bring(Work::Batch(load));
+                }
+            }
+            Work::End(clock) => self.finish(shard, clock),
+        }
+    }
+
+    fn close(&self, last: &mut Last, work: Work) {
+        match work {
+            Work::Batch(load) => {
+                last.early.insert(load.number, load);
+                while let Some(load) = last.early.remove(&last.next) {
+                    last.take(&load);
+                    last.next += 1;
+                    self.under_way.fetch_sub(1, Ordering::AcqRel);
+                    if let Some(load) = Arc::into_inner(load) {
+                        self.spent.push(Box::new(load));
+                    }
+                }
+            }
+            Work::End(clock) => self.finish(&mut last.icmp, clock),
+        }
+    }
+
+    fn finish(&self, shard: &mut Shard, clock: Clock) {
+        shard.following.finish_at(clock);
+        if self.ended.fetch_add(1, Ordering::AcqRel) == self.each.len() {
+            self.stage.store(stage::OVER, Ordering::Release);
+        }
+    }
+
+    /// Once everything that was read is followed, the trackers may come to their end.
+    fn end(&self) -> bool {
+        if self.stage.load(Ordering::Acquire) != stage::READ || self.under_way.load(Ordering::Acquire) > 0 {
+            return false;
+        }
+        // Whoever takes the captures out for good is the one who says so.
+        if self.captures.take().is_none() {
+            return false;
+        }
+        let clock = loop {
+            // Whoever sent the last batch is about to give the turn back.
+            match self.front.with(|front| front.clock) {
+                Some(clock) => break clock,
+                None => pause(),
+            }
+        };
+        for shard in &self.each {
+            shard.bring(Work::End(clock));
+        }
+        self.last.bring(Work::End(clock));
+        true
+    }
+
+    /// What everybody has, put together.
+    fn collected(self) -> Option<(Reading, Followed)> {
+        let last = self.last.into_inner()?;
+        let mut shards = vec![last.icmp];
+        for station in self.each {
+            shards.push(*station.into_inner()?);
+        }
+        let mut whole = Followed::none(self.config);
+        whole.labels = last.labels;
+        for shard in shards {
+            let own = |id| last.numbers.number((shard.number as u64) << 48 | id);
+            whole.add(shard.following.followed(), own, |named| last.numbers.number(named));
+        }
+        Some((self.front.into_inner()?.reading, whole))
+    }
+}
+
+/// Does something when it goes, also where a panic takes it.
+struct OnExit<F: Fn()>(F);
+
+impl<F: Fn()> Drop for OnExit<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}

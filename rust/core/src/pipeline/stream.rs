@@ -1,0 +1,179 @@
+//! A tracker for who feeds it himself: batch by batch, from any number of threads, and read from any at any time.
+//!
+//! The promise to feeders: batches are followed one after another, in the order in which they came, each as a whole; a feeder
+//! goes on once his own is. He follows whatever waits, so that nobody depends on a certain thread; who finds another one at it
+//! sleeps until his batch is done. The promise to readers is the table's ([`crate::table`]): they are never waited for, and see
+//! each connection as it was between two packets.
+
+use std::sync::Arc;
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+use crate::capture::RecordBatch;
+use crate::config::Config;
+use crate::connection::{Connection, EndReason};
+use crate::decode::{FiveTuple, Vlan};
+use crate::direction::{Direction, Locality, Place};
+use crate::flow::Side;
+use crate::labels::Labels;
+use crate::proto::CtState;
+use crate::rows::{Finished, Rows};
+use crate::sync::{AtomicI64, AtomicUsize, Ordering, Station, Turn, pause};
+use crate::table::Reader;
+use crate::tracker::{Closed, Keys};
+
+use super::following::{Following, GROUP};
+use super::reading::{Decoded, Reading};
+
+/// How long a feeder sleeps at most before he looks again whether somebody does his work.
+const NAP: Duration = Duration::from_millis(1);
+
+/// Follows connections through batches as they come.
+pub struct Stream {
+    config: Config,
+    station: Station<State, Arc<Job>>,
+    keys: Keys,
+    reader: Reader,
+    /// Capture time, for readers: what was due before is over.
+    now: AtomicI64,
+}
+
+/// What one thread at a time works on.
+struct State {
+    reading: Reading,
+    following: Following,
+    decoded: Decoded,
+    locality: Locality,
+}
+
+/// A batch, and who waits for its labels.
+struct Job {
+    batch: Arc<RecordBatch>,
+    labels: Turn<Option<Vec<u8>>>,
+    done: AtomicUsize,
+    feeder: Thread,
+}
+
+impl Stream {
+    /// Nothing has come yet.
+    pub fn new(config: Config) -> Self {
+        let keys = Keys::new(&config);
+        let following = Following::new(&config, keys.clone());
+        let reader = following.tracker.reader();
+        let state = State {
+            reading: Reading::new(&config, keys.clone()),
+            following,
+            decoded: Decoded::default(),
+            locality: Locality::new(&config),
+        };
+        Self { station: Station::new(Box::new(state)), keys, reader, now: AtomicI64::new(i64::MIN), config }
+    }
+
+    /// Follows a batch. Returns the label of each of its records, [`crate::labels::WIDTH`] bytes each; who initiated is
+    /// what is known once the record has come, and connections have their numbers in the order of their first packets.
+    pub fn process(&self, batch: Arc<RecordBatch>) -> Vec<u8> {
+        let job = Arc::new(Job {
+            batch,
+            labels: Turn::new(Box::new(None)),
+            done: AtomicUsize::new(0),
+            feeder: thread::current(),
+        });
+        self.station.bring(job.clone());
+        loop {
+            self.station.serve(|state, job| self.follow(state, &job));
+            if job.done.load(Ordering::Acquire) > 0 {
+                break;
+            }
+            thread::park_timeout(NAP);
+        }
+        job.labels.take().and_then(|labels| *labels).unwrap_or_default()
+    }
+
+    fn follow(&self, state: &mut State, job: &Job) {
+        let labels = state.follow(&job.batch);
+        self.now.store(state.following.tracker.now(), Ordering::Release);
+        if let Some(mut place) = job.labels.take() {
+            *place = Some(labels);
+            job.labels.give_back(place);
+        }
+        job.done.store(1, Ordering::Release);
+        job.feeder.unpark();
+    }
+
+    /// The connections that are over since this was asked for last, in the order of their first packets.
+    pub fn drain(&self) -> Rows {
+        self.with(|state| state.following.drain(&self.config)).in_order()
+    }
+
+    /// Ends the connections that are left, and drains.
+    pub fn finish(&self) -> Rows {
+        let finished = self.with(|state| {
+            state.following.finish();
+            state.following.drain(&self.config)
+        });
+        finished.in_order()
+    }
+
+    /// What is worked on, between two batches.
+    fn with<R>(&self, mut look: impl FnMut(&mut State) -> R) -> R {
+        loop {
+            if let Some(seen) = self.station.with(&mut look) {
+                // Somebody may have brought a batch meanwhile, and found this one at it.
+                self.station.serve(|state, job| self.follow(state, &job));
+                return seen;
+            }
+            pause();
+        }
+    }
+
+    /// The live connection between two ends, whichever of them is named first; see the promise.
+    pub fn lookup(&self, tuple: &FiveTuple, vlan: Vlan) -> Option<Rows> {
+        let connection = self.keys.of_ports(tuple, vlan).read(&self.reader)?;
+        let row = self.rows([connection]);
+        (!row.is_empty()).then_some(row)
+    }
+
+    /// The live connections in the order of their first packets; see the promise.
+    pub fn snapshot(&self) -> Rows {
+        self.rows(self.reader.snapshot())
+    }
+
+    /// Live connections as rows: as if the capture ended now.
+    fn rows(&self, connections: impl IntoIterator<Item = Connection>) -> Rows {
+        let now = self.now.load(Ordering::Acquire);
+        let mut rows = Finished::new(&self.config);
+        for connection in connections.into_iter().filter(|connection| connection.deadline > now) {
+            let reason = connection.end_reason(EndReason::EndOfCapture);
+            rows.put(&Closed { connection: Box::new(connection), reason, stopped: Some(now), gone: None });
+        }
+        rows.in_order()
+    }
+}
+
+impl State {
+    fn follow(&mut self, batch: &RecordBatch) -> Vec<u8> {
+        let Self { reading, following, decoded, locality } = self;
+        let mut labels = Labels::default();
+        for records in batch.records.chunks(GROUP) {
+            reading.decode(records, batch, decoded);
+            following.take(records, batch, decoded, |tracker, label, own, found| {
+                let found = match (own.last(), label.ctstate) {
+                    (None, _) => Some(*found),
+                    (Some(packet), CtState::Related) => tracker.keys().quoted(packet),
+                    (Some(packet), _) => Some(tracker.keys().of(packet)),
+                };
+                let connection = label.connection.and(found).and_then(|found| tracker.look(&found));
+                labels.push_settled(label, connection.map(|connection| known(&connection, locality)));
+            });
+        }
+        labels.into_bytes()
+    }
+}
+
+/// Who initiated, as far as is known, and the direction that makes.
+fn known(connection: &Connection, locality: &Locality) -> (Side, Direction) {
+    let orig = connection.orig;
+    let place = |side| locality.place(connection.key.addr(side).ip(connection.key.family));
+    let direction = Place::direction([place(orig), place(orig.other())], connection.was_broadcast());
+    (orig, direction)
+}

@@ -1,0 +1,173 @@
+//! Captures batch by batch, and the tracker that takes them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use conntrack_core::capture::{Captures, RecordBatch};
+use conntrack_core::columns::protocol_number;
+use conntrack_core::decode::{Addr, Family, FiveTuple, Vlan, ipproto};
+use conntrack_core::error::CaptureError;
+use conntrack_core::pipeline::Stream;
+use conntrack_core::rows::Rows;
+use conntrack_core::sync::Turn;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+
+use crate::buffer::Buffer;
+use crate::config::Config;
+use crate::connections::Connections;
+use crate::errors::capture_error;
+use crate::track::inputs;
+
+/// Records as they were captured, with their bytes; immutable.
+#[pyclass(frozen, module = "conntrack_py._native")]
+pub struct Batch {
+    batch: Arc<RecordBatch>,
+}
+
+#[pymethods]
+impl Batch {
+    fn __len__(&self) -> usize {
+        self.batch.records.len()
+    }
+
+    /// Capture times, nanoseconds since 1970 UTC, as i8.
+    fn timestamps(&self) -> Buffer {
+        Buffer::new(self.batch.records.iter().map(|record| record.ts).collect::<Vec<i64>>().into())
+    }
+}
+
+/// Captures, open for reading, their records merged by time.
+#[pyclass(frozen, module = "conntrack_py._native")]
+pub struct Capture {
+    captures: Turn<Option<Captures>>,
+}
+
+#[pymethods]
+impl Capture {
+    #[new]
+    #[allow(clippy::needless_pass_by_value, reason = "extracted from Python")]
+    fn new(py: Python<'_>, sources: Vec<(PathBuf, Option<Py<PyAny>>)>, config: &Config) -> PyResult<Self> {
+        let (inputs, strict) = (inputs(sources), config.core().strict);
+        let captures = py.detach(|| Captures::open(inputs, strict)).map_err(capture_error)?;
+        Ok(Self { captures: Turn::new(Box::new(Some(captures))) })
+    }
+
+    /// The next records, or None at the end.
+    fn next(&self, py: Python<'_>) -> PyResult<Option<Batch>> {
+        let busy = || PyRuntimeError::new_err("another thread reads this capture; give each thread batches instead");
+        let mut turn = self.captures.take().ok_or_else(busy)?;
+        let read = match &mut *turn {
+            Some(captures) => read(py, captures),
+            None => Ok(None),
+        };
+        if matches!(read, Ok(None)) {
+            *turn = None;
+        }
+        self.captures.give_back(turn);
+        Ok(read?.map(|batch| Batch { batch: Arc::new(batch) }))
+    }
+
+    /// Closes the files.
+    fn close(&self) {
+        if let Some(mut turn) = self.captures.take() {
+            *turn = None;
+            self.captures.give_back(turn);
+        }
+    }
+}
+
+/// The next batch that has records.
+fn read(py: Python<'_>, captures: &mut Captures) -> PyResult<Option<RecordBatch>> {
+    let mut batch = RecordBatch::default();
+    loop {
+        match py.detach(|| captures.next_batch(&mut batch)) {
+            Ok(_) if !batch.records.is_empty() => return Ok(Some(batch)),
+            Ok(true) => {}
+            Ok(false) => return Ok(None),
+            Err(CaptureError::Interrupted) => py.check_signals()?,
+            Err(error) => return Err(capture_error(error)),
+        }
+    }
+}
+
+/// Follows connections batch by batch. Any thread may call any method at any time.
+#[pyclass(frozen, module = "conntrack_py._native")]
+pub struct Tracker {
+    stream: Stream,
+    zones: Vec<String>,
+}
+
+impl Tracker {
+    fn connections(&self, rows: Rows) -> Connections {
+        Connections::new(rows, self.zones.clone())
+    }
+}
+
+#[pymethods]
+impl Tracker {
+    #[new]
+    fn new(config: &Config) -> Self {
+        let core = config.core();
+        let zones = core.zones.iter().map(|zone| zone.name.clone()).collect();
+        Self { stream: Stream::new(core.clone()), zones }
+    }
+
+    /// Follows a batch, and returns the labels of its records, 16 bytes each.
+    fn process(&self, py: Python<'_>, batch: &Batch) -> Buffer {
+        let batch = batch.batch.clone();
+        Buffer::new(py.detach(|| self.stream.process(batch)).into())
+    }
+
+    /// What has ended since this was asked for last.
+    fn drain(&self, py: Python<'_>) -> Connections {
+        self.connections(py.detach(|| self.stream.drain()))
+    }
+
+    /// Ends what is left, and drains.
+    fn finish(&self, py: Python<'_>) -> Connections {
+        self.connections(py.detach(|| self.stream.finish()))
+    }
+
+    /// The live connections.
+    fn snapshot(&self, py: Python<'_>) -> Connections {
+        self.connections(py.detach(|| self.stream.snapshot()))
+    }
+
+    /// The live connection between two ends, whichever is named first, as a table of one row; None: there is none.
+    fn lookup(
+        &self,
+        src: (&str, u16),
+        dst: (&str, u16),
+        proto: &str,
+        vlan: Option<u16>,
+    ) -> PyResult<Option<Connections>> {
+        let ((src, sport), (dst, dport)) = (src, dst);
+        let (src, dst) = (address("src", src)?, address("dst", dst)?);
+        if src.1 != dst.1 {
+            return Err(PyValueError::new_err(
+                "src and dst: found an IPv4 and an IPv6 address, expected two of a kind",
+            ));
+        }
+        let number = protocol_number(proto)
+            .ok_or_else(|| PyValueError::new_err(format!("proto: found {proto:?}, expected tcp, udp, sctp, ...")))?;
+        if matches!(number, ipproto::ICMP | ipproto::ICMPV6) {
+            let message = format!("proto: {proto} has no ports to look a connection up by; use snapshot()");
+            return Err(PyValueError::new_err(message));
+        }
+        let tuple = FiveTuple { src: src.0, dst: dst.0, sport, dport, proto: number, family: src.1 };
+        // Tags hold the VID and one.
+        let vlan = Vlan { outer: vlan.map_or(0, |vid| vid.saturating_add(1)), inner: 0 };
+        Ok(self.stream.lookup(&tuple, vlan).map(|rows| self.connections(rows)))
+    }
+}
+
+fn address(name: &str, text: &str) -> PyResult<(Addr, Family)> {
+    let addr: std::net::IpAddr = text
+        .parse()
+        .map_err(|_| PyValueError::new_err(format!("{name}: found {text:?}, expected an IPv4 or IPv6 address")))?;
+    Ok(match addr {
+        std::net::IpAddr::V4(addr) => (Addr::v4(addr.octets()), Family::V4),
+        std::net::IpAddr::V6(addr) => (Addr(addr.into()), Family::V6),
+    })
+}
