@@ -6,7 +6,7 @@ BIN := .venv/bin
 SOURCES := $(shell find rust -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock pyproject.toml
 DEMO := target/demo.pcap
 
-.PHONY: help demo test model-test kernel-test lint bench bench-peers bench-flowscope fuzz clean
+.PHONY: help demo test model-test kernel-test lint bench bench-stages bench-peers bench-flowscope fuzz clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo 'make lint    formatting, lints, types and documentation, as CI checks them'
 	@echo 'make kernel-test  compare with the running kernel on random packets: SEEDS=1-200 MIXED=1-20 (needs root)'
 	@echo 'make bench   benchmarks'
+	@echo 'make bench-stages  nanoseconds a packet in the core, stage by stage'
 	@echo 'make bench-peers  beside other programs, and flowscope: TRACES="A B C" ROUNDS=3 FLOWS="1 100" B_PACKETS=20000000'
 	@echo 'make fuzz    coverage-guided fuzzing of each target, SECONDS=60 long'
 	@echo 'make clean   remove what these made'
@@ -104,6 +105,9 @@ $(TRACE_A) $(TRACE_B) $(TRACE_C): $(wildcard benches/peers/src/*.rs) benches/pee
 	    .venv-bench/bin/python -m pip install --quiet $$package || echo "$$package cannot be installed here"; \
 	done
 	@touch $@
+
+bench-stages:
+	cargo bench --locked -p conntrack-core --bench stages
 
 bench-peers: .venv/.package .venv-bench/.peers $(foreach trace,$(TRACES),$(TRACE_$(trace)))
 	$(BIN)/python benches/peers.py $(foreach trace,$(TRACES),$(trace)=$(TRACE_$(trace))) --rounds $(ROUNDS) \

@@ -80,9 +80,10 @@ impl Following {
         }
     }
 
-    /// The connections that are over since this was asked for last.
+    /// The connections that are over since this was asked for last; nothing is kept of them.
     pub fn drain(&mut self, config: &Config) -> Finished {
-        std::mem::replace(&mut self.over.rows, Finished::new(config))
+        let none = Over { rows: Finished::new(config), alive: Alive::default() };
+        std::mem::replace(&mut self.over, none).rows
     }
 
     /// Takes the packets of these records of a batch. `told` hears the label of every record, its packets where it is not an

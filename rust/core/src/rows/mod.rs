@@ -69,11 +69,12 @@ impl Finished {
         heap.push(packed);
     }
 
-    /// The connections in the order of their numbers. Numbers may be left out.
+    /// The connections in the order of their numbers. Numbers may be left out; where none is, a number is its row's place.
     pub fn in_order(self) -> Rows {
         let mut packed = Segments::default();
         let mut places = vec![0_u16; HEAP];
-        for heap in self.heaps {
+        // After a long time, nearly all heaps have been drained before.
+        for heap in self.heaps.into_iter().filter(|heap| !heap.is_empty()) {
             places.fill(0);
             for (packed, place) in heap.iter().zip(1..) {
                 places[packed.number() as usize % HEAP] = place;
