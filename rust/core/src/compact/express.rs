@@ -10,15 +10,15 @@ use crate::decode::{Brief, ipproto};
 use crate::flow::Side;
 use crate::proto::{self, CtDir, CtState, State};
 
-use super::{Compact, Extras, Flags, LONGEST, Letters, code, narrow, word};
+use super::{Compact, Extras, Flags, LONGEST, Letters, code, narrow, turn, word};
 
 /// The gateway's word, the direction and the state after a packet; and whether it may expire earlier than before.
 pub type Outcome = ((CtState, CtDir, State), bool);
 
-/// Counts with one more packet: of its sender and of the other end, and nanoseconds from the first packet to it.
+/// The words of the counts with one more packet, and nanoseconds from the first packet to it.
 pub(super) struct Counted {
-    packets: (u32, u32),
-    ip_bytes: (u32, u32),
+    packets: u64,
+    ip_bytes: u64,
     pub(super) length: u64,
 }
 
@@ -36,14 +36,16 @@ impl Compact {
         says: impl FnOnce() -> Option<Side>,
     ) -> Option<Outcome> {
         let flags = self.flags();
-        // A packet that was captured late, or whose two ends are one, is not ordinary.
-        if ts < self.end() || brief.is_self() {
+        // Before the first packet it wraps, and is longer than any.
+        let length = ts.wrapping_sub(self.start()) as u64;
+        // A packet that was captured late, or too late, or whose two ends are one, is not ordinary.
+        if length < self.length() || length >= LONGEST || brief.is_self() {
             return None;
         }
         if flags.is_tcp() {
-            self.express_tcp(flags, brief, side, ts, rules, extras)
+            self.express_tcp(flags, brief, side, length, rules, extras)
         } else if flags.is_other() && brief.tuple.proto == ipproto::UDP {
-            self.express_udp(flags, brief, side, ts, rules, says)
+            self.express_udp(flags, brief, side, length, rules, says)
         } else {
             None
         }
@@ -98,24 +100,22 @@ impl Compact {
         Some(compact)
     }
 
-    /// What the counts are with this packet; None where one is too large for its half, or the packet too late.
+    /// What the counts are with this packet, `length` after the first one; None where one is too large for its half.
     #[inline]
-    pub(super) fn counted(&self, brief: &Brief, side: Side, ts: i64) -> Option<Counted> {
-        let (packets, theirs) = self.ends(word::PACKETS, side);
-        let (ip_bytes, their_bytes) = self.ends(word::IP_BYTES, side);
-        let length = ts.checked_sub(self.start()).filter(|length| (0..LONGEST).contains(length))?;
-        Some(Counted {
-            packets: (packets.checked_add(1)?, theirs),
-            ip_bytes: (ip_bytes.checked_add(brief.ip_bytes)?, their_bytes),
-            length: length as u64,
-        })
+    pub(super) fn counted(&self, brief: &Brief, side: Side, length: u64) -> Option<Counted> {
+        const ONE: u64 = 1 << 32;
+        // The sender's half is the upper one, and what is too large for it for the word, too.
+        let turn = turn(side);
+        let packets = self.0[word::PACKETS].rotate_left(turn).checked_add(ONE)?;
+        let ip_bytes = self.0[word::IP_BYTES].rotate_left(turn).checked_add(u64::from(brief.ip_bytes) << 32)?;
+        Some(Counted { packets: packets.rotate_left(turn), ip_bytes: ip_bytes.rotate_left(turn), length })
     }
 
     /// Counts a packet, which Zeek counts too.
     #[inline]
-    pub(super) fn count(&mut self, side: Side, counted: &Counted, last_win: u16) {
-        self.set_ends(word::PACKETS, side, counted.packets);
-        self.set_ends(word::IP_BYTES, side, counted.ip_bytes);
+    pub(super) fn count(&mut self, counted: &Counted, last_win: u16) {
+        self.0[word::PACKETS] = counted.packets;
+        self.0[word::IP_BYTES] = counted.ip_bytes;
         self.0[word::END] = counted.length << 16 | u64::from(last_win);
         self.0[word::ARMED] &= !u64::from(u32::MAX);
     }
@@ -126,11 +126,11 @@ impl Compact {
         mut flags: Flags,
         brief: &Brief,
         side: Side,
-        ts: i64,
+        length: u64,
         rules: &Rules,
         says: impl FnOnce() -> Option<Side>,
     ) -> Option<Outcome> {
-        let counted = self.counted(brief, side, ts)?;
+        let counted = self.counted(brief, side, length)?;
         let letters = Letters(self.0[word::LETTERS] >> 16).with(code::D, side)?;
         let mut payload = self.pair(word::PAYLOAD).map(u64::from);
         payload[side as usize] += u64::from(brief.payload_bytes);
@@ -138,12 +138,8 @@ impl Compact {
 
         let dir = flags.dir(side);
         let before = flags.timeout();
-        let (timeout, assured) = proto::udp_step(
-            (flags.has(Flags::SEEN_REPLY), flags.has(Flags::ASSURED)),
-            dir,
-            ts.saturating_sub(self.start()),
-            rules,
-        );
+        let (timeout, assured) =
+            proto::udp_step((flags.has(Flags::SEEN_REPLY), flags.has(Flags::ASSURED)), dir, length as i64, rules);
         let reply = dir == CtDir::Reply;
         let ctstate = if reply || flags.has(Flags::SEEN_REPLY) { CtState::Established } else { CtState::New };
         flags.set_timeout(timeout);
@@ -151,7 +147,7 @@ impl Compact {
         flags.set(Flags::SEEN_REPLY, flags.has(Flags::SEEN_REPLY) || reply);
         flags.set(Flags::TO_GROUP, flags.has(Flags::TO_GROUP) || (brief.to_group && side == flags.first()));
 
-        let sent = u64::from(counted.packets.0) + u64::from(counted.packets.1);
+        let sent = (counted.packets >> 32) + (counted.packets & u64::from(u32::MAX));
         let worth_reading = brief.payload_bytes > 0 && sent <= READ_UDP && !brief.to_group;
         if worth_reading
             && flags.other_evidence() <= Evidence::Payload
@@ -164,7 +160,7 @@ impl Compact {
             flags.set_evidence(evidence);
         }
         self.set_flags(flags);
-        self.count(side, &counted, 0);
+        self.count(&counted, 0);
         self.0[word::PAYLOAD] = payload;
         self.0[word::LETTERS] = letters.0 << 16;
         let state = State::of_status(flags.has(Flags::SEEN_REPLY), assured);

@@ -4,12 +4,14 @@ use crate::config::Rules;
 use crate::decode::{Brief, Tcp, tcpflag};
 use crate::flow::Side;
 use crate::proto::tcp::{choose_timeout, leads_to};
-use crate::proto::tcp_window::{MAX_ACK_WINDOW, Offer, after, before};
+use crate::proto::tcp_window::Offer;
 use crate::proto::{CtDir, CtState, State, TcpClass};
-use crate::zeek::{EndState, WITHOUT_ACKS, WITHOUT_FURTHER_ACKS};
+use crate::zeek::EndState;
 
 use super::express::{Counted, Outcome, comes_nearer};
+use super::flags::STATES;
 use super::follow::Segment;
+use super::numbers::Numbers;
 use super::{Compact, Extras, Flags, Letters, code, halves, word};
 
 const SYN_ACK: u8 = tcpflag::SYN | tcpflag::ACK;
@@ -18,10 +20,29 @@ const FIN_ACK: u8 = tcpflag::FIN | tcpflag::ACK;
 
 /// The largest scale that has room.
 const MOST_SCALE: u8 = 15;
-/// A window beyond this is not one that TCP can say.
-const LARGEST_WINDOW: u32 = 1 << 30;
-/// Numbers farther apart than this are told apart by how often they wrapped.
-const HALF: u32 = 1 << 31;
+/// Where an acknowledgement and a FIN lead from each state, in the original direction and in the other; None where more
+/// than the state decides: for the reply to a simultaneous open, and where no state was there.
+const DATA_LEADS: [[[Option<State>; STATES.len()]; 2]; 2] = [
+    [leads_from_each(CtDir::Original, TcpClass::Ack), leads_from_each(CtDir::Original, TcpClass::Fin)],
+    [leads_from_each(CtDir::Reply, TcpClass::Ack), leads_from_each(CtDir::Reply, TcpClass::Fin)],
+];
+
+const fn leads_from_each(dir: CtDir, class: TcpClass) -> [Option<State>; STATES.len()] {
+    let mut leads = [None; STATES.len()];
+    let mut number = 0;
+    while number < STATES.len() {
+        let depends = match STATES[number] {
+            State::None => true,
+            State::SynRecv => matches!(dir, CtDir::Reply),
+            _ => false,
+        };
+        if !depends {
+            leads[number] = leads_to(dir, class, STATES[number]);
+        }
+        number += 1;
+    }
+    leads
+}
 
 /// The flags of a segment that matter.
 #[inline]
@@ -49,7 +70,7 @@ impl Compact {
         flags: Flags,
         brief: &Brief,
         side: Side,
-        ts: i64,
+        length: u64,
         rules: &Rules,
         extras: &mut Extras,
     ) -> Option<Outcome> {
@@ -57,9 +78,16 @@ impl Compact {
             return None;
         }
         match kind_of(brief.tcp.flags) {
-            tcpflag::ACK | FIN_ACK => self.data(flags, brief, side, ts, rules, extras),
-            SYN_ACK if brief.payload_bytes == 0 => self.accepted(flags, brief, side, ts, rules),
-            RST_ACK if brief.payload_bytes == 0 => self.refused(flags, brief, side, ts),
+            tcpflag::ACK if flags.is_exchange() && !(brief.cut && brief.payload_bytes > 0) => match side {
+                Side::A => self.established::<0>(flags, brief, length, rules),
+                Side::B => self.established::<1>(flags, brief, length, rules),
+            },
+            tcpflag::ACK | FIN_ACK => match side {
+                Side::A => self.data::<0>(flags, brief, length, rules, extras),
+                Side::B => self.data::<1>(flags, brief, length, rules, extras),
+            },
+            SYN_ACK if brief.payload_bytes == 0 => self.accepted(flags, brief, side, length, rules),
+            RST_ACK if brief.payload_bytes == 0 => self.refused(flags, brief, side, length),
             _ => None,
         }
     }
@@ -96,7 +124,7 @@ impl Compact {
 
     /// The counts with an answer to a lone SYN; None where it is not one.
     #[inline]
-    fn answers_syn(&self, flags: Flags, brief: &Brief, side: Side, ts: i64) -> Option<Counted> {
+    fn answers_syn(&self, flags: Flags, brief: &Brief, side: Side, length: u64) -> Option<Counted> {
         let opener = side.other();
         let is_lone = flags.state() == State::SynSent
             && flags.last_class() == TcpClass::Syn
@@ -107,12 +135,12 @@ impl Compact {
             && flags.end_states(side).0 == EndState::Inactive;
         let [start, last] = [word::SEQ_START, word::SEQ_LAST].map(|at| self.ends(at, opener).0);
         let acks_it = brief.tcp.ack == last && start < last && brief.tcp.sack.is_none();
-        if is_lone && acks_it && brief.tcp.ack != 0 { self.counted(brief, side, ts) } else { None }
+        if is_lone && acks_it && brief.tcp.ack != 0 { self.counted(brief, side, length) } else { None }
     }
 
     /// The SYN+ACK that answers a lone SYN.
-    fn accepted(&mut self, mut flags: Flags, brief: &Brief, side: Side, ts: i64, rules: &Rules) -> Option<Outcome> {
-        let counted = self.answers_syn(flags, brief, side, ts)?;
+    fn accepted(&mut self, mut flags: Flags, brief: &Brief, side: Side, length: u64, rules: &Rules) -> Option<Outcome> {
+        let counted = self.answers_syn(flags, brief, side, length)?;
         let segment = &brief.tcp;
         let next = segment.seq.checked_add(1)?;
         let window = u32::from(segment.window);
@@ -138,7 +166,7 @@ impl Compact {
         flags.set_timeout(timeout);
 
         self.set_flags(flags);
-        self.count(side, &counted, last_win);
+        self.count(&counted, last_win);
         self.0[word::LETTERS] = letters.0 << 16 | self.0[word::LETTERS] & 0xffff;
         let (_, start) = self.ends(word::SEQ_START, side);
         let (_, last) = self.ends(word::SEQ_LAST, side);
@@ -152,8 +180,8 @@ impl Compact {
     }
 
     /// The RST that refuses a lone SYN: the entry is gone.
-    fn refused(&mut self, flags: Flags, brief: &Brief, side: Side, ts: i64) -> Option<Outcome> {
-        let counted = self.answers_syn(flags, brief, side, ts)?;
+    fn refused(&mut self, flags: Flags, brief: &Brief, side: Side, length: u64) -> Option<Outcome> {
+        let counted = self.answers_syn(flags, brief, side, length)?;
         let letters = Letters(self.0[word::LETTERS] >> 16).with(code::R, side)?;
         // Of the gateway's word nothing is left but that there was an answer.
         let opener = side.other();
@@ -167,7 +195,7 @@ impl Compact {
         gone.set(Flags::of(side, Flags::SEEN | Flags::CLOSED | Flags::ENDED), true);
 
         self.set_flags(gone);
-        self.count(side, &counted, 0);
+        self.count(&counted, 0);
         self.0[word::LETTERS] = letters.0 << 16;
         let before = brief.tcp.seq.wrapping_sub(1);
         for (at, number) in [(word::SEQ_START, before), (word::SEQ_LAST, brief.tcp.seq), (word::SEQ_ACKED, before)] {
@@ -180,75 +208,112 @@ impl Compact {
         Some(((CtState::Established, CtDir::Reply, State::None), true))
     }
 
-    /// An acknowledgement, with data or without, or a FIN, of an end that has opened, behind everything that
-    /// it sent before.
+    /// An acknowledgement, with data or without, on a connection on which nothing but data is exchanged, all of which was
+    /// captured: see [`Self::data`], of which this is what is left there. A function for each side knows where its halves are.
     #[inline]
-    fn data(
+    fn established<const SIDE: usize>(
         &mut self,
         mut flags: Flags,
         brief: &Brief,
-        side: Side,
-        ts: i64,
+        length: u64,
+        rules: &Rules,
+    ) -> Option<Outcome> {
+        let side = Side::BOTH[SIDE];
+        let (own, other) = (Flags::of(side, Flags::UNACKED), Flags::of(side.other(), Flags::UNACKED));
+        let segment = &brief.tcp;
+        let data = u16::try_from(brief.payload_bytes).ok()?;
+        let numbers = Numbers::of(self, side);
+        let next = numbers.behind(segment, u32::from(data))?;
+        let letter = if data > 0 { code::D } else { code::A };
+        let is_permitted = flags.has(Flags::of(side.other(), Flags::SACK_PERMITTED));
+        if segment.window == 0 || (segment.sack.is_some() && is_permitted) || (data > 0 && numbers.is_much(next)) {
+            return None;
+        }
+        let counted = self.counted(brief, side, length)?;
+        let letters = Letters(self.0[word::LETTERS] >> 16).with(letter, side)?;
+        let dir = if side == flags.first() { CtDir::Original } else { CtDir::Reply };
+        let retrans = self.repeated(flags, dir, segment, data)?;
+
+        flags.0 |= if data > 0 { own } else { 0 };
+        flags.0 &= !(if numbers.is_all(segment.ack) { other } else { 0 });
+        flags.0 |= Flags::of(side, Flags::ACK_SET) | Flags::ASSURED;
+        let acks = (retrans, flags.has(own | other), segment.window);
+        let timeout = choose_timeout(acks, State::Established, TcpClass::Ack, rules);
+        let before = flags.timeout();
+        flags.set_timeout(timeout);
+        flags.set_step(State::Established, dir as u8, TcpClass::Ack, retrans);
+        self.set_flags(flags);
+        self.count(&counted, segment.window);
+        self.0[word::LETTERS] = letters.0 << 16 | u64::from(data);
+        self.0[word::LAST_ACK] = halves([segment.seq, segment.ack]);
+        let window = u32::from(segment.window) << flags.scale(side);
+        numbers.write_behind(self, side, (next, segment.ack, window));
+        Some(((CtState::Established, dir, State::Established), comes_nearer(before, timeout, rules)))
+    }
+
+    /// How many times in a row an acknowledgement came, once this one has; None where that is more than two bits can say.
+    #[inline]
+    fn repeated(&self, flags: Flags, dir: CtDir, segment: &Tcp, data: u16) -> Option<u8> {
+        if self.0[word::LAST_ACK] != halves([segment.seq, segment.ack]) {
+            return Some(0);
+        }
+        self.repeated_numbers(flags, dir, segment, data)
+    }
+
+    /// The same where the numbers are those of the last one.
+    #[cold]
+    fn repeated_numbers(&self, flags: Flags, dir: CtDir, segment: &Tcp, data: u16) -> Option<u8> {
+        let same = flags.last_dir() == dir as u8
+            && self.0[word::LETTERS] as u16 == data
+            && self.0[word::END] as u16 == segment.window;
+        match flags.retrans() {
+            _ if !same => Some(0),
+            3 => None,
+            retrans => Some(retrans + 1),
+        }
+    }
+
+    /// An acknowledgement, with data or without, or a FIN, of an end that has opened, behind everything that
+    /// it sent before.
+    fn data<const SIDE: usize>(
+        &mut self,
+        mut flags: Flags,
+        brief: &Brief,
+        length: u64,
         rules: &Rules,
         extras: &mut Extras,
     ) -> Option<Outcome> {
+        let side = Side::BOTH[SIDE];
         let segment = &brief.tcp;
-        let (seq, ack, payload) = (segment.seq, segment.ack, brief.payload_bytes);
+        let data = u16::try_from(brief.payload_bytes).ok()?;
         let closes = segment.flags & tcpflag::FIN != 0;
         let class = if closes { TcpClass::Fin } else { TcpClass::Ack };
-        let (mut ours, mut theirs) = (flags.side(side), flags.side(side.other()));
-        let dir = flags.dir(side);
-        let old = flags.state();
-        let new = leads_to(dir, class, old)?;
-        // The reply to a simultaneous open, and the challenge after a SYN, are judged by more than the state.
-        let depends = (old == State::SynRecv && dir == CtDir::Reply)
-            || old == State::None
-            || (old == State::LastAck && flags.last_class() == TcpClass::Syn);
-        if depends
+        let (mut ours, mut theirs) = flags.sides(side);
+        let both_closed = ours.has(Flags::CLOSED) && theirs.has(Flags::CLOSED);
+        let dir = if side == flags.first() { CtDir::Original } else { CtDir::Reply };
+        let old = flags.state_number();
+        let new = DATA_LEADS[usize::from(dir == CtDir::Reply)][usize::from(closes)][old]?;
+        let is_challenged = old == State::LastAck as usize && flags.last_class() == TcpClass::Syn;
+        if is_challenged
             || !flags.has(Flags::SEEN_REPLY)
             || !ours.has(Flags::SEEN)
             || !ours.is_open()
             || !theirs.is_open()
-            || (ours.has(Flags::FIN) && (closes || payload > 0))
+            || (ours.has(Flags::FIN) && (closes || data > 0))
             || (segment.sack.is_some() && theirs.has(Flags::SACK_PERMITTED))
             || segment.window == 0
         {
             return None;
         }
 
-        let (start, peer_start) = self.ends(word::SEQ_START, side);
-        let (last, peer_last) = self.ends(word::SEQ_LAST, side);
-        let (acked, peer_acked) = self.ends(word::SEQ_ACKED, side);
-        let (max_end, mut peer_max_end) = self.ends(word::MAX_END, side);
-        let (mut max_win, mut peer_max_win) = self.ends(word::MAX_WIN, side);
-        // In order, without wraps, acknowledging what is there.
-        let next = seq.checked_add(payload)?.checked_add(u32::from(closes))?;
-        let is_in_order = seq == last
-            && start < last
-            && next - start < HALF
-            && ack >= peer_acked.max(1)
-            && ack > peer_start
-            && ack <= peer_last
-            && peer_last - peer_start < HALF
-            && (start..=last).contains(&acked);
-        let in_window = is_in_order
-            && max_win != 0
-            && peer_max_win != 0
-            && peer_max_win < LARGEST_WINDOW
-            && peer_last - ack <= MAX_ACK_WINDOW.max(max_win)
-            && before(seq, max_end.wrapping_add(1));
-        if !in_window {
+        let numbers = Numbers::of(self, side);
+        let next = numbers.behind(segment, u32::from(data) + u32::from(closes))?;
+        let is_lost = data > 0 && brief.cut;
+        if data > 0 && !is_lost && numbers.is_much(next) {
             return None;
         }
-        // Beyond either, Zeek gives up waiting for acknowledgements.
-        let is_much = (acked - start <= 1 && u64::from(next - start) > WITHOUT_ACKS)
-            || u64::from(next - acked) > WITHOUT_FURTHER_ACKS;
-        let is_lost = payload > 0 && brief.cut;
-        if payload > 0 && !is_lost && is_much {
-            return None;
-        }
-        let counted = self.counted(brief, side, ts)?;
-        let letter = match (closes, payload > 0) {
+        let counted = self.counted(brief, side, length)?;
+        let letter = match (closes, data > 0) {
             (true, _) => code::F,
             (false, true) => code::D,
             (false, false) => code::A,
@@ -258,25 +323,18 @@ impl Compact {
         let (letters, extra) = if follows {
             (Letters(self.0[word::LETTERS] >> 16).with(letter, side)?, None)
         } else {
-            let one = Segment { side, seq, ack, next, payload, is_lost, closes, letter };
+            let one = Segment { side, tcp: segment, next, payload: u32::from(data), is_lost, closes, letter };
             let (letters, extra) = self.follow(&one, extras, &mut flags, &mut ours, &mut theirs)?;
             (letters, Some(extra))
         };
-        // Identical acknowledgements in a row.
-        let (last_length, last_win) = (self.0[word::LETTERS] as u16, self.0[word::END] as u16);
-        let data = u16::try_from(payload).ok()?;
-        let acknowledged = halves([seq, ack]);
-        let same = flags.last_dir() == dir as u8
-            && self.0[word::LAST_ACK] == acknowledged
-            && (last_length, last_win) == (data, segment.window);
-        // The repeated counter has two bits here.
-        if same && flags.retrans() == 3 && !closes {
-            return None;
+        let (mut retrans, mut last_win, mut last_length) =
+            (flags.retrans(), self.0[word::END] as u16, self.0[word::LETTERS] as u16);
+        if !closes {
+            retrans = self.repeated(flags, dir, segment, data)?;
+            (last_win, last_length) = (segment.window, data);
         }
         // What comes after both closes does not count for `duration`.
-        let was = self.flags();
-        let both_closed = Side::BOTH.into_iter().all(|side| was.has(Flags::of(side, Flags::CLOSED)));
-        let quiet = if both_closed { self.quiet_until(counted.length)? } else { 0 };
+        let quiet = if both_closed { self.quiet_until(length)? } else { 0 };
 
         if let Some(extra) = extra
             && (is_lost || flags.has(Flags::EXTRA))
@@ -287,47 +345,30 @@ impl Compact {
             flags.set(Flags::EXTRA, true);
         }
 
-        let window = u32::from(segment.window) << flags.scale(side);
-        max_win = max_win.max(window);
-        if after(next, max_end) {
-            peer_max_win = peer_max_win.wrapping_add(next.wrapping_sub(max_end));
-        }
-        let allowed = ack.wrapping_add(window);
-        if after(allowed, peer_max_end.wrapping_sub(1)) {
-            peer_max_end = allowed;
-        }
-        ours.set(Flags::UNACKED, ours.has(Flags::UNACKED) || next != seq);
-        ours.set(Flags::ACK_SET, true);
-        theirs.set(Flags::UNACKED, theirs.has(Flags::UNACKED) && ack != peer_last);
-        if closes {
-            ours.set(Flags::CLOSE_INIT, ours.has(Flags::CLOSE_INIT) || (new == State::FinWait && old != new));
-        }
-        let (mut retrans, mut window_said, mut length_said) = (flags.retrans(), last_win, last_length);
-        if !closes {
-            retrans = if same { retrans + 1 } else { 0 };
-            (window_said, length_said) = (segment.window, data);
-            flags.set_retrans(retrans);
-            self.0[word::LAST_ACK] = acknowledged;
-        }
-        flags.set_last(dir as u8, class);
-        flags.set_state(new);
+        ours.raise(Flags::UNACKED, data > 0 || closes);
+        ours.raise(Flags::ACK_SET, true);
+        theirs.lower(Flags::UNACKED, numbers.is_all(segment.ack));
+        ours.raise(Flags::CLOSE_INIT, closes && new == State::FinWait && old != new as usize);
         let unacked = ours.has(Flags::UNACKED) || theirs.has(Flags::UNACKED);
-        let timeout = choose_timeout((retrans, unacked, window_said), new, class, rules);
+        let timeout = choose_timeout((retrans, unacked, last_win), new, class, rules);
         let before = flags.timeout();
         flags.set_timeout(timeout);
-        if matches!(old, State::SynRecv | State::Established) && new == State::Established {
+        // From SYN_RECV or from itself.
+        if new == State::Established {
             flags.set(Flags::ASSURED, true);
         }
+        flags.set_step(new, dir as u8, class, retrans);
         flags.set_sides(side, ours, theirs);
 
         self.set_flags(flags);
-        self.count(side, &counted, window_said);
+        self.count(&counted, last_win);
         self.0[word::ARMED] |= u64::from(quiet);
-        self.0[word::LETTERS] = letters.0 << 16 | u64::from(length_said);
-        self.set_ends(word::SEQ_LAST, side, (next, peer_last));
-        self.set_ends(word::SEQ_ACKED, side, (acked, ack));
-        self.set_ends(word::MAX_END, side, (max_end, peer_max_end));
-        self.set_ends(word::MAX_WIN, side, (max_win, peer_max_win));
+        self.0[word::LETTERS] = letters.0 << 16 | u64::from(last_length);
+        if !closes {
+            self.0[word::LAST_ACK] = halves([segment.seq, segment.ack]);
+        }
+        let window = u32::from(segment.window) << ours.scale();
+        numbers.write_behind(self, side, (next, segment.ack, window));
         Some(((CtState::Established, dir, new), comes_nearer(before, timeout, rules)))
     }
 

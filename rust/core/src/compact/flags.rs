@@ -6,7 +6,10 @@ use crate::flow::Side;
 use crate::proto::{CtDir, State, TcpClass};
 use crate::zeek::EndState;
 
-/// The word. The lower part is about the connection, and what is above it about each side.
+use super::turn;
+
+/// The word. Each half ends with what is about a side, side A's in the lower one, so that the word turned by half of it is the
+/// same with the sides exchanged; what is below that is about the connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flags(pub(super) u64);
 
@@ -21,22 +24,24 @@ const KIND: Field = Field { at: 0, bits: 2 };
 const TIMEOUT: Field = Field { at: 4, bits: 5 };
 const FIRST: Field = Field { at: 9, bits: 1 };
 /// The first sender, the originator, and who opened the gateway's entry: of TCP one and the same.
-const ORIG: Field = Field { at: 10, bits: 1 };
-const GATEWAY_ORIG: Field = Field { at: 11, bits: 1 };
-const EVIDENCE: Field = Field { at: 12, bits: 5 };
+const ORIG: Field = Field { at: 37, bits: 1 };
+const GATEWAY_ORIG: Field = Field { at: 38, bits: 1 };
+const EVIDENCE: Field = Field { at: 32, bits: 5 };
 
-const STATE: Field = Field { at: 10, bits: 4 };
-const LAST_DIR: Field = Field { at: 14, bits: 1 };
-const LAST_CLASS: Field = Field { at: 15, bits: 3 };
-const RETRANS: Field = Field { at: 18, bits: 2 };
+const STATE: Field = Field { at: 32, bits: 4 };
+const LAST_DIR: Field = Field { at: 36, bits: 1 };
+const LAST_CLASS: Field = Field { at: 37, bits: 3 };
+const RETRANS: Field = Field { at: 40, bits: 2 };
 
-/// Where a side's bits begin, side A's first.
-const SIDES: [u32; 2] = [26, 45];
+/// Where a side's bits begin, side A's first, and how many there are.
+const SIDES: [u32; 2] = [13, 45];
+const SIDE: u32 = 19;
 const SCALE: Field = Field { at: 0, bits: 4 };
 const END_STATE: Field = Field { at: 4, bits: 3 };
 const END_BEFORE: Field = Field { at: 7, bits: 3 };
 
-const STATES: [State; 10] = [
+/// As many as four bits can number.
+pub(super) const STATES: [State; 16] = [
     State::None,
     State::SynSent,
     State::SynRecv,
@@ -47,9 +52,24 @@ const STATES: [State; 10] = [
     State::TimeWait,
     State::Close,
     State::SynSent2,
+    State::None,
+    State::None,
+    State::None,
+    State::None,
+    State::None,
+    State::None,
 ];
-const CLASSES: [TcpClass; 6] =
-    [TcpClass::Syn, TcpClass::SynAck, TcpClass::Fin, TcpClass::Ack, TcpClass::Rst, TcpClass::None];
+/// As many as three bits can number.
+const CLASSES: [TcpClass; 8] = [
+    TcpClass::Syn,
+    TcpClass::SynAck,
+    TcpClass::Fin,
+    TcpClass::Ack,
+    TcpClass::Rst,
+    TcpClass::None,
+    TcpClass::None,
+    TcpClass::None,
+];
 
 impl Flags {
     /// TCP.
@@ -64,19 +84,19 @@ impl Flags {
     /// It survives a full table.
     pub const ASSURED: u64 = 1 << 3;
     /// It was deleted, and nothing came since (TCP).
-    pub const GONE: u64 = 1 << 20;
+    pub const GONE: u64 = 1 << 10;
     /// Zeek: picked up in mid-stream (TCP).
-    pub const PARTIAL: u64 = 1 << 21;
+    pub const PARTIAL: u64 = 1 << 11;
     /// Zeek: the handshake is over (TCP).
-    pub const ESTABLISHED: u64 = 1 << 22;
+    pub const ESTABLISHED: u64 = 1 << 12;
     /// Zeek: its end was reported (TCP).
-    pub const REPORTED: u64 = 1 << 23;
+    pub const REPORTED: u64 = 1 << 43;
     /// Zeek: a close waits (TCP).
-    pub const DEFERRED: u64 = 1 << 24;
+    pub const DEFERRED: u64 = 1 << 44;
     /// It has an extra line (TCP).
-    pub const EXTRA: u64 = 1 << 25;
+    pub const EXTRA: u64 = 1 << 42;
     /// A packet of the first sender went to a group (others).
-    pub const TO_GROUP: u64 = 1 << 25;
+    pub const TO_GROUP: u64 = 1 << 42;
 
     /// Facts about a side, to be asked with [`Self::of`]: it offers scaling.
     pub const OFFERS_SCALE: u64 = 1 << 10;
@@ -149,6 +169,24 @@ impl Flags {
         self.is_tcp() && self.has(Self::EXTRA)
     }
 
+    /// Both ends exchange data on an established TCP connection: nobody has closed, an answer was seen, and there is nothing
+    /// to be known beside the words.
+    #[inline]
+    pub(super) fn is_exchange(self) -> bool {
+        const NOW: u64 = 0x7 << END_STATE.at;
+        const OPEN: u64 = Flags::SEEN | (EndState::Established as u64) << END_STATE.at;
+        const BOTH: u64 = 1 << SIDES[0] | 1 << SIDES[1];
+        const ALL: u64 = 0x3 << KIND.at
+            | 0xf << STATE.at
+            | Flags::GONE
+            | Flags::SEEN_REPLY
+            | Flags::EXTRA
+            | ((NOW | Flags::SEEN | Flags::FIN) * BOTH);
+        const AS_IT_IS: u64 =
+            Flags::TCP.0 | (State::Established as u64) << STATE.at | Flags::SEEN_REPLY | (OPEN * BOTH);
+        self.0 & ALL == AS_IT_IS
+    }
+
     /// Which timeout runs.
     #[inline]
     pub(super) fn timeout(self) -> Timeout {
@@ -206,7 +244,13 @@ impl Flags {
     /// The gateway's state (TCP).
     #[inline]
     pub(super) fn state(self) -> State {
-        STATES.get(self.get(STATE) as usize).copied().unwrap_or_default()
+        STATES.get(self.state_number()).copied().unwrap_or_default()
+    }
+
+    /// The number of the gateway's state in its list of sixteen (TCP).
+    #[inline]
+    pub(super) fn state_number(self) -> usize {
+        self.get(STATE) as usize
     }
 
     #[inline]
@@ -240,6 +284,17 @@ impl Flags {
         self.put(RETRANS, u64::from(retrans));
     }
 
+    /// Sets at once what a segment leaves behind: see [`Self::set_state`], [`Self::set_last`], [`Self::set_retrans`].
+    #[inline]
+    pub(super) fn set_step(&mut self, state: State, dir: u8, class: TcpClass, retrans: u8) {
+        const ALL: u64 = 0x3ff << STATE.at;
+        let step = (state as u64) << STATE.at
+            | u64::from(dir) << LAST_DIR.at
+            | (class as u64) << LAST_CLASS.at
+            | u64::from(retrans) << RETRANS.at;
+        self.0 = self.0 & !ALL | step;
+    }
+
     #[inline]
     pub(super) fn scale(self, side: Side) -> u8 {
         self.get(Self::side_field(side, SCALE)) as u8
@@ -268,9 +323,17 @@ impl Flags {
 #[derive(Clone, Copy)]
 pub(super) struct OfSide(u64);
 
-const SIDE_BITS: u64 = (1 << 19) - 1;
+const SIDE_BITS: u64 = (1 << SIDE) - 1;
+const BOTH_SIDES: u64 = SIDE_BITS << SIDES[0] | SIDE_BITS << SIDES[1];
 
 impl OfSide {
+    /// Both states.
+    const STATES: u64 = 0x3f << END_STATE.at;
+
+    const fn states(state: EndState, before: EndState) -> u64 {
+        (state as u64) << END_STATE.at | (before as u64) << END_BEFORE.at
+    }
+
     #[inline]
     pub(super) fn has(self, fact: u64) -> bool {
         self.0 & fact != 0
@@ -281,39 +344,56 @@ impl OfSide {
         self.0 = self.0 & !fact | if holds { fact } else { 0 };
     }
 
+    /// From now on it holds, if this is so.
+    #[inline]
+    pub(super) fn raise(&mut self, fact: u64, is_so: bool) {
+        self.0 |= if is_so { fact } else { 0 };
+    }
+
+    /// It holds no longer, if this is so.
+    #[inline]
+    pub(super) fn lower(&mut self, fact: u64, is_so: bool) {
+        self.0 &= !(if is_so { fact } else { 0 });
+    }
+
     #[inline]
     pub(super) fn set_states(&mut self, state: EndState, before: EndState) {
-        const STATES: u64 = 0x3f << END_STATE.at;
-        self.0 = self.0 & !STATES | (state as u64) << END_STATE.at | (before as u64) << END_BEFORE.at;
+        self.0 = self.0 & !Self::STATES | Self::states(state, before);
     }
 
     /// Its handshake is over, and it has not closed, or has after the handshake.
     #[inline]
     pub(super) fn is_open(self) -> bool {
-        const ESTABLISHED: u64 = EndState::Established as u64;
-        const CLOSED: u64 = EndState::Closed as u64;
-        let (state, before) = (self.0 >> END_STATE.at & 7, self.0 >> END_BEFORE.at & 7);
-        let fin = self.has(Flags::FIN);
-        (state == ESTABLISHED && !fin) || (state == CLOSED && before == ESTABLISHED && fin)
+        const NOW: u64 = 0x7 << END_STATE.at;
+        const CLOSED: u64 = Flags::FIN | OfSide::states(EndState::Closed, EndState::Established);
+        self.0 & (NOW | Flags::FIN) == (EndState::Established as u64) << END_STATE.at
+            || self.0 & (Self::STATES | Flags::FIN) == CLOSED
     }
 
     /// It has not closed, or all of its data came and that was reported.
     #[inline]
     pub(super) fn is_settled(self) -> bool {
-        !self.has(Flags::FIN) || self.has(Flags::ENDED)
+        self.0 & (Flags::FIN | Flags::ENDED) != Flags::FIN
+    }
+
+    #[inline]
+    pub(super) fn scale(self) -> u8 {
+        (self.0 & ((1 << SCALE.bits) - 1)) as u8
     }
 }
 
 impl Flags {
+    /// The facts about this side, and about the other.
     #[inline]
-    pub(super) fn side(self, side: Side) -> OfSide {
-        OfSide(self.0 >> SIDES[side as usize] & SIDE_BITS)
+    pub(super) fn sides(self, side: Side) -> (OfSide, OfSide) {
+        let turned = self.0.rotate_left(turn(side));
+        (OfSide(turned >> SIDES[0] & SIDE_BITS), OfSide(turned >> SIDES[1]))
     }
 
     #[inline]
     pub(super) fn set_sides(&mut self, side: Side, ours: OfSide, theirs: OfSide) {
-        let (at, other) = (SIDES[side as usize], SIDES[side.other() as usize]);
-        self.0 = self.0 & !(SIDE_BITS << at | SIDE_BITS << other) | ours.0 << at | theirs.0 << other;
+        let turned = ours.0 << SIDES[0] | theirs.0 << SIDES[1];
+        self.0 = self.0 & !BOTH_SIDES | turned.rotate_left(turn(side));
     }
 }
 

@@ -1,6 +1,7 @@
 //! What Zeek makes of a segment where more than the sequence numbers tells what came of the data: some of it is missing from
 //! the capture, or an end closes. See [`crate::zeek`] for the steps.
 
+use crate::decode::Tcp;
 use crate::flow::Side;
 use crate::zeek::{EndState, is_noted};
 
@@ -10,10 +11,9 @@ use super::letters::{Letters, Long};
 use super::{Compact, Extras, Flags, code, word};
 
 /// A segment behind everything that its sender sent before, of a connection without wraps.
-pub(super) struct Segment {
+pub(super) struct Segment<'a> {
     pub(super) side: Side,
-    pub(super) seq: u32,
-    pub(super) ack: u32,
+    pub(super) tcp: &'a Tcp,
     /// Behind it.
     pub(super) next: u32,
     pub(super) payload: u32,
@@ -47,7 +47,7 @@ impl Compact {
     /// changed is of no use.
     pub(super) fn follow(
         &self,
-        one: &Segment,
+        one: &Segment<'_>,
         extras: &Extras,
         flags: &mut Flags,
         ours: &mut OfSide,
@@ -77,7 +77,7 @@ impl Compact {
         }
         own.last = one.next - start;
         own.sent.payload = own.sent.payload.checked_add(one.payload)?;
-        let went_on = peer.acknowledged(one.ack - peer_start, |length, count| {
+        let went_on = peer.acknowledged(one.tcp.ack - peer_start, |length, count| {
             extra.missed = extra.missed.checked_add(length)?;
             if is_noted(count) { letters.again(code::G, one.side.other()) } else { Some(()) }
         })?;
@@ -86,7 +86,7 @@ impl Compact {
             ends.turned(Ends::report_end);
         }
         if one.payload > 0 && !one.is_lost {
-            ends.own.sent.data(one.seq - start, one.seq - start + one.payload)?;
+            ends.own.sent.data(one.tcp.seq - start, one.tcp.seq - start + one.payload)?;
         }
         ends.report_end();
         if one.closes {

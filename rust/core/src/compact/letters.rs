@@ -61,13 +61,15 @@ impl Letters {
         (u64::BITS - self.0.leading_zeros()).div_ceil(4)
     }
 
+    #[inline(never)]
     fn and(self, code: u64, most: u32) -> Option<Self> {
         let len = self.len();
         (len < most).then(|| Self(self.0 | code << (len * 4)))
     }
 
     /// With this letter of a side if it is not among them; None where there is no room.
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "that a letter is there takes less than a call")]
     pub(super) fn with(self, code: u64, side: Side) -> Option<Self> {
         let code = of_side(code, side);
         if self.holds(code) { Some(self) } else { self.and(code, MOST) }

@@ -14,6 +14,7 @@ mod extra;
 mod flags;
 mod follow;
 mod letters;
+mod numbers;
 mod tcp;
 
 use crate::config::Timeouts;
@@ -65,13 +66,15 @@ mod word {
 }
 
 /// The largest time from the first to the last packet: three days.
-const LONGEST: i64 = 1 << 48;
+const LONGEST: u64 = 1 << 48;
 
+#[inline]
 fn halves(pair: [u32; 2]) -> u64 {
     u64::from(pair[0]) << 32 | u64::from(pair[1])
 }
 
-/// How far a word is turned so that a side's half is the upper one.
+/// How far a word is turned so that a side's half is the upper one; turned so once more it is as before.
+#[inline]
 fn turn(side: Side) -> u32 {
     32 * side as u32
 }
@@ -89,7 +92,8 @@ impl Compact {
             && connection.roles == Roles::Given
             && !connection.is_error;
         let id = u32::try_from(connection.id).ok()?;
-        let length = connection.end.checked_sub(connection.start).filter(|length| (0..LONGEST).contains(length))?;
+        let length = connection.end.checked_sub(connection.start)?;
+        let length = u64::try_from(length).ok().filter(|length| *length < LONGEST)?;
         let quiet = connection.end.checked_sub(connection.zeek.active_until())?;
         if !is_plain {
             return None;
@@ -97,7 +101,7 @@ impl Compact {
         let mut words = [0; WORDS];
         words[word::ID] = u64::from(id);
         words[word::START] = connection.start as u64;
-        words[word::END] = (length as u64) << 16;
+        words[word::END] = length << 16;
         let letters = Long::pack(connection.zeek.letters())?;
         words[word::LETTERS] = letters.0.0 << 16;
         words[word::PACKETS] = narrow(connection.ends.map(|end| end.packets))?;
@@ -280,13 +284,19 @@ impl Compact {
     /// The number of this side, and of the other.
     #[inline]
     fn ends(&self, at: usize, side: Side) -> (u32, u32) {
-        let word = self.0[at].rotate_left(turn(side));
-        ((word >> 32) as u32, word as u32)
+        let [a, b] = self.pair(at);
+        match side {
+            Side::A => (a, b),
+            Side::B => (b, a),
+        }
     }
 
     #[inline]
     fn set_ends(&mut self, at: usize, side: Side, (own, other): (u32, u32)) {
-        self.0[at] = halves([own, other]).rotate_left(turn(side));
+        self.0[at] = match side {
+            Side::A => halves([own, other]),
+            Side::B => halves([other, own]),
+        };
     }
 
     /// Everything that is a yes or no, or a word of a short list.
@@ -312,10 +322,16 @@ impl Compact {
         self.0[word::START] as i64
     }
 
+    /// Nanoseconds from the first packet to the last.
+    #[inline]
+    fn length(&self) -> u64 {
+        self.0[word::END] >> 16
+    }
+
     /// Capture time of the last packet.
     #[inline]
     pub fn end(&self) -> i64 {
-        self.start() + (self.0[word::END] >> 16) as i64
+        self.start() + self.length() as i64
     }
 
     /// Capture time at which it expires.

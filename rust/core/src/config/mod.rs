@@ -49,7 +49,17 @@ impl Timeout {
     /// The timeout of this number.
     #[inline]
     pub fn numbered(number: u8) -> Self {
-        Timeouts::TABLE.get(usize::from(number)).map_or(Self::Generic, |(timeout, _, _)| *timeout)
+        // As many as five bits can number, so that such a number needs no check.
+        const ALL: [Timeout; 32] = {
+            let mut all = [Timeout::Generic; 32];
+            let mut number = 0;
+            while number < TIMEOUTS {
+                all[number] = Timeouts::TABLE[number].0;
+                number += 1;
+            }
+            all
+        };
+        ALL.get(usize::from(number)).copied().unwrap_or(Self::Generic)
     }
 }
 

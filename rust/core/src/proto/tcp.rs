@@ -133,10 +133,12 @@ const TABLE: [[[To; 10]; 6]; 2] = [
 ];
 
 /// Where this class of segment leads, if that depends on nothing else.
-#[inline]
-pub fn leads_to(dir: CtDir, class: Class, state: State) -> Option<State> {
-    match TABLE.get(dir as usize)?[class as usize].get(state as usize)? {
-        To::State(new) => Some(*new),
+pub const fn leads_to(dir: CtDir, class: Class, state: State) -> Option<State> {
+    if dir as usize >= TABLE.len() || state as usize >= TABLE[0][0].len() {
+        return None;
+    }
+    match TABLE[dir as usize][class as usize][state as usize] {
+        To::State(new) => Some(new),
         To::Ignore | To::Invalid => None,
     }
 }
