@@ -60,6 +60,16 @@ impl Watch {
     /// Notes the time of a record.
     #[inline]
     pub fn time(&mut self, ts: i64) {
+        // A clock that is set and goes on, as nearly every one.
+        if self.last.is_some_and(|last| last >= CLOCKS_ARE_SET && ts >= last) {
+            self.last = Some(ts);
+        } else {
+            self.any_time(ts);
+        }
+    }
+
+    #[cold]
+    fn any_time(&mut self, ts: i64) {
         let last = self.last.replace(ts).unwrap_or(ts);
         let step = ts.saturating_sub(last);
         if step < -BACKWARD || (last < CLOCKS_ARE_SET && ts >= CLOCKS_ARE_SET) {

@@ -144,13 +144,17 @@ impl Pcap {
     /// The header at `at`, all zeros if its bytes are not there, which callers exclude.
     #[inline]
     fn header_at<const BIG: bool>(&self, data: &[u8], at: usize) -> Header {
-        let bytes = data.get(at..).and_then(|rest| rest.first_chunk()).unwrap_or(&[0; RECORD_LEN]);
+        self.header_of::<BIG>(data.get(at..).and_then(|rest| rest.first_chunk()).unwrap_or(&[0; RECORD_LEN]))
+    }
+
+    #[inline]
+    fn header_of<const BIG: bool>(&self, bytes: &[u8; RECORD_LEN]) -> Header {
         let field = |i: usize| {
             let field = [bytes[i], bytes[i + 1], bytes[i + 2], bytes[i + 3]];
             if BIG { u32::from_be_bytes(field) } else { u32::from_le_bytes(field) }
         };
         let mut header = Header { sec: field(0), frac: field(4), caplen: field(8), len: field(12) };
-        if self.lengths == Lengths::Swapped || (self.lengths == Lengths::Either && header.caplen > header.len) {
+        if self.lengths != Lengths::Standard && (self.lengths == Lengths::Swapped || header.caplen > header.len) {
             std::mem::swap(&mut header.caplen, &mut header.len);
         }
         header
@@ -177,12 +181,15 @@ impl Pcap {
                     Scan::More(at) => return at,
                 }
             }
-            while data.len() - pos >= self.record_len {
-                let header = self.header_at::<BIG>(data, pos);
-                // Almost no record takes this branch, so that it costs next to nothing to look closer there.
-                let unusual = header.caplen == 0
+            while let Some(rest) = data.get(pos..)
+                && let Some(header) = rest.first_chunk()
+                && rest.len() >= self.record_len
+            {
+                let header = self.header_of::<BIG>(header);
+                // Almost no record takes this branch, so that it costs next to nothing to look closer there. A captured
+                // length of 0, less one, is more than any limit.
+                let unusual = header.caplen.wrapping_sub(1) >= self.snaplen
                     || header.caplen > header.len
-                    || header.caplen > self.snaplen
                     || header.len > ABSOLUTE_MAX
                     || header.frac >= self.second
                     || far(header.sec, self.last_sec);
@@ -202,22 +209,21 @@ impl Pcap {
                     pos += 1;
                     break;
                 }
-                let body = pos + self.record_len;
-                let end = body + header.caplen as usize;
-                if end > data.len() {
+                let whole = self.record_len + header.caplen as usize;
+                if whole > rest.len() {
                     return pos;
                 }
                 self.last_sec = Some(header.sec);
                 sink.records.push(Record {
                     ts: i64::from(header.sec) * 1_000_000_000 + i64::from(header.frac) * i64::from(self.unit),
                     offset: offset + pos as u64,
-                    start: origin + body as u32,
+                    start: origin + (pos + self.record_len) as u32,
                     caplen: header.caplen,
                     len: header.len,
                     file: sink.file,
                     linktype: self.linktype,
                 });
-                pos = end;
+                pos += whole;
             }
             if self.damaged.is_none() {
                 return pos;

@@ -34,26 +34,14 @@ pub struct Brief {
 /// An Ethernet header with an EtherType.
 const ETHERNET: usize = 14;
 const ETHERTYPE: usize = 12;
-/// IP headers without options or extension headers.
-const IPV4: usize = 20;
-const IPV6: usize = 40;
+/// What stands before the transport header: no IP options or extension headers.
+const BEFORE_IPV4: usize = ETHERNET + 20;
+const BEFORE_IPV6: usize = ETHERNET + 40;
 
-/// What is above an IP header.
-struct Above<'a> {
-    /// Where in the record it begins.
-    at: usize,
-    /// How long it is.
-    length: usize,
-    /// As far as captured, without the padding of the link layer.
-    captured: &'a [u8],
-}
-
-impl<'a> Above<'a> {
-    #[inline]
-    fn of(bytes: &'a [u8], at: usize, length: usize) -> Self {
-        let end = bytes.len().min(at + length);
-        Self { at, length, captured: bytes.get(at..end).unwrap_or_default() }
-    }
+/// Sent to a group address of the link layer.
+#[inline]
+fn is_for_group(ethernet: &[u8; ETHERNET]) -> bool {
+    ethernet.byte::<0>() & super::ether::GROUP_BIT != 0
 }
 
 impl Brief {
@@ -76,99 +64,109 @@ impl Brief {
             return None;
         }
         let ethernet = bytes.first_chunk::<ETHERNET>()?;
-        let ip = match ethernet.be16::<ETHERTYPE>() {
-            super::ether::ethertype::IPV4 => self.ipv4(bytes)?,
-            super::ether::ethertype::IPV6 => self.ipv6(bytes)?,
-            _ => return None,
-        };
-        let (family, dst) = (self.tuple.family, self.tuple.dst);
         self.vlan = Vlan::default();
-        self.cut = ip.captured.len() < ip.length;
-        self.to_group = ethernet.byte::<0>() & super::ether::GROUP_BIT != 0 || transport::is_group(family, dst);
-        let header = match self.tuple.proto {
-            ipproto::TCP => self.tcp_header(&ip)?,
-            ipproto::UDP => self.udp_header(&ip)?,
-            _ => return None,
-        };
-        let captured = ip.captured.len().saturating_sub(header);
-        self.payload = if captured > 0 { ((ip.at + header) as u32, captured as u32) } else { (0, 0) };
-        Some(())
+        match ethernet.be16::<ETHERTYPE>() {
+            super::ether::ethertype::IPV4 => self.ipv4(bytes),
+            super::ether::ethertype::IPV6 => self.ipv6(bytes),
+            _ => None,
+        }
     }
 
-    /// An IPv4 header without options, of a datagram that is no fragment.
+    /// An IPv4 header without options, of a datagram that is no fragment, and what is above it.
     #[inline]
-    fn ipv4<'a>(&mut self, bytes: &'a [u8]) -> Option<Above<'a>> {
-        use super::ip::v4_field::{DST, FLAGS_OFFSET, ID, MORE_FRAGMENTS, OFFSET_MASK, PROTOCOL, SRC, TOTAL_LENGTH};
+    fn ipv4(&mut self, bytes: &[u8]) -> Option<()> {
+        use super::ip::v4_field::{
+            DST, FLAGS_OFFSET, ID, MORE_FRAGMENTS, OFFSET_MASK, PROTOCOL, SIZE, SRC, TOTAL_LENGTH,
+        };
         const VERSION_AND_LENGTH: u8 = 0x45;
-        let header = bytes.get(ETHERNET..)?.first_chunk::<IPV4>()?;
-        let length = usize::from(header.be16::<TOTAL_LENGTH>());
+        let (ethernet, ip) = bytes.split_first_chunk::<ETHERNET>()?;
+        let (header, above) = ip.split_first_chunk::<SIZE>()?;
+        let length = u32::from(header.be16::<TOTAL_LENGTH>());
         let is_fragment = header.be16::<FLAGS_OFFSET>() & (MORE_FRAGMENTS | OFFSET_MASK) != 0;
-        if header.byte::<0>() != VERSION_AND_LENGTH || is_fragment || length < IPV4 {
+        let wire = length.checked_sub(SIZE as u32)?;
+        if header.byte::<0>() != VERSION_AND_LENGTH || is_fragment {
             return None;
         }
         self.tuple.src = Addr::v4(header.array::<SRC, 4>());
         self.tuple.dst = Addr::v4(header.array::<DST, 4>());
         self.tuple.family = Family::V4;
-        self.tuple.proto = header.byte::<PROTOCOL>();
         self.identification = header.be16::<ID>();
-        self.ip_bytes = length as u32;
-        Some(Above::of(bytes, ETHERNET + IPV4, length - IPV4))
+        self.ip_bytes = length;
+        self.to_group = is_for_group(ethernet) || transport::is_group(Family::V4, self.tuple.dst);
+        self.transport::<BEFORE_IPV4>(header.byte::<PROTOCOL>(), above, wire)
     }
 
-    /// An IPv6 header without extension headers.
+    /// An IPv6 header without extension headers, and what is above it.
     #[inline]
-    fn ipv6<'a>(&mut self, bytes: &'a [u8]) -> Option<Above<'a>> {
-        use super::ip::v6_field::{DST, NEXT_HEADER, PAYLOAD_LENGTH, SRC, VERSION};
+    fn ipv6(&mut self, bytes: &[u8]) -> Option<()> {
+        use super::ip::v6_field::{DST, NEXT_HEADER, PAYLOAD_LENGTH, SIZE, SRC, VERSION};
         const VERSION_6: u8 = 6;
-        let header = bytes.get(ETHERNET..)?.first_chunk::<IPV6>()?;
-        let length = usize::from(header.be16::<PAYLOAD_LENGTH>());
-        if header.byte::<VERSION>() >> 4 != VERSION_6 || length == 0 {
+        let (ethernet, ip) = bytes.split_first_chunk::<ETHERNET>()?;
+        let (header, above) = ip.split_first_chunk::<SIZE>()?;
+        let wire = u32::from(header.be16::<PAYLOAD_LENGTH>());
+        if header.byte::<VERSION>() >> 4 != VERSION_6 || wire == 0 {
             return None;
         }
         self.tuple.src = Addr::v6(header.array::<SRC, 16>());
         self.tuple.dst = Addr::v6(header.array::<DST, 16>());
         self.tuple.family = Family::V6;
-        self.tuple.proto = header.byte::<NEXT_HEADER>();
         self.identification = 0;
-        self.ip_bytes = (IPV6 + length) as u32;
-        Some(Above::of(bytes, ETHERNET + IPV6, length))
+        self.ip_bytes = SIZE as u32 + wire;
+        self.to_group = is_for_group(ethernet) || transport::is_group(Family::V6, self.tuple.dst);
+        self.transport::<BEFORE_IPV6>(header.byte::<NEXT_HEADER>(), above, wire)
+    }
+
+    /// What is above an IP header and begins `BEFORE` bytes into the record: `wire` bytes, of which `above` was captured, and
+    /// perhaps padding of the link layer behind them.
+    #[inline]
+    fn transport<const BEFORE: usize>(&mut self, proto: u8, above: &[u8], wire: u32) -> Option<()> {
+        self.tuple.proto = proto;
+        let header = match proto {
+            ipproto::TCP => self.tcp_header(above, wire)?,
+            ipproto::UDP => self.udp_header(above, wire)?,
+            _ => return None,
+        };
+        let captured = wire.min(above.len() as u32);
+        self.cut = captured < wire;
+        self.payload = if captured > header { (BEFORE as u32 + header, captured - header) } else { (0, 0) };
+        Some(())
     }
 
     /// Returns the size of the header.
     #[inline]
-    fn tcp_header(&mut self, ip: &Above<'_>) -> Option<usize> {
+    fn tcp_header(&mut self, above: &[u8], wire: u32) -> Option<u32> {
         use tcp::field::{DATA_OFFSET, SIZE};
-        let header = ip.captured.first_chunk::<SIZE>()?;
+        let header = above.first_chunk::<SIZE>()?;
         let size = tcp::header_size(header.byte::<DATA_OFFSET>());
-        let wire = ip.length;
-        if size < SIZE || size > wire {
+        self.payload_bytes = wire.checked_sub(size as u32)?;
+        if size < SIZE {
             return None;
         }
         (self.tuple.sport, self.tuple.dport) = (header.be16::<0>(), header.be16::<2>());
-        self.payload_bytes = (wire - size) as u32;
         self.tcp = tcp::of_header(header);
         if size > SIZE {
-            tcp::take_options(&mut self.tcp, ip.captured, size);
+            tcp::take_options(&mut self.tcp, above, size);
         }
-        Some(size)
+        Some(size as u32)
     }
 
     /// Returns the size of the header; None also where it may carry a tunnel.
     #[inline]
-    fn udp_header(&mut self, ip: &Above<'_>) -> Option<usize> {
+    fn udp_header(&mut self, above: &[u8], wire: u32) -> Option<u32> {
         use transport::udp_field::{LENGTH, SIZE};
-        let header = ip.captured.first_chunk::<SIZE>()?;
-        let length = usize::from(header.be16::<LENGTH>());
-        if length < SIZE || length > ip.length {
+        let (header, payload) = above.split_first_chunk::<SIZE>()?;
+        let length = u32::from(header.be16::<LENGTH>());
+        self.payload_bytes = length.checked_sub(SIZE as u32)?;
+        if length > wire {
             return None;
         }
         (self.tuple.sport, self.tuple.dport) = (header.be16::<0>(), header.be16::<2>());
-        if tunnel::may_carry(&self.tuple, ip.captured.get(SIZE..).unwrap_or_default()) {
+        let payload = payload.get(..wire as usize - SIZE).unwrap_or(payload);
+        if tunnel::may_carry(&self.tuple, payload) {
             return None;
         }
-        self.payload_bytes = (length - SIZE) as u32;
         self.tcp = Tcp::default();
-        Some(SIZE)
+        Some(SIZE as u32)
     }
 
     /// The same of a packet that the decoder has read; None where it is not ordinary.
@@ -198,7 +196,7 @@ impl Brief {
     /// Both ends are one.
     #[inline]
     pub fn is_self(&self) -> bool {
-        self.tuple.src == self.tuple.dst && self.tuple.sport == self.tuple.dport
+        self.tuple.sport == self.tuple.dport && self.tuple.src == self.tuple.dst
     }
 
     /// The packet in full, as the decoder gives it.

@@ -72,12 +72,19 @@ pub(super) fn of_header(header: &[u8; field::SIZE]) -> Tcp {
     }
 }
 
-/// Takes the options of a header of this size at the beginning of a segment, as far as captured.
+/// Takes the options of a header of this size, which [`of_header`] has read, at the beginning of a segment, as far as captured.
 #[inline]
 pub(super) fn take_options(tcp: &mut Tcp, segment: &[u8], size: usize) {
+    tcp.has_options = true;
+    if size == field::SIZE + option::USUAL_SIZE
+        && let Some(segment) = segment.first_chunk::<{ field::SIZE + option::USUAL_SIZE }>()
+        && segment.array::<{ field::SIZE }, 4>() == option::USUAL
+    {
+        tcp.timestamps = true;
+        return;
+    }
     let options = segment.get(field::SIZE..).unwrap_or_default();
     let options = read_options(options.get(..size - field::SIZE).unwrap_or(options), tcp.ack);
-    tcp.has_options = true;
     tcp.wscale = options.wscale;
     tcp.sack_permitted = options.sack_permitted;
     tcp.timestamps = options.timestamps;
@@ -103,15 +110,7 @@ pub(super) fn header_size(data_offset: u8) -> usize {
 }
 
 /// Reads the options until their end, the capture's, or the first impossible length.
-#[inline]
-fn read_options(options: &[u8], ack: u32) -> Options {
-    if options.len() == option::USUAL_SIZE && options.starts_with(&option::USUAL) {
-        return Options { timestamps: true, ..Options::default() };
-    }
-    read_each_option(options, ack)
-}
-
-fn read_each_option(mut options: &[u8], ack: u32) -> Options {
+fn read_options(mut options: &[u8], ack: u32) -> Options {
     let mut found = Options::default();
     while let Some((whole, rest)) = next_option(options) {
         match whole {

@@ -34,7 +34,7 @@ pub(super) fn begin(net: &Net<'_>, ip: &Ip<'_>, tunnel: Tunnel) -> Packet {
 #[inline]
 pub(super) fn is_group(family: Family, dst: Addr) -> bool {
     match family {
-        Family::V4 => dst.0 >> 28 == 0xe || dst.0 == 0xffff_ffff,
+        Family::V4 => dst.0 as u32 >> 28 == 0xe || dst.0 as u32 == u32::MAX,
         Family::V6 => dst.0 >> 120 == 0xff,
     }
 }

@@ -43,27 +43,35 @@ impl Words {
     /// [`FlowKey::of_tuple`] gives.
     #[inline]
     pub fn of_ports(tuple: &FiveTuple, vlan: Vlan) -> (Self, Side) {
-        let forward = (tuple.src, tuple.sport) <= (tuple.dst, tuple.dport);
-        let (a, a_port, b, b_port) = if forward {
-            (tuple.src, tuple.sport, tuple.dst, tuple.dport)
-        } else {
-            (tuple.dst, tuple.dport, tuple.src, tuple.sport)
-        };
-        let ports = u64::from(a_port) << 16 | u64::from(b_port);
-        let words = match tuple.family {
+        let Vlan { outer, inner } = vlan;
+        let (words, forward) = match tuple.family {
             Family::V4 => {
+                // An end is 48 bits: the address, then the port.
+                let end = |addr: Addr, port: u16| u64::from(addr.0 as u32) << 16 | u64::from(port);
+                let (src, dst) = (end(tuple.src, tuple.sport), end(tuple.dst, tuple.dport));
+                let (a, b) = (src.min(dst), src.max(dst));
                 let proto = u64::from(tuple.proto == ipproto::UDP);
-                let rest = vid(vlan.outer) << 20 | vid(vlan.inner) << 8 | proto << 1;
-                Self::Narrow([(a.0 as u64) << 32 | b.0 as u64, ports << 32 | rest])
+                let rest = vid(outer) << 20 | vid(inner) << 8 | proto << 1;
+                (Self::Narrow([a >> 16 << 32 | b >> 16, a << 48 | (b & 0xffff) << 32 | rest]), src <= dst)
             }
-            Family::V6 => Self::Broad([
-                (a.0 >> 64) as u64,
-                a.0 as u64,
-                (b.0 >> 64) as u64,
-                b.0 as u64,
-                ports << 32 | u64::from(vlan.outer) << 16 | u64::from(vlan.inner),
-                u64::from(tuple.proto) << 56 | (Family::V6 as u64) << 48,
-            ]),
+            Family::V6 => {
+                let forward = (tuple.src, tuple.sport) <= (tuple.dst, tuple.dport);
+                let (a, a_port, b, b_port) = if forward {
+                    (tuple.src, tuple.sport, tuple.dst, tuple.dport)
+                } else {
+                    (tuple.dst, tuple.dport, tuple.src, tuple.sport)
+                };
+                let ports = u64::from(a_port) << 16 | u64::from(b_port);
+                let words = Self::Broad([
+                    (a.0 >> 64) as u64,
+                    a.0 as u64,
+                    (b.0 >> 64) as u64,
+                    b.0 as u64,
+                    ports << 32 | u64::from(outer) << 16 | u64::from(inner),
+                    u64::from(tuple.proto) << 56 | (Family::V6 as u64) << 48,
+                ]);
+                (words, forward)
+            }
         };
         (words, if forward { Side::A } else { Side::B })
     }

@@ -48,6 +48,8 @@ pub struct Reading {
     /// Records that gave nothing, by reason: how many, and the first one's file and offset.
     skipped: BTreeMap<&'static str, (u64, u32, u64)>,
     files: Vec<LinkTypes>,
+    /// The file of the last ordinary packet: that its link type is known was noted.
+    supported: Option<u32>,
 }
 
 /// What there is to know once everything was read.
@@ -83,6 +85,7 @@ impl Reading {
             stats: Stats::default(),
             skipped: BTreeMap::new(),
             files: Vec::new(),
+            supported: None,
         }
     }
 
@@ -94,41 +97,46 @@ impl Reading {
         if briefs.len() < records.len() {
             briefs.resize(records.len(), <(Brief, Found)>::default());
         }
-        for (record, (brief, found)) in records.iter().zip(briefs) {
+        self.count(records);
+        contents.extend(records.iter().zip(briefs).map(|(record, (brief, found))| {
             let bytes = batch.bytes(record);
-            self.count(record);
-            let content = if self.in_brief && brief.fill(record, bytes) {
+            self.watch.time(record.ts);
+            if self.in_brief && brief.fill(record, bytes) {
                 *found = self.keys.found(brief);
                 self.watch.brief(brief, bytes, record.ts);
                 if direction::may_announce(brief) {
                     self.announced.note(&brief.packet(), bytes, record.ts);
                 }
+                if self.supported != Some(record.file) {
+                    self.supported = Some(record.file);
+                    self.note_link_type(record, false);
+                }
                 Content::Ordinary
             } else {
                 self.decode_any(record, bytes, packets)
-            };
-            self.note_link_type(record, matches!(content, Content::Nothing(Skip::LinkType)));
-            contents.push(content);
-        }
+            }
+        }));
     }
 
-    #[inline]
-    fn count(&mut self, record: &Record) {
+    fn count(&mut self, records: &[Record]) {
         let stats = &mut self.stats;
-        stats.packets += 1;
-        stats.bytes += record.len as u64;
-        stats.snapped += u64::from(record.caplen < record.len);
-        stats.first.get_or_insert(record.ts);
-        stats.last = stats.last.max(Some(record.ts));
-        self.watch.time(record.ts);
+        stats.packets += records.len() as u64;
+        for record in records {
+            stats.bytes += u64::from(record.len);
+            stats.snapped += u64::from(record.caplen < record.len);
+        }
+        stats.first = stats.first.or(records.first().map(|record| record.ts));
+        stats.last = stats.last.max(records.iter().map(|record| record.ts).max());
     }
 
+    #[inline(never)]
     fn decode_any(&mut self, record: &Record, bytes: &[u8], packets: &mut Vec<Packet>) -> Content {
         let before = packets.len();
         let decoded = self.decoder.decode(record, bytes, packets);
         if let Some(packet) = packets.get(before) {
             self.watch.packet(packet, bytes, record.ts);
         }
+        self.note_link_type(record, matches!(decoded, Err(Skip::LinkType)));
         match decoded {
             Ok(()) => {
                 for packet in &packets[before..] {
@@ -145,7 +153,6 @@ impl Reading {
     }
 
     /// An unknown link type is an error that names it, never an empty result; beside a known one it is counted.
-    #[inline]
     fn note_link_type(&mut self, record: &Record, unsupported: bool) {
         let index = record.file as usize;
         if index >= self.files.len() {
