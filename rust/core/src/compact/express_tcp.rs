@@ -12,7 +12,7 @@ use super::express::{Counted, Outcome, comes_nearer};
 use super::flags::STATES;
 use super::follow::Segment;
 use super::numbers::Numbers;
-use super::{Compact, Extras, Flags, Letters, code, halves, word};
+use super::{Compact, Extra, Extras, Flags, Letters, code, halves, word};
 
 const SYN_ACK: u8 = tcpflag::SYN | tcpflag::ACK;
 const RST_ACK: u8 = tcpflag::RST | tcpflag::ACK;
@@ -78,9 +78,9 @@ impl Compact {
             return None;
         }
         match kind_of(brief.tcp.flags) {
-            tcpflag::ACK if flags.is_exchange() && !(brief.cut && brief.payload_bytes > 0) => match side {
-                Side::A => self.established::<0>(flags, brief, length, rules),
-                Side::B => self.established::<1>(flags, brief, length, rules),
+            tcpflag::ACK if flags.is_exchange() => match side {
+                Side::A => self.established::<0>(flags, brief, length, rules, extras),
+                Side::B => self.established::<1>(flags, brief, length, rules, extras),
             },
             tcpflag::ACK | FIN_ACK => match side {
                 Side::A => self.data::<0>(flags, brief, length, rules, extras),
@@ -208,8 +208,8 @@ impl Compact {
         Some(((CtState::Established, CtDir::Reply, State::None), true))
     }
 
-    /// An acknowledgement, with data or without, on a connection on which nothing but data is exchanged, all of which was
-    /// captured: see [`Self::data`], of which this is what is left there. A function for each side knows where its halves are.
+    /// An acknowledgement, with data or without, on a connection on which nothing but data is exchanged: see [`Self::data`], of
+    /// which this is what is left there. A function for each side knows where its halves are.
     #[inline]
     fn established<const SIDE: usize>(
         &mut self,
@@ -217,6 +217,7 @@ impl Compact {
         brief: &Brief,
         length: u64,
         rules: &Rules,
+        extras: &mut Extras,
     ) -> Option<Outcome> {
         let side = Side::BOTH[SIDE];
         let (own, other) = (Flags::of(side, Flags::UNACKED), Flags::of(side.other(), Flags::UNACKED));
@@ -226,13 +227,22 @@ impl Compact {
         let next = numbers.behind(segment, u32::from(data))?;
         let letter = if data > 0 { code::D } else { code::A };
         let is_permitted = flags.has(Flags::of(side.other(), Flags::SACK_PERMITTED));
-        if segment.window == 0 || (segment.sack.is_some() && is_permitted) || (data > 0 && numbers.is_much(next)) {
+        let is_lost = data > 0 && brief.cut;
+        let is_much = data > 0 && !is_lost && numbers.is_much(next);
+        if segment.window == 0 || (segment.sack.is_some() && is_permitted) || is_much {
             return None;
         }
         let counted = self.counted(brief, side, length)?;
-        let letters = Letters(self.0[word::LETTERS] >> 16).with(letter, side)?;
         let dir = if side == flags.first() { CtDir::Original } else { CtDir::Reply };
         let retrans = self.repeated(flags, dir, segment, data)?;
+        let letters = if is_lost || flags.has(Flags::EXTRA) {
+            let one = Segment { side, tcp: segment, next, payload: u32::from(data), is_lost, closes: false, letter };
+            let letters = self.established_with_gaps(flags, &one, extras)?;
+            flags.set(Flags::EXTRA, true);
+            letters
+        } else {
+            Letters(self.0[word::LETTERS] >> 16).with(letter, side)?
+        };
 
         flags.0 |= if data > 0 { own } else { 0 };
         flags.0 &= !(if numbers.is_all(segment.ack) { other } else { 0 });
@@ -249,6 +259,22 @@ impl Compact {
         let window = u32::from(segment.window) << flags.scale(side);
         numbers.write_behind(self, side, (next, segment.ack, window));
         Some(((CtState::Established, dir, State::Established), comes_nearer(before, timeout, rules)))
+    }
+
+    /// The letters after a segment of [`Self::established`] where data is missing from the capture; its extra line is written.
+    #[inline(never)]
+    fn established_with_gaps(&mut self, mut flags: Flags, one: &Segment<'_>, extras: &mut Extras) -> Option<Letters> {
+        let (mut ours, mut theirs) = flags.sides(one.side);
+        let (letters, extra) = self.follow(one, extras, &mut flags, &mut ours, &mut theirs)?;
+        self.write_extra(&extra, extras)?;
+        Some(letters)
+    }
+
+    fn write_extra(&mut self, extra: &Extra, extras: &mut Extras) -> Option<()> {
+        let number = self.extra().or_else(|| extras.take())?;
+        extras.set(number, extra);
+        self.set_extra(number);
+        Some(())
     }
 
     /// How many times in a row an acknowledgement came, once this one has; None where that is more than two bits can say.
@@ -339,9 +365,7 @@ impl Compact {
         if let Some(extra) = extra
             && (is_lost || flags.has(Flags::EXTRA))
         {
-            let number = self.extra().or_else(|| extras.take())?;
-            extras.set(number, &extra);
-            self.set_extra(number);
+            self.write_extra(&extra, extras)?;
             flags.set(Flags::EXTRA, true);
         }
 

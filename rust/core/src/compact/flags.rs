@@ -169,8 +169,7 @@ impl Flags {
         self.is_tcp() && self.has(Self::EXTRA)
     }
 
-    /// Both ends exchange data on an established TCP connection: nobody has closed, an answer was seen, and there is nothing
-    /// to be known beside the words.
+    /// Both ends exchange data on an established TCP connection: nobody has closed, and an answer was seen.
     #[inline]
     pub(super) fn is_exchange(self) -> bool {
         const NOW: u64 = 0x7 << END_STATE.at;
@@ -180,7 +179,6 @@ impl Flags {
             | 0xf << STATE.at
             | Flags::GONE
             | Flags::SEEN_REPLY
-            | Flags::EXTRA
             | ((NOW | Flags::SEEN | Flags::FIN) * BOTH);
         const AS_IT_IS: u64 =
             Flags::TCP.0 | (State::Established as u64) << STATE.at | Flags::SEEN_REPLY | (OPEN * BOTH);

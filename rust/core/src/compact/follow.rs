@@ -28,7 +28,7 @@ pub(super) struct Segment<'a> {
 /// An end: its facts, and what came of its data. Numbers are relative to its SYN.
 struct End<'a> {
     facts: &'a mut OfSide,
-    sent: Sent,
+    sent: &'a mut Sent,
     /// Behind the last number sent.
     last: u32,
     /// Everything before this was acknowledged.
@@ -61,15 +61,16 @@ impl Compact {
             Some(number) => extras.get(number)?,
             None => self.in_order(),
         };
-        let (at, other) = (one.side as usize, one.side.other() as usize);
         let (start, peer_start) = self.ends(word::SEQ_START, one.side);
         let (acked, peer_acked) = self.ends(word::SEQ_ACKED, one.side);
         let (last, peer_last) = self.ends(word::SEQ_LAST, one.side);
         let acked = (acked.checked_sub(start)?, peer_acked.checked_sub(peer_start)?);
-        let mut own = End::new(ours, extra.sent[at], last - start, acked.0)?;
-        let mut peer = End::new(theirs, extra.sent[other], peer_last - peer_start, acked.1)?;
-
         let mut letters = Long(Letters(self.0[word::LETTERS] >> 16), extra.letters);
+        let Extra { sent: [a, b], missed, .. } = &mut extra;
+        let (own_sent, peer_sent) = if one.side == Side::A { (a, b) } else { (b, a) };
+        let mut own = End::new(ours, own_sent, last - start, acked.0)?;
+        let mut peer = End::new(theirs, peer_sent, peer_last - peer_start, acked.1)?;
+
         letters.once(one.letter, one.side)?;
         if one.closes {
             own.facts.set(Flags::FIN, true);
@@ -78,7 +79,7 @@ impl Compact {
         own.last = one.next - start;
         own.sent.payload = own.sent.payload.checked_add(one.payload)?;
         let went_on = peer.acknowledged(one.tcp.ack - peer_start, |length, count| {
-            extra.missed = extra.missed.checked_add(length)?;
+            *missed = missed.checked_add(length)?;
             if is_noted(count) { letters.again(code::G, one.side.other()) } else { Some(()) }
         })?;
         let mut ends = Ends { own, peer, flags };
@@ -92,8 +93,6 @@ impl Compact {
         if one.closes {
             ends.close();
         }
-        extra.sent[at] = ends.own.sent;
-        extra.sent[other] = ends.peer.sent;
         extra.letters = letters.1;
         Some((letters.0, extra))
     }
@@ -101,9 +100,8 @@ impl Compact {
 
 impl<'a> End<'a> {
     /// None where more was delivered than sent, as after an acknowledgement of what was not captured.
-    fn new(facts: &'a mut OfSide, sent: Sent, last: u32, acked: u32) -> Option<Self> {
-        let end = Self { acked: before_fin(*facts, last, acked), facts, sent, last };
-        (sent.delivered <= last).then_some(end)
+    fn new(facts: &'a mut OfSide, sent: &'a mut Sent, last: u32, acked: u32) -> Option<Self> {
+        (sent.delivered <= last).then(|| Self { acked: before_fin(*facts, last, acked), facts, sent, last })
     }
 
     /// Its data was acknowledged up to `ack`: each hole below is handed to `gap` with its length and how many there were.
