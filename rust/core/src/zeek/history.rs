@@ -88,13 +88,11 @@ impl Letters {
         if gaps != [0; 2] {
             letters.counts = Some(Box::new(gaps.map(|count| [0, 0, 0, count])));
         }
-        for letter in written {
+        // In one call, which goes through chained iterators one after the other.
+        written.for_each(|letter| {
             let side = if letter.is_ascii_uppercase() { Side::A } else { Side::B };
             let what = match letter.to_ascii_uppercase() {
-                b'G' => {
-                    letters.push(letter);
-                    continue;
-                }
+                b'G' => return letters.push(letter),
                 b'S' | b'H' => Once::Syn,
                 b'F' => Once::Fin,
                 b'R' => Once::Rst,
@@ -103,7 +101,7 @@ impl Letters {
             };
             letters.seen[side as usize] |= 1 << what as u8;
             letters.push(letter);
-        }
+        });
         letters
     }
 
