@@ -113,24 +113,24 @@ impl Bucket {
     }
 }
 
-/// The places whose tag is this one (0: the free ones), the lowest first. A place above a right one may be named wrongly,
-/// so the caller compares.
+/// The places whose tag is this one (0: the free ones), those first in their words before the second ones.
 #[inline]
 fn candidates(bucket: &Bucket, tag: u64) -> impl Iterator<Item = usize> + use<> {
-    let mut found = [0_u64; SLOT_WORDS];
-    for ((at, bits), mask) in found.iter_mut().enumerate().zip(TAGS_OF) {
-        let difference = (bucket.word(at) & mask | !mask) ^ (tag * LOW);
-        *bits = difference.wrapping_sub(LOW) & !difference & HIGH & mask;
+    // One bit for each place, the words' side by side.
+    const PLACES: u64 = LOW | LOW << 1 | (LOW & TAGS_OF[2]) << 2;
+    let mut differ = 0;
+    for (at, mask) in TAGS_OF.into_iter().enumerate() {
+        let difference = bucket.word(at) ^ (tag * LOW);
+        // The top bit of each tag that differs. Nothing carries into the next one, so that no place is named wrongly.
+        let differs = (difference & !HIGH).wrapping_add(!HIGH) | difference;
+        differ |= (differs & HIGH & mask) >> (15 - at);
     }
-    // One bit for each place: bits 15, 31, 47 and 63 of a word are its four.
-    let mut bits = 0_u64;
-    for (word, place) in found.into_iter().zip([0, 4, 8]) {
-        bits |= ((word >> 15).wrapping_mul(0x1000_2000_4000_8000) >> 60 & 0xf) << place;
-    }
+    let mut same = differ ^ PLACES;
     std::iter::from_fn(move || {
-        let place = bits.trailing_zeros() as usize;
-        bits &= bits.wrapping_sub(1);
-        (place < ENTRIES).then_some(place)
+        let bit = same.trailing_zeros() as usize;
+        let found = same != 0;
+        same &= same.wrapping_sub(1);
+        found.then_some(bit % 16 * 4 + bit / 16)
     })
 }
 
@@ -157,7 +157,7 @@ impl Buckets {
             let bucket = self.0.get(at)?;
             for place in candidates(bucket, tag(hash)) {
                 let slot = bucket.slot(place);
-                if bucket.tag(place) == tag(hash) && is_it(slot) {
+                if is_it(slot) {
                     return Some(((at, place), slot));
                 }
             }
@@ -173,7 +173,7 @@ impl Buckets {
         let mut at = self.home(hash);
         loop {
             let bucket = &self.0[at];
-            if let Some(place) = candidates(bucket, 0).find(|place| bucket.tag(*place) == 0) {
+            if let Some(place) = candidates(bucket, 0).next() {
                 // The tag comes last: it shows the entry.
                 bucket.set_slot(place, slot);
                 bucket.set_tag(place, tag(hash));
