@@ -10,13 +10,12 @@ use crate::sync::Published;
 /// Places of a segment.
 pub const SEGMENT: usize = if cfg!(conntrack_loom) { 2 } else { 1 << 10 };
 
-/// Begins with a cache line.
-#[repr(align(64))]
-struct Segment<T>([T; SEGMENT]);
+/// Made in its place: what is built elsewhere first is copied.
+type Segment<T> = Arc<[T]>;
 
 /// Places by number, for their owner. What is in a place is changed through a shared reference: it may be read by others.
 pub struct Slab<T> {
-    segments: Vec<Arc<Segment<T>>>,
+    segments: Vec<Segment<T>>,
     shown: Places<T>,
     free: Vec<u32>,
     /// The first one that was never taken.
@@ -24,7 +23,7 @@ pub struct Slab<T> {
 }
 
 /// A segment while there is one.
-type Shown<T> = Published<Option<Arc<Segment<T>>>>;
+type Shown<T> = Published<Option<Segment<T>>>;
 
 /// The same places for readers.
 pub struct Places<T>(Arc<boxcar::Vec<Shown<T>>>);
@@ -39,7 +38,7 @@ impl<T> Places<T> {
     /// What `look` sees in a place; None where there is no memory for it.
     pub fn with<R>(&self, number: u32, look: impl FnOnce(&T) -> R) -> Option<R> {
         let segment = self.0.get(number as usize / SEGMENT)?.get();
-        Option::as_ref(&segment).map(|segment| look(&segment.0[number as usize % SEGMENT]))
+        Option::as_ref(&segment).and_then(|segment| segment.get(number as usize % SEGMENT)).map(look)
     }
 
     /// The numbers that there are places for.
@@ -47,7 +46,7 @@ impl<T> Places<T> {
         0..u32::try_from(self.0.count() * SEGMENT).unwrap_or(u32::MAX)
     }
 
-    fn show(&self, at: usize, segment: &Arc<Segment<T>>) {
+    fn show(&self, at: usize, segment: &Segment<T>) {
         match self.0.get(at) {
             Some(place) => place.show(Some(segment.clone())),
             None => {
@@ -81,7 +80,7 @@ impl<T: Default> Slab<T> {
         };
         let segments = self.segments.len();
         if number as usize / SEGMENT == segments {
-            let segment = Arc::new(Segment(std::array::from_fn(|_| T::default())));
+            let segment = (0..SEGMENT).map(|_| T::default()).collect();
             self.shown.show(segments, &segment);
             self.segments.push(segment);
         }
@@ -93,8 +92,7 @@ impl<T> Slab<T> {
     /// What is in a place.
     #[inline]
     pub fn get(&self, number: u32) -> Option<&T> {
-        let segment = self.segments.get(number as usize / SEGMENT)?;
-        Some(&segment.0[number as usize % SEGMENT])
+        self.segments.get(number as usize / SEGMENT)?.get(number as usize % SEGMENT)
     }
 
     /// Gives a place back that was taken.
@@ -135,7 +133,7 @@ impl<T> Slab<T> {
 
     /// What is in the places there is memory for, taken or not, in the order of their numbers.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
-        self.segments.iter().flat_map(|segment| &segment.0)
+        self.segments.iter().flat_map(|segment| segment.iter())
     }
 
     /// Walks through them once more and leaves none. A segment's memory is free once it has been walked through, and no
@@ -144,7 +142,7 @@ impl<T> Slab<T> {
         self.free.clear();
         self.fresh = 0;
         for (at, segment) in std::mem::take(&mut self.segments).into_iter().enumerate() {
-            segment.0.iter().for_each(&mut gone);
+            segment.iter().for_each(&mut gone);
             self.shown.hide(at);
         }
     }

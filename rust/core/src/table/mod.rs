@@ -36,7 +36,7 @@ pub use lookup::{Lookup, Lookups};
 pub use reader::Reader;
 
 use index::Index;
-use slots::{Slot, Slots};
+use slots::{Lines, Slot};
 use wheel::{Wheel, second_of};
 
 /// A connection's place, valid until it is removed.
@@ -50,8 +50,8 @@ pub enum SlotId {
 
 /// Connections by key.
 pub struct FlowTable {
-    narrow: Table<2>,
-    broad: Table<6>,
+    narrow: Table<2, Lines>,
+    broad: Table<6, Slot<6>>,
     extras: Extras,
     /// What does not fit into its slot.
     wide: Slab<Wide>,
@@ -70,10 +70,9 @@ pub struct FlowTable {
 type Wide = ArcSwapOption<Connection>;
 
 /// Connections whose keys have the same width.
-#[derive(Default)]
-struct Table<const K: usize> {
+struct Table<const K: usize, S> {
     index: Index,
-    slots: Slots<K>,
+    slots: Slab<S>,
     /// Of its slots, with everything beside them.
     versions: Arc<Versions>,
     wheel: Wheel,
@@ -137,8 +136,8 @@ impl FlowTable {
     #[inline]
     pub fn at(&self, slot: SlotId) -> Option<Compact> {
         match slot {
-            SlotId::Narrow(slot) => self.narrow.slots.get(slot).map(Slot::compact),
-            SlotId::Broad(slot) => self.broad.slots.get(slot).map(Slot::compact),
+            SlotId::Narrow(slot) => self.narrow.slot(slot).map(Slot::compact),
+            SlotId::Broad(slot) => self.broad.slot(slot).map(Slot::compact),
         }
     }
 
@@ -154,8 +153,8 @@ impl FlowTable {
 
     fn key_at(&self, slot: SlotId) -> Option<FlowKey> {
         match slot {
-            SlotId::Narrow(slot) => self.narrow.slots.get(slot).map(|slot| slot.key().into()),
-            SlotId::Broad(slot) => self.broad.slots.get(slot).map(|slot| slot.key().into()),
+            SlotId::Narrow(slot) => self.narrow.slot(slot).map(|slot| slot.key().into()),
+            SlotId::Broad(slot) => self.broad.slot(slot).map(|slot| slot.key().into()),
         }
     }
 
@@ -302,7 +301,7 @@ impl FlowTable {
     /// connections are handed out.
     pub fn drain(&mut self, mut gone: impl FnMut(Box<Connection>, &mut Self)) {
         let mut narrow = std::mem::take(&mut self.narrow.slots);
-        narrow.drain(|slot| self.hand_out(slot.key().into(), slot.compact(), &mut gone));
+        narrow.drain(|slot| self.hand_out(slot.as_ref().key().into(), slot.as_ref().compact(), &mut gone));
         let mut broad = std::mem::take(&mut self.broad.slots);
         broad.drain(|slot| self.hand_out(slot.key().into(), slot.compact(), &mut gone));
         // The same places again, for those who read them.
@@ -377,7 +376,8 @@ impl FlowTable {
 
     /// The live connections, in no promised order.
     pub fn snapshot(&self) -> impl Iterator<Item = Connection> {
-        let narrow = self.narrow.slots.iter().map(|slot| (FlowKey::from(slot.key()), slot.compact()));
+        let narrow = self.narrow.slots.iter().map(Lines::as_ref);
+        let narrow = narrow.map(|slot| (FlowKey::from(slot.key()), slot.compact()));
         let broad = self.broad.slots.iter().map(|slot| (FlowKey::from(slot.key()), slot.compact()));
         let used = narrow.chain(broad).filter(|(_, compact)| compact.is_some());
         used.filter_map(|(key, compact)| self.copied(key, &compact))
@@ -425,10 +425,27 @@ fn short(second: i64) -> u32 {
 /// Places that are looked at for one that may be dropped (the kernel's NF_CT_EVICTION_RANGE, in buckets of its table).
 const EVICTION_RANGE: u32 = 64;
 
-impl<const K: usize> Table<K> {
+impl<const K: usize, S> Default for Table<K, S> {
+    fn default() -> Self {
+        Self {
+            index: Index::default(),
+            slots: Slab::default(),
+            versions: Arc::default(),
+            wheel: Wheel::default(),
+            hand: 0,
+        }
+    }
+}
+
+impl<const K: usize, S: AsRef<Slot<K>> + Default> Table<K, S> {
+    #[inline]
+    fn slot(&self, number: u32) -> Option<&Slot<K>> {
+        self.slots.get(number).map(AsRef::as_ref)
+    }
+
     /// Bytes that it takes with this many slots, in use or not. The index is counted as large as it may be for them.
     fn bytes(&self, slots: usize) -> usize {
-        slots * size_of::<Slot<K>>() + Index::most_bytes(slots) + self.wheel.bytes()
+        slots * size_of::<S>() + Index::most_bytes(slots) + self.wheel.bytes()
     }
 
     fn victim(&mut self, is_assured: impl Fn(&Compact) -> bool) -> Option<u32> {
@@ -436,7 +453,7 @@ impl<const K: usize> Table<K> {
         for _ in 0..EVICTION_RANGE.min(reach) {
             let slot = self.hand;
             self.hand = (slot + 1) % reach;
-            let compact = self.slots.get(slot).map(Slot::compact);
+            let compact = self.slot(slot).map(Slot::compact);
             if compact.is_some_and(|compact| compact.is_some() && !is_assured(&compact)) {
                 return Some(slot);
             }
@@ -446,13 +463,13 @@ impl<const K: usize> Table<K> {
 
     #[inline]
     fn touch(&self, hash: u64) -> u64 {
-        let slot = self.index.guess(hash).and_then(|slot| self.slots.get(slot));
+        let slot = self.index.guess(hash).and_then(|slot| self.slot(slot));
         slot.map_or(0, Slot::touch)
     }
 
     #[inline]
     fn find(&self, hash: u64, key: &[u64; K]) -> Option<u32> {
-        self.index.find(hash, |slot| self.slots.get(slot).is_some_and(|slot| slot.key() == *key))
+        self.index.find(hash, |slot| self.slot(slot).is_some_and(|slot| slot.key() == *key))
     }
 
     #[inline]
@@ -465,17 +482,17 @@ impl<const K: usize> Table<K> {
         timeouts: &Timeouts,
     ) -> Option<u32> {
         let (slot, place) = self.slots.take()?;
-        self.versions.change(slot, || place.fill(&key, &compact));
+        self.versions.change(slot, || place.as_ref().fill(&key, &compact));
         self.arm(slot, timeouts);
         let slots = &self.slots;
-        let hash_of = |slot| slots.get(slot).map_or(0, |slot| hasher.hash_one(slot.key()));
+        let hash_of = |slot| slots.get(slot).map_or(0, |slot| hasher.hash_one(slot.as_ref().key()));
         self.index.insert(hash, slot, hash_of);
         Some(slot)
     }
 
     #[inline]
     fn update<R>(&mut self, slot: u32, step: impl FnOnce(&mut Compact) -> Option<R>) -> Option<R> {
-        let place = self.slots.get(slot)?;
+        let place = self.slot(slot)?;
         self.versions.change(slot, || {
             let mut compact = place.compact();
             let done = step(&mut compact);
@@ -487,7 +504,7 @@ impl<const K: usize> Table<K> {
     }
 
     fn set(&mut self, slot: u32, compact: &Compact) {
-        if let Some(place) = self.slots.get(slot) {
+        if let Some(place) = self.slot(slot) {
             self.versions.change(slot, || place.set(compact));
         }
     }
@@ -496,7 +513,7 @@ impl<const K: usize> Table<K> {
     /// mark for an earlier second is looked at then, and marked anew.
     #[inline]
     fn arm(&mut self, slot: u32, timeouts: &Timeouts) {
-        let Some(place) = self.slots.get(slot) else { return };
+        let Some(place) = self.slot(slot) else { return };
         let second = second_of(place.compact().deadline(timeouts));
         let armed = place.armed();
         let is_nearer = (short(second).wrapping_sub(armed) as i32) < 0 && self.wheel.has_room(self.index.len());
@@ -508,7 +525,7 @@ impl<const K: usize> Table<K> {
 
     fn due(&mut self, due: i64, timeouts: &Timeouts) -> Due<u32> {
         let Some((slot, second)) = self.wheel.pop(due) else { return Due::None };
-        let Some(place) = self.slots.get(slot) else { return Due::NotYet };
+        let Some(place) = self.slot(slot) else { return Due::NotYet };
         if place.armed() != short(second) {
             return Due::NotYet;
         }
@@ -525,7 +542,7 @@ impl<const K: usize> Table<K> {
     }
 
     fn remove(&mut self, slot: u32, hasher: &RandomState) {
-        if let Some(place) = self.slots.get(slot) {
+        if let Some(place) = self.slots.get(slot).map(AsRef::as_ref) {
             self.index.remove(hasher.hash_one(place.key()), slot);
             if !mutant(Mutant::NoVacating) {
                 self.versions.change(slot, || place.vacate());

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::index::View;
-use super::slots::Slot;
+use super::slots::{Lines, Slot};
 use super::{FlowTable, Lookup, Lookups, Table, Wide};
 use crate::compact::{Compact, ExtraPlaces};
 use crate::config::Timeouts;
@@ -15,17 +15,16 @@ use crate::sync::{Mutant, Versions, mutant};
 /// Reads a table from any thread.
 #[derive(Clone)]
 pub struct Reader {
-    narrow: Shown<2>,
-    broad: Shown<6>,
+    narrow: Shown<2, Lines>,
+    broad: Shown<6, Slot<6>>,
     beside: Beside,
     lookups: Lookups,
 }
 
 /// What readers see of the connections whose keys have the same width.
-#[derive(Clone)]
-struct Shown<const K: usize> {
+struct Shown<const K: usize, S> {
     index: View,
-    slots: Places<Slot<K>>,
+    slots: Places<S>,
     versions: Arc<Versions>,
 }
 
@@ -49,8 +48,14 @@ impl FlowTable {
     }
 }
 
-impl<const K: usize> Table<K> {
-    fn shown(&self) -> Shown<K> {
+impl<const K: usize, S> Clone for Shown<K, S> {
+    fn clone(&self) -> Self {
+        Self { index: self.index.clone(), slots: self.slots.clone(), versions: self.versions.clone() }
+    }
+}
+
+impl<const K: usize, S> Table<K, S> {
+    fn shown(&self) -> Shown<K, S> {
         Shown { index: self.index.view(), slots: self.slots.places(), versions: self.versions.clone() }
     }
 }
@@ -75,7 +80,7 @@ impl Reader {
     }
 }
 
-impl<const K: usize> Shown<K>
+impl<const K: usize, S: AsRef<Slot<K>>> Shown<K, S>
 where
     FlowKey: From<[u64; K]>,
 {
@@ -95,7 +100,7 @@ where
     /// The key and the connection at a place, between two changes.
     fn at(&self, slot: u32, beside: &Beside) -> Option<([u64; K], Connection)> {
         let (key, compact, wide, extra) = self.versions.read(slot, || {
-            let (key, compact) = self.slots.with(slot, |slot| (slot.key(), slot.compact()))?;
+            let (key, compact) = self.slots.with(slot, |slot| (slot.as_ref().key(), slot.as_ref().compact()))?;
             let wide = compact.wide().and_then(|wide| beside.wide.with(wide, Wide::load_full).flatten());
             let extra = compact.extra().and_then(|extra| beside.extras.get(extra));
             compact.is_some().then_some((key, compact, wide, extra))

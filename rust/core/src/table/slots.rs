@@ -1,7 +1,6 @@
 //! Connections in their places: a slot is a key and a [`Compact`]. Narrow ones are two whole cache lines.
 
 use crate::compact::{Compact, WORDS};
-use crate::slab::Slab;
 use crate::sync::Cells;
 
 /// A key of `K` words and what belongs to it.
@@ -70,5 +69,21 @@ fn marked(word: u64, second: u32) -> u64 {
     word & u64::from(u32::MAX) | u64::from(second) << 32
 }
 
-/// Slots by number.
-pub(super) type Slots<const K: usize> = Slab<Slot<K>>;
+/// A narrow slot, which begins with a cache line.
+#[derive(Default)]
+#[repr(align(64))]
+pub(super) struct Lines(Slot<2>);
+
+impl AsRef<Slot<2>> for Lines {
+    #[inline]
+    fn as_ref(&self) -> &Slot<2> {
+        &self.0
+    }
+}
+
+impl AsRef<Slot<6>> for Slot<6> {
+    #[inline]
+    fn as_ref(&self) -> &Slot<6> {
+        self
+    }
+}
