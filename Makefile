@@ -46,14 +46,15 @@ demo: .venv/.package $(DEMO)
 	    echo; \
 	done
 
-test: .venv/.tools model-test
+test: .venv/.tools
 	cargo test --workspace --locked
+	$(MAKE) --no-print-directory model-test
 	cargo test --locked --manifest-path benches/peers/Cargo.toml --target-dir target/peers
 	$(BIN)/python -m pytest
 
 # The same sources over modelled atomics.
 model-test:
-	RUSTFLAGS='--cfg conntrack_loom' cargo test --release --locked -p conntrack-core --test loom --target-dir target/models
+	cargo test --locked -p conntrack-core --features models --test loom
 
 # Exit status 77 of the first command: the kernel cannot be asked here, and a line has said why.
 SEEDS ?= 1-200

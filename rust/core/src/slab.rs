@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::sync::Published;
 
 /// Places of a segment.
-pub const SEGMENT: usize = if cfg!(conntrack_loom) { 2 } else { 1 << 10 };
+pub const SEGMENT: usize = if cfg!(feature = "models") { 2 } else { 1 << 10 };
 
 /// Made in its place: what is built elsewhere first is copied.
 type Segment<T> = Arc<[T]>;
@@ -148,7 +148,7 @@ impl<T> Slab<T> {
     }
 }
 
-#[cfg(all(test, not(conntrack_loom)))]
+#[cfg(all(test, not(feature = "models")))]
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 

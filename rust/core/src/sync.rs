@@ -3,19 +3,19 @@
 //! A writer never waits for a reader. [`Versions`] say whether words changed while they were read: a writer makes its
 //! version odd, writes, and makes it even again; a reader who found it odd or changed reads again. Acquire and release
 //! are all that it needs: whoever reads a word of a later write also sees its odd version, so that no fence orders them,
-//! and the models (`tests/loom.rs`, built with `--cfg conntrack_loom`) can check all of it. Each [`Mutant`] leaves out one thing that
+//! and the models (`tests/loom.rs`, the feature `models`) can check all of it. Each [`Mutant`] leaves out one thing that
 //! matters; a model fails for it.
 
-#[cfg(conntrack_loom)]
+#[cfg(feature = "models")]
 pub use loom::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
-#[cfg(not(conntrack_loom))]
+#[cfg(not(feature = "models"))]
 pub use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
 use Ordering::{Acquire, Relaxed, Release};
 
-#[cfg(conntrack_loom)]
+#[cfg(feature = "models")]
 pub use modelled::{Published, Queue, Turn, mutate};
-#[cfg(not(conntrack_loom))]
+#[cfg(not(feature = "models"))]
 pub use shared::{Published, Queue, Turn};
 
 /// What a model can leave out.
@@ -38,13 +38,13 @@ pub enum Mutant {
 }
 
 /// Whether this is what the running model leaves out.
-#[cfg(conntrack_loom)]
+#[cfg(feature = "models")]
 pub fn mutant(mutant: Mutant) -> bool {
     modelled::is(mutant)
 }
 
 /// Nothing is left out.
-#[cfg(not(conntrack_loom))]
+#[cfg(not(feature = "models"))]
 #[inline]
 pub const fn mutant(_: Mutant) -> bool {
     false
@@ -52,9 +52,9 @@ pub const fn mutant(_: Mutant) -> bool {
 
 /// Lets other threads go on, before something is tried again.
 pub fn pause() {
-    #[cfg(conntrack_loom)]
+    #[cfg(feature = "models")]
     loom::thread::yield_now();
-    #[cfg(not(conntrack_loom))]
+    #[cfg(not(feature = "models"))]
     std::thread::yield_now();
 }
 
@@ -101,7 +101,7 @@ impl<const N: usize> Cells<N> {
 }
 
 /// Versions of places, each of which many places share: few enough to stay in the nearest cache.
-pub const STRIPES: usize = if cfg!(conntrack_loom) { 1 } else { 256 };
+pub const STRIPES: usize = if cfg!(feature = "models") { 1 } else { 256 };
 
 /// Says of places by number whether they are at rest, and whether they changed. They have one writer.
 pub struct Versions([AtomicU64; STRIPES]);
@@ -194,7 +194,7 @@ impl<T, W> Station<T, W> {
     }
 }
 
-#[cfg(not(conntrack_loom))]
+#[cfg(not(feature = "models"))]
 mod shared {
     use std::sync::Arc;
 
@@ -269,7 +269,7 @@ mod shared {
     }
 }
 
-#[cfg(conntrack_loom)]
+#[cfg(feature = "models")]
 mod modelled {
     //! Stand-ins for what the models take for proved: only the order that they promise is modelled. What they hold is
     //! behind locks that the models do not see.

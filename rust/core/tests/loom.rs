@@ -4,8 +4,8 @@
 //! The owner goes first and the reader is the thread beside him: the explorer remembers one access of each word, and an owner
 //! who looks at a word before he writes it would hide from it that a reader looked, too.
 //!
-//! `RUSTFLAGS="--cfg conntrack_loom" cargo test --release -p conntrack-core --test loom`
-#![cfg(conntrack_loom)]
+//! `make model-test`
+#![cfg(feature = "models")]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};

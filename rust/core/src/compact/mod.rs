@@ -266,7 +266,7 @@ impl Compact {
         Self(words)
     }
 
-    /// Which word has the wheel's mark, the owner's alone, in its upper half: see [`Self::armed`].
+    /// Which word has the wheel's mark, the owner's alone, in its upper half.
     pub const ARMED: usize = word::ARMED;
     /// Which word has the flags: none set, no connection.
     pub const FLAGS: usize = word::FLAGS;

@@ -14,14 +14,14 @@ use std::sync::Arc;
 use crate::sync::{AtomicU64, Mutant, Ordering, Published, mutant};
 
 /// Regions, by the top bits of the hash.
-const REGION_BITS: u32 = if cfg!(conntrack_loom) { 1 } else { 8 };
+const REGION_BITS: u32 = if cfg!(feature = "models") { 1 } else { 8 };
 /// Entries of a bucket.
 const ENTRIES: usize = 10;
 /// Words of a bucket: ten tags of two bytes and the count of those that went past, then ten slots.
 const BUCKET: usize = 8;
 const SLOT_WORDS: usize = 3;
 /// A region doubles when its buckets hold eight entries each on average.
-const FULL: usize = if cfg!(conntrack_loom) { 1 } else { 8 };
+const FULL: usize = if cfg!(feature = "models") { 1 } else { 8 };
 /// Buckets that are moved together.
 const TOGETHER: usize = 8;
 /// One bit in each tag of a word.
@@ -308,7 +308,7 @@ impl Index {
     }
 }
 
-#[cfg(all(test, not(conntrack_loom)))]
+#[cfg(all(test, not(feature = "models")))]
 mod tests {
     use std::collections::HashMap;
 

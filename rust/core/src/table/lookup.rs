@@ -35,7 +35,7 @@ impl Lookups {
     /// With a hash that is keyed with fresh random numbers; a model needs the same ones every time.
     #[expect(clippy::new_without_default, reason = "each is another one")]
     pub fn new() -> Self {
-        Self(if cfg!(conntrack_loom) { RandomState::with_seeds(1, 2, 3, 4) } else { RandomState::new() })
+        Self(if cfg!(feature = "models") { RandomState::with_seeds(1, 2, 3, 4) } else { RandomState::new() })
     }
 
     /// A key, ready to be looked up.

@@ -16,7 +16,7 @@ mod index;
 mod lookup;
 mod reader;
 mod slots;
-#[cfg(all(test, not(conntrack_loom)))]
+#[cfg(all(test, not(feature = "models")))]
 mod tests;
 mod wheel;
 
