@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from conntrack_py import _native
 from conntrack_py.config import Config
 from conntrack_py.connections import Connection, ConnectionTable
-from conntrack_py.tracker import LABEL, Source, inputs
+from conntrack_py.tracker import LABEL, Source, checked, inputs
 
 
 class PacketBatch:
@@ -94,7 +94,7 @@ def open_capture(source: Source | Iterable[Source], *, config: Config | None = N
         CaptureError: A file is no capture.
     """
     with ExitStack() as stack:
-        native = _native.Capture(inputs(source, stack), _checked(config)._native())
+        native = _native.Capture(inputs(source, stack), checked(config)._native())
         return Capture(native, stack.pop_all())
 
 
@@ -121,7 +121,7 @@ class Tracker:
 
     def __init__(self, config: Config | None = None) -> None:
         """Track by this configuration, by default `Config()`. `threads` is not used: any number may feed it."""
-        self._native = _native.Tracker(_checked(config)._native())
+        self._native = _native.Tracker(checked(config)._native())
 
     def process(self, batch: PacketBatch) -> NDArray[np.void]:
         """Follow the packets of a batch.
@@ -166,14 +166,6 @@ class Tracker:
         ends = [(str(addr), _port(name, port)) for addr, name, port in ((src, "sport", sport), (dst, "dport", dport))]
         found = self._native.lookup(ends[0], ends[1], proto, None if vlan is None else _vlan(vlan))
         return None if found is None else ConnectionTable(found)[0]
-
-
-def _checked(config: Config | None) -> Config:
-    if config is None:
-        return Config()
-    if not isinstance(config, Config):
-        raise TypeError(f"config: found {type(config).__name__}, expected conntrack_py.Config")
-    return config
 
 
 def _port(name: str, port: int) -> int:

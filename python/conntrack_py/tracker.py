@@ -115,10 +115,7 @@ def track(
             are to be taken with care: one end was captured, packets twice, the clock stepped, or hardly any beginning
             is in it. Said once, at the end, in words; `stats` has it by reason, and `stats.quality` in numbers.
     """
-    if config is None:
-        config = Config()
-    elif not isinstance(config, Config):
-        raise TypeError(f"config: found {type(config).__name__}, expected conntrack_py.Config")
+    config = checked(config)
     if local is not None:
         config = dataclasses.replace(config, local=local)
     if threads is not None:
@@ -132,6 +129,15 @@ def track(
         warnings.warn(warning, CaptureWarning, stacklevel=2)
     rows = None if memory is None else np.frombuffer(memoryview(memory), dtype=LABEL)
     return TrackResult(ConnectionTable(native), stats, rows)
+
+
+def checked(config: Config | None) -> Config:
+    """The configuration that was given, or the default one."""
+    if config is None:
+        return Config()
+    if not isinstance(config, Config):
+        raise TypeError(f"config: found {type(config).__name__}, expected conntrack_py.Config")
+    return config
 
 
 def _observer(progress: bool | Progress, stack: ExitStack) -> Progress | None:

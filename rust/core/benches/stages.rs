@@ -93,7 +93,7 @@ fn stages(criterion: &mut Criterion) {
     }
     group.bench_function("stream", |bencher| {
         bencher.iter(|| {
-            let (stream, mut captures) = (Stream::new(Config::default()), open());
+            let (stream, mut captures) = (Stream::new(&Config::default()), open());
             let mut batch = RecordBatch::default();
             while captures.next_batch(&mut batch).expect("a whole capture") {
                 black_box(stream.process(Arc::new(std::mem::take(&mut batch))));

@@ -81,7 +81,8 @@ mod tests {
     /// The listing after these packets, a second apart.
     fn listing(packets: &[Packet]) -> Vec<String> {
         let config = Config::default();
-        let (mut tracker, mut rows) = (Tracker::new(&config), Finished::new(&config));
+        let (mut tracker, mut rows) =
+            (Tracker::new(&config), Finished::new(std::sync::Arc::new(crate::direction::Locality::new(&config))));
         for (packet, ts) in packets.iter().zip(0..) {
             tracker.advance(ts * SECOND, |_| ());
             tracker.record(std::slice::from_ref(packet), &[], ts * SECOND, |_| ());

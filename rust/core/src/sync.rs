@@ -185,12 +185,18 @@ impl<T, W> Station<T, W> {
         self.turn.take()
     }
 
-    /// What it works on, while nobody does; None where somebody does.
-    pub fn with<R>(&self, look: impl FnOnce(&mut T) -> R) -> Option<R> {
-        let mut state = self.turn.take()?;
+    /// What it works on, between two pieces of work: whoever is at it is waited for. [`Self::serve`] is owed afterwards where
+    /// others may bring work.
+    pub fn between<R>(&self, look: impl FnOnce(&mut T) -> R) -> R {
+        let mut state = loop {
+            match self.turn.take() {
+                Some(state) => break state,
+                None => pause(),
+            }
+        };
         let seen = look(&mut state);
         self.turn.give_back(state);
-        Some(seen)
+        seen
     }
 }
 

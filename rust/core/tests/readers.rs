@@ -89,7 +89,7 @@ fn assert_linearizable(fed: &[Operation], mut seen: Vec<Operation>) {
 fn lookups_are_linearizable() {
     const CONNECTIONS: u32 = 3;
     for round in 0..20 {
-        let stream = Stream::new(Config::default());
+        let stream = Stream::new(&Config::default());
         let (clock, over) = (AtomicU64::new(0), AtomicBool::new(false));
         let tick = || clock.fetch_add(1, Ordering::SeqCst);
         let (fed, seen) = std::thread::scope(|scope| {
@@ -148,7 +148,7 @@ fn everything_at_once() {
     const EACH: u32 = 500;
     let seconds = std::env::var("CONNTRACK_STRESS_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(3);
     let end = Instant::now() + Duration::from_secs(seconds);
-    let stream = Stream::new(Config::default());
+    let stream = Stream::new(&Config::default());
     let over = AtomicBool::new(false);
     let moment = AtomicU64::new(0);
     let (fed, drained) = std::thread::scope(|scope| {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use conntrack_core::capture::{Captures, RecordBatch};
 use conntrack_core::columns::protocol_number;
-use conntrack_core::decode::{Addr, Family, FiveTuple, Vlan, ipproto};
+use conntrack_core::decode::{Addr, Family, FiveTuple, Vlan};
 use conntrack_core::error::CaptureError;
+use conntrack_core::flow::icmp::is_icmp;
 use conntrack_core::pipeline::Stream;
 use conntrack_core::rows::Rows;
 use conntrack_core::sync::Turn;
@@ -110,7 +111,7 @@ impl Tracker {
     fn new(config: &Config) -> Self {
         let core = config.core();
         let zones = core.zones.iter().map(|zone| zone.name.clone()).collect();
-        Self { stream: Stream::new(core.clone()), zones }
+        Self { stream: Stream::new(core), zones }
     }
 
     /// Follows a batch, and returns the labels of its records, 16 bytes each.
@@ -151,7 +152,7 @@ impl Tracker {
         }
         let number = protocol_number(proto)
             .ok_or_else(|| PyValueError::new_err(format!("proto: found {proto:?}, expected tcp, udp, sctp, ...")))?;
-        if matches!(number, ipproto::ICMP | ipproto::ICMPV6) {
+        if is_icmp(number) {
             let message = format!("proto: {proto} has no ports to look a connection up by; use snapshot()");
             return Err(PyValueError::new_err(message));
         }

@@ -51,8 +51,12 @@ pub fn is_reply(proto: u8, kind: u8) -> bool {
     }
 }
 
+/// Either version of the protocol.
+pub fn is_icmp(proto: u8) -> bool {
+    matches!(proto, ipproto::ICMP | ipproto::ICMPV6)
+}
+
 /// A message without a counterpart. Protocols other than ICMP have none of these.
 pub(super) fn is_one_way(proto: u8, kind: u8) -> bool {
-    matches!(proto, ipproto::ICMP | ipproto::ICMPV6)
-        && !pairs(proto).iter().any(|(ask, answer)| kind == *ask || kind == *answer)
+    is_icmp(proto) && !pairs(proto).iter().any(|(ask, answer)| kind == *ask || kind == *answer)
 }

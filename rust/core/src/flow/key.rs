@@ -89,7 +89,7 @@ impl FlowKey {
             _ => (tuple.sport, tuple.dport, false),
         };
         let forward = (tuple.src, src_port) <= (tuple.dst, dst_port);
-        let icmp = matches!(tuple.proto, ipproto::ICMP | ipproto::ICMPV6);
+        let icmp = icmp::is_icmp(tuple.proto);
         let mut key = Self {
             a: tuple.src,
             b: tuple.dst,
@@ -133,7 +133,7 @@ impl FlowKey {
     /// Ports as reported for this originator: transport ports, or for ICMP the type that the originator sent and its
     /// counterpart (the code where a type has none), as Zeek reports them.
     pub fn ports(&self, orig: Side) -> (u16, u16) {
-        if !matches!(self.proto, ipproto::ICMP | ipproto::ICMPV6) {
+        if !icmp::is_icmp(self.proto) {
             return (self.port(orig), self.port(orig.other()));
         }
         let asker = if self.a_asks { Side::A } else { Side::B };

@@ -278,7 +278,7 @@ mod tests {
         tracker.finish(|gone| closed.push(gone.clone()));
         closed.sort_by_key(|gone| gone.connection.id);
         closed.sort_by_key(by);
-        let mut rows = Finished::new(&Config::default());
+        let mut rows = Finished::new(std::sync::Arc::new(Locality::new(&Config::default())));
         for (gone, number) in closed.iter_mut().zip(0..) {
             gone.connection.id = number;
             rows.put(gone);

@@ -1,8 +1,11 @@
 //! The second half of the path: packets → connections → rows and labels.
 
+use std::sync::Arc;
+
 use crate::capture::{Record, RecordBatch};
 use crate::config::Config;
 use crate::decode::{Brief, Packet};
+use crate::direction::Locality;
 use crate::labels::Labels;
 use crate::proto::CtState;
 use crate::rows::Finished;
@@ -55,8 +58,8 @@ pub struct Followed {
 
 impl Followed {
     /// Nothing.
-    pub fn none(config: &Config) -> Self {
-        let (rows, alive) = (Finished::new(config), Alive::default());
+    pub fn none(locality: Arc<Locality>) -> Self {
+        let (rows, alive) = (Finished::new(locality), Alive::default());
         Self { rows, labels: None, refused: None, begun: 0, evicted: 0, alive }
     }
 
@@ -72,17 +75,17 @@ impl Followed {
 
 impl Following {
     /// Nothing was followed yet.
-    pub fn new(config: &Config, keys: Keys) -> Self {
+    pub fn new(config: &Config, keys: Keys, locality: Arc<Locality>) -> Self {
         Self {
             tracker: Tracker::with_keys(config, keys),
-            over: Over { rows: Finished::new(config), alive: Alive::default() },
+            over: Over { rows: Finished::new(locality), alive: Alive::default() },
             refused: None,
         }
     }
 
     /// The connections that are over since this was asked for last; nothing is kept of them.
-    pub fn drain(&mut self, config: &Config) -> Finished {
-        let none = Over { rows: Finished::new(config), alive: Alive::default() };
+    pub fn drain(&mut self) -> Finished {
+        let none = Over { rows: self.over.rows.none(), alive: Alive::default() };
         std::mem::replace(&mut self.over, none).rows
     }
 
@@ -98,10 +101,8 @@ impl Following {
         let mut packets = &decoded.packets[..];
         let contents = records.chunks(GROUP).zip(decoded.contents.chunks(GROUP).zip(decoded.briefs.chunks(GROUP)));
         for (records, (contents, briefs)) in contents {
-            let ordinary = || contents.iter().zip(briefs).filter(|(content, _)| matches!(content, Content::Ordinary));
-            let touched = ordinary().fold(0, |all, (_, (_, found))| all ^ self.tracker.touch_index(found));
-            let touched = ordinary().fold(touched, |all, (_, (_, found))| all ^ self.tracker.touch_slot(found));
-            std::hint::black_box(touched);
+            let ordinary = contents.iter().zip(briefs).filter(|(content, _)| matches!(content, Content::Ordinary));
+            self.tracker.touch(ordinary.map(|(_, (_, found))| found));
             for (record, (content, (brief, found))) in records.iter().zip(contents.iter().zip(briefs)) {
                 let (bytes, ts, over) = (batch.bytes(record), record.ts, &mut self.over);
                 let refused = self.tracker.refused();

@@ -12,10 +12,12 @@ mod shards;
 mod stream;
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use crate::capture::{Captures, RecordBatch};
 use crate::config::{Bounds, Config, ServerPorts};
 use crate::decode::TunnelMode;
+use crate::direction::Locality;
 use crate::error::CaptureError;
 use crate::hindsight::{self, Known};
 use crate::labels::Labels;
@@ -94,7 +96,7 @@ fn in_turn(
 ) -> Result<(Reading, Followed), CaptureError> {
     let keys = Keys::new(config);
     let mut reading = Reading::new(config, keys.clone());
-    let mut following = Following::new(config, keys);
+    let mut following = Following::new(config, keys, Arc::new(Locality::new(config)));
     let mut labels = want_labels.then(Labels::default);
     let (mut batch, mut decoded) = (RecordBatch::default(), Decoded::default());
     loop {

@@ -18,7 +18,7 @@ use crate::flow::Side;
 use crate::labels::Labels;
 use crate::proto::CtState;
 use crate::rows::{Finished, Rows};
-use crate::sync::{AtomicI64, AtomicUsize, Ordering, Station, Turn, pause};
+use crate::sync::{AtomicI64, Ordering, Queue, Station};
 use crate::table::Reader;
 use crate::tracker::{Closed, Keys};
 
@@ -30,7 +30,7 @@ const NAP: Duration = Duration::from_millis(1);
 
 /// Follows connections through batches as they come.
 pub struct Stream {
-    config: Config,
+    locality: Arc<Locality>,
     station: Station<State, Arc<Job>>,
     keys: Keys,
     reader: Reader,
@@ -43,87 +43,74 @@ struct State {
     reading: Reading,
     following: Following,
     decoded: Decoded,
-    locality: Locality,
+    locality: Arc<Locality>,
 }
 
 /// A batch, and who waits for its labels.
 struct Job {
     batch: Arc<RecordBatch>,
-    labels: Turn<Option<Vec<u8>>>,
-    done: AtomicUsize,
+    /// Its labels, once it was followed.
+    labels: Queue<Vec<u8>>,
     feeder: Thread,
 }
 
 impl Stream {
     /// Nothing has come yet.
-    pub fn new(config: Config) -> Self {
-        let keys = Keys::new(&config);
-        let following = Following::new(&config, keys.clone());
+    pub fn new(config: &Config) -> Self {
+        let keys = Keys::new(config);
+        let locality = Arc::new(Locality::new(config));
+        let following = Following::new(config, keys.clone(), locality.clone());
         let reader = following.tracker.reader();
         let state = State {
-            reading: Reading::new(&config, keys.clone()),
+            reading: Reading::new(config, keys.clone()),
             following,
             decoded: Decoded::default(),
-            locality: Locality::new(&config),
+            locality: locality.clone(),
         };
-        Self { station: Station::new(Box::new(state)), keys, reader, now: AtomicI64::new(i64::MIN), config }
+        Self { station: Station::new(Box::new(state)), keys, reader, now: AtomicI64::new(i64::MIN), locality }
     }
 
     /// Follows a batch. Returns the label of each of its records, [`crate::labels::WIDTH`] bytes each; who initiated is
     /// what is known once the record has come, and connections have their numbers in the order of their first packets.
     pub fn process(&self, batch: Arc<RecordBatch>) -> Vec<u8> {
-        let job = Arc::new(Job {
-            batch,
-            labels: Turn::new(Box::new(None)),
-            done: AtomicUsize::new(0),
-            feeder: thread::current(),
-        });
+        let job = Arc::new(Job { batch, labels: Queue::default(), feeder: thread::current() });
         self.station.bring(job.clone());
         loop {
             self.station.serve(|state, job| self.follow(state, &job));
-            if job.done.load(Ordering::Acquire) > 0 {
-                break;
+            if let Some(labels) = job.labels.pop() {
+                return labels;
             }
             thread::park_timeout(NAP);
         }
-        job.labels.take().and_then(|labels| *labels).unwrap_or_default()
     }
 
     fn follow(&self, state: &mut State, job: &Job) {
         let labels = state.follow(&job.batch);
         self.now.store(state.following.tracker.now(), Ordering::Release);
-        if let Some(mut place) = job.labels.take() {
-            *place = Some(labels);
-            job.labels.give_back(place);
-        }
-        job.done.store(1, Ordering::Release);
+        job.labels.push(labels);
         job.feeder.unpark();
     }
 
     /// The connections that are over since this was asked for last, in the order of their first packets.
     pub fn drain(&self) -> Rows {
-        self.with(|state| state.following.drain(&self.config)).in_order()
+        self.with(|state| state.following.drain()).in_order()
     }
 
     /// Ends the connections that are left, and drains.
     pub fn finish(&self) -> Rows {
         let finished = self.with(|state| {
             state.following.finish();
-            state.following.drain(&self.config)
+            state.following.drain()
         });
         finished.in_order()
     }
 
     /// What is worked on, between two batches.
-    fn with<R>(&self, mut look: impl FnMut(&mut State) -> R) -> R {
-        loop {
-            if let Some(seen) = self.station.with(&mut look) {
-                // Somebody may have brought a batch meanwhile, and found this one at it.
-                self.station.serve(|state, job| self.follow(state, &job));
-                return seen;
-            }
-            pause();
-        }
+    fn with<R>(&self, look: impl FnOnce(&mut State) -> R) -> R {
+        let seen = self.station.between(look);
+        // Somebody may have brought a batch meanwhile, and found this one at it.
+        self.station.serve(|state, job| self.follow(state, &job));
+        seen
     }
 
     /// The live connection between two ends, whichever of them is named first; see the promise.
@@ -141,7 +128,7 @@ impl Stream {
     /// Live connections as rows: as if the capture ended now.
     fn rows(&self, connections: impl IntoIterator<Item = Connection>) -> Rows {
         let now = self.now.load(Ordering::Acquire);
-        let mut rows = Finished::new(&self.config);
+        let mut rows = Finished::new(self.locality.clone());
         for connection in connections.into_iter().filter(|connection| connection.deadline > now) {
             let reason = connection.end_reason(EndReason::EndOfCapture);
             rows.put(&Closed { connection: Box::new(connection), reason, stopped: Some(now), gone: None });

@@ -9,6 +9,7 @@ mod segments;
 
 use std::net::IpAddr;
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::config::Config;
 use crate::connection::{EndReason, Endpoint, Evidence};
@@ -32,13 +33,19 @@ const HEAP: usize = segments::SEGMENT;
 pub struct Finished {
     heaps: Vec<Vec<Packed>>,
     beside: Beside,
-    locality: Locality,
+    locality: Arc<Locality>,
 }
 
 impl Finished {
-    /// None yet.
-    pub fn new(config: &Config) -> Self {
-        Self { heaps: Vec::new(), beside: Beside::default(), locality: Locality::new(config) }
+    /// None yet; seen from these networks.
+    pub fn new(locality: Arc<Locality>) -> Self {
+        Self { heaps: Vec::new(), beside: Beside::default(), locality }
+    }
+
+    /// None, seen from the same networks.
+    #[must_use]
+    pub fn none(&self) -> Self {
+        Self::new(self.locality.clone())
     }
 
     /// Adds a closed connection.
@@ -95,13 +102,13 @@ impl Finished {
 pub struct Rows {
     packed: Segments<Packed>,
     beside: Beside,
-    locality: Locality,
+    locality: Arc<Locality>,
 }
 
 impl Rows {
     /// None.
     pub fn empty(config: &Config) -> Self {
-        Finished::new(config).in_order()
+        Finished::new(Arc::new(Locality::new(config))).in_order()
     }
 
     /// How many there are.

@@ -105,18 +105,26 @@ impl FlowTable {
         &self.lookups
     }
 
-    /// Reads what a lookup will read first. The result is of no use but to keep the reads.
+    /// Reads what lookups and updates of these will read: first all lines of the index, then all slots, so that they wait for
+    /// memory together.
     #[inline]
-    pub fn touch_index(&self, lookup: &Lookup) -> u64 {
+    pub fn touch<'a>(&self, lookups: impl Iterator<Item = &'a Lookup> + Clone) {
+        let touched = lookups.clone().fold(0, |all, lookup| all ^ self.touch_index(lookup));
+        let touched = lookups.fold(touched, |all, lookup| all ^ self.touch_slot(lookup));
+        // The reads are of no other use, and stay.
+        std::hint::black_box(touched);
+    }
+
+    #[inline]
+    fn touch_index(&self, lookup: &Lookup) -> u64 {
         match lookup.words {
             Words::Narrow(_) => self.narrow.index.touch(lookup.hash),
             Words::Broad(_) => self.broad.index.touch(lookup.hash),
         }
     }
 
-    /// Reads what it will read then.
     #[inline]
-    pub fn touch_slot(&self, lookup: &Lookup) -> u64 {
+    fn touch_slot(&self, lookup: &Lookup) -> u64 {
         match lookup.words {
             Words::Narrow(_) => self.narrow.touch(lookup.hash),
             Words::Broad(_) => self.broad.touch(lookup.hash),

@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::connection::Connection;
-use crate::decode::{Brief, FiveTuple, L4, Packet, TunnelMode, Vlan};
+use crate::decode::{Brief, FiveTuple, L4, Packet, Tunnel, TunnelMode, Vlan};
 use crate::flow::{FlowKey, Side, Words};
 use crate::table::{Lookup, Lookups, Reader};
 use crate::zeek;
@@ -61,27 +61,24 @@ impl Keys {
 
     /// The key of any packet.
     pub fn of(&self, packet: &Packet) -> Found {
-        self.of_tuple(&packet.tuple, packet.flow_id, packet)
+        self.of_tuple(&packet.tuple, packet.flow_id, packet.vlan, packet.tunnel)
     }
 
     /// The key of the packet that an ICMP error quotes, if it goes to whoever sent that.
     pub fn quoted(&self, packet: &Packet) -> Option<Found> {
         let L4::IcmpError { quoted: Some(quoted), quoted_id, .. } = packet.l4 else { return None };
         let is_about = !packet.malformed && !packet.bad_checksum && packet.tuple.dst == quoted.src;
-        is_about.then(|| self.of_tuple(&quoted, quoted_id, packet))
+        is_about.then(|| self.of_tuple(&quoted, quoted_id, packet.vlan, packet.tunnel))
     }
 
     /// The key of a five-tuple with ports, outside of tunnels.
     pub fn of_ports(&self, tuple: &FiveTuple, vlan: Vlan) -> Found {
-        self.of_tuple(tuple, 0, &Packet { vlan, ..Packet::default() })
+        self.of_tuple(tuple, 0, vlan, Tunnel::default())
     }
 
-    fn of_tuple(&self, tuple: &FiveTuple, id: u16, packet: &Packet) -> Found {
-        let (key, side) = if self.zeek {
-            zeek::key(tuple)
-        } else {
-            FlowKey::of_tuple(tuple, id, self.vlan(packet.vlan), packet.tunnel)
-        };
+    fn of_tuple(&self, tuple: &FiveTuple, id: u16, vlan: Vlan, tunnel: Tunnel) -> Found {
+        let (key, side) =
+            if self.zeek { zeek::key(tuple) } else { FlowKey::of_tuple(tuple, id, self.vlan(vlan), tunnel) };
         Found { lookup: self.lookups.lookup(key.words()), side }
     }
 

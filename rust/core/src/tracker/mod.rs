@@ -251,17 +251,10 @@ impl Tracker {
         &self.keys
     }
 
-    /// Reads what [`Self::brief`] will read first of the table: for many packets at once, so that they wait for memory
-    /// together. The result is of no use but to keep the reads.
+    /// Reads what the packets with these keys will read of the table, so that they wait for memory together.
     #[inline]
-    pub fn touch_index(&self, found: &Found) -> u64 {
-        self.table.touch_index(&found.lookup)
-    }
-
-    /// Reads what it will read then.
-    #[inline]
-    pub fn touch_slot(&self, found: &Found) -> u64 {
-        self.table.touch_slot(&found.lookup)
+    pub fn touch<'a>(&self, found: impl Iterator<Item = &'a Found> + Clone) {
+        self.table.touch(found.map(|found| &found.lookup));
     }
 
     /// Takes the only packet of a record, an ordinary one.

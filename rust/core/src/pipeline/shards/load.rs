@@ -2,7 +2,7 @@
 
 use crate::capture::RecordBatch;
 use crate::config::Config;
-use crate::decode::{Packet, ipproto};
+use crate::flow::icmp::is_icmp;
 use crate::pipeline::reading::{Content, Decoded, Reading};
 use crate::sync::{AtomicUsize, Ordering, Turn};
 use crate::time::Clock;
@@ -10,6 +10,7 @@ use crate::tracker::{Found, Keys, Label};
 
 /// Where a record went that no tracker takes.
 const NOWHERE: u8 = u8::MAX;
+
 /// Something of a batch for one tracker, by the number of its record.
 #[derive(Clone, Copy)]
 pub(super) enum Item {
@@ -113,11 +114,12 @@ impl Front {
                         continue;
                     };
                     *found = self.keys.of(packet);
-                    if let Some((of_quoted, route)) = self.quoted(packet) {
+                    if let Some(of_quoted) = self.keys.quoted(packet) {
+                        let route = self.route(&of_quoted);
                         work[route].push(Item::Quoted(number, quoted.len() as u32));
                         quoted.push((of_quoted, route as u8, number));
                     }
-                    let route = if is_icmp(packet.tuple.proto) { self.shards } else { found.shard(self.shards) };
+                    let route = self.route(found);
                     work[route].push(Item::Packet(number, first));
                     route
                 }
@@ -130,14 +132,8 @@ impl Front {
         load.left.store(self.shards, Ordering::Release);
     }
 
-    /// The key that an ICMP error quotes, and which tracker has it.
-    fn quoted(&self, packet: &Packet) -> Option<(Found, usize)> {
-        let quoted = self.keys.quoted(packet)?;
-        let route = if is_icmp(quoted.proto()) { self.shards } else { quoted.shard(self.shards) };
-        Some((quoted, route))
+    /// Which tracker has this key.
+    fn route(&self, found: &Found) -> usize {
+        if is_icmp(found.proto()) { self.shards } else { found.shard(self.shards) }
     }
-}
-
-fn is_icmp(proto: u8) -> bool {
-    matches!(proto, ipproto::ICMP | ipproto::ICMPV6)
 }

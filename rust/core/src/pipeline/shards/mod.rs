@@ -19,12 +19,13 @@ use crossbeam_utils::Backoff;
 
 use crate::capture::Captures;
 use crate::config::Config;
+use crate::direction::Locality;
 use crate::error::CaptureError;
-use crate::sync::{AtomicU64, AtomicUsize, Ordering, Queue, Station, Turn, pause};
+use crate::sync::{AtomicU64, AtomicUsize, Ordering, Queue, Station, Turn};
 use crate::time::Clock;
 use crate::tracker::Keys;
 
-use super::following::Followed;
+use super::following::{Followed, Following};
 use super::reading::Reading;
 use super::{Observe, Progress};
 
@@ -54,7 +55,7 @@ mod stage {
 
 /// A run on several threads.
 pub struct Shards<'a> {
-    config: &'a Config,
+    locality: Arc<Locality>,
     captures: Turn<&'a mut Captures>,
     front: Station<Front, Box<Load>>,
     each: Vec<Station<Shard, Work>>,
@@ -75,14 +76,15 @@ pub struct Shards<'a> {
 
 impl<'a> Shards<'a> {
     /// A tracker for each thread, and one more.
-    pub fn new(captures: &'a mut Captures, config: &'a Config, want_labels: bool) -> Self {
+    pub fn new(captures: &'a mut Captures, config: &Config, want_labels: bool) -> Self {
         let shards = config.threads.min(MOST);
         let keys = Keys::new(config);
-        let shard = |number| Shard::new(number, config, &keys, want_labels);
+        let locality = Arc::new(Locality::new(config));
+        let shard = |number| Shard::new(number, Following::new(config, keys.clone(), locality.clone()), want_labels);
         let front = Front::new(config, &keys, shards);
         let last = Last::new(shard(shards), want_labels);
         Self {
-            config,
+            locality: locality.clone(),
             captures: Turn::new(Box::new(captures)),
             front: Station::new(Box::new(front)),
             each: (0..shards).map(|number| Station::new(Box::new(shard(number)))).collect(),
@@ -240,13 +242,8 @@ impl<'a> Shards<'a> {
         if self.captures.take().is_none() {
             return false;
         }
-        let clock = loop {
-            // Whoever sent the last batch is about to give the turn back.
-            match self.front.with(|front| front.clock) {
-                Some(clock) => break clock,
-                None => pause(),
-            }
-        };
+        // Whoever sent the last batch is about to give the turn back.
+        let clock = self.front.between(|front| front.clock);
         for shard in &self.each {
             shard.bring(Work::End(clock));
         }
@@ -261,7 +258,7 @@ impl<'a> Shards<'a> {
         for station in self.each {
             shards.push(*station.into_inner()?);
         }
-        let mut whole = Followed::none(self.config);
+        let mut whole = Followed::none(self.locality);
         whole.labels = last.labels;
         for shard in shards {
             let own = |id| last.numbers.number((shard.number as u64) << 48 | id);

@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::config::Config;
 use crate::labels::Labels;
 use crate::pipeline::following::{Following, GROUP, outside};
 use crate::proto::CtState;
-use crate::tracker::{Keys, Label};
+use crate::tracker::Label;
 
 use super::load::{Item, Load, Said, among};
 
@@ -19,8 +18,8 @@ pub(super) struct Shard {
 }
 
 impl Shard {
-    pub(super) fn new(number: usize, config: &Config, keys: &Keys, want_labels: bool) -> Self {
-        Self { number, following: Following::new(config, keys.clone()), want_labels }
+    pub(super) fn new(number: usize, following: Following, want_labels: bool) -> Self {
+        Self { number, following, want_labels }
     }
 
     /// Takes its part of a batch. `about`: what was said, here or elsewhere, of the quotation in this record.
@@ -68,14 +67,10 @@ impl Shard {
     }
 
     fn touch(&self, items: &[Item], load: &Load) {
-        let found = |item: &Item| match *item {
-            Item::Ordinary(at) | Item::Packet(at, _) => load.decoded.briefs[at as usize].1,
-            Item::Quoted(_, quoted) => load.quoted[quoted as usize].0,
-        };
-        let tracker = &self.following.tracker;
-        let touched = items.iter().fold(0, |all, item| all ^ tracker.touch_index(&found(item)));
-        let touched = items.iter().fold(touched, |all, item| all ^ tracker.touch_slot(&found(item)));
-        std::hint::black_box(touched);
+        self.following.tracker.touch(items.iter().map(|item| match *item {
+            Item::Ordinary(at) | Item::Packet(at, _) => &load.decoded.briefs[at as usize].1,
+            Item::Quoted(_, quoted) => &load.quoted[quoted as usize].0,
+        }));
     }
 }
 
