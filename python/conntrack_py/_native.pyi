@@ -14,15 +14,21 @@ from typing_extensions import CapsuleType
 __all__ = [
     "LOCAL",
     "PROFILES",
+    "PROTOCOLS",
     "WORDS",
     "Batch",
     "Buffer",
     "Capture",
     "Config",
     "Connections",
+    "Policy",
     "Tracker",
     "__version__",
+    "aggregate",
     "default_timeouts",
+    "named",
+    "replay",
+    "toml_lines",
     "track",
     "walk",
 ]
@@ -33,6 +39,8 @@ LOCAL: Final[list[str]]
 """The default of `Config.local`, as CIDR text."""
 PROFILES: Final[list[str]]
 """The names of the profiles, `linux` first."""
+PROTOCOLS: Final[list[str]]
+"""The words of the `proto` column, in the order of the protocols' numbers."""
 WORDS: Final[dict[str, list[str]]]
 """Enum name (`CtState`, `CtDir`, `Direction`, `State`) → its words in upper case, in the order of their numbers."""
 
@@ -145,6 +153,15 @@ class Connections:
             KeyError: There is no such column.
         """
 
+    def places(self, end: int) -> Buffer:
+        """Two bytes a row about the address of an end, 0 being the originator and 1 the responder.
+
+        The first is 1 where it is in a local network, the second where it is a multicast or broadcast address.
+
+        Raises:
+            ValueError: There is no such end.
+        """
+
     def texts(self, name: str, start: int = 0, stop: int | None = None) -> list[str]:
         """Rows `start` to `stop` of a column of addresses or free text; equal addresses share one string.
 
@@ -227,6 +244,51 @@ class Tracker:
             ValueError: An address or protocol is none, or the protocol has no ports.
         """
 
+@final
+class Policy:
+    """Groups and rules, ready to be asked. Rules are numbered group by group, ingress before egress.
+
+    Raises:
+        PolicyError: There are too many rules, or there is no such group, protocol or network.
+    """
+
+    def __new__(
+        cls,
+        groups: Sequence[
+            tuple[
+                Sequence[str],
+                Sequence[tuple[Sequence[int | str], str, Sequence[tuple[int, int]]]],
+                Sequence[tuple[Sequence[int | str], str, Sequence[tuple[int, int]]]],
+                tuple[bool, bool],
+            ]
+        ],
+    ) -> Policy:
+        """Take groups: members, ingress rules, egress rules, and whether these are open where there is no rule.
+
+        A rule is (peers: `any`, networks, or numbers of groups; a protocol or `any`; ranges of ports or types).
+        """
+
+    def groups_of(self, address: str) -> list[int]:
+        """The groups of an address, by number.
+
+        Raises:
+            PolicyError: It is no address.
+        """
+
+    def evaluate(self, connections: Connections) -> tuple[Buffer, list[int]]:
+        """The verdict on every connection, and how many allowed connections each rule was used for.
+
+        A verdict is 20 bytes: `verdict` u1 at 0, then `egress_rule`, `ingress_rule`, `orig_group` and `resp_group`, i4
+        each, at 4.
+        """
+
+def aggregate(networks: Sequence[str]) -> list[str]:
+    """The fewest networks that hold exactly what these hold, in order, IPv4 first.
+
+    Raises:
+        ConfigError: One of them is no network or address.
+    """
+
 def default_timeouts(profile: str) -> dict[str, int]:
     """Sysctl name → seconds, as a profile has them.
 
@@ -260,6 +322,61 @@ def track(
         CaptureError: A source is no capture, has no link type that can be decoded, or is damaged and `strict` is set.
         OSError: The system refused; a missing file is `FileNotFoundError`.
         KeyboardInterrupt: Ctrl-C.
+    """
+
+def named(
+    sources: Sequence[tuple[str, _Reader | None]],
+    config: Config,
+    progress: Callable[[int, int | None, int], object] | None = None,
+) -> tuple[Connections, dict[int, str], _Account]:
+    """Track captures on one thread, and read the names that payloads show.
+
+    Args:
+        sources: As for `track`.
+        config: The configuration.
+        progress: As for `track`.
+
+    Returns:
+        The connections; row → name: the server name of a TLS handshake, the host of an HTTP request, the question of a
+        DNS message or, where a connection shows none, the name under which DNS gave out the responder's address; the
+        account.
+
+    Raises:
+        CaptureError: As for `track`.
+        OSError: As for `track`.
+        KeyboardInterrupt: Ctrl-C.
+    """
+
+def replay(
+    sources: Sequence[tuple[str, _Reader | None]],
+    config: Config,
+    policy: Policy,
+    fates: bool,
+    progress: Callable[[int, int | None, int], object] | None = None,
+) -> tuple[Connections, _Account, list[int], dict[int, int], Buffer | None]:
+    """Track captures, and send the same packets through a gateway with a policy.
+
+    Args:
+        sources: As for `track`.
+        config: The configuration.
+        policy: The policy.
+        fates: Whether to say what becomes of every packet.
+        progress: As for `track`.
+
+    Returns:
+        The connections as they were; the account; how many packets had each fate; how many packets of a row were
+        refused, by row; the fate of every packet, u1 each in capture order (None if not asked for).
+
+    Raises:
+        CaptureError: As for `track`.
+        OSError: As for `track`.
+        KeyboardInterrupt: Ctrl-C.
+    """
+
+def toml_lines(text: str) -> dict[str, int]:
+    """The line, from 1, of every table, element and value of a TOML document, by its path.
+
+    A path is such as `groups.web.ingress[0]`. There are none where the text is no TOML.
     """
 
 def walk(names: Sequence[str], config: Config, depth: Literal["read", "decode", "look_up"]) -> int:

@@ -183,6 +183,11 @@ class ConnectionTable:
             raise ValueError(f"{name} is not a column of words")
         return self._numbers(name), words
 
+    def places(self, end: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Of an end (0: the originators, 1: the responders): is it in a local network, is it multicast or broadcast?"""
+        both = np.frombuffer(memoryview(self._native.places(end)), dtype=np.bool_).reshape(-1, 2)
+        return both[:, 0], both[:, 1]
+
     def _check(self, name: str) -> None:
         if name not in self.columns:
             nearest = difflib.get_close_matches(name, self.columns, n=1)

@@ -78,3 +78,33 @@ class State(IntEnum):
     """UDP and others: both ends have sent."""
     ASSURED = 19
     """UDP and others: a stream, which is kept when the table is full."""
+
+
+class Verdict(IntEnum):
+    """What a policy says of a connection."""
+
+    ALLOWED = 0
+    """The groups of both ends allow it, or there are none."""
+    REFUSED_EGRESS = 1
+    """A group of the originator does not let it initiate this."""
+    REFUSED_INGRESS = 2
+    """A group of the responder does not let this be initiated towards it."""
+    REFUSED_BOTH = 3
+    """Neither allows it."""
+    RELATED = 4
+    """An ICMP error about a connection: it passes if that does, and needs no rule."""
+    INVALID = 5
+    """An ICMP error about nothing that is known: a gateway drops it."""
+
+
+class Fate(IntEnum):
+    """What a gateway with a policy does with a packet."""
+
+    ACCEPTED = 0
+    """It opens an entry, or belongs to one."""
+    REFUSED = 1
+    """It would open an entry, and no rule allows it."""
+    INVALID = 2
+    """It may open no entry, or contradicts its own; it is dropped."""
+    UNTRACKED = 3
+    """It is not tracked, and passes: no IP, neighbour discovery."""

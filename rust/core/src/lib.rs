@@ -2,9 +2,9 @@
 //!
 //! A capture goes through the modules in the order of this list, and a module knows only those above it:
 //!
-//! [`sync`] (what threads share), [`time`], [`error`] → [`capture`] (bytes → record) → [`decode`] (record → packet) → [`config`] → [`flow`] (flow key)
-//! → [`zeek`] (its view) → [`proto`] (state machine) → [`connection`] → [`slab`] (places) → [`compact`] (in a few words) → [`table`] → [`direction`] (who initiated, and seen from where) →
-//! [`tracker`] (one packet) → [`rows`] (finished connections) → [`columns`], [`hindsight`] (who initiated, once all is known), [`listing`], [`zeek_log`], [`quality`], [`labels`], [`stats`] → [`pipeline`] (the whole run).
+//! [`sync`] (what threads share), [`time`], [`error`] → [`capture`] (bytes → record) → [`decode`] (record → packet) → [`names`] (in payloads) → [`config`] → [`flow`] (flow key)
+//! → [`zeek`] (its view) → [`proto`] (state machine) → [`connection`] → [`slab`] (places) → [`compact`] (in a few words) → [`table`] → [`direction`] (who initiated, and seen from where) → [`policy`] (who may) →
+//! [`tracker`] (one packet) → [`rows`] (finished connections) → [`columns`], [`hindsight`] (who initiated, once all is known), [`listing`], [`zeek_log`], [`quality`], [`labels`], [`verdicts`], [`stats`] → [`pipeline`] (the whole run).
 //!
 //! The crate knows no Python and has no `unsafe`.
 #![forbid(unsafe_code)]
@@ -21,7 +21,9 @@ pub mod flow;
 pub mod hindsight;
 pub mod labels;
 pub mod listing;
+pub mod names;
 pub mod pipeline;
+pub mod policy;
 pub mod proto;
 pub mod quality;
 pub mod rows;
@@ -31,5 +33,6 @@ pub mod sync;
 pub mod table;
 pub mod time;
 pub mod tracker;
+pub mod verdicts;
 pub mod zeek;
 pub mod zeek_log;

@@ -101,7 +101,8 @@ fn set_timeout(timeouts: &mut Timeouts, name: &str, seconds: f64) -> PyResult<()
     Err(ConfigError::new_err(format!("timeouts.{name}: no timeout has this name")))
 }
 
-fn parse_networks(key: &str, texts: &[String]) -> PyResult<Vec<IpNet>> {
+/// Networks from text; `key` is what an error names.
+pub fn parse_networks(key: &str, texts: &[String]) -> PyResult<Vec<IpNet>> {
     let parse = |text: &String| {
         let host = || text.parse::<std::net::IpAddr>().map(IpNet::from);
         text.parse::<IpNet>().or_else(|_| host()).map_err(|_| {

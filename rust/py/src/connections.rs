@@ -38,6 +38,11 @@ pub struct Table {
 }
 
 impl Connections {
+    /// The rows.
+    pub fn rows(&self) -> &Rows {
+        &self.table.rows
+    }
+
     /// Takes finished rows.
     pub fn new(rows: Rows, zones: Vec<String>) -> Self {
         Self { table: Arc::new(Table { rows, zones }), numbers: std::array::from_fn(|_| OnceLock::new()) }
@@ -97,6 +102,20 @@ impl Connections {
         let bytes: arrow_buffer::Buffer =
             make().ok_or_else(|| PyValueError::new_err(format!("{name} holds text: use texts()")))?;
         Ok(Buffer::new(cell.get_or_init(|| bytes).clone()))
+    }
+
+    /// Whether the address of an end (0: the originator, 1: the responder) is in a local network, and whether it is an address
+    /// of many (multicast or broadcast): two bytes for each row.
+    fn places(&self, py: Python<'_>, end: usize) -> PyResult<Buffer> {
+        if end > 1 {
+            return Err(PyValueError::new_err("an end is 0 or 1"));
+        }
+        let rows = &self.table.rows;
+        let place = |row: Row<'_>| {
+            let place = rows.locality().place(row.ip(end));
+            [u8::from(place.is_local), u8::from(place.is_group)]
+        };
+        Ok(Buffer::new(py.detach(|| rows.iter().flat_map(place).collect::<Vec<u8>>().into())))
     }
 
     /// The words behind the numbers of a column of words; None for other columns.

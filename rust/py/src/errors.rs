@@ -9,9 +9,10 @@ use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError};
 mod python {
     pyo3::import_exception!(conntrack_py.exceptions, CaptureError);
     pyo3::import_exception!(conntrack_py.exceptions, ConfigError);
+    pyo3::import_exception!(conntrack_py.exceptions, PolicyError);
 }
 
-pub use python::ConfigError;
+pub use python::{ConfigError, PolicyError};
 
 /// The exception for a capture that cannot be read. What the system refused stays an `OSError` with its own subclass
 /// (a missing file is `FileNotFoundError`).

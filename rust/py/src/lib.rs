@@ -5,8 +5,10 @@ mod buffer;
 mod config;
 mod connections;
 mod errors;
+mod policy;
 mod source;
 mod stream;
+mod toml;
 mod track;
 mod write;
 
@@ -24,15 +26,20 @@ mod _native {
     #[pymodule_export]
     use super::connections::Connections;
     #[pymodule_export]
+    use super::policy::{Policy, aggregate};
+    #[pymodule_export]
     use super::stream::{Batch, Capture, Tracker};
     #[pymodule_export]
-    use super::track::{track, walk};
+    use super::toml::toml_lines;
+    #[pymodule_export]
+    use super::track::{named, replay, track, walk};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         module.add("LOCAL", conntrack_core::config::Config::LOCAL.to_vec())?;
         module.add("PROFILES", super::config::profiles())?;
+        module.add("PROTOCOLS", super::policy::protocols())?;
         module.add("WORDS", super::words(module.py())?)
     }
 }
@@ -40,11 +47,15 @@ mod _native {
 /// The words behind the numbers of labels, by enum.
 fn words(py: Python<'_>) -> PyResult<Bound<'_, pyo3::types::PyDict>> {
     use conntrack_core::direction::Direction;
+    use conntrack_core::pipeline::Fate;
     use conntrack_core::proto::{CtDir, CtState, State};
+    use conntrack_core::verdicts::Verdict;
     let words = pyo3::types::PyDict::new(py);
     words.set_item("CtState", CtState::NAMES.to_vec())?;
     words.set_item("CtDir", CtDir::NAMES.to_vec())?;
     words.set_item("Direction", Direction::NAMES.map(str::to_uppercase).to_vec())?;
     words.set_item("State", State::NAMES.to_vec())?;
+    words.set_item("Verdict", Verdict::NAMES.to_vec())?;
+    words.set_item("Fate", Fate::NAMES.to_vec())?;
     Ok(words)
 }

@@ -1,11 +1,14 @@
 //! `track`: names and file objects in, a table, labels and an account out.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use conntrack_core::capture::{Captures, Input};
-use conntrack_core::pipeline;
+use conntrack_core::config::Config as Core;
+use conntrack_core::error::CaptureError;
+use conntrack_core::pipeline::{self, Observe};
 use conntrack_core::stats::Stats;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -14,10 +17,14 @@ use crate::buffer::Buffer;
 use crate::config::Config;
 use crate::connections::Connections;
 use crate::errors::{ConfigError, capture_error};
+use crate::policy::Policy;
 use crate::source::PyRead;
 
 /// How often signals are looked for and progress is told.
 const OBSERVE_EVERY: Duration = Duration::from_millis(100);
+
+/// A file name, with a binary file object to read instead or None.
+type Source = (PathBuf, Option<Py<PyAny>>);
 
 /// Tracks captures. `sources`: names (`-` is standard input), each with a binary file object to read instead or None.
 /// `progress` is called with (bytes read, bytes in all or None, packets) about ten times a second.
@@ -26,12 +33,72 @@ const OBSERVE_EVERY: Duration = Duration::from_millis(100);
 #[allow(clippy::needless_pass_by_value, reason = "extracted from Python")]
 pub fn track<'py>(
     py: Python<'py>,
-    sources: Vec<(PathBuf, Option<Py<PyAny>>)>,
+    sources: Vec<Source>,
     config: &Config,
     labels: bool,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<(Connections, Option<Buffer>, Bound<'py, PyDict>)> {
     let core = config.core();
+    let tracked = run(py, sources, core, progress.as_ref(), |captures, observe| {
+        pipeline::track(captures, core, labels, observe)
+    })?;
+    let labels = tracked.labels.map(|bytes| Buffer::new(bytes.into()));
+    Ok((Connections::new(tracked.rows, zones(core)), labels, account(py, &tracked.stats)?))
+}
+
+/// Tracks captures, and reads the names that payloads show: by row, what was asked for, or what DNS called the responder.
+#[pyfunction]
+#[pyo3(signature = (sources, config, progress=None))]
+#[allow(clippy::needless_pass_by_value, reason = "extracted from Python")]
+pub fn named<'py>(
+    py: Python<'py>,
+    sources: Vec<Source>,
+    config: &Config,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<(Connections, BTreeMap<u64, String>, Bound<'py, PyDict>)> {
+    let core = config.core();
+    let (tracked, names) =
+        run(py, sources, core, progress.as_ref(), |captures, observe| pipeline::named(captures, core, observe))?;
+    Ok((Connections::new(tracked.rows, zones(core)), names, account(py, &tracked.stats)?))
+}
+
+/// Connections, the account, packets by fate, refused packets by row, and the fate of every packet.
+type Replayed<'py> = (Connections, Bound<'py, PyDict>, [u64; 4], BTreeMap<u64, u64>, Option<Buffer>);
+
+/// Sends captures through a gateway with a policy. `fates`: whether to say the fate of every packet.
+#[pyfunction]
+#[pyo3(signature = (sources, config, policy, fates, progress=None))]
+#[allow(clippy::needless_pass_by_value, reason = "extracted from Python")]
+pub fn replay<'py>(
+    py: Python<'py>,
+    sources: Vec<Source>,
+    config: &Config,
+    policy: &Policy,
+    fates: bool,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<Replayed<'py>> {
+    let core = config.core();
+    let replayed = run(py, sources, core, progress.as_ref(), |captures, observe| {
+        pipeline::replay(captures, core, policy.core(), fates, observe)
+    })?;
+    let tracked = replayed.tracked;
+    let account = account(py, &tracked.stats)?;
+    let fates = replayed.fates.map(|bytes| Buffer::new(bytes.into()));
+    Ok((Connections::new(tracked.rows, zones(core)), account, replayed.packets, replayed.refused, fates))
+}
+
+fn zones(core: &Core) -> Vec<String> {
+    core.zones.iter().map(|zone| zone.name.clone()).collect()
+}
+
+/// Opens captures and does something with them, without the interpreter's lock; signals and progress now and then.
+fn run<T: Send>(
+    py: Python<'_>,
+    sources: Vec<Source>,
+    core: &Core,
+    progress: Option<&Py<PyAny>>,
+    work: impl FnOnce(&mut Captures, Observe<'_>) -> Result<T, CaptureError> + Send,
+) -> PyResult<T> {
     let inputs = inputs(sources);
     let mut stopped = None;
     let mut asked = Instant::now();
@@ -44,7 +111,6 @@ pub fn track<'py>(
             py.check_signals()?;
             // Before the first packets there is nothing to tell.
             progress
-                .as_ref()
                 .filter(|_| now.packets > 0)
                 .map_or(Ok(()), |call| call.call1(py, (now.bytes, now.total, now.packets)).map(drop))
         });
@@ -56,22 +122,16 @@ pub fn track<'py>(
             }
         }
     };
-    let tracked = py.detach(|| {
-        let mut captures = Captures::open(inputs, core.strict)?;
-        pipeline::track(&mut captures, core, labels, &mut observe)
-    });
-    let tracked = match (tracked, stopped) {
-        (_, Some(error)) => return Err(error),
-        (Err(error), None) => return Err(capture_error(error)),
-        (Ok(tracked), None) => tracked,
-    };
-    let zones = core.zones.iter().map(|zone| zone.name.clone()).collect();
-    let labels = tracked.labels.map(|bytes| Buffer::new(bytes.into()));
-    Ok((Connections::new(tracked.rows, zones), labels, account(py, &tracked.stats)?))
+    let done = py.detach(|| work(&mut Captures::open(inputs, core.strict)?, &mut observe));
+    match (done, stopped) {
+        (_, Some(error)) => Err(error),
+        (Err(error), None) => Err(capture_error(error)),
+        (Ok(done), None) => Ok(done),
+    }
 }
 
 /// What to read: names, and the file objects to read instead where there is one.
-pub fn inputs(sources: Vec<(PathBuf, Option<Py<PyAny>>)>) -> Vec<Input> {
+pub fn inputs(sources: Vec<Source>) -> Vec<Input> {
     let input = |(name, file)| match file {
         Some(file) => Input::Reader { name, reader: Box::new(PyRead::new(file)) },
         None => Input::named(name),

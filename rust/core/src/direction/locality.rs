@@ -1,11 +1,13 @@
 //! Seen from the local networks: is a connection egress or ingress?
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use prefix_trie::joint::JointPrefixMap;
 
 use crate::config::Config;
+
+use super::ranges::Ranges;
 
 /// The direction of a connection, from its initiator alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,40 +33,10 @@ impl Direction {
     pub const NAMES: [&'static str; 6] = ["none", "egress", "ingress", "internal", "transit", "multicast"];
 }
 
-/// The local networks and zones, ready to be asked: addresses in ranges, within which everything is the same. A search
-/// among a few ranges takes less than a walk through a trie, and is asked twice for every connection.
+/// The local networks and zones, ready to be asked, which is done twice for every connection.
 pub struct Locality {
-    v4: Ranges<u32>,
-    v6: Ranges<u128>,
+    places: Ranges<Place>,
     has_zones: bool,
-}
-
-/// The first address of each range, in order, and what is known of all in it. The first range begins with 0.
-struct Ranges<T> {
-    starts: Vec<T>,
-    places: Vec<Place>,
-}
-
-impl<T: Copy + Ord> Ranges<T> {
-    /// The ranges that begin at these addresses; neighbours of which the same is known are one.
-    fn of(mut starts: Vec<T>, place: impl Fn(T) -> Place) -> Self {
-        starts.sort_unstable();
-        let mut ranges = Self { starts: Vec::new(), places: Vec::new() };
-        for start in starts {
-            let place = place(start);
-            if ranges.places.last() != Some(&place) {
-                ranges.starts.push(start);
-                ranges.places.push(place);
-            }
-        }
-        ranges
-    }
-
-    #[inline]
-    fn find(&self, addr: T) -> Place {
-        let range = self.starts.partition_point(|start| *start <= addr);
-        self.places.get(range.wrapping_sub(1)).copied().unwrap_or(Place::ELSEWHERE)
-    }
 }
 
 /// The networks of a configuration, as they are looked up: the longest prefix counts.
@@ -90,18 +62,11 @@ impl Networks {
         Place { is_local: local.is_some(), zone, is_group: is_group(addr) || is_broadcast }
     }
 
-    /// Addresses at which something may be different from the address before.
-    fn steps(&self) -> impl Iterator<Item = IpAddr> {
+    /// All networks at whose borders something may be different.
+    fn all(&self) -> impl Iterator<Item = IpNet> {
         let groups = ["224.0.0.0/4", "255.255.255.255/32", "ff00::/8"].into_iter().filter_map(|net| net.parse().ok());
         let configured = self.local.iter().map(|(net, ())| net).chain(self.zones.iter().map(|(net, _)| net));
-        configured.chain(groups).flat_map(|net: IpNet| {
-            let last = net.broadcast();
-            let next = match last {
-                IpAddr::V4(last) => u32::from(last).checked_add(1).map(|next| Ipv4Addr::from(next).into()),
-                IpAddr::V6(last) => u128::from(last).checked_add(1).map(|next| Ipv6Addr::from(next).into()),
-            };
-            [Some(net.network()), Some(last), next].into_iter().flatten()
-        })
+        configured.chain(groups)
     }
 }
 
@@ -133,27 +98,14 @@ impl Locality {
     /// Takes the networks of a configuration. Zones are numbered in its order.
     pub fn new(config: &Config) -> Self {
         let networks = Networks::of(config);
-        let (mut v4, mut v6) = (vec![0], vec![0]);
-        for step in networks.steps() {
-            match step {
-                IpAddr::V4(addr) => v4.push(addr.into()),
-                IpAddr::V6(addr) => v6.push(addr.into()),
-            }
-        }
-        Self {
-            v4: Ranges::of(v4, |addr| networks.place(Ipv4Addr::from(addr).into())),
-            v6: Ranges::of(v6, |addr| networks.place(Ipv6Addr::from(addr).into())),
-            has_zones: !config.zones.is_empty(),
-        }
+        let places = Ranges::of(networks.all(), |addr| networks.place(addr));
+        Self { places, has_zones: !config.zones.is_empty() }
     }
 
     /// Everything that is known of an address, at once.
     #[inline]
     pub fn place(&self, addr: IpAddr) -> Place {
-        match addr {
-            IpAddr::V4(addr) => self.v4.find(addr.into()),
-            IpAddr::V6(addr) => self.v6.find(addr.into()),
-        }
+        self.places.find(addr)
     }
 
     /// The number of the zone of an address.
@@ -168,8 +120,6 @@ impl Locality {
 }
 
 impl Place {
-    const ELSEWHERE: Self = Self { is_local: false, zone: None, is_group: false };
-
     /// The direction of a connection between originator and responder; `link_says_group`: its frames were sent to a group
     /// address of the link.
     pub fn direction([orig, resp]: [Self; 2], link_says_group: bool) -> Direction {
@@ -187,8 +137,11 @@ impl Place {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
     use super::*;
     use crate::config::Zone;
+    use crate::direction::ranges::borders;
 
     #[test]
     fn five_directions() {
@@ -227,7 +180,7 @@ mod tests {
             let config = Config { zones, ..Config::default() };
             let locality = Locality::new(&config);
             let networks = Networks::of(&config);
-            for step in networks.steps() {
+            for step in networks.all().flat_map(borders) {
                 let near = [-1, 0, 1].map(|by| match step {
                     IpAddr::V4(addr) => IpAddr::from(Ipv4Addr::from(u32::from(addr).wrapping_add_signed(by))),
                     IpAddr::V6(addr) => Ipv6Addr::from(u128::from(addr).wrapping_add_signed(by.into())).into(),

@@ -4,10 +4,12 @@ mod evidence;
 mod ftp;
 pub mod locality;
 mod payload;
+pub mod ranges;
 pub mod window;
 mod zeek;
 
 pub use evidence::{Certainty, infer, says};
 pub use ftp::{Announcements, may_announce};
 pub use locality::{Direction, Locality, Place};
+pub use ranges::Ranges;
 pub use zeek::{begin_as_zeek, follow_zeek, read_as_zeek};

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use crate::capture::{Record, RecordBatch};
-use crate::config::Config;
 use crate::decode::{Brief, Packet};
 use crate::direction::Locality;
 use crate::labels::Labels;
 use crate::proto::CtState;
 use crate::rows::Finished;
 use crate::time::Clock;
-use crate::tracker::{Closed, Found, Keys, Label, Tracker};
+use crate::tracker::{Closed, Found, Label, Tracker};
 
 use super::alive::Alive;
 use super::reading::{Content, Decoded};
@@ -75,12 +74,8 @@ impl Followed {
 
 impl Following {
     /// Nothing was followed yet.
-    pub fn new(config: &Config, keys: Keys, locality: Arc<Locality>) -> Self {
-        Self {
-            tracker: Tracker::with_keys(config, keys),
-            over: Over { rows: Finished::new(locality), alive: Alive::default() },
-            refused: None,
-        }
+    pub fn new(tracker: Tracker, locality: Arc<Locality>) -> Self {
+        Self { tracker, over: Over { rows: Finished::new(locality), alive: Alive::default() }, refused: None }
     }
 
     /// The connections that are over since this was asked for last; nothing is kept of them.

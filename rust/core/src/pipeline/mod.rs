@@ -2,19 +2,21 @@
 //!
 //! It has two halves. `reading` knows captures and packets and no connection; `following` the other way round. With one
 //! thread they take turns, a few records at a time; with several, `shards` has many trackers beside each other, whose
-//! answers are the same. `stream` is the same path for who feeds it himself.
+//! answers are the same. `stream` is the same path for who feeds it himself, `replay` the one behind a gateway's policy.
 
 mod alive;
 mod bare;
 mod following;
+mod named;
 mod reading;
+mod replay;
 mod shards;
 mod stream;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use crate::capture::{Captures, RecordBatch};
+use crate::capture::{Captures, Record, RecordBatch};
 use crate::config::{Bounds, Config, ServerPorts};
 use crate::decode::TunnelMode;
 use crate::direction::Locality;
@@ -23,9 +25,11 @@ use crate::hindsight::{self, Known};
 use crate::labels::Labels;
 use crate::rows::Rows;
 use crate::stats::Stats;
-use crate::tracker::Keys;
+use crate::tracker::{Keys, Tracker};
 
 pub use bare::{Depth, walk};
+pub use named::named;
+pub use replay::{Fate, Replayed, replay};
 pub use stream::Stream;
 
 use following::{Followed, Following, GROUP};
@@ -56,7 +60,7 @@ pub struct Progress {
 }
 
 /// Told between batches how far a run has come; it may stop it.
-type Observe<'a> = &'a mut dyn FnMut(Progress) -> ControlFlow<()>;
+pub type Observe<'a> = &'a mut dyn FnMut(Progress) -> ControlFlow<()>;
 
 /// Why a record is in no connection although it could have begun one: the table was full of assured ones.
 const TABLE_FULL: &str = "table_full";
@@ -96,8 +100,26 @@ fn in_turn(
 ) -> Result<(Reading, Followed), CaptureError> {
     let keys = Keys::new(config);
     let mut reading = Reading::new(config, keys.clone());
-    let mut following = Following::new(config, keys, Arc::new(Locality::new(config)));
+    let mut following = Following::new(Tracker::with_keys(config, keys), Arc::new(Locality::new(config)));
     let mut labels = want_labels.then(Labels::default);
+    read_on(captures, &mut reading, observe, |records, batch, decoded| {
+        following.take(records, batch, decoded, |_, label, _, _| {
+            if let Some(labels) = &mut labels {
+                labels.push(label);
+            }
+        });
+    })?;
+    following.finish();
+    Ok((reading, Followed { labels, ..following.followed() }))
+}
+
+/// Reads to the end, and hands on a few records at a time.
+fn read_on(
+    captures: &mut Captures,
+    reading: &mut Reading,
+    observe: Observe<'_>,
+    mut take: impl FnMut(&[Record], &RecordBatch, &Decoded),
+) -> Result<(), CaptureError> {
     let (mut batch, mut decoded) = (RecordBatch::default(), Decoded::default());
     loop {
         let (more, interrupted) = match captures.next_batch(&mut batch) {
@@ -110,19 +132,14 @@ fn in_turn(
         };
         for records in batch.records.chunks(GROUP) {
             reading.decode(records, &batch, &mut decoded);
-            following.take(records, &batch, &decoded, |_, label, _, _| {
-                if let Some(labels) = &mut labels {
-                    labels.push(label);
-                }
-            });
+            take(records, &batch, &decoded);
         }
         let (bytes, total) = captures.progress();
         if observe(Progress { bytes, total, packets: reading.stats.packets, interrupted }).is_break() {
             return Err(CaptureError::Interrupted);
         }
         if !more {
-            following.finish();
-            return Ok((reading, Followed { labels, ..following.followed() }));
+            return Ok(());
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::proto::CtState;
 use crate::rows::{Finished, Rows};
 use crate::sync::{AtomicI64, Ordering, Queue, Station};
 use crate::table::Reader;
-use crate::tracker::{Closed, Keys};
+use crate::tracker::{Closed, Keys, Tracker};
 
 use super::following::{Following, GROUP};
 use super::reading::{Decoded, Reading};
@@ -59,7 +59,7 @@ impl Stream {
     pub fn new(config: &Config) -> Self {
         let keys = Keys::new(config);
         let locality = Arc::new(Locality::new(config));
-        let following = Following::new(config, keys.clone(), locality.clone());
+        let following = Following::new(Tracker::with_keys(config, keys.clone()), locality.clone());
         let reader = following.tracker.reader();
         let state = State {
             reading: Reading::new(config, keys.clone()),

@@ -4,6 +4,7 @@ use crate::config::Rules;
 use crate::connection::Connection;
 use crate::decode::Packet;
 use crate::flow::Side;
+use crate::policy::Policy;
 use crate::proto::{self, CtDir, CtState, State, Verdict};
 use crate::time::SECOND;
 
@@ -11,6 +12,8 @@ use crate::time::SECOND;
 pub(super) type Outcome = (CtState, CtDir, State);
 
 pub(super) const INVALID: Outcome = (CtState::Invalid, CtDir::None, State::None);
+/// A packet that would have opened an entry, and may not by the gateway's policy. It has no direction within an entry.
+pub(super) const REFUSED: Outcome = (CtState::New, CtDir::None, State::None);
 
 /// What the gateway says to a packet.
 pub(super) enum Answer {
@@ -23,7 +26,13 @@ pub(super) enum Answer {
 /// How far behind its connection's last packet a packet can be and still count as captured late.
 const LATE: i64 = 60 * SECOND;
 
-pub(super) fn ask_gateway(connection: &mut Connection, packet: &Packet, side: Side, ts: i64, rules: &Rules) -> Answer {
+pub(super) fn ask_gateway(
+    connection: &mut Connection,
+    packet: &Packet,
+    side: Side,
+    ts: i64,
+    (rules, policy): (&Rules, Option<&Policy>),
+) -> Answer {
     // A fragment waits for the rest of its datagram.
     if !packet.complete || proto::untracked(packet) {
         return Answer::Word(side, (CtState::Untracked, CtDir::None, State::None));
@@ -46,6 +55,11 @@ pub(super) fn ask_gateway(connection: &mut Connection, packet: &Packet, side: Si
     let reply = dir == CtDir::Reply;
     let ctstate = if reply || entry.seen_reply { CtState::Established } else { CtState::New };
     let verdict = proto::step(entry, dir, packet, ts, rules);
+    // What it drops is never confirmed: the next packet finds nothing.
+    if opened && verdict != Verdict::Invalid && policy.is_some_and(|policy| !policy.passes(&packet.tuple)) {
+        connection.gateway = None;
+        return Answer::Word(side, REFUSED);
+    }
     let accepted = match verdict {
         Verdict::Reopen => return Answer::OpensAnew,
         Verdict::Invalid if opened => {
@@ -90,7 +104,7 @@ pub(super) fn ask_gateway_within(
         connection.gateway = None;
     }
     for _ in 0..2 {
-        match ask_gateway(connection, packet, side, ts, rules) {
+        match ask_gateway(connection, packet, side, ts, (rules, None)) {
             Answer::Word(side, outcome) => return (side, outcome),
             Answer::OpensAnew => {
                 connection.gateway = None;

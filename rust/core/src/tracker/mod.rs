@@ -3,12 +3,15 @@
 mod gateway;
 mod keys;
 
+use std::sync::Arc;
+
 use crate::compact::Compact;
 use crate::config::{Config, Rules, ServerPorts};
 use crate::connection::{Connection, EndReason, Evidence};
 use crate::decode::{Brief, Packet, Tunnel, ipproto};
 use crate::direction;
 use crate::flow::Side;
+use crate::policy::Policy;
 use crate::proto::{CtDir, CtState, State};
 use crate::table::{Expired, FlowTable, Lookup, Reader, SlotId};
 use crate::time::{Clock, SECOND};
@@ -16,7 +19,7 @@ use crate::zeek::{self, Roles};
 
 pub use keys::{Found, Keys};
 
-use gateway::{Answer, INVALID, Outcome, ask_gateway, ask_gateway_within};
+use gateway::{Answer, INVALID, Outcome, REFUSED, ask_gateway, ask_gateway_within};
 
 /// What a tracker says of one packet. Who initiated may still change; `side` is what stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +40,11 @@ pub struct Label {
 impl Label {
     fn new(connection: u64, (ctstate, ctdir, state): Outcome, side: Side) -> Self {
         Self { connection: Some(connection), ctstate, ctdir, state, side }
+    }
+
+    /// The gateway's policy let it open no entry.
+    pub fn is_refused(&self) -> bool {
+        (self.ctstate, self.ctdir, self.state) == REFUSED
     }
 
     /// The label of a record that is in no connection.
@@ -75,6 +83,8 @@ pub struct Tracker {
     refused: u64,
     /// Short cuts are taken.
     express: bool,
+    /// Who may initiate; None: everybody.
+    policy: Option<Arc<Policy>>,
 }
 
 /// A connection that is being looked at, and its place if it has one.
@@ -106,7 +116,16 @@ impl Tracker {
             evicted: 0,
             refused: 0,
             express: !config.zeek,
+            policy: None,
         }
+    }
+
+    /// The same behind a gateway that lets nobody initiate but whom the policy allows. A packet that it drops opens no
+    /// entry: see [`Label::is_refused`]. Zeek's view knows no such gateway.
+    #[must_use]
+    pub fn behind(mut self, policy: Arc<Policy>) -> Self {
+        self.policy = Some(policy);
+        self
     }
 
     /// The same without short cuts: every packet takes the way that is written for any. The answers are the same.
@@ -288,6 +307,7 @@ impl Tracker {
         if slot.is_none()
             && !brief.is_self()
             && self.table.may_insert(&lookup)
+            && self.policy.as_ref().is_none_or(|policy| policy.passes(&brief.tuple))
             && let Some((compact, outcome)) =
                 Compact::begin(self.next_id, brief, side, ts, &self.rules, || direction::says(brief, bytes, side))
         {
@@ -487,7 +507,8 @@ impl Tracker {
         closed: &mut impl FnMut(&Closed),
     ) -> (Held, Side, Outcome) {
         loop {
-            match ask_gateway(&mut held.connection, packet, side, ts, &self.rules) {
+            let gateway = (&self.rules, self.policy.as_deref());
+            match ask_gateway(&mut held.connection, packet, side, ts, gateway) {
                 Answer::Word(side, outcome) => return (held, side, outcome),
                 Answer::OpensAnew => {
                     let Some(begun) = self.begin(lookup, packet, side, ts) else { return (held, side, INVALID) };

@@ -23,7 +23,7 @@ use crate::direction::Locality;
 use crate::error::CaptureError;
 use crate::sync::{AtomicU64, AtomicUsize, Ordering, Queue, Station, Turn};
 use crate::time::Clock;
-use crate::tracker::Keys;
+use crate::tracker::{Keys, Tracker};
 
 use super::following::{Followed, Following};
 use super::reading::Reading;
@@ -80,7 +80,9 @@ impl<'a> Shards<'a> {
         let shards = config.threads.min(MOST);
         let keys = Keys::new(config);
         let locality = Arc::new(Locality::new(config));
-        let shard = |number| Shard::new(number, Following::new(config, keys.clone(), locality.clone()), want_labels);
+        let shard = |number| {
+            Shard::new(number, Following::new(Tracker::with_keys(config, keys.clone()), locality.clone()), want_labels)
+        };
         let front = Front::new(config, &keys, shards);
         let last = Last::new(shard(shards), want_labels);
         Self {

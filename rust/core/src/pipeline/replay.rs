@@ -1,0 +1,99 @@
+//! A capture sent through a gateway that has a policy: what it would have let pass.
+//!
+//! Two trackers take every packet. One follows the connections as they were; the other is the gateway, which holds no
+//! entry for what it refused, so that each later packet of it is judged anew, as a gateway would.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::capture::Captures;
+use crate::config::Config;
+use crate::direction::Locality;
+use crate::error::CaptureError;
+use crate::policy::Policy;
+use crate::proto::CtState;
+use crate::tracker::{Keys, Label, Tracker};
+
+use super::following::{Followed, Following};
+use super::reading::Reading;
+use super::{Observe, Tracked, finish, read_on};
+
+/// What a gateway does with a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Fate {
+    /// It opens an entry, or belongs to one.
+    Accepted = 0,
+    /// It would open one, and no rule allows it.
+    Refused = 1,
+    /// It belongs to no entry and may not open one, or contradicts its entry; or its headers cannot be read.
+    Invalid = 2,
+    /// It is not tracked, and passes: no IP, neighbour discovery.
+    Untracked = 3,
+}
+
+impl Fate {
+    /// The names in the order of the numbers.
+    pub const NAMES: [&'static str; 4] = ["ACCEPTED", "REFUSED", "INVALID", "UNTRACKED"];
+
+    fn of(label: &Label) -> Self {
+        match label.ctstate {
+            _ if label.is_refused() => Self::Refused,
+            CtState::Invalid => Self::Invalid,
+            CtState::Untracked => Self::Untracked,
+            CtState::New | CtState::Established | CtState::Related => Self::Accepted,
+        }
+    }
+}
+
+/// What came of a replay.
+pub struct Replayed {
+    /// The connections as they were, and the account.
+    pub tracked: Tracked,
+    /// How many packets had each [`Fate`].
+    pub packets: [u64; 4],
+    /// Packets that were refused, by the number of their connection.
+    pub refused: BTreeMap<u64, u64>,
+    /// The fate of every packet, if that was asked for, as bytes.
+    pub fates: Option<Vec<u8>>,
+}
+
+/// Sends captures through a gateway with this policy. `observe` is as for [`super::track`].
+pub fn replay(
+    captures: &mut Captures,
+    config: &Config,
+    policy: Arc<Policy>,
+    want_fates: bool,
+    observe: Observe<'_>,
+) -> Result<Replayed, CaptureError> {
+    let keys = Keys::new(config);
+    let locality = Arc::new(Locality::new(config));
+    let mut reading = Reading::new(config, keys.clone());
+    let mut following = Following::new(Tracker::with_keys(config, keys.clone()), locality.clone());
+    // The gateway is Linux whatever the connections are counted by, and has no limits of its own.
+    let as_gateway = Config { zeek: false, ..config.clone() };
+    let mut gateway = Following::new(Tracker::with_keys(&as_gateway, keys).behind(policy), locality);
+    let (mut packets, mut refused, mut fates) = ([0; 4], BTreeMap::new(), want_fates.then(Vec::new));
+    let mut numbers = Vec::new();
+    read_on(captures, &mut reading, observe, |records, batch, decoded| {
+        numbers.clear();
+        following.take(records, batch, decoded, |_, label, _, _| numbers.push(label.connection));
+        let mut numbers = numbers.iter();
+        gateway.take(records, batch, decoded, |_, label, _, _| {
+            let (number, fate) = (numbers.next().copied().flatten(), Fate::of(label));
+            packets[fate as usize] += 1;
+            if fate == Fate::Refused
+                && let Some(number) = number
+            {
+                *refused.entry(number).or_default() += 1;
+            }
+            if let Some(fates) = &mut fates {
+                fates.push(fate as u8);
+            }
+        });
+        gateway.drain();
+    })?;
+    following.finish();
+    let followed = Followed { labels: None, ..following.followed() };
+    Ok(Replayed { tracked: finish(captures, config, reading, followed)?, packets, refused, fates })
+}
