@@ -6,14 +6,19 @@
 array(['egress', 'ingress', ...], dtype='<U9')
 """
 
+from typing import TYPE_CHECKING, Any
+
 from conntrack_py._native import __version__
 from conntrack_py.config import Config
 from conntrack_py.connections import Connection, ConnectionTable
-from conntrack_py.enums import CtDir, CtState, Direction, State
+from conntrack_py.enums import CtDir, CtState, Direction, Fate, State, Verdict
 from conntrack_py.exceptions import CaptureError, CaptureWarning, ConfigError, ConntrackError, PolicyError
 from conntrack_py.stats import Quality, Stats
 from conntrack_py.streaming import Capture, PacketBatch, Tracker, open_capture
 from conntrack_py.tracker import TrackResult, track
+
+if TYPE_CHECKING:
+    from conntrack_py.policy import Policy
 
 __all__ = (
     "Capture",
@@ -27,14 +32,26 @@ __all__ = (
     "CtDir",
     "CtState",
     "Direction",
+    "Fate",
     "PacketBatch",
+    "Policy",
     "PolicyError",
     "Quality",
     "State",
     "Stats",
     "TrackResult",
     "Tracker",
+    "Verdict",
     "__version__",
     "open_capture",
     "track",
 )
+
+
+def __getattr__(name: str) -> Any:
+    """Import `Policy` when it is first asked for: who only tracks does not wait for it."""
+    if name == "Policy":
+        from conntrack_py.policy import Policy
+
+        return Policy
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -122,7 +122,7 @@ def track(
         config = dataclasses.replace(config, threads=threads)
     with ExitStack() as stack:
         opened = inputs(source, stack)
-        native, memory, account = _native.track(opened, config._native(), labels, _observer(progress, stack))
+        native, memory, account = _native.track(opened, config._native(), labels, observer(progress, stack))
     stats = stats_from(account)
     warning = stats.warning()
     if warning is not None:
@@ -140,7 +140,8 @@ def checked(config: Config | None) -> Config:
     return config
 
 
-def _observer(progress: bool | Progress, stack: ExitStack) -> Progress | None:
+def observer(progress: bool | Progress, stack: ExitStack) -> Progress | None:
+    """What is told how far a run has come, if anything is."""
     if callable(progress):
         return progress
     if not progress:

@@ -1,0 +1,451 @@
+"""The native form of a policy: TOML or JSON with the same keys.
+
+    default = "deny"
+
+    [groups.web]
+    members = ["10.0.1.0/24"]
+    ingress = [{ from = "any", proto = "tcp", ports = [443], note = "the site" }]
+    egress = []
+
+`from` and `to` take one peer or a list; `ports` numbers and ranges ("8000-8100"); ICMP has `types` instead. `default`
+of a group is a word, or one for each direction: `{ ingress = "deny", egress = "allow" }`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import difflib
+import ipaddress
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, NoReturn
+
+from conntrack_py import _native
+from conntrack_py.exceptions import PolicyError
+from conntrack_py.policy.model import (
+    ANY,
+    SIDES,
+    WITH_PORTS,
+    WITH_TYPES,
+    Default,
+    Evidence,
+    Group,
+    Numbered,
+    Rule,
+    Ruleset,
+    Side,
+    port_text,
+)
+
+#: Other names under which people know protocols.
+_ALIASES = {"icmpv6": "icmp6", "ipv6-icmp": "icmp6", "all": ANY, "*": ANY, "-1": ANY}
+_PEER_KEY = {"ingress": "from", "egress": "to"}
+_RULE_KEYS = {side: (_PEER_KEY[side], "proto", "ports", "types", "note", "evidence") for side in SIDES}
+_GROUP_KEYS = ("members", "ingress", "egress", "default")
+_EVIDENCE_KEYS = ("connections", "peers", "first", "last")
+#: What people who think of packets write, and why there is no such key.
+_REPLIES = "replies need no rule: they belong to the connection that was allowed"
+_HINTS = {
+    "source_ports": _REPLIES,
+    "sports": _REPLIES,
+    "sport": _REPLIES,
+    "from_ports": _REPLIES,
+    "port": "did you mean ports? It takes a list",
+    "type": "did you mean types? It takes a list",
+    "protocol": "did you mean proto?",
+}
+
+
+class _RefusedError(Exception):
+    """A key and what is wrong with it."""
+
+
+def loads(text: str, kind: str, name: str = "") -> Ruleset:
+    """Read a native policy.
+
+    Args:
+        text: The document.
+        kind: `toml` or `json`.
+        name: The file, for messages.
+
+    Raises:
+        PolicyError: It is no such document, or a key or value is refused; the message has the file, the line, the key,
+            what was found and what was expected.
+    """
+    document = _parsed(text, kind, name)
+    lines = places(text, kind)
+    try:
+        return from_dict(document, lines=lines, source=name)
+    except _RefusedError as error:
+        key, why = error.args
+        raise PolicyError(f"{_where(name, nearest_line(lines, key))}{key}: {why}") from None
+
+
+def _where(name: str, line: int | None) -> str:
+    if not name:
+        return "" if line is None else f"line {line}: "
+    return f"{name}: " if line is None else f"{name}:{line}: "
+
+
+def _parsed(text: str, kind: str, name: str) -> Any:
+    if kind == "json":
+        try:
+            return json.loads(text)
+        except ValueError as error:
+            raise PolicyError(f"{_where(name, getattr(error, 'lineno', None))}not JSON: {error}") from error
+    import tomllib
+
+    try:
+        return tomllib.loads(text)
+    except ValueError as error:
+        raise PolicyError(f"{_where(name, None)}not TOML: {error}") from error
+
+
+def places(text: str, kind: str) -> dict[str, int]:
+    """The line of each table, array element and key of a document, by its path: `groups.web.ingress[0]`."""
+    if kind == "toml":
+        return _native.toml_lines(text)
+    from conntrack_py.policy import yaml_places
+
+    return yaml_places.lines(text)
+
+
+def nearest_line(lines: Mapping[str, int], key: str) -> int | None:
+    """The line of a key or, where it has none, of what holds it."""
+    while key:
+        if key in lines:
+            return lines[key]
+        key = re.sub(r"(\[\d+\]|\.[^.\[\]]*|^[^.\[\]]*)$", "", key)
+    return None
+
+
+def from_dict(document: object, *, lines: Mapping[str, int] | None = None, source: str = "") -> Ruleset:
+    """A policy from the objects that its TOML or JSON is. Raises `_RefusedError`; callers want `loads` or `checked`."""
+    lines = lines or {}
+    table = _table("policy", document, ("default", "groups"))
+    default = _default("default", table.get("default", "deny"))
+    groups_table = table.get("groups", {})
+    if not isinstance(groups_table, Mapping):
+        _refuse("groups", groups_table, "tables such as [groups.web]")
+    names = [_name(name) for name in groups_table]
+    groups = {name: _group(name, groups_table[name], names, lines) for name in names}
+    return Ruleset(groups=groups, default=default, source=source)
+
+
+def checked(document: object, source: str = "") -> Ruleset:
+    """The same for programs.
+
+    Raises:
+        PolicyError: A key or value is refused.
+    """
+    try:
+        return from_dict(document, source=source)
+    except _RefusedError as error:
+        raise PolicyError(": ".join(error.args)) from None
+
+
+def _refuse(key: str, found: object, expected: str) -> NoReturn:
+    raise _RefusedError(key, f"found {found!r}, expected {expected}")
+
+
+def _nearest(word: str, words: Iterable[str]) -> str:
+    words = list(words)
+    near = difflib.get_close_matches(word, words, n=1)
+    return f"did you mean {near[0]}?" if near else f"valid are {', '.join(words)}"
+
+
+def _table(key: str, found: object, keys: tuple[str, ...]) -> Mapping[str, Any]:
+    if not isinstance(found, Mapping):
+        _refuse(key, found, f"a table with {', '.join(keys)}")
+    for name in found:
+        if name not in keys:
+            path = name if key == "policy" else f"{key}.{name}"
+            raise _RefusedError(path, f"unknown key; {_HINTS.get(str(name)) or _nearest(str(name), keys)}")
+    return found
+
+
+def _default(key: str, found: object) -> Default:
+    if found == "allow":
+        return "allow"
+    if found == "deny":
+        return "deny"
+    _refuse(key, found, '"deny" or "allow"')
+
+
+def _name(name: object) -> str:
+    if not isinstance(name, str) or not name or name == ANY or not name.isprintable() or _is_network(name):
+        _refuse("groups", name, "a name that is not empty, not any, and no address")
+    return name
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
+
+
+def _list(key: str, found: object, of: str) -> list[Any]:
+    if not isinstance(found, list | tuple):
+        _refuse(key, found, f"a list of {of}")
+    return list(found)
+
+
+def _network(key: str, found: object) -> str:
+    try:
+        if not isinstance(found, str):
+            raise ValueError
+        return str(ipaddress.ip_network(found, strict=False))
+    except ValueError:
+        _refuse(key, found, 'a network such as "10.0.1.0/24"')
+
+
+def _group(name: str, found: object, names: list[str], lines: Mapping[str, int]) -> Group:
+    key = f"groups.{name}"
+    table = _table(key, found, _GROUP_KEYS)
+    members = _list(f"{key}.members", table.get("members", []), 'networks such as "10.0.1.0/24"')
+    defaults: dict[str, Default | None] = {"ingress": None, "egress": None}
+    given = table.get("default")
+    if isinstance(given, Mapping):
+        for side, word in _table(f"{key}.default", given, SIDES).items():
+            defaults[side] = _default(f"{key}.default.{side}", word)
+    elif given is not None:
+        defaults = dict.fromkeys(SIDES, _default(f"{key}.default", given))
+
+    def rules(side: Side) -> tuple[Rule, ...]:
+        listed = _list(f"{key}.{side}", table.get(side, []), "rules")
+        return tuple(_rule(f"{key}.{side}[{n}]", rule, side, names, lines) for n, rule in enumerate(listed))
+
+    return Group(
+        members=tuple(dict.fromkeys(_network(f"{key}.members[{n}]", member) for n, member in enumerate(members))),
+        ingress=rules("ingress"),
+        egress=rules("egress"),
+        ingress_default=defaults["ingress"],
+        egress_default=defaults["egress"],
+        line=lines.get(key),
+    )
+
+
+def _rule(key: str, found: object, side: Side, names: list[str], lines: Mapping[str, int]) -> Rule:
+    table = _table(key, found, _RULE_KEYS[side])
+    proto = _proto(f"{key}.proto", table.get("proto", ANY))
+    other, own = ("ports", "types") if proto in WITH_TYPES else ("types", "ports")
+    if other in table:
+        why = f"{proto} has {own}" if proto in (*WITH_PORTS, *WITH_TYPES) else f"protocol {proto} has none"
+        raise _RefusedError(f"{key}.{other}", why)
+    if "ports" in table and proto not in WITH_PORTS:
+        raise _RefusedError(f"{key}.ports", f"only {', '.join(WITH_PORTS)} have ports; proto is {proto}")
+    note = table.get("note", "")
+    if not isinstance(note, str):
+        _refuse(f"{key}.note", note, "text")
+    return Rule(
+        peers=_peers(f"{key}.{_PEER_KEY[side]}", table.get(_PEER_KEY[side]), names),
+        proto=proto,
+        ports=_ports(f"{key}.{own}", table.get(own, []), 255 if own == "types" else 65535),
+        note=note,
+        evidence=_evidence(f"{key}.evidence", table["evidence"]) if "evidence" in table else None,
+        line=lines.get(key),
+    )
+
+
+def _peers(key: str, found: object, names: list[str]) -> tuple[str, ...]:
+    listed = [found] if isinstance(found, str) else found
+    if not isinstance(listed, list | tuple) or not listed:
+        _refuse(key, found, "any, a group, a network, or a list of these")
+    return tuple(dict.fromkeys(_peer(key, peer, names) for peer in listed))
+
+
+def _peer(key: str, found: object, names: list[str]) -> str:
+    if isinstance(found, str):
+        if found == ANY or found in names:
+            return found
+        if _is_network(found):
+            return _network(key, found)
+    raise _RefusedError(
+        key, f"found {found!r}, expected any, a group or a network; {_nearest(str(found), [ANY, *names])}"
+    )
+
+
+def _proto(key: str, found: object) -> str:
+    known = [word for word in _native.PROTOCOLS if not word.isdigit()]
+    if isinstance(found, int) and not isinstance(found, bool):
+        found = str(found)
+    if isinstance(found, str):
+        word = _ALIASES.get(found.lower(), found.lower())
+        if word.isdecimal() and len(word) < 4 and int(word) < len(_native.PROTOCOLS):
+            return _native.PROTOCOLS[int(word)]
+        if word == ANY or word in known:
+            return word
+    raise _RefusedError(
+        key, f"found {found!r}, expected a protocol or its number; {_nearest(str(found), [ANY, *known])}"
+    )
+
+
+def _ports(key: str, found: object, most: int) -> tuple[tuple[int, int], ...]:
+    expected = f'numbers from 0 to {most}, or ranges such as "8000-8100"' if most > 255 else "ICMP types from 0 to 255"
+    return tuple(_range(f"{key}[{n}]", one, most, expected) for n, one in enumerate(_list(key, found, expected)))
+
+
+def _range(key: str, found: object, most: int, expected: str) -> tuple[int, int]:
+    if isinstance(found, int) and not isinstance(found, bool):
+        first = last = found
+    else:
+        match = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", found) if isinstance(found, str) else None
+        if match is None:
+            _refuse(key, found, expected)
+        first, last = int(match[1]), int(match[2] or match[1])
+    if not 0 <= first <= last <= most:
+        _refuse(key, found, expected)
+    return first, last
+
+
+def _evidence(key: str, found: object) -> Evidence:
+    table = _table(key, found, _EVIDENCE_KEYS)
+    for name in ("connections", "peers"):
+        if not isinstance(table.get(name), int):
+            _refuse(f"{key}.{name}", table.get(name), "a number")
+    return Evidence(
+        connections=table["connections"],
+        peers=table["peers"],
+        first=_nanoseconds(f"{key}.first", table.get("first")),
+        last=_nanoseconds(f"{key}.last", table.get("last")),
+    )
+
+
+def _nanoseconds(key: str, found: object) -> int:
+    try:
+        moment = datetime.datetime.fromisoformat(found) if isinstance(found, str) else found
+    except ValueError:
+        moment = None
+    if not isinstance(moment, datetime.datetime):
+        _refuse(key, found, "a time such as 2026-01-02T03:04:05Z")
+    since = moment.replace(tzinfo=moment.tzinfo or datetime.UTC) - datetime.datetime.fromtimestamp(0, datetime.UTC)
+    return (since // datetime.timedelta(microseconds=1)) * 1000
+
+
+def zone_groups(zones: Mapping[str, Iterable[str]]) -> dict[str, Group]:
+    """Groups without rules from the zones of a configuration."""
+    return {name: Group(members=tuple(_network(name, net) for net in networks)) for name, networks in zones.items()}
+
+
+def to_dict(ruleset: Ruleset) -> dict[str, Any]:
+    """The objects that the TOML or JSON of a policy is."""
+    groups: dict[str, Any] = {}
+    for name, group in ruleset.groups.items():
+        table: dict[str, Any] = {"members": list(group.members)}
+        own = {side: group.default(side) for side in SIDES if group.default(side) is not None}
+        if own:
+            table["default"] = own
+        for side in SIDES:
+            table[side] = [rule_dict(rule, side) for rule in group.rules(side)]
+        groups[name] = table
+    return {"default": ruleset.default, "groups": groups}
+
+
+def rule_dict(rule: Rule, side: Side) -> dict[str, Any]:
+    """The objects that a rule is."""
+    table: dict[str, Any] = {_PEER_KEY[side]: rule.peers[0] if len(rule.peers) == 1 else list(rule.peers)}
+    table["proto"] = rule.proto
+    if rule.ports:
+        ports = [first if first == last else port_text((first, last)) for first, last in rule.ports]
+        table["types" if rule.proto in WITH_TYPES else "ports"] = ports
+    if rule.note:
+        table["note"] = rule.note
+    if rule.evidence is not None:
+        found = rule.evidence
+        table["evidence"] = {
+            "connections": found.connections,
+            "peers": found.peers,
+            "first": moment(found.first),
+            "last": moment(found.last),
+        }
+    return table
+
+
+def moment(ns: int) -> str:
+    """A time in UTC as RFC 3339 has it, to the microsecond (rounded down)."""
+    at = datetime.datetime.fromtimestamp(0, datetime.UTC) + datetime.timedelta(microseconds=ns // 1000)
+    return at.isoformat().replace("+00:00", "Z")
+
+
+def to_json(ruleset: Ruleset) -> str:
+    """The policy as JSON."""
+    return json.dumps(to_dict(ruleset), indent=2, ensure_ascii=False) + "\n"
+
+
+def to_toml(ruleset: Ruleset, *, comments: Mapping[str, list[str]] | None = None, head: Iterable[str] = ()) -> str:
+    """The policy as TOML, one rule a line where it fits.
+
+    Args:
+        ruleset: The policy.
+        comments: Lines to add as comments at the end of a group, by its name.
+        head: Lines to begin with, as comments.
+    """
+    import tomlkit
+
+    document = tomlkit.document()
+    for line in head:
+        document.add(tomlkit.comment(line))
+    document.add("default", ruleset.default)
+    groups = tomlkit.table(is_super_table=True)
+    for name, table in to_dict(ruleset)["groups"].items():
+        group = tomlkit.table()
+        group.add("members", _toml_list(table["members"]))
+        if "default" in table:
+            group.add("default", _toml_inline(table["default"]))
+        for side in SIDES:
+            listed = tomlkit.array()
+            for rule in table[side]:
+                listed.append(_toml_inline(rule))
+            group.add(side, listed.multiline(bool(table[side])))
+        for line in (comments or {}).get(name, []):
+            group.add(tomlkit.comment(line))
+        group.add(tomlkit.nl())
+        groups.append(name, group)
+    document.add(tomlkit.nl())
+    document.append("groups", groups)
+    return tomlkit.dumps(document).rstrip("\n") + "\n"
+
+
+def inline(rule: Rule, side: Side) -> str:
+    """A rule as it stands in a list of a TOML file."""
+    return str(_toml_inline(rule_dict(rule, side)).as_string())
+
+
+def _toml_list(values: list[Any]) -> Any:
+    import tomlkit
+
+    listed = tomlkit.array()
+    listed.extend(values)
+    return listed.multiline(len(values) > 6)
+
+
+def _toml_inline(values: Mapping[str, Any]) -> Any:
+    import tomlkit
+
+    table = tomlkit.inline_table()
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            table.append(key, _toml_inline(value))
+        else:
+            is_time = key in ("first", "last")
+            table.append(key, tomlkit.datetime(value) if is_time else value)
+    return table
+
+
+__all__ = (
+    "Numbered",
+    "checked",
+    "from_dict",
+    "inline",
+    "loads",
+    "moment",
+    "nearest_line",
+    "places",
+    "rule_dict",
+    "to_dict",
+    "to_json",
+    "to_toml",
+)

@@ -1,0 +1,181 @@
+"""Fewer rules than were seen, where that is asked for: ports to ranges, peers to networks, rules to rules.
+
+A draft is a rule before it is written: peers × services, all of which were seen.
+"""
+
+from __future__ import annotations
+
+import heapq
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from conntrack_py.policy.model import ANY, Side, merged
+from conntrack_py.policy.traffic import Pair
+
+#: The shortest networks that peers are folded to, and the share of their addresses that must have been seen.
+_SHORTEST = {4: 24, 6: 64}
+_DENSE = 0.5
+
+
+@dataclass(kw_only=True)
+class Draft:
+    """A rule to be.
+
+    Attributes:
+        group: The group it is for.
+        side: Its direction.
+        proto: Its protocol.
+        peers: Addresses that were seen, or names of groups in place of all their addresses.
+        services: Ports or types that were seen.
+        pairs: The connections it is made of.
+        networks: What the addresses were folded to; empty: they stand as they are.
+        ranges: What the ports were folded to; empty: they stand as they are.
+        folds: What was made wider, in words.
+    """
+
+    group: str
+    side: Side
+    proto: str
+    peers: frozenset[str]
+    services: frozenset[int]
+    pairs: list[Pair]
+    networks: tuple[str, ...] = ()
+    ranges: tuple[tuple[int, int], ...] = ()
+    folds: list[str] = field(default_factory=list)
+
+
+def cover(group: str, side: Side, proto: str, seen: dict[tuple[str, int], list[Pair]]) -> list[Draft]:
+    """The fewest drafts that hold exactly the (peer, service) pairs that were seen, each of them once."""
+    by_peer: dict[str, set[int]] = {}
+    by_service: dict[int, set[str]] = {}
+    for peer, service in seen:
+        by_peer.setdefault(peer, set()).add(service)
+        by_service.setdefault(service, set()).add(peer)
+    alike: dict[frozenset[int], set[str]] = {}
+    for peer, services in by_peer.items():
+        alike.setdefault(frozenset(services), set()).add(peer)
+    same: dict[frozenset[str], set[int]] = {}
+    for service, peers in by_service.items():
+        same.setdefault(frozenset(peers), set()).add(service)
+    if len(alike) <= len(same):
+        products = [(frozenset(peers), services) for services, peers in alike.items()]
+    else:
+        products = [(peers, frozenset(services)) for peers, services in same.items()]
+
+    def draft(peers: frozenset[str], services: frozenset[int]) -> Draft:
+        pairs = [pair for peer in sorted(peers) for service in sorted(services) for pair in seen[peer, service]]
+        return Draft(group=group, side=side, proto=proto, peers=peers, services=services, pairs=pairs)
+
+    return [draft(peers, services) for peers, services in products]
+
+
+def fold_rules(drafts: list[Draft], most: int) -> list[Draft]:
+    """Merge rules of one group, direction and protocol until there are at most `most`.
+
+    Those go first that thereby allow the fewest (peer, service) pairs that were not seen. Others cannot be merged, so
+    that there may be more left.
+    """
+    alive = dict(enumerate(drafts))
+    queue: list[tuple[int, int, int]] = []
+
+    def offer(one: int, other: int) -> None:
+        a, b = alive[one], alive[other]
+        if (a.group, a.side, a.proto) == (b.group, b.side, b.proto):
+            both = len(a.peers | b.peers) * len(a.services | b.services)
+            heapq.heappush(queue, (both - _size(a) - _size(b), one, other))
+
+    if len(alive) > most:
+        for other in alive:
+            for one in range(other):
+                offer(one, other)
+    while len(alive) > most and queue:
+        wider, one, other = heapq.heappop(queue)
+        if one not in alive or other not in alive:
+            continue
+        a, b = alive.pop(one), alive.pop(other)
+        peers, services = a.peers | b.peers, a.services | b.services
+        folds = [*a.folds, *b.folds, f"two rules made one, which allows {wider:,} peers and ports not seen together"]
+        number = max(alive, default=other) + 1 + len(drafts)
+        alive[number] = Draft(
+            group=a.group,
+            side=a.side,
+            proto=a.proto,
+            peers=peers,
+            services=services,
+            pairs=[*a.pairs, *b.pairs],
+            folds=folds,
+        )
+        for other_number in [key for key in alive if key != number]:
+            offer(other_number, number)
+    return list(alive.values())
+
+
+def _size(draft: Draft) -> int:
+    return len(draft.peers) * len(draft.services)
+
+
+def fold_ports(draft: Draft, most: int) -> None:
+    """Close the smallest gaps between ports until there are at most `most` ranges."""
+    ranges = list(merged(tuple((port, port) for port in draft.services)))
+    if len(ranges) <= most:
+        return
+    gaps = sorted(range(1, len(ranges)), key=lambda place: (ranges[place][0] - ranges[place - 1][1], place))
+    closed = set(gaps[: len(ranges) - max(most, 1)])
+    folded: list[tuple[int, int]] = []
+    for place, (first, last) in enumerate(ranges):
+        if place in closed:
+            folded[-1] = (folded[-1][0], last)
+        else:
+            folded.append((first, last))
+    draft.ranges = tuple(folded)
+    allowed = sum(last - first + 1 for first, last in folded)
+    draft.folds.append(f"{len(draft.services):,} ports made ranges of {allowed:,}")
+
+
+def fold_peers(draft: Draft, most: int, is_local: Iterable[str], groups: Iterable[str]) -> None:
+    """Fold more than `most` addresses to networks of which at least half was seen or else, if few are local, to any."""
+    named = frozenset(groups) & draft.peers
+    addresses = draft.peers - named
+    if len(addresses) <= most:
+        return
+    networks = _dense(addresses)
+    if len(networks) <= most:
+        draft.networks = tuple(networks)
+        draft.folds.append(f"{len(addresses):,} addresses made {len(networks):,} networks, at least half of each seen")
+        return
+    local = addresses.intersection(is_local)
+    if 2 * len(local) < len(addresses):
+        draft.networks = (ANY,)
+        draft.folds.append(f"{len(addresses):,} addresses, too many and too far apart to name, made any")
+    else:
+        draft.networks = tuple(networks)
+        draft.folds.append(f"{len(addresses):,} local addresses are too far apart for {most:,} networks")
+
+
+def _dense(addresses: Iterable[str]) -> list[str]:
+    """Networks that hold the addresses, none of them emptier than allowed."""
+    found: list[str] = []
+    ips = [ipaddress.ip_address(address) for address in addresses]
+    for version in (4, 6):
+        bits = 32 if version == 4 else 128
+        # Numbers of seen addresses by network, from hosts to shorter ones.
+        level = {int(ip): 1 for ip in ips if ip.version == version}
+        kept: dict[tuple[int, int], int] = {(number, bits): 1 for number in level}
+        for length in range(bits - 1, _SHORTEST[version] - 1, -1):
+            above: dict[int, int] = {}
+            for number, seen in level.items():
+                above[number >> 1] = above.get(number >> 1, 0) + seen
+            level = above
+            for number, seen in level.items():
+                if seen >= 2 and seen >= _DENSE * 2 ** (bits - length):
+                    kept[number, length] = seen
+        # The shortest network that is dense enough stands for all within it.
+        tops = [(number, length) for number, length in kept if not _held(kept, number, length, _SHORTEST[version])]
+        make = ipaddress.IPv4Network if version == 4 else ipaddress.IPv6Network
+        found += sorted(str(make((number << (bits - length), length))) for number, length in tops)
+    return found
+
+
+def _held(kept: dict[tuple[int, int], int], number: int, length: int, shortest: int) -> bool:
+    return any((number >> (length - above), above) in kept for above in range(shortest, length))

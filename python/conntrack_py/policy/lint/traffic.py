@@ -1,0 +1,189 @@
+"""What a capture says about the rules of a policy."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from conntrack_py import text
+from conntrack_py.connections import ConnectionTable
+from conntrack_py.policy.lint.scope import Scope
+from conntrack_py.policy.model import ANY, WITH_TYPES, Numbered, Side
+from conntrack_py.policy.rulesets import spans
+from conntrack_py.policy.rulesets.spans import Spans
+
+#: Below this confidence the initiator of a connection is not relied on.
+SURE = 0.9
+#: Evidence that is none.
+DOUBTFUL = ("unknown", "scan", "backscatter")
+#: Rows of connections that nobody opened in earnest.
+_NOBODY = ("scan", "backscatter")
+_OBSERVED = ("syn", "init", "icmp_request")
+_DNS = 53
+
+Mask = NDArray[np.bool_]
+Rows = NDArray[np.intp]
+
+
+class Traffic:
+    """Connections, and the rules that let them pass."""
+
+    def __init__(self, scope: Scope, connections: ConnectionTable, verdicts: NDArray[Any]) -> None:
+        """Take the connections of a capture and one verdict for each.
+
+        Raises:
+            ValueError: They are not as many.
+        """
+        if len(connections) != len(verdicts):
+            raise ValueError(f"{len(connections)} connections, but {len(verdicts)} verdicts")
+        self._scope = scope
+        self._connections = connections
+        self._sharing = scope.sharing()
+        self._groups: dict[Side, NDArray[Any]] = {"ingress": verdicts["resp_group"], "egress": verdicts["orig_group"]}
+        self._proto, self._protos = connections.codes("proto")
+        icmp = self._is_proto(*WITH_TYPES)
+        #: The ports, or ICMP types, that rules are about.
+        self.asked: NDArray[Any] = np.where(icmp, connections["orig_port"], connections["resp_port"])
+        evidence = self._has_evidence(*DOUBTFUL)
+        #: ICMP errors initiate nothing.
+        self._earnest: Mask = ~(icmp & (connections["related_to"] >= 0)) & ~self._has_evidence(*_NOBODY)
+        #: Connections whose initiator is relied on.
+        self.sure: Mask = self._earnest & (connections["confidence"] >= np.float32(SURE)) & ~evidence
+        numbers = np.concatenate([verdicts["egress_rule"], verdicts["ingress_rule"]])
+        self._order: Rows = np.argsort(numbers, kind="stable")
+        self._bounds = np.searchsorted(numbers[self._order], np.arange(len(scope.rules) + 1))
+
+    def __len__(self) -> int:
+        """The number of connections."""
+        return len(self._connections)
+
+    def _is_proto(self, *words: str) -> Mask:
+        return np.isin(self._proto, [number for number, word in enumerate(self._protos) if word in words])
+
+    def _has_evidence(self, *words: str) -> Mask:
+        codes, known = self._connections.codes("evidence")
+        return np.isin(codes, [number for number, word in enumerate(known) if word in words])
+
+    def shares(self, group: str) -> bool:
+        """Addresses of the group are also in others, and a verdict names one group only."""
+        return group in self._sharing
+
+    def hits(self, number: int) -> Rows:
+        """The rows of the connections that a rule let pass."""
+        found = self._order[self._bounds[number] : self._bounds[number + 1]]
+        return found % max(1, len(self))
+
+    def counts(self, group: str) -> tuple[int, int]:
+        """How many connections a group answered, and how many it initiated; none where it shares addresses."""
+        if self.shares(group):
+            return 0, 0
+        number = self._scope.names.index(group)
+        answered = (self._groups["ingress"] == number) & (self._groups["egress"] != number) & self.sure
+        initiated = (self._groups["egress"] == number) & self._earnest
+        return int(answered.sum()), int(initiated.sum())
+
+    def asked_for_names(self, group: str) -> int:
+        """How many connections to name servers a group initiated."""
+        mine = self._groups["egress"] == self._scope.names.index(group)
+        return int((mine & self._is_proto("udp", "tcp") & (self.asked == _DNS) & self.sure).sum())
+
+    def initiated(self, group: str, side: Side, proto: str, ports: Spans, peers: Spans) -> int:
+        """How many connections with these ports and peers came in to a group, or went out of it."""
+        mask = self._of(group, side, proto) & _within(self.asked, ports)
+        return int(self._with_peers(mask, side, peers).sum())
+
+    def mirror_images(self, numbered: Numbered) -> tuple[int, int]:
+        """Connections of the other direction whose replies a rule could have been meant for.
+
+        Returns:
+            How many had the rule's ports as the service, and how many as the originator's own.
+        """
+        side: Side = "egress" if numbered.side == "ingress" else "ingress"
+        mask = self._of(numbered.group, side, numbered.rule.proto) & ~self._is_proto(*WITH_TYPES)
+        mask = self._with_peers(mask, side, self._scope.peers[numbered.number])
+        ports = self._scope.ports[numbered.number]
+        service = mask & _within(self.asked, ports)
+        client = mask & ~service & _within(self._connections["orig_port"], ports)
+        return int(service.sum()), int(client.sum())
+
+    def _of(self, group: str, side: Side, proto: str) -> Mask:
+        mine: Mask = (self._groups[side] == self._scope.names.index(group)) & self.sure
+        return mine if proto == ANY else mine & self._is_proto(proto)
+
+    def _with_peers(self, mask: Mask, side: Side, peers: Spans) -> Mask:
+        rows = np.flatnonzero(mask)
+        codes = self._codes(side)[rows]
+        there, inverse = np.unique(codes, return_inverse=True)
+        held = np.array([spans.holds(peers, self._places[code]) for code in there], dtype=bool)
+        found: Mask = np.zeros(len(self), dtype=bool)
+        if len(rows):
+            found[rows] = held[inverse]
+        return found
+
+    def peers(self, rows: Rows, side: Side) -> list[str]:
+        """The addresses at the other end of connections, in order."""
+        codes = sorted({int(code) for code in self._codes(side)[rows]}, key=self._places.__getitem__)
+        return [self._addresses[code] for code in codes]
+
+    def peers_are_near(self, rows: Rows, side: Side) -> bool:
+        """The other ends of connections are all in one group, or all in the local networks."""
+        other = self._groups["egress" if side == "ingress" else "ingress"][rows]
+        is_internal = self._connections["direction"][rows] == "internal"
+        return bool(other.size) and bool((other[0] >= 0 and (other == other[0]).all()) or is_internal.all())
+
+    def services(self, rows: Rows) -> list[str]:
+        """The services of connections, such as `443/tcp`, the most frequent first."""
+        pairs = np.stack([self._proto[rows], self.asked[rows]])
+        found, counts = np.unique(pairs, axis=1, return_counts=True)
+        return [
+            text.service(self._protos[found[0, place]], int(found[1, place]))
+            for place in np.argsort(-counts, kind="stable")
+        ]
+
+    def evidence(self, rows: Rows) -> list[str]:
+        """The evidence of connections, the most frequent first."""
+        words, counts = np.unique(self._connections["evidence"][rows], return_counts=True)
+        return [str(words[place]) for place in np.argsort(-counts, kind="stable")]
+
+    @functools.cached_property
+    def length(self) -> int:
+        """Nanoseconds from the first packet of a connection to the last."""
+        if not len(self):
+            return 0
+        start, end = self._connections["start"].min(), self._connections["end"].max()
+        return int((end - start) / np.timedelta64(1, "ns"))
+
+    @functools.cached_property
+    def observed(self) -> int:
+        """The number of connections whose opening packet was seen."""
+        return int(self._has_evidence(*_OBSERVED).sum())
+
+    @functools.cached_property
+    def _coded(self) -> tuple[list[str], NDArray[np.intp], NDArray[np.intp]]:
+        """Addresses, and for each connection the numbers of its two."""
+        known: dict[str, int] = {}
+        orig = [known.setdefault(address, len(known)) for address in self._connections["orig_addr"]]
+        resp = [known.setdefault(address, len(known)) for address in self._connections["resp_addr"]]
+        return list(known), np.array(orig, dtype=np.intp), np.array(resp, dtype=np.intp)
+
+    @property
+    def _addresses(self) -> list[str]:
+        return self._coded[0]
+
+    @functools.cached_property
+    def _places(self) -> list[int]:
+        return [spans.of_address(address) for address in self._addresses]
+
+    def _codes(self, side: Side) -> NDArray[np.intp]:
+        """The peers of a direction's connections: originators of ingress, responders of egress."""
+        return self._coded[1] if side == "ingress" else self._coded[2]
+
+
+def _within(ports: NDArray[Any], ranges: Spans) -> Mask:
+    found: Mask = np.zeros(len(ports), dtype=bool)
+    for first, last in ranges:
+        found |= (ports >= first) & (ports <= last)
+    return found

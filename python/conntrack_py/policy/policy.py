@@ -1,0 +1,311 @@
+"""`Policy`: read it, suggest it, ask it, check it, lint it, write it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import warnings
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from conntrack_py import _native
+from conntrack_py.config import Config
+from conntrack_py.connections import ConnectionTable
+from conntrack_py.exceptions import CaptureWarning, PolicyError
+from conntrack_py.policy import check as checks
+from conntrack_py.policy import document, formats, suggest
+from conntrack_py.policy.check import CheckResult
+from conntrack_py.policy.compiled import compiled, evaluate
+from conntrack_py.policy.model import Ruleset
+from conntrack_py.policy.suggest import Budget, Report
+from conntrack_py.policy.traffic import CONFIDENCE
+from conntrack_py.stats import stats_from
+from conntrack_py.tracker import Progress, TrackResult, checked, inputs, observer
+
+if TYPE_CHECKING:
+    from conntrack_py.policy.lint import Problem
+
+#: Formats of the native form.
+NATIVE = ("toml", "json")
+#: What is read only to lint it.
+FIREWALLS = ("nftables", "nftables-json", "iptables-save", "nacl")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy(Ruleset):
+    """Groups of addresses, and rules about who may initiate; it cannot be changed once made.
+
+    There are no rules for replies: they belong to the connection that was allowed. A new connection passes if every
+    group of its originator allows it as egress and every group of its responder allows it as ingress. A group without a
+    rule for a direction follows the default; an address in no group is outside and unrestricted; an address belongs to
+    the groups that name the longest of all members that hold it.
+
+    Attributes:
+        groups: `Group` by name.
+        default: What holds for a direction without a rule: `deny` or `allow`.
+        source: The file it was read from, or "".
+        warnings: What the file's format said that a policy cannot say.
+        report: What a suggested policy was made of, and what it leaves to a person; None for others.
+    """
+
+    warnings: tuple[str, ...] = field(default=(), compare=False)
+    report: Report | None = field(default=None, compare=False, repr=False)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], format: str | None = None) -> Self:
+        """Read a policy.
+
+        Args:
+            path: The file; `-` is standard input.
+            format: `toml`, `json` (both native), `aws` (the JSON of `ec2 describe-security-groups`) or `kubernetes`
+                (NetworkPolicy as YAML or JSON). Default: told by name and content.
+
+        Raises:
+            PolicyError: It is none, or a key or value is refused; the message has file, line and key.
+            FileNotFoundError: There is no such file.
+        """
+        name, text = read_text(path)
+        format = format or formats.guess(text, name) or "an unknown format"
+        if format in NATIVE:
+            ruleset, notes = document.loads(text, format, name), list[str]()
+        elif format in formats.READERS:
+            ruleset, notes = formats.read(text, format, name)
+        elif format in FIREWALLS:
+            raise PolicyError(f"{name}: found a firewall's own rules ({format}), expected a policy; they can be linted")
+        else:
+            expected = ", ".join((*NATIVE, *formats.READERS))
+            raise PolicyError(f"{name}: found {format}, expected one of {expected}")
+        return cls._of(ruleset, warnings=tuple(notes))
+
+    @classmethod
+    def from_dict(cls, document_: Mapping[str, Any]) -> Self:
+        """A policy from the objects that a TOML or JSON file of it is.
+
+        Raises:
+            PolicyError: A key or value is refused.
+        """
+        return cls._of(document.checked(document_))
+
+    @classmethod
+    def _of(cls, ruleset: Ruleset, **more: Any) -> Self:
+        return cls(groups=ruleset.groups, default=ruleset.default, source=ruleset.source, **more)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The objects that a TOML or JSON file of it is."""
+        return document.to_dict(self)
+
+    @classmethod
+    def suggest(
+        cls,
+        source: Any,
+        *,
+        local: Any = None,
+        config: Config | None = None,
+        groups: Ruleset | None = None,
+        min_confidence: float = CONFIDENCE,
+        server_egress: bool = False,
+        max_rules: int | None = None,
+        fold_ports: int | None = None,
+        fold_peers: int | None = None,
+        progress: bool | Progress = False,
+    ) -> Self:
+        """The least policy that allows what was seen and is not suspect, and nothing in the other direction.
+
+        Connections whose initiator is not sure, scans and whatever nobody answered are left out and counted. What
+        servers (groups that mostly answer) initiate towards other networks is left out too, and listed for a person to
+        decide. Nothing is wider than seen unless a budget is given.
+
+        Args:
+            source: A `ConnectionTable`, a `TrackResult`, or whatever `track` takes.
+            local: The networks whose perspective is taken, where a capture is given.
+            config: The configuration, where a capture is given. Its zones are groups, unless `groups` is given.
+            groups: A policy whose groups stand, as a person named them; its rules are not looked at. Hosts in none of
+                them are put into groups by what they do.
+            min_confidence: The least `confidence` of a connection that rules are made of.
+            server_egress: Allow what servers initiate outwards.
+            max_rules: Merge rules until there are at most so many.
+            fold_ports: The most ports or ranges of ports in a rule.
+            fold_peers: The most addresses or networks in a rule.
+            progress: As for `track`.
+
+        Returns:
+            The policy. Its `report` has what was left out, what servers initiate, roles and groups of hosts, and what
+            was made wider.
+        """
+        names: Mapping[int, str] = {}
+        if isinstance(source, TrackResult):
+            source = source.connections
+        if isinstance(source, ConnectionTable):
+            table = source
+        else:
+            config = _with_local(config, local)
+            with ExitStack() as stack:
+                opened = inputs(source, stack)
+                native, names, account = _native.named(opened, config._native(), observer(progress, stack))
+            _warn(account)
+            table = ConnectionTable(native)
+        given = groups.groups if groups is not None else document.zone_groups(config.zones if config else {})
+        ruleset, report = suggest.suggest(
+            table,
+            groups=given,
+            confidence=min_confidence,
+            server_egress=server_egress,
+            budget=Budget(max_rules=max_rules, fold_ports=fold_ports, fold_peers=fold_peers),
+            names=names,
+        )
+        return cls._of(ruleset, report=report)
+
+    def evaluate(self, connections: ConnectionTable) -> NDArray[np.void]:
+        """The verdict on every connection, by who initiated it.
+
+        Returns:
+            A structured array, one row per connection: `verdict` u1 (`Verdict`); `egress_rule` and `ingress_rule` i4:
+            the number of the rule that allows it for the originator's and the responder's group (-1: none was asked,
+            -2: none does); `orig_group` and `resp_group` i4: the group that this is about (-1: in none). Rules and
+            groups are numbered as `numbered()` and `list(groups)` have them.
+        """
+        return evaluate(self, connections)[0]
+
+    def check(
+        self,
+        source: Any,
+        *,
+        local: Any = None,
+        config: Config | None = None,
+        fates: bool = False,
+        min_confidence: float = CONFIDENCE,
+        progress: bool | Progress = False,
+    ) -> CheckResult:
+        """What this policy refuses of a capture, and which of its rules were never used.
+
+        Connections are judged by who initiated them. Where a capture is given, its packets also go through a gateway
+        with this policy, in capture time: replies pass, a packet of a refused connection is refused, `invalid` is
+        dropped.
+
+        Args:
+            source: A `ConnectionTable`, a `TrackResult`, or whatever `track` takes.
+            local: The networks whose perspective is taken, where a capture is given.
+            config: The configuration, where a capture is given.
+            fates: Whether to say what becomes of every packet (`CheckResult.fates`), at one byte each.
+            min_confidence: Refused connections that are less sure are counted as doubtful.
+            progress: As for `track`.
+        """
+        if isinstance(source, TrackResult):
+            source = source.connections
+        if isinstance(source, ConnectionTable):
+            return checks.check(self, source, confidence=min_confidence)
+        config = _with_local(config, local)
+        with ExitStack() as stack:
+            opened = inputs(source, stack)
+            native, account, packets, refused, memory = _native.replay(
+                opened, config._native(), compiled(self), fates, observer(progress, stack)
+            )
+        _warn(account)
+        every = None if memory is None else np.frombuffer(memoryview(memory), dtype=np.uint8)
+        table = ConnectionTable(native)
+        return checks.check(self, table, packets=(packets, refused), fates=every, confidence=min_confidence)
+
+    def lint(self, connections: ConnectionTable | None = None) -> list[Problem]:
+        """What is wrong with the policy on its face and, with connections, by what was seen.
+
+        The checks and their examples are in docs/policy-lint.md.
+        """
+        from conntrack_py.policy import lint
+
+        verdicts = None if connections is None else self.evaluate(connections)
+        return lint.lint(self, connections, verdicts)
+
+    def convert(self, format: str, *, group: str | None = None) -> formats.Written:
+        """The policy in another tool's language.
+
+        Args:
+            format: `toml`, `json`, or one of `conntrack_py.policy.formats.WRITERS`.
+            group: For `nftables` and the like: the rules for a host of this group, instead of those for a gateway.
+
+        Returns:
+            The text, and a warning for each thing that the format cannot say.
+
+        Raises:
+            PolicyError: There is no such format or group, or the format has no room for the policy.
+        """
+        if format not in NATIVE:
+            return formats.write(self, format, group=group)
+        if group is not None:
+            raise PolicyError(f"group: {format} has all groups; leave it out")
+        if format == "json":
+            return formats.Written(text=document.to_json(self), warnings=[])
+        waiting = suggest.comments(self.report) if self.report is not None else {}
+        return formats.Written(text=document.to_toml(self, comments=waiting), warnings=[])
+
+    def write(self, path: str | os.PathLike[str], format: str | None = None) -> list[str]:
+        """Write the policy, and return a warning for each thing that the format cannot say.
+
+        Args:
+            path: The file.
+            format: As for `convert`. Default: by the suffix, `.toml` or `.json`.
+
+        Raises:
+            PolicyError: As for `convert`, or the suffix tells no format.
+        """
+        suffix = os.path.splitext(path)[1][1:].lower()
+        if format is None and suffix not in NATIVE:
+            raise PolicyError(f"{os.fspath(path)}: give a format, or one of .toml .json")
+        written = self.convert(format or suffix)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(written.text)
+        return written.warnings
+
+
+def _with_local(config: Config | None, local: Any) -> Config:
+    config = checked(config)
+    return config if local is None else dataclasses.replace(config, local=local)
+
+
+def _warn(account: _native._Account) -> None:
+    """Say once what of a capture was not used; to whom called the method that calls this."""
+    warning = stats_from(account).warning()
+    if warning is not None:
+        warnings.warn(warning, CaptureWarning, stacklevel=3)
+
+
+def read_text(path: str | os.PathLike[str]) -> tuple[str, str]:
+    """A file's name and text; `-` is standard input.
+
+    Raises:
+        PolicyError: It is no text.
+        FileNotFoundError: There is no such file.
+    """
+    name = os.fspath(path)
+    try:
+        if name == "-":
+            return "standard input", sys.stdin.buffer.read().decode("utf-8-sig")
+        with open(path, encoding="utf-8-sig") as file:
+            return name, file.read()
+    except UnicodeDecodeError as error:
+        raise PolicyError(f"{name}: found bytes that are no text at {error.start}, expected UTF-8") from None
+
+
+def lint_file(
+    path: str | os.PathLike[str], connections: ConnectionTable | None = None, format: str | None = None
+) -> list[Problem]:
+    """Lint a file: a policy, as `Policy.load` reads it, or the rules of a firewall.
+
+    These are what `nft -j list ruleset`, `iptables-save` and `ec2 describe-network-acls` print.
+
+    Raises:
+        PolicyError: It is neither.
+        FileNotFoundError: There is no such file.
+    """
+    from conntrack_py.policy import lint, rulesets
+
+    name, text = read_text(path)
+    found = format or formats.guess(text, name)
+    if found in FIREWALLS:
+        return lint.lint_firewall(rulesets.read(text, found, name), connections)
+    return Policy.load(path, format).lint(connections)

@@ -1,0 +1,119 @@
+"""Reads network ACLs as `aws ec2 describe-network-acls` lists them."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import Iterator
+from typing import Any, Literal, NoReturn
+
+from conntrack_py.exceptions import PolicyError
+from conntrack_py.policy.rulesets.model import Chain, Direction, Firewall, FirewallRule, Match, protocol
+from conntrack_py.policy.rulesets.spans import ALL_PORTS, Spans, of_networks
+
+_SIDES: tuple[tuple[bool, Direction, str], ...] = ((False, "ingress", "input"), (True, "egress", "output"))
+#: Protocols whose entries may name ports.
+_WITH_PORTS = ("tcp", "udp")
+
+
+class _EntryError(Exception):
+    """A key and what is wrong with it."""
+
+
+def from_nacl_json(text: str, name: str = "") -> Firewall:
+    """Read the JSON of `aws ec2 describe-network-acls`.
+
+    Raises:
+        PolicyError: It is no such JSON; the message has the key.
+    """
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise PolicyError(f"{name + ': ' if name else ''}not JSON: {error}") from error
+    from conntrack_py.policy import yaml_places
+
+    lines = yaml_places.lines(text) if "\n" in text.strip() else {}
+    try:
+        listed = _list(document, "NetworkAcls", "")
+        chains = [chain for number, acl in enumerate(listed) for chain in _chains(acl, number, lines)]
+    except _EntryError as fault:
+        key, why = fault.args
+        line = lines.get(key)
+        where = f"{name or 'line'}:{line}: " if line and name else f"{name}: " if name else ""
+        raise PolicyError(f"{where}{key}: {why}") from None
+    return Firewall(name=name, family="nacl", chains=tuple(chains), stateless=True)
+
+
+def _refuse(key: str, found: object, expected: str) -> NoReturn:
+    raise _EntryError(key, f"found {found!r}, expected {expected}")
+
+
+def _list(holder: Any, name: str, under: str) -> list[Any]:
+    found = holder.get(name) if isinstance(holder, dict) else None
+    key = f"{under}.{name}" if under else name
+    if not isinstance(found, list):
+        _refuse(key, found, "a list, as `aws ec2 describe-network-acls` writes it")
+    return found
+
+
+def _chains(acl: Any, number: int, lines: dict[str, int]) -> Iterator[Chain]:
+    key = f"NetworkAcls[{number}]"
+    entries = [_entry(entry, f"{key}.Entries[{n}]") for n, entry in enumerate(_list(acl, "Entries", key))]
+    ordered = sorted(enumerate(entries), key=lambda one: one[1][1])
+    scope = str(acl.get("NetworkAclId", key))
+    for egress, direction, hook in _SIDES:
+        name = f"{scope} {direction}"
+        rules = [
+            FirewallRule(
+                chain=f"{name} rule {order}",
+                direction=direction,
+                match=match,
+                verdict=verdict,
+                text=text,
+                line=lines.get(f"{key}.Entries[{n}]"),
+            )
+            for n, (out, order, verdict, match, text) in ordered
+            if out == egress
+        ]
+        yield Chain(name=name, hook=hook, policy="drop", rules=tuple(rules), scope=scope, line=lines.get(key))
+
+
+_Entry = tuple[bool, int, Literal["accept", "drop"], Match, str]
+
+
+def _entry(entry: Any, key: str) -> _Entry:
+    if not isinstance(entry, dict):
+        _refuse(key, entry, "an entry with RuleNumber, Protocol, Egress, RuleAction")
+    egress, order, action = entry.get("Egress"), entry.get("RuleNumber"), entry.get("RuleAction")
+    if not isinstance(egress, bool):
+        _refuse(f"{key}.Egress", egress, "true or false")
+    if not isinstance(order, int):
+        _refuse(f"{key}.RuleNumber", order, "a number")
+    if action not in ("allow", "deny"):
+        _refuse(f"{key}.RuleAction", action, "allow or deny")
+    proto = protocol(entry.get("Protocol"))
+    cidr = entry.get("CidrBlock", entry.get("Ipv6CidrBlock"))
+    try:
+        peers = of_networks([ipaddress.ip_network(str(cidr), strict=False)])
+    except ValueError:
+        _refuse(f"{key}.CidrBlock", cidr, "a network")
+    ports = _ports(entry, key) if proto in _WITH_PORTS else ALL_PORTS
+    protos = None if proto == "-1" else frozenset((proto,))
+    match = (
+        Match(protos=protos, dports=ports, daddr=peers) if egress else Match(protos=protos, dports=ports, saddr=peers)
+    )
+    words = [str(order), action, "all" if protos is None else proto]
+    if ports != ALL_PORTS:
+        words.append("-".join(map(str, dict.fromkeys(ports[0]))))
+    words += ["to" if egress else "from", str(cidr)]
+    return egress, order, "accept" if action == "allow" else "drop", match, " ".join(words)
+
+
+def _ports(entry: dict[str, Any], key: str) -> Spans:
+    found = entry.get("PortRange")
+    if found is None:
+        return ALL_PORTS
+    first, last = (found.get("From"), found.get("To")) if isinstance(found, dict) else (None, None)
+    if not (isinstance(first, int) and isinstance(last, int) and 0 <= first <= last <= 65535):
+        _refuse(f"{key}.PortRange", found, "From and To, ports from 0 to 65535")
+    return ((first, last),)

@@ -1,0 +1,292 @@
+"""Reads nftables rulesets: the JSON of `nft -j list ruleset`, and text by way of a network namespace of its own."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from conntrack_py.exceptions import PolicyError
+from conntrack_py.policy.rulesets import nft_words
+from conntrack_py.policy.rulesets.model import (
+    ALL_STATES,
+    DIRECTIONS,
+    Chain,
+    Firewall,
+    Match,
+    Step,
+    flattened,
+    protocol,
+)
+from conntrack_py.policy.rulesets.spans import ALL_PORTS, EVERYBODY, V4, V6, Spans, of_networks, union, without
+
+#: Statements that change nothing about which packets a rule is about.
+_HARMLESS = ("counter", "log", "limit", "mangle", "notrack", "ct helper", "ct timeout")
+_FAMILIES = {"ip": V4, "ip6": V6, "inet": EVERYBODY}
+_INTERFACES = {"iif": "iif", "iifname": "iif", "oif": "oif", "oifname": "oif"}
+_PORT_PROTOCOLS = ("tcp", "udp", "sctp", "dccp", "udplite")
+_INSTEAD = "save the output of `nft -j list ruleset` and lint that"
+
+
+class _UnknownError(Exception):
+    """Something in a rule that is not understood."""
+
+
+def from_nft_text(text: str, name: str = "") -> Firewall:
+    """Read a ruleset in the words of nftables: nft loads it in a network namespace of its own, and lists it as JSON.
+
+    Raises:
+        PolicyError: It does not load, or this needs root, nft and unshare.
+    """
+    where = f"{name}: " if name else ""
+    if os.geteuid() != 0 or not shutil.which("nft") or not shutil.which("unshare"):
+        raise PolicyError(f"{where}reading nftables text needs root, nft and unshare; {_INSTEAD}")
+    command = ["unshare", "-n", "sh", "-c", "nft -f - && nft -j list ruleset"]
+    try:
+        done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise PolicyError(f"{where}nft did not run: {error}; {_INSTEAD}") from error
+    if done.returncode != 0:
+        said = (done.stderr.strip().splitlines() or ["nft failed"])[0].removeprefix("/dev/stdin:")
+        raise PolicyError(f"{where}{said}; if it uses what this machine does not have, {_INSTEAD}")
+    return from_nft_json(done.stdout, name)
+
+
+def from_nft_json(text: str, name: str = "") -> Firewall:
+    """Read the JSON of `nft -j list ruleset`.
+
+    Raises:
+        PolicyError: It is no such JSON.
+    """
+    where = f"{name}: " if name else ""
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise PolicyError(f"{where}not JSON: {error}") from error
+    listed = document.get("nftables") if isinstance(document, dict) else None
+    if not isinstance(listed, list):
+        raise PolicyError(f"{where}not the JSON of `nft -j list ruleset`: there is no list nftables")
+    reader = _Reader()
+    for number, entry in enumerate(listed):
+        try:
+            reader.take(entry)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise PolicyError(f"{where}nftables[{number}]: {_fault(error)}") from error
+    return Firewall(name=name, family="nftables", chains=tuple(reader.chains()))
+
+
+def _fault(error: Exception) -> str:
+    return f"{error} is missing" if isinstance(error, KeyError) else "not as nft writes it"
+
+
+class _Reader:
+    """Gathers chains, sets and rules; sets may come after the rules that name them."""
+
+    def __init__(self) -> None:
+        self.sets: dict[str, Any] = {}
+        self.named: dict[str, dict[str, Any]] = {}
+        self.rules: dict[str, list[dict[str, Any]]] = {}
+
+    def take(self, entry: dict[str, Any]) -> None:
+        for kind, value in entry.items():
+            if kind == "chain":
+                self.named[_key(value, "name")] = value
+            elif kind in ("set", "map"):
+                elements = value.get("elem", [])
+                self.sets[_key(value, "name")] = elements if isinstance(elements, list) else [elements]
+            elif kind == "rule":
+                if not isinstance(value["expr"], list):
+                    raise TypeError
+                self.rules.setdefault(_key(value, "chain"), []).append(value)
+
+    def chains(self) -> Iterator[Chain]:
+        names = {key: key for key in self.named}
+        steps = {key: [step for rule in rules for step in self.steps(rule)] for key, rules in self.rules.items()}
+        for key, chain in self.named.items():
+            hook, family = str(chain.get("hook")), str(chain.get("family"))
+            if chain.get("type") != "filter" or hook not in DIRECTIONS or family not in _FAMILIES:
+                continue
+            policy: Literal["accept", "drop"] = "drop" if chain.get("policy") == "drop" else "accept"
+            rules = flattened(steps, key, DIRECTIONS[hook], names)
+            yield Chain(name=key, hook=hook, policy=policy, rules=rules)
+
+    def steps(self, rule: dict[str, Any]) -> Iterator[Step]:
+        """A rule, and one more for each verdict that it takes from a map."""
+        family = str(rule.get("family"))
+        table = f"{family} {rule.get('table')}"
+        match = Match(saddr=_FAMILIES[family]) if family in ("ip", "ip6") else Match()
+        if family in ("ip", "ip6"):
+            match = Match(saddr=_FAMILIES[family], daddr=_FAMILIES[family])
+        handle = rule.get("handle")
+        text = nft_words.rule(rule["expr"])
+        given = {"text": text, "handle": handle if isinstance(handle, int) else None}
+        for expression in rule["expr"]:
+            kind, value = next(iter(expression.items())) if isinstance(expression, dict) and expression else ("", None)
+            if kind == "match" and isinstance(value, dict):
+                met = self._met(match, table, value.get("left"), str(value.get("op")), value.get("right"))
+                if met is None:
+                    return
+                match = met
+            elif kind == "vmap" and isinstance(value, dict):
+                for verdict, values in self._verdicts(table, value.get("data")):
+                    met = self._met(match, table, value.get("key"), "==", {"set": values})
+                    if met is not None:
+                        yield from _step(table, met, verdict, given)
+            elif kind in _VERDICTS:
+                yield from _step(table, match, {kind: value}, given)
+                return
+            elif kind not in _HARMLESS:
+                match = _partial(match)
+
+    def _verdicts(self, table: str, data: Any) -> list[tuple[Any, list[Any]]]:
+        """The verdicts of a map, each with the values that lead to it."""
+        pairs = self.sets.get(f"{table} {data[1:]}", []) if isinstance(data, str) else data
+        pairs = pairs.get("set", []) if isinstance(pairs, dict) else pairs
+        found: dict[str, tuple[Any, list[Any]]] = {}
+        for pair in pairs if isinstance(pairs, list) else []:
+            if isinstance(pair, list) and len(pair) == 2:
+                found.setdefault(json.dumps(pair[1]), (pair[1], []))[1].append(pair[0])
+        return list(found.values())
+
+    def _met(self, match: Match, table: str, left: Any, op: str, right: Any) -> Match | None:
+        """What is left of a match; None: nothing."""
+        try:
+            return match.meet(self._match(table, left, op, right))
+        except (_UnknownError, KeyError, TypeError, ValueError, AttributeError, IndexError):
+            known = _implied(left)
+            return match.meet(Match(protos=known, partial=True))
+
+    def _match(self, table: str, left: Any, op: str, right: Any) -> Match:
+        values = self._values(table, right)
+        if "payload" in left:
+            return _payload(left["payload"]["protocol"], left["payload"]["field"], op, values)
+        if "meta" in left:
+            return _meta(left["meta"]["key"], op, values)
+        if "ct" in left and "dir" not in left["ct"]:
+            return _ct(left["ct"]["key"], op, values)
+        raise _UnknownError
+
+    def _values(self, table: str, right: Any) -> list[Any]:
+        if isinstance(right, str) and right.startswith("@"):
+            return [_element(value) for value in self.sets[f"{table} {right[1:]}"]]
+        if isinstance(right, dict) and "set" in right:
+            right = right["set"]
+            return self._values(table, right) if isinstance(right, str) else [_element(value) for value in right]
+        return right if isinstance(right, list) else [right]
+
+
+def _key(value: dict[str, Any], name: str) -> str:
+    return f"{value['family']} {value['table']} {value[name]}"
+
+
+def _element(value: Any) -> Any:
+    return value["elem"]["val"] if isinstance(value, dict) and "elem" in value else value
+
+
+_VERDICTS = ("accept", "drop", "reject", "jump", "goto", "return", "queue", "continue")
+
+
+def _step(table: str, match: Match, verdict: dict[str, Any], given: dict[str, Any]) -> Iterator[Step]:
+    kind, value = next(iter(verdict.items()))
+    if kind == "accept":
+        yield Step(match=match, action="accept", **given)
+    elif kind in ("drop", "reject"):
+        yield Step(match=match, action="drop", **given)
+    elif kind == "return":
+        yield Step(match=match, action="return", **given)
+    elif kind in ("jump", "goto") and isinstance(value, dict):
+        target = f"{table} {value.get('target')}"
+        yield Step(match=match, action="jump" if kind == "jump" else "goto", target=target, **given)
+
+
+def _partial(match: Match) -> Match:
+    return match.meet(Match(partial=True)) or match
+
+
+def _implied(left: Any) -> frozenset[str] | None:
+    """The protocol that a rule is about, because it looks at one of its fields."""
+    payload = left.get("payload") if isinstance(left, dict) else None
+    word = protocol(payload.get("protocol")) if isinstance(payload, dict) else ""
+    return frozenset((word,)) if word in (*_PORT_PROTOCOLS, "icmp", "icmp6") else None
+
+
+def _payload(proto: str, field: str, op: str, values: list[Any]) -> Match:
+    if proto in (*_PORT_PROTOCOLS, "th") and field in ("sport", "dport"):
+        ports = _ports(op, values)
+        protos = None if proto == "th" else frozenset((proto,))
+        return Match(protos=protos, sports=ports) if field == "sport" else Match(protos=protos, dports=ports)
+    if proto in ("ip", "ip6") and field in ("saddr", "daddr"):
+        addresses = _addresses(op, values, _FAMILIES[proto])
+        return Match(saddr=addresses) if field == "saddr" else Match(daddr=addresses)
+    if (proto, field) in (("ip", "protocol"), ("ip6", "nexthdr")):
+        return _protocols(op, values)
+    raise _UnknownError
+
+
+def _meta(key: str, op: str, values: list[Any]) -> Match:
+    if key == "l4proto":
+        return _protocols(op, values)
+    if key in _INTERFACES:
+        # Other interfaces than those, or any of several: all that matters here is whether it is the loopback.
+        word = str(values[0]) if op == "==" and len(values) == 1 else "?"
+        return Match(iif=word) if _INTERFACES[key] == "iif" else Match(oif=word)
+    if key == "nfproto" and op == "==" and len(values) == 1:
+        return Match(saddr={"ipv4": V4, "ipv6": V6}[values[0]])
+    raise _UnknownError
+
+
+def _ct(key: str, op: str, values: list[Any]) -> Match:
+    if key == "direction" and op in ("==", "in") and values == ["reply"]:
+        return Match(states=frozenset(("established", "related")))
+    if key != "state" or op not in ("==", "in", "!="):
+        raise _UnknownError
+    words = frozenset(map(str, values))
+    if not words <= ALL_STATES:
+        raise _UnknownError
+    return Match(states=ALL_STATES - words if op == "!=" else words)
+
+
+def _protocols(op: str, values: list[Any]) -> Match:
+    if op not in ("==", "in"):
+        raise _UnknownError
+    return Match(protos=frozenset(map(protocol, values)))
+
+
+def _ports(op: str, values: list[Any]) -> Spans:
+    spans = [tuple(value["range"]) if isinstance(value, dict) else (value, value) for value in values]
+    if not all(isinstance(port, int) and 0 <= port <= 65535 for span in spans for port in span):
+        raise _UnknownError
+    found = union((int(first), int(last)) for first, last in spans)
+    at = found[0][0]
+    asked: dict[str, Spans] = {
+        "==": found,
+        "in": found,
+        "!=": without(ALL_PORTS, found),
+        ">=": ((at, 65535),),
+        ">": ((at + 1, 65535),),
+        "<=": ((0, at),),
+        "<": ((0, at - 1),),
+    }
+    return asked[op]
+
+
+def _addresses(op: str, values: list[Any], everybody: Spans) -> Spans:
+    spans: Spans = ()
+    for value in values:
+        if isinstance(value, str):
+            spans = union(spans, of_networks([ipaddress.ip_network(value)]))
+        elif "prefix" in value:
+            network = f"{value['prefix']['addr']}/{value['prefix']['len']}"
+            spans = union(spans, of_networks([ipaddress.ip_network(network, strict=False)]))
+        else:
+            first, last = (of_networks([ipaddress.ip_network(end)])[0][0] for end in value["range"])
+            spans = union(spans, ((first, last),))
+    if op in ("==", "in"):
+        return spans
+    if op == "!=":
+        return without(everybody, spans)
+    raise _UnknownError
