@@ -40,7 +40,7 @@ $(DEMO): docs/demo.py $(BIN)/python
 
 # The commands and what they print are the README's opening.
 demo: .venv/.package $(DEMO)
-	@cd $(dir $(DEMO)) && for command in 'summary --top 4' 'track --format table --limit 8'; do \
+	@cd $(dir $(DEMO)) && for command in 'summary --top 4' 'track --format table --limit 8' 'policy suggest -o policy.toml'; do \
 	    echo "$$ conntrack-py $$command $(notdir $(DEMO))"; \
 	    ../$(BIN)/conntrack-py $$command $(notdir $(DEMO)); \
 	    echo; \

@@ -44,7 +44,7 @@ def here(demo_pcap: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 def test_commands_print_what_is_shown(here: Path) -> None:
     (block,) = blocks("console")
     shown = re.findall(r"^\$ conntrack-py (.*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE)
-    assert len(shown) == 2
+    assert len(shown) == 3
     for command, output in shown:
         printed = terminal(*shlex.split(command), cwd=here)
         assert [line.rstrip() for line in printed.rstrip().splitlines()] == output.rstrip().splitlines()
@@ -60,6 +60,26 @@ def test_shell(here: Path) -> None:
     assert len(done.stdout.splitlines()) == 3 + 2
     made = {"connections.csv", "connections.parquet", "connections.jsonl", "conn.log", "summary.json"}
     assert made <= {path.name for path in here.iterdir() if path.stat().st_size}
+
+
+def test_policy_commands(here: Path) -> None:
+    (block,) = blocks("bash")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    for command in block.splitlines():
+        done = subprocess.run(
+            ["bash", "-c", command], env=os.environ | {"PATH": path}, capture_output=True, text=True, cwd=here
+        )
+        # The servers' egress waits for a decision: the check refuses it.
+        refuses = "policy check" in command
+        assert done.returncode == int(refuses), (command, done.stderr)
+    made = {"policy.toml", "rules.nft", "check.sarif", "policy.yaml", "web.nft"}
+    assert made <= {path.name for path in here.iterdir() if path.stat().st_size}
+
+
+def test_policy_example(here: Path) -> None:
+    block = next(block for block in blocks("text") if "[groups.web]" in block)
+    (here / "example.toml").write_text(block)
+    assert list(ct.Policy.load("example.toml").groups) == ["web", "office"]
 
 
 def test_python(here: Path) -> None:

@@ -16,11 +16,17 @@ CORE = ROOT / "rust" / "core" / "src"
 
 #: A module may import those before it.
 PYTHON_LADDER = [
-    *("_native", "exceptions", "enums", "text", "config", "stats", "connections", "progress", "tracker", "streaming"),
-    *("summary", "render", "cli", "__main__"),
+    *("_native", "exceptions", "enums", "text", "numbering", "config", "stats", "connections", "progress", "tracker"),
+    *("streaming", "policy", "summary", "grid", "render", "options", "policy_render", "policy_cli", "cli", "__main__"),
+]
+#: The same within the package of policies, whose parts are packages or modules.
+POLICY_LADDER = [
+    *("model", "yaml_places", "document", "compiled", "members", "services", "traffic", "roles", "findings", "fold"),
+    *("suggest", "rulesets", "lint", "sarif", "check", "formats", "policy"),
 ]
 #: Only these know the extension module.
 KNOW_NATIVE = {"__init__", "config", "connections", "stats", "streaming", "tracker"}
+POLICY_KNOWS_NATIVE = {"document", "compiled", "roles", "suggest", "policy"}
 #: A module of the Rust core may use those before it.
 RUST_LADDER = [
     *(
@@ -29,6 +35,7 @@ RUST_LADDER = [
         "error",
         "capture",
         "decode",
+        "names",
         "config",
         "flow",
         "zeek",
@@ -38,9 +45,10 @@ RUST_LADDER = [
         "compact",
         "table",
         "direction",
+        "policy",
         "tracker",
     ),
-    *("rows", "columns", "hindsight", "listing", "zeek_log", "quality", "labels", "stats", "pipeline"),
+    *("rows", "columns", "hindsight", "listing", "zeek_log", "quality", "labels", "verdicts", "stats", "pipeline"),
 ]
 #: Files that are compiled for tests only.
 RUST_TESTS = {"tests.rs", "testkit.rs", "testing.rs", "properties.rs"}
@@ -48,16 +56,17 @@ RUST_TESTS = {"tests.rs", "testkit.rs", "testing.rs", "properties.rs"}
 IMPORT_BUDGET = 60
 
 
-def imported(path: Path) -> set[str]:
-    """The modules of the package that a file imports, at its top or later."""
+def imported(path: Path, package: str = "conntrack_py") -> set[str]:
+    """The parts of the package that a file imports, at its top or later."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module == "conntrack_py":
+        if isinstance(node, ast.ImportFrom) and node.module == package:
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("conntrack_py."):
-            found.add(node.module.split(".")[1])
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(f"{package}."):
+            found.add(node.module.removeprefix(f"{package}.").split(".")[0])
         elif isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("conntrack_py.")}
+            names = (alias.name for alias in node.names if alias.name.startswith(f"{package}."))
+            found |= {name.removeprefix(f"{package}.").split(".")[0] for name in names}
     return found - {"__version__"}
 
 
@@ -84,6 +93,17 @@ def test_python_ladder(path: Path) -> None:
     below = PYTHON_LADDER[: PYTHON_LADDER.index(path.stem)]
     assert imported(path) <= set(below)
     assert "_native" not in imported(path) or path.stem in KNOW_NATIVE
+
+
+@pytest.mark.parametrize("path", sorted((PYTHON / "policy").rglob("*.py")), ids=lambda path: path.stem)
+def test_policy_ladder(path: Path) -> None:
+    part = path.relative_to(PYTHON / "policy").parts[0].removesuffix(".py")
+    if part == "__init__":
+        return
+    assert imported(path) <= set(PYTHON_LADDER[: PYTHON_LADDER.index("policy") + 1])
+    below = POLICY_LADDER[: POLICY_LADDER.index(part) + 1]
+    assert imported(path, "conntrack_py.policy") <= set(below)
+    assert "_native" not in imported(path) or part in POLICY_KNOWS_NATIVE
 
 
 @pytest.mark.parametrize("module", RUST_LADDER)
@@ -117,7 +137,7 @@ def test_the_rust_ladder_is_whole() -> None:
 
 
 def test_files_are_short() -> None:
-    long = [path for path in [*PYTHON.glob("*.py*"), *(ROOT / "tests").glob("*.py")] if path.suffix in (".py", ".pyi")]
+    long = [path for path in [*PYTHON.rglob("*.py*"), *(ROOT / "tests").glob("*.py")] if path.suffix in (".py", ".pyi")]
     assert [path.name for path in long if len(path.read_text().splitlines()) > 500] == []
 
 

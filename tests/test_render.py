@@ -12,7 +12,7 @@ import pytest
 
 import conntrack_py as ct
 from conftest import Packet, download, evenly, pcap_bytes, terminal, udp
-from conntrack_py import render, text
+from conntrack_py import grid, render, text
 
 NO_TIME = -(2**63)
 DAY = 86_400.0
@@ -104,13 +104,13 @@ def test_real_captures_at_80_columns(corpus_dir: Path, name: str, command: list[
 
 def test_long_services_fold() -> None:
     """The columns of numbers stay whole beside a name that does not fit."""
-    grid = render._Grid(1, "")
-    grid.column("name", least=5)
-    grid.column("left out", spare=1)
-    grid.column("number", right=True)
-    grid.row("neighbour solicitation", "zzz", "1,234,567")
+    shown = grid.Grid(1, "")
+    shown.column("name", least=5)
+    shown.column("left out", spare=1)
+    shown.column("number", right=True)
+    shown.row("neighbour solicitation", "zzz", "1,234,567")
     out = io.StringIO()
-    grid.print(render.console(out, 16))
+    shown.print(grid.console(out, 16))
     assert squeezed(out.getvalue()) == "namenumberneighb1,234,567oursolicitation"
 
 
@@ -122,7 +122,7 @@ def test_times_at_the_edge(width: int, start: int) -> None:
     (row,) = result.connections
     for rows in ([row._replace(start=start)], [row, row._replace(start=start)]):
         out = io.StringIO()
-        render.connections(render.console(out, width), rows, 0)
+        render.connections(grid.console(out, width), rows, 0)
         assert out.getvalue().count("10.0.0.6") == len(rows)
         if start == NO_TIME:
             assert re.search(r"^- ", out.getvalue(), re.MULTILINE)

@@ -1,36 +1,27 @@
 """The command line: `conntrack-py`.
 
-Exit status: 0 done, 2 wrong use or unreadable input, 130 Ctrl-C. A reader that goes away ends the program quietly by
-SIGPIPE, as it ends cat (141 in a shell).
+Exit status: 0 done, 1 a check found something, 2 wrong use or unreadable input, 130 Ctrl-C. A reader that goes away
+ends the program quietly by SIGPIPE, as it ends cat (141 in a shell).
 """
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import shutil
 import signal
 import sys
-import textwrap
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import click
 
 from conntrack_py import __version__
-from conntrack_py.config import Config
 from conntrack_py.connections import checked_format, format_of
-from conntrack_py.exceptions import CaptureWarning, ConntrackError
+from conntrack_py.exceptions import ConntrackError
+from conntrack_py.options import config_of, input_options, need_standard_output, tracked
+from conntrack_py.policy_cli import policy
 from conntrack_py.tracker import TrackResult
-from conntrack_py.tracker import track as run
 
 NAME = "conntrack-py"
 _BINARY = ("arrow", "parquet")
-#: Seconds a run takes before it has a progress bar.
-_PATIENCE = 1.0
-#: Width of tables that do not go to a terminal.
-_FILE_WIDTH = 160
 
 
 class _Program(click.Group):
@@ -72,38 +63,6 @@ def _fail(message: str) -> NoReturn:
     sys.exit(2)
 
 
-def _input_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The options of every command that tracks."""
-    options = (
-        click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(allow_dash=True)),
-        click.option(
-            "--local",
-            metavar="CIDR",
-            multiple=True,
-            help="A local network, such as 10.0.0.0/8; repeat it or separate by commas. Default: private ranges.",
-        ),
-        click.option(
-            "--config", metavar="TOML", type=click.Path(dir_okay=False), help="A file with the keys of Config."
-        ),
-        click.option("--profile", metavar="NAME", help="Whose timeouts to follow: linux, zeek, ..."),
-        click.option("--threads", metavar="N", type=int, help="The most threads to track with."),
-        click.option(
-            "--tunnels",
-            type=click.Choice(["inner", "outer", "both"]),
-            help="Which connection of a tunnelled packet counts. Default: inner.",
-        ),
-        click.option("--strict", is_flag=True, help="Fail at the first damage instead of going on behind it."),
-        click.option(
-            "--progress/--no-progress",
-            default=None,
-            help="A progress bar on standard error. Default: if that is a terminal and the run takes a while.",
-        ),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
 @click.group(cls=_Program, name=NAME, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name=NAME, message="%(prog)s %(version)s")
 def cli() -> None:
@@ -114,7 +73,7 @@ def cli() -> None:
 
 
 @cli.command()
-@_input_options
+@input_options
 @click.option(
     "-f",
     "--format",
@@ -132,20 +91,14 @@ def track(files: tuple[str, ...], format: str | None, output: str, limit: int | 
     Several files are merged by time.
     """
     if output == "-":
-        _need_standard_output()
+        need_standard_output()
     chosen = _format(format, output)
     if limit is not None and chosen != "table":
         raise click.UsageError(f"--limit is for tables; this is {chosen}.")
     if chosen in _BINARY and output == "-" and sys.stdout.isatty():
         raise click.UsageError(f"{chosen} is binary: give -o FILE, or a pipe.")
-    result = _tracked(files, _config(**options), options["progress"])
+    result = tracked(files, config_of(**options), options["progress"])
     _write(result, chosen, output, 100 if limit is None else limit)
-
-
-def _need_standard_output() -> None:
-    # Python has no file object for a descriptor that was closed before it started (`>&-`).
-    if sys.stdout is None:
-        raise click.ClickException("standard output is closed")
 
 
 def _format(format: str | None, output: str) -> str:
@@ -161,19 +114,19 @@ def _format(format: str | None, output: str) -> str:
 
 def _write(result: TrackResult, format: str, output: str, limit: int) -> None:
     if format == "table":
-        from conntrack_py import render
+        from conntrack_py import grid, render
 
         if output == "-":
-            render.connections(render.console(), result.connections, limit)
+            render.connections(grid.console(), result.connections, limit)
         else:
             with open(output, "w", encoding="utf-8") as file:
-                render.connections(render.console(file, _FILE_WIDTH), result.connections, limit)
+                render.connections(grid.console(file, grid.FILE_WIDTH), result.connections, limit)
     else:
         result.connections.write(sys.stdout.buffer if output == "-" else output, format)
 
 
 @cli.command()
-@_input_options
+@input_options
 @click.option("--json", "as_json", is_flag=True, help="For programs: one JSON object.")
 @click.option(
     "--top",
@@ -183,66 +136,32 @@ def _write(result: TrackResult, format: str, output: str, limit: int) -> None:
     show_default=True,
     help="The most services, and hosts of each role, to list.",
 )
-def summary(files: tuple[str, ...], as_json: bool, top: int, **options: Any) -> None:
+@click.option(
+    "--baseline",
+    metavar="FILE",
+    type=click.Path(),
+    help="A capture of an earlier time: what servers initiate is new where it was not in it.",
+)
+def summary(files: tuple[str, ...], as_json: bool, top: int, baseline: str | None, **options: Any) -> None:
     """Say who initiates to whom: by direction, service, host and zone."""
     from conntrack_py import summary as summaries
 
-    _need_standard_output()
-    config = _config(**options)
-    result = _tracked(files, config, options["progress"])
-    facts = summaries.summarise(result.connections, result.stats, config, top=top)
+    need_standard_output()
+    config = config_of(**options)
+    result = tracked(files, config, options["progress"])
+    before = tracked((baseline,), config, options["progress"]).connections if baseline is not None else None
+    facts = summaries.summarise(result.connections, result.stats, config, top=top, baseline=before)
     if as_json:
         import json
 
         click.echo(json.dumps(summaries.as_json(facts), indent=2))
         return
-    from conntrack_py import render
+    from conntrack_py import grid, render
 
-    render.summary(render.console(), facts)
-
-
-def _config(
-    local: tuple[str, ...],
-    config: str | None,
-    profile: str | None,
-    threads: int | None,
-    tunnels: str | None,
-    strict: bool,
-    **_: object,
-) -> Config:
-    """The configuration of the file, and on top of it that of the command line."""
-    base = Config() if config is None else Config.load(config)
-    given: dict[str, Any] = {"profile": profile, "threads": threads, "tunnels": tunnels}
-    if local:
-        given["local"] = [network.strip() for networks in local for network in networks.split(",")]
-    if strict:
-        given["strict"] = True
-    # An empty word and a zero were given too: they are for Config to refuse.
-    return dataclasses.replace(base, **{key: value for key, value in given.items() if value is not None})
+    render.summary(grid.console(), facts)
 
 
-def _tracked(files: tuple[str, ...], config: Config, progress: bool | None) -> TrackResult:
-    with _one_line_warnings(), contextlib.ExitStack() as stack:
-        bar = None
-        if progress or (progress is None and sys.stderr is not None and sys.stderr.isatty()):
-            from conntrack_py.progress import Bar
-
-            bar = stack.enter_context(Bar(delay=0.0 if progress else _PATIENCE))
-        return run(files, config=config, progress=bar if bar is not None else False)
-
-
-@contextlib.contextmanager
-def _one_line_warnings() -> Iterator[None]:
-    def show(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
-        line = f"warning: {message}"
-        if sys.stderr.isatty():
-            line = textwrap.fill(line, shutil.get_terminal_size().columns, subsequent_indent="  ")
-        click.echo(line, err=True)
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", CaptureWarning)
-        warnings.showwarning = show
-        yield
+cli.add_command(policy)
 
 
 def main() -> None:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import islice
-from typing import IO, NamedTuple
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
-from rich.text import Text
 
 from conntrack_py import text
 from conntrack_py.connections import Connection, ConnectionTable
+from conntrack_py.grid import Grid, count
 from conntrack_py.summary import ROLES, UNSURE, Evidence, Host, Hosts, Service, Summary, Totals
 
 _STYLES = {"egress": "yellow", "ingress": "cyan", "internal": "green", "transit": "magenta", "multicast": "dim"}
@@ -37,6 +35,8 @@ _DATED = 160
 #: Widths at which cells fold last: an IPv4 address, most services.
 _IPV4 = 15
 _SERVICE = 11
+#: Findings that are listed; --json has all.
+_FINDINGS = 10
 #: Services that are named of a host; the rest is counted.
 _NAMED = 3
 
@@ -45,96 +45,9 @@ def _direction(word: str, unsure: bool = False) -> str:
     return f"[{_STYLES.get(word, 'dim')}]{word}[/]" + ("[bold red]?[/]" if unsure else "")
 
 
-def console(file: IO[str] | None = None, width: int | None = None) -> Console:
-    """A console for these tables. To rich's eyes, parts of IPv6 addresses are emoji (`:100:`)."""
-    return Console(file=file, width=width, emoji=False, highlight=False)
-
-
 def is_unsure(row: Connection) -> bool:
     """Whether the originator of a connection is only a guess."""
     return row.evidence in UNSURE
-
-
-class _Grid:
-    """A table that fits the width it is printed at and loses nothing: numbers whole, long words on several lines.
-
-    Rich alone would cut what does not fit.
-    """
-
-    def __init__(self, gap: int, header_style: str) -> None:
-        self._gap = gap
-        self._header_style = header_style
-        self._columns: list[_Column] = []
-        self._rows: list[tuple[str, ...]] = []
-
-    def column(
-        self, name: str, *, right: bool = False, least: int | None = None, spare: int = 0, wish: int = 0
-    ) -> None:
-        """Add a column.
-
-        Args:
-            name: Its heading.
-            right: Flush right.
-            least: It may fold, if possible not below this width. None: it may not.
-            spare: It may be left out where room is short, those with the highest number first. 0: it may not.
-            wish: The width it has even if its cells need less, where there is room.
-        """
-        self._columns.append(_Column(name, right, least, spare, wish))
-
-    def row(self, *cells: str) -> None:
-        """Add a row, with markup; the cells of columns at the end may be missing."""
-        self._rows.append(cells)
-
-    def print(self, out: Console) -> None:
-        """Print it."""
-        kept = list(range(len(self._columns)))
-        wishes = [self._wish(place) for place in kept]
-        gaps = self._gap * (len(kept) - 1)
-        while gaps + sum(self._least(place, wishes[place]) for place in kept) > out.width:
-            spare = max(kept, key=lambda place: self._columns[place].spare)
-            if not self._columns[spare].spare:
-                break
-            kept.remove(spare)
-            gaps -= self._gap
-        least = [self._least(place, wishes[place]) for place in kept]
-        bare = [wish if self._columns[place].least is None else 1 for place, wish in enumerate(wishes)]
-        widths = _fitted([wishes[place] for place in kept], least, out.width - gaps)
-        widths = _fitted(widths, [bare[place] for place in kept], out.width - gaps)
-        grid = Table(box=None, pad_edge=False, header_style=self._header_style, padding=(0, self._gap, 0, 0))
-        for place, width in zip(kept, widths, strict=True):
-            column = self._columns[place]
-            grid.add_column(column.name, justify="right" if column.right else "left", width=width, overflow="fold")
-        for row in self._rows:
-            # A row of a left-out column alone has nothing to say.
-            if any(row[place] for place in kept if place < len(row)):
-                grid.add_row(*(row[place] if place < len(row) else "" for place in kept))
-        out.print(grid)
-
-    def _wish(self, place: int) -> int:
-        cells = (Text.from_markup(row[place], emoji=False).cell_len for row in self._rows if place < len(row))
-        column = self._columns[place]
-        return max(column.wish, len(column.name), *cells, 0)
-
-    def _least(self, place: int, wish: int) -> int:
-        least = self._columns[place].least
-        return wish if least is None else min(wish, least)
-
-
-class _Column(NamedTuple):
-    name: str
-    right: bool
-    least: int | None
-    spare: int
-    wish: int
-
-
-def _fitted(widths: list[int], least: list[int], room: int) -> list[int]:
-    """The widths, the widest first made smaller until their sum fits, but none below its least."""
-    widths = list(widths)
-    while sum(widths) > room and widths != least:
-        widest = max((place for place in range(len(widths)) if widths[place] > least[place]), key=widths.__getitem__)
-        widths[widest] -= 1
-    return widths
 
 
 def connections(out: Console, table: ConnectionTable | Sequence[Connection], limit: int) -> None:
@@ -145,7 +58,7 @@ def connections(out: Console, table: ConnectionTable | Sequence[Connection], lim
     days = len({_day(row, unit) for row in shown}) > 1
     # Where room is short each day has a line of its own.
     dated = days and wide >= _DATED
-    grid = _Grid(2 if wide >= 100 else 1, "bold")
+    grid = Grid(2 if wide >= 100 else 1, "bold")
     grid.column("time (UTC)" if wide >= 100 else "time", spare=1)
     grid.column("direction")
     grid.column("originator", least=_IPV4, wish=_IPV4)
@@ -189,10 +102,10 @@ def _cells(row: Connection, wide: int, dated: bool) -> Iterable[str]:
     yield text.service(row.proto, row.orig_port if text.is_icmp(row.proto) else row.resp_port)
     if wide >= 120:
         yield row.state
-    for packets, count in ((row.orig_pkts, row.orig_ip_bytes), (row.resp_pkts, row.resp_ip_bytes)):
+    for packets, size in ((row.orig_pkts, row.orig_ip_bytes), (row.resp_pkts, row.resp_ip_bytes)):
         if wide >= 140:
             yield f"{packets:,}"
-        yield text.size(count)
+        yield text.size(size)
     if wide >= 140:
         yield row.evidence
 
@@ -204,6 +117,7 @@ def summary(out: Console, facts: Summary) -> None:
         out.print("\nNobody initiated a connection." if facts.icmp_errors else "\nNo connections.")
         return
     _directions(out, facts)
+    _findings(out, facts)
     _services(out, facts)
     _hosts(out, "Local hosts", facts.local_hosts)
     _hosts(out, "Other hosts", facts.remote_hosts)
@@ -211,9 +125,9 @@ def summary(out: Console, facts: Summary) -> None:
     _evidence(out, facts)
 
 
-def _grid(out: Console, title: str) -> _Grid:
+def _grid(out: Console, title: str) -> Grid:
     out.print(f"\n[bold]{title}[/]")
-    return _Grid(2, "dim")
+    return Grid(2, "dim")
 
 
 def _capture(out: Console, facts: Summary) -> None:
@@ -222,17 +136,17 @@ def _capture(out: Console, facts: Summary) -> None:
     if capture.first is not None and capture.last is not None:
         when = f", {text.moment(capture.first, 's')} UTC, {text.span(capture.last - capture.first)}"
     # All rows of the table; what of them is left out below, the next line says.
-    found = _count(facts.totals.connections + facts.icmp_errors, "connection")
-    read = _count(capture.packets, "packet")
+    found = count(facts.totals.connections + facts.icmp_errors, "connection")
+    read = count(capture.packets, "packet")
     lines = [f"[bold]{found}[/] in {read} ({text.size(capture.bytes)}{when})"]
     if facts.icmp_errors:
         one = facts.icmp_errors == 1
         what = "which initiates nothing, is" if one else "which initiate nothing, are"
-        lines.append(f"[dim]{_count(facts.icmp_errors, 'ICMP error')}, {what} not counted below[/]")
+        lines.append(f"[dim]{count(facts.icmp_errors, 'ICMP error')}, {what} not counted below[/]")
     if capture.skipped_words:
         lines.append(f"[dim]not in a connection: {'; '.join(capture.skipped_words)}[/]")
     if capture.snapped:
-        lines.append(f"[dim]{_count(capture.snapped, 'packet')} cut short by the capture, counted in full[/]")
+        lines.append(f"[dim]{count(capture.snapped, 'packet')} cut short by the capture, counted in full[/]")
     lines += [f"[bold red]![/] {flaw}" for flaw in capture.flaws]
     for line in lines:
         out.print(line)
@@ -256,6 +170,37 @@ def _directions(out: Console, facts: Summary) -> None:
         out.print("[dim]No connection has a local end. Name your networks: --local CIDR[/]")
 
 
+def _findings(out: Console, facts: Summary) -> None:
+    if not facts.findings:
+        return
+    grid = _grid(out, f"Servers that initiate: {len(facts.findings):,}")
+    grid.column("server", least=_IPV4, wish=_IPV4)
+    grid.column("initiates to", least=_IPV4, wish=_IPV4)
+    grid.column("service", least=_SERVICE)
+    grid.column("connections", right=True)
+    grid.column("which is", least=20)
+    grid.column("first (UTC)", spare=1)
+    for one in facts.findings[:_FINDINGS]:
+        marks = [_MARKS[mark] for mark in one.marks]
+        if one.period is not None and one.score is not None:
+            marks[0] += f" every {text.span(round(one.period * 1e9))}, {one.score:.2f} even"
+        colour = "bold red" if one.period is not None else "yellow" if marks else "dim"
+        what = f"[{colour}]{'; '.join(marks) or 'inside your networks'}[/]"
+        grid.row(one.server, one.destination, one.service, f"{one.connections:,}", what, text.moment(one.first, "s"))
+    grid.print(out)
+    _more(out, len(facts.findings) - _FINDINGS, "finding")
+
+
+#: What the marks of findings mean, for a cell.
+_MARKS = {
+    "beacon": "a beacon:",
+    "unanswered": "never answered",
+    "first": "its first own initiative",
+    "new_destination": "new",
+    "egress": "egress",
+}
+
+
 def _services(out: Console, facts: Summary) -> None:
     grid = _grid(out, "Services")
     grid.column("direction")
@@ -277,8 +222,8 @@ def _service(one: Service) -> tuple[str, ...]:
         _direction(one.direction),
         one.service,
         _connections(sums),
-        _count(one.originators, "host"),
-        _count(one.responders, "host" if one.direction != "multicast" else "group"),
+        count(one.originators, "host"),
+        count(one.responders, "host" if one.direction != "multicast" else "group"),
         text.size(sums.orig_bytes),
         text.size(sums.resp_bytes),
     )
@@ -391,7 +336,7 @@ def _connections(sums: Totals) -> str:
     return f"{sums.connections:,}" + (f" ([bold red]{sums.unsure:,}?[/])" if sums.unsure else "")
 
 
-def _sent_columns(grid: _Grid) -> None:
+def _sent_columns(grid: Grid) -> None:
     # They fold between the words, so that no number is cut.
     grid.column("originators sent", right=True, least=16)
     grid.column("responders sent", right=True, least=16)
@@ -404,10 +349,6 @@ def _sent(sums: Totals) -> tuple[str, str]:
     )
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
 def _more(out: Console, number: int, noun: str) -> None:
     if number > 0:
-        out.print(f"[dim]... and {_count(number, noun)} more; --top shows more[/]")
+        out.print(f"[dim]... and {count(number, noun)} more; --top shows more[/]")

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from conntrack_py import text
 from conntrack_py.config import Config
 from conntrack_py.connections import ConnectionTable
+from conntrack_py.numbering import Numbering
+from conntrack_py.policy.findings import Finding, findings
 from conntrack_py.stats import Quality, Stats
 
 Ints = NDArray[np.int64]
@@ -171,6 +173,7 @@ class Summary:
         remote_hosts: The others, by role.
         zones: Sums from zone to zone; empty if no zones are configured.
         evidence: How sure the originators are.
+        findings: What local servers initiate, the most telling first.
     """
 
     capture: Capture
@@ -183,6 +186,7 @@ class Summary:
     remote_hosts: Hosts
     zones: list[ZonePair]
     evidence: Evidence
+    findings: list[Finding]
 
 
 #: What a host that has no address yet sends from (DHCP, duplicate address detection): no host to speak of.
@@ -193,7 +197,9 @@ ROLES = ("both", "initiates", "answers", "silent")
 _NO_ROLE = -1
 
 
-def summarise(table: ConnectionTable, stats: Stats, config: Config, *, top: int = 10) -> Summary:
+def summarise(
+    table: ConnectionTable, stats: Stats, config: Config, *, top: int = 10, baseline: ConnectionTable | None = None
+) -> Summary:
     """Summarise connections.
 
     Args:
@@ -201,6 +207,7 @@ def summarise(table: ConnectionTable, stats: Stats, config: Config, *, top: int 
         stats: The account of the same run.
         config: Its configuration: the local networks, and whether there are zones.
         top: The most services, and hosts of each role, to list.
+        baseline: Connections of an earlier time, for what is new in what servers initiate.
     """
     data = _Data(table)
     groups = data.sums(data.direction, len(data.directions))
@@ -228,6 +235,7 @@ def summarise(table: ConnectionTable, stats: Stats, config: Config, *, top: int 
         remote_hosts=remote,
         zones=_zones(data) if config.zones else [],
         evidence=_evidence(data),
+        findings=findings(table, baseline),
     )
 
 
@@ -248,7 +256,7 @@ class _Data:
         self.unsure: Bools = np.isin(evidence, [words.index(word) for word in UNSURE])
         self.orig_packets, self.orig_bytes = self._column("orig_pkts"), self._column("orig_ip_bytes")
         self.resp_packets, self.resp_bytes = self._column("resp_pkts"), self._column("resp_ip_bytes")
-        addresses = _Numbering()
+        addresses = Numbering()
         self.orig = addresses.numbers(self._column("orig_addr"))
         self.resp = addresses.numbers(self._column("resp_addr"))
         self.addresses = list(addresses.known)
@@ -302,17 +310,6 @@ def _icmp_errors(table: ConnectionTable) -> Bools:
             kinds = [kind for kind in range(256) if text.is_icmp_error(word, kind)]
             errors |= (proto == code) & np.isin(table["orig_port"], kinds)
     return errors
-
-
-class _Numbering:
-    """Numbers for addresses, in the order in which they turn up."""
-
-    def __init__(self) -> None:
-        self.known: dict[str, int] = {}
-
-    def numbers(self, addresses: NDArray[np.object_]) -> Ints:
-        known = self.known
-        return np.fromiter((known.setdefault(addr, len(known)) for addr in addresses), np.int64, len(addresses))
 
 
 def _services(data: _Data, top: int) -> tuple[list[Service], int]:

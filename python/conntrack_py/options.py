@@ -1,0 +1,124 @@
+"""What the commands share: the options of every run, the run itself, and warnings in a line."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import shutil
+import sys
+import textwrap
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import click
+
+from conntrack_py.config import Config
+from conntrack_py.exceptions import CaptureWarning
+from conntrack_py.tracker import Progress, TrackResult
+from conntrack_py.tracker import track as run
+
+_T = TypeVar("_T")
+#: Seconds a run takes before it has a progress bar.
+_PATIENCE = 1.0
+
+
+def input_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of every command that tracks."""
+    return _options(command, required=True)
+
+
+def optional_input_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The same for a command that may do without a capture."""
+    return _options(command, required=False)
+
+
+def _options(command: Callable[..., Any], required: bool) -> Callable[..., Any]:
+    metavar = "FILE..." if required else "[FILE...]"
+    options = (
+        click.argument("files", metavar=metavar, nargs=-1, required=required, type=click.Path(allow_dash=True)),
+        click.option(
+            "--local",
+            metavar="CIDR",
+            multiple=True,
+            help="A local network, such as 10.0.0.0/8; repeat it or separate by commas. Default: private ranges.",
+        ),
+        click.option(
+            "--config", metavar="TOML", type=click.Path(dir_okay=False), help="A file with the keys of Config."
+        ),
+        click.option("--profile", metavar="NAME", help="Whose timeouts to follow: linux, zeek, ..."),
+        click.option("--threads", metavar="N", type=int, help="The most threads to track with."),
+        click.option(
+            "--tunnels",
+            type=click.Choice(["inner", "outer", "both"]),
+            help="Which connection of a tunnelled packet counts. Default: inner.",
+        ),
+        click.option("--strict", is_flag=True, help="Fail at the first damage instead of going on behind it."),
+        click.option(
+            "--progress/--no-progress",
+            default=None,
+            help="A progress bar on standard error. Default: if that is a terminal and the run takes a while.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def need_standard_output() -> None:
+    """Fail where standard output is closed."""
+    # Python has no file object for a descriptor that was closed before it started (`>&-`).
+    if sys.stdout is None:
+        raise click.ClickException("standard output is closed")
+
+
+def config_of(
+    local: tuple[str, ...],
+    config: str | None,
+    profile: str | None,
+    threads: int | None,
+    tunnels: str | None,
+    strict: bool,
+    **_: object,
+) -> Config:
+    """The configuration of the file, and on top of it that of the command line."""
+    base = Config() if config is None else Config.load(config)
+    given: dict[str, Any] = {"profile": profile, "threads": threads, "tunnels": tunnels}
+    if local:
+        given["local"] = [network.strip() for networks in local for network in networks.split(",")]
+    if strict:
+        given["strict"] = True
+    # An empty word and a zero were given too: they are for Config to refuse.
+    return dataclasses.replace(base, **{key: value for key, value in given.items() if value is not None})
+
+
+def tracked(files: tuple[str, ...], config: Config, progress: bool | None) -> TrackResult:
+    """Track, with a progress bar and warnings as a command has them."""
+    return watched(progress, lambda bar: run(files, config=config, progress=bar))
+
+
+def watched(progress: bool | None, work: Callable[[bool | Progress], _T]) -> _T:
+    """Do something that takes a while, with a progress bar and warnings as a command has them."""
+    with one_line_warnings(), contextlib.ExitStack() as stack:
+        bar = None
+        if progress or (progress is None and sys.stderr is not None and sys.stderr.isatty()):
+            from conntrack_py.progress import Bar
+
+            bar = stack.enter_context(Bar(delay=0.0 if progress else _PATIENCE))
+        return work(bar if bar is not None else False)
+
+
+@contextlib.contextmanager
+def one_line_warnings() -> Iterator[None]:
+    """Warnings of the library as lines on standard error."""
+
+    def show(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+        line = f"warning: {message}"
+        if sys.stderr.isatty():
+            line = textwrap.fill(line, shutil.get_terminal_size().columns, subsequent_indent="  ")
+        click.echo(line, err=True)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", CaptureWarning)
+        warnings.showwarning = show
+        yield

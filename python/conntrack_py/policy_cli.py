@@ -1,0 +1,290 @@
+"""`conntrack-py policy`: suggest, check, lint, convert.
+
+The policy, or the answer for programs, goes to standard output; what is said about it to people goes to standard error
+where standard output carries a policy. Exit status: 1 if `check` refused something or `lint` found something.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from conntrack_py import __version__
+from conntrack_py.options import (
+    config_of,
+    input_options,
+    need_standard_output,
+    optional_input_options,
+    tracked,
+    watched,
+)
+
+if TYPE_CHECKING:
+    from conntrack_py.connections import ConnectionTable
+
+#: What policies are written in: the native forms, and the languages of other tools.
+_FORMATS = (*("toml", "json", "nftables", "iptables", "ip6tables", "aws", "terraform", "kubernetes", "gcp", "azure"),)
+_POLICY_FORMATS = ("toml", "json", "aws", "kubernetes")
+_LINT_FORMATS = (*_POLICY_FORMATS, "nftables", "nftables-json", "iptables-save", "nacl")
+
+
+@click.group()
+def policy() -> None:
+    """Firewall rules from captures, and back: who may initiate what."""
+
+
+_OUTPUT = click.option(
+    "-o", "--output", metavar="FILE", default="-", help="Where to write to; - is standard output (default)."
+)
+_CONFIDENCE = click.option(
+    "--min-confidence",
+    metavar="X",
+    type=click.FloatRange(0, 1),
+    default=0.9,
+    show_default=True,
+    help="How sure it must be who initiated a connection that rules are made of.",
+)
+_JSON = click.option("--json", "as_json", is_flag=True, help="For programs: one JSON object.")
+_SARIF = click.option("--sarif", "as_sarif", is_flag=True, help="SARIF 2.1.0, for CI systems and code hosts.")
+
+
+@policy.command()
+@input_options
+@click.option(
+    "--to", "format", type=click.Choice(_FORMATS), default="toml", show_default=True, help="The language of the rules."
+)
+@click.option(
+    "--groups",
+    metavar="POLICY",
+    type=click.Path(allow_dash=True),
+    help="A policy whose groups stand, such as an earlier suggestion whose groups you renamed. Default: zones of "
+    "--config; hosts in no group are put into groups by what they do.",
+)
+@click.option("--max-rules", metavar="N", type=click.IntRange(min=1), help="Merge rules until there are at most N.")
+@click.option("--fold-ports", metavar="N", type=click.IntRange(min=1), help="At most N ports or ranges in a rule.")
+@click.option(
+    "--fold-peers",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="At most N addresses in a rule: networks of which half was seen, and at last any.",
+)
+@_CONFIDENCE
+@click.option(
+    "--server-egress",
+    type=click.Choice(["list", "allow"]),
+    default="list",
+    show_default=True,
+    help="What servers initiate outwards: list it for you to decide, or allow it.",
+)
+@_OUTPUT
+@click.option("--json", "as_json", is_flag=True, help="For programs: the policy and the report as one JSON object.")
+def suggest(
+    files: tuple[str, ...],
+    format: str,
+    groups: str | None,
+    max_rules: int | None,
+    fold_ports: int | None,
+    fold_peers: int | None,
+    min_confidence: float,
+    server_egress: str,
+    output: str,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """The least rules that allow what was seen, and nothing in the other direction.
+
+    Every rule has its evidence. Scans, what nobody answered and what is not sure is left out, and counted; so is what
+    servers initiate outwards: it is listed, with what it would lose if it were denied. Nothing is wider than seen
+    unless you ask for it.
+    """
+    from conntrack_py import policy_render
+    from conntrack_py.policy import Policy
+    from conntrack_py.policy import suggest as suggestions
+
+    if output == "-":
+        need_standard_output()
+    given = Policy.load(groups) if groups is not None else None
+    config = config_of(**options)
+
+    def work(progress: Any) -> Policy:
+        return Policy.suggest(
+            files,
+            config=config,
+            groups=given,
+            min_confidence=min_confidence,
+            server_egress=server_egress == "allow",
+            max_rules=max_rules,
+            fold_ports=fold_ports,
+            fold_peers=fold_peers,
+            progress=progress,
+        )
+
+    made = watched(options["progress"], work)
+    assert made.report is not None
+    written = made.convert(format)
+    if as_json:
+        both = {"policy": made.to_dict(), "report": suggestions.as_json(made.report), "warnings": written.warnings}
+        if format not in ("toml", "json"):
+            both["written"] = written.text
+        _write(json.dumps(both, indent=2) + "\n", output)
+        return
+    _write(written.text, output)
+    _warn(written.warnings)
+    policy_render.report(policy_render.errors(), made, made.report, max_rules)
+
+
+@policy.command()
+@click.argument("policy", metavar="POLICY", type=click.Path(allow_dash=True))
+@input_options
+@_CONFIDENCE
+@click.option(
+    "--fail-on",
+    type=click.Choice(["any", "sure", "never"]),
+    default="any",
+    show_default=True,
+    help="What makes the exit status 1: any refused connection, or only those that are in earnest and sure, of which "
+    "`suggest` would make rules.",
+)
+@_JSON
+@_SARIF
+@_OUTPUT
+def check(
+    policy: str,
+    files: tuple[str, ...],
+    min_confidence: float,
+    fail_on: str,
+    as_json: bool,
+    as_sarif: bool,
+    output: str,
+    **options: Any,
+) -> int:
+    """What POLICY would have refused of a capture, and which of its rules were never used.
+
+    Connections are judged by who initiated them; packets go through a gateway with this policy, in capture time.
+    """
+    from conntrack_py import policy_render
+    from conntrack_py.policy import Policy
+    from conntrack_py.policy import check as checks
+
+    _one_of(as_json, as_sarif)
+    if output == "-":
+        need_standard_output()
+    loaded = Policy.load(policy)
+    _warn(loaded.warnings)
+    config = config_of(**options)
+
+    def work(progress: Any) -> checks.CheckResult:
+        return loaded.check(files, config=config, min_confidence=min_confidence, progress=progress)
+
+    result = watched(options["progress"], work)
+    if as_json:
+        _write(json.dumps(checks.as_json(result), indent=2) + "\n", output)
+    elif as_sarif:
+        from conntrack_py.policy import sarif
+
+        log = sarif.sarif(checks.results(loaded, result), tool_version=__version__, artifact=loaded.source)
+        _write(json.dumps(log, indent=2) + "\n", output)
+    else:
+        with policy_render.opened(output) as out:
+            policy_render.check(out, result)
+    sure = result.refused - result.doubtful
+    return int({"any": result.refused, "sure": sure, "never": 0}[fail_on] > 0)
+
+
+@policy.command()
+@click.argument("policy", metavar="POLICY", type=click.Path(allow_dash=True))
+@optional_input_options
+@click.option("--from", "format", type=click.Choice(_LINT_FORMATS), help="Default: told by name and content.")
+@click.option(
+    "--fail-on",
+    type=click.Choice(["error", "warning", "note", "never"]),
+    default="warning",
+    show_default=True,
+    help="The least severity that makes the exit status 1.",
+)
+@_JSON
+@_SARIF
+@_OUTPUT
+def lint(
+    policy: str,
+    files: tuple[str, ...],
+    format: str | None,
+    fail_on: str,
+    as_json: bool,
+    as_sarif: bool,
+    output: str,
+    **options: Any,
+) -> int:
+    """What is wrong with POLICY on its face; with captures also by what was seen.
+
+    POLICY may also be a firewall's own rules: `nft -j list ruleset`, `iptables-save`, `aws ec2 describe-network-acls`.
+    """
+    import dataclasses
+
+    from conntrack_py import policy_render
+    from conntrack_py.policy import lint_file
+
+    _one_of(as_json, as_sarif)
+    if output == "-":
+        need_standard_output()
+    connections: ConnectionTable | None = None
+    if files:
+        connections = tracked(files, config_of(**options), options["progress"]).connections
+    problems = lint_file(policy, connections, format)
+    if as_json:
+        _write(json.dumps([dataclasses.asdict(one) for one in problems], indent=2) + "\n", output)
+    elif as_sarif:
+        from conntrack_py.policy import sarif
+
+        _write(json.dumps(sarif.sarif(problems, tool_version=__version__, artifact=policy), indent=2) + "\n", output)
+    else:
+        with policy_render.opened(output) as out:
+            policy_render.problems(out, problems, policy)
+    severities = ("error", "warning", "note", "never")
+    return int(
+        any(severities.index(one.severity) <= severities.index(fail_on) for one in problems) and fail_on != "never"
+    )
+
+
+@policy.command()
+@click.argument("policy", metavar="POLICY", type=click.Path(allow_dash=True))
+@click.option("--from", "source", type=click.Choice(_POLICY_FORMATS), help="Default: told by name and content.")
+@click.option("--to", "format", type=click.Choice(_FORMATS), required=True, help="The language to write.")
+@click.option(
+    "--group",
+    metavar="NAME",
+    help="nftables, iptables, ip6tables: the rules for a host of this group, instead of those for a gateway.",
+)
+@_OUTPUT
+def convert(policy: str, source: str | None, format: str, group: str | None, output: str) -> None:
+    """POLICY in another tool's language. What that cannot say is a warning on standard error that names the rule."""
+    from conntrack_py.policy import Policy
+
+    if output == "-":
+        need_standard_output()
+    loaded = Policy.load(policy, source)
+    written = loaded.convert(format, group=group)
+    _write(written.text, output)
+    _warn([*loaded.warnings, *written.warnings])
+
+
+def _one_of(as_json: bool, as_sarif: bool) -> None:
+    if as_json and as_sarif:
+        raise click.UsageError("--json and --sarif: give one of them.")
+
+
+def _warn(lines: list[str] | tuple[str, ...]) -> None:
+    for line in lines:
+        click.echo(f"warning: {line}", err=True)
+
+
+def _write(text: str, output: str) -> None:
+    if output == "-":
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        return
+    with open(output, "w", encoding="utf-8") as file:
+        file.write(text)
