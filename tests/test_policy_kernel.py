@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import ipaddress
 import json
+import random
 import subprocess
 import sys
 import warnings
@@ -18,7 +20,7 @@ import conntrack_py as ct
 import corpus
 import kernel_answers
 from conntrack_py.policy import Policy
-from conntrack_py.policy.model import Ruleset
+from conntrack_py.policy.model import Group, Rule, Ruleset
 
 #: A gateway sees outer headers. The kernel's clock is the wall's, so nothing may run out.
 NEVER = dict.fromkeys(ct.Config().effective_timeouts, 1e9)
@@ -95,3 +97,67 @@ def test_captures(capture: corpus.Capture, tmp_path: Path) -> None:
         policy = Policy.suggest(capture.path, config=config, server_egress=True)
         assert compare(capture.path, policy, config, tmp_path) == []
         assert compare(capture.path, thinned(policy), config, tmp_path) == []
+
+
+def random_policy(seed: int, table: ct.ConnectionTable) -> Policy:
+    """Groups that nest and share addresses, and any rules, about the hosts and ports of a capture."""
+    choose = random.Random(seed)
+    addresses = sorted({*table["orig_addr"], *table["resp_addr"]})
+    ports = sorted({int(port) for port in table["resp_port"]} | {int(port) for port in table["orig_port"]})
+
+    def network() -> str:
+        address = ipaddress.ip_address(choose.choice(addresses))
+        length = choose.choice([address.max_prefixlen, address.max_prefixlen, address.max_prefixlen - 1, 24, 0])
+        return str(ipaddress.ip_network(f"{address}/{length}", strict=False))
+
+    def rule() -> Rule:
+        proto = choose.choice(["any", "tcp", "tcp", "udp", "icmp", "icmp6", "sctp"])
+        low = choose.choice(ports)
+        some = [(low, low), (min(low, 1000), max(low, 1000))]
+        types = [(8, 8), (128, 129), (0, 255)]
+        listed = {"any": [], "icmp": types, "icmp6": types}.get(proto, some)
+        return Rule(
+            peers=tuple(
+                {choose.choice(["any", "a", "b", "c", network(), network()]) for _ in range(choose.choice([1, 2]))}
+            ),
+            proto=proto,
+            ports=(choose.choice(listed),) if listed and choose.random() < 0.7 else (),
+        )
+
+    def rules() -> tuple[Rule, ...]:
+        return tuple(rule() for _ in range(choose.choice([0, 1, 3])))
+
+    shared = network()
+    groups = {
+        name: Group(
+            members=tuple({network(), *([shared] if choose.random() < 0.5 else [])}),
+            ingress=rules(),
+            egress=rules(),
+            egress_default=choose.choice([None, "allow"]),
+        )
+        for name in ("a", "b", "c")
+    }
+    return Policy(groups=groups, default=choose.choice(["deny", "allow"]))
+
+
+@pytest.mark.parametrize("seed", range(1, 13))
+def test_generated_captures(seed: int, tmp_path: Path) -> None:
+    require_kernel()
+    path = tmp_path / "generated.pcap"
+    make = [sys.executable, kernel_answers.TOOLS / "kernel_fuzz.py", str(seed), path, "--packets", "400"]
+    subprocess.run([*map(str, make), *(["--tcp-only"] if seed % 3 == 0 else [])], check=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ct.CaptureWarning)
+        config = ct.Config(tunnels="outer", timeouts=NEVER)
+        table = ct.track(path, config=config).connections
+        for number in range(4):
+            assert compare(path, random_policy(100 * seed + number, table), config, tmp_path) == []
+
+
+def test_both_words_were_heard() -> None:
+    """Nothing would be proved if all packets passed."""
+    require_kernel()
+    assert min(SEEN[True], SEEN[False]) > 5_000
+    corpus.SUMMARY.append(
+        f"the kernel, with our policies: {SEEN[True]:,} packets accepted, {SEEN[False]:,} dropped, as said"
+    )

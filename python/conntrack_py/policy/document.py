@@ -238,8 +238,9 @@ def _rule(key: str, found: object, side: Side, names: list[str], lines: Mapping[
     if "ports" in table and proto not in WITH_PORTS:
         raise _RefusedError(f"{key}.ports", f"only {', '.join(WITH_PORTS)} have ports; proto is {proto}")
     note = table.get("note", "")
-    if not isinstance(note, str):
-        _refuse(f"{key}.note", note, "text")
+    # It goes to terminals, and into the comments of other formats.
+    if not isinstance(note, str) or not note.isprintable():
+        _refuse(f"{key}.note", note, "a line of printable text")
     return Rule(
         peers=_peers(f"{key}.{_PEER_KEY[side]}", table.get(_PEER_KEY[side]), names),
         proto=proto,

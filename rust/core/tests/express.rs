@@ -1,9 +1,12 @@
 //! The short cuts against the way that is written for any packet: whatever comes, both say the same of every packet, and hold
 //! the same connections after it.
 
+use std::sync::Arc;
+
 use conntrack_core::config::Config;
 use conntrack_core::connection::Connection;
 use conntrack_core::decode::{Addr, Family, FiveTuple, L4, Packet, Tcp, Vlan, ipproto, tcpflag};
+use conntrack_core::policy::{Group, Peer, Policy, Rule};
 use conntrack_core::time::SECOND;
 use conntrack_core::tracker::{Closed, Tracker};
 use proptest::prelude::*;
@@ -183,9 +186,27 @@ fn over(closed: &Closed) -> (Connection, String) {
     ((*closed.connection).clone(), format!("{:?} {:?}", closed.reason, closed.stopped))
 }
 
-fn agree(moves: &[Move], family: Family, start: [u32; 2], vlan: u16) -> Result<(), TestCaseError> {
+/// A policy that lets only the client initiate, or nobody; none at all.
+fn policy(number: u8) -> Option<Arc<Policy>> {
+    let client = Rule { peers: vec![Peer::Any], services: vec![(53, 53)], ..Rule::default() };
+    let rules = match number {
+        0 => return None,
+        1 => [
+            vec![Rule { proto: Some(ipproto::TCP), ..client.clone() }, Rule { proto: Some(ipproto::UDP), ..client }],
+            vec![],
+        ],
+        _ => [vec![], vec![]],
+    };
+    let members = ["10.0.0.2/32", "202:202:202:202:202:202:202:202/128"].map(|net| net.parse().expect("a network"));
+    Some(Arc::new(Policy::new(&[Group { members: members.into(), rules, open: [false; 2] }])))
+}
+
+fn agree(moves: &[Move], family: Family, start: [u32; 2], (vlan, allowed): (u16, u8)) -> Result<(), TestCaseError> {
     let config = Config::default();
     let (mut quick, mut plain) = (Tracker::new(&config), Tracker::new(&config).without_express());
+    if let Some(policy) = policy(allowed) {
+        (quick, plain) = (quick.behind(policy.clone()), plain.behind(policy));
+    }
     let mut ends = Ends { next: start, acked: [0; 2], family, vlan };
     let mut ts = 1_700_000_000 * SECOND;
     let (mut by_quick, mut by_plain) = (Vec::new(), Vec::new());
@@ -224,11 +245,12 @@ proptest! {
         broad in prop::bool::weighted(0.2),
         start in (starts(), starts()),
         vlan in prop_oneof![3 => Just(0_u16), 1 => 2..4_097_u16],
+        allowed in prop_oneof![3 => Just(0_u8), 1 => Just(1), 1 => Just(2)],
     ) {
         let mut all = if begins { opening() } else { Vec::new() };
         all.extend(moves);
         let family = if broad { Family::V6 } else { Family::V4 };
-        agree(&all, family, [start.0, start.1], vlan)?;
+        agree(&all, family, [start.0, start.1], (vlan, allowed))?;
     }
 
     #[test]
@@ -240,6 +262,6 @@ proptest! {
         let mut all = opening();
         all.extend(moves);
         let family = if broad { Family::V6 } else { Family::V4 };
-        agree(&all, family, [start.0, start.1], 0)?;
+        agree(&all, family, [start.0, start.1], (0, 0))?;
     }
 }
