@@ -10,6 +10,7 @@ Compare stages of one run with each other, not with numbers of another day: see 
 from __future__ import annotations
 
 import os
+import random
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ import pytest
 
 import conntrack_py as ct
 from conntrack_py import _native
+from conntrack_py.policy import Group, Policy, Rule
 from make_trace import write_trace
 
 if TYPE_CHECKING:
@@ -97,3 +99,42 @@ def test_polars(benchmark: BenchmarkFixture, result: ct.TrackResult) -> None:
 
 if __name__ == "__main__":
     sys.exit(pytest.main([__file__]))
+
+
+@pytest.fixture(scope="session")
+def policy() -> Policy:
+    """A thousand rules in eleven groups, most of them about networks that nobody here is in."""
+    choose = random.Random(1)
+
+    def rule() -> Rule:
+        first = choose.randrange(1, 60_000)
+        network = f"{choose.randrange(1, 224)}.{choose.randrange(256)}.{choose.randrange(256)}.0/24"
+        peers = (network if choose.random() < 0.9 else f"{choose.randrange(1, 224)}.0.0.0/8",)
+        return Rule(peers=peers, proto=choose.choice(["tcp", "udp"]), ports=((first, first + choose.randrange(3000)),))
+
+    groups = {
+        f"group {number}": Group(
+            members=(f"10.{number}.0.0/16",),
+            ingress=tuple(rule() for _ in range(50)),
+            egress=tuple(rule() for _ in range(50)),
+        )
+        for number in range(10)
+    }
+    web = Rule(peers=("any",), proto="tcp", ports=((443, 443),))
+    return Policy(groups={**groups, "rest": Group(members=("10.0.0.0/8",), ingress=(web,), egress=(web,))})
+
+
+@pytest.mark.benchmark(group="connections")
+def test_evaluate(benchmark: BenchmarkFixture, result: ct.TrackResult, policy: Policy) -> None:
+    """The verdict of a thousand rules on every connection."""
+    table = result.connections
+    verdicts = measure(benchmark, policy.evaluate, table, packets=len(table))
+    assert isinstance(verdicts, np.ndarray)
+    assert len(verdicts) == len(table)
+
+
+@pytest.mark.benchmark(group="packets")
+def test_check(benchmark: BenchmarkFixture, capture: str, result: ct.TrackResult, policy: Policy) -> None:
+    """Track, and send every packet through a gateway with a thousand rules: what `policy check` does."""
+    check = measure(benchmark, policy.check, capture, packets=result.stats.packets)
+    assert check.connections == len(result.connections)  # type: ignore[attr-defined]
