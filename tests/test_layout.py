@@ -17,7 +17,19 @@ CORE = ROOT / "rust" / "core" / "src"
 #: A module may import those before it.
 PYTHON_LADDER = [
     *("_native", "exceptions", "enums", "text", "numbering", "config", "stats", "connections", "progress", "tracker"),
-    *("streaming", "policy", "summary", "grid", "render", "options", "policy_render", "policy_cli", "cli", "__main__"),
+    *(
+        "frames",
+        "streaming",
+        "policy",
+        "summary",
+        "grid",
+        "render",
+        "options",
+        "policy_render",
+        "policy_cli",
+        "cli",
+        "__main__",
+    ),
 ]
 #: The same within the package of policies, whose parts are packages or modules.
 POLICY_LADDER = [

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from typing import Final, Literal, Protocol, TypedDict, final
 
+import numpy as np
+from numpy.typing import NDArray
 from typing_extensions import Buffer as BufferProtocol
 from typing_extensions import CapsuleType
 
@@ -193,6 +195,27 @@ class Batch:
 
     def __len__(self) -> int:
         """Records."""
+
+    @staticmethod
+    def from_frames(
+        data: NDArray[np.uint8],
+        ends: NDArray[np.uint64],
+        timestamps: NDArray[np.int64],
+        lengths: NDArray[np.uint32],
+        linktype: int,
+    ) -> Batch:
+        """Frames that lie one behind another.
+
+        Args:
+            data: Their bytes, u8.
+            ends: Where each of them ends, u64.
+            timestamps: Capture times in nanoseconds since 1970 UTC, i64.
+            lengths: Lengths on the wire, u32; at least what is captured counts.
+            linktype: The LINKTYPE_ number of all of them.
+
+        Raises:
+            ValueError: Frames overlap or go beyond the data, there is too much of it, or not as many of each.
+        """
 
     def timestamps(self) -> Buffer:
         """Capture times in nanoseconds since 1970 UTC, i8 each."""

@@ -5,15 +5,17 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from itertools import islice
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from conntrack_py import _native
 from conntrack_py.config import Config
 from conntrack_py.connections import Connection, ConnectionTable
+from conntrack_py.frames import of_frames, of_pairs
 from conntrack_py.tracker import LABEL, Source, checked, inputs
 
 
@@ -30,6 +32,49 @@ class PacketBatch:
         """The number of packets."""
         return len(self._native)
 
+    @classmethod
+    def from_frames(
+        cls, frames: Any, timestamps: ArrayLike, linktype: int = 1, *, lengths: ArrayLike | None = None
+    ) -> Self:
+        """Frames that something else has captured or read.
+
+        Args:
+            frames: A list of bytes; or a tuple of one buffer and offsets, of which there is one more than frames, as
+                Arrow has it. Less than 4 GiB in all.
+            timestamps: Capture times: whole nanoseconds since 1970 UTC, or `datetime64`; one for each frame.
+            linktype: The LINKTYPE_ number of what the frames begin with: 1 is Ethernet, 101 IP.
+            lengths: Lengths on the wire, where frames were cut.
+
+        Raises:
+            ValueError: A length, type or byte order is refused; the message names the argument.
+        """
+        return cls(_native.Batch.from_frames(*of_frames(frames, timestamps, lengths), _linktype(linktype)))
+
+    @classmethod
+    def from_dpkt(
+        cls, reader: Iterable[tuple[Any, Any]], *, linktype: int | None = None, count: int | None = None
+    ) -> Self:
+        """The packets of a dpkt reader, or of any iterable of `(seconds, bytes)`.
+
+        dpkt does not tell how long a frame was before it was cut: what was captured counts. Times that are floats are
+        whole microseconds, since a float has no room for more.
+
+        Args:
+            reader: `dpkt.pcap.Reader`, `dpkt.pcapng.Reader`, or an iterable.
+            linktype: The LINKTYPE_ number of what the frames begin with. Default: the reader's `datalink()`, or
+                Ethernet.
+            count: At most so many packets; the next call goes on with the same reader. A batch of none is the end.
+
+        Raises:
+            ValueError: A time or frame is refused; the message has its place.
+        """
+        if linktype is None:
+            datalink = getattr(reader, "datalink", None)
+            linktype = datalink() if callable(datalink) else 1
+        pairs = iter(reader)
+        some = pairs if count is None else islice(pairs, count)
+        return cls(_native.Batch.from_frames(*of_pairs(some), _linktype(linktype)))
+
     @property
     def timestamps(self) -> NDArray[np.datetime64]:
         """Capture times, `datetime64[ns]` in UTC, read-only."""
@@ -37,7 +82,7 @@ class PacketBatch:
 
     def __repr__(self) -> str:
         """How many there are."""
-        return f"<PacketBatch: {len(self):,} packets>"
+        return f"<PacketBatch: {len(self):,} packet{'' if len(self) == 1 else 's'}>"
 
 
 class Capture(Iterator[PacketBatch]):
@@ -166,6 +211,13 @@ class Tracker:
         ends = [(str(addr), _port(name, port)) for addr, name, port in ((src, "sport", sport), (dst, "dport", dport))]
         found = self._native.lookup(ends[0], ends[1], proto, None if vlan is None else _vlan(vlan))
         return None if found is None else ConnectionTable(found)[0]
+
+
+def _linktype(linktype: int) -> int:
+    number = operator.index(linktype)
+    if not 0 <= number <= 0xFFFF:
+        raise ValueError(f"linktype: found {number}, expected a LINKTYPE_ number such as 1 (Ethernet) or 101 (IP)")
+    return number
 
 
 def _port(name: str, port: int) -> int:

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use conntrack_core::capture::{Captures, RecordBatch};
+use conntrack_core::capture::{Captures, LinkType, RecordBatch};
 use conntrack_core::columns::protocol_number;
 use conntrack_core::decode::{Addr, Family, FiveTuple, Vlan};
 use conntrack_core::error::CaptureError;
@@ -11,6 +11,7 @@ use conntrack_core::flow::icmp::is_icmp;
 use conntrack_core::pipeline::Stream;
 use conntrack_core::rows::Rows;
 use conntrack_core::sync::Turn;
+use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
@@ -28,6 +29,29 @@ pub struct Batch {
 
 #[pymethods]
 impl Batch {
+    /// Frames that lie one behind another in `data`: where each ends, its capture time, and its length on the wire.
+    #[staticmethod]
+    #[allow(clippy::needless_pass_by_value, reason = "extracted from Python")]
+    fn from_frames(
+        py: Python<'_>,
+        data: PyBuffer<u8>,
+        ends: PyBuffer<u64>,
+        timestamps: PyBuffer<i64>,
+        lengths: PyBuffer<u32>,
+        linktype: u16,
+    ) -> PyResult<Self> {
+        let data = data.to_vec(py)?;
+        let (ends, times, lengths) = (ends.to_vec(py)?, timestamps.to_vec(py)?, lengths.to_vec(py)?);
+        if ends.len() != times.len() || ends.len() != lengths.len() {
+            return Err(PyValueError::new_err("ends, timestamps and lengths: expected as many of each"));
+        }
+        let frames = ends.into_iter().zip(times).zip(lengths).map(|((end, ts), length)| (end, ts, length));
+        let refused =
+            || PyValueError::new_err("offsets: expected frames one behind another, within less than 4 GiB of data");
+        let batch = RecordBatch::of_frames(data, LinkType(linktype), frames).ok_or_else(refused)?;
+        Ok(Self { batch: Arc::new(batch) })
+    }
+
     fn __len__(&self) -> usize {
         self.batch.records.len()
     }

@@ -51,6 +51,25 @@ pub struct RecordBatch {
 }
 
 impl RecordBatch {
+    /// Frames of one link type, which lie one behind another in `data`: the end of each, its capture time, and its length on
+    /// the wire. None where an end is before the one before it or behind the data, or the data is too long for a batch.
+    pub fn of_frames(
+        data: Vec<u8>,
+        linktype: LinkType,
+        frames: impl ExactSizeIterator<Item = (u64, i64, u32)>,
+    ) -> Option<Self> {
+        u32::try_from(data.len()).ok()?;
+        let mut records = Vec::with_capacity(frames.len());
+        let mut start = 0;
+        for (end, ts, len) in frames {
+            let end = u32::try_from(end).ok().filter(|end| (start..=data.len() as u32).contains(end))?;
+            let caplen = end - start;
+            records.push(Record { ts, offset: start.into(), start, caplen, len: len.max(caplen), file: 0, linktype });
+            start = end;
+        }
+        Some(Self { data, records })
+    }
+
     /// The captured bytes of one of this batch's records.
     pub fn bytes(&self, record: &Record) -> &[u8] {
         let start = record.start as usize;
