@@ -38,7 +38,7 @@ POLICY_LADDER = [
 ]
 #: Only these know the extension module.
 KNOW_NATIVE = {"__init__", "config", "connections", "stats", "streaming", "tracker"}
-POLICY_KNOWS_NATIVE = {"document", "compiled", "roles", "suggest", "policy"}
+POLICY_KNOWS_NATIVE = {"document", "compiled", "roles", "suggest", "formats", "policy"}
 #: A module of the Rust core may use those before it.
 RUST_LADDER = [
     *(

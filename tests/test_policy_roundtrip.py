@@ -24,7 +24,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from conntrack_py.policy import formats
-from conntrack_py.policy.formats.common import NUMBERS, label, unique
+from conntrack_py.policy.formats.common import label, number_of, unique
 from conntrack_py.policy.model import SIDES, Group, Rule, Ruleset
 from corpus import missing
 
@@ -321,7 +321,7 @@ def _iptables(text: str, opening: Opening) -> bool:
     def fits(words: list[str]) -> bool:
         options = dict(zip(words[::2], words[1::2], strict=True))
         proto = options.get("-p", opening.proto).replace("icmpv6", "icmp6")
-        if proto not in (opening.proto, str(NUMBERS.get(opening.proto, opening.proto))) or "--ctstate" in options:
+        if proto not in (opening.proto, str(number_of(opening.proto))) or "--ctstate" in options:
             return False
         ports = [tuple(map(int, one.split(":"))) for one in options.get("--dports", "0:65535").split(",")]
         return (
@@ -394,7 +394,7 @@ def _google(rules: list[dict[str, Any]], tags: set[str], peer_tags: set[str], pe
         networks = rule.get("sourceRanges", []) + rule.get("destinationRanges", [])
         if (
             tags & set(rule["targetTags"])
-            and allowed["IPProtocol"] in ("all", opening.proto, str(NUMBERS.get(opening.proto, opening.proto)))
+            and allowed["IPProtocol"] in ("all", opening.proto, str(number_of(opening.proto)))
             and any(one[0] <= opening.port <= one[-1] for one in ranges)
             and (peer_tags & set(rule.get("sourceTags", [])) or any(_in(peer, one) for one in networks))
         ):

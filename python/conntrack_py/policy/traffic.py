@@ -18,7 +18,7 @@ Bools = NDArray[np.bool_]
 #: What rules are built on: where it is as much or more, the initiator was right in 99.8 % of the cases or more.
 CONFIDENCE = 0.9
 #: Evidence of connections that nobody initiated in earnest, or of which nobody can say.
-_NOBODY = ("unknown", "scan", "backscatter")
+NOBODY = ("unknown", "scan", "backscatter")
 #: Datagrams without an answer after which somebody local is not trying a port but sending a stream: logs, metrics.
 _STREAM = 4
 #: The ICMP messages to which a gateway makes an entry (net/netfilter/nf_conntrack_proto_icmp.c and icmpv6.c of Linux).
@@ -155,7 +155,7 @@ class Traffic:
             opens &= ~mine | np.isin(self.service, _OPENS[word])
         untracked = self.is_proto(("icmp6",)) & np.isin(self.service, _UNTRACKED)
         evidence, words = self.table.codes("evidence")
-        nobody = np.isin(evidence, [words.index(word) for word in _NOBODY])
+        nobody = np.isin(evidence, [words.index(word) for word in NOBODY])
         states, state_words = self.table.codes("conn_state")
         refused = states == state_words.index("REJ")
         stream = self.orig_local & ~self.is_proto(("tcp", "sctp")) & (self.table["orig_pkts"] >= _STREAM)

@@ -287,8 +287,8 @@ class _Reader:
         word = str(permission["IpProtocol"]).lower()
         first, last = int(permission.get("FromPort", -1)), int(permission.get("ToPort", -1))
         proto = {"-1": ANY, "icmpv6": "icmp6"}.get(word) or (word_of(int(word)) if word.isdecimal() else word)
-        if proto != ANY and number_of(proto) > 255:
-            raise ValueError(f"protocol {word}")
+        if proto != ANY:
+            number_of(proto)  # raises for a word that is none
         if proto in WITH_TYPES and first != -1:
             if last != -1:
                 self.warnings.append(f"{place}: {proto} type {first} code {last}: widened to all codes of the type")

@@ -14,11 +14,8 @@ from conntrack_py.policy.lint.scope import Scope
 from conntrack_py.policy.model import ANY, WITH_TYPES, Numbered, Side
 from conntrack_py.policy.rulesets import spans
 from conntrack_py.policy.rulesets.spans import Spans
+from conntrack_py.policy.traffic import CONFIDENCE, NOBODY
 
-#: Below this confidence the initiator of a connection is not relied on.
-SURE = 0.9
-#: Evidence that is none.
-DOUBTFUL = ("unknown", "scan", "backscatter")
 #: Rows of connections that nobody opened in earnest.
 _NOBODY = ("scan", "backscatter")
 _OBSERVED = ("syn", "init", "icmp_request")
@@ -47,11 +44,11 @@ class Traffic:
         icmp = self._is_proto(*WITH_TYPES)
         #: The ports, or ICMP types, that rules are about.
         self.asked: NDArray[Any] = np.where(icmp, connections["orig_port"], connections["resp_port"])
-        evidence = self._has_evidence(*DOUBTFUL)
+        evidence = self._has_evidence(*NOBODY)
         #: ICMP errors initiate nothing.
         self._earnest: Mask = ~(icmp & (connections["related_to"] >= 0)) & ~self._has_evidence(*_NOBODY)
         #: Connections whose initiator is relied on.
-        self.sure: Mask = self._earnest & (connections["confidence"] >= np.float32(SURE)) & ~evidence
+        self.sure: Mask = self._earnest & (connections["confidence"] >= np.float32(CONFIDENCE)) & ~evidence
         numbers = np.concatenate([verdicts["egress_rule"], verdicts["ingress_rule"]])
         self._order: Rows = np.argsort(numbers, kind="stable")
         self._bounds = np.searchsorted(numbers[self._order], np.arange(len(scope.rules) + 1))
