@@ -6,14 +6,17 @@ import dataclasses
 import inspect
 import io
 import pickle
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 import conntrack_py as ct
 from conftest import pcap_bytes, udp
 from conntrack_py import _native
+from conntrack_py.cli import cli
 
 
 def test_defaults() -> None:
@@ -187,3 +190,38 @@ def test_enums_mirror_the_core(enum: type) -> None:
     assert [(member.name, int(member)) for member in enum] == [  # type: ignore[attr-defined]
         (name, number) for number, name in enumerate(_native.WORDS[enum.__name__])
     ]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        ct.Config(),
+        ct.Config(
+            local="10.0.0.0/8",
+            zones={"a zone": ["10.1.0.0/16"]},
+            profile="ec2",
+            timeouts={"nf_conntrack_udp_timeout": 7.5},
+            likely_server_ports=["443/tcp"],
+            memory_limit="1 GiB",
+            max_connections=9,
+            threads=2,
+            strict=True,
+        ),
+    ],
+)
+def test_what_is_shown_is_read_again(config: ct.Config, tmp_path: Path) -> None:
+    path = tmp_path / "shown.toml"
+    path.write_text(config.to_toml())
+    again = ct.Config.load(path)
+    assert again.effective_timeouts == config.effective_timeouts
+    assert dataclasses.replace(again, timeouts={}) == dataclasses.replace(config, timeouts={})
+
+
+def test_the_effective_configuration_is_shown(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text('profile = "zeek"')
+    done = CliRunner().invoke(cli, ["config", "--show", "--config", str(path), "--local", "192.0.2.0/24"])
+    shown = tomllib.loads(done.stdout)
+    assert (shown["profile"], shown["local"]) == ("zeek", ["192.0.2.0/24"])
+    assert shown["timeouts"] == ct.Config(profile="zeek").effective_timeouts
+    assert CliRunner().invoke(cli, ["config"]).exit_code == 2

@@ -16,7 +16,7 @@ import click
 from conntrack_py import __version__
 from conntrack_py.connections import checked_format, format_of
 from conntrack_py.exceptions import ConntrackError
-from conntrack_py.options import config_of, input_options, need_standard_output, tracked
+from conntrack_py.options import config_of, config_options, input_options, need_standard_output, tracked
 from conntrack_py.policy_cli import policy
 from conntrack_py.tracker import TrackResult
 
@@ -159,6 +159,16 @@ def summary(files: tuple[str, ...], as_json: bool, top: int, baseline: str | Non
     from conntrack_py import grid, render
 
     render.summary(grid.console(), facts)
+
+
+@cli.command()
+@config_options
+@click.option("--show", is_flag=True, required=True, help="Print the effective configuration as TOML.")
+def config(show: bool, **options: Any) -> None:
+    """The configuration that a run with these options has: every key, and every timeout."""
+    assert show
+    need_standard_output()
+    click.echo(config_of(**options).to_toml(), nl=False)
 
 
 cli.add_command(policy)

@@ -136,6 +136,15 @@ class Config:
             except ValueError as error:  # bad TOML, bad UTF-8, or a number of more digits than Python reads
                 raise ConfigError(f"{name}: not a TOML file: {error}") from error
 
+    def to_toml(self) -> str:
+        """The same as a TOML file that `load` reads: every key that has a value, and every timeout."""
+        import tomlkit
+
+        values = {item.name: getattr(self, item.name) for item in fields(self)} | {"timeouts": self.effective_timeouts}
+        tables = {key: value for key, value in values.items() if isinstance(value, Mapping)}
+        plain = {key: value for key, value in values.items() if key not in tables and value is not None}
+        return tomlkit.dumps({**plain, **{key: dict(table) for key, table in tables.items() if table}})
+
     def _native(self) -> _native.Config:
         """The same for the extension module."""
         return _native.Config(

@@ -24,19 +24,33 @@ _PATIENCE = 1.0
 
 
 def input_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of every command that tracks."""
-    return _options(command, required=True)
+    """The captures and options of every command that tracks."""
+    return _files(config_options(_progress(command)), required=True)
 
 
 def optional_input_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The same for a command that may do without a capture."""
-    return _options(command, required=False)
+    return _files(config_options(_progress(command)), required=False)
 
 
-def _options(command: Callable[..., Any], required: bool) -> Callable[..., Any]:
+def _files(command: Callable[..., Any], required: bool) -> Callable[..., Any]:
     metavar = "FILE..." if required else "[FILE...]"
+    return click.argument("files", metavar=metavar, nargs=-1, required=required, type=click.Path(allow_dash=True))(
+        command
+    )
+
+
+def _progress(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--progress/--no-progress",
+        default=None,
+        help="A progress bar on standard error. Default: if that is a terminal and the run takes a while.",
+    )(command)
+
+
+def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that a configuration is made of."""
     options = (
-        click.argument("files", metavar=metavar, nargs=-1, required=required, type=click.Path(allow_dash=True)),
         click.option(
             "--local",
             metavar="CIDR",
@@ -54,11 +68,6 @@ def _options(command: Callable[..., Any], required: bool) -> Callable[..., Any]:
             help="Which connection of a tunnelled packet counts. Default: inner.",
         ),
         click.option("--strict", is_flag=True, help="Fail at the first damage instead of going on behind it."),
-        click.option(
-            "--progress/--no-progress",
-            default=None,
-            help="A progress bar on standard error. Default: if that is a terminal and the run takes a while.",
-        ),
     )
     for option in reversed(options):
         command = option(command)
