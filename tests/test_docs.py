@@ -58,7 +58,14 @@ def test_shell(here: Path) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert len(done.stdout.splitlines()) == 3 + 2
-    made = {"connections.csv", "connections.parquet", "connections.jsonl", "conn.log", "summary.json"}
+    made = {
+        "connections.csv",
+        "connections.parquet",
+        "connections.jsonl",
+        "conn.log",
+        "summary.json",
+        "labelled.pcapng",
+    }
     assert made <= {path.name for path in here.iterdir() if path.stat().st_size}
 
 

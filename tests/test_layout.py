@@ -18,6 +18,7 @@ CORE = ROOT / "rust" / "core" / "src"
 PYTHON_LADDER = [
     *("_native", "exceptions", "enums", "text", "numbering", "config", "stats", "connections", "progress", "tracker"),
     *(
+        "annotate",
         "frames",
         "streaming",
         "policy",
@@ -37,7 +38,7 @@ POLICY_LADDER = [
     *("suggest", "rulesets", "lint", "sarif", "check", "formats", "policy"),
 ]
 #: Only these know the extension module.
-KNOW_NATIVE = {"__init__", "config", "connections", "stats", "streaming", "tracker"}
+KNOW_NATIVE = {"__init__", "annotate", "config", "connections", "stats", "streaming", "tracker"}
 POLICY_KNOWS_NATIVE = {"document", "compiled", "roles", "suggest", "formats", "policy"}
 #: A module of the Rust core may use those before it.
 RUST_LADDER = [

@@ -94,7 +94,7 @@ def test_a_check_for_programs(web: Path, demo_pcap: Path) -> None:
     facts = json.loads(run("check", "--json", web, demo_pcap).stdout)
     assert facts["connections"] == {"all": 17, "allowed": 12, "refused": 5, "doubtful": 0, "unrestricted": 6}
     (refusal,) = facts["refusals"]
-    assert refusal["missing_rule"] == '{to = "203.0.113.66", proto = "tcp", ports = [8443]}'
+    assert refusal["missing_rule"] == '{ to = "203.0.113.66", proto = "tcp", ports = [8443] }'
     assert (refusal["first"], refusal["packets"]) == ("2026-01-01T00:00:09.502000Z", 205)
     assert [use["connections"] for use in facts["rules"]] == [6]
     assert facts["packets"]["refused"] == 205
@@ -134,6 +134,23 @@ def test_icmp_errors_follow_their_connection(corpus_dir: Path) -> None:
         errors = np.isin(table["proto"], ["icmp", "icmp6"]) & (table["related_to"] >= 0)
         assert (verdicts[errors] == ct.Verdict.RELATED).all()
         assert not np.isin(verdicts[~errors], [ct.Verdict.RELATED, ct.Verdict.ALLOWED]).any()
+
+
+def test_a_policy_that_can_refuse_nothing(demo_pcap: Path, tmp_path: Path) -> None:
+    path = tmp_path / "p.toml"
+    path.write_text("[groups.web]\nmembers = []")
+    done = run("check", path, demo_pcap)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "found no group with members, so that nothing is restricted" in done.stderr
+
+
+def test_a_policy_from_standard_input(demo_pcap: Path) -> None:
+    both = WEB + 'egress = [{ to = "any", proto = "tcp", ports = [443] }]\n'
+    done = CliRunner().invoke(cli, ["policy", "lint", "--from", "toml", "-"], input=both)
+    assert done.exit_code == 1
+    assert "D1" in done.stdout
+    done = CliRunner().invoke(cli, ["policy", "check", "-", str(demo_pcap)], input=WEB)
+    assert done.exit_code == 1
 
 
 def test_an_empty_capture(web: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,13 @@ def test_the_whole_form(tmp_path: Path) -> None:
         ("[groups.web]\nmember = []", "2: groups.web.member: unknown key; did you mean members?"),
         ('[groups.web]\nmembers = ["10.0.0/8"]', "2: groups.web.members[0]: found '10.0.0/8', expected a network"),
         (
+            '[groups.web]\nmembers = ["10.0.5.7/24"]',
+            "2: groups.web.members[0]: found '10.0.5.7/24', expected a network: is it",
+        ),
+        (f"default = {'9' * 5000}", " not TOML: "),
+        (f"default = 0x{'f' * 5000}", " default: found a number of too many digits, expected"),
+        (f"a = {'[' * 5000}", " nested too deeply"),
+        (
             '[groups.web]\ningress = [{ from = "ofice" }]\n[groups.office]',
             "2: groups.web.ingress[0].from: found 'ofice', expected any, a group or a network; did you mean office?",
         ),
@@ -111,6 +119,9 @@ def test_json_has_lines_too(tmp_path: Path) -> None:
     text = '{"groups": {\n "web": {\n  "ingress": [\n   {"from": "any", "proto": "tcp", "ports": ["x"]}]}}}'
     assert refused(text, tmp_path, "p.json").startswith("4: groups.web.ingress[0].ports[0]: found 'x', expected")
     assert refused("{", tmp_path, "p.json").startswith("1: not JSON: ")
+    twice = '{"groups": {"web": {}, "web": {}}}'
+    assert "the key 'web' occurs twice in one object" in refused(twice, tmp_path, "p.json")
+    assert refused('{"groups":' + "[" * 100_000, tmp_path, "p.json").endswith("nested too deeply")
 
 
 def test_files_that_are_no_policy(tmp_path: Path) -> None:
@@ -184,6 +195,14 @@ def test_what_is_written_is_read_again(tmp_path_factory: pytest.TempPathFactory,
         assert all(one.rule.line for one in again.numbered())
 
 
+def test_many_members_are_written_quickly() -> None:
+    members = tuple(f"10.{n >> 15}.{n >> 7 & 255}.{2 * n & 255}/32" for n in range(30_000))
+    policy = Policy(groups={"a": Group(members=members)})
+    start = time.perf_counter()
+    assert policy.convert("toml").text.count("\n") == 30_007
+    assert time.perf_counter() - start < 10
+
+
 def test_members_by_the_longest_prefix() -> None:
     policy = Policy(
         groups={
@@ -210,4 +229,6 @@ def test_cli_errors_are_one_line(tmp_path: Path) -> None:
     done = CliRunner().invoke(cli, ["policy", "lint", str(path)])
     assert done.exit_code == 2
     assert done.stderr == f"conntrack-py: {path}:2: groups.web.member: unknown key; did you mean members?\n"
+    done = CliRunner().invoke(cli, ["policy", "check", "-", "-"])
+    assert (done.exit_code, "standard input can be read once" in done.stderr) == (2, True)
     assert json.dumps(Policy().to_dict()) == '{"default": "deny", "groups": {}}'

@@ -62,6 +62,12 @@ def test_a_burst_is_no_beacon(found: Callable[[list[Packet]], list[Finding]]) ->
     assert one.marks == ("egress",)
 
 
+def test_two_connections_at_each_call_are_a_beacon(found: Callable[[list[Packet]], list[Finding]]) -> None:
+    times = [60.0 * number + late for number in range(1, 11) for late in (0, 0.2)]
+    (one,) = found(customers(3) + calls(times, "203.0.113.9"))
+    assert (one.marks, one.period, one.connections) == (("beacon", "egress"), pytest.approx(60), 20)
+
+
 def test_the_first_own_initiative(found: Callable[[list[Packet]], list[Finding]]) -> None:
     (one,) = found(customers(12) + calls([30.0], "203.0.113.9"))
     assert one.marks == ("first", "egress")

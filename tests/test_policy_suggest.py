@@ -232,8 +232,14 @@ def test_groups_are_proposed_renamed_and_fed_back(tmp_path: Path) -> None:
     again = Policy.suggest(table, groups=Policy.from_dict(renamed))
     assert list(again.groups) == ["front", "laptops", "ssh"]
     assert again.groups["front"].members == ("10.0.0.80/28",)
-    assert again.groups["laptops"].egress[0].peers in {("front",), ("ssh",)}
+    # Two of sixteen addresses were seen: the name of the group would be wider.
+    assert {rule.peers for rule in again.groups["laptops"].egress} == {("10.0.0.80/31",), ("ssh",)}
     assert_right(table, again)
+    assert_exact(table, again)
+    folded = Policy.suggest(table, groups=Policy.from_dict(renamed), fold_peers=1)
+    assert {rule.peers for rule in folded.groups["laptops"].egress} == {("front",), ("ssh",)}
+    assert folded.report is not None
+    assert "the group front" in str(folded.report.folds)
 
 
 def test_zones_are_groups(tmp_path: Path) -> None:
@@ -241,7 +247,16 @@ def test_zones_are_groups(tmp_path: Path) -> None:
     path.write_bytes(pcap_bytes(evenly(download("10.0.1.1", 40000, "10.0.0.80", 443, 1000))))
     policy = Policy.suggest(path, config=ct.Config(zones={"office": ["10.0.1.0/24"]}))
     assert policy.groups["office"].members == ("10.0.1.0/24",)
-    assert policy.groups["web"].ingress[0].peers == ("office",)
+    assert policy.groups["web"].ingress[0].peers == ("10.0.1.1/32",)
+    with pytest.raises(ct.PolicyError, match="zones as groups: found 'any'"):
+        Policy.suggest(path, config=ct.Config(zones={"any": ["10.0.1.0/24"]}))
+
+
+@pytest.mark.parametrize("budget", [{"max_rules": 0}, {"fold_peers": -1}, {"min_confidence": float("nan")}])
+def test_budgets_are_checked(tmp_path: Path, budget: dict[str, float]) -> None:
+    table = table_of(tmp_path, pcap_bytes(evenly(download("10.0.1.1", 40000, "10.0.0.80", 443, 1000))))
+    with pytest.raises(ValueError, match="expected a number from"):
+        Policy.suggest(table, **budget)  # type: ignore[arg-type]
 
 
 def test_names_say_what_servers_ask_for(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ array(['egress', 'ingress', ...], dtype='<U9')
 from typing import TYPE_CHECKING, Any
 
 from conntrack_py._native import __version__
+from conntrack_py.annotate import label, split
 from conntrack_py.config import Config
 from conntrack_py.connections import Connection, ConnectionTable
 from conntrack_py.enums import CtDir, CtState, Direction, Fate, State, Verdict
@@ -43,7 +44,9 @@ __all__ = (
     "Tracker",
     "Verdict",
     "__version__",
+    "label",
     "open_capture",
+    "split",
     "track",
 )
 

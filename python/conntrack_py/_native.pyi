@@ -28,8 +28,10 @@ __all__ = [
     "__version__",
     "aggregate",
     "default_timeouts",
+    "label",
     "named",
     "replay",
+    "split",
     "toml_lines",
     "track",
     "walk",
@@ -367,6 +369,36 @@ def named(
     Raises:
         CaptureError: As for `track`.
         OSError: As for `track`.
+        KeyboardInterrupt: Ctrl-C.
+    """
+
+def label(
+    names: Sequence[str],
+    config: Config,
+    target: str | PathLike[str] | _Writer,
+    progress: Callable[[int, int | None, int], object] | None = None,
+) -> tuple[Connections, _Account]:
+    """Track captures, read them again, and write each packet as pcapng with its direction bits and a comment.
+
+    Raises:
+        CaptureError: As for `track`.
+        OSError: As for `track`.
+        RuntimeError: The capture changed between the first reading and the second.
+        KeyboardInterrupt: Ctrl-C.
+    """
+
+def split(
+    names: Sequence[str],
+    config: Config,
+    directory: str | PathLike[str],
+    progress: Callable[[int, int | None, int], object] | None = None,
+) -> tuple[Connections, _Account, list[PathLike[str]]]:
+    """Track captures, read them again, and write a pcapng file for each direction; their paths come third.
+
+    Raises:
+        CaptureError: As for `track`.
+        OSError: As for `track`.
+        RuntimeError: The capture changed between the first reading and the second.
         KeyboardInterrupt: Ctrl-C.
     """
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import click
@@ -16,7 +16,7 @@ import click
 from conntrack_py import __version__
 from conntrack_py.connections import checked_format, format_of
 from conntrack_py.exceptions import ConntrackError
-from conntrack_py.options import config_of, config_options, input_options, need_standard_output, tracked
+from conntrack_py.options import config_of, config_options, input_options, need_standard_output, tracked, watched
 from conntrack_py.policy_cli import policy
 from conntrack_py.tracker import TrackResult
 
@@ -55,6 +55,11 @@ class _Program(click.Group):
             _fail(str(error))
         except OSError as error:
             _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error))
+        except Exception as error:
+            # Status 1 would say that a check found something.
+            if sys.flags.dev_mode:
+                raise
+            _fail(f"a fault of this program: {type(error).__name__}: {error}; python -X dev shows where")
         sys.exit(status if isinstance(status, int) else 0)
 
 
@@ -159,6 +164,50 @@ def summary(files: tuple[str, ...], as_json: bool, top: int, baseline: str | Non
     from conntrack_py import grid, render
 
     render.summary(grid.console(), facts)
+
+
+@cli.command()
+@input_options
+@click.option("-o", "--output", metavar="FILE", required=True, help="The pcapng file to write; - is standard output.")
+def label(files: tuple[str, ...], output: str, **options: Any) -> None:
+    """Write the same packets as pcapng, each with its direction bits and a comment that says who initiated.
+
+    The captures are read twice. Wireshark shows frame.comment and frame.packet_flags_direction.
+    """
+    from conntrack_py import annotate
+
+    target: Any = output
+    if output == "-":
+        need_standard_output()
+        if sys.stdout.isatty():
+            raise click.UsageError("pcapng is binary: give -o FILE, or a pipe.")
+        target = sys.stdout.buffer
+    config = config_of(**options)
+    _twice(lambda: watched(options["progress"], lambda bar: annotate.label(files, target, config=config, progress=bar)))
+
+
+@cli.command()
+@input_options
+@click.option("-o", "--output", metavar="DIR", required=True, help="The directory to write to.")
+def split(files: tuple[str, ...], output: str, **options: Any) -> None:
+    """Write one pcapng file for each direction: egress.pcapng, ingress.pcapng, ...
+
+    The captures are read twice. What is in no connection goes to none.pcapng.
+    """
+    from conntrack_py import annotate
+
+    config = config_of(**options)
+    _twice(lambda: watched(options["progress"], lambda bar: annotate.split(files, output, config=config, progress=bar)))
+
+
+def _twice(work: Callable[[], object]) -> None:
+    """Do something that reads its captures twice, and say it in a line where it cannot."""
+    try:
+        work()
+    except ConntrackError:
+        raise
+    except (ValueError, RuntimeError) as error:
+        raise click.ClickException(str(error)) from error
 
 
 @cli.command()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from decimal import Decimal
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -110,6 +109,8 @@ def _lengths(lengths: ArrayLike) -> NDArray[np.uint32]:
 
 def _nanoseconds(number: int, ts: Any) -> int:
     """Seconds as whole nanoseconds. A float has no room for more than microseconds of our time."""
+    from decimal import Decimal  # few feed pairs
+
     try:
         if isinstance(ts, float):
             return round(ts * 1e6) * 1000

@@ -106,6 +106,7 @@ def suggest(
 
     if output == "-":
         need_standard_output()
+    _input_once(groups, files)
     given = Policy.load(groups) if groups is not None else None
     config = config_of(**options)
 
@@ -170,6 +171,7 @@ def check(
     from conntrack_py.policy import check as checks
 
     _one_of(as_json, as_sarif)
+    _input_once(policy, files)
     if output == "-":
         need_standard_output()
     loaded = Policy.load(policy)
@@ -228,6 +230,7 @@ def lint(
     from conntrack_py.policy import lint_file
 
     _one_of(as_json, as_sarif)
+    _input_once(policy, files)
     if output == "-":
         need_standard_output()
     connections: ConnectionTable | None = None
@@ -271,6 +274,11 @@ def convert(policy: str, source: str | None, format: str, group: str | None, out
     _warn([*loaded.warnings, *written.warnings])
 
 
+def _input_once(policy: str | None, files: tuple[str, ...]) -> None:
+    if [policy, *files].count("-") > 1:
+        raise click.UsageError("- is given twice, and standard input can be read once.")
+
+
 def _one_of(as_json: bool, as_sarif: bool) -> None:
     if as_json and as_sarif:
         raise click.UsageError("--json and --sarif: give one of them.")
@@ -278,7 +286,9 @@ def _one_of(as_json: bool, as_sarif: bool) -> None:
 
 def _warn(lines: list[str] | tuple[str, ...]) -> None:
     for line in lines:
-        click.echo(f"warning: {line}", err=True)
+        # It may quote a file of somebody else.
+        shown = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in line)
+        click.echo(f"warning: {shown}", err=True)
 
 
 def _write(text: str, output: str) -> None:
@@ -286,5 +296,10 @@ def _write(text: str, output: str) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
         return
-    with open(output, "w", encoding="utf-8") as file:
-        file.write(text)
+    try:
+        with open(output, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        # What fails while writing does not name the file.
+        error.filename = error.filename or output
+        raise

@@ -57,7 +57,7 @@ def report(out: Console, ruleset: Ruleset, facts: Report, max_rules: int | None)
     """What a suggestion is made of, and what it leaves to a person."""
     rules = len(ruleset.numbered())
     what = f"{count(rules, 'rule')} in {count(len(ruleset.groups), 'group')}"
-    out.print(f"[bold]{what}[/] allow {facts.kept:,} of {count(facts.connections, 'connection')}, and no others")
+    out.print(f"[bold]{what}[/] allow {facts.kept:,} of {count(facts.connections, 'connection')}")
     if not facts.groups:
         out.print("[dim]No local host said anything. Name your networks: --local CIDR[/]")
     if max_rules is not None and rules > max_rules:
@@ -72,9 +72,6 @@ def report(out: Console, ruleset: Ruleset, facts: Report, max_rules: int | None)
         for place, words in facts.folds.items():
             grid.row(escape(place), escape("; ".join(words)))
         grid.print(out)
-    if facts.ungrouped:
-        number = count(len(facts.ungrouped), "local host")
-        out.print(f"[bold red]![/] {number} in no group, so unrestricted: {_some(facts.ungrouped)}")
 
 
 def _titled(out: Console, title: str) -> Grid:
@@ -180,6 +177,19 @@ def check(out: Console, result: CheckResult) -> None:
 
 
 def _refusals(out: Console, refusals: Sequence[Refusal]) -> None:
+    sure = [one for one in refusals if one.connections > one.doubtful]
+    _missing(out, sure)
+    doubtful = [one for one in refusals if one.connections == one.doubtful]
+    if doubtful:
+        number = sum(one.connections for one in doubtful)
+        groups = list(dict.fromkeys(f"{one.group} {one.side}" for one in doubtful))
+        out.print(
+            f"\n[bold]In doubt[/]: {count(number, 'refused connection')} to {count(len(doubtful), 'service')} of "
+            f"{_some(groups)}: scans, what nobody answered, or not sure who initiated; --json has all"
+        )
+
+
+def _missing(out: Console, refusals: Sequence[Refusal]) -> None:
     if not refusals:
         return
     grid = _titled(out, "Refused, by the rule that is missing")

@@ -18,6 +18,7 @@ import difflib
 import ipaddress
 import json
 import re
+import reprlib
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
@@ -91,15 +92,28 @@ def _where(name: str, line: int | None) -> str:
 def _parsed(text: str, kind: str, name: str) -> Any:
     if kind == "json":
         try:
-            return json.loads(text)
+            return json.loads(text, object_pairs_hook=_once)
+        except RecursionError:
+            raise PolicyError(f"{_where(name, None)}nested too deeply") from None
         except ValueError as error:
             raise PolicyError(f"{_where(name, getattr(error, 'lineno', None))}not JSON: {error}") from error
     import tomllib
 
     try:
         return tomllib.loads(text)
+    except RecursionError:
+        raise PolicyError(f"{_where(name, None)}nested too deeply") from None
     except ValueError as error:
         raise PolicyError(f"{_where(name, None)}not TOML: {error}") from error
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys are all different: of two, one would be lost."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} occurs twice in one object")
+    return found
 
 
 def places(text: str, kind: str) -> dict[str, int]:
@@ -146,7 +160,15 @@ def checked(document: object, source: str = "") -> Ruleset:
 
 
 def _refuse(key: str, found: object, expected: str) -> NoReturn:
-    raise _RefusedError(key, f"found {found!r}, expected {expected}")
+    raise _RefusedError(key, f"found {_shown(found)}, expected {expected}")
+
+
+def _shown(found: object) -> str:
+    """A value as a message shows it: not all of a long one."""
+    try:
+        return reprlib.repr(found) if not isinstance(found, str) else repr(found[:60])
+    except ValueError:  # Python does not write numbers of thousands of digits
+        return "a number of too many digits"
 
 
 def _nearest(word: str, words: Iterable[str]) -> str:
@@ -197,9 +219,13 @@ def _network(key: str, found: object) -> str:
     try:
         if not isinstance(found, str):
             raise ValueError
-        return str(ipaddress.ip_network(found, strict=False))
+        network = ipaddress.ip_network(found, strict=False)
     except ValueError:
         _refuse(key, found, 'a network such as "10.0.1.0/24"')
+    address = found.partition("/")[0]
+    if ipaddress.ip_address(address) != network.network_address:
+        _refuse(key, found, f'a network: is it "{network}", or the host "{address}"?')
+    return str(network)
 
 
 def _group(name: str, found: object, names: list[str], lines: Mapping[str, int]) -> Group:
@@ -264,24 +290,22 @@ def _peer(key: str, found: object, names: list[str]) -> str:
             return found
         if _is_network(found):
             return _network(key, found)
-    raise _RefusedError(
-        key, f"found {found!r}, expected any, a group or a network; {_nearest(str(found), [ANY, *names])}"
-    )
+    near = _nearest(found[:60], [ANY, *names]) if isinstance(found, str) else f"valid are {', '.join([ANY, *names])}"
+    _refuse(key, found, f"any, a group or a network; {near}")
 
 
 def _proto(key: str, found: object) -> str:
     known = [word for word in _native.PROTOCOLS if not word.isdigit()]
-    if isinstance(found, int) and not isinstance(found, bool):
-        found = str(found)
+    if isinstance(found, int) and not isinstance(found, bool) and 0 <= found < len(_native.PROTOCOLS):
+        return _native.PROTOCOLS[found]
     if isinstance(found, str):
         word = _ALIASES.get(found.lower(), found.lower())
         if word.isdecimal() and len(word) < 4 and int(word) < len(_native.PROTOCOLS):
             return _native.PROTOCOLS[int(word)]
         if word == ANY or word in known:
             return word
-    raise _RefusedError(
-        key, f"found {found!r}, expected a protocol or its number; {_nearest(str(found), [ANY, *known])}"
-    )
+    near = _nearest(found[:60], [ANY, *known]) if isinstance(found, str) else f"valid are {', '.join([ANY, *known])}"
+    _refuse(key, found, f"a protocol or its number; {near}")
 
 
 def _ports(key: str, found: object, most: int) -> tuple[tuple[int, int], ...]:
@@ -328,7 +352,13 @@ def _nanoseconds(key: str, found: object) -> int:
 
 def zone_groups(zones: Mapping[str, Iterable[str]]) -> dict[str, Group]:
     """Groups without rules from the zones of a configuration."""
-    return {name: Group(members=tuple(_network(name, net) for net in networks)) for name, networks in zones.items()}
+    try:
+        return {
+            _name(name): Group(members=tuple(str(ipaddress.ip_network(net, strict=False)) for net in networks))
+            for name, networks in zones.items()
+        }
+    except _RefusedError as error:
+        raise PolicyError(f"zones as {': '.join(error.args)}") from None
 
 
 def to_dict(ruleset: Ruleset) -> dict[str, Any]:
@@ -376,64 +406,48 @@ def to_json(ruleset: Ruleset) -> str:
     return json.dumps(to_dict(ruleset), indent=2, ensure_ascii=False) + "\n"
 
 
-def to_toml(ruleset: Ruleset, *, comments: Mapping[str, list[str]] | None = None, head: Iterable[str] = ()) -> str:
-    """The policy as TOML, one rule a line where it fits.
+def to_toml(ruleset: Ruleset, *, comments: Mapping[str, list[str]] | None = None) -> str:
+    """The policy as TOML, one rule a line.
 
     Args:
         ruleset: The policy.
         comments: Lines to add as comments at the end of a group, by its name.
-        head: Lines to begin with, as comments.
     """
     import tomlkit
 
-    document = tomlkit.document()
-    for line in head:
-        document.add(tomlkit.comment(line))
-    document.add("default", ruleset.default)
-    groups = tomlkit.table(is_super_table=True)
+    lines = [f"default = {_toml(ruleset.default)}"]
     for name, table in to_dict(ruleset)["groups"].items():
-        group = tomlkit.table()
-        group.add("members", _toml_list(table["members"]))
+        lines += ["", f"[groups.{tomlkit.key(name).as_string()}]", *_toml_lines("members", table["members"])]
         if "default" in table:
-            group.add("default", _toml_inline(table["default"]))
+            lines.append(f"default = {_toml(table['default'])}")
         for side in SIDES:
-            listed = tomlkit.array()
-            for rule in table[side]:
-                listed.append(_toml_inline(rule))
-            group.add(side, listed.multiline(bool(table[side])))
-        for line in (comments or {}).get(name, []):
-            group.add(tomlkit.comment(line))
-        group.add(tomlkit.nl())
-        groups.append(name, group)
-    document.add(tomlkit.nl())
-    document.append("groups", groups)
-    return tomlkit.dumps(document).rstrip("\n") + "\n"
+            lines += _toml_lines(side, table[side], short=0)
+        lines += [f"# {line}" for line in (comments or {}).get(name, [])]
+    return "\n".join(lines) + "\n"
 
 
 def inline(rule: Rule, side: Side) -> str:
     """A rule as it stands in a list of a TOML file."""
-    return str(_toml_inline(rule_dict(rule, side)).as_string())
+    return _toml(rule_dict(rule, side))
 
 
-def _toml_list(values: list[Any]) -> Any:
+def _toml_lines(key: str, values: list[Any], short: int = 6) -> list[str]:
+    """A list, in one line if it is short."""
+    if len(values) <= short or not values:
+        return [f"{key} = {_toml(values)}"]
+    return [f"{key} = [", *(f"    {_toml(value)}," for value in values), "]"]
+
+
+def _toml(value: Any) -> str:
+    """A value in one line. The library writes words and numbers; its lists and tables take time by the square."""
     import tomlkit
 
-    listed = tomlkit.array()
-    listed.extend(values)
-    return listed.multiline(len(values) > 6)
-
-
-def _toml_inline(values: Mapping[str, Any]) -> Any:
-    import tomlkit
-
-    table = tomlkit.inline_table()
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            table.append(key, _toml_inline(value))
-        else:
-            is_time = key in ("first", "last")
-            table.append(key, tomlkit.datetime(value) if is_time else value)
-    return table
+    if isinstance(value, Mapping):
+        pairs = (f"{key} = {one if key in ('first', 'last') else _toml(one)}" for key, one in value.items())
+        return f"{{ {', '.join(pairs)} }}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    return str(tomlkit.item(value).as_string())
 
 
 __all__ = (

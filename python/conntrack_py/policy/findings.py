@@ -2,8 +2,8 @@
 
 A beacon is a server that calls one service of one host again and again in even steps. Its score is 1 less the median
 absolute deviation of the intervals between the beginnings of its connections, divided by their median: 1 is a clock.
-Jitter of 5 % gives about 0.95, people about 0.3. At least five connections, a median of a second or more, and a score
-of 0.8 make a beacon.
+Jitter of 5 % gives about 0.95, people about 0.3. Connections that begin within a second of each other are one call; at
+least five calls and a score of 0.8 make a beacon.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MARKS = {
     "new_destination": "it initiates where it did not before",
     "egress": "it leaves the local networks",
 }
-#: Connections that make a beacon, its least period in seconds, its least score.
+#: Calls that make a beacon, its least period in seconds, its least score.
 _BEACON = 5
 _PERIOD = 1.0
 _SCORE = 0.8
@@ -141,11 +141,11 @@ def _answered_before(traffic: Traffic, first_rows: Mapping[str, int]) -> dict[st
 
 def _evenness(starts: Ints) -> tuple[float | None, float | None]:
     """The period in seconds and the score of a beacon; None and None where it is none."""
-    if len(starts) < _BEACON:
+    # Several connections at once are one call.
+    calls = starts[np.diff(starts, prepend=starts[0] - int(2e9 * _PERIOD)) >= _PERIOD * 1e9]
+    if len(calls) < _BEACON:
         return None, None
-    intervals = np.diff(starts) / 1e9
+    intervals = np.diff(calls) / 1e9
     median = float(np.median(intervals))
-    if median < _PERIOD:
-        return None, None
     score = max(0.0, 1.0 - float(np.median(np.abs(intervals - median))) / median)
     return (median, score) if score >= _SCORE else (None, None)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from conntrack_py.policy.model import ANY, Side, merged
@@ -133,10 +133,18 @@ def fold_ports(draft: Draft, most: int) -> None:
     draft.folds.append(f"{len(draft.services):,} ports made ranges of {allowed:,}")
 
 
-def fold_peers(draft: Draft, most: int, is_local: Iterable[str], groups: Iterable[str]) -> None:
-    """Fold more than `most` addresses to networks of which at least half was seen or else, if few are local, to any."""
-    named = frozenset(groups) & draft.peers
-    addresses = draft.peers - named
+def fold_peers(draft: Draft, most: int, is_local: Iterable[str], groups: Mapping[str, Sequence[str]]) -> None:
+    """Fold more than `most` addresses: to groups of which they are all that was seen, to networks, at last to any.
+
+    Of a network at least half must have been seen, and any takes the place of addresses few of which are local.
+    """
+    for name, members in groups.items():
+        if len(draft.peers.difference(groups)) > most and members and draft.peers.issuperset(members):
+            draft.peers = draft.peers.difference(members) | {name}
+            draft.folds.append(
+                f"{len(members):,} addresses made the group {name}, all of whose hosts that were seen they are"
+            )
+    addresses = draft.peers.difference(groups)
     if len(addresses) <= most:
         return
     networks = _dense(addresses)

@@ -71,7 +71,10 @@ class Policy(Ruleset):
             FileNotFoundError: There is no such file.
         """
         name, text = read_text(path)
-        format = format or formats.guess(text, name) or "an unknown format"
+        return cls._read(text, name, format or formats.guess(text, name) or "an unknown format")
+
+    @classmethod
+    def _read(cls, text: str, name: str, format: str) -> Self:
         if format in NATIVE:
             ruleset, notes = document.loads(text, format, name), list[str]()
         elif format in formats.READERS:
@@ -134,10 +137,18 @@ class Policy(Ruleset):
             fold_peers: The most addresses or networks in a rule.
             progress: As for `track`.
 
+        Raises:
+            ValueError: A budget or `min_confidence` is out of range.
+
         Returns:
             The policy. Its `report` has what was left out, what servers initiate, roles and groups of hosts, and what
             was made wider.
         """
+        for name, budget in (("max_rules", max_rules), ("fold_ports", fold_ports), ("fold_peers", fold_peers)):
+            if budget is not None and budget < 1:
+                raise ValueError(f"{name}: found {budget}, expected a number from 1 on")
+        if not 0 <= min_confidence <= 1:
+            raise ValueError(f"min_confidence: found {min_confidence}, expected a number from 0 to 1")
         names: Mapping[int, str] = {}
         if isinstance(source, TrackResult):
             source = source.connections
@@ -195,7 +206,15 @@ class Policy(Ruleset):
             fates: Whether to say what becomes of every packet (`CheckResult.fates`), at one byte each.
             min_confidence: Refused connections that are less sure are counted as doubtful.
             progress: As for `track`.
+
+        Raises:
+            PolicyError: There are groups, and none of them has members: nothing could be refused.
         """
+        if self.groups and not any(group.members for group in self.groups.values()):
+            raise PolicyError(
+                f"{self.source or 'policy'}: found no group with members, so that nothing is restricted; expected "
+                "networks as members of the groups"
+            )
         if isinstance(source, TrackResult):
             source = source.connections
         if isinstance(source, ConnectionTable):
@@ -305,7 +324,7 @@ def lint_file(
     from conntrack_py.policy import lint, rulesets
 
     name, text = read_text(path)
-    found = format or formats.guess(text, name)
+    found = format or formats.guess(text, name) or "an unknown format"
     if found in FIREWALLS:
         return lint.lint_firewall(rulesets.read(text, found, name), connections)
-    return Policy.load(path, format).lint(connections)
+    return Policy._read(text, name, found).lint(connections)

@@ -13,7 +13,17 @@ from conntrack_py.connections import ConnectionTable
 from conntrack_py.policy import fold, roles
 from conntrack_py.policy.document import moment
 from conntrack_py.policy.members import Membership
-from conntrack_py.policy.model import SIDES, WITH_PORTS, Evidence, Group, Rule, Ruleset, Side, merged
+from conntrack_py.policy.model import (
+    SIDES,
+    WITH_PORTS,
+    Evidence,
+    Group,
+    Rule,
+    Ruleset,
+    Side,
+    effective_members,
+    merged,
+)
 from conntrack_py.policy.roles import Host
 from conntrack_py.policy.services import breaks
 from conntrack_py.policy.traffic import CONFIDENCE, LEFT_OUT, Pair, Traffic
@@ -67,7 +77,6 @@ class Report:
         hosts: The local hosts and their roles.
         groups: Group → the hosts of it that were seen.
         folds: What was made wider than seen, by rule.
-        ungrouped: Local hosts in no group, for which nothing is restricted.
     """
 
     connections: int
@@ -77,7 +86,6 @@ class Report:
     hosts: tuple[Host, ...]
     groups: Mapping[str, tuple[str, ...]]
     folds: Mapping[str, tuple[str, ...]]
-    ungrouped: tuple[str, ...]
 
 
 #: Servers, and names that they ask for, in a comment.
@@ -114,12 +122,9 @@ def suggest(
     made = _groups(groups, hosts)
     membership = Membership(Ruleset(groups=made))
     seen: dict[str, list[str]] = {name: [] for name in made}
-    ungrouped = []
     for address in hosts:
         for name in membership.of(address):
             seen[name].append(address)
-        if not membership.of(address):
-            ungrouped.append(address)
     servers = {name for name, members in seen.items() if roles.is_server(hosts[address] for address in members)}
 
     outwards = np.zeros(len(table), bool)
@@ -129,10 +134,10 @@ def suggest(
     waiting = np.zeros(len(table), bool) if server_egress else outwards
     undecided = traffic.pairs(waiting)
     allowed = traffic.pairs(traffic.kept & ~waiting) if undecided else pairs
-    drafts = _drafts(allowed, membership, seen)
+    drafts = _drafts(allowed, membership, _whole(made, seen))
     if budget.max_rules is not None:
         drafts = fold.fold_rules(drafts, budget.max_rules)
-    rules, folds = _rules(drafts, budget, hosts, made)
+    rules, folds = _rules(drafts, budget, hosts, seen)
     ruled = {
         name: dataclasses.replace(
             group, ingress=rules.get((name, "ingress"), ()), egress=rules.get((name, "egress"), ())
@@ -151,7 +156,6 @@ def suggest(
         hosts=tuple(hosts.values()),
         groups={name: tuple(addresses) for name, addresses in seen.items()},
         folds=folds,
-        ungrouped=tuple(ungrouped),
     )
 
 
@@ -162,6 +166,15 @@ def _groups(given: Mapping[str, Group] | None, hosts: Mapping[str, Host]) -> dic
     membership = Membership(Ruleset(groups=bare))
     rest = [host for address, host in hosts.items() if not membership.of(address)]
     return {**bare, **roles.propose(rest, bare.__contains__)}
+
+
+def _whole(groups: Mapping[str, Group], seen: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
+    """The groups of which every address was seen: their names are no wider than the addresses."""
+    sizes = {
+        name: sum(network.num_addresses for network in networks)
+        for name, networks in effective_members(Ruleset(groups=groups)).items()
+    }
+    return {name: members for name, members in seen.items() if len(members) == sizes[name]}
 
 
 def _drafts(pairs: Sequence[Pair], membership: Membership, seen: Mapping[str, Sequence[str]]) -> list[fold.Draft]:
@@ -181,7 +194,7 @@ def _drafts(pairs: Sequence[Pair], membership: Membership, seen: Mapping[str, Se
 def _named(
     slot: dict[tuple[str, int], list[Pair]], seen: Mapping[str, Sequence[str]]
 ) -> dict[tuple[str, int], list[Pair]]:
-    """A group's name in place of its hosts, for services for which all of them were seen as peers."""
+    """A group's name in place of its hosts, for services for which all of `seen` were peers."""
     by_service: dict[int, set[str]] = {}
     for peer, service in slot:
         by_service.setdefault(service, set()).add(peer)
@@ -196,7 +209,7 @@ def _named(
 
 
 def _rules(
-    drafts: list[fold.Draft], budget: Budget, hosts: Mapping[str, Host], groups: Mapping[str, Group]
+    drafts: list[fold.Draft], budget: Budget, hosts: Mapping[str, Host], groups: Mapping[str, Sequence[str]]
 ) -> tuple[dict[tuple[str, Side], tuple[Rule, ...]], dict[str, tuple[str, ...]]]:
     """The rules by group and direction, in the order of how much they are used, and what was folded by rule."""
     made: dict[tuple[str, Side], list[tuple[Rule, fold.Draft]]] = {}
@@ -221,7 +234,7 @@ def _connections(rule: Rule) -> int:
     return rule.evidence.connections if rule.evidence else 0
 
 
-def _rule(draft: fold.Draft, groups: Mapping[str, Group]) -> Rule:
+def _rule(draft: fold.Draft, groups: Mapping[str, Sequence[str]]) -> Rule:
     named = sorted(peer for peer in draft.peers if peer in groups)
     addresses = [peer for peer in draft.peers if peer not in groups]
     networks = draft.networks or tuple(_native.aggregate(addresses))
@@ -348,7 +361,6 @@ def as_json(report: Report) -> dict[str, object]:
         ],
         "groups": {name: list(addresses) for name, addresses in report.groups.items()},
         "folds": {place: list(words) for place, words in report.folds.items()},
-        "ungrouped": list(report.ungrouped),
     }
 
 

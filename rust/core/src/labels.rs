@@ -9,6 +9,35 @@ use crate::tracker::Label;
 /// `state` u1 at 12, padding to 16; native byte order.
 pub const WIDTH: usize = 16;
 
+/// A settled label, read from its row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// The place of its connection among the rows.
+    pub connection: Option<usize>,
+    /// The number of a [`crate::proto::CtState`].
+    pub ctstate: u8,
+    /// The responder sent it.
+    pub reply: bool,
+    /// The connection's direction.
+    pub direction: Direction,
+    /// The number of a [`crate::proto::State`].
+    pub state: u8,
+}
+
+impl Said {
+    /// Reads a row of [`WIDTH`] bytes.
+    pub fn of(row: &[u8; WIDTH]) -> Self {
+        let id = row.first_chunk::<8>().map_or(-1, |id| i64::from_ne_bytes(*id));
+        Self {
+            connection: usize::try_from(id).ok(),
+            ctstate: row[8],
+            reply: row[10] != 0,
+            direction: Direction::numbered(row[11]),
+            state: row[12],
+        }
+    }
+}
+
 /// Labels, growing as packets come. Who initiated is filled in by [`Labels::settle`], once it is known.
 #[derive(Default)]
 pub struct Labels {

@@ -1,5 +1,6 @@
 //! The Python extension module `conntrack_py._native`: it converts, and calls the core.
 
+mod annotate;
 mod arrow;
 mod buffer;
 mod config;
@@ -19,6 +20,8 @@ use pyo3::prelude::*;
 mod _native {
     use pyo3::prelude::*;
 
+    #[pymodule_export]
+    use super::annotate::{label, split};
     #[pymodule_export]
     use super::buffer::Buffer;
     #[pymodule_export]

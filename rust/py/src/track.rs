@@ -87,12 +87,13 @@ pub fn replay<'py>(
     Ok((Connections::new(tracked.rows, zones(core)), account, replayed.packets, replayed.refused, fates))
 }
 
-fn zones(core: &Core) -> Vec<String> {
+/// The names of the zones, by number.
+pub fn zones(core: &Core) -> Vec<String> {
     core.zones.iter().map(|zone| zone.name.clone()).collect()
 }
 
 /// Opens captures and does something with them, without the interpreter's lock; signals and progress now and then.
-fn run<T: Send>(
+pub fn run<T: Send>(
     py: Python<'_>,
     sources: Vec<Source>,
     core: &Core,
@@ -156,7 +157,7 @@ pub fn walk(py: Python<'_>, names: Vec<String>, config: &Config, depth: &str) ->
 }
 
 /// The account as a dictionary.
-fn account<'py>(py: Python<'py>, stats: &Stats) -> PyResult<Bound<'py, PyDict>> {
+pub fn account<'py>(py: Python<'py>, stats: &Stats) -> PyResult<Bound<'py, PyDict>> {
     let account = PyDict::new(py);
     account.set_item("packets", stats.packets)?;
     account.set_item("bytes", stats.bytes)?;

@@ -45,7 +45,7 @@ pub fn write(py: Python<'_>, table: &Arc<Table>, target: &Bound<'_, PyAny>, form
         }
     };
     if target.hasattr("write")? {
-        let file = PyWrite { file: target.clone().unbind() };
+        let file = PyWrite::new(target.clone().unbind());
         return py.detach(|| write_to(table, BufWriter::new(file), format)).map_err(arrow_error_to_python);
     }
     let path: PathBuf = target.extract()?;
@@ -66,26 +66,33 @@ fn arrow_error_to_python(error: ArrowError) -> PyErr {
     }
 }
 
+fn write_path(table: &Arc<Table>, path: &Path, format: Format) -> Result<(), ArrowError> {
+    complete(path, |out| write_to(table, out, format))
+}
+
 /// Writes beside the path and renames, so that a partial file never has the name. A link leads to the file it names; a
 /// device or a pipe has nothing to rename and is written to as it is.
-fn write_path(table: &Arc<Table>, path: &Path, format: Format) -> Result<(), ArrowError> {
+pub fn complete<E: From<io::Error>>(
+    path: &Path,
+    write: impl FnOnce(BufWriter<File>) -> Result<(), E>,
+) -> Result<(), E> {
     if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
-        return write_to(table, BufWriter::new(File::create(path)?), format);
+        return write(BufWriter::new(File::create(path)?));
     }
     let is_link = fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink());
     let path = match fs::canonicalize(path) {
         Ok(target) if is_link => target,
         // A link to nothing yet: created through the link.
-        Err(_) if is_link => return write_to(table, BufWriter::new(File::create(path)?), format),
+        Err(_) if is_link => return write(BufWriter::new(File::create(path)?)),
         _ => path.to_owned(),
     };
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.part", std::process::id()));
     let part = path.with_file_name(name);
     let written = File::create(&part)
-        .map_err(ArrowError::from)
-        .and_then(|file| write_to(table, BufWriter::new(file), format))
-        .and_then(|()| fs::rename(&part, &path).map_err(ArrowError::from));
+        .map_err(E::from)
+        .and_then(|file| write(BufWriter::new(file)))
+        .and_then(|()| fs::rename(&part, &path).map_err(E::from));
     if written.is_err() {
         let _ = fs::remove_file(&part);
     }
@@ -157,8 +164,15 @@ fn portable(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
 }
 
 /// A Python file object as a sink.
-struct PyWrite {
+pub struct PyWrite {
     file: Py<PyAny>,
+}
+
+impl PyWrite {
+    /// Takes a binary file object.
+    pub fn new(file: Py<PyAny>) -> Self {
+        Self { file }
+    }
 }
 
 impl Write for PyWrite {

@@ -15,12 +15,14 @@ pub mod reader;
 pub mod source;
 #[cfg(test)]
 mod testing;
+mod write;
 
 pub use damage::{Damage, DamageKind, DamageReport};
 pub use linktype::LinkType;
 pub use merge::Captures;
 pub use reader::CaptureReader;
 pub use source::Input;
+pub use write::{Crossing, PcapngWriter};
 
 /// One captured packet; its bytes are `start .. start + caplen` of its batch's buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -29,6 +29,19 @@ pub enum Direction {
 }
 
 impl Direction {
+    /// The direction of this number.
+    pub fn numbered(number: u8) -> Self {
+        const ALL: [Direction; 6] = [
+            Direction::None,
+            Direction::Egress,
+            Direction::Ingress,
+            Direction::Internal,
+            Direction::Transit,
+            Direction::Multicast,
+        ];
+        ALL.get(usize::from(number)).copied().unwrap_or_default()
+    }
+
     /// The words in the order of the numbers.
     pub const NAMES: [&'static str; 6] = ["none", "egress", "ingress", "internal", "transit", "multicast"];
 }

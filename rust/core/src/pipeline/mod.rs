@@ -5,6 +5,7 @@
 //! answers are the same. `stream` is the same path for who feeds it himself, `replay` the one behind a gateway's policy.
 
 mod alive;
+mod annotate;
 mod bare;
 mod following;
 mod named;
@@ -27,6 +28,7 @@ use crate::rows::Rows;
 use crate::stats::Stats;
 use crate::tracker::{Keys, Tracker};
 
+pub use annotate::{AnnotateError, label, split};
 pub use bare::{Depth, walk};
 pub use named::named;
 pub use replay::{Fate, Replayed, replay};

@@ -1,0 +1,104 @@
+"""A capture once more, its connections being known: every packet with what is said of it, or sorted by direction."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from conntrack_py import _native
+from conntrack_py.config import Config
+from conntrack_py.connections import ConnectionTable, SupportsWrite
+from conntrack_py.exceptions import CaptureWarning
+from conntrack_py.stats import stats_from
+from conntrack_py.tracker import Progress, Source, TrackResult, checked, inputs, observer
+
+
+def label(
+    source: Source | Iterable[Source],
+    output: str | os.PathLike[str] | SupportsWrite,
+    *,
+    config: Config | None = None,
+    progress: bool | Progress = False,
+) -> TrackResult:
+    """Write the packets of a capture as pcapng, each with its direction bits and a comment.
+
+    The bits (`epb_flags`; in Wireshark `frame.packet_flags_direction`) say whether the packet came into the local
+    networks (1) or went out of them (2), and nothing of connections within or outside them. The comment
+    (`frame.comment`) says who initiated the connection and what a gateway would call the packet: `orig=10.0.0.5:51514
+    resp=203.0.113.80:443 direction=egress sender=resp ctstate=ESTABLISHED state=ESTABLISHED evidence=syn
+    confidence=1.00`.
+
+    Args:
+        source: Files by path, pattern or list; they are read twice, so neither standard input nor file objects.
+        output: The file, which appears under its name once it is complete, or a binary file object.
+        config: The configuration; by default `Config()`.
+        progress: As for `track`.
+
+    Returns:
+        What `track` finds, without labels.
+
+    Raises:
+        ValueError: A source can be read only once.
+        CaptureError: As for `track`.
+        RuntimeError: The capture changed between the first reading and the second.
+        OSError: The system refused.
+    """
+    with ExitStack() as stack:
+        names = _names(source, stack)
+        native, account = _native.label(names, checked(config)._native(), output, observer(progress, stack))
+    return _result(native, account)
+
+
+def split(
+    source: Source | Iterable[Source],
+    directory: str | os.PathLike[str],
+    *,
+    config: Config | None = None,
+    progress: bool | Progress = False,
+) -> tuple[TrackResult, list[Path]]:
+    """Write the packets of a capture to one pcapng file for each direction of their connections.
+
+    The files are `egress.pcapng`, `ingress.pcapng`, ...; `none.pcapng` has what is in no connection. Those that would
+    have no packets are not there. They appear once all of them are complete.
+
+    Args:
+        source: As for `label`.
+        directory: Where to write them; it is made if it is not there.
+        config: The configuration; by default `Config()`.
+        progress: As for `track`.
+
+    Returns:
+        What `track` finds, without labels, and the files.
+
+    Raises:
+        ValueError: A source can be read only once.
+        CaptureError: As for `track`.
+        RuntimeError: The capture changed between the first reading and the second.
+        OSError: The system refused.
+    """
+    with ExitStack() as stack:
+        names = _names(source, stack)
+        native, account, files = _native.split(names, checked(config)._native(), directory, observer(progress, stack))
+    return _result(native, account), [Path(file) for file in files]
+
+
+def _names(source: Any, stack: ExitStack) -> list[str]:
+    """The files, which must be there to be read again."""
+    names = []
+    for name, file in inputs(source, stack):
+        if file is not None or name == "-":
+            raise ValueError(f"source: {name} can be read only once; write it to a file first")
+        names.append(name)
+    return names
+
+
+def _result(native: _native.Connections, account: _native._Account) -> TrackResult:
+    stats = stats_from(account)
+    warning = stats.warning()
+    if warning is not None:
+        warnings.warn(warning, CaptureWarning, stacklevel=3)
+    return TrackResult(ConnectionTable(native), stats, None)

@@ -1,0 +1,143 @@
+//! A capture once more, its connections being known: every packet with what is said of it, or by the direction of its
+//! connection.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+
+use crate::capture::{Captures, Crossing, PcapngWriter, Record, RecordBatch};
+use crate::connection::Evidence;
+use crate::direction::Direction;
+use crate::error::CaptureError;
+use crate::labels::Said;
+use crate::proto::{CtState, State};
+use crate::rows::{Row, Rows};
+
+use super::{Observe, Progress, Tracked};
+
+/// Why a capture could not be written once more.
+#[derive(Debug, thiserror::Error)]
+pub enum AnnotateError {
+    /// It could not be read.
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
+    /// It could not be written.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// It has not the packets that it had when it was tracked.
+    #[error("found {found} packets, expected {expected}: the capture changed between the first reading and the second")]
+    Changed {
+        /// Packets of the second reading, or as many as came before it was given up.
+        found: u64,
+        /// Packets of the first.
+        expected: u64,
+    },
+}
+
+/// Writes the packets of a capture that was tracked with labels, each with its direction bits and a comment.
+pub fn label(
+    captures: &mut Captures,
+    tracked: &Tracked,
+    out: impl Write,
+    observe: Observe<'_>,
+) -> Result<(), AnnotateError> {
+    let mut writer = PcapngWriter::new(out)?;
+    let mut comment = String::new();
+    again(captures, tracked, observe, |record, bytes, said, row| {
+        comment.clear();
+        if let Some(row) = row {
+            describe(&mut comment, said, row);
+        }
+        writer.packet(record.ts, record.linktype, record.len, bytes, crossing(said), &comment)
+    })?;
+    Ok(writer.finish()?)
+}
+
+/// Writes the packets of a capture that was tracked with labels to one file for each direction that occurs; `open` makes it.
+pub fn split<W: Write>(
+    captures: &mut Captures,
+    tracked: &Tracked,
+    mut open: impl FnMut(Direction) -> io::Result<W>,
+    observe: Observe<'_>,
+) -> Result<(), AnnotateError> {
+    let mut writers: [Option<PcapngWriter<W>>; Direction::NAMES.len()] = std::array::from_fn(|_| None);
+    again(captures, tracked, observe, |record, bytes, said, _| {
+        let place = &mut writers[said.direction as usize];
+        let writer = match place {
+            Some(writer) => writer,
+            None => place.insert(PcapngWriter::new(open(said.direction)?)?),
+        };
+        writer.packet(record.ts, record.linktype, record.len, bytes, crossing(said), "")
+    })?;
+    writers.into_iter().flatten().try_for_each(PcapngWriter::finish)?;
+    Ok(())
+}
+
+/// Reads a capture again, with what was said of every packet.
+fn again(
+    captures: &mut Captures,
+    tracked: &Tracked,
+    observe: Observe<'_>,
+    mut told: impl FnMut(&Record, &[u8], &Said, Option<Row<'_>>) -> io::Result<()>,
+) -> Result<(), AnnotateError> {
+    let (rows, bytes): (&Rows, &[u8]) = (&tracked.rows, tracked.labels.as_deref().unwrap_or_default());
+    let mut said = bytes.as_chunks().0.iter().map(Said::of);
+    let expected = said.len() as u64;
+    let mut found = 0;
+    let mut batch = RecordBatch::default();
+    loop {
+        let (more, interrupted) = match captures.next_batch(&mut batch) {
+            Ok(more) => (more, false),
+            Err(CaptureError::Interrupted) => {
+                batch.records.clear();
+                (true, true)
+            }
+            Err(error) => return Err(error.into()),
+        };
+        for record in &batch.records {
+            found += 1;
+            let Some(said) = said.next() else { return Err(AnnotateError::Changed { found, expected }) };
+            let row = said.connection.and_then(|row| rows.get(row));
+            told(record, batch.bytes(record), &said, row)?;
+        }
+        let (bytes, total) = captures.progress();
+        if observe(Progress { bytes, total, packets: found, interrupted }).is_break() {
+            return Err(CaptureError::Interrupted.into());
+        }
+        if !more {
+            return if found == expected { Ok(()) } else { Err(AnnotateError::Changed { found, expected }) };
+        }
+    }
+}
+
+/// Which way a packet went, by the direction of its connection.
+fn crossing(said: &Said) -> Crossing {
+    match (said.direction, said.reply) {
+        (Direction::Egress, false) | (Direction::Ingress, true) => Crossing::Outbound,
+        (Direction::Egress, true) | (Direction::Ingress, false) => Crossing::Inbound,
+        _ => Crossing::Unknown,
+    }
+}
+
+/// `orig=10.0.0.1:40000 resp=192.0.2.1:443 direction=egress sender=orig ctstate=NEW state=SYN_SENT evidence=syn confidence=1.00`.
+fn describe(comment: &mut String, said: &Said, row: Row<'_>) {
+    // Writing to a string does not fail.
+    let _ = write!(
+        comment,
+        "orig={} resp={} direction={} sender={} ctstate={} state={} evidence={} confidence={:.2}",
+        end(row, 0),
+        end(row, 1),
+        Direction::NAMES[said.direction as usize],
+        if said.reply { "resp" } else { "orig" },
+        CtState::NAMES.get(usize::from(said.ctstate)).copied().unwrap_or_default(),
+        State::NAMES.get(usize::from(said.state)).copied().unwrap_or_default(),
+        Evidence::NAMES[row.evidence() as usize],
+        row.confidence(),
+    );
+}
+
+fn end(row: Row<'_>, end: usize) -> String {
+    match (row.ip(end), row.port(end)) {
+        (addr, 0) => addr.to_string(),
+        (addr, port) => std::net::SocketAddr::new(addr, port).to_string(),
+    }
+}
