@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from click.testing import CliRunner
 import conntrack_py as ct
 from conftest import ACK, COMMAND, evenly, pcap_bytes, tcp, terminal
 from conntrack_py.cli import cli
+from make_trace import write_trace
 
 
 def run(*args: str | Path, stdin: bytes = b"", **environment: str) -> subprocess.CompletedProcess[bytes]:
@@ -294,3 +296,52 @@ def test_unsure_is_marked() -> None:
     assert "1 (1?)" in told
     assert "10.0.0.5?" in told
     assert "nothing says it" in told
+
+
+def test_connections_as_they_close(demo_pcap: Path) -> None:
+    whole = {row["community_id"] for row in csv.DictReader(io.StringIO(run("track", demo_pcap).stdout.decode()))}
+    done = run("track", "--stream", "-", stdin=demo_pcap.read_bytes())
+    assert (done.returncode, done.stderr) == (0, b"")
+    rows = list(csv.DictReader(io.StringIO(done.stdout.decode())))
+    assert len(rows) == 17
+    assert {row["community_id"] for row in rows} == whole
+    lines = run("track", "--stream", "-f", "jsonl", demo_pcap).stdout.splitlines()
+    assert len([json.loads(line) for line in lines]) == 17
+    assert failed(run("track", "--stream", "-f", "parquet", demo_pcap)).startswith("--stream writes csv or jsonl")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stream_that_is_stopped_prints_what_is_open(demo_pcap: Path, number: signal.Signals) -> None:
+    command = [*COMMAND, "track", "--stream", "-"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(demo_pcap.read_bytes())
+        process.stdin.flush()
+        # The names of the columns, and the first connection that has closed.
+        assert process.stdout.readline().startswith(b"start,end,proto")
+        first = process.stdout.readline()
+        process.send_signal(number)
+        rest = process.stdout.read().splitlines()
+        assert process.wait(20) == 0
+        assert len([first, *rest]) == 17
+
+
+def test_a_stream_stays_small(tmp_path: Path) -> None:
+    """Ten times the packets, and the same memory."""
+    code = (
+        "import resource, sys; from conntrack_py.cli import cli; cli(sys.argv[1:], standalone_mode=False);"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
+    )
+    peaks = []
+    for packets in (60_000, 600_000):
+        path = tmp_path / f"{packets}.pcap"
+        write_trace(path, packets, packets // 20)
+        done = subprocess.run(
+            [sys.executable, "-c", code, "track", "--stream", "-f", "jsonl", str(path)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            check=True,
+        )
+        peaks.append(int(done.stderr.split()[-1]))
+    assert peaks[1] < 1.5 * peaks[0]

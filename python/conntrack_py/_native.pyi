@@ -181,10 +181,11 @@ class Connections:
     def __arrow_c_stream__(self, requested_schema: object = None) -> CapsuleType:
         """The table as an Arrow stream, a capsule named `arrow_array_stream`. `requested_schema` is not followed."""
 
-    def write(self, target: str | PathLike[str] | _Writer, format: str) -> None:
+    def write(self, target: str | PathLike[str] | _Writer, format: str, header: bool = True) -> None:
         """Write the table as `csv`, `jsonl`, `arrow`, `parquet`, `conntrack` or `zeek`.
 
-        A file appears under its name when it is complete; a file object gets `write` and `flush` calls.
+        A file appears under its name when it is complete; a file object gets `write` and `flush` calls. `header` says
+        whether csv begins with the names of the columns.
 
         Raises:
             ValueError: There is no such format.

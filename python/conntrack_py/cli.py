@@ -14,14 +14,25 @@ from typing import Any, NoReturn
 import click
 
 from conntrack_py import __version__
+from conntrack_py.config import Config
 from conntrack_py.connections import checked_format, format_of
 from conntrack_py.exceptions import ConntrackError
-from conntrack_py.options import config_of, config_options, input_options, need_standard_output, tracked, watched
+from conntrack_py.options import (
+    config_of,
+    config_options,
+    input_options,
+    need_standard_output,
+    one_line_warnings,
+    tracked,
+    watched,
+)
 from conntrack_py.policy_cli import policy
 from conntrack_py.tracker import TrackResult
 
 NAME = "conntrack-py"
 _BINARY = ("arrow", "parquet")
+#: What can be written as it comes.
+_STREAMED = ("csv", "jsonl")
 
 
 class _Program(click.Group):
@@ -90,11 +101,25 @@ def cli() -> None:
 @click.option(
     "--limit", metavar="N", type=click.IntRange(min=0), help="Rows of the table to show, 0 for all. Default: 100."
 )
-def track(files: tuple[str, ...], format: str | None, output: str, limit: int | None, **options: Any) -> None:
+@click.option(
+    "--stream",
+    is_flag=True,
+    help="Print connections as they close, as CSV or jsonl, in bounded memory: for a pipe that never ends. Who "
+    "initiated is then judged by what has come so far. SIGTERM and Ctrl-C end it, and what is open is printed.",
+)
+def track(
+    files: tuple[str, ...], format: str | None, output: str, limit: int | None, stream: bool, **options: Any
+) -> None:
     """List connections, one line each: who initiated, to whom, what was sent.
 
     Several files are merged by time.
     """
+    if stream:
+        if output != "-" or limit is not None or format not in (None, *_STREAMED):
+            raise click.UsageError(f"--stream writes {' or '.join(_STREAMED)} to standard output, without --limit.")
+        need_standard_output()
+        _stream(files, config_of(**options), format or "csv")
+        return
     if output == "-":
         need_standard_output()
     chosen = _format(format, output)
@@ -104,6 +129,35 @@ def track(files: tuple[str, ...], format: str | None, output: str, limit: int | 
         raise click.UsageError(f"{chosen} is binary: give -o FILE, or a pipe.")
     result = tracked(files, config_of(**options), options["progress"])
     _write(result, chosen, output, 100 if limit is None else limit)
+
+
+class _Stopped(BaseException):
+    """SIGTERM."""
+
+
+def _stream(files: tuple[str, ...], config: Config, format: str) -> None:
+    """Print what has closed after each batch, and at the end what is left."""
+    from conntrack_py.streaming import Tracker, open_capture
+
+    def stop(*_: object) -> None:
+        raise _Stopped
+
+    out = sys.stdout.buffer
+    tracker = Tracker(config)
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        with one_line_warnings(), open_capture(files, config=config) as capture:
+            tracker.finish()._native.write(out, format, True)  # the names of the columns
+            for batch in capture:
+                tracker.process(batch)
+                closed = tracker.drain()
+                if len(closed):
+                    closed._native.write(out, format, False)
+    except (_Stopped, KeyboardInterrupt):
+        pass
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    tracker.finish()._native.write(out, format, False)
 
 
 def _format(format: str | None, output: str) -> str:

@@ -172,9 +172,11 @@ impl Connections {
         PyCapsule::new_with_value(py, stream, STREAM)
     }
 
-    /// Writes the table to a path or a binary file object. `format`: csv, jsonl, arrow or parquet.
-    fn write(&self, py: Python<'_>, target: &Bound<'_, PyAny>, format: &str) -> PyResult<()> {
-        write::write(py, &self.table, target, format)
+    /// Writes the table to a path or a binary file object. `format`: csv, jsonl, arrow or parquet. `header`: whether csv
+    /// begins with the names of the columns.
+    #[pyo3(signature = (target, format, header=true))]
+    fn write(&self, py: Python<'_>, target: &Bound<'_, PyAny>, format: &str, header: bool) -> PyResult<()> {
+        write::write(py, &self.table, target, format, header)
     }
 }
 

@@ -23,6 +23,8 @@ use crate::errors::system_error;
 #[derive(Clone, Copy)]
 enum Format {
     Csv,
+    /// The same without the names of the columns.
+    CsvRows,
     Jsonl,
     Arrow,
     Parquet,
@@ -31,9 +33,17 @@ enum Format {
 }
 
 /// Writes the table to a path (complete, or not there) or a binary file object.
-pub fn write(py: Python<'_>, table: &Arc<Table>, target: &Bound<'_, PyAny>, format: &str) -> PyResult<()> {
+/// `header`: whether csv begins with the names of the columns.
+pub fn write(
+    py: Python<'_>,
+    table: &Arc<Table>,
+    target: &Bound<'_, PyAny>,
+    format: &str,
+    header: bool,
+) -> PyResult<()> {
     let format = match format {
-        "csv" => Format::Csv,
+        "csv" if header => Format::Csv,
+        "csv" => Format::CsvRows,
         "jsonl" => Format::Jsonl,
         "arrow" => Format::Arrow,
         "parquet" => Format::Parquet,
@@ -108,8 +118,9 @@ fn write_to(table: &Arc<Table>, mut out: impl Write + Send, format: Format) -> R
             }
         }
         Format::Zeek => zeek_log::write(&table.rows, &mut out)?,
-        Format::Csv => {
-            let mut writer = arrow_csv::WriterBuilder::new().with_header(true).build(&mut out);
+        Format::Csv | Format::CsvRows => {
+            let header = matches!(format, Format::Csv);
+            let mut writer = arrow_csv::WriterBuilder::new().with_header(header).build(&mut out);
             if table.rows.is_empty() {
                 writer.write(&portable(&RecordBatch::new_empty(arrow::schema()))?)?;
             }
