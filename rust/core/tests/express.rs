@@ -265,3 +265,16 @@ proptest! {
         agree(&all, family, [start.0, start.1], (0, 0))?;
     }
 }
+
+#[test]
+fn a_clock_that_was_set_back_before_the_start() {
+    let at = |from_client, kind, window, wait| Move { from_client, kind, window, wait, options: 0, ..plain() };
+    let mut moves = opening();
+    moves.extend([
+        at(true, 3, 64_000, 0),
+        at(false, 3, 64_000, -40_000_001),
+        at(false, 2, 64_000, 0),
+        at(false, 2, 1, 40_000_001),
+    ]);
+    agree(&moves, Family::V4, [1_000; 2], (0, 0)).expect("both ways agree");
+}

@@ -396,9 +396,10 @@ impl Compact {
         Some(((CtState::Established, dir, new), comes_nearer(before, timeout, rules)))
     }
 
-    /// How long what Zeek counts lies behind the end, if that is this many nanoseconds after the start.
+    /// How long what Zeek counts lies behind the end, if that is this many nanoseconds after the start. None where a clock
+    /// that was set back put it elsewhere.
     fn quiet_until(&self, length: u64) -> Option<u32> {
-        let before = (self.0[word::END] >> 16) - u64::from(self.0[word::ARMED] as u32);
-        u32::try_from(length - before).ok()
+        let before = (self.0[word::END] >> 16).checked_sub(u64::from(self.0[word::ARMED] as u32))?;
+        u32::try_from(length.checked_sub(before)?).ok()
     }
 }
