@@ -274,14 +274,20 @@ def test_foreign_security_groups_are_read() -> None:
     ("text", "message"),
     [
         ('{"SecurityGroups": [\n}', "groups.json:2: not JSON"),
-        ("{}", "groups.json: .* no key 'SecurityGroups'"),
-        ("[]", "groups.json: not what"),
-        ('{"SecurityGroups": [1]}', "groups.json: not what"),
-        ('{"SecurityGroups": [{"GroupId": "sg-1", "IpPermissions": [{"IpProtocol": "no"}]}]}', "groups.json: .*no"),
-        ('{"SecurityGroups": [{"GroupId": "sg-1", "IpPermissions": [{"IpProtocol": "999"}]}]}', "protocol 999"),
+        ("{}", "groups.json:1: SecurityGroups: found nothing, expected a list"),
+        ("[]", "groups.json:1: the document: found a list, expected"),
+        ('{"SecurityGroups": [1]}', r"groups.json:1: SecurityGroups\[0\]: found 1, expected a table"),
+        (
+            '{"SecurityGroups": [{"GroupId": "sg-1", "IpPermissions": [{"IpProtocol": "no"}]}]}',
+            r"groups.json:1: .*IpPermissions\[0\].IpProtocol: found 'no', expected a protocol",
+        ),
+        (
+            '{"SecurityGroups": [{"GroupId": "sg-1", "IpPermissions": [{"IpProtocol": "999"}]}]}',
+            "found '999', expected a protocol",
+        ),
         (
             '{"SecurityGroups": [{"GroupId": "", "IpPermissions": [{"IpProtocol": "6","FromPort": 9, "ToPort": 1}]}]}',
-            "ports from 9 to 1",
+            "ToPort: found 1, expected a port from 9",
         ),
     ],
 )
@@ -375,13 +381,25 @@ def test_lists_and_json_are_read() -> None:
         ("kind: NetworkPolicy\nspec: !!python/object:os.system x\n", "policy.yaml:2: not YAML"),
         ("kind: Service\n", "policy.yaml: no NetworkPolicy"),
         ("", "policy.yaml: no NetworkPolicy"),
-        ("---\nkind: NetworkPolicy\n", "policy.yaml:2: .*no key 'spec'"),
-        (policy("{podSelector: {}, ingress: [{from: [{}]}]}"), "policy.yaml:1: .*neither"),
-        (policy("{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: x}}]}]}"), "policy.yaml:1: .*'x'"),
-        (policy("{podSelector: {}, ingress: [{ports: [{port: 5, endPort: 2}]}]}"), "ports from 5 to 2"),
-        (policy("{podSelector: {}, ingress: [{ports: [{protocol: ICMP}]}]}"), "protocol ICMP"),
-        (policy("{podSelector: [1]}"), "policy.yaml:1: not a NetworkPolicy"),
-        (policy("5"), "policy.yaml:1: not a NetworkPolicy"),
+        ("---\nkind: NetworkPolicy\n", "policy.yaml:2: spec: found nothing, expected a table"),
+        (
+            policy("{podSelector: {}, ingress: [{from: [{}]}]}"),
+            r"policy.yaml:3: spec.ingress\[0\].from\[0\]: has neither",
+        ),
+        (
+            policy("{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: x}}]}]}"),
+            "policy.yaml:3: .*ipBlock.cidr: found 'x', expected a network",
+        ),
+        (
+            policy("{podSelector: {}, ingress: [{ports: [{port: 5, endPort: 2}]}]}"),
+            "endPort: found 2, expected a port from 5",
+        ),
+        (
+            policy("{podSelector: {}, ingress: [{ports: [{protocol: ICMP}]}]}"),
+            "protocol: found 'ICMP', expected TCP, UDP or SCTP",
+        ),
+        (policy("{podSelector: [1]}"), "policy.yaml:3: spec.podSelector: found a list, expected a table"),
+        (policy("5"), "policy.yaml:3: spec: found 5, expected a table"),
     ],
 )
 def test_what_is_no_network_policy_is_refused(text: str, message: str) -> None:

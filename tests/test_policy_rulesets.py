@@ -271,7 +271,7 @@ def test_states_of_nft() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("", "x.json: not JSON"),
+        ("", "x.json:1: not JSON"),
         ("[]", "x.json: not the JSON of `nft -j list ruleset`"),
         ('{"nftables": 1}', "x.json: not the JSON of `nft -j list ruleset`"),
         ('{"nftables": [1]}', r"x.json: nftables\[0\]: not as nft writes it"),
@@ -390,7 +390,7 @@ def test_nacl() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ('"NetworkAcls"', '"Acls"', "acl.json: NetworkAcls: found None, expected a list"),
+        ('"NetworkAcls"', '"Acls"', "acl.json: NetworkAcls: found nothing, expected a list"),
         (
             '"allow"',
             '"permit"',
@@ -398,7 +398,7 @@ def test_nacl() -> None:
         ),
         ("443", '"443"', r"acl.json:8: NetworkAcls\[0\].Entries\[1\].PortRange"),
         ("0.0.0.0/0", "everybody", r"Entries\[0\].CidrBlock: found 'everybody', expected a network"),
-        ("{", "", "acl.json: not JSON"),
+        ("{", "", "acl.json:2: not JSON"),
     ],
 )
 def test_malformed_nacl(old: str, new: str, expected: str) -> None:

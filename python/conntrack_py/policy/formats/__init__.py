@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from conntrack_py.exceptions import PolicyError
-from conntrack_py.policy.formats.common import Written
+from conntrack_py.policy.formats.common import Written, is_undescribed, open_sides
 from conntrack_py.policy.formats.normal import normalised
 from conntrack_py.policy.model import Ruleset
 
@@ -45,7 +45,7 @@ WRITERS: Mapping[str, Writer] = {
     "azure": _later("azure", "write"),
 }
 #: Those that can be read.
-READERS: Mapping[str, Reader] = {"aws": _later("aws", "read"), "kubernetes": _later("kubernetes_read", "read")}
+READERS: Mapping[str, Reader] = {"aws": _later("aws_read", "read"), "kubernetes": _later("kubernetes_read", "read")}
 #: Those that can be written for one host.
 FOR_HOSTS = ("nftables", "iptables", "ip6tables")
 
@@ -68,7 +68,23 @@ def write(ruleset: Ruleset, format: str, *, group: str | None = None) -> Written
             raise PolicyError(f"{format} has no form for one host; {', '.join(FOR_HOSTS)} have")
         if group not in ruleset.groups:
             raise PolicyError(f"group {group!r} is not in this policy; {_nearest(group, ruleset.groups)}")
-    return writer(ruleset, group)
+        if is_undescribed(ruleset.groups[group]):
+            raise PolicyError(f"group {group!r} is only known as a peer: what it may do is not in this policy")
+    written = writer(ruleset, group)
+    return Written(written.text, [*_unlimited(ruleset, group), *written.warnings])
+
+
+def _unlimited(ruleset: Ruleset, group: str | None) -> list[str]:
+    """Warnings about groups for which a text allows everything, or says nothing."""
+    found = []
+    for name in ruleset.groups if group is None else [group]:
+        if is_undescribed(ruleset.groups[name]):
+            found.append(f"groups.{name}: is only known as a peer: NO RULES are written for it, what it has must stay")
+            continue
+        sides = " and ".join(open_sides(ruleset, name))
+        if sides:
+            found.append(f"groups.{name}: {sides} of it is not limited: everything is allowed")
+    return found
 
 
 def read(text: str, format: str, name: str = "") -> tuple[Ruleset, list[str]]:
@@ -102,18 +118,22 @@ def _nearest(word: str, words: Mapping[str, object]) -> str:
 def guess(text: str, name: str = "") -> str | None:
     """The format of a text, by its content and then by the suffix of its file.
 
-    One of `WRITERS`, `toml` or `json` (native), `iptables-save`, `nftables-json`, or None. The text need not be valid.
+    One of `WRITERS`, `toml` or `json` (native), `iptables-save`, `nftables-json`, `nacl`, or None. The text need not be
+    valid.
+
+    Raises:
+        PolicyError: It is JSON that is nested too deeply.
     """
     start = text.lstrip("\ufeff \t\r\n")
     if start[:1] in ("{", "["):
-        found = _guess_json(start)
+        found = _guess_json(start, name)
         if found is not None:
             return found
     patterns = {
-        "kubernetes": r"^\s*(-\s+)?kind:\s*['\"]?NetworkPolicy",
-        "terraform": r"^\s*resource\s+\"aws_",
-        "nftables": r"^\s*(add\s+)?(table\s+(inet|ip|ip6)\s+\S+|flush\s+ruleset|chain\s+\S+\s*\{)",
-        "iptables-save": r"^\s*\*(filter|nat|mangle|raw|security)\s*$",
+        "kubernetes": r"^[ \t]*(-[ \t]+)?kind:[ \t]*['\"]?NetworkPolicy",
+        "terraform": r"^[ \t]*resource[ \t]+\"aws_",
+        "nftables": r"^[ \t]*(add[ \t]+)?(table[ \t]+(inet|ip|ip6)[ \t]+\S+|flush[ \t]+ruleset|chain[ \t]+\S+[ \t]*\{)",
+        "iptables-save": r"^[ \t]*\*(filter|nat|mangle|raw|security)[ \t\r]*$",
     }
     for format, pattern in patterns.items():
         if re.search(pattern, text, re.MULTILINE):
@@ -123,14 +143,16 @@ def guess(text: str, name: str = "") -> str | None:
         return suffix
     if suffix == "nft":
         return "nftables"
-    return "toml" if re.search(r"^\s*(\[groups[.\]]|default\s*=)", text, re.MULTILINE) else None
+    return "toml" if re.search(r"^[ \t]*(\[groups[.\]]|default[ \t]*=)", text, re.MULTILINE) else None
 
 
-def _guess_json(text: str) -> str | None:
+def _guess_json(text: str, name: str) -> str | None:
     try:
         found = json.loads(text)
     except ValueError:
         return None
+    except RecursionError:
+        raise PolicyError(f"{name + ': ' if name else ''}not JSON that can be read: nested too deeply") from None
     if isinstance(found, list):
         first = found[0] if found else None
         return "gcp" if isinstance(first, dict) and {"direction", "priority"} <= first.keys() else None
@@ -138,11 +160,14 @@ def _guess_json(text: str) -> str | None:
         return None
     if "SecurityGroups" in found:
         return "aws"
+    if "NetworkAcls" in found:
+        return "nacl"
     if "nftables" in found:
         return "nftables-json"
     if "resources" in found and "$schema" in found:
         return "azure"
-    kind = str(found.get("kind", ""))
+    kind = found.get("kind")
+    kind = kind if isinstance(kind, str) else ""
     if kind.startswith("NetworkPolicy") or (kind == "List" and '"NetworkPolicy"' in text):
         return "kubernetes"
     return "json" if "groups" in found else None

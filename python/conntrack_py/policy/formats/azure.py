@@ -13,6 +13,7 @@ from conntrack_py.policy.formats.common import (
     by_side,
     collapsed,
     complaint,
+    described,
     everyone,
     label,
     open_sides,
@@ -39,6 +40,8 @@ from conntrack_py.policy.model import (
 #: Priorities of the first rule and of the one for the rest, which is the last that there is.
 _FIRST, _REST = 100, 4096
 _DESCRIPTION = 140
+#: Rules of a security group, in both directions; less than there are priorities.
+_QUOTA = 1000
 _PROTOS = {ANY: "*", "tcp": "Tcp", "udp": "Udp", "icmp": "Icmp", "esp": "Esp", "ah": "Ah"}
 _DIRECTIONS: dict[Side, str] = {"ingress": "Inbound", "egress": "Outbound"}
 _SCHEMA = "https://schema.management.azure.com/schemas/2019-04-01/deploymentTemplate.json#"
@@ -51,7 +54,7 @@ def write(ruleset: Ruleset, group: str | None = None) -> Written:
         PolicyError: There are more rules than priorities.
     """
     writer = _Writer(ruleset)
-    resources = [writer.resource(name) for name in ruleset.groups]
+    resources = [writer.resource(name) for name in described(ruleset)]
     template = {
         "$schema": _SCHEMA,
         "contentVersion": "1.0.0.0",
@@ -88,6 +91,8 @@ class _Writer:
             for index, rule in enumerate(own):
                 rule["properties"]["priority"] = _FIRST + step * index
             rules += [*own, _rest(side, "Allow" if side in open_sides(self.ruleset, name) else "Deny")]
+        if len(rules) > _QUOTA:
+            self.warnings.append(f"groups.{name}: {len(rules)} rules, and Azure allows {_QUOTA} of a security group")
         return {
             "type": "Microsoft.Network/networkSecurityGroups",
             "apiVersion": "2023-09-01",

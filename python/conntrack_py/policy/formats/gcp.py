@@ -17,6 +17,7 @@ from conntrack_py.policy.formats.common import (
     by_side,
     collapsed,
     complaint,
+    described,
     everyone,
     label,
     number_of,
@@ -45,6 +46,8 @@ from conntrack_py.policy.model import (
 _ALLOW, _DENY = 1000, 65534
 #: Characters of a note; a description has 2048 with what else is in it.
 _NOTE = 1500
+#: Of one rule.
+_MOST_TAGS, _MOST_RANGES = 30, 256
 _RANGES = {"ingress": "sourceRanges", "egress": "destinationRanges"}
 _WORDS = {"tcp", "udp", "icmp", "esp", "ah", "sctp", "ipip"}
 
@@ -52,7 +55,7 @@ _WORDS = {"tcp", "udp", "icmp", "esp", "ah", "sctp", "ipip"}
 def write(ruleset: Ruleset, group: str | None = None) -> Written:
     """Write the rules of all groups, and those that deny the rest."""
     writer = _Writer(ruleset)
-    rules = [rule for name in ruleset.groups for rule in writer.rules_of(name)]
+    rules = [rule for name in described(ruleset) for rule in writer.rules_of(name)]
     return Written(json.dumps(rules, indent=2, ensure_ascii=False) + "\n", writer.warnings)
 
 
@@ -107,15 +110,16 @@ class _Writer:
         # Addresses of a group are looked up for ingress by its tag, and written out for egress, which has no tags.
         tags = [self.tags[peer] for peer in peer_groups(self.ruleset, rule)] if side == "ingress" else []
         if tags and ANY not in rule.peers:
-            count += 1
-            made = self.rule(numbered.group, side, f"{numbered.index}-tags", _ALLOW, description)
-            yield made | {"allowed": allowed, "sourceTags": tags}
+            for end, part in _parts(tags, _MOST_TAGS):
+                count += 1
+                made = self.rule(numbered.group, side, f"{numbered.index}-tags{end}", _ALLOW, description)
+                yield made | {"allowed": allowed, "sourceTags": part}
         for version in versions(rule.proto):
             ranges = self.ranges(rule, side, version)
-            if ranges:
+            for end, part in _parts(ranges, _MOST_RANGES):
                 count += 1
-                made = self.rule(numbered.group, side, f"{numbered.index}-{version}", _ALLOW, description)
-                yield made | {"allowed": allowed, _RANGES[side]: ranges}
+                made = self.rule(numbered.group, side, f"{numbered.index}-{version}{end}", _ALLOW, description)
+                yield made | {"allowed": allowed, _RANGES[side]: part}
         if not count:
             self.warnings.append(complaint(numbered, "has no peer with an address, so it allows nothing: left out"))
 
@@ -141,3 +145,9 @@ class _Writer:
         elif rule.ports and not all_types(rule):
             self.warnings.append(complaint(numbered, f"Google knows no ports of {rule.proto}: widened to all of them"))
         return [made]
+
+
+def _parts(values: list[str], most: int) -> Iterator[tuple[str, list[str]]]:
+    """Values in parts that a rule has room for, with the end of its name."""
+    for at in range(0, len(values), most):
+        yield f"-part{at // most + 1}" if at else "", values[at : at + most]

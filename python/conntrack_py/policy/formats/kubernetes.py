@@ -8,13 +8,25 @@ from typing import Any
 
 import yaml
 
-from conntrack_py.policy.formats.common import HEAD, Written, by_side, complaint, label, open_sides, overlaps, unique
+from conntrack_py.policy.formats.common import (
+    HEAD,
+    Written,
+    by_side,
+    complaint,
+    described,
+    label,
+    open_sides,
+    overlaps,
+    unique,
+)
 from conntrack_py.policy.model import ANY, SIDES, Group, Numbered, Rule, Ruleset, Side, merged
 
 #: The label of the pods of a group.
 LABEL = "conntrack-py/group"
 #: Annotations: the name of the group as it is here, and its members.
 NAME, MEMBERS = "conntrack-py/group", "conntrack-py/members"
+#: Names that come from selectors.
+_SELECTOR = re.compile(r"^[a-z0-9.-]+/\S|\S=|^all pods\b| (In|NotIn) \(| (Exists|DoesNotExist)\b")
 _PROTOS = {"tcp": "TCP", "udp": "UDP", "sctp": "SCTP"}
 _TYPES: dict[Side, str] = {"ingress": "Ingress", "egress": "Egress"}
 _PEERS: dict[Side, str] = {"ingress": "from", "egress": "to"}
@@ -28,11 +40,17 @@ def write(ruleset: Ruleset, group: str | None = None) -> Written:
             f"Kubernetes knows no members: they are annotations, and giving pods the label {LABEL} is up to you"
         )
     warnings += overlaps(ruleset, "Kubernetes allows what either policy allows")
+    for name in filter(_SELECTOR.search, ruleset.groups):
+        warnings.append(
+            f"groups.{name}: is called as a selector; written is the label {LABEL} INSTEAD, WITHOUT a namespace: "
+            "give its pods that label, or put selector and namespace back"
+        )
     labels = unique(ruleset.groups, _label_value, 63, "-")
     names = unique(ruleset.groups, label, 63, "-")
     rules = by_side(ruleset)
     documents = []
-    for name, own in ruleset.groups.items():
+    for name in described(ruleset):
+        own = ruleset.groups[name]
         written = {side: [made for n in rules[name, side] for made in _rule(n, labels, warnings)] for side in SIDES}
         documents.append(_policy(own, name, names[name], labels[name], written, open_sides(ruleset, name)))
     if not documents:

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import ipaddress
-import itertools
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-
 from conntrack_py.exceptions import PolicyError
-from conntrack_py.policy.formats.common import defaults, valid_name
+from conntrack_py.policy.formats.common import apart, cleaned, defaults, plain, some, valid_name
 from conntrack_py.policy.formats.kubernetes import LABEL, MEMBERS, NAME
 from conntrack_py.policy.formats.normal import merged_rules
-from conntrack_py.policy.model import ANY, SIDES, Group, Rule, Ruleset, Side
+from conntrack_py.policy.formats.parsed import Piece, load_yaml
+from conntrack_py.policy.model import ANY, SIDES, Group, Network, Rule, Ruleset, Side
+from conntrack_py.policy.rulesets.foreign import shown
 
 _PEERS: dict[Side, str] = {"ingress": "from", "egress": "to"}
-#: Safe either way, and faster where PyYAML was built with libyaml.
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_SPEC = ("podSelector", "policyTypes", *SIDES)
+_PEER = ("ipBlock", "podSelector", "namespaceSelector")
+_OPERATORS = ("In", "NotIn", "Exists", "DoesNotExist")
+#: Groups that are compared, each with each: about 2,000 groups.
+_MOST_PAIRS = 2_000_000
 _PROTOS = {"TCP": "tcp", "UDP": "udp", "SCTP": "sctp"}
 
 
@@ -28,7 +29,7 @@ class _Pods:
     """What policies say about the pods of a selector."""
 
     namespace: str
-    selector: dict[str, Any]
+    labels: dict[str, str]
     line: int
     members: list[str] = field(default_factory=list)
     rules: dict[Side, list[Rule]] = field(default_factory=lambda: {"ingress": [], "egress": []})
@@ -42,66 +43,47 @@ def read(text: str, name: str = "") -> tuple[Ruleset, list[str]]:
         PolicyError: It is no YAML, has no NetworkPolicy, or one that is none.
     """
     reader = _Reader(name)
-    policies = []
-    other: list[str] = []
-    for line, document in _documents(text, name):
+    policies: list[Piece] = []
+    other: set[str] = set()
+    for document in _documents(text, name):
         for found in _items(document):
-            if isinstance(found, dict) and found.get("kind") == "NetworkPolicy":
-                policies.append((line, found))
-            elif found is not None:
-                other.append(str(found.get("kind")) if isinstance(found, dict) else str(found)[:40])
+            kind = found.value.get("kind") if isinstance(found.value, dict) else None
+            if kind == "NetworkPolicy":
+                policies.append(found)
+            elif found.value is not None:
+                other.add(plain(kind[:40]) if isinstance(kind, str) else shown(found.value))
     if not policies:
         raise PolicyError(f"{name}: no NetworkPolicy in it" if name else "no NetworkPolicy in it")
     if other:
-        reader.warnings.append(f"left out, as they are no NetworkPolicies: {', '.join(sorted(set(other)))}")
+        reader.warnings.append(f"left out, as they are no NetworkPolicies: {some(sorted(other), 10)}")
     # All first: a peer may be a group that only a later document names.
     for step in (reader.declare, reader.add):
-        for line, policy in policies:
-            try:
-                step(policy, line)
-            except (AttributeError, KeyError, TypeError, ValueError) as error:
-                why = f"no key {error}" if isinstance(error, KeyError) else str(error)
-                raise PolicyError(f"{_where(name, line)}not a NetworkPolicy: {why}") from error
+        for policy in policies:
+            step(policy)
     return reader.ruleset()
 
 
-def _where(name: str, line: int) -> str:
-    return f"{name}:{line}: " if name else f"line {line}: "
-
-
-def _documents(text: str, name: str) -> Iterator[tuple[int, Any]]:
-    """The documents, each with the line where it begins. JSON may have tabs, which YAML does not allow."""
+def _documents(text: str, name: str) -> Iterator[Piece]:
+    """The documents. JSON may have tabs, which YAML does not allow."""
     if text.lstrip().startswith("{"):
         try:
-            found = json.loads(text)
-        except ValueError:
+            json.loads(text)
+        except (ValueError, RecursionError):
             pass
         else:
-            yield 1, found
+            yield Piece.of_json(text, name)
             return
-    line = 1
-    try:
-        loader = _LOADER(text)
-        while loader.check_node():
-            node = loader.get_node()
-            if node is None:
-                return
-            line = node.start_mark.line + 1
-            yield line, loader.construct_document(node)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = line if mark is None else mark.line + 1
-        why = getattr(error, "problem", None) or str(error)
-        raise PolicyError(f"{_where(name, line)}not YAML: {why}") from error
-    except (RecursionError, ValueError) as error:
-        raise PolicyError(f"{_where(name, line)}not YAML: {error}") from error
+    yield from load_yaml(text, name)
 
 
-def _items(document: Any) -> list[Any]:
-    if isinstance(document, dict) and document.get("kind") in ("List", "NetworkPolicyList"):
-        kind = {"kind": "NetworkPolicy"} if document["kind"] == "NetworkPolicyList" else {}
-        return [kind | item if isinstance(item, dict) else item for item in document.get("items") or []]
-    return [document]
+def _items(document: Piece) -> list[Piece]:
+    kind = document.value.get("kind") if isinstance(document.value, dict) else None
+    if kind not in ("List", "NetworkPolicyList"):
+        return [document]
+    found = document.get("items").items("a list of policies")
+    if kind == "List":
+        return found
+    return [Piece(one.source, {"kind": "NetworkPolicy"} | one.table(), one.path) for one in found]
 
 
 class _Reader:
@@ -112,20 +94,41 @@ class _Reader:
         self.warnings: list[str] = []
         self.pods: dict[str, _Pods] = {}
         self.names: dict[str, str] = {}
+        self.namespaces: set[str] = set()
+        self.foreign: list[str] = []
+        #: Where the policy begins that is being read.
+        self.line = 1
 
-    def declare(self, policy: dict[str, Any], line: int) -> None:
+    def declare(self, policy: Piece) -> None:
         """Note the group that a policy is for, with its name and members."""
-        metadata = policy.get("metadata") or {}
-        namespace = str(metadata.get("namespace") or "")
-        selector = policy["spec"].get("podSelector") or {}
-        key = self.group(namespace, selector, None, line)
-        annotations = metadata.get("annotations") or {}
-        if annotations.get(NAME):
-            self.names[key] = valid_name(str(annotations[NAME]))
-        for member in str(annotations.get(MEMBERS) or "").replace(",", " ").split():
-            self.pods[key].members.append(str(ipaddress.ip_network(member, strict=False)))
+        self.line = policy.line
+        spec = policy.get("spec")
+        spec.table(_SPEC)
+        key = self.group(self.namespace(policy), spec.get("podSelector"), None)
+        annotations = _optional(policy.get("metadata").get("annotations")) if policy.get("metadata").value else None
+        if annotations is None:
+            return
+        if annotations.get(NAME).value:
+            given = annotations.get(NAME).word()
+            self.names[key] = valid_name(cleaned(given, f"the name {given[:60]}", self.warnings))
+        members = annotations.get(MEMBERS)
+        for member in members.word().replace(",", " ").split() if members.value else ():
+            self.pods[key].members.append(str(Piece(members.source, member, members.path).network()))
 
-    def group(self, namespace: str, selector: dict[str, Any], spaces: dict[str, Any] | None, line: int) -> str:
+    def namespace(self, policy: Piece) -> str:
+        """The namespace of a policy; it is warned of once."""
+        found = policy.get("metadata")
+        found = found.get("namespace") if found.value is not None else found
+        namespace = found.word() if found.value is not None else ""
+        if namespace and namespace not in self.namespaces:
+            self.namespaces.add(namespace)
+            self.warnings.append(
+                f"namespace {plain(namespace[:60])} is only in the names of groups: what is written from this policy "
+                "has NO NAMESPACE, put it back there"
+            )
+        return namespace
+
+    def group(self, namespace: str, selector: Piece, spaces: Piece | None) -> str:
         """The key of the group that selectors are; it is their text."""
         pods = _selector_text(selector)
         if spaces is not None:
@@ -134,72 +137,96 @@ class _Reader:
         else:
             key = f"{namespace}/{pods or 'all pods'}" if namespace else pods or "all pods"
         if key not in self.pods:
-            self.pods[key] = _Pods(namespace, selector, line)
-            only = selector.get("matchLabels") or {}
-            own = set(only) == {LABEL} and not selector.get("matchExpressions") and spaces is None
-            self.names[key] = valid_name(str(only[LABEL])) if own and not namespace else key
+            only = {name: Piece(selector.source, value).word() for name, value in _labels(selector).items()}
+            self.pods[key] = _Pods(namespace, only, self.line)
+            own = set(only) == {LABEL} and not selector.get("matchExpressions").value and spaces is None
+            if own and not namespace:
+                self.names[key] = valid_name(cleaned(only[LABEL], f"the label of {key[:60]}", self.warnings))
+            else:
+                self.names[key] = valid_name(cleaned(key, f"the selector {key[:60]}", self.warnings))
+            if not own:
+                self.foreign.append(key)
         return key
 
-    def add(self, policy: dict[str, Any], line: int) -> None:
+    def add(self, policy: Piece) -> None:
         """Add what a policy allows."""
-        spec = policy["spec"]
-        metadata = policy.get("metadata") or {}
-        namespace = str(metadata.get("namespace") or "")
-        pods = self.pods[self.group(namespace, spec.get("podSelector") or {}, None, line)]
+        self.line = policy.line
+        spec = policy.get("spec")
+        namespace = self.namespace(policy)
+        named = _optional(policy.get("metadata"))
+        name = "" if named is None or named.get("name").value is None else plain(named.get("name").word()[:60])
+        pods = self.pods[self.group(namespace, spec.get("podSelector"), None)]
+        types = [one.value for one in spec.get("policyTypes").items("a list, such as [Ingress, Egress]")]
+        for one in spec.get("policyTypes").items():
+            if one.value not in ("Ingress", "Egress"):
+                one.expected("Ingress or Egress")
         # Without types, or with an empty list of them, there is always ingress, and egress where it has rules.
-        types = spec.get("policyTypes") or ["Ingress", *(["Egress"] if spec.get("egress") else [])]
+        types = types or ["Ingress", *(["Egress"] if spec.get("egress").value else [])]
         for side in SIDES:
+            rules = spec.get(side).items("a list of rules")
             if side.capitalize() not in types:
-                if spec.get(side):
-                    self.warnings.append(f"{metadata.get('name')}: has rules for {side}, which is not in policyTypes")
+                if rules:
+                    self.warnings.append(f"{name}: has rules for {side}, which is not in policyTypes")
                 continue
             pods.limited.add(side)
-            for index, rule in enumerate(spec.get(side) or []):
-                place = f"{metadata.get('name')} {side}[{index}]"
-                peers = tuple(self.peers(rule.get(_PEERS[side]), namespace, line))
+            for index, rule in enumerate(rules):
+                rule.table((_PEERS[side], "ports"))
+                place = f"{name} {side}[{index}]"
+                peers = tuple(self.peers(rule.get(_PEERS[side]), namespace))
                 if not peers:
                     self.warnings.append(f"{place}: excepts all that it allows: left out")
                     continue
                 for proto, ports in self.ports(rule.get("ports"), place):
-                    pods.rules[side].append(Rule(peers=peers, proto=proto, ports=ports, line=line))
+                    pods.rules[side].append(Rule(peers=peers, proto=proto, ports=ports))
 
-    def peers(self, listed: list[dict[str, Any]] | None, namespace: str, line: int) -> Iterator[str]:
+    def peers(self, listed: Piece, namespace: str) -> Iterator[str]:
         """The peers of a rule; none listed are all."""
-        if not listed:
+        if not listed.value:
+            listed.items("a list of peers")
             yield ANY
-            return
-        for peer in listed:
-            if peer.get("ipBlock"):
-                yield from _without(peer["ipBlock"]["cidr"], peer["ipBlock"].get("except") or [])
-            elif "podSelector" not in peer and "namespaceSelector" not in peer:
-                raise ValueError("a peer with neither ipBlock, podSelector nor namespaceSelector")
+        for peer in listed.items("a list of peers"):
+            keys = peer.table(_PEER)
+            if "ipBlock" in keys:
+                if len(keys) > 1:
+                    peer.refuse("ipBlock stands beside a selector, expected one of them")
+                block = peer.get("ipBlock")
+                block.table(("cidr", "except"))
+                holes = [one.network() for one in block.get("except").items("a list of networks")]
+                yield from _without(block.get("cidr").network(), holes)
+            elif not keys:
+                peer.refuse("has neither ipBlock, podSelector nor namespaceSelector")
             else:
-                yield self.group(namespace, peer.get("podSelector") or {}, peer.get("namespaceSelector"), line)
+                spaces = peer.get("namespaceSelector")
+                yield self.group(namespace, peer.get("podSelector"), None if spaces.value is None else spaces)
 
-    def ports(
-        self, listed: list[dict[str, Any]] | None, place: str
-    ) -> Iterator[tuple[str, tuple[tuple[int, int], ...]]]:
+    def ports(self, listed: Piece, place: str) -> Iterator[tuple[str, tuple[tuple[int, int], ...]]]:
         """The protocols and ports of a rule; none listed are all."""
-        if not listed:
+        entries = listed.items("a list of ports")
+        if not entries:
             yield ANY, ()
-        for entry in listed or []:
-            word = str(entry.get("protocol") or "TCP")
+        for entry in entries:
+            entry.table(("protocol", "port", "endPort"))
+            word = "TCP" if entry.get("protocol").value is None else entry.get("protocol").word()
             if word not in _PROTOS:
-                raise ValueError(f"protocol {word}")
-            first = entry.get("port")
-            if first is None:
+                entry.get("protocol").expected("TCP, UDP or SCTP")
+            first, last = entry.get("port"), entry.get("endPort")
+            if first.value is None:
+                if last.value is not None:
+                    last.refuse("has no port before it")
                 yield _PROTOS[word], ()
-            elif isinstance(first, str) and not first.isdigit():
-                self.warnings.append(f"{place}: which port is named {first!r} only the pods know: left out")
+            elif isinstance(first.value, str) and not (first.value.isascii() and first.value.isdecimal()):
+                named = repr(plain(first.value[:60]))
+                self.warnings.append(f"{place}: which port is named {named} only the pods know: left out")
             else:
-                last = int(entry.get("endPort") or first)
-                if not 1 <= int(first) <= last <= 65535:
-                    raise ValueError(f"ports from {first} to {last}")
-                yield _PROTOS[word], ((int(first), last),)
+                low = first.number(1, 65535, "a port from 1 to 65535, or the name of one")
+                high = low if last.value is None else last.number(1, 65535, "a port from 1 to 65535")
+                if high < low:
+                    last.expected(f"a port from {low}, where the range begins, to 65535")
+                yield _PROTOS[word], ((low, high),)
 
     def ruleset(self) -> tuple[Ruleset, list[str]]:
         """The policy, and the warnings."""
-        names = _apart(self.names)
+        names = apart(self.names)
         groups: dict[str, Group] = {}
         for key, pods in self.pods.items():
             rules = {
@@ -221,39 +248,74 @@ class _Reader:
         without = [name for name, group in groups.items() if not group.members]
         if without:
             self.warnings.append(f"Kubernetes knows no addresses: add the members of {', '.join(without)}")
+        for key in self.foreign:
+            self.warnings.append(
+                f"{names[key]}: is a selector, and groups have none: what is written from this policy selects pods by "
+                f"the label {LABEL}; give them that, or put the selector back there"
+            )
         selecting = [(names[key], pods) for key, pods in self.pods.items() if pods.limited]
-        for (one, first), (other, second) in itertools.combinations(selecting, 2):
-            if not _disjoint(first, second):
-                self.warnings.append(f"{one} and {other} may select the same pods: both must allow here, not either")
+        self.warnings += _overlapping(selecting)
         return Ruleset(groups=groups, default="deny", source=self.source), self.warnings
+
+
+def _overlapping(selecting: list[tuple[str, _Pods]]) -> Iterator[str]:
+    """Warnings about groups that may have pods in common, one for each."""
+    compared = 0
+    for at, (name, pods) in enumerate(selecting):
+        others = selecting[at + 1 :]
+        compared += len(others)
+        if compared > _MOST_PAIRS:
+            yield f"{name} and those after it may select the same pods as others, too: they are too many to compare"
+            return
+        found = [other for other, second in others if not _disjoint(pods, second)]
+        if found:
+            yield f"{name} and {some(found)} may select the same pods: both must allow here, not either"
+
+
+def _optional(piece: Piece) -> Piece | None:
+    """A table; None where there is nothing."""
+    if piece.value is None:
+        return None
+    piece.table()
+    return piece
 
 
 def _renamed(peers: Iterable[str], names: dict[str, str]) -> Iterator[str]:
     yield from dict.fromkeys(names.get(peer, peer) for peer in peers)
 
 
-def _apart(names: dict[str, str]) -> dict[str, str]:
-    """Names by key, those that two keys have with the key behind them."""
-    found: dict[str, str] = {}
-    for key, name in names.items():
-        taken = name in found.values()
-        found[key] = f"{name} ({key})" if taken else name
-    return found
+def _labels(selector: Piece) -> dict[str, Any]:
+    """The labels that a selector wants; none of nothing."""
+    if selector.value is None or selector.get("matchLabels").value is None:
+        return {}
+    return selector.get("matchLabels").table()
 
 
-def _selector_text(selector: dict[str, Any]) -> str:
-    """A selector in a line: `app=web,tier in (a|b)`; empty for one that selects all."""
-    words = [f"{key}={value}" for key, value in sorted((selector.get("matchLabels") or {}).items())]
-    for expression in selector.get("matchExpressions") or []:
-        values = "|".join(sorted(map(str, expression.get("values") or [])))
-        words.append(f"{expression['key']} {expression['operator']}" + (f" ({values})" if values else ""))
+def _selector_text(selector: Piece) -> str:
+    """A selector in a line: `app=web,tier In (a|b)`; empty for one that selects all."""
+    if selector.value is None:
+        return ""
+    selector.table(("matchLabels", "matchExpressions"))
+    labels = selector.get("matchLabels")
+    words = []
+    for key in sorted(_labels(selector), key=str):
+        name = Piece(labels.source, key, labels.path).word()
+        value = labels.get(key)
+        words.append(f"{name}={value.word()}")
+    for expression in selector.get("matchExpressions").items("a list of expressions"):
+        expression.table(("key", "operator", "values"))
+        operator = expression.get("operator")
+        if operator.value not in _OPERATORS:
+            operator.expected(f"one of {', '.join(_OPERATORS)}")
+        values = "|".join(sorted(one.word() for one in expression.get("values").items("a list of values")))
+        words.append(f"{expression.get('key').word()} {operator.value}" + (f" ({values})" if values else ""))
     return ",".join(words)
 
 
-def _without(cidr: str, excepted: list[str]) -> Iterator[str]:
+def _without(block: Network, excepted: list[Network]) -> Iterator[str]:
     """The networks that a block is without its exceptions."""
-    left = [ipaddress.ip_network(cidr, strict=False)]
-    for hole in (ipaddress.ip_network(one, strict=False) for one in excepted):
+    left = [block]
+    for hole in excepted:
         kept = []
         for network in left:
             if network.version != hole.version or not network.overlaps(hole):
@@ -268,5 +330,4 @@ def _disjoint(one: _Pods, other: _Pods) -> bool:
     """Whether no pod can be in both: another namespace, or another value of a label."""
     if one.namespace != other.namespace:
         return True
-    first, second = (pods.selector.get("matchLabels") or {} for pods in (one, other))
-    return any(second.get(key, value) != value for key, value in first.items())
+    return any(other.labels.get(key, value) != value for key, value in one.labels.items())

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 
-from conntrack_py.policy.formats.aws import Permission, general_warnings, group_names, permissions, tags_of, text_of
-from conntrack_py.policy.formats.common import HEAD, Written, identifier, unique
+from conntrack_py.policy.formats.aws import (
+    Permission,
+    general_warnings,
+    group_names,
+    known_id,
+    permissions,
+    tags_of,
+    text_of,
+)
+from conntrack_py.policy.formats.common import HEAD, Written, described, identifier, is_undescribed, unique
 from conntrack_py.policy.model import Ruleset
 
 _PEER = {"ipv4": "cidr_ipv4", "ipv6": "cidr_ipv6", "group": "referenced_security_group_id"}
@@ -25,7 +33,22 @@ def write(ruleset: Ruleset, group: str | None = None) -> Written:
         "  type = string",
         "}",
     ]
+    ids = {}
     for name in ruleset.groups:
+        ids[name] = f"aws_security_group.{resources[name]}.id"
+        if not is_undescribed(ruleset.groups[name]):
+            continue
+        ids[name] = f"var.security_group_id_of_{resources[name]}"
+        known = known_id(ruleset, name)
+        lines += [
+            "",
+            f'variable "{ids[name].removeprefix("var.")}" {{',
+            "  type        = string",
+            f"  description = {quoted(f'id of the security group {name}, which is not made here')}",
+            *([f"  default     = {quoted(known)}"] if known is not None else []),
+            "}",
+        ]
+    for name in described(ruleset):
         description = text_of(f"group {name} of a conntrack-py policy")
         lines += [
             "",
@@ -43,16 +66,13 @@ def write(ruleset: Ruleset, group: str | None = None) -> Written:
     for permission in allowed:
         key = permission.group, permission.side
         count[key] += 1
-        lines += ["", *_rule(permission, f"{resources[permission.group]}_{count[key]}", resources)]
+        lines += ["", *_rule(permission, f"{resources[permission.group]}_{count[key]}", ids)]
     return Written("\n".join(lines) + "\n", warnings)
 
 
-def _rule(permission: Permission, name: str, resources: dict[str, str]) -> list[str]:
-    if permission.kind == "group":
-        peer = f"aws_security_group.{resources[permission.peer]}.id"
-    else:
-        peer = quoted(permission.peer)
-    values = {"security_group_id": f"aws_security_group.{resources[permission.group]}.id"}
+def _rule(permission: Permission, name: str, ids: dict[str, str]) -> list[str]:
+    peer = ids[permission.peer] if permission.kind == "group" else quoted(permission.peer)
+    values = {"security_group_id": ids[permission.group]}
     if permission.note:
         values["description"] = quoted(permission.note)
     values[_PEER[permission.kind]] = peer

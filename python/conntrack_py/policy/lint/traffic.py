@@ -19,6 +19,8 @@ from conntrack_py.policy.traffic import CONFIDENCE, NOBODY
 #: Rows of connections that nobody opened in earnest.
 _NOBODY = ("scan", "backscatter")
 _OBSERVED = ("syn", "init", "icmp_request")
+#: Evidence that rests on the first packet where the protocol has none that opens: of all but TCP.
+_FIRST = ("answered", "payload", "first_packet", "multicast")
 _DNS = 53
 
 Mask = NDArray[np.bool_]
@@ -155,8 +157,9 @@ class Traffic:
 
     @functools.cached_property
     def observed(self) -> int:
-        """The number of connections whose opening packet was seen."""
-        return int(self._has_evidence(*_OBSERVED).sum())
+        """The number of connections whose first packet was seen."""
+        without_opening = ~self._is_proto("tcp", "sctp") & self._has_evidence(*_FIRST)
+        return int((self._has_evidence(*_OBSERVED) | without_opening).sum())
 
     @functools.cached_property
     def _coded(self) -> tuple[list[str], NDArray[np.intp], NDArray[np.intp]]:

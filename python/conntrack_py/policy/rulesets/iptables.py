@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import re
 import shlex
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from conntrack_py.exceptions import PolicyError
+from conntrack_py.policy.rulesets.foreign import plain
 from conntrack_py.policy.rulesets.model import (
     ALL_STATES,
     DIRECTIONS,
@@ -41,6 +43,10 @@ _HARMLESS = {
     "--log-uid": 0,
     "--syn": 0,
 }
+
+
+#: Digits of a port, with zeros before it, and characters of a word in a message.
+_DIGITS, _SHOWN = 6, 60
 
 
 class _LineError(Exception):
@@ -80,17 +86,21 @@ def from_iptables_save(text: str, name: str = "") -> Firewall:
     if not table:
         raise PolicyError(f"{name + ': ' if name else ''}not what iptables-save writes: it has no table")
     names = {key: key for key in chains}
-    found = [
-        Chain(
-            name=key,
-            hook=_HOOKS[key],
-            policy=chain.policy,
-            rules=flattened(steps, key, DIRECTIONS[_HOOKS[key]], names),
-            line=chain.line,
-        )
-        for key, chain in chains.items()
-        if chain.is_base and key in _HOOKS
-    ]
+    looked_at = itertools.count()
+    try:
+        found = [
+            Chain(
+                name=key,
+                hook=_HOOKS[key],
+                policy=chain.policy,
+                rules=flattened(steps, key, DIRECTIONS[_HOOKS[key]], names, looked_at),
+                line=chain.line,
+            )
+            for key, chain in chains.items()
+            if chain.is_base and key in _HOOKS
+        ]
+    except PolicyError as error:
+        raise PolicyError(f"{name + ': ' if name else ''}{error}") from None
     return Firewall(name=name, family="iptables", chains=tuple(found))
 
 
@@ -151,7 +161,7 @@ def _step(words: list[str], text: str, number: int, chains: dict[str, _Chain]) -
 
 def _only(option: str, values: list[str]) -> str:
     if not values:
-        raise _LineError(f"nothing follows {option}")
+        raise _LineError(f"nothing follows {_short(option)}")
     return values[0]
 
 
@@ -174,15 +184,21 @@ def _spans(negated: bool, value: str) -> Spans | None:
     """Ports; None where they are names."""
     spans = []
     for piece in value.split(","):
-        match = re.fullmatch(r"(\d*)(?:(:)(\d*))?", piece)
+        match = re.fullmatch(r"([0-9]*)(?:(:)([0-9]*))?", piece)
         if match is None or not piece:
             return None
-        first = int(match[1] or 0)
-        last = int(match[3] or 65535) if match[2] else first
-        if not 0 <= first <= last <= 65535:
-            raise _LineError(f"found {piece}, expected a port or a range such as 8000:8100")
+        fits = len(match[1]) <= _DIGITS and len(match[3] or "") <= _DIGITS
+        first = int(match[1] or 0) if fits else 0
+        last = int(match[3] or 65535) if match[2] and fits else first
+        if not fits or not 0 <= first <= last <= 65535:
+            raise _LineError(f"found {_short(piece)}, expected a port or a range such as 8000:8100")
         spans.append((first, last))
     return without(ALL_PORTS, union(spans)) if negated else union(spans)
+
+
+def _short(text: str) -> str:
+    """A word of a file for a message."""
+    return plain(text) if len(text) <= _SHOWN else f"{plain(text[:_SHOWN])}..."
 
 
 def _sports(negated: bool, value: str) -> Match:
@@ -199,7 +215,7 @@ def _addresses(negated: bool, value: str) -> Spans:
     try:
         networks = [ipaddress.ip_network(piece, strict=False) for piece in value.split(",")]
     except ValueError:
-        raise _LineError(f"found {value}, expected an address or a network") from None
+        raise _LineError(f"found {_short(value)}, expected an address or a network") from None
     found = of_networks(networks)
     return without(EVERYBODY, found) if negated else found
 

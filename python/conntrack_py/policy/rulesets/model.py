@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from conntrack_py.exceptions import PolicyError
+from conntrack_py.policy.rulesets.foreign import plain
 from conntrack_py.policy.rulesets.spans import ALL_PORTS, EVERYBODY, Spans, both, is_everybody
 
 Direction = Literal["ingress", "egress", "forward"]
@@ -29,9 +30,9 @@ _PROTOCOLS = {
     "icmpv6": "icmp6",
     "ipv6-icmp": "icmp6",
 }
-#: As deep as the kernel follows jumps, and more rules than anybody has.
+#: As deep as the kernel follows jumps, and more rules than anybody has, those of a chain counted for each jump to it.
 _DEEPEST = 16
-_MOST_RULES = 100_000
+_MOST_STEPS = 200_000
 
 
 def protocol(found: object) -> str:
@@ -212,7 +213,11 @@ class Step:
 
 
 def flattened(
-    steps: Mapping[str, Sequence[Step]], base: str, direction: Direction, names: Mapping[str, str]
+    steps: Mapping[str, Sequence[Step]],
+    base: str,
+    direction: Direction,
+    names: Mapping[str, str],
+    looked_at: Iterator[int],
 ) -> tuple[FirewallRule, ...]:
     """The rules of a chain, with those of the chains it jumps to in their place.
 
@@ -221,30 +226,32 @@ def flattened(
         base: The key of the chain to begin with.
         direction: That of its hook.
         names: What to call the chains.
+        looked_at: Counts the rules that are looked at, for all chains of a firewall.
 
     Raises:
-        PolicyError: Following the jumps gives too many rules.
+        PolicyError: Following the jumps there are too many rules to look at.
     """
     found: list[FirewallRule] = []
 
     def walk(key: str, under: Match, path: tuple[str, ...]) -> None:
         for step in steps.get(key, ()):
+            if next(looked_at) >= _MOST_STEPS:
+                named = plain(names.get(base, base)[:60])
+                raise PolicyError(f"chain {named}: with its jumps there are more than {_MOST_STEPS} rules to look at")
             met = under.meet(step.match)
             if met is None:
                 continue
-            if len(found) >= _MOST_RULES:
-                raise PolicyError(f"{names.get(base, base)}: its jumps lead to more than {_MOST_RULES} rules")
             if step.action in ("jump", "goto"):
                 if step.target not in path and len(path) < _DEEPEST:
                     walk(step.target, met, (*path, step.target))
             elif step.action == "accept" or step.action == "drop":
                 found.append(
                     FirewallRule(
-                        chain=names.get(key, key),
+                        chain=plain(names.get(key, key)),
                         direction=direction,
                         match=met,
                         verdict=step.action,
-                        text=step.text,
+                        text=plain(step.text),
                         handle=step.handle,
                         line=step.line,
                     )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
-import json
 from collections.abc import Iterator
 from typing import Any, Literal, NoReturn
 
 from conntrack_py.exceptions import PolicyError
+from conntrack_py.policy.rulesets.foreign import load_json, plain, shown
 from conntrack_py.policy.rulesets.model import Chain, Direction, Firewall, FirewallRule, Match, protocol
 from conntrack_py.policy.rulesets.spans import ALL_PORTS, Spans, of_networks
 
@@ -26,10 +26,7 @@ def from_nacl_json(text: str, name: str = "") -> Firewall:
     Raises:
         PolicyError: It is no such JSON; the message has the key.
     """
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise PolicyError(f"{name + ': ' if name else ''}not JSON: {error}") from error
+    document = load_json(text, name)
     from conntrack_py.policy import yaml_places
 
     lines = yaml_places.lines(text) if "\n" in text.strip() else {}
@@ -45,7 +42,7 @@ def from_nacl_json(text: str, name: str = "") -> Firewall:
 
 
 def _refuse(key: str, found: object, expected: str) -> NoReturn:
-    raise _EntryError(key, f"found {found!r}, expected {expected}")
+    raise _EntryError(key, f"found {shown(found)}, expected {expected}")
 
 
 def _list(holder: Any, name: str, under: str) -> list[Any]:
@@ -60,7 +57,10 @@ def _chains(acl: Any, number: int, lines: dict[str, int]) -> Iterator[Chain]:
     key = f"NetworkAcls[{number}]"
     entries = [_entry(entry, f"{key}.Entries[{n}]") for n, entry in enumerate(_list(acl, "Entries", key))]
     ordered = sorted(enumerate(entries), key=lambda one: one[1][1])
-    scope = str(acl.get("NetworkAclId", key))
+    named = acl.get("NetworkAclId", key)
+    if not isinstance(named, str):
+        _refuse(f"{key}.NetworkAclId", named, "the id of a network ACL")
+    scope = plain(named)
     for egress, direction, hook in _SIDES:
         name = f"{scope} {direction}"
         rules = [
@@ -91,10 +91,12 @@ def _entry(entry: Any, key: str) -> _Entry:
         _refuse(f"{key}.RuleNumber", order, "a number")
     if action not in ("allow", "deny"):
         _refuse(f"{key}.RuleAction", action, "allow or deny")
-    proto = protocol(entry.get("Protocol"))
+    if not isinstance(entry.get("Protocol"), str | int):
+        _refuse(f"{key}.Protocol", entry.get("Protocol"), "a protocol or its number")
+    proto = plain(protocol(entry["Protocol"]))
     cidr = entry.get("CidrBlock", entry.get("Ipv6CidrBlock"))
     try:
-        peers = of_networks([ipaddress.ip_network(str(cidr), strict=False)])
+        peers = of_networks([ipaddress.ip_network(cidr if isinstance(cidr, str) else "", strict=False)])
     except ValueError:
         _refuse(f"{key}.CidrBlock", cidr, "a network")
     ports = _ports(entry, key) if proto in _WITH_PORTS else ALL_PORTS

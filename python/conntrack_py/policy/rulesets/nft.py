@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from typing import Any, Literal
 
 from conntrack_py.exceptions import PolicyError
 from conntrack_py.policy.rulesets import nft_words
+from conntrack_py.policy.rulesets.foreign import load_json, plain
 from conntrack_py.policy.rulesets.model import (
     ALL_STATES,
     DIRECTIONS,
@@ -51,7 +53,7 @@ def from_nft_text(text: str, name: str = "") -> Firewall:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise PolicyError(f"{where}nft did not run: {error}; {_INSTEAD}") from error
     if done.returncode != 0:
-        said = (done.stderr.strip().splitlines() or ["nft failed"])[0].removeprefix("/dev/stdin:")
+        said = plain((done.stderr.strip().splitlines() or ["nft failed"])[0].removeprefix("/dev/stdin:"))[:200]
         raise PolicyError(f"{where}{said}; if it uses what this machine does not have, {_INSTEAD}")
     return from_nft_json(done.stdout, name)
 
@@ -63,10 +65,8 @@ def from_nft_json(text: str, name: str = "") -> Firewall:
         PolicyError: It is no such JSON.
     """
     where = f"{name}: " if name else ""
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise PolicyError(f"{where}not JSON: {error}") from error
+    # What nft writes may have a key twice.
+    document = load_json(text, name, unique=False)
     listed = document.get("nftables") if isinstance(document, dict) else None
     if not isinstance(listed, list):
         raise PolicyError(f"{where}not the JSON of `nft -j list ruleset`: there is no list nftables")
@@ -76,7 +76,14 @@ def from_nft_json(text: str, name: str = "") -> Firewall:
             reader.take(entry)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise PolicyError(f"{where}nftables[{number}]: {_fault(error)}") from error
-    return Firewall(name=name, family="nftables", chains=tuple(reader.chains()))
+    try:
+        return Firewall(name=name, family="nftables", chains=tuple(reader.chains()))
+    except PolicyError as error:
+        raise PolicyError(f"{where}{error}") from None
+    except RecursionError:
+        raise PolicyError(f"{where}a rule is nested too deeply") from None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise PolicyError(f"{where}a rule or chain is not as nft writes it") from error
 
 
 def _fault(error: Exception) -> str:
@@ -105,14 +112,15 @@ class _Reader:
 
     def chains(self) -> Iterator[Chain]:
         names = {key: key for key in self.named}
+        looked_at = itertools.count()
         steps = {key: [step for rule in rules for step in self.steps(rule)] for key, rules in self.rules.items()}
         for key, chain in self.named.items():
             hook, family = str(chain.get("hook")), str(chain.get("family"))
             if chain.get("type") != "filter" or hook not in DIRECTIONS or family not in _FAMILIES:
                 continue
             policy: Literal["accept", "drop"] = "drop" if chain.get("policy") == "drop" else "accept"
-            rules = flattened(steps, key, DIRECTIONS[hook], names)
-            yield Chain(name=key, hook=hook, policy=policy, rules=rules)
+            rules = flattened(steps, key, DIRECTIONS[hook], names, looked_at)
+            yield Chain(name=plain(key), hook=hook, policy=policy, rules=rules)
 
     def steps(self, rule: dict[str, Any]) -> Iterator[Step]:
         """A rule, and one more for each verdict that it takes from a map."""
