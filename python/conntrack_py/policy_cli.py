@@ -69,7 +69,8 @@ _SARIF = click.option("--sarif", "as_sarif", is_flag=True, help="SARIF 2.1.0, fo
     "--fold-peers",
     metavar="N",
     type=click.IntRange(min=1),
-    help="At most N addresses in a rule: networks of which half was seen, and at last any.",
+    help="At most N addresses in a rule: groups of which they are all that was seen, networks of which half was seen, "
+    "and at last any.",
 )
 @_CONFIDENCE
 @click.option(

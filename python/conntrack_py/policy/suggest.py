@@ -36,7 +36,8 @@ class Budget:
     Attributes:
         max_rules: At most so many rules, by merging those whose merger allows the fewest pairs that were not seen.
         fold_ports: At most so many ports or ranges in a rule, by closing the smallest gaps.
-        fold_peers: At most so many addresses in a rule, by networks of which half was seen, and at last by any.
+        fold_peers: At most so many addresses in a rule, by groups of which they are all that was seen, by networks of
+            which half was seen, and at last by any.
     """
 
     max_rules: int | None = None
