@@ -9,7 +9,6 @@ array(['egress', 'ingress', ...], dtype='<U9')
 from typing import TYPE_CHECKING, Any
 
 from conntrack_py._native import __version__
-from conntrack_py.annotate import label, split
 from conntrack_py.config import Config
 from conntrack_py.connections import Connection, ConnectionTable
 from conntrack_py.enums import CtDir, CtState, Direction, Fate, State, Verdict
@@ -19,6 +18,7 @@ from conntrack_py.streaming import Capture, PacketBatch, Tracker, open_capture
 from conntrack_py.tracker import TrackResult, track
 
 if TYPE_CHECKING:
+    from conntrack_py.annotate import label, split
     from conntrack_py.policy import Policy
 
 __all__ = (
@@ -51,10 +51,14 @@ __all__ = (
 )
 
 
-def __getattr__(name: str) -> Any:
-    """Import `Policy` when it is first asked for: who only tracks does not wait for it."""
-    if name == "Policy":
-        from conntrack_py.policy import Policy
+#: What is imported when it is first asked for: who only tracks does not wait for it.
+_LATER = {"Policy": "policy", "label": "annotate", "split": "annotate"}
 
-        return Policy
+
+def __getattr__(name: str) -> Any:
+    """Import what is imported late."""
+    if name in _LATER:
+        import importlib
+
+        return getattr(importlib.import_module(f"conntrack_py.{_LATER[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

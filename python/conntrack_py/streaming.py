@@ -15,7 +15,6 @@ from numpy.typing import ArrayLike, NDArray
 from conntrack_py import _native
 from conntrack_py.config import Config
 from conntrack_py.connections import Connection, ConnectionTable
-from conntrack_py.frames import of_frames, of_pairs
 from conntrack_py.tracker import LABEL, Source, checked, inputs
 
 
@@ -48,6 +47,8 @@ class PacketBatch:
         Raises:
             ValueError: A length, type or byte order is refused; the message names the argument.
         """
+        from conntrack_py.frames import of_frames
+
         return cls(_native.Batch.from_frames(*of_frames(frames, timestamps, lengths), _linktype(linktype)))
 
     @classmethod
@@ -68,6 +69,8 @@ class PacketBatch:
         Raises:
             ValueError: A time or frame is refused; the message has its place.
         """
+        from conntrack_py.frames import of_pairs
+
         if linktype is None:
             datalink = getattr(reader, "datalink", None)
             linktype = datalink() if callable(datalink) else 1

@@ -77,8 +77,7 @@ def findings(table: ConnectionTable, baseline: ConnectionTable | None = None) ->
             the second.
     """
     traffic = Traffic(table, CONFIDENCE)
-    hosts = roles.local_hosts(traffic, traffic.pairs(traffic.kept))
-    servers = {address: host for address, host in hosts.items() if host.is_server}
+    servers = roles.servers(traffic, traffic.pairs(traffic.kept))
     if not servers:
         return []
     # An attempt that nobody answers was initiated all the same.

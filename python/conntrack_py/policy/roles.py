@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import chain
 
+import numpy as np
+
 from conntrack_py import _native
 from conntrack_py.policy.model import WITH_TYPES, Group
 from conntrack_py.policy.services import Service, group_name, kind
-from conntrack_py.policy.traffic import Pair, Traffic
+from conntrack_py.policy.traffic import Ints, Pair, Traffic
 
 #: What a host sends from that has no address yet (DHCP, duplicate address detection): no host to speak of.
 _UNSPECIFIED = ("0.0.0.0", "::")
@@ -68,15 +70,23 @@ def is_server(hosts: Iterable[Host]) -> bool:
 
 
 def local_hosts(traffic: Traffic, pairs: Iterable[Pair]) -> dict[str, Host]:
-    """The local hosts that sent anything, by address in the order in which they turn up."""
-    speaks: dict[int, None] = {}
-    ends = (
-        (traffic.orig, traffic.orig_local & ~traffic.orig_group),
-        (traffic.resp, traffic.resp_local & ~traffic.resp_group & traffic.answered),
-    )
-    for numbers, which in ends:
-        speaks |= dict.fromkeys(numbers[which].tolist())
-    speaking = (traffic.addresses[number] for number in sorted(speaks))
+    """The local hosts that sent anything, by address in the order in which they turn up, and what they did in pairs."""
+    initiators = traffic.orig[traffic.orig_local & ~traffic.orig_group]
+    return _hosts(traffic, np.concatenate((initiators, _answerers(traffic))), pairs)
+
+
+def servers(traffic: Traffic, pairs: Iterable[Pair]) -> dict[str, Host]:
+    """Those of them that mostly answer."""
+    found = _hosts(traffic, _answerers(traffic), pairs)
+    return {address: host for address, host in found.items() if host.is_server}
+
+
+def _answerers(traffic: Traffic) -> Ints:
+    return traffic.resp[traffic.resp_local & ~traffic.resp_group & traffic.answered]
+
+
+def _hosts(traffic: Traffic, numbers: Ints, pairs: Iterable[Pair]) -> dict[str, Host]:
+    speaking = (traffic.addresses[number] for number in np.unique(numbers).tolist())
     hosts = {address: Host(address=address) for address in speaking if address not in _UNSPECIFIED}
     for pair in pairs:
         service = (pair.proto, pair.service)
