@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,9 +11,7 @@ from typing import Any
 from conntrack_py import _native
 from conntrack_py.config import Config
 from conntrack_py.connections import ConnectionTable, SupportsWrite
-from conntrack_py.exceptions import CaptureWarning
-from conntrack_py.stats import stats_from
-from conntrack_py.tracker import Progress, Source, TrackResult, checked, inputs, observer
+from conntrack_py.tracker import Progress, Source, TrackResult, checked, inputs, observer, stats_with_warning
 
 
 def label(
@@ -50,7 +47,7 @@ def label(
     with ExitStack() as stack:
         names = _names(source, stack)
         native, account = _native.label(names, checked(config)._native(), output, observer(progress, stack))
-    return _result(native, account)
+    return TrackResult(ConnectionTable(native), stats_with_warning(account), None)
 
 
 def split(
@@ -83,7 +80,8 @@ def split(
     with ExitStack() as stack:
         names = _names(source, stack)
         native, account, files = _native.split(names, checked(config)._native(), directory, observer(progress, stack))
-    return _result(native, account), [Path(file) for file in files]
+    result = TrackResult(ConnectionTable(native), stats_with_warning(account), None)
+    return result, [Path(file) for file in files]
 
 
 def _names(source: Any, stack: ExitStack) -> list[str]:
@@ -94,11 +92,3 @@ def _names(source: Any, stack: ExitStack) -> list[str]:
             raise ValueError(f"source: {name} can be read only once; write it to a file first")
         names.append(name)
     return names
-
-
-def _result(native: _native.Connections, account: _native._Account) -> TrackResult:
-    stats = stats_from(account)
-    warning = stats.warning()
-    if warning is not None:
-        warnings.warn(warning, CaptureWarning, stacklevel=3)
-    return TrackResult(ConnectionTable(native), stats, None)

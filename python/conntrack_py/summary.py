@@ -20,6 +20,7 @@ from conntrack_py.config import Config
 from conntrack_py.connections import ConnectionTable
 from conntrack_py.numbering import Numbering
 from conntrack_py.policy.findings import Finding, findings
+from conntrack_py.policy.roles import UNSPECIFIED
 from conntrack_py.stats import Quality, Stats
 
 Ints = NDArray[np.int64]
@@ -189,9 +190,6 @@ class Summary:
     findings: list[Finding]
 
 
-#: What a host that has no address yet sends from (DHCP, duplicate address detection): no host to speak of.
-_UNSPECIFIED = ("0.0.0.0", "::")
-
 #: Roles in the order in which they matter: who does both deserves the first look.
 ROLES = ("both", "initiates", "answers", "silent")
 _NO_ROLE = -1
@@ -356,7 +354,7 @@ def _hosts(data: _Data, config: Config, top: int) -> tuple[Hosts, Hosts]:
     sure_roles = _roles(
         count(data.orig, sure), count(data.resp, to_host & replied & sure), count(data.resp, to_host & ~replied & sure)
     )
-    roles[[place for place, address in enumerate(data.addresses) if address in _UNSPECIFIED]] = _NO_ROLE
+    roles[[place for place, address in enumerate(data.addresses) if address in UNSPECIFIED]] = _NO_ROLE
     egress = count(data.orig, data.direction == code["egress"])
 
     def carried(sent: NDArray[Any], received: NDArray[Any]) -> Ints:

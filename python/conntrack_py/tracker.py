@@ -123,12 +123,18 @@ def track(
     with ExitStack() as stack:
         opened = inputs(source, stack)
         native, memory, account = _native.track(opened, config._native(), labels, observer(progress, stack))
+    stats = stats_with_warning(account)
+    rows = None if memory is None else np.frombuffer(memoryview(memory), dtype=LABEL)
+    return TrackResult(ConnectionTable(native), stats, rows)
+
+
+def stats_with_warning(account: _native._Account) -> Stats:
+    """The account of a run; what of the capture was not used is a warning to the caller of what calls this."""
     stats = stats_from(account)
     warning = stats.warning()
     if warning is not None:
-        warnings.warn(warning, CaptureWarning, stacklevel=2)
-    rows = None if memory is None else np.frombuffer(memoryview(memory), dtype=LABEL)
-    return TrackResult(ConnectionTable(native), stats, rows)
+        warnings.warn(warning, CaptureWarning, stacklevel=3)
+    return stats
 
 
 def checked(config: Config | None) -> Config:

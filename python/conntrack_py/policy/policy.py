@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-import warnings
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from conntrack_py import _native
 from conntrack_py.config import Config
 from conntrack_py.connections import ConnectionTable
-from conntrack_py.exceptions import CaptureWarning, PolicyError
+from conntrack_py.exceptions import PolicyError
 from conntrack_py.policy import check as checks
 from conntrack_py.policy import document, formats, suggest
 from conntrack_py.policy.check import CheckResult
@@ -25,8 +24,7 @@ from conntrack_py.policy.compiled import compiled, evaluate
 from conntrack_py.policy.model import Ruleset
 from conntrack_py.policy.suggest import Budget, Report
 from conntrack_py.policy.traffic import CONFIDENCE
-from conntrack_py.stats import stats_from
-from conntrack_py.tracker import Progress, TrackResult, checked, inputs, observer
+from conntrack_py.tracker import Progress, TrackResult, checked, inputs, observer, stats_with_warning
 
 if TYPE_CHECKING:
     from conntrack_py.policy.lint import Problem
@@ -159,7 +157,7 @@ class Policy(Ruleset):
             with ExitStack() as stack:
                 opened = inputs(source, stack)
                 native, names, account = _native.named(opened, config._native(), observer(progress, stack))
-            _warn(account)
+            stats_with_warning(account)
             table = ConnectionTable(native)
         given = groups.groups if groups is not None else document.zone_groups(config.zones if config else {})
         ruleset, report = suggest.suggest(
@@ -225,7 +223,7 @@ class Policy(Ruleset):
             native, account, packets, refused, memory = _native.replay(
                 opened, config._native(), compiled(self), fates, observer(progress, stack)
             )
-        _warn(account)
+        stats_with_warning(account)
         every = None if memory is None else np.frombuffer(memoryview(memory), dtype=np.uint8)
         table = ConnectionTable(native)
         return checks.check(self, table, packets=(packets, refused), fates=every, confidence=min_confidence)
@@ -284,13 +282,6 @@ class Policy(Ruleset):
 def _with_local(config: Config | None, local: Any) -> Config:
     config = checked(config)
     return config if local is None else dataclasses.replace(config, local=local)
-
-
-def _warn(account: _native._Account) -> None:
-    """Say once what of a capture was not used; to whom called the method that calls this."""
-    warning = stats_from(account).warning()
-    if warning is not None:
-        warnings.warn(warning, CaptureWarning, stacklevel=3)
 
 
 def read_text(path: str | os.PathLike[str]) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from conntrack_py.policy.services import Service, group_name, kind
 from conntrack_py.policy.traffic import Ints, Pair, Traffic
 
 #: What a host sends from that has no address yet (DHCP, duplicate address detection): no host to speak of.
-_UNSPECIFIED = ("0.0.0.0", "::")
+UNSPECIFIED = ("0.0.0.0", "::")
 #: Groups of servers, beyond which what sets them apart is only what kind of service they offer.
 _MOST = 50
 
@@ -87,7 +87,7 @@ def _answerers(traffic: Traffic) -> Ints:
 
 def _hosts(traffic: Traffic, numbers: Ints, pairs: Iterable[Pair]) -> dict[str, Host]:
     speaking = (traffic.addresses[number] for number in np.unique(numbers).tolist())
-    hosts = {address: Host(address=address) for address in speaking if address not in _UNSPECIFIED}
+    hosts = {address: Host(address=address) for address in speaking if address not in UNSPECIFIED}
     for pair in pairs:
         service = (pair.proto, pair.service)
         if (host := hosts.get(pair.orig)) is not None:

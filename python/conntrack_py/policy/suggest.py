@@ -14,7 +14,6 @@ from conntrack_py.policy import fold, roles
 from conntrack_py.policy.document import moment
 from conntrack_py.policy.members import Membership
 from conntrack_py.policy.model import (
-    SIDES,
     WITH_PORTS,
     Evidence,
     Group,
@@ -371,4 +370,4 @@ def _service(service: tuple[str, int]) -> str:
     return text.service(*service)
 
 
-__all__ = ("REASONS", "SIDES", "Budget", "Decision", "Report", "as_json", "comments", "suggest")
+__all__ = ("REASONS", "Budget", "Decision", "Report", "as_json", "comments", "suggest")
