@@ -451,3 +451,25 @@ def test_interrupt_standard_input(mixed: list[Packet]) -> None:
         at = time.monotonic()
         assert process.wait(20) != 0
         assert time.monotonic() - at < 1
+
+
+def test_a_signal_that_wakes_nobody(tmp_path: Path) -> None:
+    """It comes when no read waits that it could end: here another thread takes it."""
+    code = (
+        "import os, signal, sys, threading, time, conntrack_py as ct\n"
+        "def stop(*_): raise KeyboardInterrupt\n"
+        "signal.signal(signal.SIGUSR1, stop)\n"
+        "def later(): time.sleep(0.3); os.kill(os.getpid(), signal.SIGUSR1)\n"
+        "threading.Thread(target=later).start()\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])\n"
+        "try: list(ct.open_capture(sys.argv[2])) if sys.argv[1] == 'open' else ct.track(sys.argv[2])\n"
+        "except KeyboardInterrupt: print('stopped')\n"
+    )
+    os.mkfifo(tmp_path / "fifo")
+    for how in ("open", "track"):
+        for source in (str(tmp_path / "fifo"), "-"):
+            command = [sys.executable, "-c", code, how, source]
+            with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+                assert process.wait(20) == 0
+                assert process.stdout is not None
+                assert process.stdout.read() == b"stopped\n"

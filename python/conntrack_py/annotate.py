@@ -45,7 +45,7 @@ def label(
         OSError: The system refused.
     """
     with ExitStack() as stack:
-        names = _names(source, stack)
+        names = _names(source)
         native, account = _native.label(names, checked(config)._native(), output, observer(progress, stack))
     return TrackResult(ConnectionTable(native), stats_with_warning(account), None)
 
@@ -78,17 +78,17 @@ def split(
         OSError: The system refused.
     """
     with ExitStack() as stack:
-        names = _names(source, stack)
+        names = _names(source)
         native, account, files = _native.split(names, checked(config)._native(), directory, observer(progress, stack))
     result = TrackResult(ConnectionTable(native), stats_with_warning(account), None)
     return result, [Path(file) for file in files]
 
 
-def _names(source: Any, stack: ExitStack) -> list[str]:
+def _names(source: Any) -> list[str]:
     """The files, which must be there to be read again."""
     names = []
-    for name, file in inputs(source, stack):
-        if file is not None or name == "-":
+    for name, file in inputs(source):
+        if file is not None or name == "-" or not os.path.isfile(name):
             raise ValueError(f"source: {name} can be read only once; write it to a file first")
         names.append(name)
     return names

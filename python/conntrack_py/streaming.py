@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
 from itertools import islice
 from types import TracebackType
 from typing import Any, Self
@@ -94,10 +93,9 @@ class Capture(Iterator[PacketBatch]):
     One thread at a time reads it.
     """
 
-    def __init__(self, native: _native.Capture, files: ExitStack) -> None:
-        """Wrap what the extension module reads, with the files that Python has opened for it."""
+    def __init__(self, native: _native.Capture) -> None:
+        """Wrap what the extension module reads."""
         self._native = native
-        self._files = files
 
     def __next__(self) -> PacketBatch:
         """The next packets.
@@ -114,7 +112,6 @@ class Capture(Iterator[PacketBatch]):
     def close(self) -> None:
         """Close the files. No more packets come."""
         self._native.close()
-        self._files.close()
 
     def __enter__(self) -> Self:
         """Itself, to be closed at the end of the block."""
@@ -141,9 +138,7 @@ def open_capture(source: Source | Iterable[Source], *, config: Config | None = N
         FileNotFoundError: There is no such file, or nothing matches the pattern.
         CaptureError: A file is no capture.
     """
-    with ExitStack() as stack:
-        native = _native.Capture(inputs(source, stack), checked(config)._native())
-        return Capture(native, stack.pop_all())
+    return Capture(_native.Capture(inputs(source), checked(config)._native()))
 
 
 class Tracker:

@@ -121,7 +121,7 @@ def track(
     if threads is not None:
         config = dataclasses.replace(config, threads=threads)
     with ExitStack() as stack:
-        opened = inputs(source, stack)
+        opened = inputs(source)
         native, memory, account = _native.track(opened, config._native(), labels, observer(progress, stack))
     stats = stats_with_warning(account)
     rows = None if memory is None else np.frombuffer(memoryview(memory), dtype=LABEL)
@@ -157,7 +157,7 @@ def observer(progress: bool | Progress, stack: ExitStack) -> Progress | None:
     return stack.enter_context(Bar())
 
 
-def inputs(source: Any, stack: ExitStack) -> list[tuple[str, SupportsRead | None]]:
+def inputs(source: Any) -> list[tuple[str, SupportsRead | None]]:
     """Every source by name, with a file object where it is not Rust that opens it."""
     if isinstance(source, (bytes, bytearray, memoryview)):
         raise TypeError("source: found bytes; wrap them in io.BytesIO")
@@ -165,13 +165,13 @@ def inputs(source: Any, stack: ExitStack) -> list[tuple[str, SupportsRead | None
     if several and not isinstance(source, Iterable):
         kind = type(source).__name__
         raise TypeError(f"source: found {kind}, expected a path, a binary file object or a list of them")
-    found = [opened for one in (source if several else [source]) for opened in _found(one, stack)]
+    found = [one for some in (source if several else [source]) for one in _found(some)]
     if not found:
         raise ValueError("source: the list of captures is empty")
     return found
 
 
-def _found(source: Any, stack: ExitStack) -> list[tuple[str, SupportsRead | None]]:
+def _found(source: Any) -> list[tuple[str, SupportsRead | None]]:
     if hasattr(source, "read"):
         if isinstance(source, io.TextIOBase):
             raise TypeError(f"source: {_name(source)} is open as text; open it in binary mode, 'rb'")
@@ -182,21 +182,14 @@ def _found(source: Any, stack: ExitStack) -> list[tuple[str, SupportsRead | None
         raise TypeError(f"source: found {type(source).__name__}, expected a path or a binary file object")
     path = os.fsdecode(source)
     if not isinstance(source, str) or os.path.lexists(path) or not glob.has_magic(path):
-        return [_opened(path, stack)]
+        # Its absence is Python's own error.
+        if stat.S_ISDIR(os.stat(path).st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        return [(path, None)]
     matches = [match for match in sorted(glob.glob(path, recursive=True)) if not os.path.isdir(match)]
     if not matches:
         raise FileNotFoundError(errno.ENOENT, "no file matches this pattern", path)
-    return [_opened(match, stack) for match in matches]
-
-
-def _opened(path: str, stack: ExitStack) -> tuple[str, SupportsRead | None]:
-    """A path that is there. Pipes and devices are opened here, where Ctrl-C ends the wait for a writer."""
-    mode = os.stat(path).st_mode
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-    if stat.S_ISREG(mode):
-        return path, None
-    return path, stack.enter_context(open(path, "rb", buffering=0))
+    return [(match, None) for match in matches]
 
 
 def _name(file: Any) -> str:

@@ -155,7 +155,7 @@ class Policy(Ruleset):
         else:
             config = _with_local(config, local)
             with ExitStack() as stack:
-                opened = inputs(source, stack)
+                opened = inputs(source)
                 native, names, account = _native.named(opened, config._native(), observer(progress, stack))
             stats_with_warning(account)
             table = ConnectionTable(native)
@@ -219,7 +219,7 @@ class Policy(Ruleset):
             return checks.check(self, source, confidence=min_confidence)
         config = _with_local(config, local)
         with ExitStack() as stack:
-            opened = inputs(source, stack)
+            opened = inputs(source)
             native, account, packets, refused, memory = _native.replay(
                 opened, config._native(), compiled(self), fates, observer(progress, stack)
             )

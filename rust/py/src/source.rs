@@ -20,6 +20,8 @@ impl PyRead {
 impl Read for PyRead {
     fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
         Python::attach(|py| {
+            // Who waits in `read` is not woken by a signal that came before.
+            py.check_signals().map_err(Error::from)?;
             // A Python exception, KeyboardInterrupt too, travels inside the io::Error and comes out as it was.
             let read = self.file.bind(py).call_method1("read", (into.len(),)).map_err(Error::from)?;
             let bytes =

@@ -2,6 +2,8 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+#[cfg(unix)]
+use std::path::Path;
 use std::path::PathBuf;
 
 use super::codec::{Codec, Kind, MAGIC_LEN};
@@ -13,9 +15,48 @@ const PIECE: usize = 64 << 10;
 /// Pieces of compressed data that may give nothing before the caller is asked whether to go on.
 const MOST_FRUITLESS: u32 = 4;
 
+/// How long a pipe is waited for at most before the caller is asked whether to go on. A signal that arrives just before the
+/// waiting begins does not end it.
+#[cfg(unix)]
+const PATIENCE: rustix::event::Timespec = rustix::event::Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+
+/// A pipe, socket or device, of which nothing may come for long: reading it is then [`io::ErrorKind::Interrupted`].
+#[cfg(unix)]
+struct Waiting(File);
+
+#[cfg(unix)]
+impl Waiting {
+    /// Opens without a wait for who writes to it.
+    fn open(path: &Path) -> io::Result<Self> {
+        use std::os::unix::fs::OpenOptionsExt;
+        let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+        Ok(Self(File::options().read(true).custom_flags(flags).open(path)?))
+    }
+
+    /// Standard input, unbuffered.
+    fn stdin() -> io::Result<Self> {
+        Ok(Self(File::from(std::os::fd::AsFd::as_fd(&io::stdin()).try_clone_to_owned()?)))
+    }
+}
+
+#[cfg(unix)]
+impl Read for Waiting {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let mut awaited = [rustix::event::PollFd::new(&self.0, rustix::event::PollFlags::IN)];
+        if rustix::event::poll(&mut awaited, Some(&PATIENCE))? == 0 {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        match self.0.read(into) {
+            // Another reader was faster.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(io::ErrorKind::Interrupted.into()),
+            read => read,
+        }
+    }
+}
+
 /// One capture to read.
 pub enum Input {
-    /// A file by name. It is opened when it is needed, and it may be a pipe.
+    /// A file by name. It is opened when it is needed, and it may be a pipe, whose writer may come later.
     Path(PathBuf),
     /// Standard input.
     Stdin,
@@ -79,11 +120,16 @@ impl Source {
     pub(super) fn open(input: Input) -> io::Result<Self> {
         let mut total = None;
         let reader: Box<dyn Read + Send> = match input {
+            #[cfg(unix)]
+            Input::Path(path) if !std::fs::metadata(&path)?.is_file() => Box::new(Waiting::open(&path)?),
             Input::Path(path) => {
                 let file = File::open(path)?;
                 total = file.metadata().ok().filter(std::fs::Metadata::is_file).map(|m| m.len());
                 Box::new(file)
             }
+            #[cfg(unix)]
+            Input::Stdin => Box::new(Waiting::stdin()?),
+            #[cfg(not(unix))]
             Input::Stdin => Box::new(io::stdin()),
             Input::Reader { reader, .. } => reader,
         };
