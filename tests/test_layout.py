@@ -46,6 +46,7 @@ RUST_LADDER = [
         "sync",
         "time",
         "error",
+        "checkpoint",
         "capture",
         "decode",
         "names",

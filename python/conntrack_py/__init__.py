@@ -12,7 +12,14 @@ from conntrack_py._native import __version__
 from conntrack_py.config import Config
 from conntrack_py.connections import Connection, ConnectionTable
 from conntrack_py.enums import CtDir, CtState, Direction, Fate, State, Verdict
-from conntrack_py.exceptions import CaptureError, CaptureWarning, ConfigError, ConntrackError, PolicyError
+from conntrack_py.exceptions import (
+    CaptureError,
+    CaptureWarning,
+    CheckpointError,
+    ConfigError,
+    ConntrackError,
+    PolicyError,
+)
 from conntrack_py.stats import Quality, Stats
 from conntrack_py.streaming import Capture, PacketBatch, Tracker, open_capture
 from conntrack_py.tracker import TrackResult, track
@@ -25,6 +32,7 @@ __all__ = (
     "Capture",
     "CaptureError",
     "CaptureWarning",
+    "CheckpointError",
     "Config",
     "ConfigError",
     "Connection",

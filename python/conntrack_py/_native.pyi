@@ -247,6 +247,28 @@ class Capture:
         """Close the files."""
 
 @final
+class Checkpoint:
+    """A checkpoint whose sum is right.
+
+    Raises:
+        CheckpointError: The file is none, of another version, or damaged.
+        OSError: The system refuses.
+    """
+
+    def __new__(cls, path: str | PathLike[str]) -> Checkpoint: ...
+    @property
+    def config(self) -> str:
+        """The configuration, as TOML."""
+
+    def resume(self, config: Config) -> Tracker:
+        """The tracker, once.
+
+        Raises:
+            CheckpointError: What is in it contradicts itself.
+            RuntimeError: It was made before.
+        """
+
+@final
 class Tracker:
     """Follows connections batch by batch. Any thread may call any method at any time; the GIL is released meanwhile."""
 
@@ -262,6 +284,13 @@ class Tracker:
 
     def snapshot(self) -> Connections:
         """The live connections, without waiting for `process` or making it wait."""
+
+    def save(self, path: str | PathLike[str], config: str) -> None:
+        """Write a checkpoint with this configuration, TOML, in it: whole, or not at all.
+
+        Raises:
+            OSError: The system refuses.
+        """
 
     def lookup(self, src: tuple[str, int], dst: tuple[str, int], proto: str, vlan: int | None) -> Connections | None:
         """The live connection between two ends as a table of one row, in the same way.

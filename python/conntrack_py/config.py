@@ -125,16 +125,19 @@ class Config:
             ConfigError: The file is not TOML, or a key or value is refused. The message begins with the file's name.
             FileNotFoundError: There is no such file.
         """
+        with open(path, "rb") as file:
+            return cls._of_toml(file.read(), os.fspath(path))
+
+    @classmethod
+    def _of_toml(cls, content: bytes, name: str) -> Self:
         import tomllib
 
-        name = os.fspath(path)
-        with open(path, "rb") as file:
-            try:
-                return cls(**tomllib.load(file))
-            except ConfigError as error:
-                raise ConfigError(f"{name}: {error}") from None
-            except ValueError as error:  # bad TOML, bad UTF-8, or a number of more digits than Python reads
-                raise ConfigError(f"{name}: not a TOML file: {error}") from error
+        try:
+            return cls(**tomllib.loads(content.decode()))
+        except ConfigError as error:
+            raise ConfigError(f"{name}: {error}") from None
+        except ValueError as error:  # bad TOML, bad UTF-8, or a number of more digits than Python reads
+            raise ConfigError(f"{name}: not a TOML file: {error}") from error
 
     def to_toml(self) -> str:
         """The same as a TOML file that `load` reads: every key that has a value, and every timeout."""

@@ -43,6 +43,12 @@ class PolicyError(ConntrackError, ValueError):
     __module__ = "conntrack_py"
 
 
+class CheckpointError(ConntrackError, ValueError):
+    """A file is no checkpoint, one of another version, or a damaged one; the message names the file."""
+
+    __module__ = "conntrack_py"
+
+
 class CaptureWarning(UserWarning):
     """Part of a capture was lost: damage was skipped, or packets could not be decoded."""
 

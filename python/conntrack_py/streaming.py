@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import os
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from types import TracebackType
@@ -160,11 +161,43 @@ class Tracker:
     ...         closed = tracker.drain()
     """
 
-    __slots__ = ("_native",)
+    __slots__ = ("_config", "_native")
 
     def __init__(self, config: Config | None = None) -> None:
         """Track by this configuration, by default `Config()`. `threads` is not used: any number may feed it."""
-        self._native = _native.Tracker(checked(config)._native())
+        self._config = checked(config)
+        self._native = _native.Tracker(self._config._native())
+
+    @property
+    def config(self) -> Config:
+        """What it tracks by."""
+        return self._config
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a checkpoint: everything that the next packet may meet, and the configuration.
+
+        It is as things are between two batches; `process` waits meanwhile. The file is written beside `path` and renamed
+        once it is on the disk, so that `path` has the old checkpoint or the new one, even if the process is killed.
+        Connections that have ended and were not drained are in it too.
+
+        Raises:
+            OSError: The system refuses.
+        """
+        self._native.save(path, self._config.to_toml())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Go on from a checkpoint: what follows gets the labels and connections that it would have got there.
+
+        Raises:
+            CheckpointError: The file is no checkpoint, one of another version of its format, or a damaged one.
+            FileNotFoundError: There is no such file.
+        """
+        checkpoint = _native.Checkpoint(path)
+        tracker = cls.__new__(cls)
+        tracker._config = Config._of_toml(checkpoint.config.encode(), os.fspath(path))
+        tracker._native = checkpoint.resume(tracker._config._native())
+        return tracker
 
     def process(self, batch: PacketBatch) -> NDArray[np.void]:
         """Follow the packets of a batch.

@@ -1,5 +1,7 @@
 //! A live connection: what its two ends have sent, who initiated it, and the entry a gateway holds for it.
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::Rules;
 use crate::decode::{L4, Packet, Tunnel, Vlan, ipproto, sctp_chunk};
 use crate::flow::{FlowKey, Side};
@@ -7,7 +9,7 @@ use crate::proto::{self, Gateway, State};
 use crate::zeek::{ConnState, Roles, View};
 
 /// Why we say who initiated, from the weakest to the strongest: the rungs of the ladder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum Evidence {
     /// Nothing speaks for either end; the sender of the first packet is named.
@@ -139,7 +141,7 @@ pub fn take_claim(claims: &mut [u8; 2], orig: Side, first: Side) -> (Side, Evide
 }
 
 /// How a connection ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum EndReason {
     /// Both ends closed it.
@@ -162,7 +164,7 @@ impl EndReason {
 }
 
 /// What one end has sent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
     /// IP datagrams.
     pub packets: u64,
@@ -174,7 +176,7 @@ pub struct Endpoint {
 
 /// A connection. Everything that belongs to a side is kept by [`Side`], so that a late decision about the originator
 /// changes `orig` and nothing else.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Connection {
     /// What its packets have in common.
     pub key: FlowKey,

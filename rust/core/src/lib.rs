@@ -2,7 +2,7 @@
 //!
 //! A capture goes through the modules in the order of this list, and a module knows only those above it:
 //!
-//! [`sync`] (what threads share), [`time`], [`error`] → [`capture`] (bytes → record) → [`decode`] (record → packet) → [`names`] (in payloads) → [`config`] → [`flow`] (flow key)
+//! [`sync`] (what threads share), [`time`], [`error`], [`checkpoint`] (state in a file) → [`capture`] (bytes → record) → [`decode`] (record → packet) → [`names`] (in payloads) → [`config`] → [`flow`] (flow key)
 //! → [`zeek`] (its view) → [`proto`] (state machine) → [`connection`] → [`slab`] (places) → [`compact`] (in a few words) → [`table`] → [`direction`] (who initiated, and seen from where) → [`policy`] (who may) →
 //! [`tracker`] (one packet) → [`rows`] (finished connections) → [`columns`], [`hindsight`] (who initiated, once all is known), [`listing`], [`zeek_log`], [`quality`], [`labels`], [`verdicts`], [`stats`] → [`pipeline`] (the whole run).
 //!
@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod capture;
+pub mod checkpoint;
 pub mod columns;
 pub mod compact;
 pub mod config;

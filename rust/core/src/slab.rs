@@ -3,8 +3,13 @@
 //! Places are added a segment at a time, so that growing copies nothing and costs as little for the millionth as for the
 //! first; collections that grow by copying themselves would stall a packet.
 
+use std::io::{self, Read, Write};
 use std::sync::Arc;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::checkpoint::{CheckpointError, Reader, Writer};
 use crate::sync::Published;
 
 /// Places of a segment.
@@ -80,11 +85,44 @@ impl<T: Default> Slab<T> {
         };
         let segments = self.segments.len();
         if number as usize / SEGMENT == segments {
-            let segment = (0..SEGMENT).map(|_| T::default()).collect();
-            self.shown.show(segments, &segment);
-            self.segments.push(segment);
+            self.add_segment();
         }
         Some((number, self.get(number)?))
+    }
+
+    fn add_segment(&mut self) {
+        let segment = (0..SEGMENT).map(|_| T::default()).collect();
+        self.shown.show(self.segments.len(), &segment);
+        self.segments.push(segment);
+    }
+
+    /// Reads what [`Self::save`] has written, into no places yet; `fill` puts it into one.
+    pub fn load<V: DeserializeOwned>(
+        from: &mut Reader<impl Read>,
+        fill: impl Fn(&T, V),
+    ) -> Result<Self, CheckpointError> {
+        let mut slab = Self::default();
+        from.get_all(|content| {
+            let number = slab.fresh;
+            slab.fresh = number.checked_add(1).ok_or(CheckpointError::damaged("too many places"))?;
+            if number as usize == slab.capacity() {
+                slab.add_segment();
+            }
+            if let Some(place) = slab.get(number) {
+                fill(place, content);
+            }
+            Ok(())
+        })?;
+        let mut is_free = vec![false; slab.fresh as usize];
+        from.get_all(|number: u32| {
+            match is_free.get_mut(number as usize) {
+                Some(free) if !*free => *free = true,
+                _ => return Err(CheckpointError::damaged("a free place is none")),
+            }
+            slab.free.push(number);
+            Ok(())
+        })?;
+        Ok(slab)
     }
 }
 
@@ -134,6 +172,13 @@ impl<T> Slab<T> {
     /// What is in the places there is memory for, taken or not, in the order of their numbers.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.segments.iter().flat_map(|segment| segment.iter())
+    }
+
+    /// Writes what `look` sees in all places, and which are free: who reads it takes the same ones next.
+    pub fn save<V: Serialize>(&self, out: &mut Writer<'_, impl Write>, look: impl Fn(&T) -> V) -> io::Result<()> {
+        let count = self.fresh as usize;
+        out.put_all(count, self.iter().take(count).map(look))?;
+        out.put_all(self.free.len(), self.free.iter())
     }
 
     /// Walks through them once more and leaves none. A segment's memory is free once it has been walked through, and no

@@ -3,6 +3,8 @@
 //! Timestamps and durations are `i64` nanoseconds (timestamps since the epoch, UTC). [`Clock`] turns the stream of
 //! packet times into the moments at which idle connections are swept out of memory.
 
+use serde::{Deserialize, Serialize};
+
 /// One second in nanoseconds.
 pub const SECOND: i64 = 1_000_000_000;
 
@@ -14,7 +16,7 @@ pub const LATENESS: i64 = 10 * SECOND;
 /// It follows the smaller of the last two packet times, so that a single packet from the far future does not time out
 /// every connection, and steps back with the capture (appended files, a corrected clock). It depends on the order of
 /// the packets alone, so that sweeps happen at the same packets for any batch size or number of threads.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Clock {
     last: Option<i64>,
     swept: Option<i64>,

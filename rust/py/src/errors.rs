@@ -8,11 +8,12 @@ use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError};
 
 mod python {
     pyo3::import_exception!(conntrack_py.exceptions, CaptureError);
+    pyo3::import_exception!(conntrack_py.exceptions, CheckpointError);
     pyo3::import_exception!(conntrack_py.exceptions, ConfigError);
     pyo3::import_exception!(conntrack_py.exceptions, PolicyError);
 }
 
-pub use python::{ConfigError, PolicyError};
+pub use python::{CheckpointError, ConfigError, PolicyError};
 
 /// The exception for a capture that cannot be read. What the system refused stays an `OSError` with its own subclass
 /// (a missing file is `FileNotFoundError`).

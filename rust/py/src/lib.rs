@@ -3,6 +3,7 @@
 mod annotate;
 mod arrow;
 mod buffer;
+mod checkpoint;
 mod config;
 mod connections;
 mod errors;
@@ -24,6 +25,8 @@ mod _native {
     use super::annotate::{label, split};
     #[pymodule_export]
     use super::buffer::Buffer;
+    #[pymodule_export]
+    use super::checkpoint::Checkpoint;
     #[pymodule_export]
     use super::config::{Config, default_timeouts};
     #[pymodule_export]

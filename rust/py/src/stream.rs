@@ -16,10 +16,11 @@ use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::buffer::Buffer;
+use crate::checkpoint;
 use crate::config::Config;
 use crate::connections::Connections;
 use crate::errors::capture_error;
-use crate::track::inputs;
+use crate::track::{inputs, zones};
 
 /// Records as they were captured, with their bytes; immutable.
 #[pyclass(frozen, module = "conntrack_py._native")]
@@ -124,6 +125,11 @@ pub struct Tracker {
 }
 
 impl Tracker {
+    /// A tracker of this configuration.
+    pub fn of(stream: Stream, core: &conntrack_core::config::Config) -> Self {
+        Self { stream, zones: zones(core) }
+    }
+
     fn connections(&self, rows: Rows) -> Connections {
         Connections::new(rows, self.zones.clone())
     }
@@ -133,9 +139,7 @@ impl Tracker {
 impl Tracker {
     #[new]
     fn new(config: &Config) -> Self {
-        let core = config.core();
-        let zones = core.zones.iter().map(|zone| zone.name.clone()).collect();
-        Self { stream: Stream::new(core), zones }
+        Self::of(Stream::new(config.core()), config.core())
     }
 
     /// Follows a batch, and returns the labels of its records, 16 bytes each.
@@ -157,6 +161,12 @@ impl Tracker {
     /// The live connections.
     fn snapshot(&self, py: Python<'_>) -> Connections {
         self.connections(py.detach(|| self.stream.snapshot()))
+    }
+
+    /// Writes a checkpoint with this configuration in it.
+    #[allow(clippy::needless_pass_by_value, reason = "extracted from Python")]
+    fn save(&self, py: Python<'_>, path: PathBuf, config: &str) -> PyResult<()> {
+        py.detach(|| checkpoint::save(&self.stream, &path, config))
     }
 
     /// The live connection between two ends, whichever is named first, as a table of one row; None: there is none.

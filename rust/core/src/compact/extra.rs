@@ -1,8 +1,11 @@
 //! What no longer follows from the sequence numbers of a TCP connection once data is missing from the capture, as where
 //! packets were cut: a line beside its [`Compact`].
 
+use std::io::{self, Read, Write};
+
 use super::letters::MoreLetters;
 use super::{Compact, halves};
+use crate::checkpoint::{CheckpointError, Reader, Writer};
 use crate::slab::{Places, Slab};
 use crate::sync::Cells;
 use crate::zeek::RUNS;
@@ -116,6 +119,16 @@ impl Extras {
     /// The same lines for readers.
     pub fn places(&self) -> ExtraPlaces {
         ExtraPlaces(self.0.places())
+    }
+
+    /// Writes all lines.
+    pub fn save(&self, out: &mut Writer<'_, impl Write>) -> io::Result<()> {
+        self.0.save(out, Cells::load)
+    }
+
+    /// Reads what was written.
+    pub fn load(from: &mut Reader<impl Read>) -> Result<Self, CheckpointError> {
+        Ok(Self(Slab::load(from, |place: &Cells<WORDS>, words| place.store(&words))?))
     }
 
     /// Bytes of memory.

@@ -3,6 +3,8 @@
 mod ports;
 mod profile;
 
+use serde::{Deserialize, Serialize};
+
 use ipnet::IpNet;
 
 use crate::decode;
@@ -14,7 +16,7 @@ pub use profile::Profile;
 /// A timeout of the gateway, under the name of its sysctl (`net.netfilter.nf_conntrack_…`).
 ///
 /// Sources: `Documentation/networking/nf_conntrack-sysctl.rst` of the Linux kernel; defaults of kernel 6.18.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[repr(u8)]
 #[allow(missing_docs, reason = "the names are the sysctls' own; Timeouts::TABLE lists them with their defaults")]
 pub enum Timeout {

@@ -3,13 +3,15 @@
 //! The rules are those of Linux reassembly (`ip_fragment.c`, `nf_conntrack_reasm.c`): a fragment that repeats what is
 //! there is dropped, one that overlaps it or contradicts the datagram's end takes the whole datagram with it.
 
+use serde::{Deserialize, Serialize};
+
 use super::Family;
 
 /// Pieces of a datagram that do not touch each other yet; nobody sends more, and memory has a bound.
 const MOST_RUNS: usize = 128;
 
 /// Which bytes of a datagram's payload have come.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Assembly {
     /// Disjoint runs in order, as (first byte, byte behind the last).
     runs: Vec<(u32, u32)>,

@@ -1,11 +1,14 @@
 //! The decoder: one record in, its packets out.
 
+use std::io::{self, Read, Write};
+
 use super::bytes::Span;
 use super::fragment::{Fragments, Key};
 use super::ip::{self, Ip, Net, Piece};
 use super::tunnel::{self, Carried};
 use super::{Options, Packet, Skip, Tunnel, TunnelMode, link, transport};
 use crate::capture::Record;
+use crate::checkpoint::{CheckpointError, Reader, Writer};
 
 /// IP headers inside IP headers that are followed; a packet deeper inside is not looked at.
 const DEEPEST: usize = 8;
@@ -82,6 +85,17 @@ impl Decoder {
             out.pop();
             self.inwards(Found { packet, carried: Some(carried), first: None, inside: None }, ts, out);
         }
+        Ok(())
+    }
+
+    /// Writes what it remembers.
+    pub fn save(&self, out: &mut Writer<'_, impl Write>) -> io::Result<()> {
+        self.fragments.save(out)
+    }
+
+    /// Reads what was written.
+    pub fn load(&mut self, from: &mut Reader<impl Read>) -> Result<(), CheckpointError> {
+        self.fragments = Fragments::load(from)?;
         Ok(())
     }
 

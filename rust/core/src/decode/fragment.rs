@@ -5,11 +5,15 @@
 //! fragment, and what is remembered is bounded: the oldest datagram goes first.
 
 use std::collections::{HashMap, VecDeque};
+use std::io::{self, Read, Write};
+
+use serde::{Deserialize, Serialize};
 
 use super::assembly::Assembly;
 use super::ip::Piece;
 use super::transport::has_payload;
 use super::{Addr, Family, FiveTuple, L4, Packet, Tunnel, Vlan};
+use crate::checkpoint::{CheckpointError, Reader, Writer};
 
 /// Datagrams remembered at once.
 pub(super) const MOST_DATAGRAMS: usize = 65_536;
@@ -20,7 +24,7 @@ pub(super) const NF_CONNTRACK_FRAG6_TIMEOUT: i64 = 60_000_000_000;
 
 /// What the fragments of a datagram have in common: RFC 791 section 3.2, RFC 8200 section 4.5; and the network that
 /// they are in, for addresses mean something only there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Key {
     src: Addr,
     dst: Addr,
@@ -42,7 +46,7 @@ impl Key {
 }
 
 /// What later fragments take from the first.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct First {
     tuple: FiveTuple,
     vlan: Vlan,
@@ -88,7 +92,7 @@ impl First {
 }
 
 /// A datagram.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Entry {
     /// What has come of it.
     assembly: Assembly,
@@ -131,7 +135,7 @@ impl Fragments {
         let old = self.entries.remove(&key);
         let known = old.is_some();
         if let Some(old) = old.filter(|old| !is_expired(&key, old, ts)) {
-            self.orphans -= u64::from(old.early_records);
+            self.orphans = self.orphans.saturating_sub(old.early_records.into());
             add(packet, old.early_bytes);
             fresh.assembly = old.assembly;
         }
@@ -210,6 +214,25 @@ impl Fragments {
         if let Some(entry) = self.entries.get_mut(key) {
             entry.first = None;
         }
+    }
+
+    /// Writes all datagrams, in the order in which they will be forgotten.
+    pub fn save(&self, out: &mut Writer<'_, impl Write>) -> io::Result<()> {
+        out.put(&(self.stamps, self.orphans))?;
+        let known = self.queue.iter().map(|(key, stamp)| (key, stamp, self.entries.get(key)));
+        out.put_all(self.queue.len(), known)
+    }
+
+    /// Reads what was written.
+    pub fn load(from: &mut Reader<impl Read>) -> Result<Self, CheckpointError> {
+        let mut fragments = Self::default();
+        (fragments.stamps, fragments.orphans) = from.get()?;
+        from.get_all(|(key, stamp, entry): (Key, u64, Option<Entry>)| {
+            fragments.queue.push_back((key, stamp));
+            fragments.entries.extend(entry.map(|entry| (key, entry)));
+            Ok(())
+        })?;
+        Ok(fragments)
     }
 
     #[cfg(test)]

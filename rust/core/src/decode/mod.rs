@@ -3,6 +3,8 @@
 //! A packet is what its headers say: lengths come from the IP header, so captures cut by snaplen count right. Nothing
 //! here panics or reads out of bounds, whatever the bytes are; what cannot be read is a [`Skip`] with its reason.
 
+use serde::{Deserialize, Serialize};
+
 mod assembly;
 mod brief;
 mod bytes;
@@ -66,7 +68,7 @@ pub enum TunnelMode {
 }
 
 /// What carried this IP packet.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum TunnelKind {
     /// Nothing: it was not in a tunnel.
@@ -91,7 +93,7 @@ pub enum TunnelKind {
 }
 
 /// The tunnel next to the packet: its kind and, where both directions share one, its network identifier (VNI).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Tunnel {
     /// What carried the packet.
     pub kind: TunnelKind,
@@ -100,7 +102,7 @@ pub struct Tunnel {
 }
 
 /// VLAN tags of the frame that carried the IP packet directly (inside the innermost tunnel).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Vlan {
     /// Outer tag's VID + 1; 0: untagged.
     pub outer: u16,
@@ -109,7 +111,7 @@ pub struct Vlan {
 }
 
 /// One IP packet (a whole datagram, its first fragment, or a later fragment given its first one's ports).
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts about one packet, not a state")]
 pub struct Packet {
     /// Addresses, ports, protocol, as this packet travelled.
@@ -165,7 +167,7 @@ impl Packet {
 }
 
 /// What the transport header says.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub enum L4 {
     /// No header to look at: other protocols, later fragments, headers cut off right behind the ports.
     #[default]
@@ -207,7 +209,7 @@ pub enum L4 {
 }
 
 /// TCP header facts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tcp {
     /// Sequence number.
     pub seq: u32,
@@ -231,7 +233,7 @@ pub struct Tcp {
 }
 
 /// SCTP facts: the chunks that mean something to a state machine, in order.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sctp {
     /// Verification tag.
     pub vtag: u32,

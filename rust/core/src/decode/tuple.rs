@@ -2,8 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use serde::{Deserialize, Serialize};
+
 /// The network protocol of a packet's addresses.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum Family {
     /// IPv4; an [`Addr`] holds it in its low 32 bits.
@@ -14,7 +16,7 @@ pub enum Family {
 }
 
 /// An address as a number, so that it hashes and compares in two words. Read it with [`Addr::ip`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Addr(pub u128);
 
 impl Addr {
@@ -41,7 +43,7 @@ impl Addr {
 ///
 /// Ports: TCP, UDP, UDP-Lite and SCTP carry theirs; ICMP and ICMPv6 carry type (`sport`) and code (`dport`); every
 /// other protocol has 0.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FiveTuple {
     /// Source address.
     pub src: Addr,

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 use ipnet::IpNet;
 use prefix_trie::joint::JointPrefixMap;
 
@@ -10,7 +12,7 @@ use crate::config::Config;
 use super::ranges::Ranges;
 
 /// The direction of a connection, from its initiator alone.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum Direction {
     /// No connection.

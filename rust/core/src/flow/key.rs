@@ -2,12 +2,14 @@
 
 use std::hash::{Hash, Hasher};
 
+use serde::{Deserialize, Serialize};
+
 use crate::decode::{Addr, Family, FiveTuple, Packet, Tunnel, Vlan, ipproto};
 
 use super::icmp;
 
 /// One end of a [`FlowKey`]. The order of the ends says nothing about who initiated.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum Side {
     /// The end with the smaller address and port.
@@ -35,7 +37,7 @@ impl Side {
 ///
 /// ICMP queries and their answers share the identifier; `a_port` and `b_port` then hold the identifier on the side
 /// that asks and the query's type and code on the other, and `a_asks` tells the two directions of ping apart.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlowKey {
     /// Address of side A.
     pub a: Addr,

@@ -1,8 +1,10 @@
 //! The second half of the path: packets → connections → rows and labels.
 
+use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use crate::capture::{Record, RecordBatch};
+use crate::checkpoint::{CheckpointError, Reader, Writer};
 use crate::decode::{Brief, Packet};
 use crate::direction::Locality;
 use crate::labels::Labels;
@@ -82,6 +84,18 @@ impl Following {
     pub fn drain(&mut self) -> Finished {
         let none = Over { rows: self.over.rows.none(), alive: Alive::default() };
         std::mem::replace(&mut self.over, none).rows
+    }
+
+    /// Writes the connections that live, and those that were not drained.
+    pub fn save(&self, out: &mut Writer<'_, impl Write>) -> io::Result<()> {
+        self.tracker.save(out)?;
+        self.over.rows.save(out)
+    }
+
+    /// Reads what was written; nothing was followed yet.
+    pub fn load(&mut self, from: &mut Reader<impl Read>) -> Result<(), CheckpointError> {
+        self.tracker.load(from)?;
+        self.over.rows.load(from, self.tracker.begun())
     }
 
     /// Takes the packets of these records of a batch. `told` hears the label of every record, its packets where it is not an

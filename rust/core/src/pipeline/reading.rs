@@ -1,9 +1,11 @@
 //! The first half of the path: records → packets and their keys, and the account of what could not be read.
 
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 use std::path::Path;
 
 use crate::capture::{Captures, LinkType, Record, RecordBatch};
+use crate::checkpoint::{CheckpointError, Reader, Writer};
 use crate::config::Config;
 use crate::decode::{Brief, Decoder, Packet, Skip};
 use crate::direction::{self, Announcements};
@@ -163,6 +165,16 @@ impl Reading {
         if unsupported {
             file.first.get_or_insert((record.linktype.0, record.offset));
         }
+    }
+
+    /// Writes what later records may need of earlier ones; the account is not theirs.
+    pub fn save(&self, out: &mut Writer<'_, impl Write>) -> io::Result<()> {
+        self.decoder.save(out)
+    }
+
+    /// Reads what was written; nothing was read yet.
+    pub fn load(&mut self, from: &mut Reader<impl io::Read>) -> Result<(), CheckpointError> {
+        self.decoder.load(from)
     }
 
     /// The account of everything that was read.

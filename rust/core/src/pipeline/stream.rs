@@ -5,11 +5,14 @@
 //! sleeps until his batch is done. The promise to readers is the table's ([`crate::table`]): they are never waited for, and see
 //! each connection as it was between two packets.
 
+use std::convert::Infallible;
+use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::thread::{self, Thread};
 use std::time::Duration;
 
 use crate::capture::RecordBatch;
+use crate::checkpoint::{self, CheckpointError};
 use crate::config::Config;
 use crate::connection::{Connection, EndReason};
 use crate::decode::{FiveTuple, Vlan};
@@ -44,6 +47,8 @@ struct State {
     following: Following,
     decoded: Decoded,
     locality: Arc<Locality>,
+    /// As `Stream::now`.
+    now: i64,
 }
 
 /// A batch, and who waits for its labels.
@@ -57,17 +62,36 @@ struct Job {
 impl Stream {
     /// Nothing has come yet.
     pub fn new(config: &Config) -> Self {
+        let Ok(stream) = Self::begin(config, |_| Ok::<_, Infallible>(()));
+        stream
+    }
+
+    /// Goes on from a checkpoint, whose next part is the first of those that [`Self::save`] has written, with the same
+    /// configuration: every packet from now on gets the answer that it would have got there.
+    pub fn resume(config: &Config, from: &mut checkpoint::Reader<impl Read>) -> Result<Self, CheckpointError> {
+        Self::begin(config, |state| state.load(from))
+    }
+
+    fn begin<E>(config: &Config, load: impl FnOnce(&mut State) -> Result<(), E>) -> Result<Self, E> {
         let keys = Keys::new(config);
         let locality = Arc::new(Locality::new(config));
         let following = Following::new(Tracker::with_keys(config, keys.clone()), locality.clone());
-        let reader = following.tracker.reader();
-        let state = State {
+        let mut state = State {
             reading: Reading::new(config, keys.clone()),
             following,
             decoded: Decoded::default(),
             locality: locality.clone(),
+            now: i64::MIN,
         };
-        Self { station: Station::new(Box::new(state)), keys, reader, now: AtomicI64::new(i64::MIN), locality }
+        load(&mut state)?;
+        let reader = state.following.tracker.reader();
+        let now = AtomicI64::new(state.now);
+        Ok(Self { station: Station::new(Box::new(state)), keys, reader, now, locality })
+    }
+
+    /// Writes everything that the next batch may meet, as it is between two batches: who brings one meanwhile waits.
+    pub fn save(&self, out: &mut checkpoint::Writer<'_, impl Write>) -> io::Result<()> {
+        self.with(|state| state.save(out))
     }
 
     /// Follows a batch. Returns the label of each of its records, [`crate::labels::WIDTH`] bytes each; who initiated is
@@ -86,7 +110,8 @@ impl Stream {
 
     fn follow(&self, state: &mut State, job: &Job) {
         let labels = state.follow(&job.batch);
-        self.now.store(state.following.tracker.now(), Ordering::Release);
+        state.now = state.following.tracker.now();
+        self.now.store(state.now, Ordering::Release);
         job.labels.push(labels);
         job.feeder.unpark();
     }
@@ -138,8 +163,20 @@ impl Stream {
 }
 
 impl State {
+    fn save(&self, out: &mut checkpoint::Writer<'_, impl Write>) -> io::Result<()> {
+        out.put(&self.now)?;
+        self.reading.save(out)?;
+        self.following.save(out)
+    }
+
+    fn load(&mut self, from: &mut checkpoint::Reader<impl Read>) -> Result<(), CheckpointError> {
+        self.now = from.get()?;
+        self.reading.load(from)?;
+        self.following.load(from)
+    }
+
     fn follow(&mut self, batch: &RecordBatch) -> Vec<u8> {
-        let Self { reading, following, decoded, locality } = self;
+        let Self { reading, following, decoded, locality, .. } = self;
         let mut labels = Labels::default();
         for records in batch.records.chunks(GROUP) {
             reading.decode(records, batch, decoded);

@@ -4,6 +4,8 @@
 //! that made the entry is the original direction. *Originator* and *responder* are ours, for who initiated; where the
 //! start was not seen they can differ.
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::Timeout;
 use crate::flow::Side;
 
@@ -31,7 +33,7 @@ impl CtState {
 }
 
 /// A packet's direction within its entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum CtDir {
     /// Sent by the end whose packet made the entry.
@@ -58,7 +60,7 @@ impl CtDir {
 }
 
 /// The state of an entry, in the words of nf_conntrack.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[repr(u8)]
 #[allow(missing_docs, reason = "the words are nf_conntrack's; State::NAMES spells them")]
 pub enum State {
@@ -126,7 +128,7 @@ impl State {
 }
 
 /// What a protocol keeps to judge the next packet.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub enum Track {
     /// Nothing beyond the entry's status.
     #[default]
@@ -138,7 +140,7 @@ pub enum Track {
 }
 
 /// The entry.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Gateway {
     /// Who sent the packet that made the entry.
     pub orig: Side,

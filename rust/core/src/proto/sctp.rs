@@ -2,6 +2,8 @@
 //!
 //! Sources: RFC 9260 (verification tags: section 8.5), and the behaviour of `nf_conntrack_proto_sctp` of kernel 6.18.
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::Timeout;
 use crate::decode::{L4, Packet, Sctp, sctp_chunk as chunk};
 
@@ -9,7 +11,7 @@ use super::Verdict;
 use super::entry::{CtDir, Gateway, State, Track as ProtoTrack};
 
 /// What the entry remembers.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Track {
     /// The verification tag that each direction must carry; 0: not known yet.
     vtag: [u32; 2],

@@ -3,6 +3,8 @@
 //! Sources: RFC 9293, RFC 5961 (challenge ACKs), and the behaviour of `nf_conntrack_proto_tcp` as measured cell by cell
 //! on kernel 6.18; the transition table below is that measurement.
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::{Rules, Timeout};
 use crate::decode::{Tcp, tcpflag};
 use crate::time::SECOND;
@@ -12,7 +14,7 @@ use super::entry::{CtDir, Gateway, State, Track as ProtoTrack};
 use super::tcp_window::{self, Arrival, Offer, Seen, Window, before, segment_end};
 
 /// What a segment is, first match wins; PSH, ECE and CWR do not matter.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum Class {
     /// SYN.
@@ -49,7 +51,7 @@ impl Class {
 }
 
 /// What the entry remembers of the segments so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Track {
     /// The two ends, in the order of [`CtDir`].
     pub ends: [Seen; 2],

@@ -3,6 +3,8 @@
 //! The four bounds are those of "Real Stateful TCP Packet Filtering in IP Filter" (G. van Rooij), as the Linux kernel
 //! applies them. All comparisons are modulo 2^32.
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::Rules;
 use crate::decode::{Tcp, tcpflag};
 
@@ -13,7 +15,7 @@ use super::tcp::Track;
 pub const MAX_ACK_WINDOW: u32 = 66_000;
 
 /// What was seen of one end: what it has sent and been allowed.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, not a state")]
 pub struct Seen {
     /// Highest sequence number sent, plus one.
@@ -95,7 +97,7 @@ impl Seen {
 }
 
 /// What the options of a SYN offer.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Offer {
     /// The scale of its windows, if it offers to scale them.
     pub scale: Option<u8>,

@@ -7,10 +7,13 @@ mod letters;
 mod packed;
 mod segments;
 
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
 use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::checkpoint::{CheckpointError, Reader, Writer};
 use crate::config::Config;
 use crate::connection::{EndReason, Endpoint, Evidence};
 use crate::decode::{Addr, Family, Tunnel, Vlan};
@@ -28,10 +31,15 @@ use segments::Segments;
 /// Numbers of a heap.
 const HEAP: usize = segments::SEGMENT;
 
+/// So few of a heap are sorted faster than put into their places, as where a tracker is drained again and again.
+const FEW: usize = 512;
+
 /// Connections that are over, in the order in which they ended. They are in heaps by their numbers, so that each heap can be
 /// brought into order within the cache.
 pub struct Finished {
-    heaps: Vec<Vec<Packed>>,
+    heaps: VecDeque<Vec<Packed>>,
+    /// Which of all heaps the first one is.
+    first: usize,
     beside: Beside,
     locality: Arc<Locality>,
 }
@@ -39,7 +47,7 @@ pub struct Finished {
 impl Finished {
     /// None yet; seen from these networks.
     pub fn new(locality: Arc<Locality>) -> Self {
-        Self { heaps: Vec::new(), beside: Beside::default(), locality }
+        Self { heaps: VecDeque::new(), first: 0, beside: Beside::default(), locality }
     }
 
     /// None, seen from the same networks.
@@ -66,6 +74,14 @@ impl Finished {
     #[inline]
     fn keep(&mut self, packed: Packed) {
         let heap = packed.number() as usize / HEAP;
+        if self.heaps.is_empty() {
+            self.first = heap;
+        }
+        while heap < self.first {
+            self.heaps.push_front(Vec::new());
+            self.first -= 1;
+        }
+        let heap = heap - self.first;
         if heap >= self.heaps.len() {
             self.heaps.resize_with(heap + 1, Vec::new);
         }
@@ -76,12 +92,44 @@ impl Finished {
         heap.push(packed);
     }
 
+    /// Writes all of them.
+    pub fn save(&self, out: &mut Writer<'_, impl Write>) -> io::Result<()> {
+        out.put_all(self.beside.addrs.len(), self.beside.addrs.iter())?;
+        out.put_all(self.beside.rare.len(), self.beside.rare.iter())?;
+        out.put_all(self.heaps.iter().map(Vec::len).sum(), self.heaps.iter().flatten())
+    }
+
+    /// Reads what was written. No number is `end` or above.
+    pub fn load(&mut self, from: &mut Reader<impl Read>, end: u64) -> Result<(), CheckpointError> {
+        from.get_all(|addrs| {
+            self.beside.addrs.push(addrs);
+            Ok(())
+        })?;
+        from.get_all(|rare| {
+            self.beside.rare.push(rare);
+            Ok(())
+        })?;
+        from.get_all(|packed: Packed| {
+            if packed.number() >= end {
+                return Err(CheckpointError::damaged("a connection that has not begun is over"));
+            }
+            self.keep(packed);
+            Ok(())
+        })
+    }
+
     /// The connections in the order of their numbers. Numbers may be left out; where none is, a number is its row's place.
     pub fn in_order(self) -> Rows {
         let mut packed = Segments::default();
         let mut places = vec![0_u16; HEAP];
-        // After a long time, nearly all heaps have been drained before.
-        for heap in self.heaps.into_iter().filter(|heap| !heap.is_empty()) {
+        for mut heap in self.heaps.into_iter().filter(|heap| !heap.is_empty()) {
+            if heap.len() < FEW {
+                heap.sort_unstable_by_key(Packed::number);
+                for one in &heap {
+                    packed.push(*one);
+                }
+                continue;
+            }
             places.fill(0);
             for (packed, place) in heap.iter().zip(1..) {
                 places[packed.number() as usize % HEAP] = place;

@@ -1,5 +1,7 @@
 //! A finished connection in 96 bytes, and what has no room there beside it.
 
+use serde::{Deserialize, Serialize};
+
 use crate::connection::{Connection, EndReason, Endpoint, Evidence};
 use crate::decode::{Addr, Family, Tunnel, TunnelKind, Vlan, ipproto};
 use crate::direction::{Direction, Locality, Place};
@@ -13,7 +15,7 @@ use super::letters::{self, Letters};
 use super::segments::Segments;
 
 /// A finished connection, as nearly all are. What belongs to an end is told of originator and responder, in this order.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Packed {
     pub start: i64,
     pub end: i64,
@@ -47,7 +49,7 @@ pub(super) struct Packed {
 const _: () = assert!(size_of::<Packed>() == 96);
 
 /// What an end sent, in numbers that are large enough for nearly all.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, Serialize, Deserialize)]
 pub(super) struct Sent {
     packets: u32,
     ip_bytes: u32,
@@ -91,7 +93,7 @@ pub(super) mod flag {
 }
 
 /// What hardly any row has. A row that has one of it reads all of it here.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Rare {
     pub sent: [Endpoint; 2],
     pub history: Letters,
@@ -105,7 +107,7 @@ pub(super) struct Rare {
 }
 
 /// What a listing of gateway entries needs beyond the row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Live {
     /// Whole seconds left when the capture ended.
     pub seconds: i64,

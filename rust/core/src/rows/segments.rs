@@ -45,6 +45,11 @@ impl<T> Segments<T> {
         self.spare = None;
     }
 
+    /// All of them, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.segments.iter().flatten()
+    }
+
     #[inline]
     pub fn get(&self, place: usize) -> Option<&T> {
         self.segments.get(place / SEGMENT)?.get(place % SEGMENT)

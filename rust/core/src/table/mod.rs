@@ -12,6 +12,7 @@
 //! A connection over IPv4 in no tunnel is two cache lines (a key of two words, fourteen of [`Compact`]), found through
 //! one line of the index; any other one is half a line longer. What does not fit into a [`Compact`] is in a box.
 
+mod image;
 mod index;
 mod lookup;
 mod reader;

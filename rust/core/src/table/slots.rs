@@ -1,5 +1,11 @@
 //! Connections in their places: a slot is a key and a [`Compact`]. Narrow ones are two whole cache lines.
 
+use std::fmt;
+
+use serde::de::{Error, SeqAccess, Visitor};
+use serde::ser::SerializeTuple;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 use crate::compact::{Compact, WORDS};
 use crate::sync::Cells;
 
@@ -58,10 +64,58 @@ impl<const K: usize> Slot<K> {
         self.words.set(Compact::ARMED, marked(self.words.get(Compact::ARMED), second));
     }
 
+    /// Everything in it, as it is.
+    pub(super) fn raw(&self) -> Raw<K> {
+        Raw(self.key.load(), self.words.load())
+    }
+
+    /// Puts all of it here.
+    pub(super) fn set_raw(&self, raw: &Raw<K>) {
+        self.key.store(&raw.0);
+        self.words.store(&raw.1);
+    }
+
     /// Reads a word of the first line and one of the last.
     #[inline]
     pub(super) fn touch(&self) -> u64 {
         self.key.get(0) ^ self.words.get(WORDS - 1)
+    }
+}
+
+/// A key and the words behind it, for checkpoints: one list of numbers.
+pub(super) struct Raw<const K: usize>([u64; K], [u64; WORDS]);
+
+impl<const K: usize> Serialize for Raw<K> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut tuple = serializer.serialize_tuple(K + WORDS)?;
+        for word in self.0.iter().chain(&self.1) {
+            tuple.serialize_element(word)?;
+        }
+        tuple.end()
+    }
+}
+
+impl<'de, const K: usize> Deserialize<'de> for Raw<K> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct List<const K: usize>;
+
+        impl<'de, const K: usize> Visitor<'de> for List<K> {
+            type Value = Raw<K>;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(out, "{} words", K + WORDS)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Raw<K>, A::Error> {
+                let mut raw = Raw([0; K], [0; WORDS]);
+                for (at, word) in raw.0.iter_mut().chain(&mut raw.1).enumerate() {
+                    *word = list.next_element()?.ok_or_else(|| Error::invalid_length(at, &self))?;
+                }
+                Ok(raw)
+            }
+        }
+
+        deserializer.deserialize_tuple(K + WORDS, List)
     }
 }
 

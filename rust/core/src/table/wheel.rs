@@ -44,6 +44,11 @@ impl Wheel {
         self.marks += 1;
     }
 
+    /// Its marks by second, for checkpoints.
+    pub(super) fn marks(&self) -> &BTreeMap<i64, Vec<u32>> {
+        &self.seconds
+    }
+
     /// A mark whose second has come.
     pub(super) fn pop(&mut self, due: i64) -> Option<(u32, i64)> {
         let now = due.div_euclid(SECOND);

@@ -3,8 +3,10 @@
 mod gateway;
 mod keys;
 
+use std::io::{self, Read, Write};
 use std::sync::Arc;
 
+use crate::checkpoint::{self, CheckpointError};
 use crate::compact::Compact;
 use crate::config::{Config, Rules, ServerPorts};
 use crate::connection::{Connection, EndReason, Evidence};
@@ -133,6 +135,20 @@ impl Tracker {
     pub fn without_express(mut self) -> Self {
         self.express = false;
         self
+    }
+
+    /// Writes everything that the next packet may meet.
+    pub fn save(&self, out: &mut checkpoint::Writer<'_, impl Write>) -> io::Result<()> {
+        out.put(&(self.clock, self.swept, self.pending))?;
+        out.put(&(self.next_id, self.evicted, self.refused))?;
+        self.table.save(out)
+    }
+
+    /// Reads what was written by a tracker of the same configuration; nothing was tracked yet.
+    pub fn load(&mut self, from: &mut checkpoint::Reader<impl Read>) -> Result<(), CheckpointError> {
+        (self.clock, self.swept, self.pending) = from.get()?;
+        (self.next_id, self.evicted, self.refused) = from.get()?;
+        self.table.load(from)
     }
 
     /// How many connections have begun.

@@ -4,6 +4,8 @@
 //! capture's clock; here the six seconds are counted from the connection's own beginning, so that nothing depends on
 //! other connections. Source: `init-bare.zeek` for the values, `TCPSessionAdapter` for the rules.
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::{Timeout, Timeouts};
 use crate::decode::{L4, Packet, ipproto, tcpflag};
 use crate::flow::Side;
@@ -24,7 +26,7 @@ const DNS_CHECKS: i64 = 10 * SECOND;
 const DNS_QUIET: i64 = 9 * SECOND;
 
 /// What ends a connection that its packets do not end.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, not a state")]
 pub(super) struct Timers {
     /// Capture time of the last packet that counts.

@@ -2,10 +2,12 @@
 //!
 //! Source: `conn_state` in Zeek's `base/protocols/conn/main.zeek`, in its order of evaluation.
 
+use serde::{Deserialize, Serialize};
+
 use super::endpoint::State;
 
 /// Zeek's summary of how a connection went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(u8)]
 #[allow(missing_docs, reason = "the words are Zeek's; ConnState::NAMES spells them")]
 pub enum ConnState {

@@ -3,13 +3,15 @@
 //! Source: Zeek's `TCP_Endpoint` and `TCPSessionAdapter` (`src/analyzer/protocol/tcp`, `src/packet_analysis/protocol/tcp`
 //! of Zeek 8). Relative sequence numbers begin with 0 at the SYN, also where none was seen.
 
+use serde::{Deserialize, Serialize};
+
 use super::stream::Stream;
 
 /// A jump that is more likely a broken header than a large connection.
 const TOO_LARGE_DELTA: i32 = 1 << 20;
 
 /// What an end has done, in the steps that Zeek tells apart.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum State {
     /// Nothing seen.
@@ -68,7 +70,7 @@ impl Flags {
 }
 
 /// One end.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Endpoint {
     /// Sequence number of the SYN, or of where it would have been.
     pub(super) start: u32,

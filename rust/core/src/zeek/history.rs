@@ -3,6 +3,8 @@
 //! Source: Zeek's conn.log documentation. s SYN, h SYN+ACK, a pure ACK, d payload, f FIN, r RST, c bad checksum, g gap,
 //! t retransmission, w zero window, i FIN+RST, q SYN with FIN or RST, ^ turned round; upper case is the originator's.
 
+use serde::{Deserialize, Serialize};
+
 use crate::flow::Side;
 
 /// How many letters are kept; only an attacker makes more, and a connection with more keeps its first ones.
@@ -59,7 +61,7 @@ impl Scaled {
 type Counts = [[u32; 4]; 2];
 
 /// Letters in the order of appearance.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Letters {
     /// Upper case: sent by side A, whoever turns out to be the originator.
     written: [u8; LETTERS],

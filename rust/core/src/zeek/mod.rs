@@ -14,6 +14,8 @@ mod ordinary;
 mod stream;
 mod tcp;
 
+use serde::{Deserialize, Serialize};
+
 use crate::decode::{L4, Packet, ipproto};
 use crate::flow::Side;
 
@@ -29,7 +31,7 @@ pub use ordinary::{End, Facts, RUNS};
 pub use stream::{WITHOUT_ACKS, WITHOUT_FURTHER_ACKS};
 
 /// Whose word it is who initiated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Roles {
     /// The caller's; what Zeek would have turned round stays as it is.
     Given,
@@ -38,7 +40,7 @@ pub enum Roles {
 }
 
 /// What Zeek would keep of a connection.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct View {
     ends: [Endpoint; 2],
     letters: Letters,

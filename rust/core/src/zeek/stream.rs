@@ -3,6 +3,8 @@
 //! Source: Zeek's `Reassem.cc` and `TCP_Reassembler.cc`, with its default limits. Numbers are relative: 1 is the first
 //! byte of data.
 
+use serde::{Deserialize, Serialize};
+
 /// Data sent that nobody acknowledges: beyond this much, acknowledgements were not captured
 /// (`tcp_max_initial_window`, `tcp_max_above_hole_without_any_acks`).
 pub const WITHOUT_ACKS: u64 = 16 << 10;
@@ -12,7 +14,7 @@ pub const WITHOUT_FURTHER_ACKS: u64 = 10 << 20;
 const MOST_RUNS: usize = 256;
 
 /// What has come of a stream of data.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Stream {
     /// Everything before this is delivered, or known to be lost.
     delivered: u64,
