@@ -93,7 +93,7 @@ def test_table_to_a_file(demo_pcap: Path, tmp_path: Path) -> None:
 
 
 def test_standard_input(demo_pcap: Path) -> None:
-    assert run("track", "-", stdin=demo_pcap.read_bytes()).stdout == run("track", demo_pcap).stdout
+    assert run("track", "--no-stream", "-", stdin=demo_pcap.read_bytes()).stdout == run("track", demo_pcap).stdout
 
 
 def test_options_reach_the_tracker(demo_pcap: Path, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from conntrack_py.tracker import TrackResult, track
 
 if TYPE_CHECKING:
     from conntrack_py.annotate import label, split
+    from conntrack_py.following import follow
     from conntrack_py.policy import Policy
 
 __all__ = (
@@ -52,6 +53,7 @@ __all__ = (
     "Tracker",
     "Verdict",
     "__version__",
+    "follow",
     "label",
     "open_capture",
     "split",
@@ -60,7 +62,7 @@ __all__ = (
 
 
 #: What is imported when it is first asked for: who only tracks does not wait for it.
-_LATER = {"Policy": "policy", "label": "annotate", "split": "annotate"}
+_LATER = {"Policy": "policy", "follow": "following", "label": "annotate", "split": "annotate"}
 
 
 def __getattr__(name: str) -> Any:

@@ -285,6 +285,14 @@ class Tracker:
     def snapshot(self) -> Connections:
         """The live connections, without waiting for `process` or making it wait."""
 
+    def account(self, capture: Capture | None) -> _Account:
+        """What was followed so far, with the damage of this capture.
+
+        Raises:
+            CaptureError: A link type has no decoder.
+            RuntimeError: Another thread reads the capture at this moment.
+        """
+
     def save(self, path: str | PathLike[str], config: str) -> None:
         """Write a checkpoint with this configuration, TOML, in it: whole, or not at all.
 

@@ -14,7 +14,6 @@ from typing import Any, NoReturn
 import click
 
 from conntrack_py import __version__
-from conntrack_py.config import Config
 from conntrack_py.connections import checked_format, format_of
 from conntrack_py.exceptions import ConntrackError
 from conntrack_py.options import (
@@ -22,7 +21,6 @@ from conntrack_py.options import (
     config_options,
     input_options,
     need_standard_output,
-    one_line_warnings,
     tracked,
     watched,
 )
@@ -31,8 +29,6 @@ from conntrack_py.tracker import TrackResult
 
 NAME = "conntrack-py"
 _BINARY = ("arrow", "parquet")
-#: What can be written as it comes.
-_STREAMED = ("csv", "jsonl")
 
 
 class _Program(click.Group):
@@ -102,23 +98,47 @@ def cli() -> None:
     "--limit", metavar="N", type=click.IntRange(min=0), help="Rows of the table to show, 0 for all. Default: 100."
 )
 @click.option(
-    "--stream",
-    is_flag=True,
-    help="Print connections as they close, as CSV or jsonl, in bounded memory: for a pipe that never ends. Who "
-    "initiated is then judged by what has come so far. SIGTERM and Ctrl-C end it, and what is open is printed.",
+    "--stream/--no-stream",
+    default=None,
+    help="Print connections as they close, as CSV or jsonl, in bounded memory. Who initiated is then judged by "
+    "what has come so far. SIGTERM and Ctrl-C end it, and what is open is printed. Default: for - to standard output.",
+)
+@click.option(
+    "--follow", is_flag=True, help="Stream a file that is still growing, or a directory of rotated captures in order."
+)
+@click.option(
+    "--state",
+    metavar="FILE",
+    type=click.Path(dir_okay=False),
+    help="Stream, go on from what is in FILE if it is there, and leave what is open in it for the next run.",
 )
 def track(
-    files: tuple[str, ...], format: str | None, output: str, limit: int | None, stream: bool, **options: Any
+    files: tuple[str, ...],
+    format: str | None,
+    output: str,
+    limit: int | None,
+    stream: bool | None,
+    follow: bool,
+    state: str | None,
+    **options: Any,
 ) -> None:
     """List connections, one line each: who initiated, to whom, what was sent.
 
     Several files are merged by time.
     """
+    if stream is False and (follow or state is not None):
+        raise click.UsageError("--follow and --state stream; leave --no-stream out.")
+    if stream is None:
+        may = output == "-" and limit is None and format in (None, "csv", "jsonl")
+        stream = follow or state is not None or (files == ("-",) and may)
     if stream:
-        if output != "-" or limit is not None or format not in (None, *_STREAMED):
-            raise click.UsageError(f"--stream writes {' or '.join(_STREAMED)} to standard output, without --limit.")
+        from conntrack_py import live
+
+        live.check(files, output, limit, format)
+        if follow:
+            live.check_following(files, state)
         need_standard_output()
-        _stream(files, config_of(**options), format or "csv")
+        live.run(files, config_of(**options), format or "csv", state, follow)
         return
     if output == "-":
         need_standard_output()
@@ -129,35 +149,6 @@ def track(
         raise click.UsageError(f"{chosen} is binary: give -o FILE, or a pipe.")
     result = tracked(files, config_of(**options), options["progress"])
     _write(result, chosen, output, 100 if limit is None else limit)
-
-
-class _Stopped(BaseException):
-    """SIGTERM."""
-
-
-def _stream(files: tuple[str, ...], config: Config, format: str) -> None:
-    """Print what has closed after each batch, and at the end what is left."""
-    from conntrack_py.streaming import Tracker, open_capture
-
-    def stop(*_: object) -> None:
-        raise _Stopped
-
-    out = sys.stdout.buffer
-    tracker = Tracker(config)
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        with one_line_warnings(), open_capture(files, config=config) as capture:
-            tracker.finish()._native.write(out, format, True)  # the names of the columns
-            for batch in capture:
-                tracker.process(batch)
-                closed = tracker.drain()
-                if len(closed):
-                    closed._native.write(out, format, False)
-    except (_Stopped, KeyboardInterrupt):
-        pass
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    tracker.finish()._native.write(out, format, False)
 
 
 def _format(format: str | None, output: str) -> str:

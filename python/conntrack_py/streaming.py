@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from conntrack_py import _native
 from conntrack_py.config import Config
 from conntrack_py.connections import Connection, ConnectionTable
+from conntrack_py.stats import Stats, stats_from
 from conntrack_py.tracker import LABEL, Source, checked, inputs
 
 
@@ -173,11 +174,25 @@ class Tracker:
         """What it tracks by."""
         return self._config
 
+    def stats(self, capture: Capture | None = None) -> Stats:
+        """The account of what was processed since the tracker was made or loaded.
+
+        Args:
+            capture: Where the batches came from, not closed yet: its damage is counted, too, and files have names.
+
+        Returns:
+            As `track` gives it, without `quality`, which takes a look at the whole capture.
+
+        Raises:
+            CaptureError: All packets of a file have a link type without a decoder.
+        """
+        return stats_from(self._native.account(None if capture is None else capture._native))
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a checkpoint: everything that the next packet may meet, and the configuration.
 
-        It is as things are between two batches; `process` waits meanwhile. The file is written beside `path` and renamed
-        once it is on the disk, so that `path` has the old checkpoint or the new one, even if the process is killed.
+        It is as things are between two batches; `process` waits meanwhile. The file is written beside `path` and
+        renamed once it is on the disk: `path` has the old checkpoint or the new one, even if the process is killed.
         Connections that have ended and were not drained are in it too.
 
         Raises:

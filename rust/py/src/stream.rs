@@ -14,13 +14,14 @@ use conntrack_core::sync::Turn;
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
 use crate::buffer::Buffer;
 use crate::checkpoint;
 use crate::config::Config;
 use crate::connections::Connections;
 use crate::errors::capture_error;
-use crate::track::{inputs, zones};
+use crate::track::{self, inputs, zones};
 
 /// Records as they were captured, with their bytes; immutable.
 #[pyclass(frozen, module = "conntrack_py._native")]
@@ -81,15 +82,11 @@ impl Capture {
 
     /// The next records, or None at the end.
     fn next(&self, py: Python<'_>) -> PyResult<Option<Batch>> {
-        let busy = || PyRuntimeError::new_err("another thread reads this capture; give each thread batches instead");
         let mut turn = self.captures.take().ok_or_else(busy)?;
         let read = match &mut *turn {
             Some(captures) => read(py, captures),
             None => Ok(None),
         };
-        if matches!(read, Ok(None)) {
-            *turn = None;
-        }
         self.captures.give_back(turn);
         Ok(read?.map(|batch| Batch { batch: Arc::new(batch) }))
     }
@@ -101,6 +98,10 @@ impl Capture {
             self.captures.give_back(turn);
         }
     }
+}
+
+fn busy() -> PyErr {
+    PyRuntimeError::new_err("another thread reads this capture; give each thread batches instead")
 }
 
 /// The next batch that has records.
@@ -161,6 +162,22 @@ impl Tracker {
     /// The live connections.
     fn snapshot(&self, py: Python<'_>) -> Connections {
         self.connections(py.detach(|| self.stream.snapshot()))
+    }
+
+    /// The account so far as a dictionary, with the damage of this capture.
+    fn account<'py>(&self, py: Python<'py>, capture: Option<&Capture>) -> PyResult<Bound<'py, PyDict>> {
+        let turn = capture.map(|capture| capture.captures.take().ok_or_else(busy)).transpose()?;
+        let (account, turn) = py.detach(|| {
+            let account = match turn.as_deref() {
+                Some(Some(captures)) => self.stream.account(captures),
+                _ => Captures::open(Vec::new(), false).and_then(|none| self.stream.account(&none)),
+            };
+            (account, turn)
+        });
+        if let (Some(capture), Some(turn)) = (capture, turn) {
+            capture.captures.give_back(turn);
+        }
+        track::account(py, &account.map_err(capture_error)?)
     }
 
     /// Writes a checkpoint with this configuration in it.

@@ -152,6 +152,11 @@ impl Following {
         self.tracker.pass(due, |closed| over.put(closed));
     }
 
+    /// Records that could have begun a connection and found no room: how many, and the first one's file and offset.
+    pub fn refused(&self) -> Option<(u64, u32, u64)> {
+        self.refused
+    }
+
     /// Ends what is left.
     pub fn finish(&mut self) {
         let over = &mut self.over;

@@ -146,12 +146,17 @@ fn read_on(
     }
 }
 
-fn finish(captures: &Captures, config: &Config, reading: Reading, followed: Followed) -> Result<Tracked, CaptureError> {
-    let Read { mut stats, watch, orphans, announced } = reading.finish(captures)?;
-    let Followed { rows, labels, refused, begun, evicted, alive } = followed;
+/// Counts the records for which the table had no room.
+fn count_refused(stats: &mut Stats, refused: Option<(u64, u32, u64)>, captures: &Captures) {
     if let Some((count, file, offset)) = refused {
         stats.skip(TABLE_FULL, count, name(captures, file), offset);
     }
+}
+
+fn finish(captures: &Captures, config: &Config, reading: Reading, followed: Followed) -> Result<Tracked, CaptureError> {
+    let Read { mut stats, watch, orphans, announced } = reading.finish(captures)?;
+    let Followed { rows, labels, refused, begun, evicted, alive } = followed;
+    count_refused(&mut stats, refused, captures);
     let mut rows = rows.in_order();
     stats.connections = begun;
     stats.evicted = evicted;

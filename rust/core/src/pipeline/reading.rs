@@ -177,13 +177,13 @@ impl Reading {
         self.decoder.load(from)
     }
 
-    /// The account of everything that was read.
-    pub fn finish(self, captures: &Captures) -> Result<Read, CaptureError> {
+    /// The account of everything that was read so far.
+    pub fn account(&self, captures: &Captures) -> Result<Stats, CaptureError> {
         for (file, number) in self.files.iter().zip(0..) {
             file.check(name(captures, number))?;
         }
-        let mut stats = self.stats;
-        for (reason, (count, file, offset)) in self.skipped {
+        let mut stats = self.stats.clone();
+        for (&reason, &(count, file, offset)) in &self.skipped {
             stats.skip(reason, count, name(captures, file), offset);
         }
         let orphans = self.decoder.orphans();
@@ -196,6 +196,12 @@ impl Reading {
             let (file, offset) = first.map_or((0, 0), |damage| (damage.file, damage.offset));
             stats.skip(kind.reason(), count, name(captures, file), offset);
         }
+        Ok(stats)
+    }
+
+    /// What there is to know once everything was read.
+    pub fn finish(self, captures: &Captures) -> Result<Read, CaptureError> {
+        let (stats, orphans) = (self.account(captures)?, self.decoder.orphans());
         Ok(Read { stats, watch: self.watch, orphans, announced: self.announced })
     }
 }

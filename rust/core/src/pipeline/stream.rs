@@ -11,20 +11,23 @@ use std::sync::Arc;
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-use crate::capture::RecordBatch;
+use crate::capture::{Captures, RecordBatch};
 use crate::checkpoint::{self, CheckpointError};
 use crate::config::Config;
 use crate::connection::{Connection, EndReason};
 use crate::decode::{FiveTuple, Vlan};
 use crate::direction::{Direction, Locality, Place};
+use crate::error::CaptureError;
 use crate::flow::Side;
 use crate::labels::Labels;
 use crate::proto::CtState;
 use crate::rows::{Finished, Rows};
+use crate::stats::Stats;
 use crate::sync::{AtomicI64, Ordering, Queue, Station};
 use crate::table::Reader;
 use crate::tracker::{Closed, Keys, Tracker};
 
+use super::count_refused;
 use super::following::{Following, GROUP};
 use super::reading::{Decoded, Reading};
 
@@ -128,6 +131,20 @@ impl Stream {
             state.following.drain()
         });
         finished.in_order()
+    }
+
+    /// The account of what was followed so far; `captures`: where it came from, for names and damage. What only a look at the
+    /// whole tells is not in it.
+    pub fn account(&self, captures: &Captures) -> Result<Stats, CaptureError> {
+        self.with(|state| {
+            let mut stats = state.reading.account(captures)?;
+            count_refused(&mut stats, state.following.refused(), captures);
+            let tracker = &state.following.tracker;
+            stats.connections = tracker.begun();
+            stats.evicted = tracker.evicted();
+            stats.peak_connections = tracker.peak() as u64;
+            Ok(stats)
+        })
     }
 
     /// What is worked on, between two batches.
