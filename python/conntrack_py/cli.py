@@ -30,7 +30,7 @@ from conntrack_py.policy_cli import policy
 from conntrack_py.tracker import TrackResult
 
 NAME = "conntrack-py"
-_BINARY = ("arrow", "parquet")
+_BINARY = ("arrow", "parquet", "ipfix")
 #: What can be written as it comes.
 _STREAMED = ("csv", "jsonl")
 
@@ -99,6 +99,11 @@ def cli() -> None:
 )
 @click.option("-o", "--output", metavar="FILE", default="-", help="Where to write to; - is standard output (default).")
 @click.option(
+    "--by",
+    type=click.Choice(["direction", "hour"]),
+    help="Write a directory: a file for each direction, or for each hour (UTC) in which connections began.",
+)
+@click.option(
     "--limit", metavar="N", type=click.IntRange(min=0), help="Rows of the table to show, 0 for all. Default: 100."
 )
 @click.option(
@@ -108,14 +113,20 @@ def cli() -> None:
     "initiated is then judged by what has come so far. SIGTERM and Ctrl-C end it, and what is open is printed.",
 )
 def track(
-    files: tuple[str, ...], format: str | None, output: str, limit: int | None, stream: bool, **options: Any
+    files: tuple[str, ...],
+    format: str | None,
+    output: str,
+    by: str | None,
+    limit: int | None,
+    stream: bool,
+    **options: Any,
 ) -> None:
     """List connections, one line each: who initiated, to whom, what was sent.
 
     Several files are merged by time.
     """
     if stream:
-        if output != "-" or limit is not None or format not in (None, *_STREAMED):
+        if output != "-" or by is not None or limit is not None or format not in (None, *_STREAMED):
             raise click.UsageError(f"--stream writes {' or '.join(_STREAMED)} to standard output, without --limit.")
         need_standard_output()
         _stream(files, config_of(**options), format or "csv")
@@ -127,8 +138,10 @@ def track(
         raise click.UsageError(f"--limit is for tables; this is {chosen}.")
     if chosen in _BINARY and output == "-" and sys.stdout.isatty():
         raise click.UsageError(f"{chosen} is binary: give -o FILE, or a pipe.")
+    if by is not None and (output == "-" or chosen == "table"):
+        raise click.UsageError("--by writes a directory: give -o DIR, and -f where its suffix does not tell the format.")
     result = tracked(files, config_of(**options), options["progress"])
-    _write(result, chosen, output, 100 if limit is None else limit)
+    _write(result, chosen, output, by, 100 if limit is None else limit)
 
 
 class _Stopped(BaseException):
@@ -171,7 +184,7 @@ def _format(format: str | None, output: str) -> str:
         raise click.UsageError(f"{error}.") from error
 
 
-def _write(result: TrackResult, format: str, output: str, limit: int) -> None:
+def _write(result: TrackResult, format: str, output: str, by: Any, limit: int) -> None:
     if format == "table":
         from conntrack_py import grid, render
 
@@ -181,7 +194,7 @@ def _write(result: TrackResult, format: str, output: str, limit: int) -> None:
             with open(output, "w", encoding="utf-8") as file:
                 render.connections(grid.console(file, grid.FILE_WIDTH), result.connections, limit)
     else:
-        result.connections.write(sys.stdout.buffer if output == "-" else output, format)
+        result.connections.write(sys.stdout.buffer if output == "-" else output, format, by=by)
 
 
 @cli.command()

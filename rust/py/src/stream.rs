@@ -17,7 +17,7 @@ use pyo3::prelude::*;
 
 use crate::buffer::Buffer;
 use crate::config::Config;
-use crate::connections::Connections;
+use crate::connections::{Connections, new_run};
 use crate::errors::capture_error;
 use crate::track::inputs;
 
@@ -121,11 +121,12 @@ fn read(py: Python<'_>, captures: &mut Captures) -> PyResult<Option<RecordBatch>
 pub struct Tracker {
     stream: Stream,
     zones: Vec<String>,
+    run: u64,
 }
 
 impl Tracker {
     fn connections(&self, rows: Rows) -> Connections {
-        Connections::new(rows, self.zones.clone())
+        Connections::of_run(rows, self.zones.clone(), self.run)
     }
 }
 
@@ -135,7 +136,7 @@ impl Tracker {
     fn new(config: &Config) -> Self {
         let core = config.core();
         let zones = core.zones.iter().map(|zone| zone.name.clone()).collect();
-        Self { stream: Stream::new(core), zones }
+        Self { stream: Stream::new(core), zones, run: new_run() }
     }
 
     /// Follows a batch, and returns the labels of its records, 16 bytes each.
