@@ -307,7 +307,8 @@ def test_connections_as_they_close(demo_pcap: Path) -> None:
     assert {row["community_id"] for row in rows} == whole
     lines = run("track", "--stream", "-f", "jsonl", demo_pcap).stdout.splitlines()
     assert len([json.loads(line) for line in lines]) == 17
-    assert failed(run("track", "--stream", "-f", "parquet", demo_pcap)).startswith("--stream writes csv or jsonl")
+    assert failed(run("track", "--stream", "-f", "table", demo_pcap)).startswith("--stream writes no table")
+    assert len(pl.read_parquet(run("track", "--stream", "-f", "parquet", demo_pcap).stdout)) == 17
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -18,6 +18,7 @@ CORE = ROOT / "rust" / "core" / "src"
 PYTHON_LADDER = [
     *("_native", "exceptions", "enums", "text", "numbering", "config", "stats", "connections", "progress", "tracker"),
     *(
+        "writer",
         "annotate",
         "frames",
         "streaming",
@@ -40,7 +41,7 @@ POLICY_LADDER = [
     *("suggest", "rulesets", "lint", "sarif", "check", "formats", "policy"),
 ]
 #: Only these know the extension module.
-KNOW_NATIVE = {"__init__", "annotate", "config", "connections", "stats", "streaming", "tracker"}
+KNOW_NATIVE = {"__init__", "annotate", "config", "connections", "stats", "streaming", "tracker", "writer"}
 POLICY_KNOWS_NATIVE = {"document", "compiled", "roles", "suggest", "formats", "policy"}
 #: A module of the Rust core may use those before it.
 RUST_LADDER = [
@@ -64,7 +65,19 @@ RUST_LADDER = [
         "policy",
         "tracker",
     ),
-    *("rows", "columns", "hindsight", "listing", "zeek_log", "quality", "labels", "verdicts", "stats", "pipeline"),
+    *(
+        "rows",
+        "columns",
+        "hindsight",
+        "listing",
+        "zeek_log",
+        "ipfix",
+        "quality",
+        "labels",
+        "verdicts",
+        "stats",
+        "pipeline",
+    ),
 ]
 #: Files that are compiled for tests only.
 RUST_TESTS = {"tests.rs", "testkit.rs", "testing.rs", "properties.rs"}

@@ -138,7 +138,7 @@ def test_a_state_from_file_to_file(tmp_path: Path, demo_pcap: Path) -> None:
         (["--state", state, "--follow", files[0]], b"--state does not say where --follow was"),
         (["--follow", "-"], b"--follow takes one file or directory"),
         (["--follow", "--no-stream", files[0]], b"leave --no-stream out"),
-        (["--follow", "-o", "x.csv", files[0]], b"--stream writes csv or jsonl to standard output"),
+        (["--follow", "--limit", "3", files[0]], b"--stream writes no table and has no --limit"),
     ]:
         done = subprocess.run([*COMMAND, "track", *arguments], capture_output=True, check=False)
         assert done.returncode == 2

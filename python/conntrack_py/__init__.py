@@ -23,6 +23,7 @@ from conntrack_py.exceptions import (
 from conntrack_py.stats import Quality, Stats
 from conntrack_py.streaming import Capture, PacketBatch, Tracker, open_capture
 from conntrack_py.tracker import TrackResult, track
+from conntrack_py.writer import ConnectionWriter
 
 if TYPE_CHECKING:
     from conntrack_py.annotate import label, split
@@ -38,6 +39,7 @@ __all__ = (
     "ConfigError",
     "Connection",
     "ConnectionTable",
+    "ConnectionWriter",
     "ConntrackError",
     "CtDir",
     "CtState",

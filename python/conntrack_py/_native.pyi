@@ -181,15 +181,63 @@ class Connections:
     def __arrow_c_stream__(self, requested_schema: object = None) -> CapsuleType:
         """The table as an Arrow stream, a capsule named `arrow_array_stream`. `requested_schema` is not followed."""
 
-    def write(self, target: str | PathLike[str] | _Writer, format: str, header: bool = True) -> None:
-        """Write the table as `csv`, `jsonl`, `arrow`, `parquet`, `conntrack` or `zeek`.
+    def write(
+        self, target: str | PathLike[str] | _Writer, format: str, header: bool = True, by: str | None = None
+    ) -> None:
+        """Write the table as `csv`, `jsonl`, `arrow`, `parquet`, `conntrack`, `zeek` or `ipfix`.
 
-        A file appears under its name when it is complete; a file object gets `write` and `flush` calls. `header` says
-        whether csv begins with the names of the columns.
+        A file or directory (`by`: `direction` or `hour`) appears under its name when it is complete; a file object gets
+        `write` and `flush` calls. `header` says whether csv begins with the names of the columns.
 
         Raises:
-            ValueError: There is no such format.
+            ValueError: There is no such format or `by`.
+            FileExistsError: The directory has something in it.
             OSError: The system refused.
+        """
+
+@final
+class Writer:
+    """Writes tables, one behind another; what is not closed leaves nothing. One thread at a time."""
+
+    def __init__(self, target: str | PathLike[str] | _Writer, format: str, by: str | None = None) -> None:
+        """Open a path, a directory (`by`: `direction` or `hour`) or a binary file object.
+
+        Raises:
+            ValueError: There is no such format or `by`.
+            FileExistsError: The directory has something in it.
+            OSError: The system refused.
+        """
+
+    def write(self, table: Connections) -> None:
+        """Write a table. After an error the writer is closed.
+
+        Raises:
+            ValueError: The writer is closed, or the table has other zones than the first one.
+            OSError: The system refused.
+            RuntimeError: Another thread is at it.
+        """
+
+    def close(self) -> None:
+        """Complete the file or directory, which has its name then.
+
+        Raises:
+            ValueError: The writer is closed.
+            OSError: The system refused.
+            RuntimeError: Another thread is at it.
+        """
+
+    def discard(self) -> None:
+        """Take away what was written, and close.
+
+        Raises:
+            RuntimeError: Another thread is at it.
+        """
+
+    def is_open(self) -> bool:
+        """Whether it is neither closed nor discarded.
+
+        Raises:
+            RuntimeError: Another thread is at it.
         """
 
 @final

@@ -28,7 +28,7 @@ from conntrack_py.policy_cli import policy
 from conntrack_py.tracker import TrackResult
 
 NAME = "conntrack-py"
-_BINARY = ("arrow", "parquet")
+_BINARY = ("arrow", "parquet", "ipfix")
 
 
 class _Program(click.Group):
@@ -95,6 +95,11 @@ def cli() -> None:
 )
 @click.option("-o", "--output", metavar="FILE", default="-", help="Where to write to; - is standard output (default).")
 @click.option(
+    "--by",
+    type=click.Choice(["direction", "hour"]),
+    help="Write a directory: a file for each direction, or for each hour (UTC) in which connections began.",
+)
+@click.option(
     "--limit", metavar="N", type=click.IntRange(min=0), help="Rows of the table to show, 0 for all. Default: 100."
 )
 @click.option(
@@ -116,6 +121,7 @@ def track(
     files: tuple[str, ...],
     format: str | None,
     output: str,
+    by: str | None,
     limit: int | None,
     stream: bool | None,
     follow: bool,
@@ -134,21 +140,33 @@ def track(
     if stream:
         from conntrack_py import live
 
-        live.check(files, output, limit, format)
+        live.check(format, limit)
         if follow:
             live.check_following(files, state)
-        need_standard_output()
-        live.run(files, config_of(**options), format or "csv", state, follow)
+        if output == "-":
+            need_standard_output()
+        chosen = format or ("csv" if output == "-" else _format(None, output))
+        _check_target(chosen, output, by)
+        target = sys.stdout.buffer if output == "-" else output
+        live.run(files, config_of(**options), target, chosen, by, state, follow)
         return
     if output == "-":
         need_standard_output()
     chosen = _format(format, output)
     if limit is not None and chosen != "table":
         raise click.UsageError(f"--limit is for tables; this is {chosen}.")
-    if chosen in _BINARY and output == "-" and sys.stdout.isatty():
-        raise click.UsageError(f"{chosen} is binary: give -o FILE, or a pipe.")
+    _check_target(chosen, output, by)
     result = tracked(files, config_of(**options), options["progress"])
-    _write(result, chosen, output, 100 if limit is None else limit)
+    _write(result, chosen, output, by, 100 if limit is None else limit)
+
+
+def _check_target(format: str, output: str, by: str | None) -> None:
+    if format in _BINARY and output == "-" and sys.stdout.isatty():
+        raise click.UsageError(f"{format} is binary: give -o FILE, or a pipe.")
+    if by is not None and (output == "-" or format == "table"):
+        raise click.UsageError(
+            "--by writes a directory: give -o DIR, and -f where its suffix does not tell the format."
+        )
 
 
 def _format(format: str | None, output: str) -> str:
@@ -162,7 +180,7 @@ def _format(format: str | None, output: str) -> str:
         raise click.UsageError(f"{error}.") from error
 
 
-def _write(result: TrackResult, format: str, output: str, limit: int) -> None:
+def _write(result: TrackResult, format: str, output: str, by: Any, limit: int) -> None:
     if format == "table":
         from conntrack_py import grid, render
 
@@ -172,7 +190,7 @@ def _write(result: TrackResult, format: str, output: str, limit: int) -> None:
             with open(output, "w", encoding="utf-8") as file:
                 render.connections(grid.console(file, grid.FILE_WIDTH), result.connections, limit)
     else:
-        result.connections.write(sys.stdout.buffer if output == "-" else output, format)
+        result.connections.write(sys.stdout.buffer if output == "-" else output, format, by=by)
 
 
 @cli.command()

@@ -7,7 +7,7 @@ import operator
 import os
 from collections.abc import Iterator
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import polars
     from typing_extensions import CapsuleType
 
-_FORMATS = ("csv", "jsonl", "arrow", "parquet", "conntrack", "zeek")
+_FORMATS = ("csv", "jsonl", "arrow", "parquet", "conntrack", "zeek", "ipfix")
 _SUFFIXES = {
     ".csv": "csv",
     ".jsonl": "jsonl",
@@ -29,6 +29,7 @@ _SUFFIXES = {
     ".ipc": "arrow",
     ".parquet": "parquet",
     ".log": "zeek",
+    ".ipfix": "ipfix",
 }
 #: Rows that iteration turns into Python objects at once.
 _CHUNK = 4096
@@ -271,21 +272,32 @@ class ConnectionTable:
         frame: pandas.DataFrame = pyarrow.table(self).to_pandas()
         return frame
 
-    def write(self, path: str | os.PathLike[str] | SupportsWrite, format: str | None = None) -> None:
-        """Write the table to a file.
+    def write(
+        self,
+        path: str | os.PathLike[str] | SupportsWrite,
+        format: str | None = None,
+        *,
+        by: Literal["direction", "hour"] | None = None,
+    ) -> None:
+        """Write the table to a file, or to a directory of files.
 
         Args:
-            path: The file, which appears under its name only when it is complete, or a binary file object.
+            path: The file or directory, which appears under its name only when it is complete, or a binary file object.
             format: `csv`, `jsonl`, `arrow` (IPC file, Feather V2), `parquet`; `conntrack`: the entries that a Linux
-                gateway would hold at the end of the capture, as `conntrack -L -o extended` lists them; or `zeek`: a
-                conn.log, as Zeek writes it (tab-separated, with its header lines). Default: by the suffix of the path
-                (.csv .jsonl .ndjson .arrow .feather .ipc .parquet, .log for `zeek`).
+                gateway would hold at the end of the capture, as `conntrack -L -o extended` lists them; `zeek`: a
+                conn.log, as Zeek writes it (tab-separated, with its header lines); or `ipfix`: biflows in an IPFIX file
+                (RFC 5655, RFC 5103). Default: by the suffix of the path (.csv .jsonl .ndjson .arrow .feather .ipc
+                .parquet .ipfix, .log for `zeek`).
+            by: Write a directory, one file for each `"direction"` or `"hour"`, as `ConnectionWriter` does.
 
         Raises:
-            ValueError: The format is unknown, or there is neither a format nor a suffix that tells it.
+            ValueError: The format is unknown, or there is neither a format nor a suffix that tells it; `by` is neither,
+                or is asked of a file object.
+            FileExistsError: The directory to write by `by` has something in it.
             OSError: The system refused.
         """
-        self._native.write(path, checked_format(format) if format is not None else format_of(path))
+        chosen = checked_format(format) if format is not None else format_of(path)
+        self._native.write(path, chosen, True, by)
 
     def __repr__(self) -> str:
         """The first and last rows, as much of them as fits a line."""

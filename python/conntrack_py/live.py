@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from types import FrameType
+from typing import Any
 
 import click
 
 from conntrack_py.config import Config
+from conntrack_py.connections import SupportsWrite
 from conntrack_py.exceptions import CaptureWarning, ConfigError
 from conntrack_py.following import follow
 from conntrack_py.options import one_line_warnings
 from conntrack_py.streaming import Capture, PacketBatch, Tracker, open_capture
-
-#: What can be written as it comes.
-FORMATS = ("csv", "jsonl")
+from conntrack_py.writer import ConnectionWriter
 
 
 class _Stopped(BaseException):
@@ -66,30 +65,38 @@ class _Stop:
             yield found
 
 
-def run(files: tuple[str, ...], config: Config, format: str, state: str | None, following: bool) -> None:
-    """Print what has closed after each batch, and at the end what is left; with a state, it is saved instead."""
+def run(
+    files: tuple[str, ...],
+    config: Config,
+    target: str | SupportsWrite,
+    format: str,
+    by: Any,
+    state: str | None,
+    following: bool,
+) -> None:
+    """Write what has closed after each batch, and at the end what is left; with a state, it is saved instead."""
     tracker = _tracker(config, state)
-    out = sys.stdout.buffer
     stop = _Stop()
     with one_line_warnings(), stop.heard(), ExitStack() as stack:
         if following:
-            batches = follow(files[0], config=tracker.config)
+            capture, batches = None, follow(files[0], config=tracker.config)
         else:
-            opened = stack.enter_context(open_capture(files, config=tracker.config))
-            batches = ((opened, batch) for batch in opened)
-        tracker.drain()._native.write(out, format, True)  # with the names of the columns
-        capture = None if following else opened
+            capture = stack.enter_context(open_capture(files, config=tracker.config))
+            batches = ((capture, batch) for batch in capture)
+        writer = stack.enter_context(ConnectionWriter(target, format, by=by))
+        # With the names of the columns, before anything comes.
+        writer.write(tracker.drain())
         for found, batch in stop.until(batches):
             capture = found
             tracker.process(batch)
             closed = tracker.drain()
             if len(closed):
-                closed._native.write(out, format, False)
+                writer.write(closed)
         warning = tracker.stats(capture).warning()
         if warning is not None:
             warnings.warn(warning, CaptureWarning, stacklevel=1)
         if state is None:
-            tracker.finish()._native.write(out, format, False)
+            writer.write(tracker.finish())
         else:
             tracker.save(state)
 
@@ -106,10 +113,10 @@ def _tracker(config: Config, state: str | None) -> Tracker:
     return tracker
 
 
-def check(files: tuple[str, ...], output: str, limit: int | None, format: str | None) -> None:
+def check(format: str | None, limit: int | None) -> None:
     """Refuse what cannot be had while connections close."""
-    if output != "-" or limit is not None or format not in (None, *FORMATS):
-        raise click.UsageError(f"--stream writes {' or '.join(FORMATS)} to standard output, without --limit.")
+    if limit is not None or format == "table":
+        raise click.UsageError("--stream writes no table and has no --limit: leave them out, or give --no-stream.")
 
 
 def check_following(files: tuple[str, ...], state: str | None) -> None:

@@ -4,7 +4,7 @@
 //!
 //! [`sync`] (what threads share), [`time`], [`error`], [`checkpoint`] (state in a file) → [`capture`] (bytes → record) → [`decode`] (record → packet) → [`names`] (in payloads) → [`config`] → [`flow`] (flow key)
 //! → [`zeek`] (its view) → [`proto`] (state machine) → [`connection`] → [`slab`] (places) → [`compact`] (in a few words) → [`table`] → [`direction`] (who initiated, and seen from where) → [`policy`] (who may) →
-//! [`tracker`] (one packet) → [`rows`] (finished connections) → [`columns`], [`hindsight`] (who initiated, once all is known), [`listing`], [`zeek_log`], [`quality`], [`labels`], [`verdicts`], [`stats`] → [`pipeline`] (the whole run).
+//! [`tracker`] (one packet) → [`rows`] (finished connections) → [`columns`], [`hindsight`] (who initiated, once all is known), [`listing`], [`zeek_log`], [`ipfix`], [`quality`], [`labels`], [`verdicts`], [`stats`] → [`pipeline`] (the whole run).
 //!
 //! The crate knows no Python and has no `unsafe`.
 #![forbid(unsafe_code)]
@@ -20,6 +20,7 @@ pub mod direction;
 pub mod error;
 pub mod flow;
 pub mod hindsight;
+pub mod ipfix;
 pub mod labels;
 pub mod listing;
 pub mod names;

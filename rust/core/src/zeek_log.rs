@@ -1,8 +1,9 @@
 //! Connections as Zeek's `conn.log`, in the tab-separated format that `zeek-cut` and its friends read.
 //!
 //! Source: Zeek 8, `base/protocols/conn/main.zeek` for the columns and when they are unset, `Ascii.cc` for the format.
-//! Nothing but the capture is in it: the times of `#open` and `#close` are those of its first and last packets, in UTC,
-//! and `uid` is made of the connection. `service` is always unset: protocols are not parsed.
+//! Nothing but the capture is in it: the time of `#open` is the first connection's, that of `#close` the last packet's,
+//! in UTC, and `uid` is made of the first connection and a connection's number ([`Seed`]). `service` is always unset:
+//! protocols are not parsed.
 
 use std::io::{self, Write};
 
@@ -11,7 +12,7 @@ use sha1::{Digest as _, Sha1};
 
 use crate::columns::{community_id, history_text};
 use crate::decode::ipproto;
-use crate::rows::{Row, Rows};
+use crate::rows::Row;
 use crate::time::SECOND;
 use crate::zeek::ConnState;
 
@@ -43,21 +44,74 @@ const FIELDS: [(&str, &str); 23] = [
 ];
 const UNSET: &str = "-";
 
-/// Writes the connections as a whole log.
-pub fn write(rows: &Rows, out: &mut impl Write) -> io::Result<()> {
+/// What the `uid`s of a run are made of, with the numbers of its connections: the first connection of its that is written. So a
+/// connection can name the one that carries it by its number alone, wherever that is, or will be, written.
+#[derive(Clone, Copy, Debug)]
+pub struct Seed([u8; 20]);
+
+impl Seed {
+    /// Of the first connection.
+    pub fn of(row: Row<'_>) -> Self {
+        let mut hash = Sha1::new();
+        hash.update(row.start().to_be_bytes());
+        hash.update(row.number().to_be_bytes());
+        hash.update([row.proto()]);
+        for end in 0..2 {
+            hash.update(row.addr(end).0.to_be_bytes());
+            hash.update(row.port(end).to_be_bytes());
+        }
+        Self(hash.finalize().into())
+    }
+
+    /// `C` and 96 bits in base 62, as Zeek's look.
+    fn uid(self, number: u64) -> String {
+        const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+        let hash = Sha1::new().chain_update(self.0).chain_update(number.to_be_bytes()).finalize();
+        let mut value = hash.iter().take(12).fold(0_u128, |value, byte| value << 8 | u128::from(*byte));
+        let mut text = String::from("C");
+        while value > 0 {
+            text.push(char::from(DIGITS[(value % 62) as usize]));
+            value /= 62;
+        }
+        text
+    }
+}
+
+/// A log that is written row by row: its header comes with the first row, or at the end of none.
+#[derive(Default)]
+pub struct Log {
+    /// Capture time of the last packet so far, once there is a row.
+    last: Option<i64>,
+}
+
+impl Log {
+    /// Adds a connection of the run that this seed is of.
+    pub fn put(&mut self, row: Row<'_>, seed: Seed, out: &mut impl Write) -> io::Result<()> {
+        if self.last.is_none() {
+            header(Some(row.start()), out)?;
+        }
+        self.last = self.last.max(Some(row.end()));
+        write_row(row, seed, out)
+    }
+
+    /// Writes the last line.
+    pub fn finish(&mut self, out: &mut impl Write) -> io::Result<()> {
+        if self.last.is_none() {
+            header(None, out)?;
+        }
+        writeln!(out, "#close\t{}", date(self.last))
+    }
+}
+
+fn header(first: Option<i64>, out: &mut impl Write) -> io::Result<()> {
     let line = |name: &str, words: [&str; FIELDS.len()]| format!("#{name}\t{}", words.join("\t"));
-    let (first, last) = (rows.iter().map(Row::start).min(), rows.iter().map(Row::end).max());
     writeln!(out, "#separator \\x09\n#set_separator\t,\n#empty_field\t(empty)\n#unset_field\t{UNSET}\n#path\tconn")?;
     writeln!(out, "#open\t{}", date(first))?;
     writeln!(out, "{}", line("fields", FIELDS.map(|(name, _)| name)))?;
-    writeln!(out, "{}", line("types", FIELDS.map(|(_, kind)| kind)))?;
-    for (row, number) in rows.iter().zip(0_u64..) {
-        write_row(rows, row, number, out)?;
-    }
-    writeln!(out, "#close\t{}", date(last))
+    writeln!(out, "{}", line("types", FIELDS.map(|(_, kind)| kind)))
 }
 
-fn write_row(rows: &Rows, row: Row<'_>, number: u64, out: &mut impl Write) -> io::Result<()> {
+fn write_row(row: Row<'_>, seed: Seed, out: &mut impl Write) -> io::Result<()> {
     let lasted = row.active_until().saturating_sub(row.start()).max(0);
     // Zeek gives no sizes to what lasted no time.
     let known = |text: String| if lasted > 0 { text } else { UNSET.to_owned() };
@@ -66,7 +120,7 @@ fn write_row(rows: &Rows, row: Row<'_>, number: u64, out: &mut impl Write) -> io
     let history = history_text(row);
     let cells = [
         seconds(row.start()),
-        uid(row, number),
+        seed.uid(row.number()),
         row.ip(0).to_string(),
         row.port(0).to_string(),
         row.ip(1).to_string(),
@@ -85,7 +139,7 @@ fn write_row(rows: &Rows, row: Row<'_>, number: u64, out: &mut impl Write) -> io
         orig.ip_bytes.to_string(),
         resp.packets.to_string(),
         resp.ip_bytes.to_string(),
-        parent(rows, row).unwrap_or_else(|| UNSET.to_owned()),
+        row.carrier().map_or_else(|| UNSET.to_owned(), |number| seed.uid(number)),
         row.proto().to_string(),
         community_id(row),
     ];
@@ -116,37 +170,9 @@ fn transport(proto: u8) -> &'static str {
     }
 }
 
-/// The connection that carries the tunnel this one is in.
-fn parent(rows: &Rows, row: Row<'_>) -> Option<String> {
-    let number = row.carrier()?;
-    let carrier = rows.get(usize::try_from(number).ok()?)?;
-    Some(uid(carrier, number))
-}
-
-/// `C` and 96 bits in base 62, as Zeek's look; here they depend on the connection and its number alone.
-fn uid(row: Row<'_>, number: u64) -> String {
-    const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-    let mut hash = Sha1::new();
-    hash.update(row.start().to_be_bytes());
-    hash.update(number.to_be_bytes());
-    hash.update([row.proto()]);
-    for end in 0..2 {
-        hash.update(row.addr(end).0.to_be_bytes());
-        hash.update(row.port(end).to_be_bytes());
-    }
-    let mut value = hash.finalize().iter().take(12).fold(0_u128, |value, byte| value << 8 | u128::from(*byte));
-    let mut text = String::from("C");
-    while value > 0 {
-        text.push(char::from(DIGITS[(value % 62) as usize]));
-        value /= 62;
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
 
     #[test]
     fn times_are_rounded_to_microseconds() {
@@ -160,7 +186,7 @@ mod tests {
     #[test]
     fn an_empty_log_has_its_header() {
         let mut log = Vec::new();
-        write(&Rows::empty(&Config::default()), &mut log).unwrap();
+        Log::default().finish(&mut log).unwrap();
         let log = String::from_utf8(log).unwrap();
         assert!(log.starts_with("#separator \\x09\n#set_separator\t,\n"));
         assert!(log.ends_with("#close\t1970-01-01-00-00-00\n"));

@@ -1,18 +1,22 @@
 //! Core columns → Arrow arrays, record batches and streams.
 
 use std::fmt::Write as _;
-use std::net::IpAddr;
-use std::ops::Range;
+use std::mem::take;
 use std::sync::Arc;
 
-use arrow_array::builder::{BooleanBuilder, StringBuilder};
-use arrow_array::types::{Float32Type, Int32Type, Int64Type, TimestampNanosecondType, UInt16Type, UInt64Type};
-use arrow_array::{ArrayRef, ArrowPrimitiveType, DictionaryArray, PrimitiveArray, RecordBatch, StringArray};
+use arrow_array::builder::{BooleanBuilder, Int32Builder, Int64Builder, StringBuilder, UInt16Builder};
+use arrow_array::{
+    ArrayRef, DictionaryArray, Float32Array, RecordBatch, StringArray, TimestampNanosecondArray, UInt16Array,
+    UInt64Array,
+};
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef, TimeUnit};
 use conntrack_core::columns::{COLUMNS, Column, Kind};
-use conntrack_core::rows::{Row, Rows};
+use conntrack_core::rows::Row;
 
-/// Rows in a record batch of a stream or a file.
+/// Every column of the table.
+pub static ALL: [Column; COLUMNS.len()] = COLUMNS;
+
+/// Rows in a record batch of a stream.
 pub const BATCH_ROWS: usize = 1 << 17;
 
 /// The Arrow type of a column.
@@ -30,66 +34,120 @@ fn data_type(kind: &Kind) -> DataType {
     }
 }
 
+fn field(column: &Column) -> Field {
+    let nullable = matches!(column.name, "orig_zone" | "resp_zone" | "vlan" | "tunnel" | "related_to");
+    Field::new(column.name, data_type(&column.kind), nullable)
+}
+
 /// The schema of the table.
 pub fn schema() -> SchemaRef {
-    let nullable = |name| matches!(name, "orig_zone" | "resp_zone" | "vlan" | "tunnel" | "related_to");
-    let field = |column: &Column| Field::new(column.name, data_type(&column.kind), nullable(column.name));
     Arc::new(Schema::new(COLUMNS.iter().map(field).collect::<Vec<_>>()))
 }
 
-fn numbers<'a, T: ArrowPrimitiveType>(
-    rows: impl Iterator<Item = Row<'a>>,
-    read: impl Fn(Row<'a>) -> T::Native,
-) -> ArrayRef {
-    Arc::new(PrimitiveArray::<T>::from_iter_values(rows.map(read)))
+/// Values of a column that are no array yet.
+enum Values {
+    Time(Vec<i64>),
+    U64(Vec<u64>),
+    U16(Vec<u16>),
+    F32(Vec<f32>),
+    Bool(BooleanBuilder),
+    OptI32(Int32Builder),
+    OptI64(Int64Builder),
+    Word(UInt16Builder, ArrayRef),
+    Text(StringBuilder),
 }
 
-fn addresses<'a>(rows: impl ExactSizeIterator<Item = Row<'a>>, read: impl Fn(Row<'a>) -> IpAddr) -> ArrayRef {
-    let mut builder = StringBuilder::with_capacity(rows.len(), rows.len() * 14);
-    for row in rows {
-        // Writing to a StringBuilder cannot fail.
-        let _ = write!(builder, "{}", read(row));
-        builder.append_value("");
+impl Values {
+    fn new(kind: &Kind, zones: &[String]) -> Self {
+        match kind {
+            Kind::Time(_) => Self::Time(Vec::new()),
+            Kind::U64(_) => Self::U64(Vec::new()),
+            Kind::U16(_) => Self::U16(Vec::new()),
+            Kind::F32(_) => Self::F32(Vec::new()),
+            Kind::Bool(_) => Self::Bool(BooleanBuilder::new()),
+            Kind::OptI32(_) => Self::OptI32(Int32Builder::new()),
+            Kind::OptI64(_) => Self::OptI64(Int64Builder::new()),
+            Kind::Word(_, words) => Self::Word(UInt16Builder::new(), Arc::new(StringArray::from(words(zones)))),
+            Kind::Addr(_) | Kind::Text(_) => Self::Text(StringBuilder::new()),
+        }
     }
-    Arc::new(builder.finish())
-}
 
-/// A column of some rows.
-pub fn array(column: &Column, rows: &Rows, places: Range<usize>, zones: &[String]) -> Result<ArrayRef, ArrowError> {
-    let rows = rows.range(places);
-    Ok(match column.kind {
-        Kind::Time(read) => {
-            let times = PrimitiveArray::<TimestampNanosecondType>::from_iter_values(rows.map(read));
-            Arc::new(times.with_timezone("UTC"))
-        }
-        Kind::U64(read) => numbers::<UInt64Type>(rows, read),
-        Kind::U16(read) => numbers::<UInt16Type>(rows, read),
-        Kind::F32(read) => numbers::<Float32Type>(rows, read),
-        Kind::Bool(read) => {
-            let mut builder = BooleanBuilder::with_capacity(rows.len());
-            for row in rows {
-                builder.append_value(read(row));
+    /// Adds what rows have in the column of this kind.
+    fn append<'a>(&mut self, kind: &Kind, rows: impl Iterator<Item = Row<'a>>) {
+        match (self, kind) {
+            (Self::Time(values), Kind::Time(read)) => values.extend(rows.map(read)),
+            (Self::U64(values), Kind::U64(read)) => values.extend(rows.map(read)),
+            (Self::U16(values), Kind::U16(read)) => values.extend(rows.map(read)),
+            (Self::F32(values), Kind::F32(read)) => values.extend(rows.map(read)),
+            (Self::Bool(values), Kind::Bool(read)) => values.extend(rows.map(|row| Some(read(row)))),
+            (Self::OptI32(values), Kind::OptI32(read)) => values.extend(rows.map(read)),
+            (Self::OptI64(values), Kind::OptI64(read)) => values.extend(rows.map(read)),
+            (Self::Word(values, _), Kind::Word(read, _)) => values.extend(rows.map(read)),
+            (Self::Text(values), Kind::Addr(read)) => {
+                for row in rows {
+                    // Writing to a StringBuilder cannot fail.
+                    let _ = write!(values, "{}", read(row));
+                    values.append_value("");
+                }
             }
-            Arc::new(builder.finish())
+            (Self::Text(values), Kind::Text(read)) => values.extend(rows.map(|row| Some(read(row)))),
+            _ => unreachable!("values are made for the kind of their column"),
         }
-        Kind::OptI32(read) => Arc::new(rows.map(read).collect::<PrimitiveArray<Int32Type>>()),
-        Kind::OptI64(read) => Arc::new(rows.map(read).collect::<PrimitiveArray<Int64Type>>()),
-        Kind::Word(read, words) => {
-            let codes = rows.map(read).collect::<PrimitiveArray<UInt16Type>>();
-            Arc::new(DictionaryArray::try_new(codes, Arc::new(StringArray::from(words(zones))))?)
-        }
-        Kind::Addr(read) => addresses(rows, read),
-        Kind::Text(read) => Arc::new(StringArray::from_iter_values(rows.map(read))),
-    })
+    }
+
+    /// The array of them; none are left.
+    fn finish(&mut self) -> Result<ArrayRef, ArrowError> {
+        Ok(match self {
+            Self::Time(values) => Arc::new(TimestampNanosecondArray::from(take(values)).with_timezone("UTC")),
+            Self::U64(values) => Arc::new(UInt64Array::from(take(values))),
+            Self::U16(values) => Arc::new(UInt16Array::from(take(values))),
+            Self::F32(values) => Arc::new(Float32Array::from(take(values))),
+            Self::Bool(values) => Arc::new(values.finish()),
+            Self::OptI32(values) => Arc::new(values.finish()),
+            Self::OptI64(values) => Arc::new(values.finish()),
+            Self::Word(values, words) => Arc::new(DictionaryArray::try_new(values.finish(), words.clone())?),
+            Self::Text(values) => Arc::new(values.finish()),
+        })
+    }
 }
 
-/// Some rows as a record batch.
-pub fn batch(
-    schema: &SchemaRef,
-    rows: &Rows,
-    places: Range<usize>,
-    zones: &[String],
-) -> Result<RecordBatch, ArrowError> {
-    let columns = COLUMNS.iter().map(|column| array(column, rows, places.clone(), zones)).collect::<Result<_, _>>()?;
-    RecordBatch::try_new(schema.clone(), columns)
+/// Rows on their way to a record batch of some columns.
+pub struct Builders {
+    schema: SchemaRef,
+    columns: Vec<(&'static Column, Values)>,
+    rows: usize,
+}
+
+impl Builders {
+    /// No rows yet.
+    pub fn new(columns: Vec<&'static Column>, zones: &[String]) -> Self {
+        let schema = Schema::new(columns.iter().map(|column| field(column)).collect::<Vec<_>>());
+        let columns = columns.into_iter().map(|column| (column, Values::new(&column.kind, zones))).collect();
+        Self { schema: Arc::new(schema), columns, rows: 0 }
+    }
+
+    /// The schema of the columns.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Rows so far.
+    pub fn len(&self) -> usize {
+        self.rows
+    }
+
+    /// Adds rows.
+    pub fn append<'a>(&mut self, rows: &(impl ExactSizeIterator<Item = Row<'a>> + Clone)) {
+        for (column, values) in &mut self.columns {
+            values.append(&column.kind, rows.clone());
+        }
+        self.rows += rows.len();
+    }
+
+    /// The batch of them; none are left.
+    pub fn finish(&mut self) -> Result<RecordBatch, ArrowError> {
+        self.rows = 0;
+        let arrays = self.columns.iter_mut().map(|(_, values)| values.finish()).collect::<Result<_, _>>()?;
+        RecordBatch::try_new(self.schema.clone(), arrays)
+    }
 }

@@ -1,6 +1,7 @@
 //! The table of connections as Python sees it.
 
 use std::ffi::CStr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arrow_array::ffi_stream::FFI_ArrowArrayStream;
@@ -13,7 +14,7 @@ use pyo3::exceptions::{PyKeyError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyString};
 
-use crate::arrow::{self, BATCH_ROWS};
+use crate::arrow::{self, ALL, BATCH_ROWS, Builders};
 use crate::buffer::Buffer;
 use crate::write;
 
@@ -35,6 +36,14 @@ pub struct Table {
     pub rows: Rows,
     /// Names of the zones by number.
     pub zones: Vec<String>,
+    /// Which run within this process they are of: numbers of connections mean something only in their run.
+    pub run: u64,
+}
+
+/// A number for a run that no other one has.
+pub fn new_run() -> u64 {
+    static RUNS: AtomicU64 = AtomicU64::new(0);
+    RUNS.fetch_add(1, Ordering::Relaxed)
 }
 
 impl Connections {
@@ -43,9 +52,19 @@ impl Connections {
         &self.table.rows
     }
 
-    /// Takes finished rows.
+    /// The rows, and what goes with them.
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// Takes the rows of a whole run.
     pub fn new(rows: Rows, zones: Vec<String>) -> Self {
-        Self { table: Arc::new(Table { rows, zones }), numbers: std::array::from_fn(|_| OnceLock::new()) }
+        Self::of_run(rows, zones, new_run())
+    }
+
+    /// Takes some of the rows of a run.
+    pub fn of_run(rows: Rows, zones: Vec<String>, run: u64) -> Self {
+        Self { table: Arc::new(Table { rows, zones, run }), numbers: std::array::from_fn(|_| OnceLock::new()) }
     }
 }
 
@@ -172,11 +191,18 @@ impl Connections {
         PyCapsule::new_with_value(py, stream, STREAM)
     }
 
-    /// Writes the table to a path or a binary file object. `format`: csv, jsonl, arrow or parquet. `header`: whether csv
-    /// begins with the names of the columns.
-    #[pyo3(signature = (target, format, header=true))]
-    fn write(&self, py: Python<'_>, target: &Bound<'_, PyAny>, format: &str, header: bool) -> PyResult<()> {
-        write::write(py, &self.table, target, format, header)
+    /// Writes the table to a path, a directory (`by`) or a binary file object. `header`: whether csv begins with the names of the
+    /// columns.
+    #[pyo3(signature = (target, format, header=true, by=None))]
+    fn write(
+        &self,
+        py: Python<'_>,
+        target: &Bound<'_, PyAny>,
+        format: &str,
+        header: bool,
+        by: Option<&str>,
+    ) -> PyResult<()> {
+        write::write(py, &self.table, target, format, header, by)
     }
 }
 
@@ -194,14 +220,15 @@ pub fn arrow_error(error: ArrowError) -> PyErr {
 /// The record batches of a table, made as they are asked for.
 pub struct Batches {
     table: Arc<Table>,
-    schema: SchemaRef,
+    builders: Builders,
     next: usize,
 }
 
 impl Batches {
     /// From the first row.
     pub fn new(table: Arc<Table>) -> Self {
-        Self { table, schema: arrow::schema(), next: 0 }
+        let builders = Builders::new(ALL.iter().collect(), &table.zones);
+        Self { table, builders, next: 0 }
     }
 }
 
@@ -214,12 +241,13 @@ impl Iterator for Batches {
             return None;
         }
         self.next = rows.end;
-        Some(arrow::batch(&self.schema, &self.table.rows, rows, &self.table.zones))
+        self.builders.append(&self.table.rows.range(rows));
+        Some(self.builders.finish())
     }
 }
 
 impl RecordBatchReader for Batches {
     fn schema(&self) -> SchemaRef {
-        self.schema.clone()
+        self.builders.schema().clone()
     }
 }

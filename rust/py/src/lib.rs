@@ -39,6 +39,8 @@ mod _native {
     use super::toml::toml_lines;
     #[pymodule_export]
     use super::track::{named, replay, track, walk};
+    #[pymodule_export]
+    use super::write::Writer;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

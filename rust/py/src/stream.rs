@@ -19,7 +19,7 @@ use pyo3::types::PyDict;
 use crate::buffer::Buffer;
 use crate::checkpoint;
 use crate::config::Config;
-use crate::connections::Connections;
+use crate::connections::{Connections, new_run};
 use crate::errors::capture_error;
 use crate::track::{self, inputs, zones};
 
@@ -123,16 +123,17 @@ fn read(py: Python<'_>, captures: &mut Captures) -> PyResult<Option<RecordBatch>
 pub struct Tracker {
     stream: Stream,
     zones: Vec<String>,
+    run: u64,
 }
 
 impl Tracker {
     /// A tracker of this configuration.
     pub fn of(stream: Stream, core: &conntrack_core::config::Config) -> Self {
-        Self { stream, zones: zones(core) }
+        Self { stream, zones: zones(core), run: new_run() }
     }
 
     fn connections(&self, rows: Rows) -> Connections {
-        Connections::new(rows, self.zones.clone())
+        Connections::of_run(rows, self.zones.clone(), self.run)
     }
 }
 

@@ -37,6 +37,12 @@ pub(super) fn ports(proto: u8, question: u16, asker_is_orig: bool) -> (u16, u16)
     }
 }
 
+/// Whether two ports, as a row has them, are a question's type and its answer's, in either order.
+pub fn is_pair(proto: u8, first: u16, second: u16) -> bool {
+    let is = |(ask, answer): &(u8, u8)| [(*ask, *answer), (*answer, *ask)].map(|(a, b)| (a.into(), b.into()));
+    pairs(proto).iter().any(|pair| is(pair).contains(&(first, second)))
+}
+
 /// A message that asks: its sender initiates. Kernel types that may create an entry, and solicitations.
 pub fn is_request(proto: u8, kind: u8) -> bool {
     pairs(proto).iter().any(|(ask, _)| *ask == kind)

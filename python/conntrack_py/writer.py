@@ -1,0 +1,101 @@
+"""Connections to files, table by table: a result of any size in bounded memory."""
+
+from __future__ import annotations
+
+import os
+from types import TracebackType
+from typing import Literal, Self
+
+from conntrack_py import _native
+from conntrack_py.connections import ConnectionTable, SupportsWrite, checked_format, format_of
+
+
+class ConnectionWriter:
+    """Writes tables, one behind another, to a file, a directory or a file object.
+
+    What is written has its name once it is complete: a file is written beside its path (`NAME.PID.part`) and renamed
+    by `close`, a directory likewise as a whole. A block that an exception leaves, and a writer that is not closed, take
+    away what they wrote; a process that is killed leaves the `.part`, which nothing reads by mistake.
+
+    Rows keep their order, and how they were divided into tables leaves no trace: the bytes are the same. Memory holds
+    at most a block of rows (32,768 of `arrow`, a row group of 131,072 of `parquet`) for each open file.
+
+    A pipe or file object is handed every line after each `write`; blocks and messages (`arrow`, `parquet`, `ipfix`) as
+    they are full, whatever the tables.
+
+    `related_to` is as in the tables: in those of one `Tracker` (`drain`, `finish`) it is a connection's number in the
+    order of first packets, as in its labels. `zeek` names the tunnel by the `uid` of what carries it, in any table of
+    its run.
+
+    >>> tracker = Tracker()
+    >>> with open_capture("-") as capture, ConnectionWriter("closed.parquet") as writer:  # doctest: +SKIP
+    ...     for batch in capture:
+    ...         tracker.process(batch)
+    ...         writer.write(tracker.drain())
+    ...     writer.write(tracker.finish())
+    """
+
+    __slots__ = ("_native",)
+
+    def __init__(
+        self,
+        target: str | os.PathLike[str] | SupportsWrite,
+        format: str | None = None,
+        *,
+        by: Literal["direction", "hour"] | None = None,
+    ) -> None:
+        """Open a target.
+
+        Args:
+            target: A path, or a binary file object, which stays open. A pipe or device is written to as it is.
+            format: As for `ConnectionTable.write`. Default: by the suffix of the path.
+            by: Write a directory of files, in Hive's layout, which DuckDB, Polars and PyArrow read as columns:
+                `"direction"`: `direction=egress/part-0.parquet`, without the column `direction` in the files;
+                `"hour"`: by the hour, in UTC, in which a connection began, `date=2026-11-25/hour=14/part-0.parquet`. Of
+                more than 32 hours at once, the one that has waited longest is ended and would go on in `part-1`.
+
+        Raises:
+            ValueError: The format is unknown, or there is neither a format nor a suffix that tells it; `by` is neither,
+                or is asked of a file object.
+            FileExistsError: The directory to write by `by` has something in it.
+            OSError: The system refused.
+        """
+        chosen = checked_format(format) if format is not None else format_of(target)
+        self._native = _native.Writer(target, chosen, by)
+
+    def write(self, table: ConnectionTable) -> None:
+        """Write the connections of a table behind those before. After an error the writer is closed and leaves nothing.
+
+        Raises:
+            ValueError: The writer is closed, or the table has other zones than those before.
+            OSError: The system refused.
+            RuntimeError: Another thread writes at this moment.
+        """
+        self._native.write(table._native)
+
+    def close(self) -> None:
+        """Complete what was written; it now has its name. A writer that is closed stays closed.
+
+        Raises:
+            OSError: The system refused.
+            RuntimeError: Another thread writes at this moment.
+        """
+        if self._native.is_open():
+            self._native.close()
+
+    def discard(self) -> None:
+        """Take away what was written, and close. What a pipe or file object was given stays there."""
+        self._native.discard()
+
+    def __enter__(self) -> Self:
+        """Itself, to be closed at the end of the block."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close, or discard where an exception leaves the block."""
+        if kind is None:
+            self.close()
+        else:
+            self.discard()

@@ -1,0 +1,261 @@
+//! A file in one of the formats, written row by row in bounded memory. How rows come (in how many tables, of how many rows)
+//! leaves no trace in it.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, RecordBatch, TimestampNanosecondArray};
+use arrow_ipc::writer::FileWriter;
+use arrow_schema::{ArrowError, Field, Schema};
+use conntrack_core::columns::Column;
+use conntrack_core::ipfix::Messages;
+use conntrack_core::listing;
+use conntrack_core::rows::Row;
+use conntrack_core::zeek_log::{Log, Seed};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
+
+use super::sink::Out;
+use crate::arrow::Builders;
+
+/// Rows of a record batch of an Arrow file, and rows that are brought to a parquet file at once.
+const BLOCK_ROWS: usize = 1 << 15;
+/// Rows of a row group.
+const GROUP_ROWS: usize = 4 * BLOCK_ROWS;
+/// Rows that are made text at once.
+const TEXT_ROWS: usize = 1 << 12;
+
+/// A format by name.
+#[derive(Clone, Copy)]
+pub enum Format {
+    Csv,
+    /// The same without the names of the columns.
+    CsvRows,
+    Jsonl,
+    Arrow,
+    Parquet,
+    Conntrack,
+    Zeek,
+    Ipfix,
+}
+
+impl Format {
+    /// The format of this name. `header`: whether csv begins with the names of the columns.
+    pub fn named(name: &str, header: bool) -> Option<Self> {
+        Some(match name {
+            "csv" if header => Self::Csv,
+            "csv" => Self::CsvRows,
+            "jsonl" => Self::Jsonl,
+            "arrow" => Self::Arrow,
+            "parquet" => Self::Parquet,
+            "conntrack" => Self::Conntrack,
+            "zeek" => Self::Zeek,
+            "ipfix" => Self::Ipfix,
+            _ => return None,
+        })
+    }
+
+    /// The suffix of a file among others.
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Self::Csv | Self::CsvRows => "csv",
+            Self::Jsonl => "jsonl",
+            Self::Arrow => "arrow",
+            Self::Parquet => "parquet",
+            Self::Conntrack => "txt",
+            Self::Zeek => "log",
+            Self::Ipfix => "ipfix",
+        }
+    }
+}
+
+/// An open file.
+pub struct Encoder {
+    form: Form,
+    /// Rows that are no block yet.
+    builders: Builders,
+}
+
+enum Form {
+    Csv(Out),
+    Jsonl(Out),
+    Conntrack(Out),
+    Zeek(Out, Log),
+    Ipfix(Out, Messages),
+    Arrow(Box<FileWriter<Out>>),
+    Parquet(Box<ArrowWriter<Out>>),
+}
+
+impl Encoder {
+    /// Begins a file of these columns; formats that have columns of their own take no notice.
+    pub fn new(
+        format: Format,
+        mut out: Out,
+        columns: Vec<&'static Column>,
+        zones: &[String],
+    ) -> Result<Self, ArrowError> {
+        let mut builders = Builders::new(columns, zones);
+        let form = match format {
+            Format::Csv => {
+                csv(&builders.finish()?, true, &mut out)?;
+                Form::Csv(out)
+            }
+            Format::CsvRows => Form::Csv(out),
+            Format::Jsonl => Form::Jsonl(out),
+            Format::Conntrack => Form::Conntrack(out),
+            Format::Zeek => Form::Zeek(out, Log::default()),
+            Format::Ipfix => Form::Ipfix(out, Messages::default()),
+            Format::Arrow => Form::Arrow(Box::new(FileWriter::try_new(out, builders.schema())?)),
+            Format::Parquet => {
+                let writer = ArrowWriter::try_new(out, builders.schema().clone(), Some(properties()?))?;
+                Form::Parquet(Box::new(writer))
+            }
+        };
+        Ok(Self { form, builders })
+    }
+
+    /// Adds rows of the run that this seed is of.
+    pub fn put<'a>(
+        &mut self,
+        rows: impl ExactSizeIterator<Item = Row<'a>> + Clone,
+        seed: Seed,
+    ) -> Result<(), ArrowError> {
+        match &mut self.form {
+            Form::Conntrack(out) => {
+                for line in rows.filter_map(listing::line) {
+                    writeln!(out, "{line}")?;
+                }
+                Ok(())
+            }
+            Form::Zeek(out, log) => Ok(rows.into_iter().try_for_each(|row| log.put(row, seed, out))?),
+            Form::Ipfix(out, messages) => Ok(rows.into_iter().try_for_each(|row| messages.put(row, out))?),
+            Form::Csv(out) => blocks(&mut self.builders, TEXT_ROWS, rows, |batch| csv(batch, false, out)),
+            Form::Jsonl(out) => blocks(&mut self.builders, TEXT_ROWS, rows, |batch| jsonl(batch, out)),
+            Form::Arrow(writer) => blocks(&mut self.builders, BLOCK_ROWS, rows, |batch| writer.write(batch)),
+            Form::Parquet(writer) => blocks(&mut self.builders, BLOCK_ROWS, rows, |batch| Ok(writer.write(batch)?)),
+        }
+    }
+
+    /// Hands on what is complete: whole lines, messages or blocks.
+    pub fn flush(&mut self) -> Result<(), ArrowError> {
+        match &mut self.form {
+            Form::Csv(out) => {
+                rest(&mut self.builders, |batch| csv(batch, false, out))?;
+                Ok(out.flush()?)
+            }
+            Form::Jsonl(out) => {
+                rest(&mut self.builders, |batch| jsonl(batch, out))?;
+                Ok(out.flush()?)
+            }
+            Form::Conntrack(out) | Form::Zeek(out, _) | Form::Ipfix(out, _) => Ok(out.flush()?),
+            Form::Arrow(writer) => writer.flush(),
+            Form::Parquet(writer) => Ok(writer.inner_mut().flush()?),
+        }
+    }
+
+    /// Ends the file.
+    pub fn finish(mut self) -> Result<(), ArrowError> {
+        let builders = &mut self.builders;
+        let mut out = match self.form {
+            Form::Csv(mut out) => {
+                rest(builders, |batch| csv(batch, false, &mut out))?;
+                out
+            }
+            Form::Jsonl(mut out) => {
+                rest(builders, |batch| jsonl(batch, &mut out))?;
+                out
+            }
+            Form::Conntrack(out) => out,
+            Form::Zeek(mut out, mut log) => {
+                log.finish(&mut out)?;
+                out
+            }
+            Form::Ipfix(mut out, mut messages) => {
+                messages.finish(&mut out)?;
+                out
+            }
+            Form::Arrow(mut writer) => {
+                rest(builders, |batch| writer.write(batch))?;
+                writer.finish()?;
+                writer.into_inner()?
+            }
+            Form::Parquet(mut writer) => {
+                rest(builders, |batch| Ok(writer.write(batch)?))?;
+                writer.into_inner()?
+            }
+        };
+        Ok(out.flush()?)
+    }
+}
+
+/// Fills blocks of so many rows, and brings them where they are full.
+fn blocks<'a>(
+    builders: &mut Builders,
+    size: usize,
+    mut rows: impl ExactSizeIterator<Item = Row<'a>> + Clone,
+    mut bring: impl FnMut(&RecordBatch) -> Result<(), ArrowError>,
+) -> Result<(), ArrowError> {
+    while rows.len() > 0 {
+        let some = rows.len().min(size - builders.len());
+        builders.append(&rows.clone().take(some));
+        // The last of those that were taken.
+        rows.nth(some - 1);
+        if builders.len() == size {
+            bring(&builders.finish()?)?;
+        }
+    }
+    Ok(())
+}
+
+/// Brings the rows that are no whole block.
+fn rest(builders: &mut Builders, bring: impl FnOnce(&RecordBatch) -> Result<(), ArrowError>) -> Result<(), ArrowError> {
+    if builders.len() > 0 { bring(&builders.finish()?) } else { Ok(()) }
+}
+
+fn csv(batch: &RecordBatch, header: bool, out: &mut Out) -> Result<(), ArrowError> {
+    arrow_csv::WriterBuilder::new().with_header(header).build(out).write(&portable(batch)?)
+}
+
+fn jsonl(batch: &RecordBatch, out: &mut Out) -> Result<(), ArrowError> {
+    let builder = arrow_json::WriterBuilder::new().with_explicit_nulls(true);
+    let mut writer = builder.build::<_, arrow_json::writer::LineDelimited>(out);
+    writer.write(&portable(batch)?)?;
+    writer.finish()
+}
+
+/// Times rise in small steps, and so they are kept as differences; no two Community IDs are equal, so that a dictionary of them
+/// would only be larger.
+fn properties() -> Result<WriterProperties, ArrowError> {
+    let column = |name: &str| ColumnPath::from(name);
+    let mut builder = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(3)?))
+        .set_statistics_enabled(EnabledStatistics::Page)
+        .set_max_row_group_row_count(Some(GROUP_ROWS))
+        .set_column_dictionary_enabled(column("community_id"), false);
+    for name in ["start", "end"] {
+        builder = builder
+            .set_column_dictionary_enabled(column(name), false)
+            .set_column_encoding(column(name), Encoding::DELTA_BINARY_PACKED);
+    }
+    Ok(builder.build())
+}
+
+/// The same batch with times in `+00:00`, which the text writers can print without a time zone database.
+fn portable(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let schema = batch.schema();
+    let mut fields = Vec::new();
+    let mut columns = Vec::new();
+    for (field, column) in schema.fields().iter().zip(batch.columns()) {
+        let (field, column) = if let Some(times) = column.as_any().downcast_ref::<TimestampNanosecondArray>() {
+            let times: ArrayRef = Arc::new(times.clone().with_timezone("+00:00"));
+            (Arc::new(Field::new(field.name(), times.data_type().clone(), field.is_nullable())), times)
+        } else {
+            (field.clone(), column.clone())
+        };
+        fields.push(field);
+        columns.push(column);
+    }
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
+}

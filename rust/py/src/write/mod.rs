@@ -1,0 +1,231 @@
+//! Tables to files: one file, a directory of files by a property of the rows, or a Python file object.
+
+mod format;
+mod partition;
+mod sink;
+
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
+
+use arrow_schema::ArrowError;
+use conntrack_core::sync::Turn;
+use conntrack_core::zeek_log::Seed;
+use pyo3::exceptions::{PyFileExistsError, PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+
+use crate::arrow::ALL;
+use crate::connections::{Connections, Table, arrow_error};
+use crate::errors::system_error;
+use format::{Encoder, Format};
+use partition::{By, Partitions};
+use sink::{Out, Part};
+pub use sink::{PyWrite, complete};
+
+/// A target that tables are written to, one after another.
+pub struct Writing {
+    format: Format,
+    /// What the errors speak of; a file object has no name.
+    path: Option<PathBuf>,
+    goes: Goes,
+    /// The zones of the first table, which those of the others have to be.
+    zones: Option<Vec<String>>,
+    /// The run that the last table was of, and its seed.
+    run: Option<(u64, Seed)>,
+}
+
+enum Goes {
+    /// A file that waits for its first table.
+    Waiting(Out, Option<Part>),
+    /// A file. Without a name to be given, somebody may be reading at the other end.
+    File(Box<Encoder>, Option<Part>),
+    Directory(Partitions),
+}
+
+impl Writing {
+    /// Opens a path or a binary file object.
+    pub fn open(target: &Bound<'_, PyAny>, format: &str, header: bool, by: Option<&str>) -> PyResult<Self> {
+        let format = Format::named(format, header).ok_or_else(|| {
+            let expected = "csv, jsonl, arrow, parquet, conntrack, zeek or ipfix";
+            PyValueError::new_err(format!("{format:?}: expected {expected}"))
+        })?;
+        let by = by.map(By::named).transpose()?;
+        if target.hasattr("write")? {
+            if by.is_some() {
+                return Err(PyValueError::new_err("by: a file object is no directory: give a path"));
+            }
+            let out: Out = Box::new(BufWriter::new(PyWrite::new(target.clone().unbind())));
+            return Ok(Self::new(format, None, Goes::Waiting(out, None)));
+        }
+        let path: PathBuf = target.extract()?;
+        let goes = match by {
+            Some(by) => Part::directory(&path).map(|part| Goes::Directory(Partitions::new(by, format, part))),
+            None => sink::open(&path).map(|(file, part)| Goes::Waiting(Box::new(BufWriter::new(file)), part)),
+        };
+        match goes {
+            Ok(goes) => Ok(Self::new(format, Some(path), goes)),
+            Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => Err(not_empty(&path)),
+            Err(error) => Err(with_path(error.into(), Some(&path))),
+        }
+    }
+
+    fn new(format: Format, path: Option<PathBuf>, goes: Goes) -> Self {
+        Self { format, path, goes, zones: None, run: None }
+    }
+
+    /// Writes a table behind those before. Afterwards a reader at the other end of a pipe has the whole of what is complete.
+    pub fn write(&mut self, table: &Table) -> Result<(), ArrowError> {
+        self.begin(&table.zones)?;
+        let Some(first) = table.rows.get(0) else { return self.hand_on() };
+        let seed = match self.run {
+            Some((run, seed)) if run == table.run => seed,
+            _ => Seed::of(first),
+        };
+        self.run = Some((table.run, seed));
+        match &mut self.goes {
+            Goes::File(encoder, _) => encoder.put(table.rows.iter(), seed)?,
+            Goes::Directory(partitions) => partitions.put(table, seed)?,
+            Goes::Waiting(..) => {}
+        }
+        self.hand_on()
+    }
+
+    /// Opens the format, whose columns of zones are the first table's.
+    fn begin(&mut self, zones: &[String]) -> Result<(), ArrowError> {
+        match &self.zones {
+            Some(known) if known != zones => {
+                let message = format!("zones: found {zones:?}, expected those of the tables before, {known:?}");
+                return Err(ArrowError::InvalidArgumentError(message));
+            }
+            Some(_) => return Ok(()),
+            None => self.zones = Some(zones.to_vec()),
+        }
+        if let Goes::Waiting(out, part) = &mut self.goes {
+            let (out, part) = (std::mem::replace(out, Box::new(std::io::sink())), part.take());
+            let encoder = Encoder::new(self.format, out, ALL.iter().collect(), zones)?;
+            self.goes = Goes::File(Box::new(encoder), part);
+        }
+        Ok(())
+    }
+
+    fn hand_on(&mut self) -> Result<(), ArrowError> {
+        match &mut self.goes {
+            Goes::File(encoder, None) => encoder.flush(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Completes the file or directory, which now has its name.
+    pub fn close(mut self) -> Result<(), ArrowError> {
+        if self.zones.is_none() {
+            self.begin(&[])?;
+        }
+        match self.goes {
+            Goes::File(encoder, part) => {
+                encoder.finish()?;
+                Ok(part.map_or(Ok(()), Part::complete)?)
+            }
+            Goes::Directory(partitions) => partitions.close(),
+            Goes::Waiting(..) => Ok(()),
+        }
+    }
+}
+
+/// Writes a whole table.
+pub fn write(
+    py: Python<'_>,
+    table: &Table,
+    target: &Bound<'_, PyAny>,
+    format: &str,
+    header: bool,
+    by: Option<&str>,
+) -> PyResult<()> {
+    let mut writing = Writing::open(target, format, header, by)?;
+    let path = writing.path.clone();
+    py.detach(|| writing.write(table).and_then(|()| writing.close())).map_err(|error| with_path(error, path.as_deref()))
+}
+
+/// Writes tables, one after another; what is not closed leaves nothing.
+#[pyclass(frozen, module = "conntrack_py._native")]
+pub struct Writer {
+    writing: Turn<Option<Writing>>,
+}
+
+#[pymethods]
+impl Writer {
+    #[new]
+    #[pyo3(signature = (target, format, by=None))]
+    fn new(target: &Bound<'_, PyAny>, format: &str, by: Option<&str>) -> PyResult<Self> {
+        let writing = Writing::open(target, format, true, by)?;
+        Ok(Self { writing: Turn::new(Box::new(Some(writing))) })
+    }
+
+    /// Writes a table behind those before.
+    fn write(&self, py: Python<'_>, table: &Connections) -> PyResult<()> {
+        self.with(py, |mut writing| {
+            writing.write(table.table())?;
+            Ok(Some(writing))
+        })
+    }
+
+    /// Completes the file or directory.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.with(py, |writing| writing.close().map(|()| None))
+    }
+
+    /// Takes away what was written.
+    fn discard(&self, py: Python<'_>) -> PyResult<()> {
+        let mut turn = self.writing.take().ok_or_else(busy)?;
+        py.detach(|| *turn = None);
+        self.writing.give_back(turn);
+        Ok(())
+    }
+
+    /// Whether tables can be written.
+    fn is_open(&self) -> PyResult<bool> {
+        let turn = self.writing.take().ok_or_else(busy)?;
+        let is_open = turn.is_some();
+        self.writing.give_back(turn);
+        Ok(is_open)
+    }
+}
+
+impl Writer {
+    /// Does something with what is open. Where that fails, nothing is open any more.
+    fn with(
+        &self,
+        py: Python<'_>,
+        work: impl FnOnce(Writing) -> Result<Option<Writing>, ArrowError> + Send,
+    ) -> PyResult<()> {
+        let mut turn = self.writing.take().ok_or_else(busy)?;
+        let done = match turn.take() {
+            None => Err(PyValueError::new_err("this writer is closed")),
+            Some(writing) => {
+                let path = writing.path.clone();
+                py.detach(|| work(writing)).map_err(|error| with_path(error, path.as_deref()))
+            }
+        };
+        let done = done.map(|writing| *turn = writing);
+        self.writing.give_back(turn);
+        done
+    }
+}
+
+fn busy() -> PyErr {
+    PyRuntimeError::new_err("another thread writes to this writer at this moment")
+}
+
+fn not_empty(path: &Path) -> PyErr {
+    let found = path.display();
+    PyFileExistsError::new_err(format!(
+        "{found}: found files in it, expected no directory or an empty one: remove them, or give another one"
+    ))
+}
+
+fn with_path(error: ArrowError, path: Option<&Path>) -> PyErr {
+    let found = |source: &std::io::Error| path.and_then(|path| system_error(source, path));
+    match error {
+        ArrowError::IoError(_, source) => found(&source).unwrap_or_else(|| source.into()),
+        ArrowError::InvalidArgumentError(message) => PyValueError::new_err(message),
+        error => arrow_error(error),
+    }
+}

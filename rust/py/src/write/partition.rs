@@ -1,0 +1,154 @@
+//! A directory of files by a property of the rows, laid out as Hive does (`direction=egress/part-0.parquet`), which DuckDB,
+//! Polars, PyArrow and Spark read as columns.
+//!
+//! `hour` is two properties, `date=2026-11-25/hour=14`: each is of a type that all of them recognise, and no name has a `:`.
+//! What is told by the path is not in the files, where it would be a second column of another type.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::BufWriter;
+
+use arrow_schema::ArrowError;
+use conntrack_core::columns::Column;
+use conntrack_core::direction::Direction;
+use conntrack_core::rows::Row;
+use conntrack_core::time::{SECOND, date_and_hour};
+use conntrack_core::zeek_log::Seed;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use super::format::{Encoder, Format};
+use super::sink::Part;
+use crate::arrow::ALL;
+use crate::connections::Table;
+
+/// The most files that are open at once. Where one more is needed, the one that has waited longest is ended, and goes on in
+/// another one if need be: connections that last for days end among those of their last hour.
+const MOST_OPEN: usize = 32;
+/// Seconds of an hour.
+const HOUR: i64 = 3600;
+
+/// What decides about a row's place.
+#[derive(Clone, Copy)]
+pub enum By {
+    /// The direction of the connection.
+    Direction,
+    /// The hour, in UTC, in which it began.
+    Hour,
+}
+
+impl By {
+    /// The property of this name.
+    pub fn named(name: &str) -> PyResult<Self> {
+        match name {
+            "direction" => Ok(Self::Direction),
+            "hour" => Ok(Self::Hour),
+            _ => Err(PyValueError::new_err(format!("by: found {name:?}, expected direction or hour"))),
+        }
+    }
+
+    fn key(self, row: Row<'_>) -> i64 {
+        match self {
+            Self::Direction => row.direction() as i64,
+            Self::Hour => row.start().div_euclid(SECOND * HOUR),
+        }
+    }
+
+    fn folder(self, key: i64) -> String {
+        match self {
+            Self::Direction => format!("direction={}", Direction::NAMES[key as usize]),
+            Self::Hour => {
+                let (date, hour) = date_and_hour(key);
+                format!("date={date}/hour={hour:02}")
+            }
+        }
+    }
+
+    fn columns(self) -> Vec<&'static Column> {
+        let is_in_path = |column: &Column| matches!(self, Self::Direction) && column.name == "direction";
+        ALL.iter().filter(|column| !is_in_path(column)).collect()
+    }
+}
+
+/// The files of a directory.
+pub struct Partitions {
+    by: By,
+    format: Format,
+    part: Part,
+    open: BTreeMap<i64, OpenFile>,
+    /// How many files each place has had.
+    files: BTreeMap<i64, u32>,
+    /// Rows so far, over all tables.
+    rows: u64,
+}
+
+struct OpenFile {
+    encoder: Encoder,
+    /// The places of the table at hand whose rows are still to be written.
+    places: Vec<usize>,
+    /// When it last was given a row.
+    used: u64,
+}
+
+impl OpenFile {
+    fn write(&mut self, table: &Table, seed: Seed) -> Result<(), ArrowError> {
+        let row = |place: &usize| table.rows.get(*place).expect("a place of this table");
+        self.encoder.put(self.places.iter().map(row), seed)?;
+        self.places.clear();
+        Ok(())
+    }
+}
+
+impl Partitions {
+    /// None yet.
+    pub fn new(by: By, format: Format, part: Part) -> Self {
+        Self { by, format, part, open: BTreeMap::new(), files: BTreeMap::new(), rows: 0 }
+    }
+
+    /// Writes the rows of a table to their files, in their order.
+    pub fn put(&mut self, table: &Table, seed: Seed) -> Result<(), ArrowError> {
+        for (place, row) in table.rows.iter().enumerate() {
+            let key = self.by.key(row);
+            self.rows += 1;
+            if !self.open.contains_key(&key) {
+                self.make_room(table, seed)?;
+                let file = self.begin(key, &table.zones)?;
+                self.open.insert(key, file);
+            }
+            if let Some(file) = self.open.get_mut(&key) {
+                file.places.push(place);
+                file.used = self.rows;
+            }
+        }
+        self.open.values_mut().try_for_each(|file| file.write(table, seed))
+    }
+
+    fn make_room(&mut self, table: &Table, seed: Seed) -> Result<(), ArrowError> {
+        while self.open.len() >= MOST_OPEN {
+            let longest = self.open.iter().min_by_key(|(_, file)| file.used).map(|(key, _)| *key);
+            let Some(mut file) = longest.and_then(|key| self.open.remove(&key)) else { break };
+            file.write(table, seed)?;
+            file.encoder.finish()?;
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, key: i64, zones: &[String]) -> Result<OpenFile, ArrowError> {
+        let number = self.files.entry(key).or_default();
+        let folder = self.part.path().join(self.by.folder(key));
+        fs::create_dir_all(&folder)?;
+        let path = folder.join(format!("part-{number}.{}", self.format.suffix()));
+        *number += 1;
+        let out = Box::new(BufWriter::new(File::create(path)?));
+        let encoder = Encoder::new(self.format, out, self.by.columns(), zones)?;
+        Ok(OpenFile { encoder, places: Vec::new(), used: 0 })
+    }
+
+    /// Ends all files, and gives the directory its name.
+    pub fn close(self) -> Result<(), ArrowError> {
+        for file in self.open.into_values() {
+            file.encoder.finish()?;
+        }
+        Ok(self.part.complete()?)
+    }
+}

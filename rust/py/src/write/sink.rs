@@ -1,0 +1,120 @@
+//! Where bytes go: a file that has its name once it is complete, a directory, or a Python file object.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+/// What a format is written to.
+pub type Out = Box<dyn Write + Send>;
+
+/// A file or directory that is written beside its path and then renamed, or taken away if it never was completed.
+pub struct Part {
+    part: PathBuf,
+    path: PathBuf,
+    is_complete: bool,
+}
+
+impl Part {
+    fn beside(path: &Path) -> Self {
+        let mut name = path.file_name().map_or_else(OsString::new, ToOwned::to_owned);
+        name.push(format!(".{}.part", std::process::id()));
+        Self { part: path.with_file_name(name), path: path.to_owned(), is_complete: false }
+    }
+
+    /// An empty directory beside the path, where there is nothing, or an empty directory.
+    pub fn directory(path: &Path) -> io::Result<Self> {
+        match fs::read_dir(path).map(|mut entries| entries.next().is_some()) {
+            Ok(true) => return Err(io::ErrorKind::DirectoryNotEmpty.into()),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let beside = Self::beside(path);
+        fs::create_dir(&beside.part)?;
+        Ok(beside)
+    }
+
+    /// Where it is while it is written.
+    pub fn path(&self) -> &Path {
+        &self.part
+    }
+
+    /// Gives it its name.
+    pub fn complete(mut self) -> io::Result<()> {
+        fs::rename(&self.part, &self.path)?;
+        self.is_complete = true;
+        Ok(())
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        if !self.is_complete {
+            // What cannot be removed still has no name that looks complete.
+            let _ = if self.part.is_dir() { fs::remove_dir_all(&self.part) } else { fs::remove_file(&self.part) };
+        }
+    }
+}
+
+/// Opens a path to write to. A link leads to the file it names; a device or a pipe has nothing to rename and is written to as
+/// it is.
+pub fn open(path: &Path) -> io::Result<(File, Option<Part>)> {
+    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        return Ok((File::create(path)?, None));
+    }
+    let is_link = fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink());
+    let path = match fs::canonicalize(path) {
+        Ok(target) if is_link => target,
+        // A link to nothing yet: created through the link.
+        Err(_) if is_link => return Ok((File::create(path)?, None)),
+        _ => path.to_owned(),
+    };
+    let part = Part::beside(&path);
+    let file = File::create(part.path())?;
+    Ok((file, Some(part)))
+}
+
+/// Writes beside the path and renames, so that a partial file never has the name.
+pub fn complete<E: From<io::Error>>(
+    path: &Path,
+    write: impl FnOnce(BufWriter<File>) -> Result<(), E>,
+) -> Result<(), E> {
+    let (file, part) = open(path)?;
+    write(BufWriter::new(file))?;
+    Ok(part.map_or(Ok(()), Part::complete)?)
+}
+
+/// A Python file object as a sink.
+pub struct PyWrite {
+    file: Py<PyAny>,
+}
+
+impl PyWrite {
+    /// Takes a binary file object.
+    pub fn new(file: Py<PyAny>) -> Self {
+        Self { file }
+    }
+}
+
+impl Write for PyWrite {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Python::attach(|py| {
+            let mut rest = bytes;
+            while !rest.is_empty() {
+                let file = self.file.bind(py);
+                let written = file.call_method1("write", (PyBytes::new(py, rest),)).map_err(io::Error::from)?;
+                // Raw files may take less than they are given; buffered ones take all.
+                let written = written.extract::<usize>().unwrap_or(rest.len()).min(rest.len());
+                rest = &rest[written..];
+            }
+            Ok(bytes.len())
+        })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Python::attach(|py| self.file.bind(py).call_method0("flush").map(drop).map_err(io::Error::from))
+    }
+}
