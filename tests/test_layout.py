@@ -20,6 +20,7 @@ PYTHON_LADDER = [
     *(
         "annotate",
         "frames",
+        "packets",
         "streaming",
         "policy",
         "summary",
@@ -38,7 +39,7 @@ POLICY_LADDER = [
     *("suggest", "rulesets", "lint", "sarif", "check", "formats", "policy"),
 ]
 #: Only these know the extension module.
-KNOW_NATIVE = {"__init__", "annotate", "config", "connections", "stats", "streaming", "tracker"}
+KNOW_NATIVE = {"__init__", "annotate", "config", "connections", "packets", "stats", "streaming", "tracker"}
 POLICY_KNOWS_NATIVE = {"document", "compiled", "roles", "suggest", "formats", "policy"}
 #: A module of the Rust core may use those before it.
 RUST_LADDER = [

@@ -2,10 +2,12 @@
 
 mod annotate;
 mod arrow;
+mod arrow_in;
 mod buffer;
 mod config;
 mod connections;
 mod errors;
+mod packets;
 mod policy;
 mod source;
 mod stream;
@@ -22,6 +24,8 @@ mod _native {
 
     #[pymodule_export]
     use super::annotate::{label, split};
+    #[pymodule_export]
+    use super::arrow_in::{addresses, arrow_columns};
     #[pymodule_export]
     use super::buffer::Buffer;
     #[pymodule_export]
