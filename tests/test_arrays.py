@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import dpkt
@@ -61,21 +61,22 @@ def test_five_doors_one_answer(story: list[Packet], places: list[int], profile: 
 def test_columns_of_the_corpus(tunnels: str, corpus_dir: Any) -> None:
     """Real captures through columns; a record without all of its headers is not tracked, and says so."""
     config = ct.Config(tunnels=tunnels)
-    compared = 0
+    compared = total = 0
     for capture in corpus.captures():
         with ct.open_capture(capture.path) as batches:
             read = list(batches)
-        if not read or sum(map(len, read)) > 20_000:
+        if not read:
             continue
         labels, _ = fed(read, config)
         tables = [batch.to_arrays() for batch in read]
         again, _ = fed([ct.PacketBatch.from_arrays(**table) for table in tables], config)
+        total += len(labels)
         is_ip = np.concatenate([table["ip_version"] for table in tables]) > 0
         if is_ip[labels["connection"] >= 0].all():
             assert np.array_equal(labels[is_ip], again[is_ip]), capture.name
             compared += int(is_ip.sum())
         assert (again["connection"][~is_ip] == -1).all()
-    assert compared > 50_000
+    assert compared > 0.9 * total > 1000
 
 
 def decoded(frames: list[bytes], moments: np.ndarray) -> dict[str, Any]:
@@ -142,7 +143,11 @@ def test_columns_out(talk: list[Packet]) -> None:
     with pytest.raises(ValueError, match="read-only"):
         batch["sport"][0] = 1
     frame = pl.DataFrame(batch)
-    assert frame.columns == ["timestamp", "ip_version", *[n for n in frame.columns if n not in ("timestamp", "ip_version")]]
+    assert frame.columns == [
+        "timestamp",
+        "ip_version",
+        *[n for n in frame.columns if n not in ("timestamp", "ip_version")],
+    ]
     assert frame["src"][0] == "10.0.0.5"
     assert frame["payload"].to_list() == decoded([f for _, f in talk], times(talk))["payload"]
     assert pa.table(batch).num_rows == len(talk)
@@ -222,7 +227,6 @@ def one(**changed: Any) -> dict[str, Any]:
         ({"length": np.array([40], ">u4")}, "length: found >u4, of the other byte order"),
         ({"length": [39]}, "length: found 39 in packet 0, expected 40 to 2147483647"),
         ({"length": [2**32 - 1]}, "length: found 4294967295 in packet 0, expected 40"),
-        ({"length": None}, "length: found none"),
         ({"length": np.ma.masked_array([40], [True])}, "length: found masked"),
         ({"timestamp": [1.5]}, "timestamp: found float64, expected nanoseconds"),
         ({"timestamp": np.array(["NaT"], "M8[ns]")}, "timestamp: found NaT in packet 0"),
@@ -235,7 +239,10 @@ def one(**changed: Any) -> dict[str, Any]:
         ({"src": np.zeros((1, 4), "u1")}, "src: found uint8 of shape .1, 4., expected addresses"),
         ({"src": [1.0]}, "src: found float64"),
         ({"ip_version": [5]}, "ip_version: found 5 in packet 0, expected 4, 6, or 0"),
-        ({"ip_version": [6], "src": [1], "dst": [2]}, "ip_version: found 6 in packet 0, expected that of its addresses"),
+        (
+            {"ip_version": [6], "src": [1], "dst": [2]},
+            "ip_version: found 6 in packet 0, expected that of its addresses",
+        ),
         ({"ip_version": [4], "src": ["::1"], "dst": ["::2"]}, "ip_version: found 4 in packet 0"),
         ({"ip_header_length": [22]}, "ip_header_length: found 22 in packet 0, expected 20 to 60"),
         ({"ip_header_length": [64], "length": [200]}, "ip_header_length: found 64"),
@@ -337,5 +344,3 @@ def test_any_numbers_are_taken_or_refused(data: st.DataObject) -> None:
     labels, _ = fed([batch])
     again, _ = fed([ct.PacketBatch.from_arrays(**batch.to_arrays())])
     assert len(labels) == len(again) == count
-
-

@@ -218,7 +218,7 @@ def _pieces(name: str, values: Any, count: int) -> tuple[NDArray[np.uint8], NDAr
             raise ValueError(f"{name}: expected offsets that grow from 0 to at most {len(data):,}, the bytes there are")
         return data, offsets
     is_text = isinstance(values, (bytes, bytearray, memoryview, str))
-    if is_text or not (isinstance(values, Sequence) or getattr(values, "dtype", None) == object):
+    if is_text or not (isinstance(values, Sequence) or getattr(getattr(values, "dtype", None), "hasobject", False)):
         kind = getattr(values, "dtype", type(values).__name__)
         raise ValueError(f"{name}: found {kind}, expected a list of bytes, or a tuple of bytes and offsets")
     for place, value in enumerate(values):

@@ -22,8 +22,8 @@ class PacketBatch:
 
     It has columns, one value for each packet, as NumPy arrays (`batch["length"]`, `to_arrays`) and as an Arrow stream
     (`polars.DataFrame(batch)`), under the names that `from_arrays` takes. They say what the headers of the outermost IP
-    packet say. Where there is none, or its headers were cut by the capture or contradict themselves, `ip_version` and all
-    others are 0, and `src` and `dst` are null in Arrow.
+    packet say. Where there is none, or its headers were cut by the capture or contradict themselves, `ip_version` and
+    all others are 0, and `src` and `dst` are null in Arrow.
     """
 
     __slots__ = ("_columns", "_native")

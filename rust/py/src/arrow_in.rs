@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 
 use arrow_array::ffi::{FFI_ArrowArray, from_ffi};
-use arrow_array::ffi_stream::{RecordBatchStreamReader, FFI_ArrowArrayStream};
+use arrow_array::ffi_stream::{FFI_ArrowArrayStream, RecordBatchStreamReader};
 use arrow_array::types::Int64Type;
 use arrow_array::{Array, ArrayRef, PrimitiveArray, RecordBatch, RecordBatchReader, StructArray, cast::AsArray};
 use arrow_cast::{CastOptions, cast_with_options};
@@ -41,8 +41,9 @@ pub fn batches(source: &Bound<'_, PyAny>) -> PyResult<Vec<RecordBatch>> {
     }
     if !source.hasattr("__arrow_c_array__")? {
         let kind = source.get_type().name()?;
-        let message =
-            format!("found {kind}, expected an object with __arrow_c_stream__ or __arrow_c_array__, as data frames have");
+        let message = format!(
+            "found {kind}, expected an object with __arrow_c_stream__ or __arrow_c_array__, as data frames have"
+        );
         return Err(PyValueError::new_err(message));
     }
     let (schema, array): (Bound<'_, PyCapsule>, Bound<'_, PyCapsule>) =
@@ -67,6 +68,7 @@ pub fn reader(source: &Bound<'_, PyAny>) -> PyResult<RecordBatchStreamReader> {
     unsafe { RecordBatchStreamReader::from_raw(stream.as_ptr()) }.map_err(refused)
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
 fn refused(error: ArrowError) -> PyErr {
     PyValueError::new_err(format!("the Arrow data: {error}"))
 }

@@ -156,9 +156,9 @@ impl Columns {
             (Some(version @ (4 | 6)), ..) => {
                 Err(format!("ip_version: found {version} in packet {place}, expected that of its addresses"))
             }
-            (Some(version), ..) => {
-                Err(format!("ip_version: found {version} in packet {place}, expected 4, 6, or 0 for what is no IP packet"))
-            }
+            (Some(version), ..) => Err(format!(
+                "ip_version: found {version} in packet {place}, expected 4, 6, or 0 for what is no IP packet"
+            )),
         }
     }
 
@@ -327,7 +327,9 @@ pub fn table(batch: &RecordBatch) -> Result<Table, ArrowError> {
     let small = |read: fn(&Flat<'_>) -> u8| -> ArrayRef { Arc::new(UInt8Array::from_iter_values(rows().map(read))) };
     let middle = |read: fn(&Flat<'_>) -> u16| -> ArrayRef { Arc::new(UInt16Array::from_iter_values(rows().map(read))) };
     let large = |read: fn(&Flat<'_>) -> u32| -> ArrayRef { Arc::new(UInt32Array::from_iter_values(rows().map(read))) };
-    let truth = |read: fn(&Flat<'_>) -> bool| -> ArrayRef { Arc::new(BooleanArray::from_iter(rows().map(|flat| Some(read(flat))))) };
+    let truth = |read: fn(&Flat<'_>) -> bool| -> ArrayRef {
+        Arc::new(rows().map(|flat| Some(read(flat))).collect::<BooleanArray>())
+    };
     let times = TimestampNanosecondArray::from_iter_values(flats.iter().map(|row| row.0)).with_timezone("UTC");
     let mut columns: Vec<(&str, ArrayRef, bool)> = vec![
         ("timestamp", Arc::new(times), false),

@@ -278,7 +278,7 @@ impl<'a> Flat<'a> {
         put(&mut header, TOTAL_LENGTH, u16::try_from(self.length).unwrap_or(0).to_be_bytes());
         put(&mut header, ID, (self.ip_id as u16).to_be_bytes());
         let more = if self.more_fragments { MORE_FRAGMENTS } else { 0 };
-        put(&mut header, FLAGS_OFFSET, (self.fragment_offset / 8 | more).to_be_bytes());
+        put(&mut header, FLAGS_OFFSET, ((self.fragment_offset / 8) | more).to_be_bytes());
         header[PROTOCOL] = tuple.proto;
         put(&mut header, SRC, (tuple.src.0 as u32).to_be_bytes());
         put(&mut header, DST, (tuple.dst.0 as u32).to_be_bytes());
@@ -325,7 +325,7 @@ impl<'a> Flat<'a> {
                 use tcp_field::{ACK, DATA_OFFSET, FLAGS, SEQ, WINDOW};
                 put(&mut header, SEQ, self.seq.to_be_bytes());
                 put(&mut header, ACK, self.ack.to_be_bytes());
-                header[DATA_OFFSET] = ((tcp_field::SIZE + self.tcp_options.len()) / 4 << 4) as u8;
+                header[DATA_OFFSET] = (((tcp_field::SIZE + self.tcp_options.len()) / 4) << 4) as u8;
                 header[FLAGS] = self.tcp_flags;
                 put(&mut header, WINDOW, self.window.to_be_bytes());
             }
@@ -353,7 +353,9 @@ fn put<const L: usize>(header: &mut [u8], at: usize, bytes: [u8; L]) {
 
 /// A batch of packets by their fields, with capture times in nanoseconds. The error has the packet's place; None: it is more
 /// than a batch holds, 4 GiB.
-pub fn batch<'a>(packets: impl ExactSizeIterator<Item = (i64, Flat<'a>)>) -> Result<RecordBatch, (usize, Option<Refusal>)> {
+pub fn batch<'a>(
+    packets: impl ExactSizeIterator<Item = (i64, Flat<'a>)>,
+) -> Result<RecordBatch, (usize, Option<Refusal>)> {
     const USUAL: usize = 14 + 20 + 20;
     let mut data = Vec::with_capacity(packets.len() * USUAL);
     let mut records = Vec::with_capacity(packets.len());
@@ -380,3 +382,97 @@ pub fn unmapped(bytes: [u8; 16]) -> Option<Addr> {
 }
 
 const MAPPED: u128 = 0xffff_0000_0000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::{Decoder, L4, Options, Packet};
+
+    fn flat(family: Family, proto: u8) -> Flat<'static> {
+        let (src, dst) = match family {
+            Family::V4 => (Addr::v4([10, 0, 0, 1]), Addr::v4([10, 0, 0, 2])),
+            Family::V6 => (Addr(0x2001_0db8 << 96 | 1), Addr(0x2001_0db8 << 96 | 2)),
+        };
+        let header = if family == Family::V4 { 20 } else { 40 };
+        let tuple = Some(FiveTuple { src, dst, sport: 3, dport: 4, proto, family });
+        Flat { tuple, length: header + 100, ip_header_length: header, ..Flat::default() }
+    }
+
+    fn made(flat: &Flat<'_>) -> RecordBatch {
+        batch([(7, *flat)].into_iter()).unwrap()
+    }
+
+    fn again<'a>(batch: &'a RecordBatch) -> Flat<'a> {
+        Flat::read(&batch.records[0], batch.bytes(&batch.records[0]))
+    }
+
+    fn decoded(batch: &RecordBatch) -> Packet {
+        let mut packets = Vec::new();
+        let record = &batch.records[0];
+        Decoder::new(Options::default()).decode(record, batch.bytes(record), &mut packets).unwrap();
+        packets[0]
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let vlan = Vlan { outer: 8, inner: 4096 };
+        let kinds = [
+            Flat {
+                tcp_flags: 0x18,
+                seq: 5,
+                ack: 6,
+                window: 7,
+                tcp_options: &[1, 3, 3, 9],
+                vlan,
+                ..flat(Family::V4, 6)
+            },
+            Flat { udp_length: 90, payload: b"what was captured", to_group: true, ..flat(Family::V4, 17) },
+            Flat { icmp_id: 77, ip_id: 9, ..flat(Family::V4, 1) },
+            Flat { sctp_vtag: 0xffff_0001, payload: &[0; 88], ..flat(Family::V4, 132) },
+            Flat { icmp_id: 78, ..flat(Family::V6, 58) },
+            Flat { ip_header_length: 60, udp_length: 80, length: 140, ..flat(Family::V4, 17) },
+            Flat { ip_header_length: 40 + 2056, length: 3000, tcp_flags: 2, ..flat(Family::V6, 6) },
+            Flat { ip_header_length: 48, more_fragments: true, ip_id: 1 << 20, udp_length: 9, ..flat(Family::V6, 17) },
+            Flat { length: 70_000, tcp_flags: 16, ..flat(Family::V4, 6) },
+        ];
+        for kind in kinds {
+            let batch = made(&kind);
+            assert_eq!(again(&batch), kind);
+            let packet = decoded(&batch);
+            assert!(!packet.malformed);
+            assert_eq!(Some(packet.tuple), kind.tuple);
+            assert_eq!((packet.vlan, packet.to_group), (kind.vlan, kind.to_group));
+        }
+        let nobody = made(&Flat::default());
+        assert_eq!(again(&nobody), Flat::default());
+    }
+
+    #[test]
+    fn later_fragments_have_no_ports() {
+        let tuple = flat(Family::V4, 17).tuple.map(|tuple| FiveTuple { sport: 0, dport: 0, ..tuple });
+        let later = Flat { tuple, fragment_offset: 800, ip_id: 3, payload: b"rest", ..flat(Family::V4, 17) };
+        assert_eq!(again(&made(&later)), later);
+    }
+
+    #[test]
+    fn what_was_not_there_is_not_captured() {
+        let short = Flat { length: 31, udp_length: 11, payload: b"longer than three", ..flat(Family::V4, 17) };
+        assert_eq!(again(&made(&short)).payload, b"lon");
+        let packet = decoded(&made(&Flat { length: 40, tcp_flags: 2, ..flat(Family::V4, 6) }));
+        assert!(matches!(packet.l4, L4::Tcp(segment) if segment.flags == 2) && !packet.cut);
+    }
+
+    #[test]
+    fn refusals_name_the_field() {
+        let refused = |flat: Flat<'_>| flat.write(&mut Vec::new()).unwrap_err().field;
+        let tcp = flat(Family::V4, 6);
+        assert_eq!(refused(Flat { length: 39, ..tcp }), "length");
+        assert_eq!(refused(Flat { length: u32::MAX, ..tcp }), "length");
+        assert_eq!(refused(Flat { tcp_options: &[0; 3], ..tcp }), "tcp_options");
+        assert_eq!(refused(Flat { ip_header_length: 64, ..tcp }), "ip_header_length");
+        assert_eq!(refused(Flat { ip_header_length: 42, ..flat(Family::V6, 6) }), "ip_header_length");
+        assert_eq!(refused(Flat { ip_header_length: u32::MAX & !7, ..flat(Family::V6, 6) }), "ip_header_length");
+        assert_eq!(refused(Flat { ip_id: 65_536, ..tcp }), "ip_id");
+        assert_eq!(refused(Flat { fragment_offset: 9, ..tcp }), "fragment_offset");
+    }
+}

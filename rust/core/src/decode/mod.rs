@@ -231,6 +231,7 @@ pub enum L4 {
 
 /// TCP header facts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about one header, not a state")]
 pub struct Tcp {
     /// Sequence number.
     pub seq: u32,

@@ -119,8 +119,12 @@ impl Reading {
             }
         }));
         if batch.lacks != Lacks::default() {
-            packets.iter_mut().for_each(|packet| packet.lack(batch.lacks));
-            briefs.iter_mut().for_each(|(brief, _)| brief.cut &= !batch.lacks.payloads);
+            for packet in packets {
+                packet.lack(batch.lacks);
+            }
+            for (brief, _) in briefs {
+                brief.cut &= !batch.lacks.payloads;
+            }
         }
     }
 
