@@ -21,6 +21,7 @@ PYTHON_LADDER = [
         "writer",
         "annotate",
         "frames",
+        "packets",
         "streaming",
         "following",
         "policy",
@@ -41,7 +42,7 @@ POLICY_LADDER = [
     *("suggest", "rulesets", "lint", "sarif", "check", "formats", "policy"),
 ]
 #: Only these know the extension module.
-KNOW_NATIVE = {"__init__", "annotate", "config", "connections", "stats", "streaming", "tracker", "writer"}
+KNOW_NATIVE = {"__init__", "annotate", "config", "connections", "packets", "stats", "streaming", "tracker", "writer"}
 POLICY_KNOWS_NATIVE = {"document", "compiled", "roles", "suggest", "formats", "policy"}
 #: A module of the Rust core may use those before it.
 RUST_LADDER = [

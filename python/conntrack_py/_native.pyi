@@ -26,7 +26,9 @@ __all__ = [
     "Policy",
     "Tracker",
     "__version__",
+    "addresses",
     "aggregate",
+    "arrow_columns",
     "default_timeouts",
     "label",
     "named",
@@ -268,6 +270,37 @@ class Batch:
             ValueError: Frames overlap or go beyond the data, there is too much of it, or not as many of each.
         """
 
+    @staticmethod
+    def from_columns(columns: dict[str, object], lacks_payloads: bool, lacks_numbers: bool) -> Batch:
+        """Packets of a table: arrays by name, as `numbers` and `pieces` give them, `src` and `dst` also as u4 (IPv4).
+
+        Columns beside `timestamp`, `src` and `dst` may be missing. `lacks_payloads`: nobody knows what was in payloads;
+        `lacks_numbers`: nor TCP's sequence numbers, windows and options.
+
+        Raises:
+            ValueError: The packet of a row cannot be, or there is too much of it; the message names the column.
+        """
+
+    def lacks(self) -> tuple[bool, bool]:
+        """Whether payloads are lacking, and TCP's numbers."""
+
+    def numbers(self) -> dict[str, Buffer]:
+        """The columns of numbers that are not lacking, memory by name.
+
+        `timestamp` i8 (nanoseconds since 1970 UTC), `src` and `dst` 16 bytes each (IPv4 mapped into IPv6), the others
+        of the dtypes that `conntrack_py.packets.NUMBERS` lists.
+        """
+
+    def pieces(self, name: str) -> tuple[Buffer, Buffer]:
+        """`tcp_options` or `payload`: the bytes of all packets, and offsets, i8 each and one more than packets.
+
+        Raises:
+            ValueError: There is no such column, or it is lacking.
+        """
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> CapsuleType:
+        """The columns as an Arrow stream, a capsule named `arrow_array_stream`. `requested_schema` is not followed."""
+
     def timestamps(self) -> Buffer:
         """Capture times in nanoseconds since 1970 UTC, i8 each."""
 
@@ -400,6 +433,27 @@ def aggregate(networks: Sequence[str]) -> list[str]:
         ConfigError: One of them is no network or address.
     """
 
+def addresses(
+    name: str, data: NDArray[np.uint8], offsets: NDArray[np.int64], valid: NDArray[np.uint8] | None = None
+) -> Buffer:
+    """Text addresses as 16 bytes each, IPv4 mapped into IPv6; zeros where `valid` is 0.
+
+    Raises:
+        ValueError: One of them is no address; the message begins with `name`.
+    """
+
+def arrow_columns(
+    source: object, names: list[str]
+) -> list[tuple[str, str, Literal["int", "time", "text", "bytes"], Buffer, Buffer | None, Buffer | None]]:
+    """Columns of anything with `__arrow_c_stream__` or `__arrow_c_array__`, those of these names that it has.
+
+    Each is name, Arrow type, what it holds, memory (i8 each, or bytes), offsets (i8 each; None for numbers), and a byte
+    for each row that is 0 where it is null (None: nowhere).
+
+    Raises:
+        ValueError: It is no such thing, it is broken, or a column holds something else.
+    """
+
 def default_timeouts(profile: str) -> dict[str, int]:
     """Sysctl name → seconds, as a profile has them.
 
@@ -453,9 +507,7 @@ def named(
         account.
 
     Raises:
-        CaptureError: As for `track`.
-        OSError: As for `track`.
-        KeyboardInterrupt: Ctrl-C.
+        CaptureError: As `track` does; so it is with `OSError` and `KeyboardInterrupt`.
     """
 
 def label(
@@ -467,10 +519,8 @@ def label(
     """Track captures, read them again, and write each packet as pcapng with its direction bits and a comment.
 
     Raises:
-        CaptureError: As for `track`.
-        OSError: As for `track`.
+        CaptureError: As `track` does; so it is with `OSError` and `KeyboardInterrupt`.
         RuntimeError: The capture changed between the first reading and the second.
-        KeyboardInterrupt: Ctrl-C.
     """
 
 def split(
@@ -482,10 +532,8 @@ def split(
     """Track captures, read them again, and write a pcapng file for each direction; their paths come third.
 
     Raises:
-        CaptureError: As for `track`.
-        OSError: As for `track`.
+        CaptureError: As `track` does; so it is with `OSError` and `KeyboardInterrupt`.
         RuntimeError: The capture changed between the first reading and the second.
-        KeyboardInterrupt: Ctrl-C.
     """
 
 def replay(
@@ -509,9 +557,7 @@ def replay(
         refused, by row; the fate of every packet, u1 each in capture order (None if not asked for).
 
     Raises:
-        CaptureError: As for `track`.
-        OSError: As for `track`.
-        KeyboardInterrupt: Ctrl-C.
+        CaptureError: As `track` does; so it is with `OSError` and `KeyboardInterrupt`.
     """
 
 def toml_lines(text: str) -> dict[str, int]:

@@ -128,6 +128,7 @@ impl Ends {
                 sack_permitted: one.options == 3,
                 timestamps: one.options == 2,
                 sack: (one.odd == 2).then_some(ack.wrapping_add(500)),
+                unnumbered: false,
             }),
             ipproto::UDP => L4::Udp,
             _ => L4::Icmp { kind: if one.from_client { 8 } else { 0 }, code: 0, id: 7 },

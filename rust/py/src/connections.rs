@@ -19,8 +19,9 @@ use crate::buffer::Buffer;
 use crate::write;
 
 /// Capsule names of the Arrow PyCapsule interface.
-const SCHEMA: &CStr = c"arrow_schema";
-const STREAM: &CStr = c"arrow_array_stream";
+pub const SCHEMA: &CStr = c"arrow_schema";
+/// That of streams.
+pub const STREAM: &CStr = c"arrow_array_stream";
 
 /// Finished connections, one row each, immutable.
 #[pyclass(frozen, module = "conntrack_py._native")]

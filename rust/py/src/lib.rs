@@ -2,11 +2,13 @@
 
 mod annotate;
 mod arrow;
+mod arrow_in;
 mod buffer;
 mod checkpoint;
 mod config;
 mod connections;
 mod errors;
+mod packets;
 mod policy;
 mod source;
 mod stream;
@@ -23,6 +25,8 @@ mod _native {
 
     #[pymodule_export]
     use super::annotate::{label, split};
+    #[pymodule_export]
+    use super::arrow_in::{addresses, arrow_columns};
     #[pymodule_export]
     use super::buffer::Buffer;
     #[pymodule_export]

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use conntrack_core::capture::{Captures, LinkType, RecordBatch};
+use arrow_array::RecordBatchIterator;
+use arrow_array::ffi_stream::FFI_ArrowArrayStream;
+use conntrack_core::capture::{Captures, Lacks, LinkType, RecordBatch};
 use conntrack_core::columns::protocol_number;
 use conntrack_core::decode::{Addr, Family, FiveTuple, Vlan};
 use conntrack_core::error::CaptureError;
@@ -14,13 +16,14 @@ use conntrack_core::sync::Turn;
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyCapsule, PyDict};
 
 use crate::buffer::Buffer;
 use crate::checkpoint;
 use crate::config::Config;
-use crate::connections::{Connections, new_run};
+use crate::connections::{Connections, STREAM, arrow_error, new_run};
 use crate::errors::capture_error;
+use crate::packets;
 use crate::track::{self, inputs, zones};
 
 /// Records as they were captured, with their bytes; immutable.
@@ -54,8 +57,50 @@ impl Batch {
         Ok(Self { batch: Arc::new(batch) })
     }
 
+    /// Packets of a table: columns by name, of the types that `numbers` and `pieces` give (addresses also as u4), those that
+    /// are not there being 0 or what goes without saying.
+    #[staticmethod]
+    fn from_columns(
+        py: Python<'_>,
+        columns: &Bound<'_, PyDict>,
+        lacks_payloads: bool,
+        lacks_numbers: bool,
+    ) -> PyResult<Self> {
+        let lacks = Lacks { payloads: lacks_payloads, numbers: lacks_numbers, checksums: true };
+        Ok(Self { batch: Arc::new(packets::batch(py, columns, lacks)?) })
+    }
+
     fn __len__(&self) -> usize {
         self.batch.records.len()
+    }
+
+    /// Whether payloads, and whether TCP's numbers, are lacking.
+    fn lacks(&self) -> (bool, bool) {
+        (self.batch.lacks.payloads, self.batch.lacks.numbers)
+    }
+
+    /// The columns of numbers, memory by name.
+    fn numbers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        packets::numbers(py, &self.batch)
+    }
+
+    /// A column of bytes: the bytes of all packets, and offsets as i8.
+    fn pieces(&self, py: Python<'_>, name: &str) -> PyResult<(Buffer, Buffer)> {
+        packets::pieces(py, &self.batch, name)
+    }
+
+    /// The columns as an Arrow stream of one batch. `requested_schema` is not followed, which the interface permits.
+    #[pyo3(signature = (requested_schema=None))]
+    fn __arrow_c_stream__<'py>(
+        &self,
+        py: Python<'py>,
+        requested_schema: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyCapsule>> {
+        drop(requested_schema);
+        let table = py.detach(|| packets::table(&self.batch)).map_err(arrow_error)?;
+        let schema = table.schema();
+        let reader = RecordBatchIterator::new([Ok(table)], schema);
+        PyCapsule::new_with_value(py, FFI_ArrowArrayStream::new(Box::new(reader)), STREAM)
     }
 
     /// Capture times, nanoseconds since 1970 UTC, as i8.

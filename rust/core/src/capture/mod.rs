@@ -50,6 +50,19 @@ pub struct RecordBatch {
     pub data: Vec<u8>,
     /// The records, in capture order.
     pub records: Vec<Record>,
+    /// What none of them has.
+    pub lacks: Lacks,
+}
+
+/// What the packets of a source do not have, where they were not captured but made of a table's columns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lacks {
+    /// Payloads: those that the lengths speak of were there, and nobody knows what they were.
+    pub payloads: bool,
+    /// Sequence and acknowledgement numbers, windows and options of TCP.
+    pub numbers: bool,
+    /// Checksums.
+    pub checksums: bool,
 }
 
 impl RecordBatch {
@@ -69,7 +82,7 @@ impl RecordBatch {
             records.push(Record { ts, offset: start.into(), start, caplen, len: len.max(caplen), file: 0, linktype });
             start = end;
         }
-        Some(Self { data, records })
+        Some(Self { data, records, ..Self::default() })
     }
 
     /// The captured bytes of one of this batch's records.

@@ -172,7 +172,7 @@ impl Brief {
     /// The same of a packet that the decoder has read; None where it is not ordinary.
     pub fn of(packet: &Packet) -> Option<Self> {
         let tcp = match packet.l4 {
-            L4::Tcp(tcp) => tcp,
+            L4::Tcp(tcp) if !tcp.unnumbered => tcp,
             L4::Udp if packet.tuple.proto == ipproto::UDP => Tcp::default(),
             _ => return None,
         };

@@ -11,6 +11,7 @@ mod bytes;
 mod checksum;
 mod decoder;
 mod ether;
+pub mod flat;
 mod fragment;
 mod icmp;
 mod ieee80211;
@@ -30,8 +31,11 @@ mod tests;
 
 pub use brief::Brief;
 pub use decoder::Decoder;
+pub use flat::Flat;
 pub use link::{SUPPORTED, supports};
 pub use tuple::{Addr, Family, FiveTuple};
+
+use crate::capture::Lacks;
 
 /// IP protocol numbers used by name.
 pub mod ipproto {
@@ -158,6 +162,25 @@ pub struct Packet {
 }
 
 impl Packet {
+    /// The segment of a source that [lacks](crate::capture::Lacks) its numbers.
+    #[inline]
+    pub fn is_unnumbered(&self) -> bool {
+        matches!(self.l4, L4::Tcp(Tcp { unnumbered: true, .. }))
+    }
+
+    /// Takes out what its source lacks.
+    pub fn lack(&mut self, lacks: Lacks) {
+        self.cut &= !lacks.payloads;
+        if lacks.checksums {
+            (self.bad_checksum, self.bad_header) = (false, false);
+        }
+        if lacks.numbers
+            && let L4::Tcp(segment) = &mut self.l4
+        {
+            *segment = Tcp { flags: segment.flags, unnumbered: true, ..Tcp::default() };
+        }
+    }
+
     /// The payload of TCP or UDP in the bytes of its record, as far as captured; nothing where it came with another one.
     #[inline]
     pub fn payload_in<'a>(&self, record: &'a [u8]) -> &'a [u8] {
@@ -210,6 +233,7 @@ pub enum L4 {
 
 /// TCP header facts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about one header, not a state")]
 pub struct Tcp {
     /// Sequence number.
     pub seq: u32,
@@ -230,6 +254,8 @@ pub struct Tcp {
     /// Highest right edge of the SACK blocks that lies beyond `ack` (modulo 2^32), or None. A duplicate SACK
     /// (RFC 2883) lies below `ack` and says nothing new.
     pub sack: Option<u32>,
+    /// Of the header only the flags are known: see [`crate::capture::Lacks::numbers`].
+    pub unnumbered: bool,
 }
 
 /// SCTP facts: the chunks that mean something to a state machine, in order.

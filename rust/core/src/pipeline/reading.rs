@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
 
-use crate::capture::{Captures, LinkType, Record, RecordBatch};
+use crate::capture::{Captures, Lacks, LinkType, Record, RecordBatch};
 use crate::checkpoint::{CheckpointError, Reader, Writer};
 use crate::config::Config;
 use crate::decode::{Brief, Decoder, Packet, Skip};
@@ -100,10 +100,12 @@ impl Reading {
             briefs.resize(records.len(), <(Brief, Found)>::default());
         }
         self.count(records);
-        contents.extend(records.iter().zip(briefs).map(|(record, (brief, found))| {
+        // What has no sequence numbers is nothing ordinary.
+        let in_brief = self.in_brief && !batch.lacks.numbers;
+        contents.extend(records.iter().zip(briefs.iter_mut()).map(|(record, (brief, found))| {
             let bytes = batch.bytes(record);
             self.watch.time(record.ts);
-            if self.in_brief && brief.fill(record, bytes) {
+            if in_brief && brief.fill(record, bytes) {
                 *found = self.keys.found(brief);
                 self.watch.brief(brief, bytes, record.ts);
                 if direction::may_announce(brief) {
@@ -118,6 +120,14 @@ impl Reading {
                 self.decode_any(record, bytes, packets)
             }
         }));
+        if batch.lacks != Lacks::default() {
+            for packet in packets {
+                packet.lack(batch.lacks);
+            }
+            for (brief, _) in briefs {
+                brief.cut &= !batch.lacks.payloads;
+            }
+        }
     }
 
     fn count(&mut self, records: &[Record]) {

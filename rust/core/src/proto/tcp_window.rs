@@ -161,7 +161,7 @@ pub(super) fn check(track: &mut Track, arrival: &Arrival<'_>, rules: &Rules) -> 
     // Taken out of the track, so that both can change.
     let (mut sender, mut receiver) = (track.ends[from], track.ends[to]);
     let outcome = judge(&mut sender, &mut receiver, track, arrival);
-    let tolerant = sender.liberal || rules.liberal;
+    let tolerant = sender.liberal || rules.liberal || arrival.segment.unnumbered;
     track.ends[from] = sender;
     track.ends[to] = receiver;
     if tolerant { Window::Accept } else { outcome }
@@ -242,7 +242,8 @@ fn judge(sender: &mut Seen, receiver: &mut Seen, track: &mut Track, arrival: &Ar
     if ack == receiver.end {
         receiver.unacked = false;
     }
-    if pure_ack {
+    // Of acknowledgements without numbers nobody knows whether they are repeated.
+    if pure_ack && !segment.unnumbered {
         track.note_ack(dir, seq, ack, end, segment.window);
     }
     Window::Accept

@@ -10,7 +10,7 @@ use crate::checkpoint::{self, CheckpointError};
 use crate::compact::Compact;
 use crate::config::{Config, Rules, ServerPorts};
 use crate::connection::{Connection, EndReason, Evidence};
-use crate::decode::{Brief, Packet, Tunnel, ipproto};
+use crate::decode::{Brief, L4, Packet, Tunnel, ipproto};
 use crate::direction;
 use crate::flow::Side;
 use crate::policy::Policy;
@@ -367,6 +367,8 @@ impl Tracker {
         let Some(held) = held.or_else(|| self.begin(&lookup, packet, side, ts)) else {
             return Label::outside(CtState::Invalid);
         };
+        let numbered = packet.is_unnumbered().then(|| in_order(packet, &held.connection, side));
+        let packet = numbered.as_ref().unwrap_or(packet);
         let (mut held, side, outcome) = self.ask(held, &lookup, packet, side, ts, closed);
         let connection = &mut held.connection;
         // Its receiver throws away what has a wrong checksum: it counts for nothing.
@@ -414,6 +416,8 @@ impl Tracker {
             return Label::outside(CtState::Invalid);
         };
         let Some(ports) = self.zeek.as_ref() else { return Label::outside(CtState::Invalid) };
+        let numbered = packet.is_unnumbered().then(|| in_order(packet, &held.connection, side));
+        let packet = numbered.as_ref().unwrap_or(packet);
         let connection = &mut *held.connection;
         if begins {
             direction::begin_as_zeek(connection, packet, ports);
@@ -549,6 +553,16 @@ impl Tracker {
         let side = quoted.side.other();
         Some(Label::new(connection.id, (CtState::Related, entry.dir(side), entry.reported_state()), side))
     }
+}
+
+/// A segment without numbers as if everything had come once and in order.
+fn in_order(packet: &Packet, connection: &Connection, side: Side) -> Packet {
+    let mut packet = *packet;
+    if let L4::Tcp(segment) = &mut packet.l4 {
+        (segment.seq, segment.ack) = connection.zeek.in_order(segment.flags, side);
+        segment.window = u16::MAX;
+    }
+    packet
 }
 
 /// Hands out a connection that is over, and keeps its box; see [`Closed`].

@@ -10,6 +10,9 @@ use super::stream::Stream;
 /// A jump that is more likely a broken header than a large connection.
 const TOO_LARGE_DELTA: i32 = 1 << 20;
 
+/// The number of a SYN where no numbers are known: 0 would say that nothing was acknowledged.
+const FIRST: u32 = 1;
+
 /// What an end has done, in the steps that Zeek tells apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(u8)]
@@ -200,6 +203,36 @@ impl Endpoint {
             return false;
         }
         self.state != State::Reset && payload > 0
+    }
+
+    /// The sequence number of a segment that continues what this end has sent, of which no numbers are known. SYNs, FINs and
+    /// RSTs may be sent again; an RST is where the peer expects it.
+    pub(super) fn continued(&self, flags: Flags, is_first: bool) -> u32 {
+        if self.is_untouched() {
+            return match flags {
+                Flags { syn: true, .. } => FIRST,
+                // What answers a SYN has none, RFC 9293 section 3.5.2.
+                Flags { rst: true, .. } if !is_first => 0,
+                _ => FIRST + 1,
+            };
+        }
+        let only_syn = self.seen && self.last == self.start.wrapping_add(1);
+        match flags {
+            Flags { syn: true, .. } if only_syn => self.start,
+            Flags { rst: true, .. } if self.acked != self.start => self.acked,
+            Flags { fin: true, .. } if self.fin => self.last.wrapping_sub(1),
+            _ => self.last,
+        }
+    }
+
+    /// What a peer acknowledges that has seen everything.
+    pub(super) fn continues_at(&self) -> u32 {
+        if self.is_untouched() { FIRST + 1 } else { self.last }
+    }
+
+    /// Neither sent anything nor was acknowledged.
+    fn is_untouched(&self) -> bool {
+        self.state == State::Inactive && (self.start, self.last, self.seen) == (0, 0, false)
     }
 
     /// It sent a FIN that ends here.

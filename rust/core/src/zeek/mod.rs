@@ -20,7 +20,7 @@ use crate::decode::{L4, Packet, ipproto};
 use crate::flow::Side;
 
 use boundary::Timers;
-use endpoint::Endpoint;
+use endpoint::{Endpoint, Flags};
 use history::{Once, Scaled};
 
 pub use conn_state::ConnState;
@@ -78,6 +78,15 @@ impl View {
             self.letters.once(Once::Data, None, side);
         }
         orig
+    }
+
+    /// Sequence and acknowledgement number of a segment of which only the flags are known, as if everything had come once
+    /// and in order.
+    pub fn in_order(&self, flags: u8, side: Side) -> (u32, u32) {
+        let (own, peer) = (&self.ends[side as usize], &self.ends[side.other() as usize]);
+        let flags = Flags::of(flags);
+        let is_first = !own.seen && !peer.seen;
+        (own.continued(flags, is_first), if flags.ack { peer.continues_at() } else { 0 })
     }
 
     /// The roles are exchanged before or after a packet, as Zeek writes it down.

@@ -10,8 +10,8 @@ use super::history::{Once, Scaled};
 use super::{Roles, View};
 
 impl Flags {
-    fn of(segment: &Tcp) -> Self {
-        let has = |flag: u8| segment.flags & flag != 0;
+    pub(super) fn of(flags: u8) -> Self {
+        let has = |flag: u8| flags & flag != 0;
         Self { syn: has(tcpflag::SYN), ack: has(tcpflag::ACK), fin: has(tcpflag::FIN), rst: has(tcpflag::RST) }
     }
 }
@@ -27,7 +27,7 @@ impl View {
         ts: i64,
     ) -> Side {
         let (own, peer) = (side as usize, side.other() as usize);
-        let flags = Flags::of(segment);
+        let flags = Flags::of(segment.flags);
         let payload = packet.segment_bytes;
         // Zeek's own word lags behind a flip by this packet.
         let is_orig = side == orig;
