@@ -293,7 +293,11 @@ def test_write_to_a_file_object(table: ct.ConnectionTable, tmp_path: Path, forma
 @pytest.mark.parametrize(
     ("name", "format", "message"),
     [
-        ("c.txt", None, r"c\.txt: its suffix is \.txt: give a format \(csv, jsonl, arrow, parquet, conntrack, zeek, ipfix\)"),
+        (
+            "c.txt",
+            None,
+            r"c\.txt: its suffix is \.txt: give a format \(csv, jsonl, arrow, parquet, conntrack, zeek, ipfix\)",
+        ),
         ("c", None, "c: it has no suffix: give a format"),
         ("c.csv", "xml", "unknown format 'xml'; expected one of csv, jsonl, arrow, parquet"),
     ],

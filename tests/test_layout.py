@@ -62,7 +62,19 @@ RUST_LADDER = [
         "policy",
         "tracker",
     ),
-    *("rows", "columns", "hindsight", "listing", "zeek_log", "ipfix", "quality", "labels", "verdicts", "stats", "pipeline"),
+    *(
+        "rows",
+        "columns",
+        "hindsight",
+        "listing",
+        "zeek_log",
+        "ipfix",
+        "quality",
+        "labels",
+        "verdicts",
+        "stats",
+        "pipeline",
+    ),
 ]
 #: Files that are compiled for tests only.
 RUST_TESTS = {"tests.rs", "testkit.rs", "testing.rs", "properties.rs"}

@@ -139,7 +139,7 @@ def track(
     if chosen in _BINARY and output == "-" and sys.stdout.isatty():
         raise click.UsageError(f"{chosen} is binary: give -o FILE, or a pipe.")
     if by is not None and (output == "-" or chosen == "table"):
-        raise click.UsageError("--by writes a directory: give -o DIR, and -f where its suffix does not tell the format.")
+        raise click.UsageError("--by writes a directory: give -o DIR, and -f where its suffix tells no format.")
     result = tracked(files, config_of(**options), options["progress"])
     _write(result, chosen, output, by, 100 if limit is None else limit)
 

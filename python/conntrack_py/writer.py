@@ -13,18 +13,19 @@ from conntrack_py.connections import ConnectionTable, SupportsWrite, checked_for
 class ConnectionWriter:
     """Writes tables, one behind another, to a file, a directory or a file object.
 
-    What is written has its name once it is complete: a file is written beside its path (`NAME.PID.part`) and renamed by
-    `close`, a directory likewise as a whole. A block that an exception leaves, and a writer that is not closed, take away
-    what they wrote; a process that is killed leaves the `.part`, which nothing reads by mistake.
+    What is written has its name once it is complete: a file is written beside its path (`NAME.PID.part`) and renamed
+    by `close`, a directory likewise as a whole. A block that an exception leaves, and a writer that is not closed, take
+    away what they wrote; a process that is killed leaves the `.part`, which nothing reads by mistake.
 
-    Rows keep their order, and how they were divided into tables leaves no trace: the bytes are the same. Memory holds at
-    most a block of rows (32,768 of `arrow`, a row group of 131,072 of `parquet`) for each open file.
+    Rows keep their order, and how they were divided into tables leaves no trace: the bytes are the same. Memory holds
+    at most a block of rows (32,768 of `arrow`, a row group of 131,072 of `parquet`) for each open file.
 
-    A pipe or file object is handed every line after each `write`; blocks and messages (`arrow`, `parquet`, `ipfix`) as they
-    are full, whatever the tables.
+    A pipe or file object is handed every line after each `write`; blocks and messages (`arrow`, `parquet`, `ipfix`) as
+    they are full, whatever the tables.
 
-    `related_to` is as in the tables: in those of one `Tracker` (`drain`, `finish`) it is a connection's number in the order
-    of first packets, as in its labels. `zeek` names the tunnel by the `uid` of what carries it, in any table of its run.
+    `related_to` is as in the tables: in those of one `Tracker` (`drain`, `finish`) it is a connection's number in the
+    order of first packets, as in its labels. `zeek` names a tunnel by the `uid` of what carries it, in any table of its
+    run.
 
     >>> tracker = Tracker()
     >>> with open_capture("-") as capture, ConnectionWriter("closed.parquet") as writer:  # doctest: +SKIP
@@ -50,8 +51,8 @@ class ConnectionWriter:
             format: As for `ConnectionTable.write`. Default: by the suffix of the path.
             by: Write a directory of files, in Hive's layout, which DuckDB, Polars and PyArrow read as columns:
                 `"direction"`: `direction=egress/part-0.parquet`, without the column `direction` in the files;
-                `"hour"`: by the hour, in UTC, in which a connection began, `date=2026-11-25/hour=14/part-0.parquet`. Of
-                more than 32 hours at once, the one that has waited longest is ended and would go on in `part-1`.
+                `"hour"`: by the hour, in UTC, in which a connection began, `hour=2026-11-25T14/part-0.parquet`. Of more
+                than 32 hours at once, the one that has waited longest is ended and would go on in `part-1`.
 
         Raises:
             ValueError: The format is unknown, or there is neither a format nor a suffix that tells it; `by` is neither,
