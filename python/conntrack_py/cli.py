@@ -164,9 +164,7 @@ def _check_target(format: str, output: str, by: str | None) -> None:
     if format in _BINARY and output == "-" and sys.stdout.isatty():
         raise click.UsageError(f"{format} is binary: give -o FILE, or a pipe.")
     if by is not None and (output == "-" or format == "table"):
-        raise click.UsageError(
-            "--by writes a directory: give -o DIR, and -f where its suffix does not tell the format."
-        )
+        raise click.UsageError("--by writes a directory: give -o DIR, and -f where its suffix tells no format.")
 
 
 def _format(format: str | None, output: str) -> str:

@@ -24,8 +24,8 @@ class ConnectionWriter:
     they are full, whatever the tables.
 
     `related_to` is as in the tables: in those of one `Tracker` (`drain`, `finish`) it is a connection's number in the
-    order of first packets, as in its labels. `zeek` names the tunnel by the `uid` of what carries it, in any table of
-    its run.
+    order of first packets, as in its labels. `zeek` names a tunnel by the `uid` of what carries it, in any table of its
+    run.
 
     >>> tracker = Tracker()
     >>> with open_capture("-") as capture, ConnectionWriter("closed.parquet") as writer:  # doctest: +SKIP
@@ -51,8 +51,8 @@ class ConnectionWriter:
             format: As for `ConnectionTable.write`. Default: by the suffix of the path.
             by: Write a directory of files, in Hive's layout, which DuckDB, Polars and PyArrow read as columns:
                 `"direction"`: `direction=egress/part-0.parquet`, without the column `direction` in the files;
-                `"hour"`: by the hour, in UTC, in which a connection began, `date=2026-11-25/hour=14/part-0.parquet`. Of
-                more than 32 hours at once, the one that has waited longest is ended and would go on in `part-1`.
+                `"hour"`: by the hour, in UTC, in which a connection began, `hour=2026-11-25T14/part-0.parquet`. Of more
+                than 32 hours at once, the one that has waited longest is ended and would go on in `part-1`.
 
         Raises:
             ValueError: The format is unknown, or there is neither a format nor a suffix that tells it; `by` is neither,

@@ -11,10 +11,9 @@ pub const SECOND: i64 = 1_000_000_000;
 /// How late a packet may come and still find its connection: entries are swept this long after their deadline.
 pub const LATENESS: i64 = 10 * SECOND;
 
-/// The date, as `2026-11-25`, and the hour of the day of an hour counted from 1970, UTC.
-pub fn date_and_hour(hour: i64) -> (String, i64) {
-    let date = chrono::DateTime::from_timestamp(hour * 3600, 0).unwrap_or_default();
-    (date.format("%Y-%m-%d").to_string(), hour.rem_euclid(24))
+/// The hour that a time is in, UTC, as `2026-11-25T14`.
+pub fn hour(ts: i64) -> String {
+    chrono::DateTime::from_timestamp_nanos(ts).format("%Y-%m-%dT%H").to_string()
 }
 
 /// A clock that one wrong timestamp cannot move.
@@ -60,9 +59,9 @@ mod tests {
 
     #[test]
     fn hours_have_a_date() {
-        assert_eq!(date_and_hour(0), ("1970-01-01".to_owned(), 0));
-        assert_eq!(date_and_hour(-1), ("1969-12-31".to_owned(), 23));
-        assert_eq!(date_and_hour(490_896 + 14), ("2026-01-01".to_owned(), 14));
+        assert_eq!(hour(0), "1970-01-01T00");
+        assert_eq!(hour(-1), "1969-12-31T23");
+        assert_eq!(hour((1_767_225_600 + 14 * 3600) * SECOND), "2026-01-01T14");
     }
 
     #[test]

@@ -50,9 +50,10 @@ const UNSET: &str = "-";
 pub struct Seed([u8; 20]);
 
 impl Seed {
-    /// Of the first connection.
-    pub fn of(row: Row<'_>) -> Self {
+    /// Of the first connection of a run. `runs`: how many were written before it.
+    pub fn of(row: Row<'_>, runs: u64) -> Self {
         let mut hash = Sha1::new();
+        hash.update(runs.to_be_bytes());
         hash.update(row.start().to_be_bytes());
         hash.update(row.number().to_be_bytes());
         hash.update([row.proto()]);

@@ -31,6 +31,8 @@ pub struct Writing {
     zones: Option<Vec<String>>,
     /// The run that the last table was of, and its seed.
     run: Option<(u64, Seed)>,
+    /// How many runs there were: the same capture may be tracked twice.
+    runs: u64,
 }
 
 enum Goes {
@@ -69,7 +71,7 @@ impl Writing {
     }
 
     fn new(format: Format, path: Option<PathBuf>, goes: Goes) -> Self {
-        Self { format, path, goes, zones: None, run: None }
+        Self { format, path, goes, zones: None, run: None, runs: 0 }
     }
 
     /// Writes a table behind those before. Afterwards a reader at the other end of a pipe has the whole of what is complete.
@@ -78,7 +80,10 @@ impl Writing {
         let Some(first) = table.rows.get(0) else { return self.hand_on() };
         let seed = match self.run {
             Some((run, seed)) if run == table.run => seed,
-            _ => Seed::of(first),
+            _ => {
+                self.runs += 1;
+                Seed::of(first, self.runs - 1)
+            }
         };
         self.run = Some((table.run, seed));
         match &mut self.goes {

@@ -1,8 +1,9 @@
 //! A directory of files by a property of the rows, laid out as Hive does (`direction=egress/part-0.parquet`), which DuckDB,
 //! Polars, PyArrow and Spark read as columns.
 //!
-//! `hour` is two properties, `date=2026-11-25/hour=14`: each is of a type that all of them recognise, and no name has a `:`.
-//! What is told by the path is not in the files, where it would be a second column of another type.
+//! An hour is `hour=2026-11-25T14`: text for all of them, where a date or a padded number is of another type for each; in the
+//! order of time, whether names or values are sorted; and without a `:`, which file systems and Hive escape. What is told by
+//! the path is not in the files, where it would be a second column of another type.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -12,7 +13,7 @@ use arrow_schema::ArrowError;
 use conntrack_core::columns::Column;
 use conntrack_core::direction::Direction;
 use conntrack_core::rows::Row;
-use conntrack_core::time::{SECOND, date_and_hour};
+use conntrack_core::time::{SECOND, hour};
 use conntrack_core::zeek_log::Seed;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -57,10 +58,7 @@ impl By {
     fn folder(self, key: i64) -> String {
         match self {
             Self::Direction => format!("direction={}", Direction::NAMES[key as usize]),
-            Self::Hour => {
-                let (date, hour) = date_and_hour(key);
-                format!("date={date}/hour={hour:02}")
-            }
+            Self::Hour => format!("hour={}", hour(key * SECOND * HOUR)),
         }
     }
 

@@ -13,8 +13,10 @@ pub type Out = Box<dyn Write + Send>;
 
 /// A file or directory that is written beside its path and then renamed, or taken away if it never was completed.
 pub struct Part {
-    part: PathBuf,
+    /// Where it is while it is written.
     path: PathBuf,
+    /// Where it will be.
+    target: PathBuf,
     is_complete: bool,
 }
 
@@ -22,7 +24,7 @@ impl Part {
     fn beside(path: &Path) -> Self {
         let mut name = path.file_name().map_or_else(OsString::new, ToOwned::to_owned);
         name.push(format!(".{}.part", std::process::id()));
-        Self { part: path.with_file_name(name), path: path.to_owned(), is_complete: false }
+        Self { path: path.with_file_name(name), target: path.to_owned(), is_complete: false }
     }
 
     /// An empty directory beside the path, where there is nothing, or an empty directory.
@@ -33,18 +35,18 @@ impl Part {
             _ => {}
         }
         let beside = Self::beside(path);
-        fs::create_dir(&beside.part)?;
+        fs::create_dir(&beside.path)?;
         Ok(beside)
     }
 
     /// Where it is while it is written.
     pub fn path(&self) -> &Path {
-        &self.part
+        &self.path
     }
 
     /// Gives it its name.
     pub fn complete(mut self) -> io::Result<()> {
-        fs::rename(&self.part, &self.path)?;
+        fs::rename(&self.path, &self.target)?;
         self.is_complete = true;
         Ok(())
     }
@@ -54,7 +56,7 @@ impl Drop for Part {
     fn drop(&mut self) {
         if !self.is_complete {
             // What cannot be removed still has no name that looks complete.
-            let _ = if self.part.is_dir() { fs::remove_dir_all(&self.part) } else { fs::remove_file(&self.part) };
+            let _ = if self.path.is_dir() { fs::remove_dir_all(&self.path) } else { fs::remove_file(&self.path) };
         }
     }
 }
