@@ -78,7 +78,7 @@ impl Shape {
         FIRST_TEMPLATE + (ends << 3 | family << 2 | u16::from(self.has_vlan) << 1 | u16::from(self.is_answered))
     }
 
-    /// The elements of a record, in the order of [`record`].
+    /// The elements of a record, in the order of `record`.
     fn elements(self) -> Vec<Element> {
         // flowStart and flowEnd in milliseconds and in nanoseconds.
         let mut elements: Vec<Element> = [152, 153, 156, 157].map(|element| (element, 8, false)).into();
@@ -255,7 +255,7 @@ fn record(row: Row<'_>, shape: Shape, out: &mut Vec<u8>) {
         // Tags hold the VID and one.
         out.extend((row.vlan().outer - 1).to_be_bytes());
     }
-    for end in 0..1 + usize::from(shape.is_answered) {
+    for end in 0..=usize::from(shape.is_answered) {
         let sent = row.sent(end);
         for count in [sent.packets, sent.ip_bytes, sent.payload_bytes] {
             out.extend(count.to_be_bytes());

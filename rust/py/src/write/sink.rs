@@ -13,8 +13,8 @@ pub type Out = Box<dyn Write + Send>;
 
 /// A file or directory that is written beside its path and then renamed, or taken away if it never was completed.
 pub struct Part {
-    part: PathBuf,
-    path: PathBuf,
+    beside: PathBuf,
+    target: PathBuf,
     is_complete: bool,
 }
 
@@ -22,7 +22,7 @@ impl Part {
     fn beside(path: &Path) -> Self {
         let mut name = path.file_name().map_or_else(OsString::new, ToOwned::to_owned);
         name.push(format!(".{}.part", std::process::id()));
-        Self { part: path.with_file_name(name), path: path.to_owned(), is_complete: false }
+        Self { beside: path.with_file_name(name), target: path.to_owned(), is_complete: false }
     }
 
     /// An empty directory beside the path, where there is nothing, or an empty directory.
@@ -32,19 +32,19 @@ impl Part {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let beside = Self::beside(path);
-        fs::create_dir(&beside.part)?;
-        Ok(beside)
+        let part = Self::beside(path);
+        fs::create_dir(&part.beside)?;
+        Ok(part)
     }
 
     /// Where it is while it is written.
-    pub fn path(&self) -> &Path {
-        &self.part
+    pub fn place(&self) -> &Path {
+        &self.beside
     }
 
     /// Gives it its name.
     pub fn complete(mut self) -> io::Result<()> {
-        fs::rename(&self.part, &self.path)?;
+        fs::rename(&self.beside, &self.target)?;
         self.is_complete = true;
         Ok(())
     }
@@ -54,7 +54,7 @@ impl Drop for Part {
     fn drop(&mut self) {
         if !self.is_complete {
             // What cannot be removed still has no name that looks complete.
-            let _ = if self.part.is_dir() { fs::remove_dir_all(&self.part) } else { fs::remove_file(&self.part) };
+            let _ = if self.beside.is_dir() { fs::remove_dir_all(&self.beside) } else { fs::remove_file(&self.beside) };
         }
     }
 }
@@ -73,7 +73,7 @@ pub fn open(path: &Path) -> io::Result<(File, Option<Part>)> {
         _ => path.to_owned(),
     };
     let part = Part::beside(&path);
-    let file = File::create(part.path())?;
+    let file = File::create(part.place())?;
     Ok((file, Some(part)))
 }
 
