@@ -51,7 +51,7 @@ def gre(src: str, dst: str, inner: bytes) -> bytes:
 
 
 def frames() -> list[bytes]:
-    """All that a record has a template for: both families, ports, ICMP in pairs and alone, VLANs, no answer."""
+    """All that a record has a template for: both families, ports, ICMP in pairs and alone, neither, VLANs."""
     refused = udp("10.0.0.5", 4000, "192.0.2.9", 161, b"?")
     port_unreachable = dpkt.icmp.ICMP(type=3, code=3, data=dpkt.icmp.ICMP.Unreach(data=dpkt.ip.IP(refused[14:])))
     asked = struct.pack("!BBHHH", 128, 0, 0, 9, 1) + b"." * 24
@@ -257,7 +257,7 @@ _READ: dict[str, Callable[[str], Any]] = {
 
 
 def zeek_log(text: str) -> list[dict[str, Any]]:
-    """The lines of a log by the rules of zeek-cut: the header says what separates, what is unset, and all types."""
+    """The lines of a log, as zeek-cut reads it: the header says what separates, what is unset, and all types."""
     lines = text.split("\n")
     assert lines.pop() == "", "the last line ends"
     assert lines[0] == "#separator \\x09"
@@ -296,7 +296,7 @@ def test_zeek_log(many: ct.ConnectionTable, tmp_path: Path) -> None:
 
 
 def test_uids_in_many_tables(tmp_path: Path) -> None:
-    """A tunnel has the name that what it carries gives it, though it ends later; runs share no names."""
+    """A tunnel has the name that what it carries gives it, though it is written later; runs share no names."""
     packets: list[Packet] = []
     for place in range(10):
         inner = udp("10.9.0.1", 999 + place, "10.9.0.2", 53, b"?" * 9)

@@ -199,48 +199,25 @@ class Connections:
 
 @final
 class Writer:
-    """Writes tables, one behind another; what is not closed leaves nothing. One thread at a time."""
+    """Writes tables, one behind another; what is not closed leaves nothing.
+
+    RuntimeError: another thread is at it. ValueError: it is closed.
+    """
 
     def __init__(self, target: str | PathLike[str] | _Writer, format: str, by: str | None = None) -> None:
-        """Open a path, a directory (`by`: `direction` or `hour`) or a binary file object.
-
-        Raises:
-            ValueError: There is no such format or `by`.
-            FileExistsError: The directory has something in it.
-            OSError: The system refused.
-        """
+        """Open a path, a directory or a binary file object; the errors are those of `Connections.write`."""
 
     def write(self, table: Connections) -> None:
-        """Write a table. After an error the writer is closed.
-
-        Raises:
-            ValueError: The writer is closed, or the table has other zones than the first one.
-            OSError: The system refused.
-            RuntimeError: Another thread is at it.
-        """
+        """Write a table, which has the zones of the first one (ValueError). After an error the writer is closed."""
 
     def close(self) -> None:
-        """Complete the file or directory, which has its name then.
-
-        Raises:
-            ValueError: The writer is closed.
-            OSError: The system refused.
-            RuntimeError: Another thread is at it.
-        """
+        """Complete the file or directory, which has its name then."""
 
     def discard(self) -> None:
-        """Take away what was written, and close.
-
-        Raises:
-            RuntimeError: Another thread is at it.
-        """
+        """Take away what was written, and close."""
 
     def is_open(self) -> bool:
-        """Whether it is neither closed nor discarded.
-
-        Raises:
-            RuntimeError: Another thread is at it.
-        """
+        """Whether it is neither closed nor discarded."""
 
 @final
 class Batch:

@@ -64,7 +64,7 @@ class ConnectionWriter:
         self._native = _native.Writer(target, chosen, by)
 
     def write(self, table: ConnectionTable) -> None:
-        """Write the connections of a table behind those before. After an error the writer is closed and leaves nothing.
+        """Write the connections of a table behind those before. After an error the writer is closed.
 
         Raises:
             ValueError: The writer is closed, or the table has other zones than those before.

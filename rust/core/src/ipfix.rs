@@ -78,7 +78,7 @@ impl Shape {
         FIRST_TEMPLATE + (ends << 3 | family << 2 | u16::from(self.has_vlan) << 1 | u16::from(self.is_answered))
     }
 
-    /// The elements of a record, in the order of [`record`].
+    /// The elements of a record, in the order of `record`.
     fn elements(self) -> Vec<Element> {
         // flowStart and flowEnd in milliseconds and in nanoseconds.
         let mut elements: Vec<Element> = [152, 153, 156, 157].map(|element| (element, 8, false)).into();

@@ -402,7 +402,7 @@ mod tests {
         batch([(7, *flat)].into_iter()).unwrap()
     }
 
-    fn again<'a>(batch: &'a RecordBatch) -> Flat<'a> {
+    fn again(batch: &RecordBatch) -> Flat<'_> {
         Flat::read(&batch.records[0], batch.bytes(&batch.records[0]))
     }
 
@@ -471,7 +471,7 @@ mod tests {
         assert_eq!(refused(Flat { tcp_options: &[0; 3], ..tcp }), "tcp_options");
         assert_eq!(refused(Flat { ip_header_length: 64, ..tcp }), "ip_header_length");
         assert_eq!(refused(Flat { ip_header_length: 42, ..flat(Family::V6, 6) }), "ip_header_length");
-        assert_eq!(refused(Flat { ip_header_length: u32::MAX & !7, ..flat(Family::V6, 6) }), "ip_header_length");
+        assert_eq!(refused(Flat { ip_header_length: !7, ..flat(Family::V6, 6) }), "ip_header_length");
         assert_eq!(refused(Flat { ip_id: 65_536, ..tcp }), "ip_id");
         assert_eq!(refused(Flat { fragment_offset: 9, ..tcp }), "fragment_offset");
     }

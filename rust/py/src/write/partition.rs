@@ -133,7 +133,7 @@ impl Partitions {
 
     fn begin(&mut self, key: i64, zones: &[String]) -> Result<OpenFile, ArrowError> {
         let number = self.files.entry(key).or_default();
-        let folder = self.part.path().join(self.by.folder(key));
+        let folder = self.part.place().join(self.by.folder(key));
         fs::create_dir_all(&folder)?;
         let path = folder.join(format!("part-{number}.{}", self.format.suffix()));
         *number += 1;

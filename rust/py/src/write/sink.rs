@@ -13,9 +13,7 @@ pub type Out = Box<dyn Write + Send>;
 
 /// A file or directory that is written beside its path and then renamed, or taken away if it never was completed.
 pub struct Part {
-    /// Where it is while it is written.
-    path: PathBuf,
-    /// Where it will be.
+    beside: PathBuf,
     target: PathBuf,
     is_complete: bool,
 }
@@ -24,7 +22,7 @@ impl Part {
     fn beside(path: &Path) -> Self {
         let mut name = path.file_name().map_or_else(OsString::new, ToOwned::to_owned);
         name.push(format!(".{}.part", std::process::id()));
-        Self { path: path.with_file_name(name), target: path.to_owned(), is_complete: false }
+        Self { beside: path.with_file_name(name), target: path.to_owned(), is_complete: false }
     }
 
     /// An empty directory beside the path, where there is nothing, or an empty directory.
@@ -34,19 +32,19 @@ impl Part {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let beside = Self::beside(path);
-        fs::create_dir(&beside.path)?;
-        Ok(beside)
+        let part = Self::beside(path);
+        fs::create_dir(&part.beside)?;
+        Ok(part)
     }
 
     /// Where it is while it is written.
-    pub fn path(&self) -> &Path {
-        &self.path
+    pub fn place(&self) -> &Path {
+        &self.beside
     }
 
     /// Gives it its name.
     pub fn complete(mut self) -> io::Result<()> {
-        fs::rename(&self.path, &self.target)?;
+        fs::rename(&self.beside, &self.target)?;
         self.is_complete = true;
         Ok(())
     }
@@ -56,7 +54,7 @@ impl Drop for Part {
     fn drop(&mut self) {
         if !self.is_complete {
             // What cannot be removed still has no name that looks complete.
-            let _ = if self.path.is_dir() { fs::remove_dir_all(&self.path) } else { fs::remove_file(&self.path) };
+            let _ = if self.beside.is_dir() { fs::remove_dir_all(&self.beside) } else { fs::remove_file(&self.beside) };
         }
     }
 }
@@ -75,7 +73,7 @@ pub fn open(path: &Path) -> io::Result<(File, Option<Part>)> {
         _ => path.to_owned(),
     };
     let part = Part::beside(&path);
-    let file = File::create(part.path())?;
+    let file = File::create(part.place())?;
     Ok((file, Some(part)))
 }
 
