@@ -21,10 +21,12 @@ __all__ = [
     "Batch",
     "Buffer",
     "Capture",
+    "Checkpoint",
     "Config",
     "Connections",
     "Policy",
     "Tracker",
+    "Writer",
     "__version__",
     "addresses",
     "aggregate",
@@ -204,7 +206,7 @@ class Writer:
     RuntimeError: another thread is at it. ValueError: it is closed.
     """
 
-    def __init__(self, target: str | PathLike[str] | _Writer, format: str, by: str | None = None) -> None:
+    def __new__(cls, target: str | PathLike[str] | _Writer, format: str, by: str | None = None) -> Writer:
         """Open a path, a directory or a binary file object; the errors are those of `Connections.write`."""
 
     def write(self, table: Connections) -> None:
