@@ -185,13 +185,11 @@ class Connections:
     def __arrow_c_stream__(self, requested_schema: object = None) -> CapsuleType:
         """The table as an Arrow stream, a capsule named `arrow_array_stream`. `requested_schema` is not followed."""
 
-    def write(
-        self, target: str | PathLike[str] | _Writer, format: str, header: bool = True, by: str | None = None
-    ) -> None:
+    def write(self, target: str | PathLike[str] | _Writer, format: str, by: str | None = None) -> None:
         """Write the table as `csv`, `jsonl`, `arrow`, `parquet`, `conntrack`, `zeek` or `ipfix`.
 
         A file or directory (`by`: `direction` or `hour`) appears under its name when it is complete; a file object gets
-        `write` and `flush` calls. `header` says whether csv begins with the names of the columns.
+        `write` and `flush` calls.
 
         Raises:
             ValueError: There is no such format or `by`.

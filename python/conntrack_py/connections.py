@@ -297,7 +297,7 @@ class ConnectionTable:
             OSError: The system refused.
         """
         chosen = checked_format(format) if format is not None else format_of(path)
-        self._native.write(path, chosen, True, by)
+        self._native.write(path, chosen, by)
 
     def __repr__(self) -> str:
         """The first and last rows, as much of them as fits a line."""

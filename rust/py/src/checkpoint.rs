@@ -3,10 +3,10 @@
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 
 use conntrack_core::checkpoint::{CheckpointError as Core, Reader, Writer};
 use conntrack_core::pipeline::Stream;
+use conntrack_core::sync::Turn;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
@@ -20,7 +20,7 @@ pub struct Checkpoint {
     path: PathBuf,
     config: String,
     /// What comes behind the configuration, until it is used.
-    rest: Mutex<Option<Reader<File>>>,
+    rest: Turn<Reader<File>>,
 }
 
 #[pymethods]
@@ -32,7 +32,7 @@ impl Checkpoint {
             Ok((rest.get()?, rest))
         });
         let (config, rest) = opened.map_err(|error| refused(&error, &path))?;
-        Ok(Self { path, config, rest: Mutex::new(Some(rest)) })
+        Ok(Self { path, config, rest: Turn::new(Box::new(rest)) })
     }
 
     /// The configuration, as TOML.
@@ -43,7 +43,7 @@ impl Checkpoint {
 
     /// The tracker. It can be made once.
     fn resume(&self, py: Python<'_>, config: &Config) -> PyResult<Tracker> {
-        let rest = self.rest.lock().ok().and_then(|mut rest| rest.take());
+        let rest = self.rest.take();
         let mut rest = rest.ok_or_else(|| PyRuntimeError::new_err("this checkpoint was gone on from before"))?;
         let core = config.core();
         let stream = py.detach(|| Stream::resume(core, &mut rest)).map_err(|error| refused(&error, &self.path))?;

@@ -23,6 +23,11 @@ pub const SCHEMA: &CStr = c"arrow_schema";
 /// That of streams.
 pub const STREAM: &CStr = c"arrow_array_stream";
 
+/// A stream of batches, as the Arrow PyCapsule interface has it.
+pub fn stream(py: Python<'_>, batches: impl RecordBatchReader + Send + 'static) -> PyResult<Bound<'_, PyCapsule>> {
+    PyCapsule::new_with_value(py, FFI_ArrowArrayStream::new(Box::new(batches)), STREAM)
+}
+
 /// Finished connections, one row each, immutable.
 #[pyclass(frozen, module = "conntrack_py._native")]
 pub struct Connections {
@@ -188,22 +193,13 @@ impl Connections {
         requested_schema: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyCapsule>> {
         drop(requested_schema);
-        let stream = FFI_ArrowArrayStream::new(Box::new(Batches::new(self.table.clone())));
-        PyCapsule::new_with_value(py, stream, STREAM)
+        stream(py, Batches::new(self.table.clone()))
     }
 
-    /// Writes the table to a path, a directory (`by`) or a binary file object. `header`: whether csv begins with the names of the
-    /// columns.
-    #[pyo3(signature = (target, format, header=true, by=None))]
-    fn write(
-        &self,
-        py: Python<'_>,
-        target: &Bound<'_, PyAny>,
-        format: &str,
-        header: bool,
-        by: Option<&str>,
-    ) -> PyResult<()> {
-        write::write(py, &self.table, target, format, header, by)
+    /// Writes the table to a path, a directory (`by`) or a binary file object.
+    #[pyo3(signature = (target, format, by=None))]
+    fn write(&self, py: Python<'_>, target: &Bound<'_, PyAny>, format: &str, by: Option<&str>) -> PyResult<()> {
+        write::write(py, &self.table, target, format, by)
     }
 }
 

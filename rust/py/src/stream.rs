@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow_array::RecordBatchIterator;
-use arrow_array::ffi_stream::FFI_ArrowArrayStream;
 use conntrack_core::capture::{Captures, Lacks, LinkType, RecordBatch};
 use conntrack_core::columns::protocol_number;
 use conntrack_core::decode::{Addr, Family, FiveTuple, Vlan};
@@ -21,7 +20,7 @@ use pyo3::types::{PyCapsule, PyDict};
 use crate::buffer::Buffer;
 use crate::checkpoint;
 use crate::config::Config;
-use crate::connections::{Connections, STREAM, arrow_error, new_run};
+use crate::connections::{Connections, arrow_error, new_run, stream};
 use crate::errors::capture_error;
 use crate::packets;
 use crate::track::{self, inputs, zones};
@@ -99,8 +98,7 @@ impl Batch {
         drop(requested_schema);
         let table = py.detach(|| packets::table(&self.batch)).map_err(arrow_error)?;
         let schema = table.schema();
-        let reader = RecordBatchIterator::new([Ok(table)], schema);
-        PyCapsule::new_with_value(py, FFI_ArrowArrayStream::new(Box::new(reader)), STREAM)
+        stream(py, RecordBatchIterator::new([Ok(table)], schema))
     }
 
     /// Capture times, nanoseconds since 1970 UTC, as i8.

@@ -31,8 +31,6 @@ const TEXT_ROWS: usize = 1 << 12;
 #[derive(Clone, Copy)]
 pub enum Format {
     Csv,
-    /// The same without the names of the columns.
-    CsvRows,
     Jsonl,
     Arrow,
     Parquet,
@@ -42,11 +40,10 @@ pub enum Format {
 }
 
 impl Format {
-    /// The format of this name. `header`: whether csv begins with the names of the columns.
-    pub fn named(name: &str, header: bool) -> Option<Self> {
+    /// The format of this name.
+    pub fn named(name: &str) -> Option<Self> {
         Some(match name {
-            "csv" if header => Self::Csv,
-            "csv" => Self::CsvRows,
+            "csv" => Self::Csv,
             "jsonl" => Self::Jsonl,
             "arrow" => Self::Arrow,
             "parquet" => Self::Parquet,
@@ -60,7 +57,7 @@ impl Format {
     /// The suffix of a file among others.
     pub fn suffix(self) -> &'static str {
         match self {
-            Self::Csv | Self::CsvRows => "csv",
+            Self::Csv => "csv",
             Self::Jsonl => "jsonl",
             Self::Arrow => "arrow",
             Self::Parquet => "parquet",
@@ -102,7 +99,6 @@ impl Encoder {
                 csv(&builders.finish()?, true, &mut out)?;
                 Form::Csv(out)
             }
-            Format::CsvRows => Form::Csv(out),
             Format::Jsonl => Form::Jsonl(out),
             Format::Conntrack => Form::Conntrack(out),
             Format::Zeek => Form::Zeek(out, Log::default()),

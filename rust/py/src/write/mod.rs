@@ -45,8 +45,8 @@ enum Goes {
 
 impl Writing {
     /// Opens a path or a binary file object.
-    pub fn open(target: &Bound<'_, PyAny>, format: &str, header: bool, by: Option<&str>) -> PyResult<Self> {
-        let format = Format::named(format, header).ok_or_else(|| {
+    pub fn open(target: &Bound<'_, PyAny>, format: &str, by: Option<&str>) -> PyResult<Self> {
+        let format = Format::named(format).ok_or_else(|| {
             let expected = "csv, jsonl, arrow, parquet, conntrack, zeek or ipfix";
             PyValueError::new_err(format!("{format:?}: expected {expected}"))
         })?;
@@ -136,15 +136,8 @@ impl Writing {
 }
 
 /// Writes a whole table.
-pub fn write(
-    py: Python<'_>,
-    table: &Table,
-    target: &Bound<'_, PyAny>,
-    format: &str,
-    header: bool,
-    by: Option<&str>,
-) -> PyResult<()> {
-    let mut writing = Writing::open(target, format, header, by)?;
+pub fn write(py: Python<'_>, table: &Table, target: &Bound<'_, PyAny>, format: &str, by: Option<&str>) -> PyResult<()> {
+    let mut writing = Writing::open(target, format, by)?;
     let path = writing.path.clone();
     py.detach(|| writing.write(table).and_then(|()| writing.close())).map_err(|error| with_path(error, path.as_deref()))
 }
@@ -160,7 +153,7 @@ impl Writer {
     #[new]
     #[pyo3(signature = (target, format, by=None))]
     fn new(target: &Bound<'_, PyAny>, format: &str, by: Option<&str>) -> PyResult<Self> {
-        let writing = Writing::open(target, format, true, by)?;
+        let writing = Writing::open(target, format, by)?;
         Ok(Self { writing: Turn::new(Box::new(Some(writing))) })
     }
 
