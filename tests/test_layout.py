@@ -24,6 +24,7 @@ PYTHON_LADDER = [
         "packets",
         "streaming",
         "following",
+        "seam",
         "policy",
         "summary",
         "grid",
@@ -42,7 +43,9 @@ POLICY_LADDER = [
     *("suggest", "rulesets", "lint", "sarif", "check", "formats", "policy"),
 ]
 #: Only these know the extension module.
-KNOW_NATIVE = {"__init__", "annotate", "config", "connections", "packets", "stats", "streaming", "tracker", "writer"}
+KNOW_NATIVE = {
+    *("__init__", "annotate", "config", "connections", "packets", "seam", "stats", "streaming", "tracker", "writer"),
+}
 POLICY_KNOWS_NATIVE = {"document", "compiled", "roles", "suggest", "formats", "policy"}
 #: A module of the Rust core may use those before it.
 RUST_LADDER = [

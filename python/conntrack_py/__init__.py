@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     from conntrack_py.annotate import label, split
     from conntrack_py.following import follow
     from conntrack_py.policy import Policy
+    from conntrack_py.seam import ArrowBatch, decode_headers, shard_v1, track_stream
 
 __all__ = (
+    "ArrowBatch",
     "Capture",
     "CaptureError",
     "CaptureWarning",
@@ -55,16 +57,28 @@ __all__ = (
     "Tracker",
     "Verdict",
     "__version__",
+    "decode_headers",
     "follow",
     "label",
     "open_capture",
+    "shard_v1",
     "split",
     "track",
+    "track_stream",
 )
 
 
 #: What is imported when it is first asked for: who only tracks does not wait for it.
-_LATER = {"Policy": "policy", "follow": "following", "label": "annotate", "split": "annotate"}
+_LATER = {
+    "ArrowBatch": "seam",
+    "Policy": "policy",
+    "decode_headers": "seam",
+    "follow": "following",
+    "label": "annotate",
+    "shard_v1": "seam",
+    "split": "annotate",
+    "track_stream": "seam",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,6 @@
 """The compiled half of conntrack_py: the contract between the Rust binding (rust/py) and the Python modules.
 
-Private: use the names of `conntrack_py`. Only `config`, `connections`, `streaming` and `tracker` import this module
-(and `__init__`, for the version).
+Private: use the names of `conntrack_py`. Only the modules that tests/test_layout.py lists import this module.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,12 +17,16 @@ __all__ = [
     "PROFILES",
     "PROTOCOLS",
     "WORDS",
+    "ArrowBatch",
+    "ArrowReader",
     "Batch",
     "Buffer",
     "Capture",
     "Checkpoint",
     "Config",
     "Connections",
+    "Headers",
+    "Part",
     "Policy",
     "Tracker",
     "Writer",
@@ -31,6 +34,7 @@ __all__ = [
     "addresses",
     "aggregate",
     "arrow_columns",
+    "cell",
     "default_timeouts",
     "label",
     "named",
@@ -366,6 +370,39 @@ class Tracker:
         """
 
 @final
+class ArrowBatch:
+    """An Arrow record batch, offered through the Arrow PyCapsule interface."""
+
+    def __len__(self) -> int: ...
+    def __arrow_c_schema__(self) -> CapsuleType: ...
+    def __arrow_c_array__(self, requested_schema: object = None) -> tuple[CapsuleType, CapsuleType]: ...
+    def __arrow_c_stream__(self, requested_schema: object = None) -> CapsuleType: ...
+
+@final
+class ArrowReader:
+    """The batches of anything with `__arrow_c_stream__`; `next` gives None at the end."""
+
+    def __new__(cls, source: object) -> ArrowReader: ...
+    def next(self) -> ArrowBatch | None: ...
+
+@final
+class Headers:
+    """Headers of captures, as `conntrack_py.decode_headers` has them; `next` gives None at the end."""
+
+    def __new__(
+        cls, sources: Sequence[tuple[str, _Reader | None]], config: Config, file: int, shards: int
+    ) -> Headers: ...
+    def next(self) -> ArrowBatch | None: ...
+
+@final
+class Part:
+    """Tracks the packets of some shards, as `conntrack_py.track_stream` does; each call gives what has ended."""
+
+    def __new__(cls, config: Config) -> Part: ...
+    def take(self, headers: object) -> ArrowBatch: ...
+    def finish(self, until: int | None) -> ArrowBatch: ...
+
+@final
 class Policy:
     """Groups and rules, ready to be asked. Rules are numbered group by group, ingress before egress.
 
@@ -430,6 +467,9 @@ def arrow_columns(
     Raises:
         ValueError: It is no such thing, it is broken, or a column holds something else.
     """
+
+def cell(one: str, other: str) -> int:
+    """The cell of two addresses, see `conntrack_py.shard_v1`."""
 
 def default_timeouts(profile: str) -> dict[str, int]:
     """Sysctl name → seconds, as a profile has them.

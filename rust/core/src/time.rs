@@ -29,6 +29,11 @@ pub struct Clock {
 }
 
 impl Clock {
+    /// A clock that stopped at this time.
+    pub fn stopped(at: i64) -> Self {
+        Self { last: Some(at), swept: None, now: at }
+    }
+
     /// Notes a packet's time. Returns the time up to which deadlines are due, once for each second of capture time.
     #[inline]
     pub fn tick(&mut self, ts: i64) -> Option<i64> {

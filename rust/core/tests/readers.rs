@@ -35,7 +35,16 @@ fn batch(packets: impl IntoIterator<Item = (i64, Vec<u8>)>) -> Arc<RecordBatch> 
     let mut batch = RecordBatch::default();
     for (ts, bytes) in packets {
         let (start, len) = (batch.data.len() as u32, bytes.len() as u32);
-        batch.records.push(Record { ts, offset: 0, start, caplen: len, len, file: 0, linktype: LinkType::RAW });
+        batch.records.push(Record {
+            ts,
+            offset: 0,
+            start,
+            caplen: len,
+            len,
+            file: 0,
+            linktype: LinkType::RAW,
+            abridged: false,
+        });
         batch.data.extend(bytes);
     }
     Arc::new(batch)

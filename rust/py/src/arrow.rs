@@ -34,14 +34,30 @@ fn data_type(kind: &Kind) -> DataType {
     }
 }
 
+/// The field of a column in Arrow's own types.
 fn field(column: &Column) -> Field {
-    let nullable = matches!(column.name, "orig_zone" | "resp_zone" | "vlan" | "tunnel" | "related_to");
-    Field::new(column.name, data_type(&column.kind), nullable)
+    Field::new(column.name, data_type(&column.kind), may_be_null(column.name))
+}
+
+/// Whether values of a column may be missing.
+pub fn may_be_null(name: &str) -> bool {
+    matches!(name, "orig_zone" | "resp_zone" | "vlan" | "tunnel" | "related_to")
 }
 
 /// The schema of the table.
 pub fn schema() -> SchemaRef {
     Arc::new(Schema::new(COLUMNS.iter().map(field).collect::<Vec<_>>()))
+}
+
+/// A column of rows.
+pub fn array<'a>(
+    column: &Column,
+    rows: impl Iterator<Item = Row<'a>>,
+    zones: &[String],
+) -> Result<ArrayRef, ArrowError> {
+    let mut values = Values::new(&column.kind, zones);
+    values.append(&column.kind, rows);
+    values.finish()
 }
 
 /// Values of a column that are no array yet.

@@ -17,7 +17,7 @@ use crate::buffer::Buffer;
 use crate::connections::{SCHEMA, STREAM};
 
 /// The name of an array's capsule in the Arrow PyCapsule interface.
-const ARRAY: &CStr = c"arrow_array";
+pub const ARRAY: &CStr = c"arrow_array";
 
 /// A column as memory: its name, Arrow's name of its type, what it holds (`int`, `time`, `text` or `bytes`), numbers as i8 or
 /// bytes, offsets as i8 where it is bytes, and a byte for each row that is 0 where it is null, if any is.
@@ -68,8 +68,9 @@ pub fn reader(source: &Bound<'_, PyAny>) -> PyResult<RecordBatchStreamReader> {
     unsafe { RecordBatchStreamReader::from_raw(stream.as_ptr()) }.map_err(refused)
 }
 
+/// An error of Arrow data from elsewhere.
 #[allow(clippy::needless_pass_by_value, reason = "for map_err")]
-fn refused(error: ArrowError) -> PyErr {
+pub fn refused(error: ArrowError) -> PyErr {
     PyValueError::new_err(format!("the Arrow data: {error}"))
 }
 

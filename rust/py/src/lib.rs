@@ -10,6 +10,7 @@ mod connections;
 mod errors;
 mod packets;
 mod policy;
+mod seam;
 mod source;
 mod stream;
 mod toml;
@@ -37,6 +38,8 @@ mod _native {
     use super::connections::Connections;
     #[pymodule_export]
     use super::policy::{Policy, aggregate};
+    #[pymodule_export]
+    use super::seam::{ArrowBatch, ArrowReader, Headers, Part, cell};
     #[pymodule_export]
     use super::stream::{Batch, Capture, Tracker};
     #[pymodule_export]

@@ -65,7 +65,7 @@ impl Batch {
         lacks_payloads: bool,
         lacks_numbers: bool,
     ) -> PyResult<Self> {
-        let lacks = Lacks { payloads: lacks_payloads, numbers: lacks_numbers, checksums: true };
+        let lacks = Lacks { payloads: lacks_payloads, numbers: lacks_numbers, checksums: true, some_bytes: false };
         Ok(Self { batch: Arc::new(packets::batch(py, columns, lacks)?) })
     }
 
@@ -258,7 +258,8 @@ impl Tracker {
     }
 }
 
-fn address(name: &str, text: &str) -> PyResult<(Addr, Family)> {
+/// An address of Python's.
+pub fn address(name: &str, text: &str) -> PyResult<(Addr, Family)> {
     let addr: std::net::IpAddr = text
         .parse()
         .map_err(|_| PyValueError::new_err(format!("{name}: found {text:?}, expected an IPv4 or IPv6 address")))?;

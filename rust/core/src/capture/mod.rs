@@ -41,6 +41,8 @@ pub struct Record {
     pub file: u32,
     /// What the first byte of the packet is.
     pub linktype: LinkType,
+    /// Bytes that say nothing were left out behind those that are here, and had been captured.
+    pub abridged: bool,
 }
 
 /// A run of records in capture order, and the bytes they point into. Reused from batch to batch.
@@ -56,6 +58,7 @@ pub struct RecordBatch {
 
 /// What the packets of a source do not have, where they were not captured but made of a table's columns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not a state")]
 pub struct Lacks {
     /// Payloads: those that the lengths speak of were there, and nobody knows what they were.
     pub payloads: bool,
@@ -63,6 +66,8 @@ pub struct Lacks {
     pub numbers: bool,
     /// Checksums.
     pub checksums: bool,
+    /// What [`Record::abridged`] says.
+    pub some_bytes: bool,
 }
 
 impl RecordBatch {
@@ -79,7 +84,16 @@ impl RecordBatch {
         for (end, ts, len) in frames {
             let end = u32::try_from(end).ok().filter(|end| (start..=data.len() as u32).contains(end))?;
             let caplen = end - start;
-            records.push(Record { ts, offset: start.into(), start, caplen, len: len.max(caplen), file: 0, linktype });
+            records.push(Record {
+                ts,
+                offset: start.into(),
+                start,
+                caplen,
+                len: len.max(caplen),
+                file: 0,
+                linktype,
+                abridged: false,
+            });
             start = end;
         }
         Some(Self { data, records, ..Self::default() })

@@ -222,6 +222,7 @@ impl Pcap {
                     len: header.len,
                     file: sink.file,
                     linktype: self.linktype,
+                    abridged: false,
                 });
                 pos += whole;
             }

@@ -320,6 +320,7 @@ impl Pcapng {
                 len,
                 file: sink.file,
                 linktype: interface.linktype,
+                abridged: false,
             });
         }
         strict

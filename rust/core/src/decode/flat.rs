@@ -364,7 +364,16 @@ pub fn batch<'a>(
         let len = flat.write(&mut data).map_err(|refusal| (place, Some(refusal)))?;
         let (Ok(start), Ok(end)) = (u32::try_from(start), u32::try_from(data.len())) else { return Err((place, None)) };
         let linktype = LinkType::ETHERNET;
-        records.push(Record { ts, offset: start.into(), start, caplen: end - start, len, file: 0, linktype });
+        records.push(Record {
+            ts,
+            offset: start.into(),
+            start,
+            caplen: end - start,
+            len,
+            file: 0,
+            linktype,
+            abridged: false,
+        });
     }
     Ok(RecordBatch { data, records, ..RecordBatch::default() })
 }

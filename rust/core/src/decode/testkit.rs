@@ -124,6 +124,7 @@ pub fn record(linktype: u16, bytes: &[u8], len: usize) -> Record {
         len: len as u32,
         file: 0,
         linktype: LinkType(linktype),
+        abridged: false,
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod community;
 pub mod icmp;
 pub mod key;
+pub mod shard;
 pub mod words;
 
 pub use key::{FlowKey, Side};

@@ -11,6 +11,7 @@ mod following;
 mod named;
 mod reading;
 mod replay;
+mod seam;
 mod shards;
 mod stream;
 
@@ -32,6 +33,7 @@ pub use annotate::{AnnotateError, label, split};
 pub use bare::{Depth, walk};
 pub use named::named;
 pub use replay::{Fate, Replayed, replay};
+pub use seam::{Headers, Part, Place, Seen};
 pub use stream::Stream;
 
 use following::{Followed, Following, GROUP};

@@ -20,6 +20,11 @@ impl Found {
         reader.lookup(&self.lookup)
     }
 
+    /// The key.
+    pub fn key(&self) -> FlowKey {
+        self.lookup.key()
+    }
+
     /// The protocol of the key.
     pub fn proto(&self) -> u8 {
         self.lookup.key().proto
@@ -57,6 +62,12 @@ impl Keys {
     pub fn found(&self, brief: &Brief) -> Found {
         let (words, side) = Words::of_ports(&brief.tuple, self.vlan(brief.vlan));
         Found { lookup: self.lookups.lookup(words), side }
+    }
+
+    /// The VLAN tags of a packet are in its key, where a compact connection has them.
+    #[inline]
+    pub(super) fn holds_vlan(&self, brief: &Brief) -> bool {
+        brief.vlan == Vlan::default() || self.vlan_in_key
     }
 
     /// The key of any packet.

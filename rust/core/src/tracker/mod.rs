@@ -322,6 +322,7 @@ impl Tracker {
         }
         if slot.is_none()
             && !brief.is_self()
+            && self.keys.holds_vlan(brief)
             && self.table.may_insert(&lookup)
             && self.policy.as_ref().is_none_or(|policy| policy.passes(&brief.tuple))
             && let Some((compact, outcome)) =
