@@ -6,7 +6,7 @@ BIN := .venv/bin
 SOURCES := $(shell find rust -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock pyproject.toml
 DEMO := target/demo.pcap
 
-.PHONY: help demo test model-test kernel-test lint bench bench-stages bench-peers bench-flowscope fuzz clean
+.PHONY: help demo test model-test kernel-test lint docs bench bench-stages bench-peers bench-flowscope fuzz clean
 .DEFAULT_GOAL := help
 
 help:
@@ -14,6 +14,7 @@ help:
 	@echo 'make test    every test, of Rust and of Python'
 	@echo 'make model-test  every order in which threads may touch a table, and mutants that have to be caught (part of make test)'
 	@echo 'make lint    formatting, lints, types and documentation, as CI checks them'
+	@echo 'make docs    the documentation site, in target/site; fails where a link leads nowhere or a page asks another host'
 	@echo 'make kernel-test  compare with the running kernel on random packets: SEEDS=1-200 MIXED=1-20 (needs root)'
 	@echo 'make bench   benchmarks'
 	@echo 'make bench-stages  nanoseconds a packet in the core, stage by stage'
@@ -31,7 +32,7 @@ $(BIN)/python:
 	@touch $@
 
 .venv/.tools: .venv/.package
-	$(BIN)/python -m pip install --quiet --editable '.[test,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[test,dev,docs]'
 	@touch $@
 
 $(DEMO): docs/demo.py $(BIN)/python
@@ -78,6 +79,12 @@ lint: .venv/.tools
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest conntrack_py._native
+	$(MAKE) --no-print-directory docs
+
+# Not --quiet, which hides warnings from --strict as well. The variable is for an advertisement of the theme.
+docs: .venv/.tools
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo 'target/site/index.html'
 
 bench: .venv/.tools
 	$(BIN)/python -m pytest benches/test_stages.py benches/test_regression.py

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import pty
 import re
+import shutil
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import dpkt
@@ -50,12 +51,15 @@ def demo_pcap(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def terminal(*args: str | Path, columns: int = 80, cwd: Path | None = None) -> str:
-    """What the program prints to a terminal of that width."""
+def in_terminal(
+    command: list[str], *, columns: int = 80, cwd: Path | None = None, environment: Mapping[str, str] | None = None
+) -> tuple[int, str]:
+    """The exit status of a command in a terminal of that width, and what it prints there."""
     leader, follower = pty.openpty()
-    environment = os.environ | {"COLUMNS": str(columns), "LINES": "50", "TERM": "xterm", "NO_COLOR": "1"}
-    command = [*COMMAND, *map(str, args)]
-    with subprocess.Popen(command, stdout=follower, stderr=follower, env=environment, cwd=cwd) as process:
+    size = {"COLUMNS": str(columns), "LINES": "50", "TERM": "xterm", "NO_COLOR": "1"}
+    with subprocess.Popen(
+        command, stdout=follower, stderr=follower, env={**os.environ, **size, **(environment or {})}, cwd=cwd
+    ) as process:
         os.close(follower)
         output = b""
         while True:
@@ -66,9 +70,24 @@ def terminal(*args: str | Path, columns: int = 80, cwd: Path | None = None) -> s
             if not piece:
                 break
             output += piece
-        assert process.wait(30) == 0, output
+        status = process.wait(30)
     os.close(leader)
-    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output.decode()).replace("\r\n", "\n")
+    return status, re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output.decode()).replace("\r\n", "\n")
+
+
+def terminal(*args: str | Path, columns: int = 80, cwd: Path | None = None) -> str:
+    """What the program prints to a terminal of that width."""
+    status, printed = in_terminal([*COMMAND, *map(str, args)], columns=columns, cwd=cwd)
+    assert status == 0, printed
+    return printed
+
+
+@pytest.fixture
+def here(demo_pcap: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with the demo capture, to run examples in."""
+    shutil.copy(demo_pcap, tmp_path / "demo.pcap")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 def packed(address: str) -> bytes:

@@ -7,15 +7,13 @@ import doctest
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
-import pytest
-
 import conntrack_py as ct
+import examples
 from conftest import ROOT, terminal
 
 README = (ROOT / "README.md").read_text()
@@ -23,7 +21,7 @@ README = (ROOT / "README.md").read_text()
 
 def blocks(language: str) -> list[str]:
     """The fenced blocks of a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    return [block.text for block in examples.blocks(README, language)]
 
 
 def first_cells(heading: str) -> list[str]:
@@ -33,21 +31,13 @@ def first_cells(heading: str) -> list[str]:
     return [word for cell in cells for word in re.findall(r"`(\w+)`", cell)]
 
 
-@pytest.fixture
-def here(demo_pcap: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory with the demo capture, to run examples in."""
-    shutil.copy(demo_pcap, tmp_path / "demo.pcap")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def test_commands_print_what_is_shown(here: Path) -> None:
     (block,) = blocks("console")
-    shown = re.findall(r"^\$ conntrack-py (.*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE)
+    shown = [(command, output) for command, output in examples.commands(block) if command.startswith("conntrack-py")]
     assert len(shown) == 3
     for command, output in shown:
-        printed = terminal(*shlex.split(command), cwd=here)
-        assert [line.rstrip() for line in printed.rstrip().splitlines()] == output.rstrip().splitlines()
+        printed = terminal(*shlex.split(command)[1:], cwd=here)
+        assert examples.is_shown(output, printed), printed
 
 
 def test_shell(here: Path) -> None:
