@@ -29,6 +29,7 @@ PYTHON_LADDER = [
         "summary",
         "grid",
         "render",
+        "log",
         "options",
         "live",
         "policy_render",

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import click
 
-from conntrack_py import __version__
+from conntrack_py import __version__, log
 from conntrack_py.connections import checked_format, format_of
 from conntrack_py.exceptions import ConntrackError
 from conntrack_py.options import (
@@ -45,6 +45,11 @@ class _Program(click.Group):
         """Run, and turn what goes wrong into a line and a status."""
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, False, **extra)
+        args = sys.argv[1:] if args is None else args
+        with log.form(args):
+            return self._run(args, prog_name, complete_var, extra)
+
+    def _run(self, args: Sequence[str], prog_name: str | None, complete_var: str | None, extra: Any) -> NoReturn:
         try:
             status = super().main(args, prog_name, complete_var, False, **extra)
         except click.exceptions.NoArgsIsHelpError as error:
@@ -53,29 +58,30 @@ class _Program(click.Group):
             sys.exit(2)
         except click.UsageError as error:
             command = error.ctx.command_path if error.ctx else NAME
-            _fail(f"{error.format_message()} See '{command} --help'.")
+            _fail(f"{error.format_message()} See '{command} --help'.", error)
         except click.ClickException as error:
-            _fail(error.format_message())
+            _fail(error.format_message(), error)
         except (click.Abort, KeyboardInterrupt):
             sys.exit(130)
         except ConntrackError as error:
-            _fail(str(error))
+            _fail(str(error), error)
         except OSError as error:
-            _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error))
+            _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error), error)
         except Exception as error:
             # Status 1 would say that a check found something.
             if sys.flags.dev_mode:
                 raise
-            _fail(f"a fault of this program: {type(error).__name__}: {error}; python -X dev shows where")
+            _fail(f"a fault of this program: {type(error).__name__}: {error}; python -X dev shows where", error)
         sys.exit(status if isinstance(status, int) else 0)
 
 
-def _fail(message: str) -> NoReturn:
-    click.echo(f"{NAME}: {' '.join(message.split())}", err=True)
+def _fail(message: str, cause: Exception) -> NoReturn:
+    log.error(NAME, message, cause, 2)
     sys.exit(2)
 
 
 @click.group(cls=_Program, name=NAME, context_settings={"help_option_names": ["-h", "--help"]})
+@log.option
 @click.version_option(__version__, prog_name=NAME, message="%(prog)s %(version)s")
 def cli() -> None:
     """Track the connections of captures: who initiated each of them, and seen from where.
@@ -244,7 +250,7 @@ def label(files: tuple[str, ...], output: str, **options: Any) -> None:
             raise click.UsageError("pcapng is binary: give -o FILE, or a pipe.")
         target = sys.stdout.buffer
     config = config_of(**options)
-    _twice(lambda: watched(options["progress"], lambda bar: annotate.label(files, target, config=config, progress=bar)))
+    _twice(options["progress"], lambda bar: annotate.label(files, target, config=config, progress=bar))
 
 
 @cli.command()
@@ -258,13 +264,13 @@ def split(files: tuple[str, ...], output: str, **options: Any) -> None:
     from conntrack_py import annotate
 
     config = config_of(**options)
-    _twice(lambda: watched(options["progress"], lambda bar: annotate.split(files, output, config=config, progress=bar)))
+    _twice(options["progress"], lambda bar: annotate.split(files, output, config=config, progress=bar)[0])
 
 
-def _twice(work: Callable[[], object]) -> None:
+def _twice(progress: bool | None, work: Callable[[Any], TrackResult]) -> None:
     """Do something that reads its captures twice, and say it in a line where it cannot."""
     try:
-        work()
+        log.read(watched(progress, work).stats)
     except ConntrackError:
         raise
     except (ValueError, RuntimeError) as error:

@@ -12,11 +12,11 @@ from typing import Any
 
 import click
 
+from conntrack_py import log
 from conntrack_py.config import Config
 from conntrack_py.connections import SupportsWrite
 from conntrack_py.exceptions import CaptureWarning, ConfigError
 from conntrack_py.following import follow
-from conntrack_py.options import one_line_warnings
 from conntrack_py.streaming import Capture, PacketBatch, Tracker, open_capture
 from conntrack_py.writer import ConnectionWriter
 
@@ -77,7 +77,7 @@ def run(
     """Write what has closed after each batch, and at the end what is left; with a state, it is saved instead."""
     tracker = _tracker(config, state)
     stop = _Stop()
-    with one_line_warnings(), stop.heard(), ExitStack() as stack:
+    with log.warnings_of_the_library(), stop.heard(), ExitStack() as stack:
         if following:
             capture, batches = None, follow(files[0], config=tracker.config)
         else:
@@ -92,13 +92,15 @@ def run(
             closed = tracker.drain()
             if len(closed):
                 writer.write(closed)
-        warning = tracker.stats(capture).warning()
+        stats = tracker.stats(capture)
+        warning = stats.warning()
         if warning is not None:
             warnings.warn(warning, CaptureWarning, stacklevel=1)
         if state is None:
             writer.write(tracker.finish())
         else:
             tracker.save(state)
+    log.read(stats, whole=False)
 
 
 def _tracker(config: Config, state: str | None) -> Tracker:

@@ -1,20 +1,17 @@
-"""What the commands share: the options of every run, the run itself, and warnings in a line."""
+"""What the commands share: the options of every run, and the run itself."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import shutil
 import sys
-import textwrap
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
+from conntrack_py import log
 from conntrack_py.config import Config
-from conntrack_py.exceptions import CaptureWarning
 from conntrack_py.tracker import Progress, TrackResult
 from conntrack_py.tracker import track as run
 
@@ -35,9 +32,8 @@ def optional_input_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def _files(command: Callable[..., Any], required: bool) -> Callable[..., Any]:
     metavar = "FILE..." if required else "[FILE...]"
-    return click.argument("files", metavar=metavar, nargs=-1, required=required, type=click.Path(allow_dash=True))(
-        command
-    )
+    files = click.argument("files", metavar=metavar, nargs=-1, required=required, type=click.Path(allow_dash=True))
+    return files(command)
 
 
 def _progress(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -49,7 +45,7 @@ def _progress(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that a configuration is made of."""
+    """The options that a configuration is made of, and that of the log."""
     options = (
         click.option(
             "--local",
@@ -71,7 +67,7 @@ def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )
     for option in reversed(options):
         command = option(command)
-    return command
+    return log.option(command)
 
 
 def need_standard_output() -> None:
@@ -102,32 +98,19 @@ def config_of(
 
 
 def tracked(files: tuple[str, ...], config: Config, progress: bool | None) -> TrackResult:
-    """Track, with a progress bar and warnings as a command has them."""
-    return watched(progress, lambda bar: run(files, config=config, progress=bar))
+    """Track, with progress and warnings as a command has them, and the account for programs."""
+    result = watched(progress, lambda bar: run(files, config=config, progress=bar))
+    log.read(result.stats)
+    return result
 
 
 def watched(progress: bool | None, work: Callable[[bool | Progress], _T]) -> _T:
-    """Do something that takes a while, with a progress bar and warnings as a command has them."""
-    with one_line_warnings(), contextlib.ExitStack() as stack:
-        bar = None
-        if progress or (progress is None and sys.stderr is not None and sys.stderr.isatty()):
-            from conntrack_py.progress import Bar
+    """Do something that takes a while, with progress and warnings as a command has them."""
+    with log.warnings_of_the_library(), contextlib.ExitStack() as stack:
+        if log.is_json():
+            return work(log.Steps() if progress else False)
+        if not (progress or (progress is None and sys.stderr is not None and sys.stderr.isatty())):
+            return work(False)
+        from conntrack_py.progress import Bar
 
-            bar = stack.enter_context(Bar(delay=0.0 if progress else _PATIENCE))
-        return work(bar if bar is not None else False)
-
-
-@contextlib.contextmanager
-def one_line_warnings() -> Iterator[None]:
-    """Warnings of the library as lines on standard error."""
-
-    def show(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
-        line = f"warning: {message}"
-        if sys.stderr.isatty():
-            line = textwrap.fill(line, shutil.get_terminal_size().columns, subsequent_indent="  ")
-        click.echo(line, err=True)
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", CaptureWarning)
-        warnings.showwarning = show
-        yield
+        return work(stack.enter_context(Bar(delay=0.0 if progress else _PATIENCE)))

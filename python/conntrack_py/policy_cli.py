@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from conntrack_py import __version__
+from conntrack_py import __version__, log
 from conntrack_py.options import (
     config_of,
     input_options,
@@ -134,8 +134,12 @@ def suggest(
         _write(json.dumps(both, indent=2) + "\n", output)
         return
     _write(written.text, output)
-    _warn(written.warnings)
-    policy_render.report(policy_render.errors(), made, made.report, max_rules)
+    for line in written.warnings:
+        log.warning(line)
+    if log.is_json():
+        log.event("info", "report", report=suggestions.as_json(made.report))
+    else:
+        policy_render.report(policy_render.errors(), made, made.report, max_rules)
 
 
 @policy.command()
@@ -176,7 +180,8 @@ def check(
     if output == "-":
         need_standard_output()
     loaded = Policy.load(policy)
-    _warn(loaded.warnings)
+    for line in loaded.warnings:
+        log.warning(line)
     config = config_of(**options)
 
     def work(progress: Any) -> checks.CheckResult:
@@ -188,8 +193,8 @@ def check(
     elif as_sarif:
         from conntrack_py.policy import sarif
 
-        log = sarif.sarif(checks.results(loaded, result), tool_version=__version__, artifact=loaded.source)
-        _write(json.dumps(log, indent=2) + "\n", output)
+        found = sarif.sarif(checks.results(loaded, result), tool_version=__version__, artifact=loaded.source)
+        _write(json.dumps(found, indent=2) + "\n", output)
     else:
         with policy_render.opened(output) as out:
             policy_render.check(out, result)
@@ -263,6 +268,7 @@ def lint(
     help="nftables, iptables, ip6tables: the rules for a host of this group, instead of those for a gateway.",
 )
 @_OUTPUT
+@log.option
 def convert(policy: str, source: str | None, format: str, group: str | None, output: str) -> None:
     """POLICY in another tool's language. What that cannot say is a warning on standard error that names the rule."""
     from conntrack_py.policy import Policy
@@ -272,7 +278,8 @@ def convert(policy: str, source: str | None, format: str, group: str | None, out
     loaded = Policy.load(policy, source)
     written = loaded.convert(format, group=group)
     _write(written.text, output)
-    _warn([*loaded.warnings, *written.warnings])
+    for line in (*loaded.warnings, *written.warnings):
+        log.warning(line)
 
 
 def _input_once(policy: str | None, files: tuple[str, ...]) -> None:
@@ -283,13 +290,6 @@ def _input_once(policy: str | None, files: tuple[str, ...]) -> None:
 def _one_of(as_json: bool, as_sarif: bool) -> None:
     if as_json and as_sarif:
         raise click.UsageError("--json and --sarif: give one of them.")
-
-
-def _warn(lines: list[str] | tuple[str, ...]) -> None:
-    for line in lines:
-        # It may quote a file of somebody else.
-        shown = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in line)
-        click.echo(f"warning: {shown}", err=True)
 
 
 def _write(text: str, output: str) -> None:
