@@ -191,6 +191,36 @@ def test_without_numbers_nothing_is_out_of_window() -> None:
     assert row.resp_bytes == 200 * 9000
 
 
+def test_idle_connections_without_numbers_live_as_long_as_others() -> None:
+    """Nobody says that a window is closed: the timeout is that of any. Nor is a timestamp data."""
+    client, server = "10.0.0.5", "203.0.113.80"
+    steps = [
+        *((0.0, client, 0x02, 60), (0.1, server, 0x12, 60), (0.2, client, 0x10, 52), (0.3, client, 0x18, 152)),
+        *(
+            (0.4, server, 0x18, 552),
+            (0.5, client, 0x10, 64),
+            (86_400.0, client, 0x18, 152),
+            (86_400.1, server, 0x10, 52),
+        ),
+    ]
+    ends = {client: (server, 40000, 443), server: (client, 443, 40000)}
+    tracker = ct.Tracker()
+    batch = ct.PacketBatch.from_arrays(
+        timestamp=[1_700_000_000_000_000_000 + round(at * 1e9) for at, *_ in steps],
+        src=[src for _, src, _, _ in steps],
+        dst=[ends[src][0] for _, src, _, _ in steps],
+        sport=[ends[src][1] for _, src, _, _ in steps],
+        dport=[ends[src][2] for _, src, _, _ in steps],
+        proto=[6] * len(steps),
+        tcp_flags=[flags for _, _, flags, _ in steps],
+        length=[length for *_, length in steps],
+    )
+    tracker.process(batch)
+    (row,) = tracker.finish()
+    assert (row.history, row.conn_state, row.orig_pkts, row.resp_pkts) == ("ShADda", "S1", 5, 3)
+    assert (row.orig_bytes, row.resp_bytes) == (2 * 112, 512)
+
+
 def test_without_payload_lengths_count(talk: list[Packet]) -> None:
     """A handshake needs no payload; nothing counts as lost because nobody kept it."""
     columns = decoded([frame for _, frame in talk], times(talk))

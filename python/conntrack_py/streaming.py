@@ -125,7 +125,9 @@ class PacketBatch:
         be judged by less, ICMP errors are related to nothing, SCTP has no states, and tunnels are not looked into.
         Without `seq`, `ack`, `window` or `tcp_options`, windows of TCP are not tracked (`window_tracking` says so):
         states are followed as if everything had come once and in order, nothing is `INVALID` for its numbers, and
-        `history` knows no retransmissions and no gaps. Feed a tracker either with all four or without.
+        `history` knows no retransmissions and no gaps. Feed a tracker either with all four or without. Without
+        `tcp_options` up to 40 bytes in a segment without PSH are taken for its options (RFC 9293 section 3.9.1.2: who
+        sends the last of his data sets PSH); elsewhere options count as data.
 
         Args:
             timestamp: Capture times: nanoseconds since 1970 UTC, or `datetime64` of any unit.

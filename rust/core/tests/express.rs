@@ -25,6 +25,8 @@ struct Move {
     options: u8,
     odd: u8,
     wait: i64,
+    /// Of TCP only the flags are known.
+    unnumbered: bool,
 }
 
 fn moves() -> impl Strategy<Value = Move> {
@@ -40,7 +42,7 @@ fn moves() -> impl Strategy<Value = Move> {
     let first = (any::<bool>(), proto, kind, mostly(0, off.clone()), mostly(0, off));
     (first, payload, window, 0..4_u8, odd, wait).prop_map(|(first, payload, window, options, odd, wait)| {
         let (from_client, proto, kind, seq, ack) = first;
-        Move { from_client, proto, kind, seq, ack, payload, window, options, odd, wait }
+        Move { from_client, proto, kind, seq, ack, payload, window, options, odd, wait, unnumbered: false }
     })
 }
 
@@ -57,6 +59,7 @@ fn plain() -> Move {
         options: 1,
         odd: 0,
         wait: SECOND / 100,
+        unnumbered: false,
     }
 }
 
@@ -118,6 +121,7 @@ impl Ends {
         let ack = if flags & A != 0 { due.wrapping_add_signed(one.ack) } else { 0 };
         self.acked[own] = ack;
         let l4 = match one.proto {
+            ipproto::TCP if one.unnumbered => L4::Tcp(Tcp { flags, ..Tcp::default() }.without_numbers()),
             ipproto::TCP => L4::Tcp(Tcp {
                 seq,
                 ack,
@@ -252,6 +256,19 @@ proptest! {
         all.extend(moves);
         let family = if broad { Family::V6 } else { Family::V4 };
         agree(&all, family, [start.0, start.1], (vlan, allowed))?;
+    }
+
+    #[test]
+    fn short_cuts_lead_to_the_same_without_numbers(
+        moves in prop::collection::vec((moves(), prop::bool::weighted(0.95)), 1..60),
+        begins in any::<bool>(),
+        numbered in prop::bool::weighted(0.1),
+        broad in prop::bool::weighted(0.1),
+    ) {
+        let opening = opening().into_iter().map(|one| (one, !numbered)).filter(|_| begins);
+        let all = opening.chain(moves).map(|(one, unnumbered)| Move { unnumbered, ..one });
+        let family = if broad { Family::V6 } else { Family::V4 };
+        agree(&all.collect::<Vec<_>>(), family, [1_000; 2], (0, 0))?;
     }
 
     #[test]

@@ -8,13 +8,18 @@ use arrow_array::{
 };
 use arrow_schema::ArrowError;
 use conntrack_core::capture::{Lacks, RecordBatch};
-use conntrack_core::decode::{Addr, Family, FiveTuple, Flat, Vlan, flat};
+use conntrack_core::decode::{Addr, Family, FiveTuple, Flat, Vlan, flat, tcpflag};
 use pyo3::buffer::{Element, PyBuffer};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::buffer::Buffer;
+
+/// Bytes of a TCP header without options.
+const TCP_HEADER: u32 = 20;
+/// Options that nothing is known of: all of them "end of options".
+const OPTIONS: [u8; 40] = [0; 40];
 
 /// Bytes of all packets, and where each packet's begin and the last one's end.
 struct Pieces {
@@ -183,6 +188,13 @@ impl Columns {
         };
         let ip_header_length = self.ip_header_length.as_ref().map_or(least, |lengths| at(Some(lengths), place));
         let above = length.saturating_sub(ip_header_length);
+        let tcp_flags = at(self.tcp_flags.as_ref(), place);
+        let payload = self.payload.as_ref().map_or(&[][..], |pieces| pieces.at(place));
+        let options = match &self.tcp_options {
+            Some(pieces) => pieces.at(place),
+            None if payload.is_empty() => unknown_options(tcp_flags, above),
+            None => &[],
+        };
         let udp_length = self.udp_length.as_ref().map_or(u16::try_from(above).unwrap_or(0), |own| at(Some(own), place));
         Flat {
             tuple: Some(tuple),
@@ -194,17 +206,25 @@ impl Columns {
             // Tags hold the VID and one; 0 is none.
             vlan: Vlan { outer: tag(number(&self.vlan)), inner: tag(number(&self.inner_vlan)) },
             to_group: at(self.to_group.as_ref(), place) != 0,
-            tcp_flags: at(self.tcp_flags.as_ref(), place),
+            tcp_flags,
             seq: at(self.seq.as_ref(), place),
             ack: at(self.ack.as_ref(), place),
             window: number(&self.window),
-            tcp_options: self.tcp_options.as_ref().map_or(&[], |pieces| pieces.at(place)),
+            tcp_options: options,
             udp_length,
             icmp_id: number(&self.icmp_id),
             sctp_vtag: at(self.sctp_vtag.as_ref(), place),
-            payload: self.payload.as_ref().map_or(&[], |pieces| pieces.at(place)),
+            payload,
         }
     }
+}
+
+/// The options of a segment where a table says nothing of them. Who sends the last of what he has to send sets PSH (RFC 9293
+/// section 3.9.1.2), so that little without it is no data but options: timestamps, SACK blocks, those of a SYN.
+fn unknown_options(tcp_flags: u8, segment: u32) -> &'static [u8] {
+    let room = segment.saturating_sub(TCP_HEADER) as usize;
+    let is_header = tcp_flags & tcpflag::PSH == 0 && room <= OPTIONS.len();
+    if is_header { &OPTIONS[..room & !3] } else { &[] }
 }
 
 fn tag(vid: u16) -> u16 {

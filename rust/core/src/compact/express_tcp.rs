@@ -6,7 +6,7 @@ use crate::flow::Side;
 use crate::proto::tcp::{choose_timeout, leads_to};
 use crate::proto::tcp_window::Offer;
 use crate::proto::{CtDir, CtState, State, TcpClass};
-use crate::zeek::EndState;
+use crate::zeek::{EndState, FIRST, Place};
 
 use super::express::{Counted, Outcome, comes_nearer};
 use super::flags::STATES;
@@ -77,6 +77,52 @@ impl Compact {
         if flags.has(Flags::GONE) || brief.to_group {
             return None;
         }
+        if brief.tcp.unnumbered {
+            return self.unnumbered(flags, brief, side, length, rules, extras);
+        }
+        self.numbered(flags, brief, side, length, rules, extras)
+    }
+
+    /// A segment of which only the flags are known: as if it had come in order.
+    #[inline(never)]
+    fn unnumbered(
+        &mut self,
+        flags: Flags,
+        brief: &Brief,
+        side: Side,
+        length: u64,
+        rules: &Rules,
+        extras: &mut Extras,
+    ) -> Option<Outcome> {
+        // Acknowledgements without numbers are not compared, and leave alone what those with numbers are compared with.
+        let compared = (self.0[word::LAST_ACK], self.0[word::LETTERS] & 0xffff, flags.retrans());
+        if compared != (0, 0, 0) {
+            return None;
+        }
+        let [own, peer] = [side, side.other()].map(|side| self.place(flags, side));
+        let segment = Tcp { unnumbered: false, ..brief.tcp.numbered(own.in_order(&peer, brief.tcp.flags)) };
+        let outcome = self.numbered(flags, &Brief { tcp: segment, ..*brief }, side, length, rules, extras)?;
+        self.0[word::LAST_ACK] = 0;
+        self.0[word::LETTERS] &= !0xffff;
+        Some(outcome)
+    }
+
+    fn place(&self, flags: Flags, side: Side) -> Place {
+        let [start, last, acked] = [word::SEQ_START, word::SEQ_LAST, word::SEQ_ACKED].map(|at| self.ends(at, side).0);
+        let [seen, fin] = [Flags::SEEN, Flags::FIN].map(|fact| flags.has(Flags::of(side, fact)));
+        Place { start, last, acked, seen, fin, inactive: flags.end_states(side).0 == EndState::Inactive }
+    }
+
+    #[inline]
+    fn numbered(
+        &mut self,
+        flags: Flags,
+        brief: &Brief,
+        side: Side,
+        length: u64,
+        rules: &Rules,
+        extras: &mut Extras,
+    ) -> Option<Outcome> {
         match kind_of(brief.tcp.flags) {
             tcpflag::ACK if flags.is_exchange() => match side {
                 Side::A => self.established::<0>(flags, brief, length, rules, extras),
@@ -95,7 +141,7 @@ impl Compact {
     /// A connection that begins with this SYN, which nothing was seen before; None where it is not an ordinary one.
     #[inline]
     pub(super) fn begin_tcp(id: u64, brief: &Brief, side: Side, ts: i64, rules: &Rules) -> Option<Self> {
-        let segment = &brief.tcp;
+        let segment = &if brief.tcp.unnumbered { brief.tcp.numbered((FIRST, 0)) } else { brief.tcp };
         let is_plain = kind_of(segment.flags) == tcpflag::SYN && brief.payload_bytes == 0 && !brief.to_group;
         if !is_plain || segment.window == 0 {
             return None;

@@ -6,7 +6,7 @@
 
 use super::bytes::Fields;
 use super::{Addr, Family, FiveTuple, L4, Packet, Tcp, Vlan, ipproto, tcp, transport, tunnel};
-use crate::capture::{LinkType, Record};
+use crate::capture::{Lacks, LinkType, Record};
 
 /// What is needed of an ordinary packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -172,7 +172,7 @@ impl Brief {
     /// The same of a packet that the decoder has read; None where it is not ordinary.
     pub fn of(packet: &Packet) -> Option<Self> {
         let tcp = match packet.l4 {
-            L4::Tcp(tcp) if !tcp.unnumbered => tcp,
+            L4::Tcp(tcp) => tcp,
             L4::Udp if packet.tuple.proto == ipproto::UDP => Tcp::default(),
             _ => return None,
         };
@@ -191,6 +191,14 @@ impl Brief {
             cut: packet.cut,
             to_group: packet.to_group,
         })
+    }
+
+    /// Takes out what its source lacks.
+    pub fn lack(&mut self, lacks: Lacks) {
+        self.cut &= !lacks.payloads;
+        if lacks.numbers && self.tuple.proto == ipproto::TCP {
+            self.tcp = self.tcp.without_numbers();
+        }
     }
 
     /// Both ends are one.

@@ -177,7 +177,7 @@ impl Packet {
         if lacks.numbers
             && let L4::Tcp(segment) = &mut self.l4
         {
-            *segment = Tcp { flags: segment.flags, unnumbered: true, ..Tcp::default() };
+            *segment = segment.without_numbers();
         }
     }
 
@@ -256,6 +256,20 @@ pub struct Tcp {
     pub sack: Option<u32>,
     /// Of the header only the flags are known: see [`crate::capture::Lacks::numbers`].
     pub unnumbered: bool,
+}
+
+impl Tcp {
+    /// What is left where only the flags are known.
+    #[must_use]
+    pub fn without_numbers(self) -> Self {
+        Self { flags: self.flags, unnumbered: true, ..Self::default() }
+    }
+
+    /// With numbers as if everything had come once and in order, and the largest window.
+    #[must_use]
+    pub fn numbered(self, (seq, ack): (u32, u32)) -> Self {
+        Self { seq, ack, window: u16::MAX, ..self }
+    }
 }
 
 /// SCTP facts: the chunks that mean something to a state machine, in order.

@@ -108,12 +108,10 @@ impl Reading {
             briefs.resize(records.len(), <(Brief, Found)>::default());
         }
         self.count(records);
-        // What has no sequence numbers is nothing ordinary.
-        let in_brief = self.in_brief && !batch.lacks.numbers;
         contents.extend(records.iter().zip(briefs.iter_mut()).map(|(record, (brief, found))| {
             let bytes = batch.bytes(record);
             self.watch.time(record.ts);
-            if in_brief && brief.fill(record, bytes) {
+            if self.in_brief && brief.fill(record, bytes) {
                 *found = self.keys.found(brief);
                 self.watch.brief(brief, bytes, record.ts);
                 if direction::may_announce(brief) {
@@ -133,7 +131,8 @@ impl Reading {
                 packet.lack(batch.lacks);
             }
             for (record, (brief, _)) in records.iter().zip(briefs) {
-                brief.cut &= !batch.lacks.payloads && !record.abridged;
+                brief.lack(batch.lacks);
+                brief.cut &= !record.abridged;
             }
         }
         if self.in_cells {

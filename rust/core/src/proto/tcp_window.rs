@@ -242,8 +242,10 @@ fn judge(sender: &mut Seen, receiver: &mut Seen, track: &mut Track, arrival: &Ar
     if ack == receiver.end {
         receiver.unacked = false;
     }
-    // Of acknowledgements without numbers nobody knows whether they are repeated.
-    if pure_ack && !segment.unnumbered {
+    if pure_ack && segment.unnumbered {
+        // Nobody knows whether it is a repeated one.
+        track.last_win = segment.window;
+    } else if pure_ack {
         track.note_ack(dir, seq, ack, end, segment.window);
     }
     Window::Accept

@@ -560,8 +560,7 @@ impl Tracker {
 fn in_order(packet: &Packet, connection: &Connection, side: Side) -> Packet {
     let mut packet = *packet;
     if let L4::Tcp(segment) = &mut packet.l4 {
-        (segment.seq, segment.ack) = connection.zeek.in_order(segment.flags, side);
-        segment.window = u16::MAX;
+        *segment = segment.numbered(connection.zeek.in_order(segment.flags, side));
     }
     packet
 }

@@ -11,7 +11,7 @@ use super::stream::Stream;
 const TOO_LARGE_DELTA: i32 = 1 << 20;
 
 /// The number of a SYN where no numbers are known: 0 would say that nothing was acknowledged.
-const FIRST: u32 = 1;
+pub const FIRST: u32 = 1;
 
 /// What an end has done, in the steps that Zeek tells apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +52,63 @@ impl State {
     /// No SYN was seen.
     pub(super) fn is_unopened(self) -> bool {
         matches!(self, Self::Inactive | Self::Partial)
+    }
+}
+
+/// Where an end is in its numbers.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// Sequence number of its SYN.
+    pub start: u32,
+    /// Behind the last one sent.
+    pub last: u32,
+    /// Highest acknowledged.
+    pub acked: u32,
+    /// A packet of it was seen.
+    pub seen: bool,
+    /// It sent a FIN.
+    pub fin: bool,
+    /// It did nothing that changes its state.
+    pub inactive: bool,
+}
+
+impl Place {
+    /// The sequence number of a segment that continues what this end has sent, of which no numbers are known. SYNs, FINs and
+    /// RSTs may be sent again; an RST is where the peer expects it.
+    fn continued(&self, flags: Flags, is_first: bool) -> u32 {
+        if self.is_untouched() {
+            return match flags {
+                Flags { syn: true, .. } => FIRST,
+                // What answers a SYN has none, RFC 9293 section 3.5.2.
+                Flags { rst: true, .. } if !is_first => 0,
+                _ => FIRST + 1,
+            };
+        }
+        let only_syn = self.seen && self.last == self.start.wrapping_add(1);
+        match flags {
+            Flags { syn: true, .. } if only_syn => self.start,
+            Flags { rst: true, .. } if self.acked != self.start => self.acked,
+            Flags { fin: true, .. } if self.fin => self.last.wrapping_sub(1),
+            _ => self.last,
+        }
+    }
+
+    /// What a peer acknowledges that has seen everything.
+    fn continues_at(&self) -> u32 {
+        if self.is_untouched() { FIRST + 1 } else { self.last }
+    }
+
+    /// Neither sent anything nor was acknowledged.
+    fn is_untouched(&self) -> bool {
+        self.inactive && (self.start, self.last, self.seen) == (0, 0, false)
+    }
+
+    /// Sequence and acknowledgement number of a segment of this end of which only the flags are known, as if everything had
+    /// come once and in order.
+    pub fn in_order(&self, peer: &Self, flags: u8) -> (u32, u32) {
+        let flags = Flags::of(flags);
+        let is_first = !self.seen && !peer.seen;
+        (self.continued(flags, is_first), if flags.ack { peer.continues_at() } else { 0 })
     }
 }
 
@@ -205,34 +262,10 @@ impl Endpoint {
         self.state != State::Reset && payload > 0
     }
 
-    /// The sequence number of a segment that continues what this end has sent, of which no numbers are known. SYNs, FINs and
-    /// RSTs may be sent again; an RST is where the peer expects it.
-    pub(super) fn continued(&self, flags: Flags, is_first: bool) -> u32 {
-        if self.is_untouched() {
-            return match flags {
-                Flags { syn: true, .. } => FIRST,
-                // What answers a SYN has none, RFC 9293 section 3.5.2.
-                Flags { rst: true, .. } if !is_first => 0,
-                _ => FIRST + 1,
-            };
-        }
-        let only_syn = self.seen && self.last == self.start.wrapping_add(1);
-        match flags {
-            Flags { syn: true, .. } if only_syn => self.start,
-            Flags { rst: true, .. } if self.acked != self.start => self.acked,
-            Flags { fin: true, .. } if self.fin => self.last.wrapping_sub(1),
-            _ => self.last,
-        }
-    }
-
-    /// What a peer acknowledges that has seen everything.
-    pub(super) fn continues_at(&self) -> u32 {
-        if self.is_untouched() { FIRST + 1 } else { self.last }
-    }
-
-    /// Neither sent anything nor was acknowledged.
-    fn is_untouched(&self) -> bool {
-        self.state == State::Inactive && (self.start, self.last, self.seen) == (0, 0, false)
+    /// Where it is.
+    pub(super) fn place_now(&self) -> Place {
+        let Self { start, last, acked, seen, fin, .. } = *self;
+        Place { start, last, acked, seen, fin, inactive: self.state == State::Inactive }
     }
 
     /// It sent a FIN that ends here.

@@ -20,11 +20,11 @@ use crate::decode::{L4, Packet, ipproto};
 use crate::flow::Side;
 
 use boundary::Timers;
-use endpoint::{Endpoint, Flags};
+use endpoint::Endpoint;
 use history::{Once, Scaled};
 
 pub use conn_state::ConnState;
-pub use endpoint::State as EndState;
+pub use endpoint::{FIRST, Place, State as EndState};
 pub use history::{Letters, is_noted};
 pub use key::{is_ip_tunnel, is_truncated, key};
 pub use ordinary::{End, Facts, RUNS};
@@ -83,10 +83,8 @@ impl View {
     /// Sequence and acknowledgement number of a segment of which only the flags are known, as if everything had come once
     /// and in order.
     pub fn in_order(&self, flags: u8, side: Side) -> (u32, u32) {
-        let (own, peer) = (&self.ends[side as usize], &self.ends[side.other() as usize]);
-        let flags = Flags::of(flags);
-        let is_first = !own.seen && !peer.seen;
-        (own.continued(flags, is_first), if flags.ack { peer.continues_at() } else { 0 })
+        let [own, peer] = [side, side.other()].map(|side| self.ends[side as usize].place_now());
+        own.in_order(&peer, flags)
     }
 
     /// The roles are exchanged before or after a packet, as Zeek writes it down.
