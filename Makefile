@@ -48,10 +48,10 @@ demo: .venv/.package $(DEMO)
 	done
 
 test: .venv/.tools
-	cargo test --workspace --locked
+	cargo test --locked -p conntrack-core
 	$(MAKE) --no-print-directory model-test
 	cargo test --locked --manifest-path benches/peers/Cargo.toml --target-dir target/peers
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 # The same sources over modelled atomics.
 model-test:

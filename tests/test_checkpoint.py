@@ -25,7 +25,7 @@ from conftest import START, Packet, download, evenly, pcap_bytes, udp
 from make_trace import write_trace
 
 #: Of version 1. If it changes, checkpoints have another form, and VERSION in checkpoint.rs goes up.
-GOLDEN = "c950d449dd433207dfeace2a1a50a452c95fe4cb"
+GOLDEN = "a29e837336f3f6ffd520f49bba9eb76388c61170"
 #: How often a process is killed while it saves.
 KILLS = 1000
 
@@ -166,10 +166,10 @@ def test_what_cannot_be_gone_on_from(tmp_path: Path) -> None:
     for content, message in [
         (b"", "state: found an empty file, expected a checkpoint"),
         (pcap_bytes(story()), "state: found the bytes d4 c3 b2 a1 02 00 04 00, expected a checkpoint"),
-        (b"ctracker\x01\x00\x00\x00", "it is cut"),
-        (b"ctracker\xe7\x03\x00\x00" + b"." * 50, "found a checkpoint of version 999, expected version 1"),
-        (closed(b"", b"ctracker\x01\x00\x00\x00"), "a part is not there"),
-        (closed(b"\xff\xff\xff\xff", b"ctracker\x01\x00\x00\x00"), "a part is too long"),
+        (b"ctracker\x02\x00\x00\x00", "it is cut"),
+        (b"ctracker\xe7\x03\x00\x00" + b"." * 50, "found a checkpoint of version 999, expected version 2"),
+        (closed(b"", b"ctracker\x02\x00\x00\x00"), "a part is not there"),
+        (closed(b"\xff\xff\xff\xff", b"ctracker\x02\x00\x00\x00"), "a part is too long"),
     ]:
         path.write_bytes(content)
         with pytest.raises(ct.CheckpointError, match=message):
@@ -242,6 +242,57 @@ def test_killed_while_it_saves(tmp_path: Path) -> None:
     # A slow disk may never get to the second one in that time.
     assert seen == {300, 900} if both < 0.01 else seen <= {300, 900}
     assert set(os.listdir(tmp_path)) <= {"state", "state.part"}
+
+
+def test_who_saves_at_the_same_time_waits(tmp_path: Path) -> None:
+    """One path, two trackers, and a reader that always finds a whole checkpoint."""
+    states = [tracker_of(evenly(udp("10.0.0.5", 1000 + i, "10.0.0.6", 53) for i in range(n))) for n in (300, 900)]
+    path = tmp_path / "state"
+    states[0].save(path)
+    over = threading.Event()
+
+    def save(state: ct.Tracker) -> None:
+        while not over.is_set():
+            state.save(path)
+
+    threads = [threading.Thread(target=save, args=[state]) for state in states]
+    for thread in threads:
+        thread.start()
+    try:
+        seen = {len(ct.Tracker.load(path).snapshot()) for _ in range(200)}
+    finally:
+        over.set()
+    for thread in threads:
+        thread.join()
+    assert seen == {300, 900}
+    assert os.listdir(tmp_path) == ["state"]
+
+
+def test_devices_stay(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="pipe: found a device or a pipe, expected a file"):
+        ct.Tracker().save(tmp_path / "pipe")
+    assert os.listdir(tmp_path) == ["pipe"]
+
+
+def test_names_of_a_log_go_on(tmp_path: Path) -> None:
+    """The `uid` of a connection, of which others speak, does not depend on who writes it."""
+    frames = [(int((START + at) * 1e9), frame, len(frame)) for at, frame in story()]
+    whole, first = ct.Tracker(), ct.Tracker()
+    whole.process(batch(frames))
+    first.process(batch(frames[: len(frames) // 2]))
+    first.snapshot().write(tmp_path / "begun.log")
+    first.save(tmp_path / "state")
+    second = ct.Tracker.load(tmp_path / "state")
+    second.process(batch(frames[len(frames) // 2 :]))
+    whole.snapshot().write(tmp_path / "whole.log")
+    second.snapshot().write(tmp_path / "resumed.log")
+
+    def uids(name: str) -> list[str]:
+        return [line.split("\t")[1] for line in (tmp_path / name).read_text().splitlines() if line[0] != "#"]
+
+    assert uids("resumed.log") == uids("whole.log")
+    assert uids("begun.log") == uids("whole.log")[: len(uids("begun.log"))]
 
 
 def test_saved_while_it_is_fed(tmp_path: Path) -> None:

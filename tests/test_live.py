@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import itertools
+import json
 import os
 import signal
 import subprocess
@@ -17,6 +19,7 @@ import pytest
 
 import conntrack_py as ct
 from conftest import COMMAND, Packet, download, evenly, pcap_bytes, udp
+from make_trace import write_trace
 
 #: Ends 100 seconds of capture time after the others, so that they are over.
 TICK = [(200.0 + i, udp("10.9.9.9", 9, "10.9.9.8", 8)) for i in range(3)]
@@ -134,6 +137,9 @@ def test_a_state_from_file_to_file(tmp_path: Path, demo_pcap: Path) -> None:
     assert said == list(csv.DictReader(io.StringIO(alone.stdout.decode())))[: len(said)]
     for arguments, message in [
         (["--state", state, "--local", "192.0.2.0/24", files[0]], b"state: found the state of a run with another"),
+        (["--state", tmp_path / "no" / "state", files[0]], b"no is no directory that can be written to"),
+        (["--state", os.devnull, files[0]], b"found a device, pipe or directory, expected a file"),
+        (["--last", files[0]], b"--last ends what --state has begun"),
         (["--state", files[0], files[1]], b"0.pcap: found the bytes d4 c3 b2 a1"),
         (["--state", state, "--follow", files[0]], b"--state does not say where --follow was"),
         (["--follow", "-"], b"--follow takes one file or directory"),
@@ -143,6 +149,99 @@ def test_a_state_from_file_to_file(tmp_path: Path, demo_pcap: Path) -> None:
         done = subprocess.run([*COMMAND, "track", *arguments], capture_output=True, check=False)
         assert done.returncode == 2
         assert message in done.stderr, done.stderr
+
+
+def track(*arguments: str | Path, status: int = 0) -> list[dict[str, str]]:
+    done = subprocess.run([*COMMAND, "track", *arguments], capture_output=True, check=False)
+    assert done.returncode == status, done.stderr
+    return list(csv.DictReader(io.StringIO(done.stdout.decode())))
+
+
+def test_the_last_of_a_chain(tmp_path: Path) -> None:
+    packets = [*closing(1), *closing(2), *TICK]
+    for number, some in enumerate((packets[:3], packets[3:6], packets[6:])):
+        (tmp_path / f"{number}.pcap").write_bytes(pcap_bytes(some))
+    (tmp_path / "whole.pcap").write_bytes(pcap_bytes(packets))
+    state = tmp_path / "state"
+    # Results do not depend on threads and on strictness.
+    said = track("--state", state, tmp_path / "0.pcap") + track("--state", state, "--threads", "1", tmp_path / "1.pcap")
+    said += track("--state", state, "--strict", "--last", tmp_path / "2.pcap")
+    assert said == track("--stream", tmp_path / "whole.pcap")
+    assert not state.exists()
+
+
+def test_what_closed_is_written_before_it_is_forgotten(tmp_path: Path) -> None:
+    (tmp_path / "a.pcap").write_bytes(pcap_bytes([*closing(1), *TICK]))
+    for name in ("csv", "parquet"):
+        done = subprocess.run(
+            [*COMMAND, "track", "--state", tmp_path / "state", "-f", name, "-o", "/dev/full", tmp_path / "a.pcap"],
+            capture_output=True,
+            check=False,
+        )
+        assert (done.returncode, done.stdout) == (2, b"")
+        assert done.stderr == b"conntrack-py: /dev/full: No space left on device\n"
+        assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize("with_state", [False, True])
+def test_a_signal_in_the_middle_of_a_file(tmp_path: Path, with_state: bool) -> None:
+    write_trace(path := tmp_path / "a.pcap", 3_000_000, 100_000)
+    state = ["--state", tmp_path / "state"] if with_state else ["--stream"]
+    with live(*state, path) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith(b"start,")
+        process.send_signal(signal.SIGTERM)
+        errors = process.communicate(timeout=20)[1].decode()
+    if with_state:
+        assert process.returncode == 2
+        assert "stopped before the end, after" in errors
+        assert f"{tmp_path / 'state'} is as it was: run it again" in errors
+        assert not (tmp_path / "state").exists()
+    else:
+        assert process.returncode == 130
+        assert errors.startswith("warning: stopped before the end, after")
+
+
+def test_a_directory_in_motion(tmp_path: Path) -> None:
+    """Files come and go, some are compressed once they were read, and one is damaged."""
+    (tmp_path / "gone").symlink_to("nowhere")
+    (tmp_path / "a.pcap").write_bytes(pcap_bytes([*closing(1), (1.9, bytes(60))])[:-5])
+    (tmp_path / "b.pcap").write_bytes(pcap_bytes(closing(2)))
+    with live("--json-log", "--follow", tmp_path) as process:
+        time.sleep(1.5)
+        packed = tmp_path / "a.pcap.gz"
+        packed.write_bytes(gzip.compress((tmp_path / "a.pcap").read_bytes()))
+        (tmp_path / "a.pcap").unlink()
+        for number in range(20):
+            passing = tmp_path / f"passing{number}"
+            passing.write_bytes(b"not a capture")
+            time.sleep(0.02)
+            passing.unlink()
+        (tmp_path / "c.pcap").write_bytes(pcap_bytes(closing(3)))
+        time.sleep(1.5)
+        process.send_signal(signal.SIGTERM)
+        out, errors = process.communicate(timeout=20)
+    said = [row["orig_addr"] for row in csv.DictReader(io.StringIO(out.decode()))]
+    assert said == ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
+    warning, account = map(json.loads, errors.splitlines())
+    assert "1 file that ends inside a record" in warning["message"]
+    assert account["skipped"]["truncated_file"] == 1
+    assert account["skipped_at"]["truncated_file"]["file"] == str(tmp_path / "a.pcap")
+    assert process.returncode == 0
+
+
+def test_a_ring_that_overtakes_its_reader(tmp_path: Path) -> None:
+    """Another capture is written over the one that is read, and is longer at once."""
+    path = tmp_path / "ring.pcap"
+    path.write_bytes(pcap_bytes(closing(1)))
+    with live("--follow", tmp_path) as process:
+        time.sleep(1.5)
+        path.write_bytes(pcap_bytes([*closing(2), *closing(3), *closing(4)]))
+        time.sleep(1.5)
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=20)
+    said = [row["orig_addr"] for row in csv.DictReader(io.StringIO(out.decode()))]
+    assert set(said) == {"10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"}
 
 
 def test_a_stream_says_what_it_lost(tmp_path: Path) -> None:

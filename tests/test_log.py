@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import conntrack_py as ct
+from conftest import COMMAND
 from conntrack_py.log import Steps
 from test_cli import run
 
@@ -91,4 +95,25 @@ def test_policies(demo_pcap: Path, tmp_path: Path) -> None:
     assert all(
         one["event"] == "warning" for one in said("policy", "convert", "--json-log", policy, "--to", "kubernetes")
     )
-    assert said("policy", "check", "--json-log", policy, demo_pcap, status=1) is not None
+    assert said("policy", "--json-log", "check", policy, demo_pcap, status=1) == []
+
+
+def test_progress_of_a_stream(demo_pcap: Path) -> None:
+    progress, account = said("track", "--stream", "--progress", "--json-log", demo_pcap)
+    assert (progress["event"], progress["total"], account["packets"]) == ("progress", None, 4950)
+    assert 0 < progress["packets"] <= 4950
+
+
+def test_ctrl_c(demo_pcap: Path) -> None:
+    """It is an event, not the end of a line; the pipe is read into a table, which is no stream."""
+    command = [*COMMAND, "--json-log", "track", "--no-stream", "-"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        process.stdin.write(demo_pcap.read_bytes())
+        process.stdin.flush()
+        time.sleep(1.5)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        errors = process.stderr.read()
+    assert process.returncode == 130
+    assert json.loads(errors) == {"level": "error", "event": "interrupted", "status": 130}

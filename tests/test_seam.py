@@ -20,6 +20,9 @@ import corpus
 from conftest import START, Packet, evenly, pcap_bytes, udp
 from stories import error_about, fragments, stories, tagged
 
+#: What is not used of stories and of the corpus is said; a test of its own hears it.
+pytestmark = pytest.mark.filterwarnings("ignore::conntrack_py.CaptureWarning")
+
 KEY = ["ts", "file", "idx"]
 #: The golden vectors of version 1, which are in the documentation of the seam: pairs, and their cells.
 GOLDEN = {
@@ -203,6 +206,17 @@ def test_connections_come_as_they_end() -> None:
     assert sizes[-1] < 60
 
 
+def test_what_was_lost_is_said(mixed: list[Packet], tmp_path: Path) -> None:
+    path = tmp_path / "cut.pcap"
+    path.write_bytes(pcap_bytes(mixed)[:-5])
+    with pytest.warns(ct.CaptureWarning, match="1 file that ends inside a record, first in .*cut.pcap at byte"):
+        (batch,) = ct.decode_headers(path, 0, 4)
+    assert len(batch) > 0
+    path.write_bytes(pcap_bytes(mixed, linktype=250))
+    with pytest.raises(ct.CaptureError, match="link type 250"):
+        list(ct.decode_headers(path, 0, 4))
+
+
 def test_what_is_refused(mixed: list[Packet]) -> None:
     rows = headers([(0, pcap_bytes(mixed))], 1)
 
@@ -218,6 +232,8 @@ def test_what_is_refused(mixed: list[Packet]) -> None:
     refused("wire: found -1", [rows.with_columns(wire=pl.lit(-1))])
     refused("linktype: found 70000", [rows.with_columns(linktype=pl.lit(70000))])
     refused("found int, expected an object with __arrow_c_stream__", [7])
+    refused("found 1 rows that are null", pa.array([None, {"ts": 1}]))
+    refused("until: found", [], until=2**70)
     for options, message in [
         ({"tunnels": "both"}, "tunnels: found 'both'"),
         ({"profile": "zeek"}, "profile: found 'zeek'"),

@@ -305,6 +305,9 @@ class Capture:
             KeyboardInterrupt: Ctrl-C.
         """
 
+    def damage(self) -> dict[str, tuple[int, str, int]]:
+        """What is wrong with the files so far: reason → (how often, file and offset of the first)."""
+
     def close(self) -> None:
         """Close the files."""
 
@@ -393,6 +396,12 @@ class Headers:
         cls, sources: Sequence[tuple[str, _Reader | None]], config: Config, file: int, shards: int
     ) -> Headers: ...
     def next(self) -> ArrowBatch | None: ...
+    def account(self) -> _Account:
+        """The account so far; it knows no connections.
+
+        Raises:
+            CaptureError: All packets have a link type without a decoder.
+        """
 
 @final
 class Part:

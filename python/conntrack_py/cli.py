@@ -6,6 +6,7 @@ ends the program quietly by SIGPIPE, as it ends cat (141 in a shell).
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -49,6 +50,13 @@ class _Program(click.Group):
         with log.form(args):
             return self._run(args, prog_name, complete_var, extra)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; Ctrl-C ends it."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            return _interrupted()
+
     def _run(self, args: Sequence[str], prog_name: str | None, complete_var: str | None, extra: Any) -> NoReturn:
         try:
             status = super().main(args, prog_name, complete_var, False, **extra)
@@ -62,7 +70,7 @@ class _Program(click.Group):
         except click.ClickException as error:
             _fail(error.format_message(), error)
         except (click.Abort, KeyboardInterrupt):
-            sys.exit(130)
+            sys.exit(_interrupted())
         except ConntrackError as error:
             _fail(str(error), error)
         except OSError as error:
@@ -73,6 +81,15 @@ class _Program(click.Group):
                 raise
             _fail(f"a fault of this program: {type(error).__name__}: {error}; python -X dev shows where", error)
         sys.exit(status if isinstance(status, int) else 0)
+
+
+def _interrupted() -> int:
+    if log.is_json():
+        log.event("error", "interrupted", status=130)
+    else:
+        # Behind the terminal's ^C.
+        click.echo(err=True)
+    return 130
 
 
 def _fail(message: str, cause: Exception) -> NoReturn:
@@ -121,8 +138,10 @@ def cli() -> None:
     "--state",
     metavar="FILE",
     type=click.Path(dir_okay=False),
-    help="Stream, go on from what is in FILE if it is there, and leave what is open in it for the next run.",
+    help="Stream, go on from what is in FILE if it is there, and leave what is open in it for the next run. Of a pipe "
+    "it is saved every minute, too.",
 )
+@click.option("--last", is_flag=True, help="With --state: this is the end. Print what is open, and take FILE away.")
 def track(
     files: tuple[str, ...],
     format: str | None,
@@ -132,14 +151,17 @@ def track(
     stream: bool | None,
     follow: bool,
     state: str | None,
+    last: bool,
     **options: Any,
-) -> None:
+) -> int:
     """List connections, one line each: who initiated, to whom, what was sent.
 
     Several files are merged by time.
     """
     if stream is False and (follow or state is not None):
         raise click.UsageError("--follow and --state stream; leave --no-stream out.")
+    if last and state is None:
+        raise click.UsageError("--last ends what --state has begun: give --state, too.")
     if stream is None:
         may = output == "-" and limit is None and format in (None, "csv", "jsonl")
         stream = follow or state is not None or (files == ("-",) and may)
@@ -154,8 +176,17 @@ def track(
         chosen = format or ("csv" if output == "-" else _format(None, output))
         _check_target(chosen, output, by)
         target = sys.stdout.buffer if output == "-" else output
-        live.run(files, config_of(**options), target, chosen, by, state, follow)
-        return
+        return live.run(
+            files,
+            config_of(**options),
+            target,
+            chosen,
+            by,
+            state=state,
+            last=last,
+            following=follow,
+            progress=bool(options["progress"]),
+        )
     if output == "-":
         need_standard_output()
     chosen = _format(format, output)
@@ -164,6 +195,7 @@ def track(
     _check_target(chosen, output, by)
     result = tracked(files, config_of(**options), options["progress"])
     _write(result, chosen, output, by, 100 if limit is None else limit)
+    return 0
 
 
 def _check_target(format: str, output: str, by: str | None) -> None:
@@ -191,10 +223,15 @@ def _write(result: TrackResult, format: str, output: str, by: Any, limit: int) -
         if output == "-":
             render.connections(grid.console(), result.connections, limit)
         else:
-            with open(output, "w", encoding="utf-8") as file:
+            with click.open_file(output, "w", encoding="utf-8", atomic=_is_file(output)) as file:
                 render.connections(grid.console(file, grid.FILE_WIDTH), result.connections, limit)
     else:
         result.connections.write(sys.stdout.buffer if output == "-" else output, format, by=by)
+
+
+def _is_file(output: str) -> bool:
+    """What is none, a device or a pipe, cannot be put in place as a whole."""
+    return os.path.isfile(output) or not os.path.exists(output)
 
 
 @cli.command()

@@ -5,15 +5,20 @@ from __future__ import annotations
 import os
 import stat
 import time
+import warnings
 from collections.abc import Callable, Iterator
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from conntrack_py.config import Config
-from conntrack_py.exceptions import CaptureError
+from conntrack_py.exceptions import CaptureError, CaptureWarning
 from conntrack_py.streaming import Capture, PacketBatch, open_capture
 
 #: Seconds after which it is looked again whether there is more.
 LOOK_EVERY = 0.2
+
+#: So many first bytes tell a capture from another that is written over it: the file's header and the first packet's.
+_HEAD = 128
+_COMPRESSED = {".gz", ".zst", ".lz4", ".xz", ".bz2"}
 
 #: What tells one file from another that has its name later.
 _Identity = tuple[int, int]
@@ -44,7 +49,8 @@ def follow(path: str | os.PathLike[str], *, config: Config | None = None) -> Ite
 
     A file is read on where it ends. If another file has its name by then, as after a rotation, or it was cut, that is
     read next. Of a directory, captures are read in the order of their first packets, whatever they are called; the last
-    one grows until there is a later one. What is no capture, or has no packet yet, is left until it is one.
+    one grows until there is a later one. What is no capture, or has no packet yet, is left until it is one; what is
+    compressed after it was read (`one.pcap`, then `one.pcap.gz`) is not read again.
 
     Args:
         path: The file or directory. A file may not be there yet.
@@ -89,8 +95,19 @@ def _directory(name: str, config: Config | None) -> Iterator[tuple[Capture, Pack
         if current is None:
             time.sleep(LOOK_EVERY)
             continue
-        file = open(current, "rb", buffering=0)  # noqa: SIM115
-        yield from _batches(file, known.has_more, config)
+        try:
+            file = open(current, "rb", buffering=0)  # noqa: SIM115
+        except FileNotFoundError:
+            # Taken away meanwhile, as rings of files are.
+            continue
+        head = os.pread(file.fileno(), _HEAD, 0)
+        yield from _batches(file, lambda file=file, head=head: known.has_more() or _is_another(file, head), config)  # type: ignore[misc]
+
+
+def _is_another(file: BinaryIO, head: bytes) -> bool:
+    """Another capture was written over this one, or it was cut."""
+    number = file.fileno()
+    return os.fstat(number).st_size < file.tell() or not os.pread(number, _HEAD, 0).startswith(head)
 
 
 def _batches(
@@ -101,14 +118,27 @@ def _batches(
             yield capture, batch
 
 
+class _Seen(NamedTuple):
+    """What was found in a file of a directory when it was last looked at."""
+
+    #: Capture time of its first packet; None where it has none yet.
+    at: int | None
+    size: int
+    #: When it was written to last, as the system says.
+    changed: int
+    #: Its first bytes: those of another capture are others.
+    head: bytes
+
+
 class _Rotated:
     """The captures of a directory that were not read yet."""
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
-        #: When the first packet of each file was captured; None where it has none, with the size that it had.
-        self._begun: dict[tuple[_Identity, str], tuple[int | None, int]] = {}
+        self._seen: dict[tuple[_Identity, str], _Seen] = {}
+        #: What was read: by the file and its first packet, and by the name, under which it may be compressed later.
         self._done: set[tuple[_Identity, int]] = set()
+        self._names: set[tuple[str, int]] = set()
 
     def next(self) -> str | None:
         """The one that begins first, and is not to be read again."""
@@ -117,6 +147,7 @@ class _Rotated:
             return None
         at, name, identity = min(waiting)
         self._done.add((identity, at))
+        self._names.add((_plain(name), at))
         return os.path.join(self._directory, name)
 
     def has_more(self) -> bool:
@@ -124,34 +155,62 @@ class _Rotated:
         return bool(self._waiting())
 
     def _waiting(self) -> list[tuple[int, str, _Identity]]:
-        waiting, there = [], set()
+        waiting, there, names = [], set(), set()
         with os.scandir(self._directory) as entries:
             for entry in entries:
-                found = entry.stat()
+                try:
+                    found = entry.stat()
+                except FileNotFoundError:
+                    # Taken away meanwhile, or a link to nothing.
+                    continue
                 if not stat.S_ISREG(found.st_mode):
                     continue
                 identity = _identity(found)
                 there.add(identity)
-                at = self._first(entry.path, identity, found.st_size)
-                if at is not None and (identity, at) not in self._done:
+                names.add(_plain(entry.name))
+                at = self._first(entry.path, identity, found)
+                if at is not None and (identity, at) not in self._done and (_plain(entry.name), at) not in self._names:
                     waiting.append((at, entry.name, identity))
         self._done = {done for done in self._done if done[0] in there}
-        self._begun = {key: begun for key, begun in self._begun.items() if key[0] in there}
+        self._names = {done for done in self._names if done[0] in names}
+        self._seen = {key: seen for key, seen in self._seen.items() if key[0] in there}
         return waiting
 
-    def _first(self, path: str, identity: _Identity, size: int) -> int | None:
+    def _first(self, path: str, identity: _Identity, found: os.stat_result) -> int | None:
         """The capture time of a file's first packet."""
-        at, before = self._begun.get((identity, path), (None, -1))
-        # Looked at again once there is more to see, or less: a ring of files writes over the oldest.
-        if size < before or (at is None and size != before):
-            try:
-                with open_capture(path) as capture:
-                    first = next(capture, None)
-                at = None if first is None else int(first.timestamps[0].astype("i8"))
-            except (CaptureError, OSError):
-                at = None
-        self._begun[identity, path] = (at, size)
+        seen = self._seen.get((identity, path))
+        size, changed = found.st_size, found.st_mtime_ns
+        if seen is not None and (seen.size, seen.changed) == (size, changed):
+            return seen.at
+        try:
+            with open(path, "rb") as file:
+                head = file.read(_HEAD)
+            # Looked at again once there is more to see, or something else: a ring of files writes over the oldest.
+            if seen is not None and seen.at is not None and size >= seen.size and head.startswith(seen.head):
+                at: int | None = seen.at
+            else:
+                at = _first_packet(path)
+        except OSError:
+            at, head = None, b""
+        self._seen[identity, path] = _Seen(at, size, changed, head)
         return at
+
+
+def _first_packet(path: str) -> int | None:
+    """Its capture time; None where there is none to be read."""
+    try:
+        with warnings.catch_warnings(), open_capture(path) as capture:
+            warnings.simplefilter("ignore", CaptureWarning)
+            first = next(capture, None)
+    except CaptureError:
+        return None
+    return None if first is None else int(first.timestamps[0].astype("i8"))
+
+
+def _plain(name: str) -> str:
+    """The name without what says how it is compressed."""
+    stem, suffix = os.path.splitext(name)
+    return stem if suffix in _COMPRESSED else name
 
 
 def _identity(found: os.stat_result) -> _Identity:

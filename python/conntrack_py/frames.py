@@ -44,7 +44,11 @@ def of_pairs(pairs: Iterable[tuple[Any, Any]]) -> Frames:
         ValueError: A time is no number, or a frame is no bytes; the message has its place.
     """
     frames, times = [], []
-    for number, (ts, frame) in enumerate(pairs):
+    for number, pair in enumerate(pairs):
+        try:
+            ts, frame = pair
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"packet {number}: found {type(pair).__name__}, expected (seconds, bytes)") from error
         frames.append(_frame(number, frame))
         times.append(_nanoseconds(number, ts))
     return of_frames(frames, np.array(times, np.int64), None)
@@ -112,8 +116,9 @@ def _nanoseconds(number: int, ts: Any) -> int:
     from decimal import Decimal  # few feed pairs
 
     try:
-        if isinstance(ts, float):
-            return round(ts * 1e6) * 1000
-        return int(Decimal(ts) * _SECOND)
+        found = round(ts * 1e6) * 1000 if isinstance(ts, float) else int(Decimal(ts) * _SECOND)
     except (TypeError, ValueError, ArithmeticError) as error:
         raise ValueError(f"packet {number}: found the time {ts!r}, expected seconds since 1970") from error
+    if not -(1 << 63) <= found < 1 << 63:
+        raise ValueError(f"packet {number}: found the time {ts!r}, expected one from 1677 to 2262")
+    return found

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import os
 import signal
-import warnings
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from types import FrameType
@@ -15,10 +17,15 @@ import click
 from conntrack_py import log
 from conntrack_py.config import Config
 from conntrack_py.connections import SupportsWrite
-from conntrack_py.exceptions import CaptureWarning, ConfigError
+from conntrack_py.exceptions import ConfigError
 from conntrack_py.following import follow
+from conntrack_py.options import progress_of
+from conntrack_py.stats import Stats, describe_loss
 from conntrack_py.streaming import Capture, PacketBatch, Tracker, open_capture
 from conntrack_py.writer import ConnectionWriter
+
+#: Seconds after which the state of what never ends is saved again.
+SAVE_EVERY = 60.0
 
 
 class _Stopped(BaseException):
@@ -30,6 +37,8 @@ class _Stop:
 
     def __init__(self) -> None:
         self.asked = False
+        #: There was nothing more to come.
+        self.reached_end = False
         self._waits = False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
@@ -61,8 +70,33 @@ class _Stop:
             finally:
                 self._waits = False
             if found is None:
+                self.reached_end = True
                 return
             yield found
+
+
+class _Damage:
+    """What is wrong with the captures that were read: of each once it is read, and of the last one as it is."""
+
+    def __init__(self) -> None:
+        self._before: dict[str, tuple[int, str, int]] = {}
+        self._capture: Capture | None = None
+
+    def of(self, capture: Capture) -> None:
+        """This one is read now."""
+        if capture is not self._capture:
+            for reason, (count, file, offset) in ({} if self._capture is None else self._capture.damage()).items():
+                had, file, offset = self._before.get(reason, (0, file, offset))
+                self._before[reason] = (had + count, file, offset)
+            self._capture = capture
+
+    def added_to(self, stats: Stats) -> Stats:
+        """The account of everything, which so far has the damage of the last capture only."""
+        skipped, places = dict(stats.skipped), dict(stats.skipped_at)
+        for reason, (count, file, offset) in self._before.items():
+            skipped[reason] = skipped.get(reason, 0) + count
+            places[reason] = (file, offset)
+        return dataclasses.replace(stats, skipped=skipped, skipped_at=places)
 
 
 def run(
@@ -71,48 +105,102 @@ def run(
     target: str | SupportsWrite,
     format: str,
     by: Any,
+    *,
     state: str | None,
+    last: bool,
     following: bool,
-) -> None:
-    """Write what has closed after each batch, and at the end what is left; with a state, it is saved instead."""
+    progress: bool,
+) -> int:
+    """Write what has closed after each batch, and at the end what is left; with a state, it is saved instead.
+
+    Returns:
+        The exit status.
+    """
     tracker = _tracker(config, state)
-    stop = _Stop()
+    stop, damage = _Stop(), _Damage()
+    # A pipe or a file that grows has no end of its own; what stops in the middle of a file is not done.
+    endless = following or "-" in files
     with log.warnings_of_the_library(), stop.heard(), ExitStack() as stack:
+        tell = stack.enter_context(progress_of(progress))
         if following:
-            capture, batches = None, follow(files[0], config=tracker.config)
+            capture, batches = None, follow(files[0], config=config)
         else:
-            capture = stack.enter_context(open_capture(files, config=tracker.config))
+            capture = stack.enter_context(open_capture(files, config=config))
             batches = ((capture, batch) for batch in capture)
         writer = stack.enter_context(ConnectionWriter(target, format, by=by))
         # With the names of the columns, before anything comes.
         writer.write(tracker.drain())
+        saved = time.monotonic()
         for found, batch in stop.until(batches):
             capture = found
+            damage.of(capture)
             tracker.process(batch)
             closed = tracker.drain()
             if len(closed):
                 writer.write(closed)
+            if tell is not None:
+                so_far = tracker.stats()
+                tell(so_far.bytes, None, so_far.packets)
+            # What closed was handed on, so that who goes on from here repeats nothing and leaves out nothing.
+            if state is not None and endless and not isinstance(target, str) and time.monotonic() - saved > SAVE_EVERY:
+                tracker.save(state)
+                saved = time.monotonic()
         stats = tracker.stats(capture)
-        warning = stats.warning()
-        if warning is not None:
-            warnings.warn(warning, CaptureWarning, stacklevel=1)
-        if state is None:
+        stopped = not (endless or stop.reached_end)
+        if stopped and state is not None:
+            raise click.ClickException(
+                f"stopped before the end, after {stats.packets:,} packets; {state} is as it was: run it again"
+            )
+        _warn_of_packets(stats, capture)
+        if stopped:
+            log.warning(f"stopped before the end, after {stats.packets:,} packets: what follows them is not there")
+        if state is None or last:
             writer.write(tracker.finish())
-        else:
+        # First what has closed, then that it is no more in the state.
+        writer.close()
+        if state is not None and last:
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(state)
+        elif state is not None:
             tracker.save(state)
-    log.read(stats, whole=False)
+    log.read(damage.added_to(stats), whole=False)
+    return 130 if stopped else 0
+
+
+def _warn_of_packets(stats: Stats, capture: Capture | None) -> None:
+    """Say what was lost of packets; each capture says itself what is wrong with its file."""
+    damaged = {} if capture is None else capture.damage()
+    lost = {reason: count for reason, count in stats.skipped.items() if reason not in damaged}
+    loss = describe_loss(lost, stats.skipped_at)
+    if loss is not None:
+        log.warning(loss)
 
 
 def _tracker(config: Config, state: str | None) -> Tracker:
-    if state is None or not os.path.exists(state):
+    if state is None:
         return Tracker(config)
+    if not os.path.exists(state):
+        _check_place(state)
+        return Tracker(config)
+    if not os.path.isfile(state):
+        raise click.UsageError(f"--state {state}: found a device, pipe or directory, expected a file.")
+    _check_place(state)
     tracker = Tracker.load(state)
-    if tracker.config.to_toml() != config.to_toml():
+    # Results do not depend on these.
+    theirs = dataclasses.replace(tracker.config, threads=config.threads, strict=config.strict)
+    if theirs.to_toml() != config.to_toml():
         raise ConfigError(
             f"{state}: found the state of a run with another configuration; give the same options (it has them as "
             "'conntrack-py config --show' prints them), or begin anew with another --state"
         )
     return tracker
+
+
+def _check_place(state: str) -> None:
+    """The state is written at the end, which may be in days: whether it can be is to be known now."""
+    directory = os.path.dirname(os.path.realpath(state))
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise click.UsageError(f"--state {state}: {directory} is no directory that can be written to.")
 
 
 def check(format: str | None, limit: int | None) -> None:

@@ -2,9 +2,9 @@
 
 Objects have a `level` (`info`, `warning`, `error`) and an `event`: `read` (the account of a run, as `Stats` has it),
 `progress` (`bytes` of `total` read, null where nobody knows, and `packets`; at most once a second, with `--progress`),
-`report` (what `policy suggest` says beside the policy), `warning` (`message`) and `error` (`message`, `kind`: the
-exception's name, `file`, `offset`, `status`). There is no wall time in them, so that two runs say the same; collectors
-have their own.
+`report` (what `policy suggest` says beside the policy), `warning` (`message`), `error` (`message`, `kind`: the
+exception's name, `file` and `offset` where it has them, `status`) and `interrupted` (`status`). There is no wall time
+in them, so that two runs say the same; collectors have their own.
 """
 
 from __future__ import annotations

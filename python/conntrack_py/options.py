@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import click
@@ -40,7 +40,7 @@ def _progress(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--progress/--no-progress",
         default=None,
-        help="A progress bar on standard error. Default: if that is a terminal and the run takes a while.",
+        help="A progress bar on standard error. Default: if that is a terminal, and the run is no stream and long.",
     )(command)
 
 
@@ -106,11 +106,19 @@ def tracked(files: tuple[str, ...], config: Config, progress: bool | None) -> Tr
 
 def watched(progress: bool | None, work: Callable[[bool | Progress], _T]) -> _T:
     """Do something that takes a while, with progress and warnings as a command has them."""
-    with log.warnings_of_the_library(), contextlib.ExitStack() as stack:
-        if log.is_json():
-            return work(log.Steps() if progress else False)
-        if not (progress or (progress is None and sys.stderr is not None and sys.stderr.isatty())):
-            return work(False)
+    with log.warnings_of_the_library(), progress_of(progress) as tell:
+        return work(False if tell is None else tell)
+
+
+@contextlib.contextmanager
+def progress_of(progress: bool | None) -> Iterator[Progress | None]:
+    """What is told how far a run has come, if anything is."""
+    if log.is_json():
+        yield log.Steps() if progress else None
+    elif progress or (progress is None and sys.stderr is not None and sys.stderr.isatty()):
         from conntrack_py.progress import Bar
 
-        return work(stack.enter_context(Bar(delay=0.0 if progress else _PATIENCE)))
+        with Bar(delay=0.0 if progress else _PATIENCE) as bar:
+            yield bar
+    else:
+        yield None

@@ -75,6 +75,9 @@ def of_columns(given: Mapping[str, Any]) -> Table:
     for name in REQUIRED:
         if name not in columns:
             raise ValueError(f"{name}: found none, expected one for each packet")
+    for name, column in columns.items():
+        if np.ma.isMaskedArray(column.values) and np.ma.getmaskarray(column.values).any():
+            raise ValueError(f"{name}: found masked values, expected a value for each packet")
     made: dict[str, Any] = {"timestamp": _times(columns["timestamp"])}
     count = len(made["timestamp"])
     for name, dtype in NUMBERS.items():
@@ -154,11 +157,16 @@ def _sized(name: str, found: int, count: int) -> None:
         raise ValueError(f"{name}: found {found:,}, expected {count:,}, one for each packet")
 
 
+def _array(name: str, values: Any) -> NDArray[Any]:
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise ValueError(f"{name}: found rows of several lengths, expected a value for each packet") from error
+
+
 def _whole(name: str, values: Any) -> NDArray[Any]:
     """Whole numbers in one dimension, of this machine's byte order."""
-    found = np.asarray(values)
-    if np.ma.isMaskedArray(values) and np.ma.getmaskarray(values).any():
-        raise ValueError(f"{name}: found masked values, expected a value for each packet")
+    found = _array(name, values)
     if found.ndim != 1 or (found.dtype.kind not in "iub" and len(found)):
         raise ValueError(f"{name}: found {found.dtype} of shape {found.shape}, expected whole numbers in one dimension")
     if not found.dtype.isnative:
@@ -181,7 +189,7 @@ def _numbers(name: str, values: Any, dtype: np.dtype[Any], count: int) -> NDArra
 
 
 def _times(given: Given) -> NDArray[np.int64]:
-    found = np.asarray(given.values)
+    found = _array("timestamp", given.values)
     if found.dtype.kind == "M":
         if not found.dtype.isnative or found.ndim != 1:
             raise ValueError(f"timestamp: found {found.dtype.str} of shape {found.shape}, expected datetime64[ns]")
@@ -213,6 +221,10 @@ def _pieces(name: str, values: Any, count: int) -> tuple[NDArray[np.uint8], NDAr
         except (TypeError, ValueError, BufferError) as error:
             raise ValueError(f"{name}: found {type(values[0]).__name__}, expected bytes in one piece") from error
         offsets = np.ascontiguousarray(_whole(name, values[1]), dtype=np.int64)
+        if len(offsets) == 0:
+            raise ValueError(
+                f"{name}: found no offsets, expected {count + 1:,}: where each packet's bytes begin and end"
+            )
         _sized(name, len(offsets) - 1, count)
         if offsets[0] < 0 or offsets[-1] > len(data) or (np.diff(offsets) < 0).any():
             raise ValueError(f"{name}: expected offsets that grow from 0 to at most {len(data):,}, the bytes there are")
@@ -238,7 +250,7 @@ def _addresses(name: str, given: Given, count: int) -> NDArray[Any]:
         return _read(name, values, given.valid)
     if isinstance(values, tuple) and len(values) == 2 and isinstance(values[1], np.ndarray):
         return _sixteen(name, values, given.valid, count)
-    found = np.asarray(values)
+    found = _array(name, values)
     if found.dtype.kind in "iu" and found.ndim == 1:
         return _numbers(name, found, np.dtype("u4"), count)
     if found.dtype == np.uint8 and found.ndim == 2 and found.shape[1] == 16:

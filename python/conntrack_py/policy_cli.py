@@ -32,6 +32,7 @@ _LINT_FORMATS = (*_POLICY_FORMATS, "nftables", "nftables-json", "iptables-save",
 
 
 @click.group()
+@log.option
 def policy() -> None:
     """Firewall rules from captures, and back: who may initiate what."""
 

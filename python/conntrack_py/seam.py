@@ -8,12 +8,14 @@ together have the connections that one shard has, however many there are and in 
 from __future__ import annotations
 
 import operator
+import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from conntrack_py import _native
 from conntrack_py.config import Config
-from conntrack_py.exceptions import ConfigError
+from conntrack_py.exceptions import CaptureWarning, ConfigError
+from conntrack_py.stats import stats_from
 from conntrack_py.tracker import Source, checked, inputs
 
 #: As many cells of pairs of addresses are there, and as many shards at most.
@@ -76,7 +78,7 @@ def decode_headers(path: Source, file_id: int, shards: int, *, config: Config | 
     type and code) and `proto` (int32) and `length` (int64, bytes of the IP packet), all of the packet that is tracked;
     and what the tracker needs: `linktype` (int32), `wire` (int64, bytes on the wire), `frame` (binary: the frame,
     without its payload where that says nothing of who initiated) and `abridged` (bool: such a payload was left out).
-    Records that carry no IP packet are left out.
+    Records that carry no IP packet are left out. What could not be used is a `CaptureWarning` once all were read.
 
     The shard is that of the packet's addresses (`shard_v1`), of those inside a tunnel as `config.tunnels` says; an
     ICMP error goes with the packet that it quotes, a later fragment with its first one. Inside a fragmented tunnel
@@ -90,7 +92,7 @@ def decode_headers(path: Source, file_id: int, shards: int, *, config: Config | 
 
     Raises:
         FileNotFoundError: There is no such file.
-        CaptureError: It is no capture.
+        CaptureError: It is no capture; at its end: all of its packets have a link type without a decoder.
         ConfigError: The configuration has what no shard can do alone; see `track_stream`.
         ValueError: `file_id` or `shards` is out of range.
     """
@@ -98,8 +100,15 @@ def decode_headers(path: Source, file_id: int, shards: int, *, config: Config | 
     if not 0 <= number < 1 << 63:
         raise ValueError(f"file_id: found {number}, expected 0 to 2**63 - 1")
     count, core = _shards(shards), _alone(config)._native()
-    headers = _native.Headers(inputs(path), core, number, count)
-    return map(ArrowBatch, iter(headers.next, None))
+    return _headers(_native.Headers(inputs(path), core, number, count))
+
+
+def _headers(native: _native.Headers) -> Iterator[ArrowBatch]:
+    for batch in iter(native.next, None):
+        yield ArrowBatch(batch)
+    loss = stats_from(native.account()).describe_loss()
+    if loss is not None:
+        warnings.warn(loss, CaptureWarning, stacklevel=2)
 
 
 def track_stream(
@@ -113,9 +122,10 @@ def track_stream(
     `related_to` is such an `id`.
 
     The answers are those of a `Tracker`: who initiated is judged by what has come so far, without a look back over the
-    whole capture. They differ in two ways, so that they do not depend on what else is in a shard: connections of ICMP
-    errors are told apart also by the shard cell of the packet that they quote, and a fragmented error is related to
-    nothing; and what has not ended at the end ends by its own timeout, or with `until` by whether that comes first.
+    whole capture. They differ where they must, so that they do not depend on what else is in a shard: connections of
+    ICMP errors are told apart also by the shard cell of the packet that they quote, and a fragmented error is related
+    to nothing; and what has not ended at the end ends by its own timeout, or with `until` by whether that comes first.
+    Of a capture whose clock stepped back, packets are taken in the order of their times, not of the file.
 
     Args:
         batches: Rows of `decode_headers` (all columns but those to filter by and `shard` are needed), sorted by `ts`,
@@ -129,8 +139,10 @@ def track_stream(
             connections of ICMP errors are those of many shards.
         ValueError: A column is missing or has another type, or rows are not sorted.
     """
-    part = _native.Part(_alone(config)._native())
-    return _tracked(part, _each(batches), None if until is None else operator.index(until))
+    moment = None if until is None else operator.index(until)
+    if moment is not None and not -(1 << 63) <= moment < 1 << 63:
+        raise ValueError(f"until: found {moment}, expected nanoseconds since 1970 in 64 bits")
+    return _tracked(_native.Part(_alone(config)._native()), _each(batches), moment)
 
 
 def _tracked(part: _native.Part, batches: Iterable[Any], until: int | None) -> Iterator[ArrowBatch]:

@@ -180,12 +180,7 @@ class Stats:
 
     def describe_skipped(self, reason: str) -> str:
         """A reason of `skipped` in plain words, with its number: `3 encrypted wireless frames`."""
-        count = self.skipped[reason]
-        if reason == "not_ip":
-            return f"{count:,} {'frame' if count == 1 else 'frames'} without IP (ARP and the like)"
-        if reason in _WORDS:
-            return f"{count:,} {_WORDS[reason][count != 1]}"
-        return f"{reason.replace('_', ' ')} ({count:,} {'place' if count == 1 else 'places'})"
+        return _in_words(reason, self.skipped[reason])
 
     def warning(self) -> str | None:
         """What was lost, and what else is wrong with the capture, in one text; None where all is well."""
@@ -194,14 +189,27 @@ class Stats:
 
     def describe_loss(self) -> str | None:
         """What was lost, how often and where first, in one line; None where nothing was."""
-        losses = []
-        for reason in self.skipped:
-            if reason in _HARMLESS:
-                continue
-            file, offset = self.skipped_at.get(reason, (None, None))
-            place = f", first in {file if file != '-' else 'standard input'} at byte {offset:,}" if file else ""
-            losses.append(self.describe_skipped(reason) + place)
-        return f"part of the capture was not used: {'; '.join(losses)}" if losses else None
+        return describe_loss(self.skipped, self.skipped_at)
+
+
+def describe_loss(skipped: Mapping[str, int], skipped_at: Mapping[str, tuple[str, int]]) -> str | None:
+    """What was lost, how often and where first, in one line; None where nothing was."""
+    losses = []
+    for reason, count in skipped.items():
+        if reason in _HARMLESS:
+            continue
+        file, offset = skipped_at.get(reason, (None, None))
+        place = f", first in {file if file != '-' else 'standard input'} at byte {offset:,}" if file else ""
+        losses.append(_in_words(reason, count) + place)
+    return f"part of the capture was not used: {'; '.join(losses)}" if losses else None
+
+
+def _in_words(reason: str, count: int) -> str:
+    if reason == "not_ip":
+        return f"{count:,} {'frame' if count == 1 else 'frames'} without IP (ARP and the like)"
+    if reason in _WORDS:
+        return f"{count:,} {_WORDS[reason][count != 1]}"
+    return f"{reason.replace('_', ' ')} ({count:,} {'place' if count == 1 else 'places'})"
 
 
 def stats_from(account: _Account) -> Stats:

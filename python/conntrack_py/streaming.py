@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
+import warnings
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from types import TracebackType
@@ -15,7 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from conntrack_py import _native
 from conntrack_py.config import Config
 from conntrack_py.connections import Connection, ConnectionTable
-from conntrack_py.stats import Stats, stats_from
+from conntrack_py.exceptions import CaptureWarning
+from conntrack_py.stats import Stats, describe_loss, stats_from
 from conntrack_py.tracker import LABEL, Source, checked, inputs
 
 
@@ -247,12 +249,13 @@ class PacketBatch:
 class Capture(Iterator[PacketBatch]):
     """A capture, or several merged by time, open for reading: what `open_capture` gives.
 
-    One thread at a time reads it.
+    One thread at a time reads it. Damage in it is a `CaptureWarning`, once, at its end or when it is closed.
     """
 
     def __init__(self, native: _native.Capture) -> None:
         """Wrap what the extension module reads."""
         self._native = native
+        self._damage: dict[str, tuple[int, str, int]] | None = None
 
     def __next__(self) -> PacketBatch:
         """The next packets.
@@ -263,12 +266,30 @@ class Capture(Iterator[PacketBatch]):
         """
         batch = self._native.next()
         if batch is None:
+            self._warn()
             raise StopIteration
         return PacketBatch(batch)
 
     def close(self) -> None:
         """Close the files. No more packets come."""
+        self._warn()
         self._native.close()
+
+    def damage(self) -> dict[str, tuple[int, str, int]]:
+        """What is wrong with the files so far: reason → how often, and file and offset of the first place.
+
+        The reasons are those of `Stats.skipped`; once it is closed, it is what there was by then.
+        """
+        return dict(self._native.damage() if self._damage is None else self._damage)
+
+    def _warn(self) -> None:
+        """Say once what was wrong."""
+        if self._damage is None:
+            self._damage = self._native.damage()
+            places = {reason: (file, offset) for reason, (_, file, offset) in self._damage.items() if file}
+            loss = describe_loss({reason: count for reason, (count, _, _) in self._damage.items()}, places)
+            if loss is not None:
+                warnings.warn(loss, CaptureWarning, stacklevel=3)
 
     def __enter__(self) -> Self:
         """Itself, to be closed at the end of the block."""
@@ -333,7 +354,7 @@ class Tracker:
         """The account of what was processed since the tracker was made or loaded.
 
         Args:
-            capture: Where the batches came from, not closed yet: its damage is counted, too, and files have names.
+            capture: Where the batches came from: its damage is counted, too, and files have names until it is closed.
 
         Returns:
             As `track` gives it, without `quality`, which takes a look at the whole capture.
@@ -346,12 +367,12 @@ class Tracker:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a checkpoint: everything that the next packet may meet, and the configuration.
 
-        It is as things are between two batches; `process` waits meanwhile. The file is written beside `path` and
-        renamed once it is on the disk: `path` has the old checkpoint or the new one, even if the process is killed.
-        Connections that have ended and were not drained are in it too.
+        It is as things are between two batches; `process` waits meanwhile. The file is written beside `path`
+        (`NAME.part`), by one at a time, and renamed once it is on the disk: `path` has the old checkpoint or the new
+        one, even if the process is killed. Connections that have ended and were not drained are in it too.
 
         Raises:
-            OSError: The system refuses.
+            OSError: The system refuses, or the path is a device or a pipe.
         """
         self._native.save(path, self._config.to_toml())
 
@@ -375,7 +396,13 @@ class Tracker:
         Returns:
             Their labels, one row each, as `TrackResult.labels` has them; `connection` is the connection's number in the
             order of first packets, counted from 0 over all batches.
+
+        Raises:
+            TypeError: It is no batch.
         """
+        if not isinstance(batch, PacketBatch):
+            kind = type(batch).__name__
+            raise TypeError(f"batch: found {kind}, expected a PacketBatch; PacketBatch.from_arrow makes one of a table")
         return np.frombuffer(memoryview(self._native.process(batch._native)), dtype=LABEL)
 
     def drain(self) -> ConnectionTable:

@@ -8,6 +8,7 @@
 use std::io::{self, Write};
 
 use chrono::DateTime;
+use serde::{Deserialize, Serialize};
 use sha1::{Digest as _, Sha1};
 
 use crate::columns::{community_id, history_text};
@@ -46,7 +47,7 @@ const UNSET: &str = "-";
 
 /// What the `uid`s of a run are made of, with the numbers of its connections: the first connection of its that is written. So a
 /// connection can name the one that carries it by its number alone, wherever that is, or will be, written.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Seed([u8; 20]);
 
 impl Seed {

@@ -57,6 +57,11 @@ pub fn batches(source: &Bound<'_, PyAny>) -> PyResult<Vec<RecordBatch>> {
         let message = format!("found an array of {}, expected a struct array: one with columns", data.data_type());
         return Err(PyValueError::new_err(message));
     }
+    // A record batch has no place for them.
+    if data.null_count() > 0 {
+        let message = format!("found {} rows that are null, expected columns of values", data.null_count());
+        return Err(PyValueError::new_err(message));
+    }
     Ok(vec![RecordBatch::from(StructArray::from(data))])
 }
 

@@ -1,16 +1,19 @@
 //! Checkpoints of a tracker: written whole or not at all, and opened once their sum was right.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use conntrack_core::checkpoint::{CheckpointError as Core, Reader, Writer};
 use conntrack_core::pipeline::Stream;
 use conntrack_core::sync::Turn;
-use pyo3::exceptions::PyRuntimeError;
+use conntrack_core::zeek_log::Seed;
+use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
 
 use crate::config::Config;
+use crate::connections::Run;
 use crate::errors::{CheckpointError, system_error};
 use crate::stream::Tracker;
 
@@ -19,6 +22,7 @@ use crate::stream::Tracker;
 pub struct Checkpoint {
     path: PathBuf,
     config: String,
+    run: Arc<Run>,
     /// What comes behind the configuration, until it is used.
     rest: Turn<Reader<File>>,
 }
@@ -29,10 +33,13 @@ impl Checkpoint {
     fn new(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
         let opened = py.detach(|| {
             let mut rest = Reader::new(File::open(&path)?)?;
-            Ok((rest.get()?, rest))
+            let config = rest.get()?;
+            let seed: Option<Seed> = rest.get()?;
+            let run = Run { seed: seed.map(OnceLock::from).unwrap_or_default() };
+            Ok((config, Arc::new(run), rest))
         });
-        let (config, rest) = opened.map_err(|error| refused(&error, &path))?;
-        Ok(Self { path, config, rest: Turn::new(Box::new(rest)) })
+        let (config, run, rest) = opened.map_err(|error| refused(&error, &path))?;
+        Ok(Self { path, config, run, rest: Turn::new(Box::new(rest)) })
     }
 
     /// The configuration, as TOML.
@@ -47,32 +54,68 @@ impl Checkpoint {
         let mut rest = rest.ok_or_else(|| PyRuntimeError::new_err("this checkpoint was gone on from before"))?;
         let core = config.core();
         let stream = py.detach(|| Stream::resume(core, &mut rest)).map_err(|error| refused(&error, &self.path))?;
-        Ok(Tracker::of(stream, core))
+        Ok(Tracker::of(stream, core, self.run.clone()))
     }
 }
 
 /// Writes a checkpoint beside the path and renames it once it is on the disk: whatever happens, the path has the old one or
 /// the new one.
-pub fn save(stream: &Stream, path: &Path, config: &str) -> PyResult<()> {
+pub fn save(stream: &Stream, run: &Run, path: &Path, config: &str) -> PyResult<()> {
     // A link leads to the file it names, which may be on another disk.
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let mut name = path.file_name().unwrap_or_default().to_owned();
     // One name for all: who was killed leaves one file, which the next one replaces.
     name.push(".part");
     let part = path.with_file_name(name);
-    written(stream, &part, config).and_then(|()| fs::rename(&part, &path)).and_then(|()| sync(&path)).map_err(|error| {
-        let _ = fs::remove_file(&part);
-        system_error(&error, &path).unwrap_or_else(|| error.into())
+    let saved = || {
+        if fs::metadata(&path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+            return Err(io::Error::other("found a device or a pipe, expected a file"));
+        }
+        // The lock is held until the file has its name.
+        let file = turn(&part)?;
+        let done = written(stream, run, &file, config).and_then(|()| fs::rename(&part, &path));
+        if done.is_err() {
+            let _ = fs::remove_file(&part);
+        }
+        done.and_then(|()| sync(&path))
+    };
+    saved().map_err(|error| {
+        system_error(&error, &path).unwrap_or_else(|| PyOSError::new_err(format!("{}: {error}", path.display())))
     })
 }
 
-fn written(stream: &Stream, part: &Path, config: &str) -> io::Result<()> {
-    let mut out = Writer::new(BufWriter::new(File::create(part)?))?;
+/// The file beside a path, empty, once nobody else has it, in this process or another.
+fn turn(part: &Path) -> io::Result<File> {
+    loop {
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(part)?;
+        file.lock()?;
+        // Who had it before may have renamed it meanwhile: then it is the checkpoint now, and the next one has another file.
+        if fs::metadata(part).is_ok_and(|named| file.metadata().is_ok_and(|mine| is_same(&named, &mine))) {
+            file.set_len(0)?;
+            return Ok(file);
+        }
+    }
+}
+
+#[cfg(unix)]
+fn is_same(one: &fs::Metadata, other: &fs::Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
+}
+
+/// Elsewhere a file that somebody has open cannot be renamed.
+#[cfg(not(unix))]
+fn is_same(_one: &fs::Metadata, _other: &fs::Metadata) -> bool {
+    true
+}
+
+fn written(stream: &Stream, run: &Run, file: &File, config: &str) -> io::Result<()> {
+    let mut out = Writer::new(BufWriter::new(file))?;
     out.put(&config)?;
+    out.put(&run.seed.get())?;
     stream.save(&mut out)?;
-    let mut file = out.finish()?;
-    file.flush()?;
-    file.get_ref().sync_all()
+    out.finish()?.flush()?;
+    file.sync_all()
 }
 
 /// Puts the new name of a file on the disk, where directories can be written to it.

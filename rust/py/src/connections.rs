@@ -1,7 +1,6 @@
 //! The table of connections as Python sees it.
 
 use std::ffi::CStr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arrow_array::ffi_stream::FFI_ArrowArrayStream;
@@ -10,6 +9,7 @@ use arrow_schema::ffi::FFI_ArrowSchema;
 use arrow_schema::{ArrowError, SchemaRef};
 use conntrack_core::columns::{COLUMNS, Kind};
 use conntrack_core::rows::{Row, Rows};
+use conntrack_core::zeek_log::Seed;
 use pyo3::exceptions::{PyKeyError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyString};
@@ -42,14 +42,14 @@ pub struct Table {
     pub rows: Rows,
     /// Names of the zones by number.
     pub zones: Vec<String>,
-    /// Which run within this process they are of: numbers of connections mean something only in their run.
-    pub run: u64,
+    /// Which run they are of: numbers of connections mean something only in their run.
+    pub run: Arc<Run>,
 }
 
-/// A number for a run that no other one has.
-pub fn new_run() -> u64 {
-    static RUNS: AtomicU64 = AtomicU64::new(0);
-    RUNS.fetch_add(1, Ordering::Relaxed)
+/// A run: what its `uid`s are made of, once one was written.
+#[derive(Default)]
+pub struct Run {
+    pub seed: OnceLock<Seed>,
 }
 
 impl Connections {
@@ -65,11 +65,11 @@ impl Connections {
 
     /// Takes the rows of a whole run.
     pub fn new(rows: Rows, zones: Vec<String>) -> Self {
-        Self::of_run(rows, zones, new_run())
+        Self::of_run(rows, zones, Arc::default())
     }
 
     /// Takes some of the rows of a run.
-    pub fn of_run(rows: Rows, zones: Vec<String>, run: u64) -> Self {
+    pub fn of_run(rows: Rows, zones: Vec<String>, run: Arc<Run>) -> Self {
         Self { table: Arc::new(Table { rows, zones, run }), numbers: std::array::from_fn(|_| OnceLock::new()) }
     }
 }

@@ -223,8 +223,8 @@ impl Columns {
 /// section 3.9.1.2), so that little without it is no data but options: timestamps, SACK blocks, those of a SYN.
 fn unknown_options(tcp_flags: u8, segment: u32) -> &'static [u8] {
     let room = segment.saturating_sub(TCP_HEADER) as usize;
-    let is_header = tcp_flags & tcpflag::PSH == 0 && room <= OPTIONS.len();
-    if is_header { &OPTIONS[..room & !3] } else { &[] }
+    let is_header = tcp_flags & tcpflag::PSH == 0 && room.is_multiple_of(4);
+    OPTIONS.get(..room).filter(|_| is_header).unwrap_or_default()
 }
 
 fn tag(vid: u16) -> u16 {

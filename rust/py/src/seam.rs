@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow_array::builder::{BinaryBuilder, StringBuilder};
 use arrow_array::cast::AsArray;
 use arrow_array::ffi::FFI_ArrowArray;
-use arrow_array::ffi_stream::{FFI_ArrowArrayStream, RecordBatchStreamReader};
+use arrow_array::ffi_stream::RecordBatchStreamReader;
 use arrow_array::types::Int64Type;
 use arrow_array::{
     Array, ArrayRef, BooleanArray, Int32Array, Int64Array, RecordBatch as Table, RecordBatchIterator, StringArray,
@@ -25,14 +25,14 @@ use conntrack_core::rows::Rows;
 use conntrack_core::sync::Turn;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyCapsule;
+use pyo3::types::{PyCapsule, PyDict};
 
 use crate::arrow_in;
 use crate::config::Config;
-use crate::connections::{SCHEMA, STREAM, arrow_error};
+use crate::connections::{SCHEMA, arrow_error, stream};
 use crate::errors::capture_error;
 use crate::stream::address;
-use crate::track::inputs;
+use crate::track::{self, inputs};
 
 /// A batch of headers has as many rows, or bytes of frames.
 const ROWS: usize = 1 << 16;
@@ -76,8 +76,7 @@ impl ArrowBatch {
         requested_schema: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyCapsule>> {
         drop(requested_schema);
-        let reader = RecordBatchIterator::new([Ok(self.table.clone())], self.table.schema());
-        PyCapsule::new_with_value(py, FFI_ArrowArrayStream::new(Box::new(reader)), STREAM)
+        stream(py, RecordBatchIterator::new([Ok(self.table.clone())], self.table.schema()))
     }
 }
 
@@ -138,9 +137,16 @@ impl Headers {
         })
     }
 
+    /// The account so far as a dictionary, as a tracker's.
+    fn account<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let turn = self.captures.take().ok_or_else(busy)?;
+        let account = turn.account();
+        self.captures.give_back(turn);
+        track::account(py, &account.map_err(capture_error)?)
+    }
+
     /// The next headers; None at the end.
     fn next(&self, py: Python<'_>) -> PyResult<Option<ArrowBatch>> {
-        let busy = || PyRuntimeError::new_err("another thread reads these headers");
         let mut turn = self.captures.take().ok_or_else(busy)?;
         let read = self.read(py, &mut turn);
         self.captures.give_back(turn);
@@ -150,6 +156,10 @@ impl Headers {
         }
         Ok(Some(ArrowBatch { table: rows.table().map_err(arrow_error)? }))
     }
+}
+
+fn busy() -> PyErr {
+    PyRuntimeError::new_err("another thread reads these headers")
 }
 
 impl Headers {

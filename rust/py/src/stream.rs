@@ -9,8 +9,9 @@ use conntrack_core::columns::protocol_number;
 use conntrack_core::decode::{Addr, Family, FiveTuple, Vlan};
 use conntrack_core::error::CaptureError;
 use conntrack_core::flow::icmp::is_icmp;
-use conntrack_core::pipeline::Stream;
+use conntrack_core::pipeline::{self, Stream};
 use conntrack_core::rows::Rows;
+use conntrack_core::stats::Stats;
 use conntrack_core::sync::Turn;
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
@@ -20,7 +21,7 @@ use pyo3::types::{PyCapsule, PyDict};
 use crate::buffer::Buffer;
 use crate::checkpoint;
 use crate::config::Config;
-use crate::connections::{Connections, arrow_error, new_run, stream};
+use crate::connections::{Connections, Run, arrow_error, stream};
 use crate::errors::capture_error;
 use crate::packets;
 use crate::track::{self, inputs, zones};
@@ -134,6 +135,17 @@ impl Capture {
         Ok(read?.map(|batch| Batch { batch: Arc::new(batch) }))
     }
 
+    /// Its damage so far as a dictionary: reason → (how often, file, offset of the first).
+    fn damage<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let turn = self.captures.take().ok_or_else(busy)?;
+        let mut stats = Stats::default();
+        if let Some(captures) = &*turn {
+            pipeline::count_damage(&mut stats, captures);
+        }
+        self.captures.give_back(turn);
+        track::skipped(py, &stats)
+    }
+
     /// Closes the files.
     fn close(&self) {
         if let Some(mut turn) = self.captures.take() {
@@ -166,17 +178,17 @@ fn read(py: Python<'_>, captures: &mut Captures) -> PyResult<Option<RecordBatch>
 pub struct Tracker {
     stream: Stream,
     zones: Vec<String>,
-    run: u64,
+    run: Arc<Run>,
 }
 
 impl Tracker {
-    /// A tracker of this configuration.
-    pub fn of(stream: Stream, core: &conntrack_core::config::Config) -> Self {
-        Self { stream, zones: zones(core), run: new_run() }
+    /// A tracker of this configuration, and of a run that may have begun before it.
+    pub fn of(stream: Stream, core: &conntrack_core::config::Config, run: Arc<Run>) -> Self {
+        Self { stream, zones: zones(core), run }
     }
 
     fn connections(&self, rows: Rows) -> Connections {
-        Connections::of_run(rows, self.zones.clone(), self.run)
+        Connections::of_run(rows, self.zones.clone(), self.run.clone())
     }
 }
 
@@ -184,7 +196,7 @@ impl Tracker {
 impl Tracker {
     #[new]
     fn new(config: &Config) -> Self {
-        Self::of(Stream::new(config.core()), config.core())
+        Self::of(Stream::new(config.core()), config.core(), Arc::default())
     }
 
     /// Follows a batch, and returns the labels of its records, 16 bytes each.
@@ -227,7 +239,7 @@ impl Tracker {
     /// Writes a checkpoint with this configuration in it.
     #[allow(clippy::needless_pass_by_value, reason = "extracted from Python")]
     fn save(&self, py: Python<'_>, path: PathBuf, config: &str) -> PyResult<()> {
-        py.detach(|| checkpoint::save(&self.stream, &path, config))
+        py.detach(|| checkpoint::save(&self.stream, &self.run, &path, config))
     }
 
     /// The live connection between two ends, whichever is named first, as a table of one row; None: there is none.

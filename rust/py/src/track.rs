@@ -156,17 +156,22 @@ pub fn walk(py: Python<'_>, names: Vec<String>, config: &Config, depth: &str) ->
     walked.map_err(capture_error)
 }
 
+/// What could not be used: reason → (how often, file and offset of the first).
+pub fn skipped<'py>(py: Python<'py>, stats: &Stats) -> PyResult<Bound<'py, PyDict>> {
+    let skipped = PyDict::new(py);
+    for (reason, what) in &stats.skipped {
+        skipped.set_item(reason, (what.count, &what.file, what.offset))?;
+    }
+    Ok(skipped)
+}
+
 /// The account as a dictionary.
 pub fn account<'py>(py: Python<'py>, stats: &Stats) -> PyResult<Bound<'py, PyDict>> {
     let account = PyDict::new(py);
     account.set_item("packets", stats.packets)?;
     account.set_item("bytes", stats.bytes)?;
     account.set_item("snapped", stats.snapped)?;
-    let skipped = PyDict::new(py);
-    for (reason, what) in &stats.skipped {
-        skipped.set_item(reason, (what.count, &what.file, what.offset))?;
-    }
-    account.set_item("skipped", skipped)?;
+    account.set_item("skipped", skipped(py, stats)?)?;
     account.set_item("evicted", stats.evicted)?;
     account.set_item("connections", stats.connections)?;
     account.set_item("peak_connections", stats.peak_connections)?;

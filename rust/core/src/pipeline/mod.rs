@@ -32,6 +32,7 @@ use crate::tracker::{Keys, Tracker};
 pub use annotate::{AnnotateError, label, split};
 pub use bare::{Depth, walk};
 pub use named::named;
+pub use reading::count_damage;
 pub use replay::{Fate, Replayed, replay};
 pub use seam::{Headers, Part, Place, Seen};
 pub use stream::Stream;

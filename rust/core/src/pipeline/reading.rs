@@ -210,12 +210,7 @@ impl Reading {
         if orphans > 0 {
             stats.skip(Skip::FragmentWithoutFirst.name(), orphans, Path::new(""), 0);
         }
-        let damage = captures.damage();
-        for (kind, count) in damage.counts().filter(|(_, count)| *count > 0) {
-            let first = damage.details().iter().find(|damage| damage.kind == kind);
-            let (file, offset) = first.map_or((0, 0), |damage| (damage.file, damage.offset));
-            stats.skip(kind.reason(), count, name(captures, file), offset);
-        }
+        count_damage(&mut stats, captures);
         Ok(stats)
     }
 
@@ -223,6 +218,16 @@ impl Reading {
     pub fn finish(self, captures: &Captures) -> Result<Read, CaptureError> {
         let (stats, orphans) = (self.account(captures)?, self.decoder.orphans());
         Ok(Read { stats, watch: self.watch, orphans, announced: self.announced })
+    }
+}
+
+/// Adds what is wrong with the files of captures, as far as they were read.
+pub fn count_damage(stats: &mut Stats, captures: &Captures) {
+    let damage = captures.damage();
+    for (kind, count) in damage.counts().filter(|(_, count)| *count > 0) {
+        let first = damage.details().iter().find(|damage| damage.kind == kind);
+        let (file, offset) = first.map_or((0, 0), |damage| (damage.file, damage.offset));
+        stats.skip(kind.reason(), count, name(captures, file), offset);
     }
 }
 

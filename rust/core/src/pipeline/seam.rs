@@ -11,23 +11,24 @@ use sha1::{Digest as _, Sha1};
 
 use crate::capture::{Captures, Record, RecordBatch};
 use crate::config::Config;
-use crate::decode::{Brief, Decoder, Flat, L4, Packet, flat};
+use crate::decode::{Flat, L4, Packet, flat};
 use crate::direction::{self, Locality};
 use crate::error::CaptureError;
 use crate::flow::{FlowKey, Side, shard};
 use crate::rows::Rows;
+use crate::stats::Stats;
 use crate::time::Clock;
 use crate::tracker::{Keys, Label, Tracker};
 
 use super::following::{Following, GROUP};
-use super::reading::{Decoded, Reading};
+use super::reading::{Content, Decoded, Reading};
 
 /// Reads the headers of captures.
 pub struct Headers {
     captures: Captures,
     batch: RecordBatch,
-    decoder: Decoder,
-    packets: Vec<Packet>,
+    reading: Reading,
+    decoded: Decoded,
     /// Payloads that say nothing are left out: not where checksums are made of them.
     abridges: bool,
     read: u64,
@@ -53,8 +54,8 @@ impl Headers {
         Self {
             captures,
             batch: RecordBatch::default(),
-            decoder: Decoder::new(config.decode),
-            packets: Vec::new(),
+            reading: Reading::new(config, Keys::new(config)),
+            decoded: Decoded::default(),
             abridges: !config.decode.checksum,
             read: 0,
         }
@@ -63,33 +64,41 @@ impl Headers {
     /// Reads the next records, and hands out those that have a packet; false at the end.
     pub fn next(&mut self, mut seen: impl FnMut(Seen<'_>)) -> Result<bool, CaptureError> {
         let more = self.captures.next_batch(&mut self.batch)?;
-        for record in &self.batch.records {
+        let Self { batch, reading, decoded, .. } = self;
+        reading.decode(&batch.records, batch, decoded);
+        let mut packets = &decoded.packets[..];
+        for (record, (content, (brief, _))) in batch.records.iter().zip(decoded.contents.iter().zip(&decoded.briefs)) {
             let index = self.read;
             self.read += 1;
-            let bytes = self.batch.bytes(record);
-            if let Some(brief) = Brief::read(record, bytes) {
-                let packet = brief.packet();
-                let says_nothing = self.abridges
-                    && !brief.cut
-                    && !direction::may_announce(&brief)
-                    && direction::says(&brief, bytes, Side::A).is_none();
-                let keeps = if says_nothing && brief.payload.1 > 0 { brief.payload.0 } else { record.caplen };
-                let abridged = keeps < record.caplen;
-                let record = Record { caplen: keeps, abridged, ..*record };
-                let bytes = bytes.get(..keeps as usize).unwrap_or(bytes);
-                seen(Seen { record, index, bytes, cell: shard::cell_of(&packet), packet });
-                continue;
-            }
-            self.packets.clear();
-            if self.decoder.decode(record, bytes, &mut self.packets).is_err() {
-                continue;
-            }
-            let packet = self.packets.last().copied().or_else(|| outermost(record, bytes));
-            if let Some(packet) = packet {
-                seen(Seen { record: *record, index, bytes, cell: shard::cell_of(&packet), packet });
+            let bytes = batch.bytes(record);
+            match content {
+                Content::Ordinary => {
+                    let packet = brief.packet();
+                    let says_nothing = self.abridges
+                        && !brief.cut
+                        && !direction::may_announce(brief)
+                        && direction::says(brief, bytes, Side::A).is_none();
+                    let keeps = if says_nothing && brief.payload.1 > 0 { brief.payload.0 } else { record.caplen };
+                    let record = Record { caplen: keeps, abridged: keeps < record.caplen, ..*record };
+                    let bytes = bytes.get(..keeps as usize).unwrap_or(bytes);
+                    seen(Seen { record, index, bytes, cell: shard::cell_of(&packet), packet });
+                }
+                Content::Packets(count) => {
+                    let (own, rest) = packets.split_at((*count as usize).min(packets.len()));
+                    packets = rest;
+                    if let Some(packet) = own.last().copied().or_else(|| outermost(record, bytes)) {
+                        seen(Seen { record: *record, index, bytes, cell: shard::cell_of(&packet), packet });
+                    }
+                }
+                Content::Nothing(_) => {}
             }
         }
         Ok(more)
+    }
+
+    /// The account of what was read so far. It knows no connections.
+    pub fn account(&self) -> Result<Stats, CaptureError> {
+        self.reading.account(&self.captures)
     }
 }
 

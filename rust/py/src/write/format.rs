@@ -14,6 +14,7 @@ use conntrack_core::rows::Row;
 use conntrack_core::zeek_log::{Log, Seed};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
@@ -105,7 +106,8 @@ impl Encoder {
             Format::Ipfix => Form::Ipfix(out, Messages::default()),
             Format::Arrow => Form::Arrow(Box::new(FileWriter::try_new(out, builders.schema())?)),
             Format::Parquet => {
-                let writer = ArrowWriter::try_new(out, builders.schema().clone(), Some(properties()?))?;
+                let writer =
+                    ArrowWriter::try_new(out, builders.schema().clone(), Some(properties()?)).map_err(refused)?;
                 Form::Parquet(Box::new(writer))
             }
         };
@@ -130,7 +132,9 @@ impl Encoder {
             Form::Csv(out) => blocks(&mut self.builders, TEXT_ROWS, rows, |batch| csv(batch, false, out)),
             Form::Jsonl(out) => blocks(&mut self.builders, TEXT_ROWS, rows, |batch| jsonl(batch, out)),
             Form::Arrow(writer) => blocks(&mut self.builders, BLOCK_ROWS, rows, |batch| writer.write(batch)),
-            Form::Parquet(writer) => blocks(&mut self.builders, BLOCK_ROWS, rows, |batch| Ok(writer.write(batch)?)),
+            Form::Parquet(writer) => {
+                blocks(&mut self.builders, BLOCK_ROWS, rows, |batch| writer.write(batch).map_err(refused))
+            }
         }
     }
 
@@ -178,11 +182,19 @@ impl Encoder {
                 writer.into_inner()?
             }
             Form::Parquet(mut writer) => {
-                rest(builders, |batch| Ok(writer.write(batch)?))?;
-                writer.into_inner()?
+                rest(builders, |batch| writer.write(batch).map_err(refused))?;
+                writer.into_inner().map_err(refused)?
             }
         };
         Ok(out.flush()?)
+    }
+}
+
+/// An error of the parquet writer; what the system refused stays that.
+fn refused(error: ParquetError) -> ArrowError {
+    match error {
+        ParquetError::External(source) => ArrowError::ExternalError(source),
+        error => error.into(),
     }
 }
 

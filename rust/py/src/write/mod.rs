@@ -6,6 +6,7 @@ mod sink;
 
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use arrow_schema::ArrowError;
 use conntrack_core::sync::Turn;
@@ -14,7 +15,7 @@ use pyo3::exceptions::{PyFileExistsError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::arrow::ALL;
-use crate::connections::{Connections, Table, arrow_error};
+use crate::connections::{Connections, Run, Table, arrow_error};
 use crate::errors::system_error;
 use format::{Encoder, Format};
 use partition::{By, Partitions};
@@ -29,8 +30,8 @@ pub struct Writing {
     goes: Goes,
     /// The zones of the first table, which those of the others have to be.
     zones: Option<Vec<String>>,
-    /// The run that the last table was of, and its seed.
-    run: Option<(u64, Seed)>,
+    /// The run that the last table was of.
+    run: Option<Arc<Run>>,
     /// How many runs there were: the same capture may be tracked twice.
     runs: u64,
 }
@@ -78,14 +79,11 @@ impl Writing {
     pub fn write(&mut self, table: &Table) -> Result<(), ArrowError> {
         self.begin(&table.zones)?;
         let Some(first) = table.rows.get(0) else { return self.hand_on() };
-        let seed = match self.run {
-            Some((run, seed)) if run == table.run => seed,
-            _ => {
-                self.runs += 1;
-                Seed::of(first, self.runs - 1)
-            }
-        };
-        self.run = Some((table.run, seed));
+        if self.run.as_ref().is_none_or(|run| !Arc::ptr_eq(run, &table.run)) {
+            self.run = Some(table.run.clone());
+            self.runs += 1;
+        }
+        let seed = *table.run.seed.get_or_init(|| Seed::of(first, self.runs - 1));
         match &mut self.goes {
             Goes::File(encoder, _) => encoder.put(table.rows.iter(), seed)?,
             Goes::Directory(partitions) => partitions.put(table, seed)?,
@@ -223,6 +221,10 @@ fn with_path(error: ArrowError, path: Option<&Path>) -> PyErr {
     let found = |source: &std::io::Error| path.and_then(|path| system_error(source, path));
     match error {
         ArrowError::IoError(_, source) => found(&source).unwrap_or_else(|| source.into()),
+        ArrowError::ExternalError(source) => match source.downcast::<std::io::Error>() {
+            Ok(source) => found(&source).unwrap_or_else(|| (*source).into()),
+            Err(source) => arrow_error(ArrowError::ExternalError(source)),
+        },
         ArrowError::InvalidArgumentError(message) => PyValueError::new_err(message),
         error => arrow_error(error),
     }

@@ -18,11 +18,24 @@ pub struct Part {
     is_complete: bool,
 }
 
+/// So many threads of a process write to one path at a time.
+const PARTS: u32 = 100;
+
 impl Part {
-    fn beside(path: &Path) -> Self {
-        let mut name = path.file_name().map_or_else(OsString::new, ToOwned::to_owned);
-        name.push(format!(".{}.part", std::process::id()));
-        Self { beside: path.with_file_name(name), target: path.to_owned(), is_complete: false }
+    /// Makes something beside a path, under a name that nobody has.
+    fn beside<T>(path: &Path, make: impl Fn(&Path) -> io::Result<T>) -> io::Result<(T, Self)> {
+        let mut tried = 0;
+        loop {
+            let mut name = path.file_name().map_or_else(OsString::new, ToOwned::to_owned);
+            let again = if tried == 0 { String::new() } else { format!("-{tried}") };
+            name.push(format!(".{}{again}.part", std::process::id()));
+            let beside = path.with_file_name(name);
+            match make(&beside) {
+                Ok(made) => return Ok((made, Self { beside, target: path.to_owned(), is_complete: false })),
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists || tried == PARTS => return Err(error),
+                Err(_) => tried += 1,
+            }
+        }
     }
 
     /// An empty directory beside the path, where there is nothing, or an empty directory.
@@ -32,9 +45,7 @@ impl Part {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let part = Self::beside(path);
-        fs::create_dir(&part.beside)?;
-        Ok(part)
+        Ok(Self::beside(path, |beside| fs::create_dir(beside))?.1)
     }
 
     /// Where it is while it is written.
@@ -72,8 +83,7 @@ pub fn open(path: &Path) -> io::Result<(File, Option<Part>)> {
         Err(_) if is_link => return Ok((File::create(path)?, None)),
         _ => path.to_owned(),
     };
-    let part = Part::beside(&path);
-    let file = File::create(part.place())?;
+    let (file, part) = Part::beside(&path, |beside| File::create_new(beside))?;
     Ok((file, Some(part)))
 }
 
