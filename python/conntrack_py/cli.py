@@ -1,7 +1,8 @@
 """The command line: `conntrack-py`.
 
-Exit status: 0 done, 1 a check found something, 2 wrong use or unreadable input, 130 Ctrl-C. A reader that goes away
-ends the program quietly by SIGPIPE, as it ends cat (141 in a shell).
+Exit status: 0 done, 1 a check found something, 2 wrong use or unreadable input, 130 Ctrl-C, or a signal in the middle
+of a file that is streamed. A reader that goes away ends the program quietly by SIGPIPE, as it ends cat (141 in a
+shell).
 """
 
 from __future__ import annotations
