@@ -195,7 +195,7 @@ def test_a_signal_in_the_middle_of_a_file(tmp_path: Path, with_state: bool) -> N
     if with_state:
         assert process.returncode == 2
         assert "stopped before the end, after" in errors
-        assert f"{tmp_path / 'state'} is as it was: run it again" in errors
+        assert f"{tmp_path / 'state'} is as it was: throw away what was printed, and run it again" in errors
         assert not (tmp_path / "state").exists()
     else:
         assert process.returncode == 130

@@ -160,8 +160,8 @@ class _Rotated:
             for entry in entries:
                 try:
                     found = entry.stat()
-                except FileNotFoundError:
-                    # Taken away meanwhile, or a link to nothing.
+                except OSError:
+                    # Taken away meanwhile, or a link to nothing or to itself.
                     continue
                 if not stat.S_ISREG(found.st_mode):
                     continue

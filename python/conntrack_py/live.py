@@ -141,15 +141,17 @@ def run(
             if tell is not None:
                 so_far = tracker.stats()
                 tell(so_far.bytes, None, so_far.packets)
-            # What closed was handed on, so that who goes on from here repeats nothing and leaves out nothing.
-            if state is not None and endless and not isinstance(target, str) and time.monotonic() - saved > SAVE_EVERY:
+            # Lines that closed were handed on, so that who goes on from here leaves out nothing; blocks may wait.
+            by_line = format in ("csv", "jsonl") and not isinstance(target, str)
+            if state is not None and endless and by_line and time.monotonic() - saved > SAVE_EVERY:
                 tracker.save(state)
                 saved = time.monotonic()
         stats = tracker.stats(capture)
         stopped = not (endless or stop.reached_end)
         if stopped and state is not None:
             raise click.ClickException(
-                f"stopped before the end, after {stats.packets:,} packets; {state} is as it was: run it again"
+                f"stopped before the end, after {stats.packets:,} packets; {state} is as it was: "
+                "throw away what was printed, and run it again"
             )
         _warn_of_packets(stats, capture)
         if stopped:

@@ -272,8 +272,10 @@ class Capture(Iterator[PacketBatch]):
 
     def close(self) -> None:
         """Close the files. No more packets come."""
-        self._warn()
-        self._native.close()
+        try:
+            self._warn()
+        finally:
+            self._native.close()
 
     def damage(self) -> dict[str, tuple[int, str, int]]:
         """What is wrong with the files so far: reason → how often, and file and offset of the first place.
