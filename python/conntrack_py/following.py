@@ -25,17 +25,30 @@ _Identity = tuple[int, int]
 
 
 class _Growing:
-    """A file that is read as it grows, until `is_over` says so where it ends."""
+    """A file that is read as it grows, until it is written over, or `is_over` says so where it ends."""
 
     def __init__(self, file: BinaryIO, is_over: Callable[[], bool]) -> None:
         """Read from this file."""
         self.name = file.name
         self._file = file
         self._is_over = is_over
+        self._head = b""
+
+    def _is_another(self) -> bool:
+        """It was cut to less than was read, or another capture was written over it."""
+        number = self._file.fileno()
+        head = os.pread(number, _HEAD, 0)
+        if os.fstat(number).st_size < self._file.tell() or not head.startswith(self._head):
+            return True
+        # It grows until it is there.
+        self._head = head
+        return False
 
     def read(self, size: int) -> bytes:
-        """What has come, once something has."""
+        """What has come, once something has; nothing of another capture, which is read from its begin."""
         while True:
+            if self._is_another():
+                return b""
             if data := self._file.read(size):
                 return data
             if self._is_over():
@@ -47,10 +60,10 @@ class _Growing:
 def follow(path: str | os.PathLike[str], *, config: Config | None = None) -> Iterator[tuple[Capture, PacketBatch]]:
     """Read a capture while it is written, or a directory of rotated ones, for ever.
 
-    A file is read on where it ends. If another file has its name by then, as after a rotation, or it was cut, that is
-    read next. Of a directory, captures are read in the order of their first packets, whatever they are called; the last
-    one grows until there is a later one. What is no capture, or has no packet yet, is left until it is one; what is
-    compressed after it was read (`one.pcap`, then `one.pcap.gz`) is not read again.
+    A file is read on where it ends. If another file has its name by then, as after a rotation, or another capture was
+    written over it, that is read next. Of a directory, captures are read in the order of their first packets, whatever
+    they are called; the last one grows until there is a later one. What is no capture, or has no packet yet, is left
+    until it is one; what is compressed after it was read (`one.pcap`, then `one.pcap.gz`) is not read again.
 
     Args:
         path: The file or directory. A file may not be there yet.
@@ -78,14 +91,13 @@ def _file(name: str, config: Config | None) -> Iterator[tuple[Capture, PacketBat
 
 
 def _is_replaced(name: str, file: BinaryIO) -> bool:
-    """Another file has the name, or this one was cut to less than was read."""
+    """Another file has the name."""
     try:
         found = os.stat(name)
     except FileNotFoundError:
         # Moved away; the next one comes in a moment, and until then more may come here.
         return False
-    mine = os.fstat(file.fileno())
-    return _identity(found) != _identity(mine) or mine.st_size < file.tell()
+    return _identity(found) != _identity(os.fstat(file.fileno()))
 
 
 def _directory(name: str, config: Config | None) -> Iterator[tuple[Capture, PacketBatch]]:
@@ -100,14 +112,7 @@ def _directory(name: str, config: Config | None) -> Iterator[tuple[Capture, Pack
         except FileNotFoundError:
             # Taken away meanwhile, as rings of files are.
             continue
-        head = os.pread(file.fileno(), _HEAD, 0)
-        yield from _batches(file, lambda file=file, head=head: known.has_more() or _is_another(file, head), config)  # type: ignore[misc]
-
-
-def _is_another(file: BinaryIO, head: bytes) -> bool:
-    """Another capture was written over this one, or it was cut."""
-    number = file.fileno()
-    return os.fstat(number).st_size < file.tell() or not os.pread(number, _HEAD, 0).startswith(head)
+        yield from _batches(file, known.has_more, config)
 
 
 def _batches(
