@@ -61,7 +61,7 @@ def _bytes(frames: Any) -> tuple[NDArray[np.uint8], NDArray[np.uint64]]:
             data = np.frombuffer(frames[0], np.uint8)
         except (TypeError, ValueError, BufferError) as error:
             raise ValueError(f"frames: found {type(frames[0]).__name__}, expected bytes in one piece") from error
-        return _cut(data, _whole("offsets", frames[1]))
+        return _cut(data, _longs("offsets", frames[1]))
     if isinstance(frames, (bytes, bytearray, memoryview, str)) or not isinstance(frames, Sequence | np.ndarray):
         kind = type(frames).__name__
         raise ValueError(f"frames: found {kind}, expected a list of bytes, or a tuple of bytes and offsets")
@@ -86,13 +86,22 @@ def _frame(number: int, frame: Any) -> bytes:
     raise ValueError(f"frames[{number}]: found {type(frame).__name__}, expected bytes")
 
 
-def _whole(name: str, values: Any) -> NDArray[np.int64]:
+def whole(name: str, values: Any, kinds: str = "iu") -> NDArray[Any]:
+    """Whole numbers in one dimension, of this machine's byte order and of these kinds of NumPy's.
+
+    Raises:
+        ValueError: They are none; the message names them.
+    """
     found = np.asarray(values)
-    if found.ndim != 1 or (found.dtype.kind not in "iu" and len(found)):
+    if found.ndim != 1 or (found.dtype.kind not in kinds and len(found)):
         raise ValueError(f"{name}: found {found.dtype} of shape {found.shape}, expected whole numbers in one dimension")
     if not found.dtype.isnative:
         raise ValueError(f"{name}: found {found.dtype.str}, of the other byte order; use .astype(int)")
-    return found.astype(np.int64)
+    return found
+
+
+def _longs(name: str, values: Any) -> NDArray[np.int64]:
+    return whole(name, values).astype(np.int64)
 
 
 def _times(timestamps: ArrayLike) -> NDArray[np.int64]:
@@ -101,11 +110,11 @@ def _times(timestamps: ArrayLike) -> NDArray[np.int64]:
         return found.astype("datetime64[ns]").astype(np.int64)
     if found.dtype.kind not in "iu" and found.size:
         raise ValueError(f"timestamps: found {found.dtype}, expected nanoseconds as whole numbers, or datetime64")
-    return _whole("timestamps", found)
+    return _longs("timestamps", found)
 
 
 def _lengths(lengths: ArrayLike) -> NDArray[np.uint32]:
-    found = _whole("lengths", lengths)
+    found = _longs("lengths", lengths)
     if ((found < 0) | (found > 0xFFFFFFFF)).any():
         raise ValueError("lengths: found one below 0 or above 4294967295, expected lengths on the wire")
     return found.astype(np.uint32)

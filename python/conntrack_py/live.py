@@ -120,6 +120,9 @@ def run(
     stop, damage = _Stop(), _Damage()
     # A pipe or a file that grows has no end of its own; what stops in the middle of a file is not done.
     endless = following or "-" in files
+    # Lines that closed are handed on at once, so that who goes on from a state leaves out nothing; blocks may wait.
+    by_line = format in ("csv", "jsonl") and not isinstance(target, str)
+    between = state if endless and by_line else None
     with log.warnings_of_the_library(), stop.heard(), ExitStack() as stack:
         tell = stack.enter_context(progress_of(progress))
         if following:
@@ -141,10 +144,8 @@ def run(
             if tell is not None:
                 so_far = tracker.stats()
                 tell(so_far.bytes, None, so_far.packets)
-            # Lines that closed were handed on, so that who goes on from here leaves out nothing; blocks may wait.
-            by_line = format in ("csv", "jsonl") and not isinstance(target, str)
-            if state is not None and endless and by_line and time.monotonic() - saved > SAVE_EVERY:
-                tracker.save(state)
+            if between is not None and time.monotonic() - saved > SAVE_EVERY:
+                tracker.save(between)
                 saved = time.monotonic()
         stats = tracker.stats(capture)
         stopped = not (endless or stop.reached_end)
@@ -181,12 +182,12 @@ def _warn_of_packets(stats: Stats, capture: Capture | None) -> None:
 def _tracker(config: Config, state: str | None) -> Tracker:
     if state is None:
         return Tracker(config)
-    if not os.path.exists(state):
-        _check_place(state)
-        return Tracker(config)
-    if not os.path.isfile(state):
+    begins = not os.path.exists(state)
+    if not begins and not os.path.isfile(state):
         raise click.UsageError(f"--state {state}: found a device, pipe or directory, expected a file.")
     _check_place(state)
+    if begins:
+        return Tracker(config)
     tracker = Tracker.load(state)
     # Results do not depend on these.
     theirs = dataclasses.replace(tracker.config, threads=config.threads, strict=config.strict)

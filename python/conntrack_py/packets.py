@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conntrack_py import _native
+from conntrack_py.frames import whole
 
 #: The columns of numbers beside `timestamp`, `src` and `dst`, and what they are.
 NUMBERS = {
@@ -165,13 +166,7 @@ def _array(name: str, values: Any) -> NDArray[Any]:
 
 
 def _whole(name: str, values: Any) -> NDArray[Any]:
-    """Whole numbers in one dimension, of this machine's byte order."""
-    found = _array(name, values)
-    if found.ndim != 1 or (found.dtype.kind not in "iub" and len(found)):
-        raise ValueError(f"{name}: found {found.dtype} of shape {found.shape}, expected whole numbers in one dimension")
-    if not found.dtype.isnative:
-        raise ValueError(f"{name}: found {found.dtype.str}, of the other byte order; use .astype(int)")
-    return found
+    return whole(name, _array(name, values), "iub")
 
 
 def _numbers(name: str, values: Any, dtype: np.dtype[Any], count: int) -> NDArray[Any]:

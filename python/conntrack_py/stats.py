@@ -212,15 +212,21 @@ def _in_words(reason: str, count: int) -> str:
     return f"{reason.replace('_', ' ')} ({count:,} {'place' if count == 1 else 'places'})"
 
 
+def parted(skipped: Mapping[str, tuple[int, str, int]]) -> tuple[dict[str, int], dict[str, tuple[str, int]]]:
+    """Counts and places, as `Stats.skipped` and `skipped_at` have them, of what the extension module says of both."""
+    places = {reason: (file, offset) for reason, (_, file, offset) in skipped.items() if file}
+    return {reason: count for reason, (count, _, _) in skipped.items()}, places
+
+
 def stats_from(account: _Account) -> Stats:
     """The account of the extension module as `Stats`."""
-    skipped = account["skipped"]
+    skipped, skipped_at = parted(account["skipped"])
     return Stats(
         packets=account["packets"],
         bytes=account["bytes"],
         connections=account["connections"],
-        skipped={reason: count for reason, (count, _, _) in skipped.items()},
-        skipped_at={reason: (file, offset) for reason, (_, file, offset) in skipped.items() if file},
+        skipped=skipped,
+        skipped_at=skipped_at,
         evicted=account["evicted"],
         first_timestamp=account["first"],
         last_timestamp=account["last"],

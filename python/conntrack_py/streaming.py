@@ -17,7 +17,7 @@ from conntrack_py import _native
 from conntrack_py.config import Config
 from conntrack_py.connections import Connection, ConnectionTable
 from conntrack_py.exceptions import CaptureWarning
-from conntrack_py.stats import Stats, describe_loss, stats_from
+from conntrack_py.stats import Stats, describe_loss, parted, stats_from
 from conntrack_py.tracker import LABEL, Source, checked, inputs
 
 
@@ -288,8 +288,7 @@ class Capture(Iterator[PacketBatch]):
         """Say once what was wrong."""
         if self._damage is None:
             self._damage = self._native.damage()
-            places = {reason: (file, offset) for reason, (_, file, offset) in self._damage.items() if file}
-            loss = describe_loss({reason: count for reason, (count, _, _) in self._damage.items()}, places)
+            loss = describe_loss(*parted(self._damage))
             if loss is not None:
                 warnings.warn(loss, CaptureWarning, stacklevel=3)
 

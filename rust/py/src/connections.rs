@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use arrow_array::ffi_stream::FFI_ArrowArrayStream;
 use arrow_array::{RecordBatch, RecordBatchReader};
 use arrow_schema::ffi::FFI_ArrowSchema;
-use arrow_schema::{ArrowError, SchemaRef};
+use arrow_schema::{ArrowError, Schema, SchemaRef};
 use conntrack_core::columns::{COLUMNS, Kind};
 use conntrack_core::rows::{Row, Rows};
 use conntrack_core::zeek_log::Seed;
@@ -22,6 +22,11 @@ use crate::write;
 pub const SCHEMA: &CStr = c"arrow_schema";
 /// That of streams.
 pub const STREAM: &CStr = c"arrow_array_stream";
+
+/// A schema, as the Arrow PyCapsule interface has it.
+pub fn schema<'py>(py: Python<'py>, of: &Schema) -> PyResult<Bound<'py, PyCapsule>> {
+    PyCapsule::new_with_value(py, FFI_ArrowSchema::try_from(of).map_err(arrow_error)?, SCHEMA)
+}
 
 /// A stream of batches, as the Arrow PyCapsule interface has it.
 pub fn stream(py: Python<'_>, batches: impl RecordBatchReader + Send + 'static) -> PyResult<Bound<'_, PyCapsule>> {
@@ -180,8 +185,7 @@ impl Connections {
     /// The Arrow schema, as the Arrow PyCapsule interface has it.
     #[staticmethod]
     fn __arrow_c_schema__(py: Python<'_>) -> PyResult<Bound<'_, PyCapsule>> {
-        let schema = FFI_ArrowSchema::try_from(arrow::schema().as_ref()).map_err(arrow_error)?;
-        PyCapsule::new_with_value(py, schema, SCHEMA)
+        schema(py, &arrow::schema())
     }
 
     /// An Arrow stream of the table, as the Arrow PyCapsule interface has it. `requested_schema` is not followed, which

@@ -14,7 +14,6 @@ use arrow_array::{
     StructArray,
 };
 use arrow_cast::cast;
-use arrow_schema::ffi::FFI_ArrowSchema;
 use arrow_schema::{ArrowError, DataType, Field, Schema};
 use conntrack_core::capture::{Captures, Lacks, LinkType, Record, RecordBatch};
 use conntrack_core::columns::{COLUMNS, Kind};
@@ -29,7 +28,7 @@ use pyo3::types::{PyCapsule, PyDict};
 
 use crate::arrow_in;
 use crate::config::Config;
-use crate::connections::{SCHEMA, arrow_error, stream};
+use crate::connections::{arrow_error, schema, stream};
 use crate::errors::capture_error;
 use crate::stream::address;
 use crate::track::{self, inputs};
@@ -52,8 +51,7 @@ impl ArrowBatch {
 
     /// The schema, as the Arrow PyCapsule interface has it.
     fn __arrow_c_schema__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyCapsule>> {
-        let schema = FFI_ArrowSchema::try_from(self.table.schema().as_ref()).map_err(arrow_error)?;
-        PyCapsule::new_with_value(py, schema, SCHEMA)
+        schema(py, &self.table.schema())
     }
 
     /// A struct array, as the interface has it.

@@ -10,7 +10,6 @@ use crate::config::Config;
 use crate::decode::{Brief, Decoder, Packet, Skip};
 use crate::direction::{self, Announcements};
 use crate::error::CaptureError;
-use crate::flow::shard;
 use crate::quality::Watch;
 use crate::stats::Stats;
 use crate::tracker::{Found, Keys};
@@ -42,7 +41,6 @@ pub struct Reading {
     decoder: Decoder,
     /// Ordinary packets are read in brief.
     in_brief: bool,
-    in_cells: bool,
     keys: Keys,
     watch: Watch,
     /// What FTP announced.
@@ -77,18 +75,12 @@ struct LinkTypes {
 }
 
 impl Reading {
-    /// The same for a part of a distributed run: see [`shard::keep_in_cell`].
-    pub fn in_cells(config: &Config, keys: Keys) -> Self {
-        Self { in_cells: true, ..Self::new(config, keys) }
-    }
-
     /// `keys`: those of the tracker that takes the packets.
     pub fn new(config: &Config, keys: Keys) -> Self {
         Self {
             decoder: Decoder::new(config.decode),
             // Checksums are the decoder's, and what is a connection for Zeek is not in the brief key.
             in_brief: !config.decode.checksum && !config.zeek,
-            in_cells: false,
             keys,
             watch: Watch::default(),
             announced: Announcements::default(),
@@ -127,16 +119,13 @@ impl Reading {
             }
         }));
         if batch.lacks != Lacks::default() {
-            for packet in packets.iter_mut() {
+            for packet in packets {
                 packet.lack(batch.lacks);
             }
             for (record, (brief, _)) in records.iter().zip(briefs) {
                 brief.lack(batch.lacks);
                 brief.cut &= !record.abridged;
             }
-        }
-        if self.in_cells {
-            packets.iter_mut().for_each(shard::keep_in_cell);
         }
     }
 

@@ -136,7 +136,7 @@ impl Part {
     pub fn new(config: &Config) -> Self {
         let keys = Keys::new(config);
         Self {
-            reading: Reading::in_cells(config, keys.clone()),
+            reading: Reading::new(config, keys.clone()),
             following: Following::new(Tracker::with_keys(config, keys), Arc::new(Locality::new(config))),
             decoded: Decoded::default(),
             named: HashMap::new(),
@@ -149,6 +149,7 @@ impl Part {
         let mut places = places.iter();
         for records in batch.records.chunks(GROUP) {
             reading.decode(records, batch, decoded);
+            decoded.packets.iter_mut().for_each(shard::keep_in_cell);
             let mut begun = following.tracker.begun();
             following.take(records, batch, decoded, |tracker, label, own, found| {
                 let place = places.next().copied().unwrap_or_default();
