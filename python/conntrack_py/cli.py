@@ -48,6 +48,8 @@ class _Program(click.Group):
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, False, **extra)
         args = sys.argv[1:] if args is None else args
+        # NumPy's BLAS starts a thread for every core when it is imported, and nothing here multiplies matrices.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         with log.form(args):
             return self._run(args, prog_name, complete_var, extra)
 

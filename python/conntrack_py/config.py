@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import os
 import re
@@ -205,6 +204,8 @@ def _refuse(key: str, found: object, expected: str) -> NoReturn:
 
 
 def _nearest(word: str, words: Iterable[str]) -> str:
+    import difflib
+
     words = list(words)
     found = difflib.get_close_matches(word, words, n=1)
     return f"did you mean {found[0]}?" if found else f"valid are {', '.join(words)}"

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
 import operator
 import os
 from collections.abc import Iterator
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, overload
 
-import numpy as np
-from numpy.typing import NDArray
-
 from conntrack_py import _native, text
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas
     import polars
+    from numpy.typing import NDArray
     from typing_extensions import CapsuleType
 
 _FORMATS = ("csv", "jsonl", "arrow", "parquet", "conntrack", "zeek", "ipfix")
@@ -186,19 +184,27 @@ class ConnectionTable:
 
     def places(self, end: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Of an end (0: the originators, 1: the responders): is it in a local network, is it multicast or broadcast?"""
+        import numpy as np
+
         both = np.frombuffer(memoryview(self._native.places(end)), dtype=np.bool_).reshape(-1, 2)
         return both[:, 0], both[:, 1]
 
     def _check(self, name: str) -> None:
         if name not in self.columns:
+            import difflib
+
             nearest = difflib.get_close_matches(name, self.columns, n=1)
             hint = f"did you mean {nearest[0]}?" if nearest else f"there are {', '.join(self.columns)}"
             raise KeyError(f"no column {name}; {hint}")
 
     def _numbers(self, name: str) -> NDArray[Any]:
+        import numpy as np
+
         return np.frombuffer(memoryview(self._native.numbers(name)), dtype=self._native.dtype(name))
 
     def _column(self, name: str) -> NDArray[Any]:
+        import numpy as np
+
         self._check(name)
         if self._native.dtype(name) is None:
             return self._text_column(name)
@@ -214,6 +220,8 @@ class ConnectionTable:
     def _text_column(self, name: str) -> NDArray[np.object_]:
         """Made once: somebody who writes `table["orig_addr"][i]` in a loop must not pay for the column each time."""
         if name not in self._texts:
+            import numpy as np
+
             column = np.empty(len(self), dtype=object)
             column[:] = self._native.texts(name)
             column.flags.writeable = False
@@ -231,7 +239,7 @@ class ConnectionTable:
         numbers = self._numbers(name)[start:stop]
         words = self._native.words(name)
         # Times as whole nanoseconds: a datetime has no room for them.
-        values: list[Any] = (numbers.view(np.int64) if numbers.dtype.kind == "M" else numbers).tolist()
+        values: list[Any] = (numbers.view("i8") if numbers.dtype.kind == "M" else numbers).tolist()
         if words is not None:
             return [words[value] if value >= 0 else None for value in values]
         if numbers.dtype.kind == "i":

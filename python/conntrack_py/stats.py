@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from conntrack_py import text
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from conntrack_py._native import _Account
 
 #: Reasons to skip that lose nothing: such packets belong to no connection.
@@ -237,4 +237,6 @@ def stats_from(account: _Account) -> Stats:
 
 
 def _moment(timestamp: int | None) -> np.datetime64:
+    import numpy as np
+
     return np.datetime64("NaT", "ns") if timestamp is None else np.datetime64(timestamp, "ns")

@@ -8,17 +8,18 @@ import warnings
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from types import TracebackType
-from typing import Any, Self
-
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from typing import TYPE_CHECKING, Any, Self
 
 from conntrack_py import _native
 from conntrack_py.config import Config
 from conntrack_py.connections import Connection, ConnectionTable
 from conntrack_py.exceptions import CaptureWarning
 from conntrack_py.stats import Stats, describe_loss, parted, stats_from
-from conntrack_py.tracker import LABEL, Source, checked, inputs
+from conntrack_py.tracker import Source, checked, inputs, labels_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
 
 
 class PacketBatch:
@@ -205,6 +206,8 @@ class PacketBatch:
         Raises:
             KeyError: There is no such column.
         """
+        import numpy as np
+
         from conntrack_py.packets import NUMBERS, PIECES
 
         if name not in self.columns:
@@ -239,6 +242,8 @@ class PacketBatch:
     @property
     def timestamps(self) -> NDArray[np.datetime64]:
         """Capture times, `datetime64[ns]` in UTC, read-only."""
+        import numpy as np
+
         return np.frombuffer(memoryview(self._native.timestamps()), dtype="<M8[ns]")
 
     def __repr__(self) -> str:
@@ -404,7 +409,7 @@ class Tracker:
         if not isinstance(batch, PacketBatch):
             kind = type(batch).__name__
             raise TypeError(f"batch: found {kind}, expected a PacketBatch; PacketBatch.from_arrow makes one of a table")
-        return np.frombuffer(memoryview(self._native.process(batch._native)), dtype=LABEL)
+        return labels_of(self._native.process(batch._native))
 
     def drain(self) -> ConnectionTable:
         """The connections that have ended since this was asked for last, in the order of their first packets."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from functools import cache
 
-import numpy as np
-
 #: Message types that open an ICMP "connection", by the number in `orig_port`.
 _ICMP = {
     3: "unreachable",
@@ -93,6 +91,8 @@ def size(count: float) -> str:
 
 def moment(ns: int, unit: str = "ms") -> str:
     """A capture time in UTC: `2026-01-02 03:04:05.678`. `unit` is NumPy's, `s` to `ns`. NumPy's "no time" is `-`."""
+    import numpy as np
+
     time = np.datetime64(ns, "ns")
     return "-" if np.isnat(time) else str(time.astype(f"datetime64[{unit}]")).replace("T", " ")
 

@@ -13,10 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Protocol
 
 from conntrack_py import _native, text
 from conntrack_py.config import Config
@@ -24,15 +21,9 @@ from conntrack_py.connections import ConnectionTable
 from conntrack_py.exceptions import CaptureWarning
 from conntrack_py.stats import Stats, stats_from
 
-#: A row of `labels`, as the Rust core lays it out.
-LABEL = np.dtype(
-    {
-        "names": ["connection", "ctstate", "ctdir", "reply", "direction", "state"],
-        "formats": ["i8", "u1", "u1", "?", "u1", "u1"],
-        "offsets": [0, 8, 9, 10, 11, 12],
-        "itemsize": 16,
-    }
-)
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class SupportsRead(Protocol):
@@ -124,8 +115,17 @@ def track(
         opened = inputs(source)
         native, memory, account = _native.track(opened, config._native(), labels, observer(progress, stack))
     stats = stats_with_warning(account)
-    rows = None if memory is None else np.frombuffer(memoryview(memory), dtype=LABEL)
-    return TrackResult(ConnectionTable(native), stats, rows)
+    return TrackResult(ConnectionTable(native), stats, None if memory is None else labels_of(memory))
+
+
+def labels_of(memory: _native.Buffer) -> NDArray[np.void]:
+    """The labels that the Rust core laid out: see `TrackResult.labels`."""
+    import numpy as np
+
+    kinds = {"connection": "i8", "ctstate": "u1", "ctdir": "u1", "reply": "?", "direction": "u1", "state": "u1"}
+    offsets = [0, 8, 9, 10, 11, 12]
+    layout = np.dtype({"names": [*kinds], "formats": [*kinds.values()], "offsets": offsets, "itemsize": 16})
+    return np.frombuffer(memoryview(memory), dtype=layout)
 
 
 def stats_with_warning(account: _native._Account) -> Stats:
