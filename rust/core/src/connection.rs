@@ -159,6 +159,19 @@ pub enum EndReason {
 }
 
 impl EndReason {
+    /// Of a connection whose entry reports this state or was `closed`, and whose association was `over` for a reason, if
+    /// it was.
+    #[inline]
+    pub fn of(state: State, closed: bool, over: Option<Self>, cause: Self) -> Self {
+        match state {
+            _ if closed => Self::Reset,
+            State::Close => Self::Reset,
+            State::TimeWait => Self::Closed,
+            State::Closed => over.unwrap_or(cause),
+            _ => cause,
+        }
+    }
+
     /// The words in the order of the numbers.
     pub const NAMES: [&'static str; 6] = ["closed", "reset", "timeout", "evicted", "end_of_capture", "reused"];
 }
@@ -348,15 +361,11 @@ impl Connection {
 
     /// The reason to report where something other than the packets ended it.
     pub fn end_reason(&self, cause: EndReason) -> EndReason {
-        match self.state() {
-            _ if self.roles == Roles::Zeek && self.zeek.was_reset() => EndReason::Reset,
-            _ if self.roles == Roles::Zeek && self.zeek.was_closed() => EndReason::Closed,
-            _ if self.roles == Roles::Zeek => cause,
-            _ if self.closed => EndReason::Reset,
-            State::Close => EndReason::Reset,
-            State::TimeWait => EndReason::Closed,
-            State::Closed => self.over.unwrap_or(cause),
-            _ => cause,
+        match self.roles {
+            Roles::Zeek if self.zeek.was_reset() => EndReason::Reset,
+            Roles::Zeek if self.zeek.was_closed() => EndReason::Closed,
+            Roles::Zeek => cause,
+            Roles::Given => EndReason::of(self.state(), self.closed, self.over, cause),
         }
     }
 }

@@ -91,6 +91,15 @@ impl<const N: usize> Cells<N> {
         words
     }
 
+    /// Reads all of them as their writer sees them, who needs no order. They go straight to their place: to copy words that
+    /// were just written one by one is to wait for each.
+    #[inline]
+    pub fn read_own(&self, into: &mut [u64; N]) {
+        for (word, own) in into.iter_mut().zip(&self.0) {
+            *word = own.load(Relaxed);
+        }
+    }
+
     /// Writes all of them.
     #[inline]
     pub fn store(&self, words: &[u64; N]) {

@@ -39,11 +39,12 @@ impl Clock {
     pub fn tick(&mut self, ts: i64) -> Option<i64> {
         let last = self.last.replace(ts).unwrap_or(ts);
         self.now = last.min(ts);
-        let second = self.now.div_euclid(SECOND);
-        if self.swept == Some(second) {
+        // A division for each packet is worth avoiding.
+        let since = |second: i64| self.now.wrapping_sub(second.wrapping_mul(SECOND));
+        if self.swept.is_some_and(|second| (0..SECOND).contains(&since(second))) {
             return None;
         }
-        self.swept = Some(second);
+        self.swept = Some(self.now.div_euclid(SECOND));
         Some(self.now.saturating_sub(LATENESS))
     }
 
@@ -76,6 +77,17 @@ mod tests {
         assert!(clock.tick(100 * SECOND + 5).is_none());
         clock.tick(101 * SECOND);
         assert_eq!(clock.tick(101 * SECOND), Some(91 * SECOND));
+    }
+
+    #[test]
+    fn seconds_end_at_every_time() {
+        let mut clock = Clock::default();
+        for second in [i64::MIN / SECOND, -3, 0, 3, i64::MAX / SECOND - 1] {
+            for (nanos, ticks) in [(0, true), (SECOND - 1, false), (SECOND, true), (SECOND + 1, false)] {
+                clock.last = None;
+                assert_eq!(clock.tick(second * SECOND + nanos).is_some(), ticks, "{second} s and {nanos} ns");
+            }
+        }
     }
 
     #[test]

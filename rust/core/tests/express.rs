@@ -188,7 +188,7 @@ fn live(tracker: &Tracker) -> Vec<Connection> {
 }
 
 fn over(closed: &Closed) -> (Connection, String) {
-    ((*closed.connection).clone(), format!("{:?} {:?}", closed.reason, closed.stopped))
+    (closed.connection().into_owned(), format!("{:?} {:?}", closed.reason, closed.stopped))
 }
 
 /// A policy that lets only the client initiate, or nobody; none at all.

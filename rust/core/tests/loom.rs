@@ -11,13 +11,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use conntrack_core::compact::Compact;
+use conntrack_core::compact::{Compact, Extras};
 use conntrack_core::config::{Bounds, Config};
 use conntrack_core::connection::Connection;
 use conntrack_core::decode::{Addr, Brief, Family, FiveTuple, Tcp, Vlan, ipproto, tcpflag};
 use conntrack_core::flow::{Side, Words};
 use conntrack_core::sync::{Mutant, Station, mutate};
-use conntrack_core::table::{FlowTable, Lookup, Lookups, Reader, SlotId};
+use conntrack_core::table::{FlowTable, Guess, Lookup, Lookups, Reader, SlotId};
 use conntrack_core::time::SECOND;
 use conntrack_core::tracker::Tracker;
 use loom::thread;
@@ -77,12 +77,14 @@ fn begin(table: &mut FlowTable, port: u16) -> (SlotId, Lookup) {
 }
 
 /// Its answer.
-fn answer(table: &mut FlowTable, slot: SlotId, port: u16) {
+fn answer(table: &mut FlowTable, port: u16) {
     let rules = Config::default().rules;
-    let (reply, _, side) = segment(port, false, tcpflag::SYN | tcpflag::ACK);
-    table
-        .update(slot, |compact, extras| compact.express(&reply, side, i64::from(port) + 1, &rules, extras, || None))
-        .unwrap();
+    let (reply, words, side) = segment(port, false, tcpflag::SYN | tcpflag::ACK);
+    let lookup = table.lookups().lookup(words);
+    let step = |compact: &mut Compact, extras: &mut Extras| {
+        compact.express(&reply, side, i64::from(port) + 1, &rules, extras, || None)
+    };
+    table.change(&lookup, Guess::default(), step).unwrap().1.unwrap();
 }
 
 /// What such a connection may look like: begun, or answered; nothing between.
@@ -90,7 +92,7 @@ fn as_it_may_be(port: u16) -> [Connection; 2] {
     let mut table = table();
     let (slot, _) = begin(&mut table, port);
     let begun = table.look(slot).unwrap();
-    answer(&mut table, slot, port);
+    answer(&mut table, port);
     [begun, table.look(slot).unwrap()]
 }
 
@@ -101,14 +103,14 @@ fn update_beside_a_reader(left_out: Option<Mutant>) {
     explore(left_out, || {
         let may_be = as_it_may_be(1);
         let mut table = table();
-        let (slot, lookup) = begin(&mut table, 1);
+        let (_, lookup) = begin(&mut table, 1);
         let reader = table.reader();
         let last = may_be[1].clone();
         let beside = thread::spawn(move || {
             let seen = reader.lookup(&lookup).expect("it lives all the time");
             assert!(may_be.contains(&seen), "{seen:?}");
         });
-        answer(&mut table, slot, 1);
+        answer(&mut table, 1);
         beside.join().unwrap();
         assert_eq!(table.reader().lookup(&lookup), Some(last));
     });
@@ -271,9 +273,9 @@ type Arrival = (bool, i64);
 fn track(tracker: &mut (Tracker, Vec<u64>), (from_client, ts): Arrival) {
     let (tracker, closed) = tracker;
     let (brief, ..) = segment(1, from_client, tcpflag::SYN);
-    tracker.advance(ts, |over| closed.push(over.connection.id));
+    tracker.advance(ts, |over| closed.push(over.connection().id));
     let found = tracker.keys().found(&brief);
-    tracker.brief(&brief, &found, &[], ts, |over| closed.push(over.connection.id));
+    tracker.brief(&brief, &found, Guess::default(), &[], ts, |over| closed.push(over.connection().id));
 }
 
 /// Two threads bring a packet each; what waits is done by whoever comes. Returns the connections that live, and those that
@@ -351,7 +353,7 @@ fn expire_and_lookup() {
         let reader: Reader = tracker.reader();
         let (brief, words, _) = segment(1, true, tcpflag::SYN);
         let found = tracker.keys().found(&brief);
-        tracker.brief(&brief, &found, &[], SECOND, |_| ());
+        tracker.brief(&brief, &found, Guess::default(), &[], SECOND, |_| ());
         let lookup = reader.lookups().lookup(words);
         let beside = thread::spawn(move || {
             let seen = reader.lookup(&lookup);
@@ -359,7 +361,7 @@ fn expire_and_lookup() {
             let may_be = [None, Some((0, SECOND, 1_u64)), Some((1, 1_000 * SECOND, 1))];
             assert!(may_be.contains(&seen), "{seen:?}");
         });
-        tracker.brief(&brief, &found, &[], 1_000 * SECOND, |_| ());
+        tracker.brief(&brief, &found, Guess::default(), &[], 1_000 * SECOND, |_| ());
         beside.join().unwrap();
     });
 }

@@ -59,7 +59,7 @@ impl Run {
     fn finish(mut self) -> Vec<Closed> {
         let closed = &mut self.closed;
         self.tracker.finish(|gone| closed.push(gone.clone()));
-        self.closed.sort_by_key(|closed| closed.connection.id);
+        self.closed.sort_by_key(|closed| closed.connection().id);
         self.closed
     }
 }
@@ -106,13 +106,13 @@ fn a_whole_connection() {
     let closed = run.finish();
     let [only] = &closed[..] else { panic!("one connection, not {}", closed.len()) };
     assert_eq!(only.reason, EndReason::Closed);
-    assert_eq!(only.connection.state(), State::TimeWait);
-    assert_eq!(only.connection.status, (true, true));
-    assert_eq!((only.connection.start, only.connection.end), (0, 8));
-    let orig = only.connection.orig;
-    assert_eq!(only.connection.key.ports(orig), (40_000, 443));
-    assert_eq!(only.connection.ends[orig as usize].payload_bytes, 100);
-    assert_eq!(only.connection.ends[orig.other() as usize].payload_bytes, 100_000);
+    assert_eq!(only.connection().state(), State::TimeWait);
+    assert_eq!(only.connection().status, (true, true));
+    assert_eq!((only.connection().start, only.connection().end), (0, 8));
+    let orig = only.connection().orig;
+    assert_eq!(only.connection().key.ports(orig), (40_000, 443));
+    assert_eq!(only.connection().ends[orig as usize].payload_bytes, 100);
+    assert_eq!(only.connection().ends[orig.other() as usize].payload_bytes, 100_000);
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn a_syn_ack_names_its_receiver() {
     assert_eq!((label.ctstate, label.ctdir), (CtState::Invalid, CtDir::None));
     run.tcp(true, ACK, 10, 1);
     let closed = run.finish();
-    let connection = &closed[0].connection;
+    let connection = &closed[0].connection();
     assert_eq!(closed.len(), 1);
     assert_eq!(connection.evidence, Evidence::SynAck);
     assert!(connection.flipped());
@@ -136,7 +136,7 @@ fn a_syn_after_a_syn_ack_confirms_it() {
     run.tcp(false, SYN | ACK, 0, 0);
     run.tcp(true, SYN, 0, 1);
     let closed = run.finish();
-    assert_eq!((closed.len(), closed[0].connection.evidence), (1, Evidence::Syn));
+    assert_eq!((closed.len(), closed[0].connection().evidence), (1, Evidence::Syn));
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn a_timeout_splits_at_its_very_moment() {
         let closed = run.finish();
         assert_eq!(closed.len(), expected);
         if expected == 2 {
-            assert_eq!((closed[0].reason, closed[1].connection.start), (EndReason::Timeout, gap));
+            assert_eq!((closed[0].reason, closed[1].connection().start), (EndReason::Timeout, gap));
         }
     }
 }
@@ -220,8 +220,8 @@ fn ping_both_ways() {
     let stray = run.feed(&icmp(3, 4, 0, 77), 3);
     assert_eq!(stray.ctstate, CtState::Invalid);
     let closed = run.finish();
-    assert_eq!(closed[2].connection.evidence, Evidence::IcmpReply);
-    assert_eq!(closed[2].connection.key.ports(closed[2].connection.orig), (8, 0));
+    assert_eq!(closed[2].connection().evidence, Evidence::IcmpReply);
+    assert_eq!(closed[2].connection().key.ports(closed[2].connection().orig), (8, 0));
 }
 
 #[test]
@@ -239,11 +239,11 @@ fn an_icmp_error_is_related_to_what_it_quotes() {
     let elsewhere = packet((9, 3), (5, 3), ipproto::ICMP, l4, 36);
     assert_eq!(run.feed(&elsewhere, 2).ctstate, CtState::Invalid);
     let closed = run.finish();
-    assert_eq!(closed[0].connection.ends.map(|end| end.packets).iter().sum::<u64>(), 1);
-    assert_ne!(label.side, closed[0].connection.orig);
-    assert_eq!(closed[1].connection.related_to, Some(0));
-    assert_eq!(closed[2].connection.related_to, Some(0));
-    assert_eq!(closed[3].connection.related_to, None);
+    assert_eq!(closed[0].connection().ends.map(|end| end.packets).iter().sum::<u64>(), 1);
+    assert_ne!(label.side, closed[0].connection().orig);
+    assert_eq!(closed[1].connection().related_to, Some(0));
+    assert_eq!(closed[2].connection().related_to, Some(0));
+    assert_eq!(closed[3].connection().related_to, None);
 }
 
 #[test]
@@ -257,7 +257,7 @@ fn later_fragments_add_bytes_and_the_last_one_is_judged() {
     let orphan = Packet { tuple: icmp(3, 4, 8, 5).tuple, complete: false, ..later };
     assert_eq!(run.feed(&orphan, 2), Label::outside(CtState::Invalid));
     let closed = run.finish();
-    let sent = closed[0].connection.ends[closed[0].connection.orig as usize];
+    let sent = closed[0].connection().ends[closed[0].connection().orig as usize];
     assert_eq!((closed.len(), sent.packets, sent.ip_bytes), (1, 1, 1048));
 }
 
@@ -291,8 +291,8 @@ fn tunnels_point_to_their_carrier() {
     let label = tracker.record(&stack, &[], 0, |_| ());
     assert_eq!(label.connection, Some(1));
     tracker.finish(|gone| closed.push(gone.clone()));
-    closed.sort_by_key(|closed| closed.connection.id);
-    assert_eq!(closed[1].connection.carrier, Some(0));
+    closed.sort_by_key(|closed| closed.connection().id);
+    assert_eq!(closed[1].connection().carrier, Some(0));
 }
 
 #[test]
@@ -332,6 +332,6 @@ fn a_cluster_that_answers_is_no_multicast() {
         if answered {
             run.udp(false, 1);
         }
-        assert_eq!(run.finish()[0].connection.was_broadcast(), broadcast);
+        assert_eq!(run.finish()[0].connection().was_broadcast(), broadcast);
     }
 }

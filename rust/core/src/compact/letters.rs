@@ -84,6 +84,16 @@ impl Letters {
         difference.wrapping_sub(EACH) & !difference & (EACH << 3) != 0
     }
 
+    /// As they are written for this originator.
+    #[inline]
+    pub(super) fn written(self, orig: Side) -> impl Iterator<Item = u8> {
+        let case = match orig {
+            Side::A => 0,
+            Side::B => 0x20,
+        };
+        self.codes().filter_map(move |code| Some(ALPHABET.get(code.wrapping_sub(1))? ^ case))
+    }
+
     fn codes(self) -> impl Iterator<Item = usize> {
         (0..self.len()).map(move |place| (self.0 >> (place * 4) & 0xf) as usize)
     }

@@ -13,6 +13,7 @@ mod express_tcp;
 mod extra;
 mod flags;
 mod follow;
+mod kept;
 mod letters;
 mod numbers;
 mod tcp;
@@ -26,6 +27,7 @@ use crate::zeek::{Roles, View};
 
 pub use extra::{Extra, ExtraPlaces, Extras};
 pub use flags::Flags;
+pub use kept::Kept;
 use letters::{Letters, Long, MoreLetters, code};
 
 /// Words of a connection.
@@ -116,7 +118,8 @@ impl Compact {
             compact.pack_other(connection)?;
             None
         };
-        (compact.unpack(connection.key, extra.as_ref(), timeouts) == *connection).then_some((compact, extra))
+        let deadline = compact.deadline(timeouts);
+        (compact.unpack(connection.key, extra.as_ref(), deadline) == *connection).then_some((compact, extra))
     }
 
     /// The words of a connection that is kept elsewhere: where, and when it expires.
@@ -128,8 +131,8 @@ impl Compact {
         compact
     }
 
-    /// The connection with this key; `extra`: its extra line, if it has one.
-    pub fn unpack(&self, key: FlowKey, extra: Option<&Extra>, timeouts: &Timeouts) -> Connection {
+    /// The connection with this key and this [`Self::deadline`]; `extra`: its extra line, if it has one.
+    pub fn unpack(&self, key: FlowKey, extra: Option<&Extra>, deadline: i64) -> Connection {
         let flags = self.flags();
         let start = self.start();
         let end = self.end();
@@ -159,7 +162,7 @@ impl Compact {
             pure_acks: [0; 2],
             first_window: [0; 2],
             claims: [0; 2],
-            deadline: 0,
+            deadline,
         };
         for side in Side::BOTH {
             let counted = &mut connection.ends[side as usize];
@@ -176,12 +179,11 @@ impl Compact {
                 assured: flags.has(Flags::ASSURED),
                 timeout: flags.timeout(),
                 created: start,
-                deadline: self.deadline(timeouts),
+                deadline,
                 counted,
                 track: Track::None,
             });
         }
-        connection.deadline = self.deadline(timeouts);
         let mut letters = Long(Letters(self.0[word::LETTERS] >> 16), MoreLetters::default());
         let mut gaps = [0; 2];
         connection.zeek.set_active_until(end - i64::from(self.0[word::ARMED] as u32));
@@ -258,6 +260,12 @@ impl Compact {
     #[inline]
     pub fn words(&self) -> &[u64; WORDS] {
         &self.0
+    }
+
+    /// Its words, to be written.
+    #[inline]
+    pub fn words_mut(&mut self) -> &mut [u64; WORDS] {
+        &mut self.0
     }
 
     /// The connection of these words.
@@ -337,12 +345,18 @@ impl Compact {
     /// Capture time at which it expires.
     #[inline]
     pub fn deadline(&self, timeouts: &Timeouts) -> i64 {
-        let flags = self.flags();
+        Self::deadline_in(|at| self.0[at], timeouts)
+    }
+
+    /// The same of words that are elsewhere.
+    #[inline]
+    pub fn deadline_in(word: impl Fn(usize) -> u64, timeouts: &Timeouts) -> i64 {
+        let (flags, end) = (Flags(word(word::FLAGS)), word(word::END));
         if flags.is_beside() {
-            return self.0[word::END] as i64;
+            return end as i64;
         }
         let timeout = if flags.has(Flags::GONE) { proto::linger(ipproto::TCP, true) } else { flags.timeout() };
-        self.end().saturating_add(timeouts.get(timeout))
+        (word(word::START) as i64 + (end >> 16) as i64).saturating_add(timeouts.get(timeout))
     }
 }
 

@@ -236,6 +236,7 @@ mod tests {
     use crate::connection::Endpoint as Sent;
     use crate::decode::{Addr, Family, FiveTuple, L4, Packet, Tcp};
     use crate::rows::Finished;
+    use crate::table::Gone;
     use crate::time::SECOND;
     use crate::tracker::{Closed, Tracker};
 
@@ -276,11 +277,13 @@ mod tests {
             tracker.record(std::slice::from_ref(packet), &[], ts, |gone| closed.push(gone.clone()));
         }
         tracker.finish(|gone| closed.push(gone.clone()));
-        closed.sort_by_key(|gone| gone.connection.id);
+        closed.sort_by_key(|gone| gone.connection().id);
         closed.sort_by_key(by);
         let mut rows = Finished::new(std::sync::Arc::new(Locality::new(&Config::default())));
         for (gone, number) in closed.iter_mut().zip(0..) {
-            gone.connection.id = number;
+            let mut connection = gone.connection().into_owned();
+            connection.id = number;
+            gone.what = Gone::Whole(Box::new(connection));
             rows.put(gone);
         }
         rows.in_order()
@@ -326,7 +329,7 @@ mod tests {
         fn the_order_in_which_connections_are_told_does_not_matter(packets in packets(), seed in any::<u64>()) {
             // Records of one five-tuple stay in order; all else is turned.
             let turned = |gone: &Closed| {
-                let key = &gone.connection.key;
+                let key = &gone.connection().key;
                 (u64::from(key.a_port) << 16 | u64::from(key.b_port)).wrapping_mul(seed | 1)
             };
             let ends = [settled(rows(&packets, |_| ())), settled(rows(&packets, turned))].map(|rows| {

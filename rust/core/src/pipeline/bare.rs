@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::decode::{Brief, Decoder};
 use crate::error::CaptureError;
 use crate::flow::Words;
-use crate::table::{FlowTable, Lookup, Lookups};
+use crate::table::{FlowTable, Guess, Lookup, Lookups};
 
 use super::following::GROUP;
 
@@ -60,6 +60,7 @@ pub fn walk(captures: &mut Captures, config: &Config, depth: Depth) -> Result<u6
 struct Places {
     table: FlowTable,
     briefs: Vec<(Brief, Lookup)>,
+    guesses: Vec<Guess>,
 }
 
 impl Places {
@@ -67,6 +68,7 @@ impl Places {
         Self {
             table: FlowTable::new(config.rules.timeouts, config.bounds, Lookups::new()),
             briefs: Vec::with_capacity(GROUP),
+            guesses: Vec::with_capacity(GROUP),
         }
     }
 
@@ -79,9 +81,9 @@ impl Places {
                 let lookup = self.table.lookups().lookup(Words::of_ports(&brief.tuple, brief.vlan).0);
                 Some((brief, lookup))
             }));
-            self.table.touch(self.briefs.iter().map(|(_, lookup)| lookup));
-            for (_, lookup) in &self.briefs {
-                if self.table.find(lookup).is_none() {
+            self.table.touch(self.briefs.iter().map(|(_, lookup)| lookup), &mut self.guesses);
+            for ((_, lookup), guess) in self.briefs.iter().zip(&self.guesses) {
+                if self.table.find(lookup, *guess).is_none() {
                     self.table.insert_compact(lookup, Compact::beside(0, i64::MAX));
                 }
             }

@@ -10,6 +10,7 @@ use crate::direction::Locality;
 use crate::labels::Labels;
 use crate::proto::CtState;
 use crate::rows::Finished;
+use crate::table::Guess;
 use crate::time::Clock;
 use crate::tracker::{Closed, Found, Label, Tracker};
 
@@ -24,6 +25,8 @@ pub struct Following {
     /// The connections that live.
     pub tracker: Tracker,
     over: Over,
+    /// Where the packets of a group may have their connections.
+    guesses: Vec<Guess>,
     /// Records that could have begun a connection and found no room: how many, and the first one's file and offset.
     refused: Option<(u64, u32, u64)>,
 }
@@ -38,7 +41,7 @@ impl Over {
     #[inline]
     fn put(&mut self, closed: &Closed) {
         self.rows.put(closed);
-        self.alive.note(closed.connection.start, closed.gone);
+        self.alive.note(closed.start(), closed.gone);
     }
 }
 
@@ -77,7 +80,8 @@ impl Followed {
 impl Following {
     /// Nothing was followed yet.
     pub fn new(tracker: Tracker, locality: Arc<Locality>) -> Self {
-        Self { tracker, over: Over { rows: Finished::new(locality), alive: Alive::default() }, refused: None }
+        let over = Over { rows: Finished::new(locality), alive: Alive::default() };
+        Self { tracker, over, guesses: Vec::new(), refused: None }
     }
 
     /// The connections that are over since this was asked for last; nothing is kept of them.
@@ -107,11 +111,12 @@ impl Following {
         decoded: &Decoded,
         mut told: impl FnMut(&Tracker, &Label, &[Packet], &Found),
     ) {
-        let mut packets = &decoded.packets[..];
+        let (mut packets, mut guesses) = (&decoded.packets[..], std::mem::take(&mut self.guesses));
         let contents = records.chunks(GROUP).zip(decoded.contents.chunks(GROUP).zip(decoded.briefs.chunks(GROUP)));
         for (records, (contents, briefs)) in contents {
             let ordinary = contents.iter().zip(briefs).filter(|(content, _)| matches!(content, Content::Ordinary));
-            self.tracker.touch(ordinary.map(|(_, (_, found))| found));
+            self.tracker.touch(ordinary.map(|(_, (_, found))| found), &mut guesses);
+            let mut guess = guesses.iter().copied();
             for (record, (content, (brief, found))) in records.iter().zip(contents.iter().zip(briefs)) {
                 let (bytes, ts, over) = (batch.bytes(record), record.ts, &mut self.over);
                 let refused = self.tracker.refused();
@@ -120,7 +125,7 @@ impl Following {
                 let (own, rest) = packets.split_at(count.min(packets.len()));
                 packets = rest;
                 let label = match content {
-                    Content::Ordinary => self.ordinary(brief, found, bytes, ts),
+                    Content::Ordinary => self.ordinary(brief, found, guess.next().unwrap_or_default(), bytes, ts),
                     Content::Packets(_) => self.tracker.record(own, bytes, ts, |closed| over.put(closed)),
                     Content::Nothing(_) => outside(*content),
                 };
@@ -130,13 +135,14 @@ impl Following {
                 told(&self.tracker, &label, own, found);
             }
         }
+        self.guesses = guesses;
     }
 
     /// Takes an ordinary packet.
     #[inline]
-    pub fn ordinary(&mut self, brief: &Brief, found: &Found, bytes: &[u8], ts: i64) -> Label {
+    pub fn ordinary(&mut self, brief: &Brief, found: &Found, guess: Guess, bytes: &[u8], ts: i64) -> Label {
         let over = &mut self.over;
-        self.tracker.brief(brief, found, bytes, ts, |closed| over.put(closed))
+        self.tracker.brief(brief, found, guess, bytes, ts, |closed| over.put(closed))
     }
 
     /// Takes the only packet of a record; see [`Tracker::packet`].

@@ -24,7 +24,7 @@ use crate::proto::CtState;
 use crate::rows::{Finished, Rows};
 use crate::stats::Stats;
 use crate::sync::{AtomicI64, Ordering, Queue, Station};
-use crate::table::Reader;
+use crate::table::{Gone, Reader};
 use crate::tracker::{Closed, Keys, Tracker};
 
 use super::count_refused;
@@ -173,7 +173,8 @@ impl Stream {
         let mut rows = Finished::new(self.locality.clone());
         for connection in connections.into_iter().filter(|connection| connection.deadline > now) {
             let reason = connection.end_reason(EndReason::EndOfCapture);
-            rows.put(&Closed { connection: Box::new(connection), reason, stopped: Some(now), gone: None });
+            let what = Gone::Whole(Box::new(connection));
+            rows.put(&Closed { what, reason, stopped: Some(now), gone: None });
         }
         rows.in_order()
     }

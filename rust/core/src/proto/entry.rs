@@ -102,6 +102,16 @@ impl State {
         }
     }
 
+    /// What to report: for protocols without states of their own, what was seen: a reply, and that it is assured.
+    #[inline]
+    #[must_use]
+    pub fn reported(self, (seen_reply, assured): (bool, bool)) -> Self {
+        match self {
+            Self::None => Self::of_status(seen_reply, assured),
+            state => state,
+        }
+    }
+
     /// The names in the order of the numbers.
     pub const NAMES: [&'static str; 20] = [
         "NONE",
@@ -170,9 +180,6 @@ impl Gateway {
 
     /// The state to report: for protocols without states of their own, what was seen.
     pub fn reported_state(&self) -> State {
-        match self.state {
-            State::None => State::of_status(self.seen_reply, self.assured),
-            state => state,
-        }
+        self.state.reported((self.seen_reply, self.assured))
     }
 }

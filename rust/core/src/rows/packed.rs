@@ -2,11 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::compact::Kept;
 use crate::connection::{Connection, EndReason, Endpoint, Evidence};
 use crate::decode::{Addr, Family, Tunnel, TunnelKind, Vlan, ipproto};
 use crate::direction::{Direction, Locality, Place};
-use crate::flow::Side;
+use crate::flow::{FlowKey, Side};
 use crate::proto::State;
+use crate::table::Gone;
 use crate::time::SECOND;
 use crate::tracker::Closed;
 use crate::zeek::ConnState;
@@ -15,7 +17,7 @@ use super::letters::{self, Letters};
 use super::segments::Segments;
 
 /// A finished connection, as nearly all are. What belongs to an end is told of originator and responder, in this order.
-#[derive(Clone, Copy, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Packed {
     pub start: i64,
     pub end: i64,
@@ -49,7 +51,7 @@ pub(super) struct Packed {
 const _: () = assert!(size_of::<Packed>() == 96);
 
 /// What an end sent, in numbers that are large enough for nearly all.
-#[derive(Clone, Copy, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Sent {
     packets: u32,
     ip_bytes: u32,
@@ -173,6 +175,29 @@ impl Beside {
     }
 }
 
+/// What any row says of its connection, however that was kept.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not a state")]
+struct Facts<'a> {
+    key: &'a FlowKey,
+    id: u64,
+    start: i64,
+    end: i64,
+    orig: Side,
+    vlan: Vlan,
+    tunnel: Tunnel,
+    state: State,
+    /// A reply was seen, and that it is assured.
+    status: (bool, bool),
+    /// As it is, and were the roles the other way round.
+    conn_state: [ConnState; 2],
+    evidence: Evidence,
+    flipped: bool,
+    was_broadcast: bool,
+    is_error: bool,
+    answers_unseen: bool,
+    swapped: bool,
+}
+
 impl Packed {
     /// Gives it another number, beside what has moved.
     pub(super) fn move_to(&mut self, number: u64, moved: Moved) {
@@ -187,49 +212,89 @@ impl Packed {
 
     /// The row of a closed connection.
     pub(super) fn of(closed: &Closed, locality: &Locality, beside: &mut Beside) -> Self {
-        let connection = &*closed.connection;
-        let key = &connection.key;
+        if let Gone::Kept(kept) = &closed.what
+            && let Some(packed) = Self::of_kept(kept, closed, locality, beside)
+        {
+            debug_assert_eq!(packed.alone(beside), {
+                let mut own = Beside::default();
+                Self::of_whole(&kept.connection(), closed, locality, &mut own).alone(&own)
+            });
+            return packed;
+        }
+        Self::of_whole(&closed.connection(), closed, locality, beside)
+    }
+
+    /// All that there is to say, wherever its addresses are.
+    fn alone(mut self, beside: &Beside) -> (Self, Option<[Addr; 2]>) {
+        let addrs = self.has(flag::V6).then(|| beside.addrs.get(self.addr[0] as usize).copied()).flatten();
+        if addrs.is_some() {
+            self.addr = [0; 2];
+        }
+        (self, addrs)
+    }
+
+    /// The same of one that is told by its words; None where more is to be said.
+    fn of_kept(kept: &Kept, closed: &Closed, locality: &Locality, beside: &mut Beside) -> Option<Self> {
+        if !kept.is_plain() {
+            return None;
+        }
+        let (orig, resp) = (kept.orig(), kept.orig().other());
+        let caret = kept.flipped().then_some(b'^');
+        let history = letters::pack(caret.into_iter().chain(kept.letters(orig)))?;
+        let left = closed.stopped.filter(|_| !kept.is_gone()).map(|now| kept.deadline.saturating_sub(now));
+        let left = left.filter(|left| *left > 0).map(|left| left / SECOND);
+        let left = left.map_or(Some(0), |seconds| u32::try_from(seconds).ok()?.checked_add(1))?;
+        let facts = Facts {
+            key: &kept.key,
+            id: kept.words().id(),
+            start: kept.words().start(),
+            end: kept.words().end(),
+            orig,
+            vlan: kept.key.vlan,
+            tunnel: kept.key.tunnel,
+            state: kept.state(),
+            status: kept.status(),
+            conn_state: [kept.conn_state(orig), kept.conn_state(resp)],
+            evidence: kept.evidence(),
+            flipped: kept.flipped(),
+            was_broadcast: kept.was_broadcast(),
+            is_error: false,
+            answers_unseen: false,
+            swapped: left > 0 && kept.gateway_orig() != orig,
+        };
+        let mut packed = Self::begin(&facts, closed.reason, locality, beside);
+        let sent = kept.sent();
+        packed.sent = [orig, resp].map(|side| {
+            let (packets, ip_bytes, payload_bytes) = sent[side as usize];
+            Sent { packets, ip_bytes, payload_bytes }
+        });
+        (packed.history, packed.quiet, packed.left) = (history, kept.quiet(), left);
+        Some(packed)
+    }
+
+    fn of_whole(connection: &Connection, closed: &Closed, locality: &Locality, beside: &mut Beside) -> Self {
         let (orig, resp) = (connection.orig, connection.orig.other());
-        let addrs = [key.addr(orig), key.addr(resp)];
-        let places = [locality.place(addrs[0].ip(key.family)), locality.place(addrs[1].ip(key.family))];
-        let (orig_port, resp_port) = key.ports(orig);
         let sent = [connection.sent(orig), connection.sent(resp)];
-        let was_broadcast = connection.was_broadcast();
         let live = closed.stopped.and_then(|now| Live::of(connection, now));
-        let mut packed = Self {
+        let facts = Facts {
+            key: &connection.key,
+            id: connection.id,
             start: connection.start,
             end: connection.end,
-            number_and_flags: connection.id << flag::BITS,
-            history: 0,
-            sent: [Sent::default(); 2],
-            addr: [addrs[0].0 as u32, addrs[1].0 as u32],
-            port: [orig_port, resp_port],
+            orig,
             vlan: connection.vlan,
-            tunnel: (connection.tunnel.kind as u32) << 24 | connection.tunnel.vni & 0xff_ffff,
-            left: 0,
-            quiet: 0,
-            rare: 0,
-            proto: key.proto,
+            tunnel: connection.tunnel,
             state: connection.state(),
+            status: connection.status,
             conn_state: [connection.conn_state(orig), connection.conn_state(resp)],
             evidence: connection.evidence,
-            sure: connection.evidence,
-            end_reason: closed.reason,
-            direction: Place::direction(places, was_broadcast),
+            flipped: connection.flipped(),
+            was_broadcast: connection.was_broadcast(),
+            is_error: connection.is_error,
+            answers_unseen: connection.zeek.answers_unseen(),
+            swapped: live.is_some_and(|live| live.swapped),
         };
-        if key.family == Family::V6 {
-            packed.set(flag::V6, true);
-            packed.addr = [beside.addrs.push(addrs) as u32, 0];
-        }
-        packed.set(flag::ORIG_B, connection.orig == Side::B);
-        packed.set(flag::ASSURED, connection.status.1);
-        packed.set(flag::SEEN_REPLY, connection.status.0);
-        packed.set(flag::FLIPPED, connection.flipped());
-        packed.set(flag::WAS_BROADCAST, was_broadcast);
-        packed.set(flag::IS_ERROR, connection.is_error);
-        packed.set(flag::ANSWERS_UNSEEN, connection.zeek.answers_unseen());
-        packed.set(flag::SWAPPED, live.is_some_and(|live| live.swapped));
-        packed.set(flag::FROM_GROUP, places[0].is_group && !places[1].is_group);
+        let mut packed = Self::begin(&facts, closed.reason, locality, beside);
         if packed.add_ordinary(connection, sent, live).is_none() {
             let letters = connection.zeek.history(connection.orig, connection.flipped(), connection.roles);
             packed.add_rare(
@@ -247,6 +312,50 @@ impl Packed {
                 beside,
             );
         }
+        packed
+    }
+
+    /// What any row says, and nothing of what may have no room.
+    #[inline]
+    fn begin(facts: &Facts<'_>, end_reason: EndReason, locality: &Locality, beside: &mut Beside) -> Self {
+        let Facts { key, orig, was_broadcast, .. } = *facts;
+        let addrs = [key.addr(orig), key.addr(orig.other())];
+        let places = [locality.place(addrs[0].ip(key.family)), locality.place(addrs[1].ip(key.family))];
+        let (orig_port, resp_port) = key.ports(orig);
+        let mut packed = Self {
+            start: facts.start,
+            end: facts.end,
+            number_and_flags: facts.id << flag::BITS,
+            history: 0,
+            sent: [Sent::default(); 2],
+            addr: [addrs[0].0 as u32, addrs[1].0 as u32],
+            port: [orig_port, resp_port],
+            vlan: facts.vlan,
+            tunnel: (facts.tunnel.kind as u32) << 24 | facts.tunnel.vni & 0xff_ffff,
+            left: 0,
+            quiet: 0,
+            rare: 0,
+            proto: key.proto,
+            state: facts.state,
+            conn_state: facts.conn_state,
+            evidence: facts.evidence,
+            sure: facts.evidence,
+            end_reason,
+            direction: Place::direction(places, was_broadcast),
+        };
+        if key.family == Family::V6 {
+            packed.set(flag::V6, true);
+            packed.addr = [beside.addrs.push(addrs) as u32, 0];
+        }
+        packed.set(flag::ORIG_B, orig == Side::B);
+        packed.set(flag::ASSURED, facts.status.1);
+        packed.set(flag::SEEN_REPLY, facts.status.0);
+        packed.set(flag::FLIPPED, facts.flipped);
+        packed.set(flag::WAS_BROADCAST, was_broadcast);
+        packed.set(flag::IS_ERROR, facts.is_error);
+        packed.set(flag::ANSWERS_UNSEEN, facts.answers_unseen);
+        packed.set(flag::SWAPPED, facts.swapped);
+        packed.set(flag::FROM_GROUP, places[0].is_group && !places[1].is_group);
         packed
     }
 

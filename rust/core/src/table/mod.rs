@@ -12,6 +12,7 @@
 //! A connection over IPv4 in no tunnel is two cache lines (a key of two words, fourteen of [`Compact`]), found through
 //! one line of the index; any other one is half a line longer. What does not fit into a [`Compact`] is in a box.
 
+mod gone;
 mod image;
 mod index;
 mod lookup;
@@ -20,25 +21,26 @@ mod slots;
 #[cfg(all(test, not(feature = "models")))]
 mod tests;
 mod wheel;
+mod width;
 
 use std::sync::Arc;
 
-use ahash::RandomState;
 use arc_swap::ArcSwapOption;
 
-use crate::compact::{Compact, Extras};
+use crate::compact::{Compact, Extras, Kept};
 use crate::config::{Bounds, Timeouts};
 use crate::connection::Connection;
 use crate::flow::{FlowKey, Words};
 use crate::slab::Slab;
-use crate::sync::{Mutant, Versions, mutant};
 
+pub use gone::Gone;
 pub use lookup::{Lookup, Lookups};
 pub use reader::Reader;
+pub use width::Guess;
 
-use index::Index;
 use slots::{Lines, Slot};
-use wheel::{Wheel, second_of};
+use wheel::Wheel;
+use width::{Due, Table};
 
 /// A connection's place, valid until it is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,17 +72,6 @@ pub struct FlowTable {
 /// A connection as its last packet left it.
 type Wide = ArcSwapOption<Connection>;
 
-/// Connections whose keys have the same width.
-struct Table<const K: usize, S> {
-    index: Index,
-    slots: Slab<S>,
-    /// Of its slots, with everything beside them.
-    versions: Arc<Versions>,
-    wheel: Wheel,
-    /// Where the next victim is looked for.
-    hand: u32,
-}
-
 /// Boxes that are kept for the next connection that needs one.
 const SPARE: usize = 8;
 
@@ -106,12 +97,16 @@ impl FlowTable {
         &self.lookups
     }
 
-    /// Reads what lookups and updates of these will read: first all lines of the index, then all slots, so that they wait for
-    /// memory together.
+    /// Reads what lookups and changes of these will read: first all lines of the index, then all slots, so that they wait for
+    /// memory together. `guesses` are then theirs, in their order.
     #[inline]
-    pub fn touch<'a>(&self, lookups: impl Iterator<Item = &'a Lookup> + Clone) {
+    pub fn touch<'a>(&self, lookups: impl Iterator<Item = &'a Lookup> + Clone, guesses: &mut Vec<Guess>) {
         let touched = lookups.clone().fold(0, |all, lookup| all ^ self.touch_index(lookup));
-        let touched = lookups.fold(touched, |all, lookup| all ^ self.touch_slot(lookup));
+        guesses.clear();
+        guesses.extend(lookups.clone().map(|lookup| self.guess(lookup)));
+        // With little between them, so that many are under way at once.
+        let slots = lookups.zip(guesses.iter());
+        let touched = slots.fold(touched, |all, (lookup, guess)| all ^ self.touch_slot(lookup, *guess));
         // The reads are of no other use, and stay.
         std::hint::black_box(touched);
     }
@@ -125,19 +120,28 @@ impl FlowTable {
     }
 
     #[inline]
-    fn touch_slot(&self, lookup: &Lookup) -> u64 {
+    fn guess(&self, lookup: &Lookup) -> Guess {
         match lookup.words {
-            Words::Narrow(_) => self.narrow.touch(lookup.hash),
-            Words::Broad(_) => self.broad.touch(lookup.hash),
+            Words::Narrow(_) => self.narrow.index.guess(lookup.hash),
+            Words::Broad(_) => self.broad.index.guess(lookup.hash),
+        }
+        .map_or_else(Guess::default, Guess)
+    }
+
+    #[inline]
+    fn touch_slot(&self, lookup: &Lookup, guess: Guess) -> u64 {
+        match lookup.words {
+            Words::Narrow(_) => self.narrow.slot(guess.0).map_or(0, Slot::touch),
+            Words::Broad(_) => self.broad.slot(guess.0).map_or(0, Slot::touch),
         }
     }
 
     /// The place of a key's connection.
     #[inline]
-    pub fn find(&self, lookup: &Lookup) -> Option<SlotId> {
+    pub fn find(&self, lookup: &Lookup, guess: Guess) -> Option<SlotId> {
         match &lookup.words {
-            Words::Narrow(key) => self.narrow.find(lookup.hash, key).map(SlotId::Narrow),
-            Words::Broad(key) => self.broad.find(lookup.hash, key).map(SlotId::Broad),
+            Words::Narrow(key) => self.narrow.find(lookup.hash, key, guess).map(|(slot, _)| SlotId::Narrow(slot)),
+            Words::Broad(key) => self.broad.find(lookup.hash, key, guess).map(|(slot, _)| SlotId::Broad(slot)),
         }
     }
 
@@ -150,13 +154,25 @@ impl FlowTable {
         }
     }
 
-    /// Changes what is kept at a place, and the extra lines, at once for readers; nothing where `step` gives None.
-    /// [`Self::arm`] is owed afterwards where the deadline may have come nearer.
+    /// Finds a key's connection and changes what is kept there, and the extra lines, at once for readers; nothing where `step`
+    /// gives None. [`Self::arm`] is owed afterwards where the deadline may have come nearer.
     #[inline]
-    pub fn update<R>(&mut self, slot: SlotId, step: impl FnOnce(&mut Compact, &mut Extras) -> Option<R>) -> Option<R> {
-        match slot {
-            SlotId::Narrow(slot) => self.narrow.update(slot, |compact| step(compact, &mut self.extras)),
-            SlotId::Broad(slot) => self.broad.update(slot, |compact| step(compact, &mut self.extras)),
+    pub fn change<R>(
+        &mut self,
+        lookup: &Lookup,
+        guess: Guess,
+        step: impl FnOnce(&mut Compact, &mut Extras) -> Option<R>,
+    ) -> Option<(SlotId, Option<R>)> {
+        let step = |compact: &mut Compact| step(compact, &mut self.extras);
+        match &lookup.words {
+            Words::Narrow(key) => {
+                let (slot, done) = self.narrow.change(lookup.hash, key, guess, step)?;
+                Some((SlotId::Narrow(slot), done))
+            }
+            Words::Broad(key) => {
+                let (slot, done) = self.broad.change(lookup.hash, key, guess, step)?;
+                Some((SlotId::Broad(slot), done))
+            }
         }
     }
 
@@ -183,8 +199,24 @@ impl FlowTable {
         if let Some(wide) = compact.wide() {
             return self.wide.get(wide)?.load().as_deref().cloned();
         }
+        Some(self.kept(key, compact).connection())
+    }
+
+    /// What is in a slot, and not in a box.
+    #[inline]
+    fn kept(&self, key: FlowKey, compact: &Compact) -> Kept {
         let extra = compact.extra().and_then(|number| self.extras.get(number));
-        Some(compact.unpack(key, extra.as_ref(), &self.timeouts))
+        Kept::new(key, *compact, extra, compact.deadline(&self.timeouts))
+    }
+
+    /// The same of any, which is about to leave.
+    #[inline]
+    fn leaving(&mut self, key: FlowKey, compact: &Compact) -> Option<Gone> {
+        if compact.wide().is_none() {
+            return Some(Gone::Kept(self.kept(key, compact)));
+        }
+        let connection = self.copied(key, compact)?;
+        Some(Gone::Whole(self.boxed(connection)))
     }
 
     /// In a box.
@@ -275,10 +307,10 @@ impl FlowTable {
     }
 
     /// Takes a connection out that is not in hand.
-    pub fn remove(&mut self, slot: SlotId) -> Option<Box<Connection>> {
-        let connection = self.take(slot);
+    pub fn remove(&mut self, slot: SlotId) -> Option<Gone> {
+        let gone = self.leaving(self.key_at(slot)?, &self.at(slot)?);
         self.discard(slot);
-        connection
+        gone
     }
 
     /// Frees the place of a connection that is in hand.
@@ -308,7 +340,7 @@ impl FlowTable {
 
     /// Takes everything out, in no promised order, and leaves an empty table. A segment's memory is free once its
     /// connections are handed out.
-    pub fn drain(&mut self, mut gone: impl FnMut(Box<Connection>, &mut Self)) {
+    pub fn drain(&mut self, mut gone: impl FnMut(Gone, &mut Self)) {
         let mut narrow = std::mem::take(&mut self.narrow.slots);
         narrow.drain(|slot| self.hand_out(slot.as_ref().key().into(), slot.as_ref().compact(), &mut gone));
         let mut broad = std::mem::take(&mut self.broad.slots);
@@ -319,13 +351,12 @@ impl FlowTable {
         self.broad.clear();
     }
 
-    fn hand_out(&mut self, key: FlowKey, compact: Compact, gone: &mut impl FnMut(Box<Connection>, &mut Self)) {
+    fn hand_out(&mut self, key: FlowKey, compact: Compact, gone: &mut impl FnMut(Gone, &mut Self)) {
         if compact.is_some()
-            && let Some(connection) = self.copied(key, &compact)
+            && let Some(leaving) = self.leaving(key, &compact)
         {
-            let connection = self.boxed(connection);
             self.give_back(&compact);
-            gone(connection, self);
+            gone(leaving, self);
         }
     }
 
@@ -399,171 +430,12 @@ impl FlowTable {
 }
 
 /// What was found to be due.
+#[expect(clippy::large_enum_variant, reason = "it is looked at once, where it was made")]
 pub enum Expired {
     /// Nothing.
     None,
     /// A connection that lives on.
     NotYet,
     /// This one.
-    Gone(Box<Connection>),
-}
-
-/// What the wheel says.
-enum Due<T> {
-    None,
-    NotYet,
-    Now(T),
-}
-
-impl<T> Due<T> {
-    fn map<U>(self, place: impl FnOnce(T) -> U) -> Due<U> {
-        match self {
-            Self::None => Due::None,
-            Self::NotYet => Due::NotYet,
-            Self::Now(slot) => Due::Now(place(slot)),
-        }
-    }
-}
-
-/// A second as slots keep it; 0 is none.
-#[inline]
-fn short(second: i64) -> u32 {
-    (second as u32).max(1)
-}
-
-/// Places that are looked at for one that may be dropped (the kernel's NF_CT_EVICTION_RANGE, in buckets of its table).
-const EVICTION_RANGE: u32 = 64;
-
-impl<const K: usize, S> Default for Table<K, S> {
-    fn default() -> Self {
-        Self {
-            index: Index::default(),
-            slots: Slab::default(),
-            versions: Arc::default(),
-            wheel: Wheel::default(),
-            hand: 0,
-        }
-    }
-}
-
-impl<const K: usize, S: AsRef<Slot<K>> + Default> Table<K, S> {
-    #[inline]
-    fn slot(&self, number: u32) -> Option<&Slot<K>> {
-        self.slots.get(number).map(AsRef::as_ref)
-    }
-
-    /// Bytes that it takes with this many slots, in use or not. The index is counted as large as it may be for them.
-    fn bytes(&self, slots: usize) -> usize {
-        slots * size_of::<S>() + Index::most_bytes(slots) + self.wheel.bytes()
-    }
-
-    fn victim(&mut self, is_assured: impl Fn(&Compact) -> bool) -> Option<u32> {
-        let reach = self.slots.reach();
-        for _ in 0..EVICTION_RANGE.min(reach) {
-            let slot = self.hand;
-            self.hand = (slot + 1) % reach;
-            let compact = self.slot(slot).map(Slot::compact);
-            if compact.is_some_and(|compact| compact.is_some() && !is_assured(&compact)) {
-                return Some(slot);
-            }
-        }
-        None
-    }
-
-    #[inline]
-    fn touch(&self, hash: u64) -> u64 {
-        let slot = self.index.guess(hash).and_then(|slot| self.slot(slot));
-        slot.map_or(0, Slot::touch)
-    }
-
-    #[inline]
-    fn find(&self, hash: u64, key: &[u64; K]) -> Option<u32> {
-        self.index.find(hash, |slot| self.slot(slot).is_some_and(|slot| slot.key() == *key))
-    }
-
-    #[inline]
-    fn insert(
-        &mut self,
-        hash: u64,
-        key: [u64; K],
-        compact: Compact,
-        hasher: &RandomState,
-        timeouts: &Timeouts,
-    ) -> Option<u32> {
-        let (slot, place) = self.slots.take()?;
-        self.versions.change(slot, || place.as_ref().fill(&key, &compact));
-        self.arm(slot, timeouts);
-        let slots = &self.slots;
-        let hash_of = |slot| slots.get(slot).map_or(0, |slot| hasher.hash_one(slot.as_ref().key()));
-        self.index.insert(hash, slot, hash_of);
-        Some(slot)
-    }
-
-    #[inline]
-    fn update<R>(&mut self, slot: u32, step: impl FnOnce(&mut Compact) -> Option<R>) -> Option<R> {
-        let place = self.slot(slot)?;
-        self.versions.change(slot, || {
-            let mut compact = place.compact();
-            let done = step(&mut compact);
-            if done.is_some() {
-                place.set(&compact);
-            }
-            done
-        })
-    }
-
-    fn set(&mut self, slot: u32, compact: &Compact) {
-        if let Some(place) = self.slot(slot) {
-            self.versions.change(slot, || place.set(compact));
-        }
-    }
-
-    /// Seconds are told apart by thirty-two bits: a mark is stale if they are not those of its slot. A slot that has a
-    /// mark for an earlier second is looked at then, and marked anew.
-    #[inline]
-    fn arm(&mut self, slot: u32, timeouts: &Timeouts) {
-        let Some(place) = self.slot(slot) else { return };
-        let second = second_of(place.compact().deadline(timeouts));
-        let armed = place.armed();
-        let is_nearer = (short(second).wrapping_sub(armed) as i32) < 0 && self.wheel.has_room(self.index.len());
-        if armed == 0 || is_nearer {
-            place.set_armed(short(second));
-            self.wheel.put(slot, second);
-        }
-    }
-
-    fn due(&mut self, due: i64, timeouts: &Timeouts) -> Due<u32> {
-        let Some((slot, second)) = self.wheel.pop(due) else { return Due::None };
-        let Some(place) = self.slot(slot) else { return Due::NotYet };
-        if place.armed() != short(second) {
-            return Due::NotYet;
-        }
-        place.set_armed(0);
-        let compact = place.compact();
-        if !compact.is_some() {
-            return Due::NotYet;
-        }
-        if compact.deadline(timeouts) <= due {
-            return Due::Now(slot);
-        }
-        self.arm(slot, timeouts);
-        Due::NotYet
-    }
-
-    fn remove(&mut self, slot: u32, hasher: &RandomState) {
-        if let Some(place) = self.slots.get(slot).map(AsRef::as_ref) {
-            self.index.remove(hasher.hash_one(place.key()), slot);
-            if !mutant(Mutant::NoVacating) {
-                self.versions.change(slot, || place.vacate());
-            }
-            self.slots.give_back(slot);
-        }
-    }
-
-    /// Forgets what was in its slots.
-    fn clear(&mut self) {
-        self.index.clear();
-        self.wheel = Wheel::default();
-        self.hand = 0;
-    }
+    Gone(Gone),
 }

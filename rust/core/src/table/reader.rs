@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::index::View;
 use super::slots::{Lines, Slot};
 use super::{FlowTable, Lookup, Lookups, Table, Wide};
-use crate::compact::{Compact, ExtraPlaces};
+use crate::compact::ExtraPlaces;
 use crate::config::Timeouts;
 use crate::connection::Connection;
 use crate::flow::{FlowKey, Words};
@@ -108,7 +108,7 @@ where
         let connection = match wide {
             Some(wide) => Connection::clone(&wide),
             None if compact.wide().is_some() => return None,
-            None => Compact::unpack(&compact, key.into(), extra.as_ref(), &beside.timeouts),
+            None => compact.unpack(key.into(), extra.as_ref(), compact.deadline(&beside.timeouts)),
         };
         Some((key, connection))
     }

@@ -7,6 +7,7 @@ use serde::ser::SerializeTuple;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::compact::{Compact, WORDS};
+use crate::config::Timeouts;
 use crate::sync::Cells;
 
 /// A key of `K` words and what belongs to it.
@@ -27,6 +28,30 @@ impl<const K: usize> Slot<K> {
     #[inline]
     pub(super) fn compact(&self) -> Compact {
         Compact::of_words(self.words.load())
+    }
+
+    /// Reads the same for who may change it.
+    #[inline]
+    pub(super) fn read_own(&self, into: &mut Compact) {
+        self.words.read_own(into.words_mut());
+    }
+
+    /// Whether a connection is here.
+    #[inline]
+    pub(super) fn is_used(&self) -> bool {
+        self.words.get(Compact::FLAGS) != 0
+    }
+
+    /// When the connection that is here expires.
+    #[inline]
+    pub(super) fn deadline(&self, timeouts: &Timeouts) -> i64 {
+        Compact::deadline_in(|at| self.words.get(at), timeouts)
+    }
+
+    /// Writes what became of what [`Self::read_own`] read, the wheel's mark with it.
+    #[inline]
+    pub(super) fn change(&self, compact: &Compact) {
+        self.words.store(compact.words());
     }
 
     /// Puts another connection of the same key here. What the wheel has of this place is not the connection's.

@@ -39,7 +39,7 @@ fn with_a_gap() -> (FlowTable, SlotId) {
     for (one, ts) in rest.iter().zip(1..) {
         let step =
             |compact: &mut Compact, extras: &mut Extras| compact.express(&one.0, one.2, ts, &rules, extras, || None);
-        table.update(slot, step).unwrap();
+        table.change(&lookup, Guess::default(), step).unwrap().1.unwrap();
     }
     (table, slot)
 }
@@ -55,7 +55,7 @@ fn an_extra_line_is_given_back() {
     assert_eq!(*held, seen);
     table.put(slot, held);
     assert_eq!((table.extras.used(), table.at(slot).unwrap().wide()), (1, None));
-    assert_eq!(*table.remove(slot).unwrap(), seen);
+    assert_eq!(*table.remove(slot).unwrap().connection(), seen);
     assert_eq!(table.extras.used(), 0);
 }
 
@@ -63,6 +63,27 @@ fn an_extra_line_is_given_back() {
 fn extra_lines_are_drained() {
     let (mut table, _) = with_a_gap();
     let mut missed = Vec::new();
-    table.drain(|connection, _| missed.push(connection.zeek.missed()));
+    table.drain(|gone, _| missed.push(gone.connection().zeek.missed()));
     assert_eq!((missed, table.extras.used()), (vec![500], 0));
+}
+
+#[test]
+fn a_guess_finds_what_is_there_and_nothing_else() {
+    let (mut table, slot) = with_a_gap();
+    let (syn, words, side) = segment(true, SYN, (100, 0), 0);
+    let lookup = table.lookups().lookup(words);
+    let mut guesses = Vec::new();
+    table.touch([&lookup].into_iter(), &mut guesses);
+    let [guess] = guesses[..] else { panic!("one for each lookup") };
+    assert_eq!((guess.0, table.find(&lookup, guess)), (0, Some(slot)));
+    table.discard(slot);
+    assert_eq!(table.find(&lookup, guess), None, "it has left its key behind");
+    let mut words = words;
+    let Words::Narrow([_, ports]) = &mut words else { panic!("IPv4") };
+    *ports ^= 1 << 32;
+    let other = table.lookups().lookup(words);
+    let (begun, _) = Compact::begin(8, &syn, side, 0, &Config::default().rules, || None).unwrap();
+    assert_eq!(table.insert_compact(&other, begun), Some(slot), "the place is used again");
+    assert_eq!((table.find(&lookup, guess), table.find(&other, guess)), (None, Some(slot)));
+    assert_eq!(table.find(&other, Guess::default()), Some(slot), "without a guess");
 }

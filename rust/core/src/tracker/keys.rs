@@ -60,7 +60,11 @@ impl Keys {
     /// The key of an ordinary packet.
     #[inline]
     pub fn found(&self, brief: &Brief) -> Found {
-        let (words, side) = Words::of_ports(&brief.tuple, self.vlan(brief.vlan));
+        // Nearly none has a tag: that is compiled for itself.
+        let (words, side) = match brief.vlan {
+            Vlan { outer: 0, inner: 0 } => Words::of_ports(&brief.tuple, Vlan::default()),
+            tagged => Words::of_ports(&brief.tuple, self.vlan(tagged)),
+        };
         Found { lookup: self.lookups.lookup(words), side }
     }
 

@@ -3,6 +3,7 @@
 mod gateway;
 mod keys;
 
+use std::borrow::Cow;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use crate::direction;
 use crate::flow::Side;
 use crate::policy::Policy;
 use crate::proto::{CtDir, CtState, State};
-use crate::table::{Expired, FlowTable, Lookup, Reader, SlotId};
+use crate::table::{Expired, FlowTable, Gone, Guess, Lookup, Reader, SlotId};
 use crate::time::{Clock, SECOND};
 use crate::zeek::{self, Roles};
 
@@ -59,13 +60,29 @@ impl Label {
 #[derive(Clone, Debug)]
 pub struct Closed {
     /// As it was at the end.
-    pub connection: Box<Connection>,
+    pub what: Gone,
     /// Why it is over.
     pub reason: EndReason,
     /// The capture time at which the tracker stopped, if that is what ended it.
     pub stopped: Option<i64>,
     /// The capture time at which it was over; it lived on where the tracker stopped.
     pub gone: Option<i64>,
+}
+
+impl Closed {
+    /// Capture time of its first packet.
+    #[inline]
+    pub fn start(&self) -> i64 {
+        match &self.what {
+            Gone::Kept(kept) => kept.words().start(),
+            Gone::Whole(connection) => connection.start,
+        }
+    }
+
+    /// The connection as it was at the end.
+    pub fn connection(&self) -> Cow<'_, Connection> {
+        self.what.connection()
+    }
 }
 
 /// Follows connections through a capture.
@@ -218,9 +235,9 @@ impl Tracker {
                     return;
                 }
                 Expired::NotYet => {}
-                Expired::Gone(connection) => {
-                    let deadline = connection.deadline;
-                    self.close(connection, EndReason::Timeout, deadline, closed);
+                Expired::Gone(gone) => {
+                    let deadline = gone.deadline();
+                    self.close(gone, EndReason::Timeout, deadline, closed);
                 }
             }
         }
@@ -233,7 +250,7 @@ impl Tracker {
             && packet.tunnel == Tunnel::default()
         {
             let found = self.keys.found(&brief);
-            return self.brief(&brief, &found, bytes, ts, closed);
+            return self.brief(&brief, &found, Guess::default(), bytes, ts, closed);
         }
         let mut label = Label::outside(CtState::Untracked);
         let mut parent = None;
@@ -266,14 +283,14 @@ impl Tracker {
             && packet.tunnel == Tunnel::default()
             && let Some(brief) = self.express.then(|| Brief::of(packet)).flatten()
         {
-            return self.brief(&brief, found, bytes, ts, closed);
+            return self.brief(&brief, found, Guess::default(), bytes, ts, closed);
         }
         self.step(packet, found, bytes, ts, (related, None), &mut closed)
     }
 
     /// The connection of a key as it is now.
     pub fn look(&self, found: &Found) -> Option<Connection> {
-        self.table.look(self.table.find(&found.lookup)?)
+        self.table.look(self.table.find(&found.lookup, Guess::default())?)
     }
 
     /// The current capture time.
@@ -286,10 +303,11 @@ impl Tracker {
         &self.keys
     }
 
-    /// Reads what the packets with these keys will read of the table, so that they wait for memory together.
+    /// Reads what the packets with these keys will read of the table, so that they wait for memory together; see
+    /// [`FlowTable::touch`].
     #[inline]
-    pub fn touch<'a>(&self, found: impl Iterator<Item = &'a Found> + Clone) {
-        self.table.touch(found.map(|found| &found.lookup));
+    pub fn touch<'a>(&self, found: impl Iterator<Item = &'a Found> + Clone, guesses: &mut Vec<Guess>) {
+        self.table.touch(found.map(|found| &found.lookup), guesses);
     }
 
     /// Takes the only packet of a record, an ordinary one.
@@ -298,37 +316,38 @@ impl Tracker {
         &mut self,
         brief: &Brief,
         found: &Found,
+        guess: Guess,
         bytes: &[u8],
         ts: i64,
         mut closed: impl FnMut(&Closed),
     ) -> Label {
-        let Found { lookup, side } = *found;
+        let (lookup, side) = (&found.lookup, found.side);
         let over_until = self.over_until(ts);
         let rules = &self.rules;
-        let slot = self.table.find(&lookup);
-        if let Some(slot) = slot
-            && !direction::may_announce(brief)
-            && let Some((label, nearer)) = self.table.update(slot, |compact, extras| {
-                let lives = compact.deadline(&rules.timeouts) > over_until;
-                let says = || direction::says(brief, bytes, side);
-                let taken = if lives { compact.express(brief, side, ts, rules, extras, says) } else { None };
-                taken.map(|(outcome, nearer)| (Label::new(compact.id(), outcome, side), nearer))
-            })
-        {
+        let held = self.table.change(lookup, guess, |compact, extras| {
+            let lives = compact.deadline(&rules.timeouts) > over_until;
+            if !lives || direction::may_announce(brief) {
+                return None;
+            }
+            let says = || direction::says(brief, bytes, side);
+            let (outcome, nearer) = compact.express(brief, side, ts, rules, extras, says)?;
+            Some((Label::new(compact.id(), outcome, side), nearer))
+        });
+        if let Some((slot, Some((label, nearer)))) = held {
             if nearer {
                 self.table.arm(slot);
             }
             return label;
         }
-        if slot.is_none()
+        if held.is_none()
             && !brief.is_self()
             && self.keys.holds_vlan(brief)
-            && self.table.may_insert(&lookup)
+            && self.table.may_insert(lookup)
             && self.policy.as_ref().is_none_or(|policy| policy.passes(&brief.tuple))
             && let Some((compact, outcome)) =
                 Compact::begin(self.next_id, brief, side, ts, &self.rules, || direction::says(brief, bytes, side))
         {
-            self.table.insert_compact(&lookup, compact);
+            self.table.insert_compact(lookup, compact);
             self.next_id += 1;
             return Label::new(compact.id(), outcome, side);
         }
@@ -342,11 +361,11 @@ impl Tracker {
 
     /// The same where somebody else has the clock.
     pub fn finish_at(&mut self, clock: Clock, mut closed: impl FnMut(&Closed)) {
-        self.table.drain(|connection, table| {
-            let is_over = connection.deadline <= clock.now();
+        self.table.drain(|what, table| {
+            let is_over = what.deadline() <= clock.now();
             let cause = if is_over { EndReason::Timeout } else { EndReason::EndOfCapture };
-            let (stopped, gone) = if is_over { (None, Some(connection.deadline)) } else { (Some(clock.end()), None) };
-            hand_out(connection, cause, (stopped, gone), table, &mut closed);
+            let (stopped, gone) = if is_over { (None, Some(what.deadline())) } else { (Some(clock.end()), None) };
+            hand_out(what, cause, (stopped, gone), table, &mut closed);
         });
     }
 
@@ -467,7 +486,7 @@ impl Tracker {
 
     /// A key's connection in hand, unless it has expired by now.
     fn live(&mut self, lookup: &Lookup, ts: i64, closed: &mut impl FnMut(&Closed)) -> Option<Held> {
-        let slot = self.table.find(lookup)?;
+        let slot = self.table.find(lookup, Guess::default())?;
         let held = Held { connection: self.table.take(slot)?, slot: Some(slot) };
         if held.connection.deadline > self.over_until(ts) {
             return Some(held);
@@ -483,12 +502,12 @@ impl Tracker {
             return true;
         }
         let victim = self.table.victim(lookup).and_then(|slot| self.table.remove(slot));
-        let Some(connection) = victim else {
+        let Some(victim) = victim else {
             self.refused += 1;
             return false;
         };
         self.evicted += 1;
-        self.close(connection, EndReason::Evicted, ts, closed);
+        self.close(victim, EndReason::Evicted, ts, closed);
         let has_room = self.table.may_insert(lookup);
         self.refused += u64::from(!has_room);
         has_room
@@ -498,12 +517,12 @@ impl Tracker {
         if let Some(slot) = held.slot {
             self.table.discard(slot);
         }
-        self.close(held.connection, cause, gone, closed);
+        self.close(Gone::Whole(held.connection), cause, gone, closed);
     }
 
     /// Hands out a connection that is over since `gone`.
-    fn close(&mut self, connection: Box<Connection>, cause: EndReason, gone: i64, closed: &mut impl FnMut(&Closed)) {
-        hand_out(connection, cause, (None, Some(gone)), &mut self.table, closed);
+    fn close(&mut self, what: Gone, cause: EndReason, gone: i64, closed: &mut impl FnMut(&Closed)) {
+        hand_out(what, cause, (None, Some(gone)), &mut self.table, closed);
     }
 
     /// A new connection; None for a later fragment whose connection is gone.
@@ -567,14 +586,16 @@ fn in_order(packet: &Packet, connection: &Connection, side: Side) -> Packet {
 
 /// Hands out a connection that is over, and keeps its box; see [`Closed`].
 fn hand_out(
-    connection: Box<Connection>,
+    what: Gone,
     cause: EndReason,
     (stopped, gone): (Option<i64>, Option<i64>),
     table: &mut FlowTable,
     closed: &mut impl FnMut(&Closed),
 ) {
-    let reason = connection.end_reason(cause);
-    let over = Closed { connection, reason, stopped, gone };
+    let reason = what.end_reason(cause);
+    let over = Closed { what, reason, stopped, gone };
     closed(&over);
-    table.unbox(over.connection);
+    if let Gone::Whole(connection) = over.what {
+        table.unbox(connection);
+    }
 }

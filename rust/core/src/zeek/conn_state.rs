@@ -32,7 +32,7 @@ impl ConnState {
         ["S0", "S1", "SF", "REJ", "S2", "S3", "RSTO", "RSTR", "RSTOS0", "RSTRH", "SH", "SHR", "OTH"];
 
     /// For UDP: who has sent.
-    pub(super) fn of_activity(orig: bool, resp: bool) -> Self {
+    pub fn of_activity(orig: bool, resp: bool) -> Self {
         match (orig, resp) {
             (true, true) => Self::Sf,
             (true, false) => Self::S0,
@@ -42,11 +42,11 @@ impl ConnState {
     }
 
     /// For TCP: the states of originator and responder, whether neither sent data, and the history.
-    pub(super) fn of_tcp(orig: State, resp: State, no_data: bool, history: impl Iterator<Item = u8>) -> Self {
+    pub fn of_tcp(orig: State, resp: State, no_data: impl FnOnce() -> bool, history: impl Iterator<Item = u8>) -> Self {
         use State::{Closed, Established, Inactive, Reset, SynAckSent, SynSent};
         match (orig, resp) {
             (SynSent | SynAckSent, Reset) => Self::Rej,
-            (Reset, Reset) if no_data => Self::Rej,
+            (Reset, Reset) if no_data() => Self::Rej,
             (orig, Reset) if orig.is_unopened() => Self::Rstrh,
             (_, Reset) => Self::Rstr,
             (Reset, resp) if resp.is_unopened() && is_syn_then_reset(history) => Self::Rstos0,

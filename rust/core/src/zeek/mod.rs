@@ -106,7 +106,7 @@ impl View {
         match proto {
             ipproto::TCP => {
                 let [o, r] = [orig, resp].map(|side| self.ends[side as usize].state);
-                let no_data = self.tcp_size(orig) == 0 && self.tcp_size(resp) == 0;
+                let no_data = || self.tcp_size(orig) == 0 && self.tcp_size(resp) == 0;
                 ConnState::of_tcp(o, r, no_data, self.letters.written(orig))
             }
             ipproto::UDP | ipproto::UDPLITE => ConnState::of_activity(sent[orig as usize], sent[resp as usize]),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::labels::Labels;
 use crate::pipeline::following::{Following, GROUP, outside};
 use crate::proto::CtState;
+use crate::table::Guess;
 use crate::tracker::Label;
 
 use super::load::{Item, Load, Said, among};
@@ -28,9 +29,10 @@ impl Shard {
         said.related.clear();
         said.begun.clear();
         let mut ticks = load.ticks.iter().copied().peekable();
+        let mut guesses = Vec::with_capacity(GROUP);
         for items in load.work[self.number].chunks(GROUP) {
-            self.touch(items, load);
-            for item in items {
+            self.touch(items, load, &mut guesses);
+            for (item, guess) in items.iter().zip(&guesses) {
                 let (Item::Ordinary(at) | Item::Packet(at, _) | Item::Quoted(at, _)) = *item;
                 let record = &load.batch.records[at as usize];
                 let (bytes, ts) = (load.batch.bytes(record), record.ts);
@@ -41,7 +43,7 @@ impl Shard {
                 self.following.pass(None);
                 let begun = self.following.tracker.begun();
                 let label = match *item {
-                    Item::Ordinary(_) => self.following.ordinary(brief, found, bytes, ts),
+                    Item::Ordinary(_) => self.following.ordinary(brief, found, *guess, bytes, ts),
                     Item::Packet(_, packet) => {
                         let packet = &load.decoded.packets[packet as usize];
                         self.following.packet(packet, found, bytes, ts, about(at, said))
@@ -66,11 +68,12 @@ impl Shard {
         }
     }
 
-    fn touch(&self, items: &[Item], load: &Load) {
-        self.following.tracker.touch(items.iter().map(|item| match *item {
+    fn touch(&self, items: &[Item], load: &Load, guesses: &mut Vec<Guess>) {
+        let found = items.iter().map(|item| match *item {
             Item::Ordinary(at) | Item::Packet(at, _) => &load.decoded.briefs[at as usize].1,
             Item::Quoted(_, quoted) => &load.quoted[quoted as usize].0,
-        }));
+        });
+        self.following.tracker.touch(found, guesses);
     }
 }
 
