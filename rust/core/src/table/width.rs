@@ -24,7 +24,7 @@ pub(super) struct Table<const K: usize, S> {
     pub(super) hand: u32,
 }
 
-/// The slot that a key's connection may have, as [`FlowTable::touch`] saw it. A wrong one costs the lookup that it would have
+/// The slot that a key's connection may have, as [`super::FlowTable::touch`] saw it. A wrong one costs the lookup that it would have
 /// saved.
 #[derive(Clone, Copy, Debug)]
 pub struct Guess(pub(super) u32);
