@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 from conntrack_py import _native, text
@@ -122,10 +123,16 @@ def labels_of(memory: _native.Buffer) -> NDArray[np.void]:
     """The labels that the Rust core laid out: see `TrackResult.labels`."""
     import numpy as np
 
+    return np.frombuffer(memoryview(memory), dtype=_label())
+
+
+@cache
+def _label() -> np.dtype[np.void]:
+    import numpy as np
+
     kinds = {"connection": "i8", "ctstate": "u1", "ctdir": "u1", "reply": "?", "direction": "u1", "state": "u1"}
     offsets = [0, 8, 9, 10, 11, 12]
-    layout = np.dtype({"names": [*kinds], "formats": [*kinds.values()], "offsets": offsets, "itemsize": 16})
-    return np.frombuffer(memoryview(memory), dtype=layout)
+    return np.dtype({"names": [*kinds], "formats": [*kinds.values()], "offsets": offsets, "itemsize": 16})
 
 
 def stats_with_warning(account: _native._Account) -> Stats:
