@@ -47,6 +47,7 @@ enum Lengths {
 }
 
 /// Parser of a classic pcap file.
+#[derive(Clone)]
 pub(super) struct Pcap {
     big: bool,
     /// Nanoseconds of a fraction's unit: 1000 or 1.
@@ -161,7 +162,7 @@ impl Pcap {
     }
 
     fn run<const BIG: bool>(&mut self, chunk: Chunk<'_>, sink: &mut Sink<'_>) -> usize {
-        let Chunk { data, origin, offset, .. } = chunk;
+        let Chunk { data, offset, .. } = chunk;
         let mut pos = 0;
         loop {
             if let Some(from) = self.damaged {
@@ -181,54 +182,72 @@ impl Pcap {
                     Scan::More(at) => return at,
                 }
             }
-            while let Some(rest) = data.get(pos..)
-                && let Some(header) = rest.first_chunk()
-                && rest.len() >= self.record_len
-            {
-                let header = self.header_of::<BIG>(header);
-                // Almost no record takes this branch, so that it costs next to nothing to look closer there. A captured
-                // length of 0, less one, is more than any limit.
-                let unusual = header.caplen.wrapping_sub(1) >= self.snaplen
-                    || header.caplen > header.len
-                    || header.len > ABSOLUTE_MAX
-                    || header.frac >= self.second
-                    || far(header.sec, self.last_sec);
-                let believed = if unusual { self.believable::<BIG>(data, pos, header, chunk.last) } else { Some(true) };
-                if believed.is_none() {
-                    return pos;
-                }
-                if believed == Some(false) {
-                    let at = offset + pos as u64;
-                    if sink.strict {
-                        let found = || self.describe(header);
-                        let expected = "a record header with lengths and a time that can be true";
-                        sink.damage(at, 0, DamageKind::RecordHeader, found, expected);
-                        return pos;
-                    }
-                    self.damaged = Some(at);
-                    pos += 1;
-                    break;
-                }
-                let whole = self.record_len + header.caplen as usize;
-                if whole > rest.len() {
-                    return pos;
-                }
-                self.last_sec = Some(header.sec);
-                sink.records.push(Record {
-                    ts: i64::from(header.sec) * 1_000_000_000 + i64::from(header.frac) * i64::from(self.unit),
-                    offset: offset + pos as u64,
-                    start: origin + (pos + self.record_len) as u32,
-                    caplen: header.caplen,
-                    len: header.len,
-                    file: sink.file,
-                    linktype: self.linktype,
-                    abridged: false,
-                });
-                pos += whole;
-            }
-            if self.damaged.is_none() {
+            pos = self.usual::<BIG>(chunk, pos, sink);
+            if data.len().saturating_sub(pos) < self.record_len {
                 return pos;
             }
+            let header = self.header_at::<BIG>(data, pos);
+            let Some(believed) = self.believable::<BIG>(data, pos, header, chunk.last) else { return pos };
+            if !believed {
+                let at = offset + pos as u64;
+                if sink.strict {
+                    let found = || self.describe(header);
+                    let expected = "a record header with lengths and a time that can be true";
+                    sink.damage(at, 0, DamageKind::RecordHeader, found, expected);
+                    return pos;
+                }
+                self.damaged = Some(at);
+                pos += 1;
+                continue;
+            }
+            let whole = self.record_len + header.caplen as usize;
+            if whole > data.len() - pos {
+                return pos;
+            }
+            self.last_sec = Some(header.sec);
+            sink.records.push(self.record(header, chunk, (pos, sink.file)));
+            pos += whole;
+        }
+    }
+
+    /// Takes whole records from `pos` on. Returns the index of the first one that is unusual, or not whole.
+    #[inline(never)]
+    fn usual<const BIG: bool>(&mut self, chunk: Chunk<'_>, mut pos: usize, sink: &mut Sink<'_>) -> usize {
+        let (Some(mut before), Lengths::Standard) = (self.last_sec, self.lengths) else { return pos };
+        let (file, one) = (sink.file, self.clone());
+        while let Some(rest) = chunk.data.get(pos..)
+            && let Some(header) = rest.first_chunk()
+        {
+            let header = one.header_of::<BIG>(header);
+            // A captured length of 0, less one, is more than any limit.
+            let unusual = header.caplen.wrapping_sub(1) >= one.snaplen
+                || header.caplen > header.len
+                || header.len > ABSOLUTE_MAX
+                || header.frac >= one.second
+                || far(header.sec, Some(before));
+            let whole = one.record_len + header.caplen as usize;
+            if unusual || whole > rest.len() {
+                break;
+            }
+            before = header.sec;
+            sink.records.push(one.record(header, chunk, (pos, file)));
+            pos += whole;
+        }
+        self.last_sec = Some(before);
+        pos
+    }
+
+    #[inline]
+    fn record(&self, header: Header, chunk: Chunk<'_>, (pos, file): (usize, u32)) -> Record {
+        Record {
+            ts: i64::from(header.sec) * 1_000_000_000 + i64::from(header.frac) * i64::from(self.unit),
+            offset: chunk.offset + pos as u64,
+            start: chunk.origin + (pos + self.record_len) as u32,
+            caplen: header.caplen,
+            len: header.len,
+            file,
+            linktype: self.linktype,
+            abridged: false,
         }
     }
 
