@@ -17,16 +17,33 @@ pub(super) enum Speaker {
 use Speaker::{Client, Server};
 
 /// UDP ports of DNS and its relatives: DNS, NetBIOS names, multicast DNS, LLMNR.
-const DNS_PORTS: [u16; 4] = [53, 137, 5353, 5355];
-const NTP_PORTS: [u16; 1] = [123];
-const BOOTP_PORTS: [u16; 1] = [67];
+fn is_dns(port: u16) -> bool {
+    matches!(port, 53 | 137 | 5353 | 5355)
+}
+
+fn is_ntp(port: u16) -> bool {
+    port == 123
+}
+
+fn is_bootp(port: u16) -> bool {
+    port == 67
+}
+
 /// SMTP, FTP, POP3, IMAP, and where mail is submitted.
-const LINE_PORTS: [u16; 6] = [21, 25, 110, 143, 587, 2525];
+fn is_line(port: u16) -> bool {
+    matches!(port, 21 | 25 | 110 | 143 | 587 | 2525)
+}
+
 /// Ports of which the TLS client is the one that was connected to: FTP's active data (RFC 4217 section 7), NETCONF and
 /// RESTCONF call home (RFC 8071).
-const TURNED_PORTS: [u16; 5] = [20, 989, 4334, 4335, 4336];
+fn is_turned(port: u16) -> bool {
+    matches!(port, 20 | 989 | 4334..=4336)
+}
+
 /// Services over DTLS; between other ports either end of a call (WebRTC) may begin the handshake.
-const DTLS_PORTS: [u16; 11] = [443, 853, 2083, 3391, 4433, 4740, 5246, 5349, 5684, 6514, 8443];
+fn is_dtls(port: u16) -> bool {
+    matches!(port, 443 | 853 | 2083 | 3391 | 4433 | 4740 | 5246 | 5349 | 5684 | 6514 | 8443)
+}
 
 /// HTTP methods (RFC 9110, RFC 5789, RFC 4918, SSDP).
 const METHODS: [&[u8]; 12] = [
@@ -78,25 +95,30 @@ const ANSWERS: [&[u8]; 4] = [b"+OK", b"-ERR", b"* OK", b"* BYE"];
 /// Who sends a payload that begins like this, from the first of these ports to the second; `whole`: nothing of it was cut.
 pub(super) fn speaker(proto: u8, ports: [u16; 2], payload: &[u8], whole: bool) -> Option<Speaker> {
     match proto {
-        ipproto::TCP if ports.iter().any(|port| TURNED_PORTS.contains(port)) => None,
+        ipproto::TCP if ports.iter().any(|port| is_turned(*port)) => None,
         ipproto::TCP => http(payload)
             .or_else(|| tls(payload))
             .or_else(|| ssh(payload))
             .or_else(|| if whole { line(ports, payload) } else { None })
-            .or_else(|| agreeing(ports, &[53], || dns_over_tcp(payload, whole))),
+            .or_else(|| agreeing(ports, |port| port == 53, || dns_over_tcp(payload, whole))),
         ipproto::UDP => http(payload)
-            .or_else(|| agreeing(ports, &DNS_PORTS, || dns(payload, whole)))
-            .or_else(|| agreeing(ports, &NTP_PORTS, || ntp(payload)))
-            .or_else(|| agreeing(ports, &BOOTP_PORTS, || bootp(payload)))
-            .or_else(|| agreeing(ports, &DTLS_PORTS, || dtls(payload))),
+            .or_else(|| agreeing(ports, is_dns, || dns(payload, whole)))
+            .or_else(|| agreeing(ports, is_ntp, || ntp(payload)))
+            .or_else(|| agreeing(ports, is_bootp, || bootp(payload)))
+            .or_else(|| agreeing(ports, is_dtls, || dtls(payload))),
         _ => None,
     }
 }
 
 /// What a message says, if it goes the way that the port of its protocol says: a single bit of something else on that
 /// port must not turn the connection round.
-fn agreeing([from, to]: [u16; 2], served: &[u16], says: impl FnOnce() -> Option<Speaker>) -> Option<Speaker> {
-    let [from_server, to_server] = [from, to].map(|port| served.contains(&port));
+#[inline]
+fn agreeing(
+    [from, to]: [u16; 2],
+    is_served: impl Fn(u16) -> bool,
+    says: impl FnOnce() -> Option<Speaker>,
+) -> Option<Speaker> {
+    let [from_server, to_server] = [from, to].map(is_served);
     if !from_server && !to_server {
         return None;
     }
@@ -198,7 +220,7 @@ fn line(ports: [u16; 2], payload: &[u8]) -> Option<Speaker> {
     if !payload.ends_with(b"\r\n") {
         return None;
     }
-    let at_home = ports.iter().any(|port| LINE_PORTS.contains(port));
+    let at_home = ports.iter().any(|port| is_line(*port));
     let says = match payload {
         // The length and the priority of a syslog message, RFC 6587 section 3.4.1.
         [_, _, _, b' ', b'<', ..] => None,
@@ -208,7 +230,7 @@ fn line(ports: [u16; 2], payload: &[u8]) -> Option<Speaker> {
         _ if begins_with_any(payload, &COMMANDS) => Some(Client),
         _ => None,
     };
-    if at_home { agreeing(ports, &LINE_PORTS, || says) } else { says }
+    if at_home { agreeing(ports, is_line, || says) } else { says }
 }
 
 /// A whole reply, RFC 5321 section 4.2.1: lines with one code, a hyphen behind it in all but the last, and words.
