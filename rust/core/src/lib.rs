@@ -2,8 +2,8 @@
 //!
 //! A capture goes through the modules in the order of this list, and a module knows only those above it:
 //!
-//! [`sync`] (what threads share), [`time`], [`error`], [`checkpoint`] (state in a file) → [`capture`] (bytes → record) → [`decode`] (record → packet) → [`names`] (in payloads) → [`config`] → [`flow`] (flow key)
-//! → [`zeek`] (its view) → [`proto`] (state machine) → [`connection`] → [`slab`] (places) → [`compact`] (in a few words) → [`table`] → [`direction`] (who initiated, and seen from where) → [`policy`] (who may) →
+//! [`sync`] (what threads share), [`time`], [`error`], [`checkpoint`] (state in a file) → [`capture`] (bytes → record) → [`decode`] (record → packet) → [`names`] (in payloads) → [`config`] → [`flow`] (flow key, packet descriptor)
+//! → [`zeek`] (its view) → [`proto`] (state machine) → [`connection`] → [`slab`] (slots) → [`direction`] (who initiated, and seen from where) → [`conn`] (hot record, cold part, shortcuts) → [`table`] → [`policy`] (who may) →
 //! [`tracker`] (one packet) → [`rows`] (finished connections) → [`columns`], [`hindsight`] (who initiated, once all is known), [`listing`], [`zeek_log`], [`ipfix`], [`quality`], [`labels`], [`verdicts`], [`stats`] → [`pipeline`] (the whole run).
 //!
 //! The crate knows no Python and has no `unsafe`.
@@ -12,8 +12,8 @@
 pub mod capture;
 pub mod checkpoint;
 pub mod columns;
-pub mod compact;
 pub mod config;
+pub mod conn;
 pub mod connection;
 pub mod decode;
 pub mod direction;

@@ -1,7 +1,9 @@
 //! What a capture is worth: duplicated packets, one-sided connections, a clock that steps, and how well it is known who
 //! initiated.
 
-use crate::decode::{Brief, Family, FiveTuple, L4, Packet, Tcp, ipproto};
+use crate::decode::{Family, L4, Packet, Tunnel, Vlan, ipproto};
+use crate::flow::descriptor::kind;
+use crate::flow::{Descriptor, FlowKey};
 use crate::rows::Row;
 use crate::time::SECOND;
 
@@ -60,11 +62,17 @@ impl Watch {
     /// Notes the time of a record.
     #[inline]
     pub fn time(&mut self, ts: i64) {
+        self.times(ts, ts, true, || std::iter::once(ts));
+    }
+
+    /// Notes the times of some records, from the first to the last; `are_sorted`: none is before the one in front of it.
+    #[inline]
+    pub fn times<I: Iterator<Item = i64>>(&mut self, first: i64, last: i64, are_sorted: bool, all: impl Fn() -> I) {
         // A clock that is set and goes on, as nearly every one.
-        if self.last.is_some_and(|last| last >= CLOCKS_ARE_SET && ts >= last) {
-            self.last = Some(ts);
+        if are_sorted && self.last.is_some_and(|before| before >= CLOCKS_ARE_SET && first >= before) {
+            self.last = Some(last);
         } else {
-            self.any_time(ts);
+            all().for_each(|ts| self.any_time(ts));
         }
     }
 
@@ -80,46 +88,44 @@ impl Watch {
         }
     }
 
-    /// Notes the outermost packet of a record, which has these bytes.
+    /// Notes the outermost packet of a record, which the decoder read.
     #[inline]
-    pub fn packet(&mut self, packet: &Packet, record: &[u8], ts: i64) {
+    pub fn packet(&mut self, packet: &Packet) {
         if packet.l4 == L4::Other && is_cut(packet) {
             self.quality.cut_headers += 1;
         }
-        let content = match packet.l4 {
-            _ if packet.fragment => return,
-            L4::Tcp(segment) => Content::of_tcp(&segment, packet.payload_bytes),
-            L4::Udp => Content::of_udp(packet.payload_in(record)),
-            _ => return,
-        };
-        self.compare(&packet.tuple, packet.identification, packet.ip_bytes, content, ts);
     }
 
-    /// The same of an ordinary packet.
-    #[inline]
-    pub fn brief(&mut self, brief: &Brief, record: &[u8], ts: i64) {
-        let content = match brief.tuple.proto {
-            ipproto::TCP => Content::of_tcp(&brief.tcp, brief.payload_bytes),
-            _ => Content::of_udp(brief.payload_in(record)),
+    /// Compares a packet, with the first four words of a broad key, with those before.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "once per packet, and many have nothing to compare")]
+    pub fn compare(&mut self, one: &Descriptor, broad: &[u64; 4]) {
+        let within =
+            if one.identification >= FIRST_IDENTIFICATION { COPY_WITHIN_MICROS } else { SAME_SEGMENT_WITHIN_MICROS };
+        let is_v6_data = || {
+            let is_v6 = one.is(kind::BROAD) && (one.key[1] >> 48 & 0xff) == Family::V6 as u64;
+            is_v6 && one.payload_bytes > 0 && !one.is(kind::UDP)
         };
-        self.compare(&brief.tuple, brief.identification, brief.ip_bytes, content, ts);
-    }
-
-    #[inline]
-    fn compare(&mut self, tuple: &FiveTuple, identification: u16, ip_bytes: u32, content: Content, ts: i64) {
-        let within = match identification {
-            ..FIRST_IDENTIFICATION if content.is_data && tuple.family == Family::V6 => SAME_SEGMENT_WITHIN_MICROS,
-            ..FIRST_IDENTIFICATION => return,
-            _ => COPY_WITHIN_MICROS,
-        };
-        let fingerprint = fingerprint(tuple, identification, ip_bytes, content);
-        let (mark, now) = ((fingerprint >> 32) as u32, (ts / 1_000) as u32);
-        self.quality.compared += 1;
-        let place = &mut self.recent[fingerprint as usize % PLACES];
-        if place.0 == mark && now.wrapping_sub(place.1) <= within {
-            self.quality.duplicates += 1;
+        if one.is(kind::ECHO) || (one.identification < FIRST_IDENTIFICATION && !is_v6_data()) {
+            return;
         }
-        *place = (mark, now);
+        let mark = mark(one, broad);
+        let (mark, place, now) = ((mark >> 32) as u32, mark as usize % PLACES, (one.ts / 1_000) as u32);
+        let recent = &mut self.recent[place];
+        self.quality.compared += 1;
+        self.quality.duplicates += u64::from(recent.0 == mark && now.wrapping_sub(recent.1) <= within);
+        *recent = (mark, now);
+    }
+
+    /// The same of a packet that is not ordinary, in the bytes of its record.
+    pub fn compare_packet(&mut self, packet: &Packet, frame: &[u8], ts: i64) {
+        let (key, side) = FlowKey::of_tuple(&packet.tuple, 0, Vlan::default(), Tunnel::default());
+        if !packet.fragment
+            && matches!(packet.l4, L4::Tcp(_) | L4::Udp)
+            && let Some((one, broad)) = Descriptor::of_any(packet, ts, (key.words(), side), frame)
+        {
+            self.compare(&one, &broad);
+        }
     }
 
     /// The account, with what the connections and the decoder say.
@@ -144,49 +150,44 @@ fn is_cut(packet: &Packet) -> bool {
     has_header && !packet.fragment && !packet.malformed
 }
 
-/// What tells a packet from the next one of its connection.
-#[derive(Clone, Copy)]
-struct Content {
-    words: (u32, u32),
-    flags: u8,
-    is_data: bool,
-}
-
-impl Content {
-    #[inline]
-    fn of_tcp(segment: &Tcp, payload_bytes: u32) -> Self {
-        Self { words: (segment.seq, segment.ack), flags: segment.flags, is_data: payload_bytes > 0 }
-    }
-
-    /// Datagrams of one length may differ in what they carry.
-    #[inline]
-    fn of_udp(payload: &[u8]) -> Self {
-        let begins = payload.first_chunk::<8>().map_or(0, |bytes| u64::from_ne_bytes(*bytes));
-        Self { words: ((begins >> 32) as u32, begins as u32), flags: 0, is_data: false }
-    }
-}
-
-/// What two copies of a packet have in common; their TTL may differ, if a router is between them. A packet that may be the
-/// same as another one has none: a fragment, what has no ports, what has no identification; of IPv6, which never has one,
-/// only TCP data is told apart.
+/// What two copies of a packet have in common; their TTL and their tags may differ, if a router is between them. A packet that
+/// may be the same as another one has none: a fragment, what has no ports, what has no identification; of IPv6, which never has
+/// one, only TCP data is told apart.
+///
+/// The numbers are folded into two products: the low bits, which choose the place, depend on all of them. They have no secret
+/// key, for the account is the same in every run.
 #[inline]
-fn fingerprint(tuple: &FiveTuple, identification: u16, ip_bytes: u32, content: Content) -> u64 {
-    let fold = |addr: u128| (addr ^ (addr >> 64)) as u64;
-    let ports = u64::from(tuple.sport) << 16 | u64::from(tuple.dport);
-    let lengths = u64::from(identification) << 48 | u64::from(ip_bytes) << 16;
-    let (high, low) = content.words;
-    let mut hash = fold(tuple.src.0).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    hash ^= fold(tuple.dst.0).wrapping_mul(0xc2b2_ae3d_27d4_eb4f);
-    hash ^= (u64::from(high) << 32 | u64::from(low)).wrapping_mul(0xd6e8_feb8_6659_fd93);
-    hash ^= (lengths ^ ports << 8 ^ u64::from(content.flags) ^ u64::from(tuple.proto) << 40)
-        .wrapping_mul(0xa076_1d64_78bd_642f);
-    // The low bits choose the place.
-    hash ^ hash >> 29
+fn mark(one: &Descriptor, broad: &[u64; 4]) -> u64 {
+    const NARROW_PORTS: u64 = 0xffff_ffff_0000_000f;
+    const BROAD_PORTS: u64 = 0xffff_ffff_0000_0000;
+    const BROAD_KIND: u64 = 0xffff_0000_0000_0000;
+    let [first, second] = if one.is(kind::BROAD) {
+        let addresses = fold(broad[0] ^ KEYS[0], broad[1] ^ KEYS[1]) ^ fold(broad[2] ^ KEYS[2], broad[3] ^ KEYS[3]);
+        [one.key[0] & BROAD_PORTS ^ addresses, one.key[1] & BROAD_KIND]
+    } else {
+        [one.key[0], one.key[1] & NARROW_PORTS]
+    };
+    let numbers = u64::from(one.ack) << 32 | u64::from(one.seq);
+    let lengths = [one.payload_bytes, one.ip_bytes, one.window, one.identification];
+    let lengths = lengths.into_iter().rev().fold(0, |all, field| all << 16 | u64::from(field));
+    let kinds = u64::from(one.flags) << 16 | u64::from(one.kind & kind::SIDE_B) << 8;
+    let once = fold(first ^ KEYS[0], second ^ kinds ^ KEYS[1]);
+    fold(once ^ numbers ^ KEYS[2], lengths ^ KEYS[3])
+}
+
+/// Odd numbers without pattern: digits of the fractional part of pi.
+const KEYS: [u64; 4] = [0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7345, 0xa409_3822_299f_31d1, 0x082e_fa98_ec4e_6c89];
+
+#[inline]
+fn fold(a: u64, b: u64) -> u64 {
+    let product = u128::from(a) * u128::from(b);
+    (product >> 64) as u64 ^ product as u64
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decode::{FiveTuple, Tcp};
 
     fn segment(seq: u32, identification: u16) -> Packet {
         let tuple = FiveTuple { proto: 6, sport: 1, dport: 2, ..FiveTuple::default() };
@@ -197,7 +198,7 @@ mod tests {
     fn duplicates(packets: &[(i64, Packet)]) -> u64 {
         let mut watch = Watch::default();
         for (millis, packet) in packets {
-            watch.packet(packet, &[], millis * SECOND / 1_000);
+            watch.compare_packet(packet, &[], millis * SECOND / 1_000);
         }
         watch.finish(std::iter::empty(), 0).duplicates
     }
@@ -229,5 +230,102 @@ mod tests {
         assert_eq!(of(&[now, now + 1, now, now + 86_400 * 3_650]), (0, 0), "a little late; two files put together");
         assert_eq!(of(&[now, now - 60, now - 59, now - 70]), (2, -60));
         assert_eq!(of(&[7, now]), (1, now - 7));
+    }
+
+    /// Packets of many flows, which take turns, each with an identification of its own; some of them twice, a little apart.
+    fn mirrored(flows: u64, packets: usize, seed: u64) -> Vec<Descriptor> {
+        let mut chance = seed;
+        let mut random = |below: u64| {
+            chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (chance >> 33) % below
+        };
+        let mut sent = vec![0_u32; flows as usize];
+        let mut trace: Vec<(usize, Descriptor)> = Vec::new();
+        for at in 0..packets {
+            let flow = random(flows);
+            let count = &mut sent[flow as usize];
+            *count += 1;
+            let one = Descriptor {
+                key: [0x0a00_0001_c000_0201 + (flow << 32), (40_000 + flow) << 48 | 443 << 32],
+                seq: *count * 1_460,
+                ack: 1_000,
+                ip_bytes: 1_500,
+                payload_bytes: 1_460,
+                flags: 16,
+                identification: (flow * 1_000) as u16 + *count as u16,
+                ..Descriptor::default()
+            };
+            trace.push((at, one));
+            if random(2) == 0 {
+                trace.push((at + 1 + random(100) as usize, one));
+            }
+        }
+        trace.sort_by_key(|(at, _)| *at);
+        let times =
+            trace.into_iter().zip(0..).map(|((_, one), place)| Descriptor { ts: SECOND + place * 5_000, ..one });
+        times.collect()
+    }
+
+    /// Copies that an exact search finds among as many packets as are remembered.
+    fn exact(trace: &[Descriptor]) -> u64 {
+        let facts =
+            |one: &Descriptor| (one.key, one.kind, one.seq, one.ack, one.identification, one.ip_bytes, one.flags);
+        let is_copy = |(at, one): (usize, &Descriptor)| {
+            let before = &trace[at.saturating_sub(PLACES)..at];
+            let last = before.iter().rev().find(|other| facts(other) == facts(one));
+            last.is_some_and(|other| one.ts - other.ts <= i64::from(COPY_WITHIN_MICROS) * 1_000)
+        };
+        trace.iter().enumerate().filter(|one| is_copy(*one)).count() as u64
+    }
+
+    #[test]
+    fn nearly_all_copies_are_found_and_no_others() {
+        for (flows, seed) in [(1, 1), (10, 2), (1_000, 3)] {
+            let trace = mirrored(flows, 20_000, seed);
+            let mut watch = Watch::default();
+            for one in &trace {
+                watch.compare(one, &[0; 4]);
+            }
+            let (found, all) = (watch.quality.duplicates, exact(&trace));
+            assert!(all > 9_000 && found <= all, "{found} of {all}");
+            assert!(found * 10 >= all * 9, "{found} of {all} over {flows} flows");
+        }
+    }
+
+    /// A packet of a flow with this number.
+    type Numbered = fn(u32, Descriptor) -> Descriptor;
+
+    #[test]
+    fn marks_of_a_flow_have_different_places() {
+        const FLOWS: u64 = 32;
+        let places = |of: &dyn Fn(u32) -> Descriptor| {
+            let places: std::collections::HashSet<_> =
+                (0..PLACES as u32).map(|number| mark(&of(number), &[0; 4]) as usize % PLACES).collect();
+            places.len()
+        };
+        let kinds: [(&str, Numbered); 5] = [
+            ("sequence numbers", |number, one| Descriptor { seq: number * 1_460, ..one }),
+            ("acknowledgement numbers", |number, one| Descriptor { ack: number * 2_920, ..one }),
+            ("identifications", |number, one| Descriptor { identification: number as u16 + 2, ..one }),
+            ("swapped identifications", |number, one| Descriptor {
+                identification: (number as u16).swap_bytes(),
+                ..one
+            }),
+            ("lengths", |number, one| Descriptor { ip_bytes: number as u16, ..one }),
+        ];
+        for (what, of) in kinds {
+            let flow = |number: u64| {
+                let one = Descriptor {
+                    key: [0x0a00_0001_c000_0201 + (number << 32), (40_000 + number) << 48 | 443 << 32],
+                    identification: 7,
+                    ..Descriptor::default()
+                };
+                places(&|number| of(number, one))
+            };
+            let all: Vec<_> = (0..FLOWS).map(flow).collect();
+            // Random places would be 63 % of them.
+            let (least, sum) = (all.iter().min().unwrap(), all.iter().sum::<usize>());
+            assert!(*least > PLACES / 8 && sum > FLOWS as usize * PLACES / 2, "{what}: {all:?} of {PLACES}");
+        }
     }
 }

@@ -126,6 +126,15 @@ impl<T: Default> Slab<T> {
     }
 }
 
+impl<T: Default> Slab<T> {
+    /// Adds segments until there is a place of this number; none of them counts as taken.
+    pub fn cover(&mut self, number: u32) {
+        while number as usize >= self.capacity() {
+            self.add_segment();
+        }
+    }
+}
+
 impl<T> Slab<T> {
     /// What is in a place.
     #[inline]
@@ -193,9 +202,79 @@ impl<T> Slab<T> {
     }
 }
 
+/// Values by number that only their owner sees: what is in a place never moves.
+pub struct Pool<T> {
+    segments: Vec<Vec<Option<T>>>,
+    free: Vec<u32>,
+    len: usize,
+}
+
+/// Values of a segment of a [`Pool`].
+const POOLED: usize = 1 << 8;
+
+impl<T> Default for Pool<T> {
+    fn default() -> Self {
+        Self { segments: Vec::new(), free: Vec::new(), len: 0 }
+    }
+}
+
+impl<T> Pool<T> {
+    /// Adds a value, and returns its number; None where there are no more numbers.
+    pub fn insert(&mut self, value: T) -> Option<u32> {
+        self.len += 1;
+        if let Some(number) = self.free.pop() {
+            *self.segments.get_mut(number as usize / POOLED)?.get_mut(number as usize % POOLED)? = Some(value);
+            return Some(number);
+        }
+        if self.segments.last().is_none_or(|last| last.len() == POOLED) {
+            self.segments.push(Vec::with_capacity(POOLED));
+        }
+        let segments = self.segments.len() - 1;
+        let last = self.segments.last_mut()?;
+        let number = u32::try_from(segments * POOLED + last.len()).ok()?;
+        last.push(Some(value));
+        Some(number)
+    }
+
+    /// The value of a number.
+    #[inline]
+    pub fn get(&self, number: u32) -> Option<&T> {
+        self.segments.get(number as usize / POOLED)?.get(number as usize % POOLED)?.as_ref()
+    }
+
+    /// The value of a number, to be changed.
+    #[inline]
+    pub fn get_mut(&mut self, number: u32) -> Option<&mut T> {
+        self.segments.get_mut(number as usize / POOLED)?.get_mut(number as usize % POOLED)?.as_mut()
+    }
+
+    /// Takes a value out.
+    pub fn remove(&mut self, number: u32) -> Option<T> {
+        let place = self.segments.get_mut(number as usize / POOLED)?.get_mut(number as usize % POOLED)?;
+        let value = place.take()?;
+        self.free.push(number);
+        self.len -= 1;
+        Some(value)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
 #[cfg(all(test, not(feature = "models")))]
 mod tests {
+    use std::collections::HashMap;
+    use std::rc::Rc;
     use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -221,5 +300,56 @@ mod tests {
         assert!(places.with(7, |_| ()).is_none());
         slab.take().unwrap().1.store(5, Relaxed);
         assert_eq!(places.with(0, |place| place.load(Relaxed)), Some(5), "the first segment is shown again");
+    }
+
+    #[test]
+    fn values_of_a_pool_never_move() {
+        let mut pool = Pool::default();
+        let first = pool.insert(7_u64).unwrap();
+        let place: *const u64 = pool.get(first).unwrap();
+        let rest: Vec<_> = (0..3 * POOLED as u64).map(|value| pool.insert(value).unwrap()).collect();
+        assert_eq!(pool.get(first).map(std::ptr::from_ref), Some(place));
+        assert_eq!((pool.len(), pool.is_empty()), (3 * POOLED + 1, false));
+        assert!(rest.iter().zip(0..).all(|(number, value)| pool.get(*number) == Some(&value)));
+        assert_eq!(rest.iter().copied().max(), Some(3 * POOLED as u32), "numbers have no gaps");
+    }
+
+    #[test]
+    fn a_pool_drops_what_is_taken_out() {
+        let value = Rc::new(());
+        let mut pool = Pool::default();
+        let number = pool.insert(value.clone()).unwrap();
+        drop(pool.remove(number));
+        assert_eq!((Rc::strong_count(&value), pool.is_empty()), (1, true));
+        assert!(pool.remove(number).is_none() && pool.get_mut(number).is_none());
+        assert_eq!((pool.len(), pool.insert(value.clone())), (0, Some(number)), "the number is used again, once");
+        assert!(pool.insert(value.clone()) != Some(number));
+        drop(pool);
+        assert_eq!(Rc::strong_count(&value), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn a_pool_holds_what_was_put_into_it(deeds in prop::collection::vec((0..4_u8, 0..600_u32), 0..1_500)) {
+            let (mut pool, mut all) = (Pool::default(), HashMap::new());
+            for ((deed, number), value) in deeds.into_iter().zip(0_u64..) {
+                match deed {
+                    0 | 1 => {
+                        let number = pool.insert(value).unwrap();
+                        prop_assert!(all.insert(number, value).is_none(), "{} was taken", number);
+                    }
+                    2 => prop_assert_eq!(pool.remove(number), all.remove(&number)),
+                    _ => {
+                        let (one, other) = (pool.get_mut(number), all.get_mut(&number));
+                        prop_assert_eq!(one.as_deref(), other.as_deref());
+                        if let (Some(one), Some(other)) = (one, other) {
+                            (*one, *other) = (value, value);
+                        }
+                    }
+                }
+                prop_assert_eq!(pool.len(), all.len());
+                prop_assert_eq!(pool.get(number), all.get(&number));
+            }
+        }
     }
 }

@@ -7,9 +7,9 @@
 //! matters; a model fails for it.
 
 #[cfg(feature = "models")]
-pub use loom::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+pub use loom::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 #[cfg(not(feature = "models"))]
-pub use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+pub use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use Ordering::{Acquire, Relaxed, Release};
 
@@ -58,56 +58,49 @@ pub fn pause() {
     std::thread::yield_now();
 }
 
-/// Words that one thread writes and any may read.
-#[derive(Debug)]
-pub struct Cells<const N: usize>([AtomicU64; N]);
+/// Declares a number of one owner that any thread may read: the owner's loads and stores are plain moves on x86-64.
+macro_rules! cell {
+    ($(#[$doc:meta])* $cell:ident, $atomic:ident, $number:ident) => {
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub struct $cell($atomic);
 
-impl<const N: usize> Default for Cells<N> {
-    fn default() -> Self {
-        Self(std::array::from_fn(|_| AtomicU64::new(0)))
-    }
+        impl Default for $cell {
+            fn default() -> Self {
+                Self($atomic::new(0))
+            }
+        }
+
+        impl $cell {
+            /// The owner's load.
+            #[inline]
+            pub fn get(&self) -> $number {
+                self.0.load(Relaxed)
+            }
+
+            /// The owner's store, ordered behind the odd version of its slot.
+            #[inline]
+            pub fn set(&self, number: $number) {
+                self.0.store(number, if mutant(Mutant::RelaxedWords) { Relaxed } else { Release });
+            }
+
+            /// The load of any other thread; see [`Versions::read`].
+            #[inline]
+            pub fn read(&self) -> $number {
+                self.0.load(if mutant(Mutant::RelaxedReads) { Relaxed } else { Acquire })
+            }
+        }
+    };
 }
 
-impl<const N: usize> Cells<N> {
-    /// One word.
-    #[inline]
-    pub fn get(&self, at: usize) -> u64 {
-        self.0[at].load(if mutant(Mutant::RelaxedReads) { Relaxed } else { Acquire })
-    }
-
-    /// Writes one word.
-    #[inline]
-    pub fn set(&self, at: usize, word: u64) {
-        self.0[at].store(word, if mutant(Mutant::RelaxedWords) { Relaxed } else { Release });
-    }
-
-    /// All of them; whole only where a version says so. The last one first: who has seen a change then sees all of it before.
-    #[inline]
-    pub fn load(&self) -> [u64; N] {
-        let mut words = [0; N];
-        for (at, word) in words.iter_mut().enumerate().rev() {
-            *word = self.get(at);
-        }
-        words
-    }
-
-    /// Reads all of them as their writer sees them, who needs no order. They go straight to their place: to copy words that
-    /// were just written one by one is to wait for each.
-    #[inline]
-    pub fn read_own(&self, into: &mut [u64; N]) {
-        for (word, own) in into.iter_mut().zip(&self.0) {
-            *word = own.load(Relaxed);
-        }
-    }
-
-    /// Writes all of them.
-    #[inline]
-    pub fn store(&self, words: &[u64; N]) {
-        for (at, word) in words.iter().enumerate() {
-            self.set(at, *word);
-        }
-    }
-}
+cell!(
+    /// A word of 64 bits.
+    Cell64, AtomicU64, u64
+);
+cell!(
+    /// A word of 32 bits.
+    Cell32, AtomicU32, u32
+);
 
 /// Versions of places, each of which many places share: few enough to stay in the nearest cache.
 pub const STRIPES: usize = if cfg!(feature = "models") { 1 } else { 256 };
@@ -122,6 +115,13 @@ impl Default for Versions {
 }
 
 impl Versions {
+    /// Changes what is in a place, and beside it, as [`Self::change`] does where readers exist. Without readers nobody looks
+    /// at versions.
+    #[inline]
+    pub fn change_if<const READERS: bool, R>(&self, number: u32, change: impl FnOnce() -> R) -> R {
+        if READERS { self.change(number, change) } else { change() }
+    }
+
     /// Changes what is in a place, and beside it. Changes do not nest.
     #[inline]
     pub fn change<R>(&self, number: u32, change: impl FnOnce() -> R) -> R {

@@ -48,6 +48,24 @@ impl Clock {
         Some(self.now.saturating_sub(LATENESS))
     }
 
+    /// Notes the times of packets, if [`Self::tick`] would return None for each; false: nothing was noted.
+    #[inline]
+    pub fn pass(&mut self, times: impl Iterator<Item = i64>) -> bool {
+        let (Some(before), Some(second)) = (self.last, self.swept) else { return false };
+        let first = second.wrapping_mul(SECOND);
+        let is_within = |ts: i64| (0..SECOND).contains(&ts.wrapping_sub(first));
+        let (mut last, mut one_before, mut all) = (before, before, is_within(before));
+        for ts in times {
+            all &= is_within(ts);
+            (one_before, last) = (last, ts);
+        }
+        if all {
+            self.now = one_before.min(last);
+            self.last = Some(last);
+        }
+        all
+    }
+
     /// The current capture time.
     pub fn now(&self) -> i64 {
         self.now
@@ -61,6 +79,8 @@ impl Clock {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -101,5 +121,49 @@ mod tests {
         clock.tick(1_000_000 * SECOND);
         clock.tick(1_000_000 * SECOND);
         assert_eq!(clock.now(), 1_000_000 * SECOND);
+    }
+
+    /// A few times, most of them within a second.
+    fn times() -> impl Strategy<Value = Vec<i64>> {
+        let second = prop_oneof![8 => Just(100_i64), 2 => 99..102_i64, 1 => Just(-1), 1 => Just(0), 1 => any::<i32>().prop_map(i64::from)];
+        let nanos = prop_oneof![4 => 0..SECOND, 1 => Just(0), 1 => Just(SECOND - 1)];
+        let near = (second, nanos).prop_map(|(second, nanos)| second * SECOND + nanos);
+        let extreme = prop::sample::select(vec![i64::MIN, i64::MIN + 1, i64::MAX - 1, i64::MAX]);
+        prop::collection::vec(prop_oneof![60 => near, 1 => extreme], 1..6)
+    }
+
+    fn facts(clock: Clock) -> (Option<i64>, Option<i64>, i64) {
+        (clock.last, clock.swept, clock.now)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+        #[test]
+        fn what_passes_at_once_ticks_never(before in times(), passing in times()) {
+            let mut clock = Clock::default();
+            for ts in &before {
+                clock.tick(*ts);
+            }
+            let (mut passed, mut ticked) = (clock, clock);
+            let ticks = passing.iter().filter(|ts| ticked.tick(**ts).is_some()).count();
+            if passed.pass(passing.iter().copied()) {
+                prop_assert_eq!(ticks, 0);
+                prop_assert_eq!(facts(passed), facts(ticked));
+            } else {
+                prop_assert_eq!(facts(passed), facts(clock), "nothing is noted");
+            }
+        }
+
+        #[test]
+        fn a_second_passes_at_once(second in -5..5_i64, nanos in prop::collection::vec(0..SECOND, 2..9)) {
+            let mut clock = Clock::default();
+            // Two times, for a clock that went back follows the earlier one.
+            clock.tick(second * SECOND + nanos[0]);
+            clock.tick(second * SECOND + nanos[1]);
+            prop_assert!(clock.pass(nanos.iter().map(|nanos| second * SECOND + nanos)));
+            prop_assert!(!clock.pass([second * SECOND + SECOND].into_iter()));
+            prop_assert!(!Clock::default().pass([0].into_iter()), "a clock that has not begun");
+        }
     }
 }

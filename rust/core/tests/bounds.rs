@@ -1,20 +1,47 @@
 //! What live connections may take, and what giving it back costs.
+#![allow(clippy::print_stdout, reason = "a test says what it measured")]
 
 use conntrack_core::config::{Bounds, Config};
 use conntrack_core::connection::EndReason;
-use conntrack_core::decode::{Addr, Brief, Family, FiveTuple, Packet, Tcp, ipproto, tcpflag};
+use conntrack_core::decode::{Addr, Family, FiveTuple, L4, Packet, Tcp, ipproto, tcpflag};
 use conntrack_core::proto::CtState;
 use conntrack_core::time::SECOND;
 use conntrack_core::tracker::{Label, Tracker};
 
 /// A segment of the connection of this number, each from another source.
 fn segment(number: u32, from_client: bool, flags: u8, seq: u32, ack: u32) -> Packet {
-    let (client, server) = (Addr::v4(number.to_be_bytes()), Addr::v4([192, 0, 2, 1]));
+    segment_of(Family::V4, number, from_client, flags, (seq, ack, 0))
+}
+
+/// The same of a family, with so many bytes of payload.
+fn segment_of(
+    family: Family,
+    number: u32,
+    from_client: bool,
+    flags: u8,
+    (seq, ack, payload_bytes): (u32, u32, u32),
+) -> Packet {
+    let addr = |number: u32| match family {
+        Family::V4 => Addr::v4(number.to_be_bytes()),
+        Family::V6 => Addr(0x2001_0db8 << 96 | u128::from(number)),
+    };
+    let (client, server) = (addr(number), addr(0xc000_0201));
     let (src, dst, sport, dport) =
         if from_client { (client, server, 40_000, 443) } else { (server, client, 443, 40_000) };
-    let tuple = FiveTuple { src, dst, sport, dport, proto: ipproto::TCP, family: Family::V4 };
-    let tcp = Tcp { seq, ack, window: 64_000, flags, ..Tcp::default() };
-    Brief { tuple, ip_bytes: 40, tcp, ..Brief::default() }.packet()
+    let tuple = FiveTuple { src, dst, sport, dport, proto: ipproto::TCP, family };
+    let l4 = L4::Tcp(Tcp { seq, ack, window: 64_000, flags, ..Tcp::default() });
+    let ip_bytes = 40 + payload_bytes;
+    Packet {
+        tuple,
+        l4,
+        packets: 1,
+        ip_bytes,
+        payload_bytes,
+        complete: true,
+        segment_bytes: payload_bytes,
+        datagram_bytes: ip_bytes,
+        ..Packet::default()
+    }
 }
 
 fn bounded(connections: usize, bytes: usize) -> Tracker {
@@ -78,13 +105,46 @@ fn memory_has_a_bound() {
     assert_eq!(tracker.evicted(), reasons.len() as u64);
 }
 
-#[test]
-fn a_live_connection_takes_160_bytes() {
+const MANY: u32 = 300_000;
+
+/// Bytes of each of many connections after these packets: sender, flags, numbers and payload.
+fn bytes_each(family: Family, packets: &[(bool, u8, (u32, u32, u32))]) -> usize {
     let mut tracker = Tracker::new(&Config::default());
-    for number in 0..300_000 {
-        syn(&mut tracker, number, 1, &mut Vec::new());
+    for number in 0..MANY {
+        for (from_client, flags, numbers) in packets {
+            let packet = segment_of(family, number, *from_client, *flags, *numbers);
+            tracker.record(&[packet], &[], 1, |_| ());
+        }
     }
-    assert!(tracker.bytes() <= 300_000 * 160, "{}", tracker.bytes() / 300_000);
+    assert_eq!(tracker.begun(), u64::from(MANY));
+    let each = tracker.bytes() / MANY as usize;
+    println!("{family:?}, {} packets: {each} bytes each", packets.len());
+    each
+}
+
+const HANDSHAKE: [(bool, u8, (u32, u32, u32)); 4] = [
+    (true, tcpflag::SYN, (1, 0, 0)),
+    (false, tcpflag::SYN | tcpflag::ACK, (1, 2, 0)),
+    (true, tcpflag::ACK, (2, 2, 0)),
+    (true, tcpflag::ACK, (2, 2, 10)),
+];
+
+#[test]
+fn a_live_connection_takes_160_bytes_and_224_over_ipv6() {
+    for (family, most) in [(Family::V4, 160), (Family::V6, 224)] {
+        for count in [1, HANDSHAKE.len()] {
+            let each = bytes_each(family, &HANDSHAKE[..count]);
+            assert!(each <= most, "{each} bytes over {family:?}");
+        }
+    }
+}
+
+#[test]
+fn one_with_a_cold_part_takes_800_bytes() {
+    // The data is sent again.
+    let packets = [&HANDSHAKE[..], &HANDSHAKE[3..]].concat();
+    let each = bytes_each(Family::V4, &packets);
+    assert!((200..=800).contains(&each), "{each} bytes");
 }
 
 #[test]

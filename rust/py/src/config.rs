@@ -66,6 +66,7 @@ impl Config {
                 connections: max_connections.unwrap_or(usize::MAX),
                 bytes: memory_limit.unwrap_or(usize::MAX),
             },
+            hash_key: None,
             threads: threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
         };
         Ok(Self { core })

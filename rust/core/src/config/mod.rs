@@ -201,6 +201,9 @@ pub struct Config {
     pub bounds: Bounds,
     /// The most threads to track with.
     pub threads: usize,
+    /// The key of the hash of five-tuples; None: fresh random numbers. A fixed one makes runs comparable instruction by
+    /// instruction, and lets five-tuples be chosen to collide.
+    pub hash_key: Option<[u64; 4]>,
 }
 
 /// What live connections may take. A new one that finds no room takes the place of one that is not assured, or is not
@@ -247,6 +250,7 @@ impl Default for Config {
             strict: false,
             bounds: Bounds::default(),
             threads: 1,
+            hash_key: None,
         }
     }
 }

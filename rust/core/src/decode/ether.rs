@@ -6,7 +6,9 @@ use super::{Family, Skip, Vlan, ppp};
 
 /// EtherTypes, as registered with the IEEE.
 pub(super) mod ethertype {
+    /// IPv4.
     pub const IPV4: u16 = 0x0800;
+    /// IPv6.
     pub const IPV6: u16 = 0x86dd;
     pub const ARP: u16 = 0x0806;
     /// 802.1Q.

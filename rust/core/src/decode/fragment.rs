@@ -4,9 +4,10 @@
 //! as long as Linux would try to reassemble it. An entry can be replaced but not added to by a second "first"
 //! fragment, and what is remembered is bounded: the oldest datagram goes first.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 
+use ahash::AHashMap as HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::assembly::Assembly;

@@ -6,11 +6,11 @@
 use serde::{Deserialize, Serialize};
 
 mod assembly;
-mod brief;
 mod bytes;
 mod checksum;
 mod decoder;
 mod ether;
+pub mod fixed;
 pub mod flat;
 mod fragment;
 mod icmp;
@@ -25,11 +25,10 @@ mod tunnel;
 pub mod tuple;
 
 #[cfg(test)]
-mod testkit;
+pub(crate) mod testkit;
 #[cfg(test)]
 mod tests;
 
-pub use brief::Brief;
 pub use decoder::Decoder;
 pub use flat::Flat;
 pub use link::{SUPPORTED, supports};

@@ -76,10 +76,7 @@ pub(super) fn of_header(header: &[u8; field::SIZE]) -> Tcp {
 #[inline]
 pub(super) fn take_options(tcp: &mut Tcp, segment: &[u8], size: usize) {
     tcp.has_options = true;
-    if size == field::SIZE + option::USUAL_SIZE
-        && let Some(segment) = segment.first_chunk::<{ field::SIZE + option::USUAL_SIZE }>()
-        && segment.array::<{ field::SIZE }, 4>() == option::USUAL
-    {
+    if are_usual(segment, size) {
         tcp.timestamps = true;
         return;
     }
@@ -89,6 +86,15 @@ pub(super) fn take_options(tcp: &mut Tcp, segment: &[u8], size: usize) {
     tcp.sack_permitted = options.sack_permitted;
     tcp.timestamps = options.timestamps;
     tcp.sack = options.sack;
+}
+
+/// Whether the options of a header of this size are timestamps and nothing else.
+#[inline]
+pub(super) fn are_usual(segment: &[u8], size: usize) -> bool {
+    size == field::SIZE + option::USUAL_SIZE
+        && segment
+            .first_chunk::<{ field::SIZE + option::USUAL_SIZE }>()
+            .is_some_and(|segment| segment.array::<{ field::SIZE }, 4>() == option::USUAL)
 }
 
 /// What the options say; see the fields of [`Tcp`].

@@ -1,6 +1,5 @@
 //! The decoder as its users see it, on packets built by hand.
 
-mod brief;
 mod fragments;
 mod links;
 mod network;

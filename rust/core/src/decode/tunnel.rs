@@ -7,7 +7,7 @@ pub(super) mod gre;
 mod udp;
 
 use super::ip::{Ip, Net};
-use super::{Family, FiveTuple, Packet, Tunnel, TunnelKind, ipproto};
+use super::{Family, Packet, Tunnel, TunnelKind, ipproto};
 
 /// What a packet carries.
 #[derive(Clone, Copy, Debug)]
@@ -27,10 +27,16 @@ impl<'a> Carried<'a> {
     }
 }
 
-/// Whether a UDP datagram with this payload may carry a packet: false only where [`carried`] gives none.
+/// Whether UDP datagrams from or to this port may carry a packet, beside Teredo's on any port.
 #[inline]
-pub(super) fn may_carry(tuple: &FiveTuple, payload: &[u8]) -> bool {
-    udp::may_carry(tuple, payload)
+pub(super) fn is_port(port: u16) -> bool {
+    udp::is_port(port)
+}
+
+/// Whether a payload begins with an IPv6 header that has an address of Teredo's (RFC 4380 section 2.6).
+#[inline]
+pub(super) fn begins_as_teredo(payload: &[u8]) -> bool {
+    udp::begins_as_teredo(payload)
 }
 
 /// What `packet`, whose IP header is `ip`, carries; None where it is no tunnel, or one that carries no IP.

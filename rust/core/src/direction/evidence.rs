@@ -6,7 +6,8 @@
 //! [`Evidence`], its rule here or there, and its confidence here.
 
 use crate::connection::{Connection, Evidence, READ_UDP, take_claim};
-use crate::decode::{Brief, FiveTuple, L4, Packet, Tcp, ipproto, sctp_chunk, tcpflag};
+use crate::decode::{FiveTuple, L4, Packet, Tcp, ipproto, sctp_chunk, tcpflag};
+use crate::flow::descriptor::{Arrival, kind};
 use crate::flow::{Side, icmp};
 use crate::proto::State;
 
@@ -139,8 +140,11 @@ fn note_segment(connection: &mut Connection, segment: Tcp, payload_bytes: u32, f
 }
 
 /// Whom the payload of an ordinary packet names.
-pub fn says(brief: &Brief, record: &[u8], from: Side) -> Option<Side> {
-    read(&brief.tuple, brief.payload_in(record), !brief.cut, from)
+pub fn says(arrival: &Arrival<'_>) -> Option<Side> {
+    let one = arrival.descriptor;
+    let proto = if one.is(kind::UDP) { ipproto::UDP } else { ipproto::TCP };
+    let speaker = payload::speaker(proto, one.ports(), arrival.payload(), !one.is(kind::CUT))?;
+    Some(if speaker == Speaker::Client { one.side() } else { one.side().other() })
 }
 
 /// Whom a payload names.

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-use crate::decode::{Brief, FiveTuple, Packet, ipproto};
+use crate::decode::{FiveTuple, Packet, ipproto};
 use crate::time::SECOND;
 
 /// Port of FTP's control connections.
@@ -24,14 +24,9 @@ type Place = (IpAddr, u16, IpAddr);
 #[derive(Debug, Default)]
 pub struct Announcements(HashMap<Place, (i64, i64)>);
 
-/// Whether this packet may announce something.
+/// Whether these are the ports of an FTP control connection.
 #[inline]
-pub fn may_announce(brief: &Brief) -> bool {
-    is_control(&brief.tuple)
-}
-
-#[inline]
-fn is_control(tuple: &FiveTuple) -> bool {
+pub fn is_control(tuple: &FiveTuple) -> bool {
     tuple.proto == ipproto::TCP && (tuple.sport == CONTROL || tuple.dport == CONTROL)
 }
 

@@ -31,6 +31,18 @@ pub enum Direction {
 }
 
 impl Direction {
+    /// The direction between an originator and a responder of which these are local; `to_group`: the responder is many.
+    #[inline]
+    pub fn of(local: [bool; 2], to_group: bool) -> Self {
+        match local {
+            _ if to_group => Self::Multicast,
+            [true, false] => Self::Egress,
+            [false, true] => Self::Ingress,
+            [true, true] => Self::Internal,
+            [false, false] => Self::Transit,
+        }
+    }
+
     /// The direction of this number.
     pub fn numbered(number: u8) -> Self {
         const ALL: [Direction; 6] = [
@@ -138,15 +150,7 @@ impl Place {
     /// The direction of a connection between originator and responder; `link_says_group`: its frames were sent to a group
     /// address of the link.
     pub fn direction([orig, resp]: [Self; 2], link_says_group: bool) -> Direction {
-        if link_says_group || resp.is_group {
-            return Direction::Multicast;
-        }
-        match (orig.is_local, resp.is_local) {
-            (true, false) => Direction::Egress,
-            (false, true) => Direction::Ingress,
-            (true, true) => Direction::Internal,
-            (false, false) => Direction::Transit,
-        }
+        Direction::of([orig.is_local, resp.is_local], link_says_group || resp.is_group)
     }
 }
 

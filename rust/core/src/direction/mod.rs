@@ -9,7 +9,7 @@ pub mod window;
 mod zeek;
 
 pub use evidence::{Certainty, infer, says};
-pub use ftp::{Announcements, may_announce};
+pub use ftp::{Announcements, is_control};
 pub use locality::{Direction, Locality, Place};
 pub use ranges::Ranges;
 pub use zeek::{begin_as_zeek, follow_zeek, read_as_zeek};

@@ -26,6 +26,11 @@ pub(super) fn question(proto: u8, kind: u8, code: u8) -> (u16, bool) {
     (u16::from_be_bytes([kind, code]), false)
 }
 
+/// The type of the answer to a question of this type.
+pub(super) fn answer_to(proto: u8, kind: u8) -> u8 {
+    pairs(proto).iter().find(|(ask, _)| *ask == kind).map_or(kind, |(_, answer)| *answer)
+}
+
 /// The port pair to report, the sender of the question being the originator or not.
 pub(super) fn ports(proto: u8, question: u16, asker_is_orig: bool) -> (u16, u16) {
     let [kind, code] = question.to_be_bytes();

@@ -1,10 +1,14 @@
 //! What a flow is: direction-free keys, and what is written about flows. No table, no threads.
 
 pub mod community;
+pub mod descriptor;
+pub mod hash;
 pub mod icmp;
 pub mod key;
 pub mod shard;
 pub mod words;
 
+pub use descriptor::Descriptor;
+pub use hash::KeyHasher;
 pub use key::{FlowKey, Side};
 pub use words::{Broad, Narrow, Words};

@@ -236,7 +236,7 @@ mod tests {
     use crate::connection::Endpoint as Sent;
     use crate::decode::{Addr, Family, FiveTuple, L4, Packet, Tcp};
     use crate::rows::Finished;
-    use crate::table::Gone;
+    use crate::table::Last;
     use crate::time::SECOND;
     use crate::tracker::{Closed, Tracker};
 
@@ -283,7 +283,7 @@ mod tests {
         for (gone, number) in closed.iter_mut().zip(0..) {
             let mut connection = gone.connection().into_owned();
             connection.id = number;
-            gone.what = Gone::Whole(Box::new(connection));
+            gone.what = Last::Whole(Box::new(connection));
             rows.put(gone);
         }
         rows.in_order()

@@ -1,12 +1,12 @@
 //! The bare loops that tracking is measured against: the path cut off after a step, with nothing done there.
 
-use crate::capture::{Captures, RecordBatch};
-use crate::compact::Compact;
+use crate::capture::{Captures, LinkType, RecordBatch};
 use crate::config::Config;
-use crate::decode::{Brief, Decoder};
+use crate::conn::{Image, Limits};
+use crate::decode::Decoder;
 use crate::error::CaptureError;
-use crate::flow::Words;
-use crate::table::{FlowTable, Guess, Lookup, Lookups};
+use crate::flow::{Descriptor, KeyHasher};
+use crate::table::{FlowTable, Lookup, NO_SLOT};
 
 use super::following::GROUP;
 
@@ -17,7 +17,7 @@ pub enum Depth {
     Read,
     /// They are decoded by the decoder, which reads everything.
     Decode,
-    /// Ordinary packets are read in brief, their keys hashed and looked up, and those that are new inserted.
+    /// Ordinary frames are read at fixed offsets, their keys hashed and looked up, and those that are new inserted.
     LookUp,
 }
 
@@ -56,38 +56,46 @@ pub fn walk(captures: &mut Captures, config: &Config, depth: Depth) -> Result<u6
     Ok(found)
 }
 
-/// A table in which every key has a place, and nothing in it.
+/// A table in which every key has a slot, and nothing else.
 struct Places {
     table: FlowTable,
-    briefs: Vec<(Brief, Lookup)>,
-    guesses: Vec<Guess>,
+    hasher: KeyHasher,
+    packets: Vec<(Descriptor, [u64; 4])>,
+    guesses: Vec<u32>,
 }
 
 impl Places {
     fn new(config: &Config) -> Self {
+        let hasher = KeyHasher::new(config.hash_key);
         Self {
-            table: FlowTable::new(config.rules.timeouts, config.bounds, Lookups::new()),
-            briefs: Vec::with_capacity(GROUP),
-            guesses: Vec::with_capacity(GROUP),
+            table: FlowTable::new(Limits::new(config.rules), config.bounds, hasher.clone()),
+            hasher,
+            packets: Vec::with_capacity(GROUP),
+            guesses: vec![NO_SLOT; GROUP],
         }
     }
 
     fn walk(&mut self, batch: &RecordBatch) -> u64 {
         let mut found = 0;
         for records in batch.records.chunks(GROUP) {
-            self.briefs.clear();
-            self.briefs.extend(records.iter().filter_map(|record| {
-                let brief = Brief::read(record, batch.bytes(record))?;
-                let lookup = self.table.lookups().lookup(Words::of_ports(&brief.tuple, brief.vlan).0);
-                Some((brief, lookup))
-            }));
-            self.table.touch(self.briefs.iter().map(|(_, lookup)| lookup), &mut self.guesses);
-            for ((_, lookup), guess) in self.briefs.iter().zip(&self.guesses) {
-                if self.table.find(lookup, *guess).is_none() {
-                    self.table.insert_compact(lookup, Compact::beside(0, i64::MAX));
+            self.packets.clear();
+            for record in records.iter().filter(|record| record.linktype == LinkType::ETHERNET) {
+                let (mut one, mut broad) = (Descriptor { ts: record.ts, ..Descriptor::default() }, [0; 4]);
+                if one.of_frame(batch.bytes(record), &mut broad, &self.hasher) {
+                    self.packets.push((one, broad));
                 }
             }
-            found += self.briefs.len() as u64;
+            let descriptors = || self.packets.iter().map(|(one, _)| one);
+            self.table.touch_index(descriptors());
+            self.table.guess(descriptors(), &mut self.guesses);
+            self.table.touch_slots(descriptors(), &self.guesses);
+            for ((one, broad), guess) in self.packets.iter().zip(&self.guesses) {
+                let lookup = Lookup { words: one.words(broad), hash: one.hash };
+                if self.table.find(&lookup, *guess).is_none() {
+                    self.table.insert(&lookup, &Image { flags: 1, ..Image::default() });
+                }
+            }
+            found += self.packets.len() as u64;
         }
         found
     }

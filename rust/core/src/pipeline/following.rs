@@ -3,30 +3,69 @@
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
-use crate::capture::{Record, RecordBatch};
 use crate::checkpoint::{CheckpointError, Reader, Writer};
-use crate::decode::{Brief, Packet};
 use crate::direction::Locality;
+use crate::flow::Descriptor;
+use crate::flow::descriptor::kind;
 use crate::labels::Labels;
 use crate::proto::CtState;
 use crate::rows::Finished;
-use crate::table::Guess;
+use crate::table::NO_SLOT;
 use crate::time::Clock;
-use crate::tracker::{Closed, Found, Label, Tracker};
+use crate::tracker::{Closed, Label, Tracker};
 
 use super::alive::Alive;
-use super::reading::{Content, Decoded};
+use super::reading::Batch;
 
 /// Records whose packets are looked up together, so that they wait for memory together.
-pub const GROUP: usize = 32;
+pub const GROUP: usize = 128;
+
+/// What hears the label of every record.
+pub trait OnLabel {
+    /// Labels are of use; else nothing is done for them.
+    const WANTED: bool;
+
+    /// The record at this place of the batch was taken.
+    fn label(&mut self, tracker: &Tracker, label: &Label, batch: &Batch<'_>, at: usize);
+}
+
+/// Nobody hears labels.
+pub struct NoLabels;
+
+impl OnLabel for NoLabels {
+    const WANTED: bool = false;
+
+    #[inline]
+    fn label(&mut self, _: &Tracker, _: &Label, _: &Batch<'_>, _: usize) {}
+}
+
+impl OnLabel for Labels {
+    const WANTED: bool = true;
+
+    #[inline]
+    fn label(&mut self, _: &Tracker, label: &Label, _: &Batch<'_>, _: usize) {
+        self.push(label);
+    }
+}
+
+impl<F: FnMut(&Tracker, &Label, &Batch<'_>, usize)> OnLabel for F {
+    const WANTED: bool = true;
+
+    #[inline]
+    fn label(&mut self, tracker: &Tracker, label: &Label, batch: &Batch<'_>, at: usize) {
+        self(tracker, label, batch, at);
+    }
+}
 
 /// Follows the connections of what was read.
 pub struct Following {
     /// The connections that live.
     pub tracker: Tracker,
     over: Over,
+    /// Every record lets time pass by itself: how much is alive at a record must not depend on how batches are cut.
+    each_ticks: bool,
     /// Where the packets of a group may have their connections.
-    guesses: Vec<Guess>,
+    guesses: Box<[u32; GROUP]>,
     /// Records that could have begun a connection and found no room: how many, and the first one's file and offset.
     refused: Option<(u64, u32, u64)>,
 }
@@ -41,7 +80,7 @@ impl Over {
     #[inline]
     fn put(&mut self, closed: &Closed) {
         self.rows.put(closed);
-        self.alive.note(closed.start(), closed.gone);
+        self.alive.note(closed.what.start(), closed.gone);
     }
 }
 
@@ -78,10 +117,12 @@ impl Followed {
 }
 
 impl Following {
-    /// Nothing was followed yet.
-    pub fn new(tracker: Tracker, locality: Arc<Locality>) -> Self {
+    /// Nothing was followed yet. With `each_ticks`, every record lets time pass by itself: where it matters how many connections
+    /// are alive at a record, that must not depend on how batches are cut.
+    pub fn new(tracker: Tracker, each_ticks: bool) -> Self {
+        let locality = tracker.keys().locality().clone();
         let over = Over { rows: Finished::new(locality), alive: Alive::default() };
-        Self { tracker, over, guesses: Vec::new(), refused: None }
+        Self { tracker, over, each_ticks, guesses: Box::new([NO_SLOT; GROUP]), refused: None }
     }
 
     /// The connections that are over since this was asked for last; nothing is kept of them.
@@ -102,53 +143,102 @@ impl Following {
         self.over.rows.load(from, self.tracker.begun())
     }
 
-    /// Takes the packets of these records of a batch. `told` hears the label of every record, its packets where it is not an
-    /// ordinary one, and the key where it is.
-    pub fn take(
-        &mut self,
-        records: &[Record],
-        batch: &RecordBatch,
-        decoded: &Decoded,
-        mut told: impl FnMut(&Tracker, &Label, &[Packet], &Found),
-    ) {
-        let (mut packets, mut guesses) = (&decoded.packets[..], std::mem::take(&mut self.guesses));
-        let contents = records.chunks(GROUP).zip(decoded.contents.chunks(GROUP).zip(decoded.briefs.chunks(GROUP)));
-        for (records, (contents, briefs)) in contents {
-            let ordinary = contents.iter().zip(briefs).filter(|(content, _)| matches!(content, Content::Ordinary));
-            self.tracker.touch(ordinary.map(|(_, (_, found))| found), &mut guesses);
-            let mut guess = guesses.iter().copied();
-            for (record, (content, (brief, found))) in records.iter().zip(contents.iter().zip(briefs)) {
-                let (bytes, ts, over) = (batch.bytes(record), record.ts, &mut self.over);
-                let refused = self.tracker.refused();
-                self.tracker.advance(ts, |closed| over.put(closed));
-                let count = if let Content::Packets(count) = content { *count as usize } else { 0 };
-                let (own, rest) = packets.split_at(count.min(packets.len()));
-                packets = rest;
-                let label = match content {
-                    Content::Ordinary => self.ordinary(brief, found, guess.next().unwrap_or_default(), bytes, ts),
-                    Content::Packets(_) => self.tracker.record(own, bytes, ts, |closed| over.put(closed)),
-                    Content::Nothing(_) => outside(*content),
-                };
-                if self.tracker.refused() > refused {
-                    self.refused.get_or_insert((0, record.file, record.offset)).0 += 1;
-                }
-                told(&self.tracker, &label, own, found);
+    /// Takes the packets of a batch of at most [`GROUP`] records.
+    pub fn take<L: OnLabel>(&mut self, batch: &Batch<'_>, labels: &mut L) {
+        let Some(descriptors) = batch.decoded.descriptors.get(..batch.records.len().min(GROUP)) else { return };
+        self.touch(descriptors);
+        let times = || descriptors.iter().map(|one| one.ts);
+        let over = &mut self.over;
+        let is_quiet = !self.each_ticks && self.tracker.is_quiet(descriptors.len(), times, |closed| over.put(closed));
+        match (is_quiet, self.tracker.table().has_readers()) {
+            (true, false) => self.steps::<L, false, false>(batch, labels),
+            (true, true) => self.steps::<L, false, true>(batch, labels),
+            (false, false) => self.steps::<L, true, false>(batch, labels),
+            (false, true) => self.steps::<L, true, true>(batch, labels),
+        }
+    }
+
+    /// Reads what the packets will read of the table: all lines of the index, then all slots.
+    fn touch(&mut self, descriptors: &[Descriptor]) {
+        let table = self.tracker.table();
+        if table.is_large() {
+            table.touch_index(descriptors.iter());
+        }
+        table.guess(descriptors.iter(), &mut self.guesses[..]);
+        if table.is_large() {
+            table.touch_slots(descriptors.iter(), &self.guesses[..]);
+        }
+    }
+
+    /// Takes one packet after the other. With `TICKS`, the clock is asked for each.
+    #[inline(never)]
+    fn steps<L: OnLabel, const TICKS: bool, const READERS: bool>(&mut self, batch: &Batch<'_>, labels: &mut L) {
+        let descriptors = batch.decoded.descriptors.get(..batch.records.len()).unwrap_or_default();
+        for (at, one) in descriptors.iter().enumerate().take(GROUP) {
+            if TICKS {
+                let over = &mut self.over;
+                self.tracker.advance(one.ts, |closed| over.put(closed));
+            }
+            let (guess, arrival) = (self.guesses[at], || batch.arrival(at));
+            let taken = if L::WANTED {
+                self.tracker.take_ready::<true, READERS>(one, guess, arrival)
+            } else {
+                self.tracker.take_ready::<false, READERS>(one, guess, arrival)
+            };
+            let label = taken.unwrap_or_else(|| self.other::<READERS>(batch, at, guess));
+            labels.label(&self.tracker, &label, batch, at);
+        }
+    }
+
+    /// Takes a packet that is not the plain acknowledgement of a connection that is ready.
+    #[inline(never)]
+    fn other<const READERS: bool>(&mut self, batch: &Batch<'_>, at: usize, mut guess: u32) -> Label {
+        let (one, broad) = (&batch.decoded.descriptors[at], &batch.decoded.broad[at]);
+        if guess == NO_SLOT && !one.is(kind::OTHER) {
+            // The connection may have begun within the batch.
+            guess = self.tracker.table().guess_one(one);
+            if guess != NO_SLOT
+                && let Some(label) = self.tracker.take_ready::<true, READERS>(one, guess, || batch.arrival(at))
+            {
+                return label;
             }
         }
-        self.guesses = guesses;
+        if let Some(label) = self.tracker.take_ready_other::<READERS>(one, broad, guess, || batch.arrival(at)) {
+            return label;
+        }
+        let (over, refused) = (&mut self.over, self.tracker.refused());
+        let label = if !one.is(kind::OTHER) {
+            self.tracker.take(&batch.arrival(at), guess, &mut |closed| over.put(closed))
+        } else if one.count > 0 {
+            self.tracker.record_at_length(batch.packets(at), batch.frame(at), one.ts, |closed| over.put(closed))
+        } else {
+            outside(one)
+        };
+        if self.tracker.refused() > refused {
+            let record = &batch.records[at];
+            self.refused.get_or_insert((0, record.file, record.offset)).0 += 1;
+        }
+        label
     }
 
-    /// Takes an ordinary packet.
-    #[inline]
-    pub fn ordinary(&mut self, brief: &Brief, found: &Found, guess: Guess, bytes: &[u8], ts: i64) -> Label {
-        let over = &mut self.over;
-        self.tracker.brief(brief, found, guess, bytes, ts, |closed| over.put(closed))
-    }
-
-    /// Takes the only packet of a record; see [`Tracker::packet`].
-    pub fn packet(&mut self, packet: &Packet, found: &Found, bytes: &[u8], ts: i64, related: Option<Label>) -> Label {
-        let over = &mut self.over;
-        self.tracker.packet(packet, found, bytes, ts, related, |closed| over.put(closed))
+    /// Takes the only packet of a record of a larger batch, which is looked up in this slot first. `related`: the label of the
+    /// connection that it is an error about.
+    pub fn one(&mut self, batch: &Batch<'_>, at: usize, guess: u32, related: Option<Label>) -> Label {
+        let (one, over) = (&batch.decoded.descriptors[at], &mut self.over);
+        if let Some(label) = self.tracker.take_ready::<true, false>(one, guess, || batch.arrival(at)) {
+            return label;
+        }
+        let broad = &batch.decoded.broad[at];
+        if let Some(label) = self.tracker.take_ready_other::<false>(one, broad, guess, || batch.arrival(at)) {
+            return label;
+        }
+        let closed = &mut |closed: &Closed| over.put(closed);
+        match batch.packets(at).first() {
+            Some(packet) if one.is(kind::OTHER) => {
+                self.tracker.packet_at_length(packet, batch.frame(at), one.ts, related, closed)
+            }
+            _ => self.tracker.take(&batch.arrival(at), guess, closed),
+        }
     }
 
     /// Lets time pass; see [`Tracker::pass`].
@@ -189,10 +279,6 @@ impl Following {
 }
 
 /// What a gateway says of a record that gave no packet.
-pub fn outside(content: Content) -> Label {
-    use crate::decode::Skip::{Encrypted, LinkType, NotIp};
-    Label::outside(match content {
-        Content::Nothing(NotIp | LinkType | Encrypted) | Content::Packets(_) | Content::Ordinary => CtState::Untracked,
-        Content::Nothing(_) => CtState::Invalid,
-    })
+pub fn outside(one: &Descriptor) -> Label {
+    Label::outside(if one.is(kind::UNTRACKED) { CtState::Untracked } else { CtState::Invalid })
 }

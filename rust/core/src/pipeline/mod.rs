@@ -16,12 +16,10 @@ mod shards;
 mod stream;
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
 
-use crate::capture::{Captures, Record, RecordBatch};
+use crate::capture::{Captures, RecordBatch};
 use crate::config::{Bounds, Config, ServerPorts};
 use crate::decode::TunnelMode;
-use crate::direction::Locality;
 use crate::error::CaptureError;
 use crate::hindsight::{self, Known};
 use crate::labels::Labels;
@@ -37,8 +35,8 @@ pub use replay::{Fate, Replayed, replay};
 pub use seam::{Headers, Part, Place, Seen};
 pub use stream::Stream;
 
-use following::{Followed, Following, GROUP};
-use reading::{Decoded, Read, Reading, name};
+use following::{Followed, Following, GROUP, NoLabels};
+use reading::{Batch, Decoded, Read, Reading, name};
 use shards::Shards;
 
 /// What a run gives.
@@ -105,15 +103,12 @@ fn in_turn(
 ) -> Result<(Reading, Followed), CaptureError> {
     let keys = Keys::new(config);
     let mut reading = Reading::new(config, keys.clone());
-    let mut following = Following::new(Tracker::with_keys(config, keys), Arc::new(Locality::new(config)));
+    let mut following = Following::new(Tracker::with_keys(config, keys), config.bounds != Bounds::default());
     let mut labels = want_labels.then(Labels::default);
-    read_on(captures, &mut reading, observe, |records, batch, decoded| {
-        following.take(records, batch, decoded, |_, label, _, _| {
-            if let Some(labels) = &mut labels {
-                labels.push(label);
-            }
-        });
-    })?;
+    match &mut labels {
+        Some(labels) => read_on(captures, &mut reading, observe, |batch| following.take(batch, labels))?,
+        None => read_on(captures, &mut reading, observe, |batch| following.take(batch, &mut NoLabels))?,
+    }
     following.finish();
     Ok((reading, Followed { labels, ..following.followed() }))
 }
@@ -123,7 +118,7 @@ fn read_on(
     captures: &mut Captures,
     reading: &mut Reading,
     observe: Observe<'_>,
-    mut take: impl FnMut(&[Record], &RecordBatch, &Decoded),
+    mut take: impl FnMut(&Batch<'_>),
 ) -> Result<(), CaptureError> {
     let (mut batch, mut decoded) = (RecordBatch::default(), Decoded::default());
     loop {
@@ -137,7 +132,7 @@ fn read_on(
         };
         for records in batch.records.chunks(GROUP) {
             reading.decode(records, &batch, &mut decoded);
-            take(records, &batch, &decoded);
+            take(&Batch { records, bytes: &batch, decoded: &decoded });
         }
         let (bytes, total) = captures.progress();
         if observe(Progress { bytes, total, packets: reading.stats.packets, interrupted }).is_break() {

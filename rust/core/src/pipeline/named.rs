@@ -2,18 +2,17 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
-use std::sync::Arc;
 
-use crate::capture::{Captures, Record, RecordBatch};
-use crate::config::Config;
+use crate::capture::Captures;
+use crate::config::{Bounds, Config};
 use crate::decode::FiveTuple;
-use crate::direction::Locality;
 use crate::error::CaptureError;
+use crate::flow::descriptor::kind;
 use crate::names;
-use crate::tracker::{Keys, Tracker};
+use crate::tracker::{Keys, Label, Tracker};
 
 use super::following::{Followed, Following};
-use super::reading::{Content, Decoded, Reading};
+use super::reading::{Batch, Reading};
 use super::{Observe, Tracked, finish, read_on};
 
 /// Names of addresses that are kept: what DNS says is what a sender wants it to say.
@@ -28,13 +27,14 @@ pub fn named(
 ) -> Result<(Tracked, BTreeMap<u64, String>), CaptureError> {
     let keys = Keys::new(config);
     let mut reading = Reading::new(config, keys.clone());
-    let mut following = Following::new(Tracker::with_keys(config, keys), Arc::new(Locality::new(config)));
+    let mut following = Following::new(Tracker::with_keys(config, keys), config.bounds != Bounds::default());
     let mut found = Names::default();
     let mut numbers = Vec::new();
-    read_on(captures, &mut reading, observe, |records, batch, decoded| {
+    read_on(captures, &mut reading, observe, |batch| {
         numbers.clear();
-        following.take(records, batch, decoded, |_, label, _, _| numbers.push(label.connection));
-        each_payload(records, batch, decoded, |place, tuple, payload| {
+        let number = |_: &Tracker, label: &Label, _: &Batch<'_>, _: usize| numbers.push(label.connection);
+        following.take(batch, &mut { number });
+        each_payload(batch, |place, tuple, payload| {
             found.read(numbers.get(place).copied().flatten(), tuple, payload);
         });
     })?;
@@ -74,26 +74,15 @@ impl Names {
 }
 
 /// Tells of every payload of some records the record's place, the tuple and the bytes.
-fn each_payload(
-    records: &[Record],
-    batch: &RecordBatch,
-    decoded: &Decoded,
-    mut told: impl FnMut(usize, &FiveTuple, &[u8]),
-) {
-    let mut packets = decoded.packets.iter();
-    for (place, record) in records.iter().enumerate() {
-        let bytes = batch.bytes(record);
-        match decoded.contents.get(place) {
-            Some(Content::Ordinary) => {
-                let (brief, _) = &decoded.briefs[place];
-                told(place, &brief.tuple, brief.payload_in(bytes));
+fn each_payload(batch: &Batch<'_>, mut told: impl FnMut(usize, &FiveTuple, &[u8])) {
+    for (place, one) in batch.decoded.descriptors.iter().enumerate().take(batch.records.len()) {
+        if one.is(kind::OTHER) {
+            for packet in batch.packets(place) {
+                told(place, &packet.tuple, packet.payload_in(batch.frame(place)));
             }
-            Some(Content::Packets(count)) => {
-                for packet in packets.by_ref().take(*count as usize) {
-                    told(place, &packet.tuple, packet.payload_in(bytes));
-                }
-            }
-            Some(Content::Nothing(_)) | None => {}
+        } else {
+            let arrival = batch.arrival(place);
+            told(place, &arrival.tuple(), arrival.payload());
         }
     }
 }

@@ -7,40 +7,78 @@ use std::path::Path;
 use crate::capture::{Captures, Lacks, LinkType, Record, RecordBatch};
 use crate::checkpoint::{CheckpointError, Reader, Writer};
 use crate::config::Config;
-use crate::decode::{Brief, Decoder, Packet, Skip};
+use crate::decode::{Decoder, Packet, Skip};
 use crate::direction::{self, Announcements};
 use crate::error::CaptureError;
+use crate::flow::Descriptor;
+use crate::flow::descriptor::{Arrival, kind};
 use crate::quality::Watch;
 use crate::stats::Stats;
-use crate::tracker::{Found, Keys};
-
-/// What a record holds.
-#[derive(Clone, Copy, Debug)]
-pub enum Content {
-    /// An ordinary packet.
-    Ordinary,
-    /// So many packets of those that the decoder gave.
-    Packets(u32),
-    /// Nothing that can be tracked.
-    Nothing(Skip),
-}
+use crate::tracker::Keys;
 
 /// What some records hold, in their order.
 #[derive(Default)]
 pub struct Decoded {
-    /// For each record.
-    pub contents: Vec<Content>,
-    /// The ordinary packets and their keys; elsewhere nothing of use. For each record.
-    pub briefs: Vec<(Brief, Found)>,
-    /// The packets of the others, one record's after another's.
+    /// For each record its only packet, if that is ordinary; see [`kind`] for the others.
+    pub descriptors: Vec<Descriptor>,
+    /// The first four words of broad keys, for each record.
+    pub broad: Vec<[u64; 4]>,
+    /// Packets that the decoder read, one record's after another's.
     pub packets: Vec<Packet>,
+    /// Records that are not ordinary frames.
+    others: Vec<u32>,
+}
+
+/// Records with what they hold.
+#[derive(Clone, Copy)]
+pub struct Batch<'a> {
+    /// The records.
+    pub records: &'a [Record],
+    /// Their bytes.
+    pub bytes: &'a RecordBatch,
+    /// What they hold.
+    pub decoded: &'a Decoded,
+}
+
+impl<'a> Batch<'a> {
+    /// The bytes of a record.
+    #[inline]
+    pub fn frame(&self, at: usize) -> &'a [u8] {
+        self.bytes.bytes(&self.records[at])
+    }
+
+    /// An ordinary packet.
+    #[inline]
+    pub fn arrival(&self, at: usize) -> Arrival<'a> {
+        let descriptor = &self.decoded.descriptors[at];
+        let decoded = if descriptor.is(kind::DECODED) { self.packets(at).first() } else { None };
+        Arrival { descriptor, broad: &self.decoded.broad[at], frame: self.frame(at), decoded }
+    }
+
+    /// The packets of a record that the decoder read; none of an ordinary frame.
+    pub fn packets(&self, at: usize) -> &'a [Packet] {
+        let one = &self.decoded.descriptors[at];
+        let count = match one.kind {
+            kind if kind & kind::OTHER != 0 => one.count as usize,
+            kind => usize::from(kind & kind::DECODED != 0),
+        };
+        self.decoded.packets.get(one.decoded as usize..).and_then(|packets| packets.get(..count)).unwrap_or_default()
+    }
+
+    /// The innermost packet of a record; None where it has none.
+    pub fn packet(&self, at: usize) -> Option<Packet> {
+        if self.decoded.descriptors[at].is(kind::OTHER) {
+            return self.packets(at).last().copied();
+        }
+        Some(self.arrival(at).packet())
+    }
 }
 
 /// Reads records.
 pub struct Reading {
     decoder: Decoder,
-    /// Ordinary packets are read in brief.
-    in_brief: bool,
+    /// Ordinary frames are read at fixed offsets.
+    at_fixed_offsets: bool,
     keys: Keys,
     watch: Watch,
     /// What FTP announced.
@@ -79,8 +117,8 @@ impl Reading {
     pub fn new(config: &Config, keys: Keys) -> Self {
         Self {
             decoder: Decoder::new(config.decode),
-            // Checksums are the decoder's, and what is a connection for Zeek is not in the brief key.
-            in_brief: !config.decode.checksum && !config.zeek,
+            // Checksums are the decoder's, and a descriptor's key is not Zeek's.
+            at_fixed_offsets: !config.decode.checksum && !config.zeek,
             keys,
             watch: Watch::default(),
             announced: Announcements::default(),
@@ -93,38 +131,62 @@ impl Reading {
 
     /// Reads these records of a batch in place of what was read before.
     pub fn decode(&mut self, records: &[Record], batch: &RecordBatch, into: &mut Decoded) {
-        let Decoded { contents, briefs, packets } = into;
-        contents.clear();
-        packets.clear();
-        if briefs.len() < records.len() {
-            briefs.resize(records.len(), <(Brief, Found)>::default());
+        into.packets.clear();
+        into.others.clear();
+        if into.descriptors.len() < records.len() {
+            into.descriptors.resize(records.len(), Descriptor::default());
+            into.broad.resize(records.len(), [0; 4]);
         }
         self.count(records);
-        contents.extend(records.iter().zip(briefs.iter_mut()).map(|(record, (brief, found))| {
-            let bytes = batch.bytes(record);
-            self.watch.time(record.ts);
-            if self.in_brief && brief.fill(record, bytes) {
-                *found = self.keys.found(brief);
-                self.watch.brief(brief, bytes, record.ts);
-                if direction::may_announce(brief) {
-                    self.announced.note(&brief.packet(), bytes, record.ts);
-                }
-                if self.supported != Some(record.file) {
-                    self.supported = Some(record.file);
-                    self.note_link_type(record, false);
-                }
-                Content::Ordinary
-            } else {
-                self.decode_any(record, bytes, packets)
+        let mut has_ftp = self.decode_frames(records, batch, into);
+        for at in 0..into.others.len() {
+            let at = into.others[at] as usize;
+            self.decode_any(&records[at], batch, (&mut into.descriptors[at], &mut into.broad[at]), &mut into.packets);
+        }
+        has_ftp |= into.packets.iter().any(|packet| direction::is_control(&packet.tuple));
+        let batch = Batch { records, bytes: batch, decoded: into };
+        self.mark_copies(&batch);
+        if has_ftp {
+            self.note_announcements(&batch);
+        }
+    }
+
+    /// Reads ordinary frames at fixed offsets, and lists the others. Returns whether one may be FTP's.
+    #[inline(never)]
+    fn decode_frames(&mut self, records: &[Record], batch: &RecordBatch, into: &mut Decoded) -> bool {
+        let Decoded { descriptors, broad, others, .. } = into;
+        let (hasher, mut kinds) = (self.keys.hasher().clone(), 0);
+        let (lacks, at_fixed_offsets) = (batch.lacks != Lacks::default(), self.at_fixed_offsets);
+        for (at, ((record, one), broad)) in records.iter().zip(descriptors).zip(broad).enumerate() {
+            one.ts = record.ts;
+            let is_ethernet = record.linktype == LinkType::ETHERNET && at_fixed_offsets;
+            if !is_ethernet || !one.of_frame(batch.bytes(record), broad, &hasher) {
+                one.kind = kind::OTHER;
+                others.push(at as u32);
+                continue;
             }
-        }));
-        if batch.lacks != Lacks::default() {
-            for packet in packets {
-                packet.lack(batch.lacks);
+            kinds |= one.kind;
+            if lacks {
+                lack(one, record, batch.lacks);
             }
-            for (record, (brief, _)) in records.iter().zip(briefs) {
-                brief.lack(batch.lacks);
-                brief.cut &= !record.abridged;
+            if self.supported != Some(record.file) {
+                self.supported = Some(record.file);
+                self.note_link_type(record, false);
+            }
+        }
+        kinds & kind::FTP != 0
+    }
+
+    /// Compares the outermost packet of each record with those before, in their order.
+    #[inline(never)]
+    fn mark_copies(&mut self, batch: &Batch<'_>) {
+        let decoded = batch.decoded;
+        let all = decoded.descriptors.iter().zip(&decoded.broad).take(batch.records.len());
+        for (at, (one, broad)) in all.enumerate() {
+            if !one.is(kind::OTHER) {
+                self.watch.compare(one, broad);
+            } else if let Some(packet) = batch.packets(at).first() {
+                self.watch.compare_packet(packet, batch.frame(at), one.ts);
             }
         }
     }
@@ -132,33 +194,70 @@ impl Reading {
     fn count(&mut self, records: &[Record]) {
         let stats = &mut self.stats;
         stats.packets += records.len() as u64;
+        let Some(first) = records.first().map(|record| record.ts) else { return };
+        let (mut bytes, mut snapped, mut last, mut goes_back) = (0, 0, first, false);
         for record in records {
-            stats.bytes += u64::from(record.len);
-            stats.snapped += u64::from(record.caplen < record.len);
+            bytes += u64::from(record.len);
+            snapped += u64::from(record.caplen < record.len);
+            goes_back |= record.ts < last;
+            last = record.ts;
         }
-        stats.first = stats.first.or(records.first().map(|record| record.ts));
-        stats.last = stats.last.max(records.iter().map(|record| record.ts).max());
+        let times = || records.iter().map(|record| record.ts);
+        self.watch.times(first, last, !goes_back, times);
+        let latest = if goes_back { times().max() } else { Some(last) };
+        stats.bytes += bytes;
+        stats.snapped += snapped;
+        stats.first = stats.first.or(Some(first));
+        stats.last = stats.last.max(latest);
     }
 
+    /// Reads a record by the decoder.
     #[inline(never)]
-    fn decode_any(&mut self, record: &Record, bytes: &[u8], packets: &mut Vec<Packet>) -> Content {
-        let before = packets.len();
-        let decoded = self.decoder.decode(record, bytes, packets);
+    fn decode_any(
+        &mut self,
+        record: &Record,
+        batch: &RecordBatch,
+        (one, broad): (&mut Descriptor, &mut [u64; 4]),
+        packets: &mut Vec<Packet>,
+    ) {
+        let (before, frame) = (packets.len(), batch.bytes(record));
+        let decoded = self.decoder.decode(record, frame, packets);
         if let Some(packet) = packets.get(before) {
-            self.watch.packet(packet, bytes, record.ts);
+            self.watch.packet(packet);
         }
         self.note_link_type(record, matches!(decoded, Err(Skip::LinkType)));
-        match decoded {
-            Ok(()) => {
-                for packet in &packets[before..] {
-                    self.announced.note(packet, bytes, record.ts);
+        (one.decoded, one.count) = (before as u32, 0);
+        if let Err(skip) = decoded {
+            packets.truncate(before);
+            self.skipped.entry(skip.name()).or_insert((0, record.file, record.offset)).0 += 1;
+            let is_untracked = matches!(skip, Skip::NotIp | Skip::LinkType | Skip::Encrypted);
+            one.kind |= if is_untracked { kind::UNTRACKED } else { 0 };
+            return;
+        }
+        one.count = (packets.len() - before) as u32;
+        for packet in &mut packets[before..] {
+            packet.lack(batch.lacks);
+        }
+        if let [packet] = &packets[before..]
+            && let Some((descriptor, words)) = self.keys.describe(packet, record.ts, frame)
+        {
+            (*one, *broad) = (Descriptor { decoded: before as u32, ..descriptor }, words);
+        } else if packets.len() == before {
+            one.kind |= kind::UNTRACKED | kind::EARLY;
+        }
+    }
+
+    /// Notes what FTP announces in these records.
+    #[inline(never)]
+    fn note_announcements(&mut self, batch: &Batch<'_>) {
+        for (at, record) in batch.records.iter().enumerate() {
+            let one = &batch.decoded.descriptors[at];
+            if one.is(kind::OTHER) {
+                for packet in batch.packets(at) {
+                    self.announced.note(packet, batch.frame(at), record.ts);
                 }
-                Content::Packets((packets.len() - before) as u32)
-            }
-            Err(skip) => {
-                packets.truncate(before);
-                self.skipped.entry(skip.name()).or_insert((0, record.file, record.offset)).0 += 1;
-                Content::Nothing(skip)
+            } else if one.is(kind::FTP) {
+                self.announced.note(&batch.arrival(at).packet(), batch.frame(at), record.ts);
             }
         }
     }
@@ -207,6 +306,17 @@ impl Reading {
     pub fn finish(self, captures: &Captures) -> Result<Read, CaptureError> {
         let (stats, orphans) = (self.account(captures)?, self.decoder.orphans());
         Ok(Read { stats, watch: self.watch, orphans, announced: self.announced })
+    }
+}
+
+/// Takes out what the source of an ordinary frame lacks.
+fn lack(one: &mut Descriptor, record: &Record, lacks: Lacks) {
+    if lacks.payloads || record.abridged {
+        one.kind &= !kind::CUT;
+    }
+    if lacks.numbers && !one.is(kind::UDP | kind::ECHO) {
+        one.kind = one.kind & !kind::TIMESTAMPS | kind::UNNUMBERED;
+        (one.seq, one.ack, one.edge, one.window) = (0, 0, 0, 0);
     }
 }
 

@@ -7,15 +7,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::capture::Captures;
-use crate::config::Config;
-use crate::direction::Locality;
+use crate::config::{Bounds, Config};
 use crate::error::CaptureError;
 use crate::policy::Policy;
 use crate::proto::CtState;
 use crate::tracker::{Keys, Label, Tracker};
 
 use super::following::{Followed, Following};
-use super::reading::Reading;
+use super::reading::{Batch, Reading};
 use super::{Observe, Tracked, finish, read_on};
 
 /// What a gateway does with a packet.
@@ -67,20 +66,20 @@ pub fn replay(
     observe: Observe<'_>,
 ) -> Result<Replayed, CaptureError> {
     let keys = Keys::new(config);
-    let locality = Arc::new(Locality::new(config));
+    let bounded = config.bounds != Bounds::default();
     let mut reading = Reading::new(config, keys.clone());
-    let mut following = Following::new(Tracker::with_keys(config, keys.clone()), locality.clone());
+    let mut following = Following::new(Tracker::with_keys(config, keys.clone()), bounded);
     // The gateway is Linux whatever the connections are counted by, and has no limits of its own.
     let as_gateway = Config { zeek: false, ..config.clone() };
-    let mut gateway = Following::new(Tracker::with_keys(&as_gateway, keys).behind(policy), locality);
+    let mut gateway = Following::new(Tracker::with_keys(&as_gateway, keys).behind(policy), bounded);
     let (mut packets, mut refused, mut fates) = ([0; 4], BTreeMap::new(), want_fates.then(Vec::new));
     let mut numbers = Vec::new();
-    read_on(captures, &mut reading, observe, |records, batch, decoded| {
+    read_on(captures, &mut reading, observe, |batch| {
         numbers.clear();
-        following.take(records, batch, decoded, |_, label, _, _| numbers.push(label.connection));
-        let mut numbers = numbers.iter();
-        gateway.take(records, batch, decoded, |_, label, _, _| {
-            let (number, fate) = (numbers.next().copied().flatten(), Fate::of(label));
+        let number = |_: &Tracker, label: &Label, _: &Batch<'_>, _: usize| numbers.push(label.connection);
+        following.take(batch, &mut { number });
+        let judge = |_: &Tracker, label: &Label, _: &Batch<'_>, at: usize| {
+            let (number, fate) = (numbers.get(at).copied().flatten(), Fate::of(label));
             packets[fate as usize] += 1;
             if fate == Fate::Refused
                 && let Some(number) = number
@@ -90,7 +89,8 @@ pub fn replay(
             if let Some(fates) = &mut fates {
                 fates.push(fate as u8);
             }
-        });
+        };
+        gateway.take(batch, &mut { judge });
         gateway.drain();
     })?;
     following.finish();

@@ -5,23 +5,23 @@
 //! addresses; a connection ends by its own packets' times; and its identifier is a hash of what it is and of its first packet.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use sha1::{Digest as _, Sha1};
 
 use crate::capture::{Captures, Record, RecordBatch};
 use crate::config::Config;
 use crate::decode::{Flat, L4, Packet, flat};
-use crate::direction::{self, Locality};
+use crate::direction;
 use crate::error::CaptureError;
-use crate::flow::{FlowKey, Side, shard};
+use crate::flow::descriptor::kind;
+use crate::flow::{FlowKey, shard};
 use crate::rows::Rows;
 use crate::stats::Stats;
 use crate::time::Clock;
 use crate::tracker::{Keys, Label, Tracker};
 
 use super::following::{Following, GROUP};
-use super::reading::{Content, Decoded, Reading};
+use super::reading::{Batch, Decoded, Reading};
 
 /// Reads the headers of captures.
 pub struct Headers {
@@ -66,32 +66,25 @@ impl Headers {
         let more = self.captures.next_batch(&mut self.batch)?;
         let Self { batch, reading, decoded, .. } = self;
         reading.decode(&batch.records, batch, decoded);
-        let mut packets = &decoded.packets[..];
-        for (record, (content, (brief, _))) in batch.records.iter().zip(decoded.contents.iter().zip(&decoded.briefs)) {
+        let batch = Batch { records: &batch.records, bytes: batch, decoded };
+        for (at, record) in batch.records.iter().enumerate() {
             let index = self.read;
             self.read += 1;
-            let bytes = batch.bytes(record);
-            match content {
-                Content::Ordinary => {
-                    let packet = brief.packet();
-                    let says_nothing = self.abridges
-                        && !brief.cut
-                        && !direction::may_announce(brief)
-                        && direction::says(brief, bytes, Side::A).is_none();
-                    let keeps = if says_nothing && brief.payload.1 > 0 { brief.payload.0 } else { record.caplen };
-                    let record = Record { caplen: keeps, abridged: keeps < record.caplen, ..*record };
-                    let bytes = bytes.get(..keeps as usize).unwrap_or(bytes);
-                    seen(Seen { record, index, bytes, cell: shard::cell_of(&packet), packet });
+            let (one, bytes) = (&decoded.descriptors[at], batch.frame(at));
+            if one.is(kind::OTHER | kind::DECODED | kind::ECHO) {
+                let packet = batch.packet(at).filter(|_| !one.is(kind::OTHER) || one.count > 0);
+                let is_early = one.is(kind::OTHER) && one.count == 0 && one.is(kind::EARLY);
+                if let Some(packet) = packet.or_else(|| if is_early { outermost(record, bytes) } else { None }) {
+                    seen(Seen { record: *record, index, bytes, cell: shard::cell_of(&packet), packet });
                 }
-                Content::Packets(count) => {
-                    let (own, rest) = packets.split_at((*count as usize).min(packets.len()));
-                    packets = rest;
-                    if let Some(packet) = own.last().copied().or_else(|| outermost(record, bytes)) {
-                        seen(Seen { record: *record, index, bytes, cell: shard::cell_of(&packet), packet });
-                    }
-                }
-                Content::Nothing(_) => {}
+                continue;
             }
+            let (arrival, packet) = (batch.arrival(at), batch.arrival(at).packet());
+            let says_nothing = self.abridges && !one.is(kind::CUT | kind::FTP) && direction::says(&arrival).is_none();
+            let keeps = if says_nothing && packet.payload.1 > 0 { packet.payload.0 } else { record.caplen };
+            let record = Record { caplen: keeps, abridged: keeps < record.caplen, ..*record };
+            let bytes = bytes.get(..keeps as usize).unwrap_or(bytes);
+            seen(Seen { record, index, bytes, cell: shard::cell_of(&packet), packet });
         }
         Ok(more)
     }
@@ -137,7 +130,7 @@ impl Part {
         let keys = Keys::new(config);
         Self {
             reading: Reading::new(config, keys.clone()),
-            following: Following::new(Tracker::with_keys(config, keys), Arc::new(Locality::new(config))),
+            following: Following::new(Tracker::with_keys(config, keys), true),
             decoded: Decoded::default(),
             named: HashMap::new(),
         }
@@ -151,17 +144,19 @@ impl Part {
             reading.decode(records, batch, decoded);
             decoded.packets.iter_mut().for_each(shard::keep_in_cell);
             let mut begun = following.tracker.begun();
-            following.take(records, batch, decoded, |tracker, label, own, found| {
+            let name = |tracker: &Tracker, label: &Label, batch: &Batch<'_>, at: usize| {
                 let place = places.next().copied().unwrap_or_default();
+                let packet = if tracker.begun() > begun { batch.packet(at) } else { None };
                 for number in begun..tracker.begun() {
-                    let key = own.last().map_or(*found, |packet| tracker.keys().of(packet)).key();
+                    let key = packet.map(|packet| tracker.keys().of(&packet).lookup.key()).unwrap_or_default();
                     named.insert(number, (id(&key, place), None));
                 }
                 begun = tracker.begun();
-                if let Some(packet @ Packet { l4: L4::IcmpError { .. }, .. }) = own.last() {
+                if let Some(packet @ Packet { l4: L4::IcmpError { .. }, .. }) = batch.packets(at).last() {
                     relate(named, tracker, label, packet);
                 }
-            });
+            };
+            following.take(&Batch { records, bytes: batch, decoded }, &mut { name });
         }
     }
 

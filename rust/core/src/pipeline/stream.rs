@@ -7,7 +7,7 @@
 
 use std::convert::Infallible;
 use std::io::{self, Read, Write};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
@@ -16,30 +16,29 @@ use crate::checkpoint::{self, CheckpointError};
 use crate::config::Config;
 use crate::connection::{Connection, EndReason};
 use crate::decode::{FiveTuple, Vlan};
-use crate::direction::{Direction, Locality, Place};
 use crate::error::CaptureError;
-use crate::flow::Side;
+use crate::flow::descriptor::kind;
 use crate::labels::Labels;
 use crate::proto::CtState;
 use crate::rows::{Finished, Rows};
 use crate::stats::Stats;
 use crate::sync::{AtomicI64, Ordering, Queue, Station};
-use crate::table::{Gone, Reader};
-use crate::tracker::{Closed, Keys, Tracker};
+use crate::table::{Last, Reader};
+use crate::tracker::{Closed, Keys, Label, Tracker};
 
 use super::count_refused;
-use super::following::{Following, GROUP};
-use super::reading::{Decoded, Reading};
+use super::following::{Following, GROUP, OnLabel};
+use super::reading::{Batch, Decoded, Reading};
 
 /// How long a feeder sleeps at most before he looks again whether somebody does his work.
 const NAP: Duration = Duration::from_millis(1);
 
 /// Follows connections through batches as they come.
 pub struct Stream {
-    locality: Arc<Locality>,
     station: Station<State, Arc<Job>>,
     keys: Keys,
-    reader: Reader,
+    /// From the first look on.
+    reader: OnceLock<Reader>,
     /// Capture time, for readers: what was due before is over.
     now: AtomicI64,
 }
@@ -49,7 +48,6 @@ struct State {
     reading: Reading,
     following: Following,
     decoded: Decoded,
-    locality: Arc<Locality>,
     /// As `Stream::now`.
     now: i64,
 }
@@ -77,19 +75,12 @@ impl Stream {
 
     fn begin<E>(config: &Config, load: impl FnOnce(&mut State) -> Result<(), E>) -> Result<Self, E> {
         let keys = Keys::new(config);
-        let locality = Arc::new(Locality::new(config));
-        let following = Following::new(Tracker::with_keys(config, keys.clone()), locality.clone());
-        let mut state = State {
-            reading: Reading::new(config, keys.clone()),
-            following,
-            decoded: Decoded::default(),
-            locality: locality.clone(),
-            now: i64::MIN,
-        };
+        let following = Following::new(Tracker::with_keys(config, keys.clone()), true);
+        let reading = Reading::new(config, keys.clone());
+        let mut state = State { reading, following, decoded: Decoded::default(), now: i64::MIN };
         load(&mut state)?;
-        let reader = state.following.tracker.reader();
         let now = AtomicI64::new(state.now);
-        Ok(Self { station: Station::new(Box::new(state)), keys, reader, now, locality })
+        Ok(Self { station: Station::new(Box::new(state)), keys, reader: OnceLock::new(), now })
     }
 
     /// Writes everything that the next batch may meet, as it is between two batches: who brings one meanwhile waits.
@@ -157,24 +148,30 @@ impl Stream {
 
     /// The live connection between two ends, whichever of them is named first; see the promise.
     pub fn lookup(&self, tuple: &FiveTuple, vlan: Vlan) -> Option<Rows> {
-        let connection = self.keys.of_ports(tuple, vlan).read(&self.reader)?;
+        let connection = self.reader().lookup(&self.keys.of_ports(tuple, vlan).lookup)?;
         let row = self.rows([connection]);
         (!row.is_empty()).then_some(row)
     }
 
     /// The live connections in the order of their first packets; see the promise.
     pub fn snapshot(&self) -> Rows {
-        self.rows(self.reader.snapshot())
+        self.rows(self.reader().snapshot())
+    }
+
+    /// Reads the table. The first one waits until nobody is at a batch.
+    fn reader(&self) -> &Reader {
+        self.reader.get_or_init(|| self.with(|state| state.following.tracker.reader()))
     }
 
     /// Live connections as rows: as if the capture ended now.
     fn rows(&self, connections: impl IntoIterator<Item = Connection>) -> Rows {
         let now = self.now.load(Ordering::Acquire);
-        let mut rows = Finished::new(self.locality.clone());
+        let mut rows = Finished::new(self.keys.locality().clone());
         for connection in connections.into_iter().filter(|connection| connection.deadline > now) {
             let reason = connection.end_reason(EndReason::EndOfCapture);
-            let what = Gone::Whole(Box::new(connection));
-            rows.put(&Closed { what, reason, stopped: Some(now), gone: None });
+            let places = self.keys.places(&connection.key);
+            let what = Last::Whole(Box::new(connection));
+            rows.put(&Closed { what, places, reason, stopped: Some(now), gone: None });
         }
         rows.in_order()
     }
@@ -194,28 +191,33 @@ impl State {
     }
 
     fn follow(&mut self, batch: &RecordBatch) -> Vec<u8> {
-        let Self { reading, following, decoded, locality, .. } = self;
-        let mut labels = Labels::default();
+        let Self { reading, following, decoded, .. } = self;
+        let mut labels = Known(Labels::default());
         for records in batch.records.chunks(GROUP) {
             reading.decode(records, batch, decoded);
-            following.take(records, batch, decoded, |tracker, label, own, found| {
-                let found = match (own.last(), label.ctstate) {
-                    (None, _) => Some(*found),
-                    (Some(packet), CtState::Related) => tracker.keys().quoted(packet),
-                    (Some(packet), _) => Some(tracker.keys().of(packet)),
-                };
-                let connection = label.connection.and(found).and_then(|found| tracker.look(&found));
-                labels.push_settled(label, connection.map(|connection| known(&connection, locality)));
-            });
+            following.take(&Batch { records, bytes: batch, decoded }, &mut labels);
         }
-        labels.into_bytes()
+        labels.0.into_bytes()
     }
 }
 
-/// Who initiated, as far as is known, and the direction that makes.
-fn known(connection: &Connection, locality: &Locality) -> (Side, Direction) {
-    let orig = connection.orig;
-    let place = |side| locality.place(connection.key.addr(side).ip(connection.key.family));
-    let direction = Place::direction([place(orig), place(orig.other())], connection.was_broadcast());
-    (orig, direction)
+/// Labels with who initiated, as far as is known once the packet has come.
+struct Known(Labels);
+
+impl OnLabel for Known {
+    const WANTED: bool = true;
+
+    #[inline]
+    fn label(&mut self, tracker: &Tracker, label: &Label, batch: &Batch<'_>, at: usize) {
+        let known = label.connection.and_then(|_| {
+            let one = &batch.decoded.descriptors[at];
+            let found = match batch.packets(at).last() {
+                Some(packet) if label.ctstate == CtState::Related => tracker.keys().quoted(packet)?,
+                Some(packet) if one.is(kind::OTHER) => tracker.keys().of(packet),
+                _ => tracker.keys().found(one, &batch.decoded.broad[at]),
+            };
+            tracker.known(&found)
+        });
+        self.0.push_settled(label, known);
+    }
 }

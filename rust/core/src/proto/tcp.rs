@@ -70,9 +70,9 @@ pub struct Track {
     /// Its window.
     pub last_win: u16,
     /// The SYN that was ignored in the original direction: what it offered.
-    ignored_syn: Offer,
-    challenge_expected: bool,
-    simultaneous: bool,
+    pub(crate) ignored_syn: Offer,
+    pub(crate) challenge_expected: bool,
+    pub(crate) simultaneous: bool,
 }
 
 impl Track {

@@ -1,5 +1,7 @@
 //! A history in one word: up to twelve letters of five bits.
 
+use crate::flow::Side;
+
 /// The letters of a history, and how many there are.
 pub type Letters = ([u8; 31], u8);
 
@@ -33,6 +35,29 @@ pub fn pack(letters: impl Iterator<Item = u8>) -> Option<u64> {
     }
     Some(word)
 }
+
+/// The letters of a record, four bits each (`conn::letters`), as they are written for this originator, behind the mark of a
+/// connection that was turned round; None where they do not fit.
+#[inline]
+pub fn of_codes(mut codes: u64, orig: Side, flipped: bool) -> Option<u64> {
+    // S, H, A, F, R, D of side A, then of side B; numbers of ALPHABET for side A as the originator.
+    const NUMBERS: [u8; 16] = [0, 1, 3, 5, 9, 11, 7, 2, 4, 6, 10, 12, 8, 0, 0, 0];
+    let (mut word, mut shift) = if flipped { (NUMBERS_OF_MARK, BITS) } else { (0, 0) };
+    while codes != 0 {
+        let number = NUMBERS[codes as usize & 15];
+        if shift == BITS * MOST || number == 0 {
+            return None;
+        }
+        // Capital and small letters are neighbours.
+        let number = if orig == Side::A { number } else { ((number - 1) ^ 1) + 1 };
+        word |= u64::from(number) << shift;
+        (codes, shift) = (codes >> 4, shift + BITS);
+    }
+    Some(word)
+}
+
+/// The number of `^`.
+const NUMBERS_OF_MARK: u64 = ALPHABET.len() as u64;
 
 /// The letters of a word.
 pub fn unpack(mut word: u64) -> impl Iterator<Item = u8> {

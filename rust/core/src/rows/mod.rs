@@ -58,7 +58,7 @@ impl Finished {
 
     /// Adds a closed connection.
     pub fn put(&mut self, closed: &Closed) {
-        let packed = Packed::of(closed, &self.locality, &mut self.beside);
+        let packed = Packed::of(closed, &mut self.beside);
         self.keep(packed);
     }
 

@@ -2,13 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::compact::Kept;
+use crate::conn::{self, Flags, Image, path};
 use crate::connection::{Connection, EndReason, Endpoint, Evidence};
 use crate::decode::{Addr, Family, Tunnel, TunnelKind, Vlan, ipproto};
 use crate::direction::{Direction, Locality, Place};
 use crate::flow::{FlowKey, Side};
 use crate::proto::State;
-use crate::table::Gone;
+use crate::table::Last;
 use crate::time::SECOND;
 use crate::tracker::Closed;
 use crate::zeek::ConnState;
@@ -175,6 +175,20 @@ impl Beside {
     }
 }
 
+/// Zeek's `conn_state` of a connection that its record tells, if this side is the originator.
+fn hot_state(hot: &Image, orig: Side) -> ConnState {
+    let (own, other) = (orig as usize, orig.other() as usize);
+    match hot.flags().kind() {
+        Flags::TCP => {
+            let [own, other] = [orig, orig.other()].map(|side| conn::end_states(hot.flags(), side).0);
+            // After two RSTs more than the states counts; a record has at most one.
+            ConnState::of_tcp(own, other, || false, conn::written(hot.letters >> 16, orig))
+        }
+        Flags::ECHO => ConnState::Oth,
+        _ => ConnState::of_activity(hot.packets[own] > 0, hot.packets[other] > 0),
+    }
+}
+
 /// What any row says of its connection, however that was kept.
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, not a state")]
 struct Facts<'a> {
@@ -211,17 +225,17 @@ impl Packed {
     }
 
     /// The row of a closed connection.
-    pub(super) fn of(closed: &Closed, locality: &Locality, beside: &mut Beside) -> Self {
-        if let Gone::Kept(kept) = &closed.what
-            && let Some(packed) = Self::of_kept(kept, closed, locality, beside)
+    pub(super) fn of(closed: &Closed, beside: &mut Beside) -> Self {
+        if let Last::Hot { key, image, deadline } = &closed.what
+            && let Some(packed) = Self::of_hot(key, image, *deadline, closed, beside)
         {
             debug_assert_eq!(packed.alone(beside), {
                 let mut own = Beside::default();
-                Self::of_whole(&kept.connection(), closed, locality, &mut own).alone(&own)
+                Self::of_whole(&closed.connection(), closed, &mut own).alone(&own)
             });
             return packed;
         }
-        Self::of_whole(&closed.connection(), closed, locality, beside)
+        Self::of_whole(&closed.connection(), closed, beside)
     }
 
     /// All that there is to say, wherever its addresses are.
@@ -233,46 +247,53 @@ impl Packed {
         (self, addrs)
     }
 
-    /// The same of one that is told by its words; None where more is to be said.
-    fn of_kept(kept: &Kept, closed: &Closed, locality: &Locality, beside: &mut Beside) -> Option<Self> {
-        if !kept.is_plain() {
+    /// The row of a connection that its record tells; None where more is to be said.
+    fn of_hot(key: &FlowKey, hot: &Image, deadline: i64, closed: &Closed, beside: &mut Beside) -> Option<Self> {
+        let (flags, orig, resp) = (hot.flags(), hot.flags().orig(), hot.flags().orig().other());
+        let flipped = orig != flags.opener();
+        let history = letters::of_codes(hot.letters >> 16, orig, flipped)?;
+        let left = closed.stopped.filter(|_| !hot.is_refused()).map(|now| deadline.saturating_sub(now));
+        let left = left.filter(|left| *left > 0).map(|left| left / SECOND);
+        // The entry of a live echo has an identifier and a code.
+        if left.is_some() && flags.kind() == Flags::ECHO {
             return None;
         }
-        let (orig, resp) = (kept.orig(), kept.orig().other());
-        let caret = kept.flipped().then_some(b'^');
-        let history = letters::pack(caret.into_iter().chain(kept.letters(orig)))?;
-        let left = closed.stopped.filter(|_| !kept.is_gone()).map(|now| kept.deadline.saturating_sub(now));
-        let left = left.filter(|left| *left > 0).map(|left| left / SECOND);
         let left = left.map_or(Some(0), |seconds| u32::try_from(seconds).ok()?.checked_add(1))?;
+        let answered = hot.packets[flags.opener().other() as usize] > 0;
+        let is_tcp = flags.kind() == Flags::TCP;
         let facts = Facts {
-            key: &kept.key,
-            id: kept.words().id(),
-            start: kept.words().start(),
-            end: kept.words().end(),
+            key,
+            id: hot.id.into(),
+            start: hot.start as i64,
+            end: hot.end(),
             orig,
-            vlan: kept.key.vlan,
-            tunnel: kept.key.tunnel,
-            state: kept.state(),
-            status: kept.status(),
-            conn_state: [kept.conn_state(orig), kept.conn_state(resp)],
-            evidence: kept.evidence(),
-            flipped: kept.flipped(),
-            was_broadcast: kept.was_broadcast(),
+            vlan: key.vlan,
+            tunnel: key.tunnel,
+            state: hot.state(),
+            status: flags.status(),
+            conn_state: [hot_state(hot, orig), hot_state(hot, resp)],
+            evidence: match flags.kind() {
+                Flags::TCP => Evidence::Syn,
+                Flags::ECHO => Evidence::IcmpRequest,
+                _ => flags.evidence(),
+            },
+            flipped,
+            was_broadcast: !is_tcp && flags.has(Flags::TO_GROUP) && !answered && !flipped,
             is_error: false,
             answers_unseen: false,
-            swapped: left > 0 && kept.gateway_orig() != orig,
+            swapped: left > 0 && flipped,
         };
-        let mut packed = Self::begin(&facts, closed.reason, locality, beside);
-        let sent = kept.sent();
-        packed.sent = [orig, resp].map(|side| {
-            let (packets, ip_bytes, payload_bytes) = sent[side as usize];
-            Sent { packets, ip_bytes, payload_bytes }
+        let mut packed = Self::begin(&facts, closed, beside);
+        packed.sent = [orig, resp].map(|side| Sent {
+            packets: hot.packets[side as usize],
+            ip_bytes: hot.ip_bytes[side as usize],
+            payload_bytes: if is_tcp { conn::delivered(hot, side) as u32 - 1 } else { hot.first[side as usize] },
         });
-        (packed.history, packed.quiet, packed.left) = (history, kept.quiet(), left);
+        (packed.history, packed.quiet, packed.left) = (history, hot.cold, left);
         Some(packed)
     }
 
-    fn of_whole(connection: &Connection, closed: &Closed, locality: &Locality, beside: &mut Beside) -> Self {
+    fn of_whole(connection: &Connection, closed: &Closed, beside: &mut Beside) -> Self {
         let (orig, resp) = (connection.orig, connection.orig.other());
         let sent = [connection.sent(orig), connection.sent(resp)];
         let live = closed.stopped.and_then(|now| Live::of(connection, now));
@@ -294,7 +315,7 @@ impl Packed {
             answers_unseen: connection.zeek.answers_unseen(),
             swapped: live.is_some_and(|live| live.swapped),
         };
-        let mut packed = Self::begin(&facts, closed.reason, locality, beside);
+        let mut packed = Self::begin(&facts, closed, beside);
         if packed.add_ordinary(connection, sent, live).is_none() {
             let letters = connection.zeek.history(connection.orig, connection.flipped(), connection.roles);
             packed.add_rare(
@@ -317,10 +338,12 @@ impl Packed {
 
     /// What any row says, and nothing of what may have no room.
     #[inline]
-    fn begin(facts: &Facts<'_>, end_reason: EndReason, locality: &Locality, beside: &mut Beside) -> Self {
+    fn begin(facts: &Facts<'_>, closed: &Closed, beside: &mut Beside) -> Self {
         let Facts { key, orig, was_broadcast, .. } = *facts;
+        let ends = [orig as usize, orig.other() as usize];
         let addrs = [key.addr(orig), key.addr(orig.other())];
-        let places = [locality.place(addrs[0].ip(key.family)), locality.place(addrs[1].ip(key.family))];
+        let local = ends.map(|at| closed.places & path::LOCAL[at] != 0);
+        let group = ends.map(|at| closed.places & path::GROUP[at] != 0);
         let (orig_port, resp_port) = key.ports(orig);
         let mut packed = Self {
             start: facts.start,
@@ -340,8 +363,8 @@ impl Packed {
             conn_state: facts.conn_state,
             evidence: facts.evidence,
             sure: facts.evidence,
-            end_reason,
-            direction: Place::direction(places, was_broadcast),
+            end_reason: closed.reason,
+            direction: Direction::of(local, was_broadcast || group[1]),
         };
         if key.family == Family::V6 {
             packed.set(flag::V6, true);
@@ -355,7 +378,7 @@ impl Packed {
         packed.set(flag::IS_ERROR, facts.is_error);
         packed.set(flag::ANSWERS_UNSEEN, facts.answers_unseen);
         packed.set(flag::SWAPPED, facts.swapped);
-        packed.set(flag::FROM_GROUP, places[0].is_group && !places[1].is_group);
+        packed.set(flag::FROM_GROUP, group[0] && !group[1]);
         packed
     }
 

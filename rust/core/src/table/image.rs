@@ -1,65 +1,101 @@
-//! A table in a checkpoint: places and marks as they are, so that what follows finds, expires and evicts the same. Only the
-//! index is made anew, since its hash has another key.
+//! A table in a checkpoint: slots and marks as they are, so that what follows finds, expires and evicts the same, and cold parts
+//! up to date. The index is made anew, since its hash has another key.
 
+use std::collections::HashMap;
 use std::io::{self, Read, Write};
 
-use ahash::RandomState;
-
-use super::slots::Slot;
-use super::{FlowTable, Table};
+use super::FlowTable;
+use super::slot::{Slot, Stored};
+use super::width::{Hasher, Table};
 use crate::checkpoint::{CheckpointError, Reader, Writer};
-use crate::compact::Extras;
+use crate::conn::{self, Colds, Image, Limits, path};
 use crate::connection::Connection;
+use crate::flow::{FlowKey, KeyHasher};
 use crate::slab::Slab;
 
 impl FlowTable {
     /// Writes everything in it.
     pub fn save(&self, out: &mut Writer<'_, impl Write>) -> io::Result<()> {
         out.put(&(self.peak as u64))?;
-        self.narrow.save(out)?;
-        self.broad.save(out)?;
-        self.extras.save(out)?;
-        self.wide.save(out, |place| place.load().as_deref().cloned())
+        save(&self.narrow, self, out)?;
+        save(&self.broad, self, out)
     }
 
     /// Reads what was written, in place of what is in it: nothing yet.
     pub fn load(&mut self, from: &mut Reader<impl Read>) -> Result<(), CheckpointError> {
         self.peak = from.get::<u64>()? as usize;
-        self.narrow = Table::load(from, &self.lookups.0)?;
-        self.broad = Table::load(from, &self.lookups.0)?;
-        self.extras = Extras::load(from)?;
-        self.wide = Slab::load(from, |place: &super::Wide, content: Option<Connection>| {
-            place.store(content.map(Into::into));
-        })?;
-        self.wide_bytes = self.wide.iter().filter_map(|place| place.load().as_ref().map(|one| one.heap_bytes())).sum();
+        self.narrow = load(from, &mut self.colds, &self.hasher, &self.limits)?;
+        self.broad = load(from, &mut self.colds, &self.hasher, &self.limits)?;
         Ok(())
     }
 }
 
-impl<const K: usize, S: AsRef<Slot<K>> + Default> Table<K, S> {
-    fn save(&self, out: &mut Writer<'_, impl Write>) -> io::Result<()> {
-        self.slots.save(out, |slot| slot.as_ref().raw())?;
-        out.put(&self.hand)?;
-        out.put_all(self.wheel.marks().len(), self.wheel.marks().iter())
-    }
+/// Slots with their records, then the cold parts by slot, then the wheel.
+fn save<const K: usize>(table: &Table<K>, all: &FlowTable, out: &mut Writer<'_, impl Write>) -> io::Result<()>
+where
+    FlowKey: From<[u64; K]>,
+{
+    table.slots.save(out, |slot| Stored { key: slot.key().to_vec(), image: slot.hot.image() })?;
+    let slots = || table.slots.iter().zip(0_u32..).map(|(slot, number)| (slot, slot.hot.image(), number));
+    let cold = || slots().filter(|(_, image, _)| image.is_some() && image.is(path::COLD));
+    let copies = cold().filter_map(|(slot, image, number)| Some((number, all.copied(slot.key().into(), &image)?)));
+    out.put_all(cold().count(), copies)?;
+    out.put(&table.hand)?;
+    out.put_all(table.wheel.marks().count(), table.wheel.marks())
+}
 
-    fn load(from: &mut Reader<impl Read>, hasher: &RandomState) -> Result<Self, CheckpointError> {
-        let mut table =
-            Self { slots: Slab::load(from, |slot: &S, raw| slot.as_ref().set_raw(&raw))?, ..Self::default() };
-        let Self { index, slots, hand, wheel, .. } = &mut table;
-        *hand = from.get()?;
-        from.get_all(|(second, marked): (i64, Vec<u32>)| {
-            for slot in marked {
-                wheel.put(slot, second);
-            }
-            Ok(())
-        })?;
-        let hash_of = |slot| slots.get(slot).map_or(0, |slot| hasher.hash_one(slot.as_ref().key()));
-        for slot in 0..slots.reach() {
-            if slots.get(slot).is_some_and(|slot| slot.as_ref().compact().is_some()) {
-                index.insert(hash_of(slot), slot, hash_of);
-            }
+fn load<const K: usize>(
+    from: &mut Reader<impl Read>,
+    colds: &mut Colds,
+    hasher: &KeyHasher,
+    limits: &Limits,
+) -> Result<Table<K>, CheckpointError>
+where
+    FlowKey: From<[u64; K]>,
+    KeyHasher: Hasher<K>,
+{
+    let fill = |slot: &Slot<K>, stored: Stored| {
+        let Ok(key) = <[u64; K]>::try_from(stored.key) else { return };
+        let image = stored.image.checked(key.into());
+        slot.fill(&key, &image);
+        slot.hot.armed.set(stored.image.armed);
+    };
+    let mut table = Table { slots: Slab::load(from, fill)?, ..Table::default() };
+    let mut beside = HashMap::new();
+    from.get_all(|(number, connection): (u32, Connection)| {
+        beside.insert(number, connection);
+        Ok(())
+    })?;
+    let Table { index, slots, hand, wheel, .. } = &mut table;
+    *hand = from.get()?;
+    from.get_all(|(second, marked): (i64, Vec<u32>)| {
+        for slot in marked {
+            wheel.put(slot, second);
         }
-        Ok(table)
+        Ok(())
+    })?;
+    let hash_of = |slot| slots.get(slot).map_or(0, |slot| hasher.hash(&slot.key()));
+    for number in 0..slots.reach() {
+        let Some(slot) = slots.get(number).filter(|slot| slot.is_used()) else { continue };
+        if slot.hot.path.get() & path::COLD != 0 {
+            let connection = beside.remove(&number).ok_or(CheckpointError::damaged("a cold part is missing"))?;
+            if connection.key != slot.key().into() {
+                return Err(CheckpointError::damaged("a cold part is of another connection"));
+            }
+            restore(slot, connection, colds, limits).ok_or(CheckpointError::damaged("too many connections"))?;
+        }
+        index.insert(hash_of(number), number, hash_of);
     }
+    Ok(table)
+}
+
+/// Puts a whole connection beside its slot.
+fn restore<const K: usize>(slot: &Slot<K>, connection: Connection, colds: &mut Colds, limits: &Limits) -> Option<()> {
+    let mut image = Image::default();
+    conn::record(&connection, limits, &mut image);
+    image.path |= slot.hot.path.get() & path::PLACES;
+    image.cold = colds.insert(connection)?;
+    colds.account(image.cold);
+    slot.hot.store(&image);
+    Some(())
 }

@@ -22,11 +22,23 @@ const BUCKET: usize = 8;
 const SLOT_WORDS: usize = 3;
 /// A region doubles when its buckets hold eight entries each on average.
 const FULL: usize = if cfg!(feature = "models") { 1 } else { 8 };
+/// Buckets of a region that has any.
+const FIRST: usize = if cfg!(feature = "models") { 1 } else { 2 };
 /// Buckets that are moved together.
 const TOGETHER: usize = 8;
 /// One bit in each tag of a word.
 const LOW: u64 = 0x0001_0001_0001_0001;
 const HIGH: u64 = 0x8000_8000_8000_8000;
+/// The place of which a bit says that its tag is the same: the bits of the three words side by side.
+const PLACE_OF: [u8; 64] = {
+    let mut places = [0; 64];
+    let mut place = 0;
+    while place < ENTRIES {
+        places[place % 4 * 16 + place / 4] = place as u8;
+        place += 1;
+    }
+    places
+};
 /// The last two tags share their word with the count.
 const TAGS_OF: [u64; SLOT_WORDS] = [u64::MAX, u64::MAX, 0xffff_ffff];
 
@@ -40,7 +52,7 @@ pub(super) struct Buckets(Arc<[Bucket]>);
 
 /// Slots by hash. The keys are the caller's: he says whether a slot is the one.
 pub(super) struct Index {
-    regions: Vec<Region>,
+    regions: Box<[Region; 1 << REGION_BITS]>,
     shown: View,
     len: usize,
 }
@@ -66,7 +78,7 @@ fn tag(hash: u64) -> u64 {
 /// Which region a hash is looked up in.
 #[inline]
 fn region(hash: u64) -> usize {
-    (hash >> (u64::BITS - REGION_BITS)) as usize
+    (hash >> (u64::BITS - REGION_BITS)) as usize % (1 << REGION_BITS)
 }
 
 impl Default for Bucket {
@@ -79,6 +91,12 @@ impl Bucket {
     #[inline]
     fn word(&self, at: usize) -> u64 {
         self.0[at].load(Ordering::Acquire)
+    }
+
+    /// The same for the owner.
+    #[inline]
+    fn owned(&self, at: usize) -> u64 {
+        self.0[at].load(Ordering::Relaxed)
     }
 
     /// Puts a number of so many bits into a word.
@@ -196,7 +214,7 @@ impl Buckets {
 
     /// Twice as many, with the same entries; `hash_of` gives their hashes.
     fn doubled(&self, hash_of: &impl Fn(u32) -> u64) -> Self {
-        let doubled = Self::with_room((self.0.len() * 2).max(1));
+        let doubled = Self::with_room((self.0.len() * 2).max(FIRST));
         let mut moved = Vec::with_capacity(TOGETHER * ENTRIES);
         for buckets in self.0.chunks(TOGETHER) {
             // Their keys are read one after another, so that they wait for memory together.
@@ -223,7 +241,7 @@ impl View {
 impl Default for Index {
     fn default() -> Self {
         let empty = || Buckets::with_room(0);
-        let regions = (0..1 << REGION_BITS).map(|_| Region { buckets: empty(), len: 0 }).collect();
+        let regions = Box::new(std::array::from_fn(|_| Region { buckets: empty(), len: 0 }));
         Self { regions, shown: View((0..1 << REGION_BITS).map(|_| Published::new(empty())).collect()), len: 0 }
     }
 }
@@ -241,7 +259,8 @@ impl Index {
 
     /// The most bytes that it takes for so many: a region has doubled just now, and each has a bucket.
     pub(super) fn most_bytes(entries: usize) -> usize {
-        entries * size_of::<Bucket>() * 2 / FULL + (1 << REGION_BITS) * size_of::<Bucket>()
+        let first = if entries == 0 { 0 } else { FIRST << REGION_BITS };
+        (entries * 2 / FULL + first) * size_of::<Bucket>()
     }
 
     #[inline]
@@ -267,7 +286,15 @@ impl Index {
     pub(super) fn guess(&self, hash: u64) -> Option<u32> {
         let buckets = self.buckets(hash);
         let bucket = buckets.0.get(buckets.home(hash))?;
-        candidates(bucket, tag(hash)).next().map(|place| bucket.slot(place))
+        let tags = tag(hash) * LOW;
+        // The top bit of each tag that is the same; one above it may be named wrongly, the lowest one is not.
+        let [a, b, c] = [0, 1, 2].map(|at| {
+            let differs = bucket.owned(at) ^ tags;
+            differs.wrapping_sub(LOW) & !differs & HIGH
+        });
+        let same = a >> 15 | b >> 14 | (c & TAGS_OF[2]) >> 13;
+        let place = usize::from(PLACE_OF[same.trailing_zeros() as usize % 64]);
+        (same != 0).then(|| (bucket.owned(SLOT_WORDS + place / 2) >> (place % 2 * 32)) as u32)
     }
 
     /// Adds a slot that is not in it. `hash_of` gives the hash of those that are.
@@ -276,7 +303,7 @@ impl Index {
         let region = &mut self.regions[number];
         if region.len >= region.buckets.0.len() * FULL {
             if mutant(Mutant::EarlyRegion) {
-                self.shown.0[number].show(Buckets::with_room((region.buckets.0.len() * 2).max(1)));
+                self.shown.0[number].show(Buckets::with_room((region.buckets.0.len() * 2).max(FIRST)));
             }
             region.buckets = region.buckets.doubled(&hash_of);
             self.shown.0[number].show(region.buckets.clone());

@@ -3,67 +3,74 @@
 use std::sync::Arc;
 
 use super::index::View;
-use super::slots::{Lines, Slot};
-use super::{FlowTable, Lookup, Lookups, Table, Wide};
-use crate::compact::ExtraPlaces;
-use crate::config::Timeouts;
+use super::slot::Slot;
+use super::{FlowTable, Lookup, ShownCold, Table, show};
+use crate::conn::{self, Limits, path};
 use crate::connection::Connection;
-use crate::flow::{FlowKey, Words};
+use crate::flow::{FlowKey, KeyHasher, Words};
 use crate::slab::Places;
 use crate::sync::{Mutant, Versions, mutant};
 
 /// Reads a table from any thread.
 #[derive(Clone)]
 pub struct Reader {
-    narrow: Shown<2, Lines>,
-    broad: Shown<6, Slot<6>>,
+    narrow: Shown<2>,
+    broad: Shown<6>,
     beside: Beside,
-    lookups: Lookups,
+    hasher: KeyHasher,
 }
 
 /// What readers see of the connections whose keys have the same width.
-struct Shown<const K: usize, S> {
+struct Shown<const K: usize> {
     index: View,
-    slots: Places<S>,
+    slots: Places<Slot<K>>,
     versions: Arc<Versions>,
 }
 
 /// What is beside slots.
 #[derive(Clone)]
 struct Beside {
-    extras: ExtraPlaces,
-    wide: Places<Wide>,
-    timeouts: Timeouts,
+    colds: Places<ShownCold>,
+    limits: Arc<Limits>,
 }
 
 impl FlowTable {
-    /// Reads it from now on.
-    pub fn reader(&self) -> Reader {
+    /// Reads it from now on. The first one shows the cold parts that there are.
+    pub fn reader(&mut self) -> Reader {
+        if !self.has_readers {
+            self.has_readers = true;
+            let narrow = self.narrow.slots.iter().map(|slot| slot.hot.image());
+            let images = narrow.chain(self.broad.slots.iter().map(|slot| slot.hot.image()));
+            let colds: Vec<_> = images.filter(|image| image.is_some() && image.is(path::COLD)).collect();
+            for image in colds {
+                show(&mut self.shown, &self.colds, image.cold);
+            }
+        }
         Reader {
             narrow: self.narrow.shown(),
             broad: self.broad.shown(),
-            beside: Beside { extras: self.extras.places(), wide: self.wide.places(), timeouts: self.timeouts },
-            lookups: self.lookups.clone(),
+            beside: Beside { colds: self.shown.places(), limits: Arc::new(self.limits.clone()) },
+            hasher: self.hasher.clone(),
         }
     }
 }
 
-impl<const K: usize, S> Clone for Shown<K, S> {
+impl<const K: usize> Clone for Shown<K> {
     fn clone(&self) -> Self {
         Self { index: self.index.clone(), slots: self.slots.clone(), versions: self.versions.clone() }
     }
 }
 
-impl<const K: usize, S> Table<K, S> {
-    fn shown(&self) -> Shown<K, S> {
+impl<const K: usize> Table<K> {
+    fn shown(&self) -> Shown<K> {
         Shown { index: self.index.view(), slots: self.slots.places(), versions: self.versions.clone() }
     }
 }
 
 impl Reader {
-    /// How keys are hashed.
-    pub fn lookups(&self) -> &Lookups {
-        &self.lookups
+    /// A key, ready to be looked up.
+    pub fn lookup_of(&self, words: Words) -> Lookup {
+        Lookup { words, hash: self.hasher.words(&words) }
     }
 
     /// The connection of a key, if it has one.
@@ -80,7 +87,7 @@ impl Reader {
     }
 }
 
-impl<const K: usize, S: AsRef<Slot<K>>> Shown<K, S>
+impl<const K: usize> Shown<K>
 where
     FlowKey: From<[u64; K]>,
 {
@@ -99,17 +106,17 @@ where
 
     /// The key and the connection at a place, between two changes.
     fn at(&self, slot: u32, beside: &Beside) -> Option<([u64; K], Connection)> {
-        let (key, compact, wide, extra) = self.versions.read(slot, || {
-            let (key, compact) = self.slots.with(slot, |slot| (slot.as_ref().key(), slot.as_ref().compact()))?;
-            let wide = compact.wide().and_then(|wide| beside.wide.with(wide, Wide::load_full).flatten());
-            let extra = compact.extra().and_then(|extra| beside.extras.get(extra));
-            compact.is_some().then_some((key, compact, wide, extra))
+        let (key, image, cold) = self.versions.read(slot, || {
+            let (key, image) = self.slots.with(slot, |slot| (slot.read_key(), slot.hot.read()))?;
+            let is_cold = image.is_some() && image.is(path::COLD);
+            let cold = is_cold.then(|| beside.colds.with(image.cold, ShownCold::load_full).flatten()).flatten();
+            image.is_some().then_some((key, image, cold))
         })?;
-        let connection = match wide {
-            Some(wide) => Connection::clone(&wide),
-            None if compact.wide().is_some() => return None,
-            None => compact.unpack(key.into(), extra.as_ref(), compact.deadline(&beside.timeouts)),
-        };
+        if !image.is(path::COLD) {
+            return Some((key, conn::expand(&image, key.into(), image.deadline(&beside.limits))));
+        }
+        let mut connection = Connection::clone(&*cold?);
+        conn::sync(&image, &mut connection, &beside.limits);
         Some((key, connection))
     }
 }

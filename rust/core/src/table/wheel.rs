@@ -3,7 +3,7 @@
 //! A packet that moves its connection's deadline on does not move its mark: the wheel finds out when it looks, and marks
 //! the new one. Only a deadline that comes nearer (a close) is marked at once; the old mark is then stale, and ignored.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::time::SECOND;
 
@@ -11,11 +11,16 @@ use crate::time::SECOND;
 /// living on make stale ones, and are then looked at when their old one comes.
 const MOST_MARKS: usize = 4;
 const FEW: usize = 4096;
+/// Seconds of the ring: the longest timeout of connections that do not last, and more.
+const RING: usize = 1 << 10;
 
-/// Marks by second.
+/// Marks by second: those of the next minutes in a ring, the others in a tree.
 #[derive(Default)]
 pub(super) struct Wheel {
-    seconds: BTreeMap<i64, Vec<u32>>,
+    /// Of the seconds from `first` on, one after another.
+    ring: VecDeque<Vec<u32>>,
+    first: i64,
+    others: BTreeMap<i64, Vec<u32>>,
     marks: usize,
 }
 
@@ -39,30 +44,65 @@ impl Wheel {
     }
 
     /// Marks a slot.
+    #[inline]
     pub(super) fn put(&mut self, slot: u32, second: i64) {
-        self.seconds.entry(second).or_default().push(slot);
         self.marks += 1;
+        let ahead = usize::try_from(second.wrapping_sub(self.first)).unwrap_or(usize::MAX);
+        match self.ring.get_mut(ahead) {
+            Some(marks) => marks.push(slot),
+            None => self.put_beyond(slot, second, ahead),
+        }
+    }
+
+    #[inline(never)]
+    fn put_beyond(&mut self, slot: u32, second: i64, ahead: usize) {
+        if self.ring.is_empty() && self.others.is_empty() {
+            (self.first, self.ring) = (second, VecDeque::from([vec![slot]]));
+        } else if !self.ring.is_empty() && ahead < RING && self.first.checked_add(RING as i64).is_some() {
+            self.ring.resize_with(ahead + 1, Vec::new);
+            self.ring[ahead].push(slot);
+        } else {
+            self.others.entry(second).or_default().push(slot);
+        }
+    }
+
+    /// The next marks to be popped, where their number is a multiple of this; else none.
+    #[inline]
+    pub(super) fn next<const MANY: usize>(&self) -> &[u32] {
+        match self.ring.front() {
+            Some(marks) if marks.len().is_multiple_of(MANY) => &marks[marks.len().saturating_sub(MANY)..],
+            _ => &[],
+        }
     }
 
     /// Its marks by second, for checkpoints.
-    pub(super) fn marks(&self) -> &BTreeMap<i64, Vec<u32>> {
-        &self.seconds
+    pub(super) fn marks(&self) -> impl Iterator<Item = (i64, &Vec<u32>)> {
+        let ring = (self.first..).zip(&self.ring).filter(|(_, marks)| !marks.is_empty());
+        ring.chain(self.others.iter().map(|(second, marks)| (*second, marks)))
     }
 
-    /// A mark whose second has come.
+    /// A mark whose second has come, with that second; the earliest first.
     pub(super) fn pop(&mut self, due: i64) -> Option<(u32, i64)> {
         let now = due.div_euclid(SECOND);
-        loop {
-            let mut first = self.seconds.first_entry()?;
-            let second = *first.key();
-            if second > now {
-                return None;
+        while let Some(marks) = self.ring.front_mut() {
+            let is_earliest = self.others.first_key_value().is_none_or(|(second, _)| *second >= self.first);
+            if !is_earliest || self.first > now {
+                break;
             }
-            if let Some(slot) = first.get_mut().pop() {
+            if let Some(slot) = marks.pop() {
                 self.marks -= 1;
-                return Some((slot, second));
+                return Some((slot, self.first));
             }
+            self.ring.pop_front();
+            self.first += 1;
+        }
+        let mut first = self.others.first_entry().filter(|first| *first.key() <= now)?;
+        let second = *first.key();
+        let slot = first.get_mut().pop();
+        if first.get().is_empty() {
             first.remove();
         }
+        self.marks -= usize::from(slot.is_some());
+        Some((slot?, second))
     }
 }

@@ -2,21 +2,18 @@
 
 use std::sync::Arc;
 
-use ahash::RandomState;
-
-use crate::compact::Compact;
-use crate::config::Timeouts;
+use crate::conn::{Image, Limits};
 use crate::slab::Slab;
 use crate::sync::{Mutant, Versions, mutant};
 
 use super::index::Index;
-use super::slots::Slot;
+use super::slot::Slot;
 use super::wheel::{Wheel, second_of};
 
-/// Connections whose keys have the same width.
-pub(super) struct Table<const K: usize, S> {
+/// Connections whose keys have `K` words.
+pub(super) struct Table<const K: usize> {
     pub(super) index: Index,
-    pub(super) slots: Slab<S>,
+    pub(super) slots: Slab<Slot<K>>,
     /// Of its slots, with everything beside them.
     pub(super) versions: Arc<Versions>,
     pub(super) wheel: Wheel,
@@ -24,17 +21,28 @@ pub(super) struct Table<const K: usize, S> {
     pub(super) hand: u32,
 }
 
-/// The slot that a key's connection may have, as [`super::FlowTable::touch`] saw it. A wrong one costs the lookup that it would have
-/// saved.
-#[derive(Clone, Copy, Debug)]
-pub struct Guess(pub(super) u32);
+/// A key width, for tables and their hash.
+pub(super) trait Hasher<const K: usize> {
+    /// The hash of a key.
+    fn hash(&self, key: &[u64; K]) -> u64;
+}
 
-impl Default for Guess {
-    /// None: no slot has this number.
-    fn default() -> Self {
-        Self(u32::MAX)
+impl Hasher<2> for crate::flow::KeyHasher {
+    #[inline]
+    fn hash(&self, key: &[u64; 2]) -> u64 {
+        self.narrow(key)
     }
 }
+
+impl Hasher<6> for crate::flow::KeyHasher {
+    #[inline]
+    fn hash(&self, key: &[u64; 6]) -> u64 {
+        self.broad(key)
+    }
+}
+
+/// No slot has this number: the guess of a key that the index does not have where it is looked for first.
+pub const NO_SLOT: u32 = u32::MAX;
 
 /// What the wheel says.
 pub(super) enum Due<T> {
@@ -53,16 +61,21 @@ impl<T> Due<T> {
     }
 }
 
-/// A second as slots keep it; 0 is none.
+/// A second as records keep it; 0 is none.
 #[inline]
 fn short(second: i64) -> u32 {
     (second as u32).max(1)
 }
 
+/// Slots that are read together where the wheel names them.
+const TOGETHER: usize = 8;
+/// Connections whose slots and index fit into the caches of any processor, half a megabyte.
+pub(super) const IN_CACHE: usize = 1 << 12;
+
 /// Places that are looked at for one that may be dropped (the kernel's NF_CT_EVICTION_RANGE, in buckets of its table).
 const EVICTION_RANGE: u32 = 64;
 
-impl<const K: usize, S> Default for Table<K, S> {
+impl<const K: usize> Default for Table<K> {
     fn default() -> Self {
         Self {
             index: Index::default(),
@@ -74,127 +87,110 @@ impl<const K: usize, S> Default for Table<K, S> {
     }
 }
 
-impl<const K: usize, S: AsRef<Slot<K>> + Default> Table<K, S> {
+impl<const K: usize> Table<K> {
     #[inline]
     pub(super) fn slot(&self, number: u32) -> Option<&Slot<K>> {
-        self.slots.get(number).map(AsRef::as_ref)
+        self.slots.get(number)
     }
 
     /// Bytes that it takes with this many slots, in use or not. The index is counted as large as it may be for them.
     pub(super) fn bytes(&self, slots: usize) -> usize {
-        slots * size_of::<S>() + Index::most_bytes(slots) + self.wheel.bytes()
+        slots * size_of::<Slot<K>>() + Index::most_bytes(slots) + self.wheel.bytes()
     }
 
-    pub(super) fn victim(&mut self, is_assured: impl Fn(&Compact) -> bool) -> Option<u32> {
+    pub(super) fn victim(&mut self, is_assured: impl Fn(&Image) -> bool) -> Option<u32> {
         let reach = self.slots.reach();
         for _ in 0..EVICTION_RANGE.min(reach) {
             let slot = self.hand;
             self.hand = (slot + 1) % reach;
-            let compact = self.slot(slot).map(Slot::compact);
-            if compact.is_some_and(|compact| compact.is_some() && !is_assured(&compact)) {
+            let image = self.slot(slot).map(|slot| slot.hot.image());
+            if image.is_some_and(|image| image.is_some() && !is_assured(&image)) {
                 return Some(slot);
             }
         }
         None
     }
 
+    /// The slot of a key. A wrong guess costs the search that it would have saved.
     #[inline]
-    pub(super) fn find(&self, hash: u64, key: &[u64; K], guess: Guess) -> Option<(u32, &Slot<K>)> {
+    pub(super) fn find(&self, hash: u64, key: &[u64; K], guess: u32) -> Option<u32> {
         // A slot that was given back meanwhile has its key yet, and no connection.
-        if let Some(slot) = self.slot(guess.0)
-            && slot.key() == *key
-            && slot.is_used()
-        {
-            return Some((guess.0, slot));
+        if self.slot(guess).is_some_and(|slot| slot.has(key) && slot.is_used()) {
+            return Some(guess);
         }
         self.search(hash, key)
     }
 
     #[inline(never)]
-    fn search(&self, hash: u64, key: &[u64; K]) -> Option<(u32, &Slot<K>)> {
-        let slot = self.index.find(hash, |slot| self.slot(slot).is_some_and(|slot| slot.key() == *key))?;
-        Some((slot, self.slot(slot)?))
+    fn search(&self, hash: u64, key: &[u64; K]) -> Option<u32> {
+        self.index.find(hash, |slot| self.slot(slot).is_some_and(|slot| slot.has(key)))
     }
 
     #[inline]
     pub(super) fn insert(
         &mut self,
         hash: u64,
-        key: [u64; K],
-        compact: Compact,
-        hasher: &RandomState,
-        timeouts: &Timeouts,
+        key: &[u64; K],
+        image: &Image,
+        hasher: &impl Hasher<K>,
+        limits: &Limits,
     ) -> Option<u32> {
         let (slot, place) = self.slots.take()?;
-        self.versions.change(slot, || place.as_ref().fill(&key, &compact));
-        self.arm(slot, timeouts);
+        self.versions.change(slot, || place.fill(key, image));
+        self.arm(slot, limits);
         let slots = &self.slots;
-        let hash_of = |slot| slots.get(slot).map_or(0, |slot| hasher.hash_one(slot.as_ref().key()));
-        self.index.insert(hash, slot, hash_of);
+        self.index.insert(hash, slot, |slot| slots.get(slot).map_or(0, |slot| hasher.hash(&slot.key())));
         Some(slot)
-    }
-
-    #[inline]
-    pub(super) fn change<R>(
-        &mut self,
-        hash: u64,
-        key: &[u64; K],
-        guess: Guess,
-        step: impl FnOnce(&mut Compact) -> Option<R>,
-    ) -> Option<(u32, Option<R>)> {
-        let (slot, place) = self.find(hash, key, guess)?;
-        let done = self.versions.change(slot, || {
-            let mut compact = Compact::default();
-            place.read_own(&mut compact);
-            let done = step(&mut compact);
-            if done.is_some() {
-                place.change(&compact);
-            }
-            done
-        });
-        Some((slot, done))
-    }
-
-    pub(super) fn set(&mut self, slot: u32, compact: &Compact) {
-        if let Some(place) = self.slot(slot) {
-            self.versions.change(slot, || place.set(compact));
-        }
     }
 
     /// Seconds are told apart by thirty-two bits: a mark is stale if they are not those of its slot. A slot that has a
     /// mark for an earlier second is looked at then, and marked anew.
     #[inline]
-    pub(super) fn arm(&mut self, slot: u32, timeouts: &Timeouts) {
-        let Some(place) = self.slot(slot) else { return };
-        let second = second_of(place.deadline(timeouts));
-        let armed = place.armed();
+    pub(super) fn arm(&mut self, slot: u32, limits: &Limits) {
+        let Some(place) = self.slots.get(slot) else { return };
+        let second = second_of(place.hot.deadline(limits));
+        let armed = place.hot.armed.get();
         let is_nearer = (short(second).wrapping_sub(armed) as i32) < 0 && self.wheel.has_room(self.index.len());
         if armed == 0 || is_nearer {
-            place.set_armed(short(second));
+            place.hot.armed.set(short(second));
             self.wheel.put(slot, second);
         }
     }
 
-    pub(super) fn due(&mut self, due: i64, timeouts: &Timeouts) -> Due<u32> {
+    /// Reads the slots that are looked at next, and their lines of the index, so that they wait for memory together.
+    #[inline(never)]
+    fn touch_next(&self, next: &[u32], hasher: &impl Hasher<K>) {
+        let slots = || next.iter().filter_map(|slot| self.slot(*slot));
+        let read = slots().fold(0, |all, slot| all ^ slot.touch());
+        let found = slots().fold(0, |all, slot| all ^ self.index.touch(hasher.hash(&slot.key())));
+        // The reads are of no other use, and stay.
+        std::hint::black_box(read ^ found);
+    }
+
+    pub(super) fn due(&mut self, due: i64, limits: &Limits, hasher: &impl Hasher<K>) -> Due<u32> {
         let Some((slot, second)) = self.wheel.pop(due) else { return Due::None };
+        let next = self.wheel.next::<TOGETHER>();
+        if !next.is_empty() && self.index.len() > IN_CACHE {
+            self.touch_next(next, hasher);
+        }
         let Some(place) = self.slot(slot) else { return Due::NotYet };
-        if place.armed() != short(second) {
+        if place.hot.armed.get() != short(second) {
             return Due::NotYet;
         }
-        place.set_armed(0);
+        place.hot.armed.set(0);
         if !place.is_used() {
             return Due::NotYet;
         }
-        if place.deadline(timeouts) <= due {
+        if place.hot.deadline(limits) <= due {
             return Due::Now(slot);
         }
-        self.arm(slot, timeouts);
+        self.arm(slot, limits);
         Due::NotYet
     }
 
-    pub(super) fn remove(&mut self, slot: u32, hasher: &RandomState) {
-        if let Some(place) = self.slots.get(slot).map(AsRef::as_ref) {
-            self.index.remove(hasher.hash_one(place.key()), slot);
+    pub(super) fn remove(&mut self, slot: u32, hasher: &impl Hasher<K>) {
+        if let Some(place) = self.slots.get(slot) {
+            self.index.remove(hasher.hash(&place.key()), slot);
             if !mutant(Mutant::NoVacating) {
                 self.versions.change(slot, || place.vacate());
             }

@@ -1,46 +1,29 @@
-//! Whose a packet is: its key, and the side that sent it.
+//! Whose a packet is: its key, the side that sent it, and where the ends are.
+
+use std::sync::Arc;
 
 use crate::config::Config;
-use crate::connection::Connection;
-use crate::decode::{Brief, FiveTuple, L4, Packet, Tunnel, TunnelMode, Vlan};
-use crate::flow::{FlowKey, Side, Words};
-use crate::table::{Lookup, Lookups, Reader};
+use crate::conn::path;
+use crate::decode::{FiveTuple, L4, Packet, Tunnel, TunnelMode, Vlan};
+use crate::direction::Locality;
+use crate::flow::{Descriptor, FlowKey, KeyHasher, Side};
+use crate::table::Lookup;
 use crate::zeek;
 
 /// A packet's key, ready to be looked up, and the side that sent it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Found {
-    pub(super) lookup: Lookup,
-    pub(super) side: Side,
-}
-
-impl Found {
-    /// Its connection as a reader beside the tracker sees it.
-    pub fn read(&self, reader: &Reader) -> Option<Connection> {
-        reader.lookup(&self.lookup)
-    }
-
     /// The key.
-    pub fn key(&self) -> FlowKey {
-        self.lookup.key()
-    }
-
-    /// The protocol of the key.
-    pub fn proto(&self) -> u8 {
-        self.lookup.key().proto
-    }
-
-    /// Which of so many trackers it belongs to: one for each key, whichever side sent the packet.
-    #[inline]
-    pub fn shard(&self, shards: usize) -> usize {
-        self.lookup.shard(shards)
-    }
+    pub lookup: Lookup,
+    /// The sender.
+    pub side: Side,
 }
 
 /// Makes keys of packets, for one tracker or several that share them.
 #[derive(Clone)]
 pub struct Keys {
-    pub(super) lookups: Lookups,
+    hasher: KeyHasher,
+    locality: Arc<Locality>,
     vlan_in_key: bool,
     /// Keys are Zeek's.
     zeek: bool,
@@ -50,28 +33,51 @@ impl Keys {
     /// Keys for the trackers of this configuration. Their hash has a key of its own: tuples chosen to collide gain nothing.
     pub fn new(config: &Config) -> Self {
         Self {
-            lookups: Lookups::new(),
+            hasher: KeyHasher::new(config.hash_key),
+            locality: Arc::new(Locality::new(config)),
             // A gateway terminates VLANs: what it sees has none.
             vlan_in_key: config.decode.tunnels != TunnelMode::Outer,
             zeek: config.zeek,
         }
     }
 
-    /// The key of an ordinary packet.
-    #[inline]
-    pub fn found(&self, brief: &Brief) -> Found {
-        // Nearly none has a tag: that is compiled for itself.
-        let (words, side) = match brief.vlan {
-            Vlan { outer: 0, inner: 0 } => Words::of_ports(&brief.tuple, Vlan::default()),
-            tagged => Words::of_ports(&brief.tuple, self.vlan(tagged)),
-        };
-        Found { lookup: self.lookups.lookup(words), side }
+    /// How keys are hashed.
+    pub fn hasher(&self) -> &KeyHasher {
+        &self.hasher
     }
 
-    /// The VLAN tags of a packet are in its key, where a compact connection has them.
+    /// The networks from which connections are seen.
+    pub fn locality(&self) -> &Arc<Locality> {
+        &self.locality
+    }
+
+    /// Where the ends of a key are, as bits of [`path`].
+    pub fn places(&self, key: &FlowKey) -> u32 {
+        let mut bits = 0;
+        for side in Side::BOTH {
+            let place = self.locality.place(key.addr(side).ip(key.family));
+            bits |= if place.is_local { path::LOCAL[side as usize] } else { 0 };
+            bits |= if place.is_group { path::GROUP[side as usize] } else { 0 };
+        }
+        bits
+    }
+
+    /// The key of a packet with a descriptor.
     #[inline]
-    pub(super) fn holds_vlan(&self, brief: &Brief) -> bool {
-        brief.vlan == Vlan::default() || self.vlan_in_key
+    pub fn found(&self, one: &Descriptor, broad: &[u64; 4]) -> Found {
+        Found { lookup: Lookup { words: one.words(broad), hash: one.hash }, side: one.side() }
+    }
+
+    /// The descriptor of a packet that the decoder read, with the first four words of a broad key; None where it is not
+    /// ordinary.
+    pub fn describe(&self, packet: &Packet, ts: i64, frame: &[u8]) -> Option<(Descriptor, [u64; 4])> {
+        if self.zeek {
+            return None;
+        }
+        let Found { lookup, side } = self.of(packet);
+        let (mut one, broad) = Descriptor::of_packet(packet, ts, (lookup.words, side), frame)?;
+        one.hash = lookup.hash;
+        Some((one, broad))
     }
 
     /// The key of any packet.
@@ -94,7 +100,8 @@ impl Keys {
     fn of_tuple(&self, tuple: &FiveTuple, id: u16, vlan: Vlan, tunnel: Tunnel) -> Found {
         let (key, side) =
             if self.zeek { zeek::key(tuple) } else { FlowKey::of_tuple(tuple, id, self.vlan(vlan), tunnel) };
-        Found { lookup: self.lookups.lookup(key.words()), side }
+        let words = key.words();
+        Found { lookup: Lookup { words, hash: self.hasher.words(&words) }, side }
     }
 
     #[inline]

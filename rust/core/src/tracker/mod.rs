@@ -2,27 +2,31 @@
 
 mod gateway;
 mod keys;
+mod shortcut;
+mod slow;
 
 use std::borrow::Cow;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use crate::checkpoint::{self, CheckpointError};
-use crate::compact::Compact;
-use crate::config::{Config, Rules, ServerPorts};
-use crate::connection::{Connection, EndReason, Evidence};
-use crate::decode::{Brief, L4, Packet, Tunnel, ipproto};
-use crate::direction;
+use crate::config::{Config, ServerPorts};
+use crate::conn::{Flags, Limits, path};
+use crate::connection::{Connection, EndReason};
+use crate::decode::Packet;
+use crate::direction::Direction;
 use crate::flow::Side;
+use crate::flow::descriptor::Arrival;
 use crate::policy::Policy;
 use crate::proto::{CtDir, CtState, State};
-use crate::table::{Expired, FlowTable, Gone, Guess, Lookup, Reader, SlotId};
+use crate::table::{Expired, FlowTable, Last, NO_SLOT, Reader};
 use crate::time::{Clock, SECOND};
-use crate::zeek::{self, Roles};
+use crate::zeek;
 
 pub use keys::{Found, Keys};
 
-use gateway::{Answer, INVALID, Outcome, REFUSED, ask_gateway, ask_gateway_within};
+use gateway::{Outcome, REFUSED};
+use slow::{Context, Input};
 
 /// What a tracker says of one packet. Who initiated may still change; `side` is what stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +64,9 @@ impl Label {
 #[derive(Clone, Debug)]
 pub struct Closed {
     /// As it was at the end.
-    pub what: Gone,
+    pub what: Last,
+    /// Where its ends are, as bits of [`crate::conn::path`].
+    pub places: u32,
     /// Why it is over.
     pub reason: EndReason,
     /// The capture time at which the tracker stopped, if that is what ended it.
@@ -70,15 +76,6 @@ pub struct Closed {
 }
 
 impl Closed {
-    /// Capture time of its first packet.
-    #[inline]
-    pub fn start(&self) -> i64 {
-        match &self.what {
-            Gone::Kept(kept) => kept.words().start(),
-            Gone::Whole(connection) => connection.start,
-        }
-    }
-
     /// The connection as it was at the end.
     pub fn connection(&self) -> Cow<'_, Connection> {
         self.what.connection()
@@ -88,7 +85,6 @@ impl Closed {
 /// Follows connections through a capture.
 pub struct Tracker {
     table: FlowTable,
-    rules: Rules,
     clock: Clock,
     /// What was due before this capture time is over, whether it was swept or not; and whether there may be more of it.
     swept: i64,
@@ -100,16 +96,12 @@ pub struct Tracker {
     /// Connections that gave way to others, and packets that could not begin one.
     evicted: u64,
     refused: u64,
-    /// Short cuts are taken.
-    express: bool,
+    /// Shortcuts are taken.
+    shortcuts: bool,
+    /// Earlier packets may find a connection that is over: what was swept, or with no shortcuts everything.
+    quick_from: i64,
     /// Who may initiate; None: everybody.
     policy: Option<Arc<Policy>>,
-}
-
-/// A connection that is being looked at, and its place if it has one.
-struct Held {
-    connection: Box<Connection>,
-    slot: Option<SlotId>,
 }
 
 /// How many connections that may be due are looked at for each record: more than records can begin.
@@ -124,8 +116,7 @@ impl Tracker {
     /// The same, with keys that others have, too.
     pub fn with_keys(config: &Config, keys: Keys) -> Self {
         Self {
-            table: FlowTable::new(config.rules.timeouts, config.bounds, keys.lookups.clone()),
-            rules: config.rules,
+            table: FlowTable::new(Limits::new(config.rules), config.bounds, keys.hasher().clone()),
             clock: Clock::default(),
             swept: i64::MIN,
             pending: false,
@@ -134,7 +125,8 @@ impl Tracker {
             next_id: 0,
             evicted: 0,
             refused: 0,
-            express: !config.zeek,
+            shortcuts: !config.zeek,
+            quick_from: if config.zeek { i64::MAX } else { i64::MIN },
             policy: None,
         }
     }
@@ -147,10 +139,11 @@ impl Tracker {
         self
     }
 
-    /// The same without short cuts: every packet takes the way that is written for any. The answers are the same.
+    /// The same without shortcuts: every packet takes the slow path. The answers are the same.
     #[must_use]
-    pub fn without_express(mut self) -> Self {
-        self.express = false;
+    pub fn without_shortcuts(mut self) -> Self {
+        self.shortcuts = false;
+        self.quick_from = i64::MAX;
         self
     }
 
@@ -165,6 +158,7 @@ impl Tracker {
     pub fn load(&mut self, from: &mut checkpoint::Reader<impl Read>) -> Result<(), CheckpointError> {
         (self.clock, self.swept, self.pending) = from.get()?;
         (self.next_id, self.evicted, self.refused) = from.get()?;
+        self.quick_from = if self.shortcuts { self.swept } else { i64::MAX };
         self.table.load(from)
     }
 
@@ -199,7 +193,7 @@ impl Tracker {
     }
 
     /// Reads its table from any thread, while it works.
-    pub fn reader(&self) -> Reader {
+    pub fn reader(&mut self) -> Reader {
         self.table.reader()
     }
 
@@ -208,6 +202,23 @@ impl Tracker {
     pub fn advance(&mut self, ts: i64, closed: impl FnMut(&Closed)) {
         let due = self.clock.tick(ts);
         self.pass(due, closed);
+    }
+
+    /// Lets the time of so many packets pass at once, if no second of the clock ends among them; false: [`Self::advance`] has
+    /// to be asked for each. As many connections are looked at as would have been.
+    pub fn is_quiet<I: Iterator<Item = i64>>(
+        &mut self,
+        count: usize,
+        times: impl Fn() -> I,
+        mut closed: impl FnMut(&Closed),
+    ) -> bool {
+        if !self.clock.pass(times()) {
+            return false;
+        }
+        if self.pending {
+            self.sweep(SWEEP * count, &mut closed);
+        }
+        true
     }
 
     /// The same where somebody else has the clock: `due` is what it says.
@@ -220,6 +231,7 @@ impl Tracker {
                 self.sweep(usize::MAX, &mut closed);
             }
             self.swept = swept;
+            self.quick_from = if self.shortcuts { swept } else { i64::MAX };
             self.pending = true;
         }
         if self.pending {
@@ -227,6 +239,7 @@ impl Tracker {
         }
     }
 
+    #[inline(never)]
     fn sweep(&mut self, most: usize, closed: &mut impl FnMut(&Closed)) {
         for _ in 0..most {
             match self.table.expire(self.swept) {
@@ -235,62 +248,99 @@ impl Tracker {
                     return;
                 }
                 Expired::NotYet => {}
-                Expired::Gone(gone) => {
-                    let deadline = gone.deadline();
-                    self.close(gone, EndReason::Timeout, deadline, closed);
-                }
+                Expired::Now(slot, deadline) => self.end(slot, EndReason::Timeout, deadline, closed),
             }
         }
     }
 
     /// Takes the packets of one record, whose bytes these are, outermost first; the label speaks of the innermost.
-    pub fn record(&mut self, packets: &[Packet], bytes: &[u8], ts: i64, mut closed: impl FnMut(&Closed)) -> Label {
-        if let [packet] = packets
-            && let Some(brief) = self.express.then(|| Brief::of(packet)).flatten()
-            && packet.tunnel == Tunnel::default()
-        {
-            let found = self.keys.found(&brief);
-            return self.brief(&brief, &found, Guess::default(), bytes, ts, closed);
+    pub fn record(&mut self, packets: &[Packet], bytes: &[u8], ts: i64, closed: impl FnMut(&Closed)) -> Label {
+        match packets {
+            [packet] => self.packet(packet, bytes, ts, self.related(packet, ts), closed),
+            _ => self.record_at_length(packets, bytes, ts, closed),
+        }
+    }
+
+    /// The same where no packet has a descriptor.
+    pub fn record_at_length(
+        &mut self,
+        packets: &[Packet],
+        bytes: &[u8],
+        ts: i64,
+        mut closed: impl FnMut(&Closed),
+    ) -> Label {
+        if let [packet] = packets {
+            return self.packet_at_length(packet, bytes, ts, self.related(packet, ts), closed);
         }
         let mut label = Label::outside(CtState::Untracked);
-        let mut parent = None;
+        let mut carrier = None;
         for (packet, more) in packets.iter().zip((0..packets.len()).rev()) {
             label = match self.zeek {
                 // Zeek opens IP tunnels without a connection for them.
                 Some(_) if more > 0 && zeek::is_ip_tunnel(packet) => continue,
-                Some(_) => self.zeek_packet(packet, bytes, ts, parent, &mut closed),
+                Some(_) => self.zeek_packet(packet, bytes, ts, carrier, &mut closed),
                 None => {
-                    let (found, related) = (self.keys.of(packet), self.related(packet, ts));
-                    self.step(packet, &found, bytes, ts, (related, parent), &mut closed)
+                    let context = Context { related: self.related(packet, ts), carrier };
+                    let input = Input { packet, frame: bytes, ts, context };
+                    self.step(input, &self.keys.of(packet), NO_SLOT, &mut closed)
                 }
             };
-            parent = label.connection;
+            carrier = label.connection;
         }
         label
     }
 
-    /// Takes any packet of which this is the key; `related`: what is known of the connection that it is an error about.
+    /// Takes the only packet of a record; `related`: the label of the connection that it is an error about.
     pub fn packet(
         &mut self,
         packet: &Packet,
-        found: &Found,
-        bytes: &[u8],
+        frame: &[u8],
         ts: i64,
         related: Option<Label>,
         mut closed: impl FnMut(&Closed),
     ) -> Label {
-        if related.is_none()
-            && packet.tunnel == Tunnel::default()
-            && let Some(brief) = self.express.then(|| Brief::of(packet)).flatten()
-        {
-            return self.brief(&brief, found, Guess::default(), bytes, ts, closed);
+        if let Some((descriptor, broad)) = self.keys.describe(packet, ts, frame) {
+            let arrival = Arrival { descriptor: &descriptor, broad: &broad, frame, decoded: Some(packet) };
+            return self.take(&arrival, NO_SLOT, &mut closed);
         }
-        self.step(packet, found, bytes, ts, (related, None), &mut closed)
+        self.packet_at_length(packet, frame, ts, related, closed)
+    }
+
+    /// The same of a packet that has no descriptor.
+    pub fn packet_at_length(
+        &mut self,
+        packet: &Packet,
+        frame: &[u8],
+        ts: i64,
+        related: Option<Label>,
+        mut closed: impl FnMut(&Closed),
+    ) -> Label {
+        if self.zeek.is_some() {
+            return self.zeek_packet(packet, frame, ts, None, &mut closed);
+        }
+        let context = Context { related, carrier: None };
+        self.step(Input { packet, frame, ts, context }, &self.keys.of(packet), NO_SLOT, &mut closed)
     }
 
     /// The connection of a key as it is now.
     pub fn look(&self, found: &Found) -> Option<Connection> {
-        self.table.look(self.table.find(&found.lookup, Guess::default())?)
+        self.table.look(self.table.find(&found.lookup, NO_SLOT)?)
+    }
+
+    /// Who initiated the connection of a key, as far as is known, and the direction that makes.
+    pub fn known(&self, found: &Found) -> Option<(Side, Direction)> {
+        let slot = self.table.find(&found.lookup, NO_SLOT)?;
+        let hot = self.table.hot(slot)?;
+        let (flags, bits) = (Flags(hot.flags.get()), hot.path.get());
+        let (orig, was_broadcast) = if flags.kind() == Flags::COLD || flags.has(Flags::TO_GROUP) {
+            let connection = self.table.look(slot)?;
+            (connection.orig, connection.was_broadcast())
+        } else {
+            (flags.orig(), false)
+        };
+        let [own, peer] = [orig as usize, orig.other() as usize];
+        let local = [own, peer].map(|at| bits & path::LOCAL[at] != 0);
+        Some((orig, Direction::of(local, was_broadcast || bits & path::GROUP[peer] != 0)))
     }
 
     /// The current capture time.
@@ -303,55 +353,9 @@ impl Tracker {
         &self.keys
     }
 
-    /// Reads what the packets with these keys will read of the table, so that they wait for memory together; see
-    /// [`FlowTable::touch`].
-    #[inline]
-    pub fn touch<'a>(&self, found: impl Iterator<Item = &'a Found> + Clone, guesses: &mut Vec<Guess>) {
-        self.table.touch(found.map(|found| &found.lookup), guesses);
-    }
-
-    /// Takes the only packet of a record, an ordinary one.
-    #[inline]
-    pub fn brief(
-        &mut self,
-        brief: &Brief,
-        found: &Found,
-        guess: Guess,
-        bytes: &[u8],
-        ts: i64,
-        mut closed: impl FnMut(&Closed),
-    ) -> Label {
-        let (lookup, side) = (&found.lookup, found.side);
-        let over_until = self.over_until(ts);
-        let rules = &self.rules;
-        let held = self.table.change(lookup, guess, |compact, extras| {
-            let lives = compact.deadline(&rules.timeouts) > over_until;
-            if !lives || direction::may_announce(brief) {
-                return None;
-            }
-            let says = || direction::says(brief, bytes, side);
-            let (outcome, nearer) = compact.express(brief, side, ts, rules, extras, says)?;
-            Some((Label::new(compact.id(), outcome, side), nearer))
-        });
-        if let Some((slot, Some((label, nearer)))) = held {
-            if nearer {
-                self.table.arm(slot);
-            }
-            return label;
-        }
-        if held.is_none()
-            && !brief.is_self()
-            && self.keys.holds_vlan(brief)
-            && self.table.may_insert(lookup)
-            && self.policy.as_ref().is_none_or(|policy| policy.passes(&brief.tuple))
-            && let Some((compact, outcome)) =
-                Compact::begin(self.next_id, brief, side, ts, &self.rules, || direction::says(brief, bytes, side))
-        {
-            self.table.insert_compact(lookup, compact);
-            self.next_id += 1;
-            return Label::new(compact.id(), outcome, side);
-        }
-        self.step(&brief.packet(), found, bytes, ts, (None, None), &mut closed)
+    /// The connections that live.
+    pub fn table(&self) -> &FlowTable {
+        &self.table
     }
 
     /// Ends every connection that is left.
@@ -361,202 +365,18 @@ impl Tracker {
 
     /// The same where somebody else has the clock.
     pub fn finish_at(&mut self, clock: Clock, mut closed: impl FnMut(&Closed)) {
-        self.table.drain(|what, table| {
-            let is_over = what.deadline() <= clock.now();
+        self.table.drain(|last, places| {
+            let is_over = last.deadline() <= clock.now();
             let cause = if is_over { EndReason::Timeout } else { EndReason::EndOfCapture };
-            let (stopped, gone) = if is_over { (None, Some(what.deadline())) } else { (Some(clock.end()), None) };
-            hand_out(what, cause, (stopped, gone), table, &mut closed);
+            let when = if is_over { (None, Some(last.deadline())) } else { (Some(clock.end()), None) };
+            hand_out(last, places, cause, when, &mut closed);
         });
-    }
-
-    /// Takes any packet.
-    fn step(
-        &mut self,
-        packet: &Packet,
-        found: &Found,
-        bytes: &[u8],
-        ts: i64,
-        (related, parent): (Option<Label>, Option<u64>),
-        closed: &mut impl FnMut(&Closed),
-    ) -> Label {
-        let Found { lookup, side } = *found;
-        let held = self.live(&lookup, ts, closed);
-        if held.is_none() && !self.make_room(&lookup, ts, closed) {
-            return Label::outside(CtState::Invalid);
-        }
-        let Some(held) = held.or_else(|| self.begin(&lookup, packet, side, ts)) else {
-            return Label::outside(CtState::Invalid);
-        };
-        let numbered = packet.is_unnumbered().then(|| in_order(packet, &held.connection, side));
-        let packet = numbered.as_ref().unwrap_or(packet);
-        let (mut held, side, outcome) = self.ask(held, &lookup, packet, side, ts, closed);
-        let connection = &mut held.connection;
-        // Its receiver throws away what has a wrong checksum: it counts for nothing.
-        if !packet.bad_checksum {
-            connection.count(packet, side, ts);
-            if packet.packets > 0 {
-                direction::infer(connection, packet, bytes, side);
-            }
-        }
-        if related.is_some() {
-            connection.evidence = connection.evidence.max(Evidence::Related);
-        }
-        if packet.complete && !packet.bad_header {
-            connection.zeek.note(packet, side, connection.orig, Roles::Given, ts);
-        }
-        connection.set_deadline(ts, &self.rules);
-        self.hold(held, &lookup, related, outcome, side, parent)
-    }
-
-    /// A packet by Zeek's rules of what a connection is. The gateway's word is asked for all the same, but its entries
-    /// begin and end within.
-    fn zeek_packet(
-        &mut self,
-        packet: &Packet,
-        bytes: &[u8],
-        ts: i64,
-        parent: Option<u64>,
-        closed: &mut impl FnMut(&Closed),
-    ) -> Label {
-        // Zeek sees datagrams once they are whole, and none without a header.
-        if !packet.complete || packet.bad_header || zeek::is_truncated(packet) {
-            return Label::outside(CtState::Invalid);
-        }
-        let Found { lookup, side } = self.keys.of(packet);
-        let related = self.related(packet, ts);
-        let mut found = self.live(&lookup, ts, closed);
-        if let Some(held) = found.take_if(|held| held.connection.zeek.is_reuse(packet, held.connection.orig)) {
-            self.end(held, EndReason::Reused, ts, closed);
-        }
-        let begins = found.is_none();
-        if begins && !self.make_room(&lookup, ts, closed) {
-            return Label::outside(CtState::Invalid);
-        }
-        let Some(mut held) = found.or_else(|| self.begin(&lookup, packet, side, ts)) else {
-            return Label::outside(CtState::Invalid);
-        };
-        let Some(ports) = self.zeek.as_ref() else { return Label::outside(CtState::Invalid) };
-        let numbered = packet.is_unnumbered().then(|| in_order(packet, &held.connection, side));
-        let packet = numbered.as_ref().unwrap_or(packet);
-        let connection = &mut *held.connection;
-        if begins {
-            direction::begin_as_zeek(connection, packet, ports);
-        }
-        let (side, outcome) = ask_gateway_within(connection, packet, side, ts, &self.rules);
-        let readable = !(packet.malformed && packet.tuple.proto == ipproto::TCP);
-        if readable {
-            direction::follow_zeek(connection, packet, side, ts);
-            if !packet.bad_checksum {
-                connection.count(packet, side, ts);
-                direction::read_as_zeek(connection, packet, bytes, side, ports);
-            }
-        }
-        connection.set_deadline(ts, &self.rules);
-        self.hold(held, &lookup, related, outcome, side, parent)
-    }
-
-    /// Keeps a connection after a packet, and says the packet's label.
-    fn hold(
-        &mut self,
-        mut held: Held,
-        lookup: &Lookup,
-        related: Option<Label>,
-        outcome: Outcome,
-        side: Side,
-        parent: Option<u64>,
-    ) -> Label {
-        let connection = &mut held.connection;
-        connection.related_to = connection.related_to.or(related.and_then(|label| label.connection));
-        connection.carrier = connection.carrier.or(parent);
-        let label = related.unwrap_or(Label::new(connection.id, outcome, side));
-        match held.slot {
-            Some(slot) => self.table.put(slot, held.connection),
-            None => {
-                self.table.insert(lookup, held.connection);
-            }
-        }
-        label
     }
 
     /// The last deadline that is over for a packet at `ts`: what was due when memory was swept is over for a late one, too.
     #[inline]
     fn over_until(&self, ts: i64) -> i64 {
         ts.max(self.swept.saturating_sub(1))
-    }
-
-    /// A key's connection in hand, unless it has expired by now.
-    fn live(&mut self, lookup: &Lookup, ts: i64, closed: &mut impl FnMut(&Closed)) -> Option<Held> {
-        let slot = self.table.find(lookup, Guess::default())?;
-        let held = Held { connection: self.table.take(slot)?, slot: Some(slot) };
-        if held.connection.deadline > self.over_until(ts) {
-            return Some(held);
-        }
-        let deadline = held.connection.deadline;
-        self.end(held, EndReason::Timeout, deadline, closed);
-        None
-    }
-
-    /// Makes room for a connection, by the kernel's rule of early drop; false where there is none.
-    fn make_room(&mut self, lookup: &Lookup, ts: i64, closed: &mut impl FnMut(&Closed)) -> bool {
-        if self.table.may_insert(lookup) {
-            return true;
-        }
-        let victim = self.table.victim(lookup).and_then(|slot| self.table.remove(slot));
-        let Some(victim) = victim else {
-            self.refused += 1;
-            return false;
-        };
-        self.evicted += 1;
-        self.close(victim, EndReason::Evicted, ts, closed);
-        let has_room = self.table.may_insert(lookup);
-        self.refused += u64::from(!has_room);
-        has_room
-    }
-
-    fn end(&mut self, held: Held, cause: EndReason, gone: i64, closed: &mut impl FnMut(&Closed)) {
-        if let Some(slot) = held.slot {
-            self.table.discard(slot);
-        }
-        self.close(Gone::Whole(held.connection), cause, gone, closed);
-    }
-
-    /// Hands out a connection that is over since `gone`.
-    fn close(&mut self, what: Gone, cause: EndReason, gone: i64, closed: &mut impl FnMut(&Closed)) {
-        hand_out(what, cause, (None, Some(gone)), &mut self.table, closed);
-    }
-
-    /// A new connection; None for a later fragment whose connection is gone.
-    fn begin(&mut self, lookup: &Lookup, packet: &Packet, side: Side, ts: i64) -> Option<Held> {
-        if packet.packets == 0 && !packet.complete {
-            return None;
-        }
-        let roles = if self.zeek.is_some() { Roles::Zeek } else { Roles::Given };
-        let connection = Connection::begin(lookup.key(), self.next_id, side, packet, roles, ts);
-        self.next_id += 1;
-        Some(Held { connection: self.table.boxed(connection), slot: None })
-    }
-
-    /// Asks the gateway. A packet that opens a new entry over an old one ends the old connection and begins another.
-    fn ask(
-        &mut self,
-        mut held: Held,
-        lookup: &Lookup,
-        packet: &Packet,
-        side: Side,
-        ts: i64,
-        closed: &mut impl FnMut(&Closed),
-    ) -> (Held, Side, Outcome) {
-        loop {
-            let gateway = (&self.rules, self.policy.as_deref());
-            match ask_gateway(&mut held.connection, packet, side, ts, gateway) {
-                Answer::Word(side, outcome) => return (held, side, outcome),
-                Answer::OpensAnew => {
-                    let Some(begun) = self.begin(lookup, packet, side, ts) else { return (held, side, INVALID) };
-                    self.end(held, EndReason::Reused, ts, closed);
-                    held = begun;
-                }
-            }
-        }
     }
 
     fn related(&self, packet: &Packet, ts: i64) -> Option<Label> {
@@ -575,27 +395,15 @@ impl Tracker {
     }
 }
 
-/// A segment without numbers as if everything had come once and in order.
-fn in_order(packet: &Packet, connection: &Connection, side: Side) -> Packet {
-    let mut packet = *packet;
-    if let L4::Tcp(segment) = &mut packet.l4 {
-        *segment = segment.numbered(connection.zeek.in_order(segment.flags, side));
-    }
-    packet
-}
-
-/// Hands out a connection that is over, and keeps its box; see [`Closed`].
+/// Hands out a connection that is over; see [`Closed`].
+#[inline]
 fn hand_out(
-    what: Gone,
+    what: Last,
+    places: u32,
     cause: EndReason,
     (stopped, gone): (Option<i64>, Option<i64>),
-    table: &mut FlowTable,
     closed: &mut impl FnMut(&Closed),
 ) {
     let reason = what.end_reason(cause);
-    let over = Closed { what, reason, stopped, gone };
-    closed(&over);
-    if let Gone::Whole(connection) = over.what {
-        table.unbox(connection);
-    }
+    closed(&Closed { what, places, reason, stopped, gone });
 }

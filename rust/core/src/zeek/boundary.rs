@@ -28,30 +28,52 @@ const DNS_QUIET: i64 = 9 * SECOND;
 /// What ends a connection that its packets do not end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, not a state")]
-pub(super) struct Timers {
+pub(crate) struct Timers {
     /// Capture time of the last packet that counts.
-    pub(super) active_until: i64,
+    pub(crate) active_until: i64,
     /// Zeek decides when the connection ends: only then the next two are kept.
     run: bool,
     /// The originator's first SYN.
-    attempted: Option<i64>,
+    attempted: Since,
     /// When both ends had closed.
-    closed: Option<i64>,
+    closed: Since,
     /// The handshake is over.
-    pub(super) established: bool,
+    pub(crate) established: bool,
     /// Its end was reported, so that attempts and half-closes are no longer looked at.
-    pub(super) reported: bool,
+    pub(crate) reported: bool,
     /// An end's close waits until its data is delivered.
-    pub(super) deferred: bool,
+    pub(crate) deferred: bool,
     /// Zeek's DNS analyzer follows it.
     dns: bool,
+}
+
+/// The capture time at which something began, if it did, in half the room of an Option.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Since(i64);
+
+impl Default for Since {
+    fn default() -> Self {
+        Self(i64::MAX)
+    }
+}
+
+impl Since {
+    fn begin(&mut self, ts: i64) {
+        if *self == Self::default() {
+            self.0 = ts;
+        }
+    }
+
+    fn get(self) -> Option<i64> {
+        (self != Self::default()).then_some(self.0)
+    }
 }
 
 impl Timers {
     /// The originator's first SYN.
     pub(super) fn attempt(&mut self, ts: i64) {
         if self.run {
-            self.attempted.get_or_insert(ts);
+            self.attempted.begin(ts);
         }
     }
 }
@@ -71,10 +93,10 @@ impl View {
         let complete = own.state == State::Reset || peer.closed || peer.state == State::Inactive;
         self.ends[side as usize].closed = true;
         if complete {
-            self.timers.attempted = None;
+            self.timers.attempted = Since::default();
             self.timers.reported = true;
             if self.timers.run {
-                self.timers.closed.get_or_insert(ts);
+                self.timers.closed.begin(ts);
             }
         }
     }
@@ -110,14 +132,14 @@ impl View {
             let checks = quiet.saturating_add(DNS_CHECKS - 1).div_euclid(DNS_CHECKS).max(1);
             return deadline.min(start.saturating_add(checks.saturating_mul(DNS_CHECKS)));
         }
-        if let Some(closed) = timers.closed {
+        if let Some(closed) = timers.closed.get() {
             return deadline.min(closed.saturating_add(timeouts.get(Timeout::TcpTimeWait)));
         }
         if timers.reported {
             return deadline;
         }
         let [o, r] = [orig, orig.other()].map(|side| &self.ends[side as usize]);
-        if let Some(attempted) = timers.attempted
+        if let Some(attempted) = timers.attempted.get()
             && matches!(o.state, State::SynSent | State::SynAckSent)
             && r.state == State::Inactive
         {

@@ -131,30 +131,30 @@ impl Flags {
 
 /// One end.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Endpoint {
+pub(crate) struct Endpoint {
     /// Sequence number of the SYN, or of where it would have been.
-    pub(super) start: u32,
+    pub(crate) start: u32,
     /// Behind the last one sent.
-    pub(super) last: u32,
+    pub(crate) last: u32,
     /// Highest acknowledged.
-    pub(super) acked: u32,
-    pub(super) last_wraps: u16,
-    pub(super) acked_wraps: u16,
+    pub(crate) acked: u32,
+    pub(crate) last_wraps: u16,
+    pub(crate) acked_wraps: u16,
     /// Relative sequence numbers under which a SYN, a FIN and an RST were last noted in the history.
-    pub(super) marks: [u32; 3],
+    pub(crate) marks: [u32; 3],
     /// Behind the FIN.
-    pub(super) fin_end: u64,
+    pub(crate) fin_end: u64,
     /// What of its data could be delivered.
-    pub(super) stream: Stream,
-    pub(super) state: State,
+    pub(crate) stream: Stream,
+    pub(crate) state: State,
     /// The state before this one.
-    pub(super) before: State,
+    pub(crate) before: State,
     /// It sent a FIN.
-    pub(super) fin: bool,
+    pub(crate) fin: bool,
     /// Its close was taken note of.
-    pub(super) closed: bool,
+    pub(crate) closed: bool,
     /// A packet of it was seen.
-    pub(super) seen: bool,
+    pub(crate) seen: bool,
 }
 
 /// `a - b`, modulo 2^32.
@@ -228,13 +228,18 @@ impl Endpoint {
     }
 
     /// The relative number of a segment that it sends, and whether that lies before its start.
-    pub(super) fn relative_seq(&self, seq: u32) -> (u64, bool) {
+    pub(crate) fn relative_seq(&self, seq: u32) -> (u64, bool) {
         self.relative(seq, self.last, self.last_wraps)
     }
 
     /// The relative number of an acknowledgement that it receives, and whether that lies before its start.
-    pub(super) fn relative_ack(&self, ack: u32) -> (u64, bool) {
+    pub(crate) fn relative_ack(&self, ack: u32) -> (u64, bool) {
         self.relative(ack, self.acked, self.acked_wraps)
+    }
+
+    /// The relative number behind the last one sent.
+    pub(crate) fn sent_so_far(&self) -> u64 {
+        full(self.last, self.last_wraps).wrapping_sub(u64::from(self.start))
     }
 
     /// Its data were acknowledged up to here.
@@ -280,8 +285,13 @@ impl Endpoint {
     }
 
     /// Relative number of what was acknowledged.
-    pub(super) fn acked_so_far(&self) -> u64 {
+    pub(crate) fn acked_so_far(&self) -> u64 {
         full(self.acked, self.acked_wraps).wrapping_sub(u64::from(self.start))
+    }
+
+    /// Not everything that it sent was delivered, as far as its numbers say, or something waits behind that.
+    pub(crate) fn has_hole(&self) -> bool {
+        self.stream.delivered != self.sent_so_far().max(1) || self.stream.length > 0
     }
 
     /// None of its data was acknowledged.

@@ -68,7 +68,7 @@ pub struct Letters {
     len: u8,
     /// What was noted [`Once`], a bit each, by side.
     seen: [u8; 2],
-    counts: Option<Box<Counts>>,
+    counts: Counts,
 }
 
 fn cased(letter: u8, side: Side) -> u8 {
@@ -79,22 +79,17 @@ fn cased(letter: u8, side: Side) -> u8 {
 }
 
 /// Whether what happened this many times is noted at the last one.
-pub fn is_noted(count: u32) -> bool {
+fn is_noted(count: u32) -> bool {
     count.checked_ilog10().and_then(|zeros| 10_u32.checked_pow(zeros)) == Some(count)
 }
 
 impl Letters {
-    /// Those of an ordinary connection, each noted once but for gaps, of which there were this many; upper case: side A's.
-    pub fn of_once(written: impl Iterator<Item = u8>, gaps: [u32; 2]) -> Self {
+    /// Letters of which each was noted once; upper case: side A's.
+    pub fn of_once(written: impl Iterator<Item = u8>) -> Self {
         let mut letters = Self::default();
-        if gaps != [0; 2] {
-            letters.counts = Some(Box::new(gaps.map(|count| [0, 0, 0, count])));
-        }
-        // In one call, which goes through chained iterators one after the other.
         written.for_each(|letter| {
             let side = if letter.is_ascii_uppercase() { Side::A } else { Side::B };
             let what = match letter.to_ascii_uppercase() {
-                b'G' => return letters.push(letter),
                 b'S' | b'H' => Once::Syn,
                 b'F' => Once::Fin,
                 b'R' => Once::Rst,
@@ -107,8 +102,9 @@ impl Letters {
         letters
     }
 
-    pub(super) fn heap_bytes(&self) -> usize {
-        if self.counts.is_some() { size_of::<Counts>() } else { 0 }
+    /// Whether a side's acknowledgement, and its data, were noted.
+    pub fn noted(&self, side: Side) -> [bool; 2] {
+        [Once::Ack, Once::Data].map(|what| self.seen[side as usize] & 1 << what as u8 != 0)
     }
 
     fn push(&mut self, letter: u8) {
@@ -142,17 +138,11 @@ impl Letters {
 
     /// Counts, and notes the 1st, 10th, 100th... time.
     pub(super) fn scaled(&mut self, what: Scaled, side: Side) {
-        let counts = self.counts.get_or_insert_default();
-        let count = &mut counts[side as usize][what as usize];
+        let count = &mut self.counts[side as usize][what as usize];
         *count = count.saturating_add(1);
         if is_noted(*count) {
             self.push(cased(what.letter(), side));
         }
-    }
-
-    /// How many gaps each side's data had.
-    pub fn gaps(&self) -> [u32; 2] {
-        self.counts.as_ref().map_or([0; 2], |counts| counts.map(|count| count[Scaled::Gap as usize]))
     }
 
     /// Nothing but a SYN+ACK of this side.

@@ -10,7 +10,6 @@ mod conn_state;
 mod endpoint;
 mod history;
 mod key;
-mod ordinary;
 mod stream;
 mod tcp;
 
@@ -20,14 +19,14 @@ use crate::decode::{L4, Packet, ipproto};
 use crate::flow::Side;
 
 use boundary::Timers;
-use endpoint::Endpoint;
 use history::{Once, Scaled};
 
 pub use conn_state::ConnState;
+pub(crate) use endpoint::Endpoint;
 pub use endpoint::{FIRST, Place, State as EndState};
-pub use history::{Letters, is_noted};
+pub use history::Letters;
 pub use key::{is_ip_tunnel, is_truncated, key};
-pub use ordinary::{End, Facts, RUNS};
+pub(crate) use stream::Stream;
 pub use stream::{WITHOUT_ACKS, WITHOUT_FURTHER_ACKS};
 
 /// Whose word it is who initiated.
@@ -42,13 +41,13 @@ pub enum Roles {
 /// What Zeek would keep of a connection.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct View {
-    ends: [Endpoint; 2],
-    letters: Letters,
-    timers: Timers,
+    pub(crate) ends: [Endpoint; 2],
+    pub(crate) letters: Letters,
+    pub(crate) timers: Timers,
     /// Bytes that were acknowledged and not captured.
     missed: u64,
     /// Picked up in mid-stream.
-    partial: bool,
+    pub(crate) partial: bool,
     /// An end acknowledged more and more of another of which no packet was seen.
     answers_unseen: bool,
 }
@@ -126,7 +125,7 @@ impl View {
 
     /// Bytes that it takes on the heap.
     pub fn heap_bytes(&self) -> usize {
-        self.letters.heap_bytes() + self.ends.iter().map(|end| end.stream.heap_bytes()).sum::<usize>()
+        self.ends.iter().map(|end| end.stream.heap_bytes()).sum::<usize>()
     }
 
     /// Bytes that were acknowledged and not captured (`missed_bytes`).

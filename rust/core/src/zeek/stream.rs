@@ -15,60 +15,46 @@ const MOST_RUNS: usize = 256;
 
 /// What has come of a stream of data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Stream {
+pub(crate) struct Stream {
     /// Everything before this is delivered, or known to be lost.
-    delivered: u64,
+    pub(crate) delivered: u64,
     /// Everything before this is acknowledged and forgotten.
-    trimmed: u64,
-    /// Disjoint runs behind a hole, in order.
-    #[expect(clippy::box_collection, reason = "hardly any connection has them, and every one has the room")]
-    ahead: Option<Box<Vec<(u64, u64)>>>,
+    pub(crate) trimmed: u64,
+    /// The first run behind a hole: where it begins, and its length; 0: there is none.
+    pub(crate) first: u64,
+    pub(crate) length: u32,
     /// No longer put in order.
-    gave_up: bool,
+    pub(crate) gave_up: bool,
     /// Its end was reported.
-    ended: bool,
+    pub(crate) ended: bool,
+    /// The disjoint runs behind the first one, in order.
+    #[expect(clippy::box_collection, reason = "hardly any connection has them, and every one has the room")]
+    pub(crate) more: Option<Box<Vec<(u64, u64)>>>,
 }
 
 impl Default for Stream {
     fn default() -> Self {
-        Self { delivered: 1, trimmed: 1, ahead: None, gave_up: false, ended: false }
+        Self { delivered: 1, trimmed: 1, first: 0, length: 0, gave_up: false, ended: false, more: None }
     }
 }
 
 impl Stream {
     pub(super) fn heap_bytes(&self) -> usize {
-        let runs = |ahead: &Vec<(u64, u64)>| size_of_val(ahead) + ahead.capacity() * size_of::<(u64, u64)>();
-        self.ahead.as_deref().map_or(0, runs)
+        let runs = |more: &Vec<(u64, u64)>| size_of_val(more) + more.capacity() * size_of::<(u64, u64)>();
+        self.more.as_deref().map_or(0, runs)
     }
 
-    pub(super) fn delivered(&self) -> u64 {
+    pub(crate) fn delivered(&self) -> u64 {
         self.delivered
     }
 
-    pub(super) fn gave_up(&self) -> bool {
+    pub(crate) fn gave_up(&self) -> bool {
         self.gave_up
     }
 
     /// There is data that was not acknowledged, or that waits behind a hole.
-    pub(super) fn holds_any(&self) -> bool {
-        self.trimmed < self.delivered || self.ahead.is_some()
-    }
-
-    /// Everything before `delivered` came or is lost, what is before `trimmed` was acknowledged, and these runs wait behind
-    /// holes, those that are not empty. `ended`: that was reported.
-    pub(super) fn of_runs(delivered: u64, trimmed: u64, ahead: &[(u64, u64)], ended: bool) -> Self {
-        let runs: Vec<_> = ahead.iter().copied().filter(|run| run.0 < run.1).collect();
-        let ahead = (!runs.is_empty()).then(|| Box::new(runs));
-        Self { delivered, trimmed, ahead, ended, ..Self::default() }
-    }
-
-    /// The runs that wait behind holes.
-    pub(super) fn ahead(&self) -> &[(u64, u64)] {
-        self.ahead.as_ref().map_or(&[], |runs| runs.as_slice())
-    }
-
-    pub(super) fn ended(&self) -> bool {
-        self.ended
+    pub(crate) fn holds_any(&self) -> bool {
+        self.trimmed < self.delivered || self.length > 0
     }
 
     /// Reports the end once.
@@ -94,41 +80,67 @@ impl Stream {
         } else {
             self.keep(start, end);
         }
-        let Some(ahead) = &self.ahead else {
+        if self.length == 0 {
             self.gave_up |= self.delivered.saturating_sub(self.trimmed) > WITHOUT_FURTHER_ACKS;
             return;
-        };
-        let waiting = ahead.iter().fold(0_u64, |sum, run| sum.saturating_add(run.1 - run.0));
-        let reach = ahead.last().map_or(0, |run| run.1 - self.delivered);
+        }
+        let more = self.more.as_deref().map_or(&[][..], Vec::as_slice);
+        let first = self.first.saturating_add(self.length.into());
+        let waiting =
+            more.iter().fold(u64::from(self.length), |sum, run| sum.saturating_add(run.1.saturating_sub(run.0)));
+        let reach = more.last().map_or(first, |run| run.1).saturating_sub(self.delivered);
         let held = waiting.saturating_add(self.delivered.saturating_sub(self.trimmed));
-        if (unacked && reach > WITHOUT_ACKS) || held > WITHOUT_FURTHER_ACKS || ahead.len() > MOST_RUNS {
+        if (unacked && reach > WITHOUT_ACKS) || held > WITHOUT_FURTHER_ACKS || more.len() >= MOST_RUNS {
             self.gave_up = true;
-            self.ahead = None;
+            (self.length, self.more) = (0, None);
         }
     }
 
-    /// Keeps a run that lies behind a hole.
+    /// Keeps a run that lies behind a hole. A length that has no room is more than is ever held.
     fn keep(&mut self, start: u64, end: u64) {
-        let runs = self.ahead.get_or_insert_default();
+        let length = |(start, end): (u64, u64)| u32::try_from(end - start).unwrap_or(u32::MAX);
+        if self.length == 0 {
+            (self.first, self.length) = (start, length((start, end)));
+            return;
+        }
+        let behind = self.first.saturating_add(self.length.into());
+        if self.more.is_none() && start <= behind && end >= self.first {
+            self.first = self.first.min(start);
+            self.length = length((self.first, end.max(behind)));
+            return;
+        }
+        let runs = self.more.get_or_insert_default();
+        runs.insert(0, (self.first, behind));
         let first = runs.partition_point(|run| run.1 < start);
-        let behind = runs.partition_point(|run| run.0 <= end);
-        let merged = match runs.get(first..behind) {
+        let last = runs.partition_point(|run| run.0 <= end).max(first);
+        let merged = match runs.get(first..last) {
             Some([one, .., other]) => (start.min(one.0), end.max(other.1)),
             Some([one]) => (start.min(one.0), end.max(one.1)),
             _ => (start, end),
         };
-        runs.splice(first..behind, [merged]);
+        runs.splice(first..last, [merged]);
+        self.take_first();
+    }
+
+    /// Takes the first of the other runs as the first one; none is left where there are no others.
+    fn take_first(&mut self) {
+        self.length = 0;
+        let Some(runs) = &mut self.more else { return };
+        if !runs.is_empty() {
+            let (start, end) = runs.remove(0);
+            (self.first, self.length) = (start, u32::try_from(end.saturating_sub(start)).unwrap_or(u32::MAX));
+        }
+        if runs.is_empty() {
+            self.more = None;
+        }
     }
 
     /// Delivers the runs that the delivered part has reached.
+    #[inline]
     fn absorb(&mut self) {
-        let Some(runs) = &mut self.ahead else { return };
-        let reached = runs.iter().take_while(|run| run.0 <= self.delivered).count();
-        for run in runs.drain(..reached) {
-            self.delivered = self.delivered.max(run.1);
-        }
-        if runs.is_empty() {
-            self.ahead = None;
+        while self.length > 0 && self.first <= self.delivered {
+            self.delivered = self.delivered.max(self.first.saturating_add(self.length.into()));
+            self.take_first();
         }
     }
 
@@ -140,10 +152,11 @@ impl Stream {
         }
         if seq > self.delivered && !(seq <= 2 && ignore_start) {
             while !self.gave_up {
-                let next = self.ahead.as_ref().and_then(|runs| runs.first()).map(|run| run.0);
-                let Some(start) = next.filter(|start| *start < seq) else { break };
-                gap(start - self.delivered);
-                self.delivered = start;
+                if self.length == 0 || self.first >= seq {
+                    break;
+                }
+                gap(self.first.saturating_sub(self.delivered));
+                self.delivered = self.first;
                 self.absorb();
             }
             if seq > self.delivered {

@@ -253,7 +253,8 @@ impl View {
     }
 
     /// An end's data was acknowledged up to here.
-    fn deliver_acknowledged(&mut self, acked: u64, side: Side, ts: i64) {
+    #[inline]
+    pub(crate) fn deliver_acknowledged(&mut self, acked: u64, side: Side, ts: i64) {
         let is_clean = |end: &super::Endpoint| {
             let closed = end.state == State::Closed && end.before == State::Established;
             end.state == State::Established || closed
@@ -276,7 +277,8 @@ impl View {
     }
 
     /// Data of an end came.
-    fn deliver(&mut self, start: u64, length: u32, side: Side) {
+    #[inline]
+    pub(crate) fn deliver(&mut self, start: u64, length: u32, side: Side) {
         let size = self.tcp_size(side);
         let end = &mut self.ends[side as usize];
         let unacked = end.nothing_acked();

@@ -4,7 +4,7 @@ use super::super::bytes::{Fields, Span};
 use super::super::ether::{self, ethertype};
 use super::super::ip::{Ip, Net};
 use super::super::transport::udp_payload;
-use super::super::{Family, FiveTuple, Packet, Skip, Tunnel, TunnelKind};
+use super::super::{Family, Packet, Skip, Tunnel, TunnelKind};
 use super::Carried;
 
 /// Well-known ports, as registered with IANA.
@@ -21,19 +21,17 @@ mod port {
 /// Kind, network identifier and way to the packet inside.
 type Opened<'a> = Result<(TunnelKind, u32, Net<'a>), Skip>;
 
-/// Whether the ports are a tunnel's, or the payload begins as a Teredo relay's does.
+/// Ports of tunnels over UDP.
 #[inline]
-pub(super) fn may_carry(tuple: &FiveTuple, payload: &[u8]) -> bool {
-    let is_tunnel = |port: u16| {
-        matches!(port, port::GTPU | port::TEREDO | port::VXLAN | port::VXLAN_GPE | port::GENEVE | port::VXLAN_LINUX)
-    };
-    // An IPv6 header with a Teredo address in it.
-    let is_packet = || {
-        let addresses = payload.first_chunk::<40>().map(|header| (header.array::<8, 4>(), header.array::<24, 4>()));
-        payload.first().is_some_and(|first| first >> 4 == 6)
-            && addresses.is_some_and(|(src, dst)| src == TEREDO_PREFIX || dst == TEREDO_PREFIX)
-    };
-    is_tunnel(tuple.sport) || is_tunnel(tuple.dport) || (tuple.family == Family::V4 && is_packet())
+pub(super) fn is_port(port: u16) -> bool {
+    matches!(port, port::GTPU | port::TEREDO | port::VXLAN | port::VXLAN_GPE | port::GENEVE | port::VXLAN_LINUX)
+}
+
+/// See [`super::begins_as_teredo`].
+#[inline(never)]
+pub(super) fn begins_as_teredo(payload: &[u8]) -> bool {
+    let addresses = payload.first_chunk::<40>().map(|header| (header.array::<8, 4>(), header.array::<24, 4>()));
+    addresses.is_some_and(|(src, dst)| src == TEREDO_PREFIX || dst == TEREDO_PREFIX)
 }
 
 #[inline]

@@ -2,8 +2,10 @@
 
 use crate::capture::RecordBatch;
 use crate::config::Config;
+use crate::flow::descriptor::kind;
+use crate::flow::hash::shard_of;
 use crate::flow::icmp::is_icmp;
-use crate::pipeline::reading::{Content, Decoded, Reading};
+use crate::pipeline::reading::{Batch, Decoded, Reading};
 use crate::sync::{AtomicUsize, Ordering, Turn};
 use crate::time::Clock;
 use crate::tracker::{Found, Keys, Label};
@@ -14,10 +16,8 @@ const NOWHERE: u8 = u8::MAX;
 /// Something of a batch for one tracker, by the number of its record.
 #[derive(Clone, Copy)]
 pub(super) enum Item {
-    /// An ordinary packet.
-    Ordinary(u32),
-    /// The packet of this number.
-    Packet(u32, u32),
+    /// A packet.
+    Packet(u32),
     /// The question about the quotation of this number.
     Quoted(u32, u32),
 }
@@ -94,37 +94,30 @@ impl Front {
         ticks.clear();
         routes.clear();
         work.iter_mut().for_each(Vec::clear);
-        let mut packets = 0;
-        let contents = decoded.contents.iter().zip(&mut decoded.briefs);
-        for (record, (number, (content, (_, found)))) in batch.records.iter().zip((0..).zip(contents)) {
+        let batch = Batch { records: &batch.records, bytes: batch, decoded };
+        for (record, number) in batch.records.iter().zip(0..) {
             if let Some(due) = self.clock.tick(record.ts) {
                 ticks.push((number, due));
             }
-            let route = match content {
-                Content::Ordinary => {
-                    let route = found.shard(self.shards);
-                    work[route].push(Item::Ordinary(number));
-                    route
-                }
-                Content::Packets(count) => {
-                    let first = packets;
-                    packets += count;
-                    let Some(packet) = decoded.packets.get(first as usize).filter(|_| *count > 0) else {
-                        routes.push(NOWHERE);
-                        continue;
-                    };
-                    *found = self.keys.of(packet);
+            let one = &decoded.descriptors[number as usize];
+            let packet = batch.packets(number as usize).first();
+            let route = match packet {
+                _ if !one.is(kind::OTHER | kind::ECHO) => shard_of(one.hash, self.shards),
+                _ if one.is(kind::ECHO) => self.shards,
+                Some(packet) => {
                     if let Some(of_quoted) = self.keys.quoted(packet) {
                         let route = self.route(&of_quoted);
                         work[route].push(Item::Quoted(number, quoted.len() as u32));
                         quoted.push((of_quoted, route as u8, number));
                     }
-                    let route = self.route(found);
-                    work[route].push(Item::Packet(number, first));
-                    route
+                    self.route(&self.keys.of(packet))
                 }
-                Content::Nothing(_) => NOWHERE.into(),
+                None => {
+                    routes.push(NOWHERE);
+                    continue;
+                }
             };
+            work[route].push(Item::Packet(number));
             routes.push(route as u8);
         }
         load.number = self.loads;
@@ -134,6 +127,7 @@ impl Front {
 
     /// Which tracker has this key.
     fn route(&self, found: &Found) -> usize {
-        if is_icmp(found.proto()) { self.shards } else { found.shard(self.shards) }
+        let key = found.lookup.key();
+        if is_icmp(key.proto) { self.shards } else { shard_of(found.lookup.hash, self.shards) }
     }
 }

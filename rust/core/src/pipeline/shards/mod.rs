@@ -79,14 +79,13 @@ impl<'a> Shards<'a> {
     pub fn new(captures: &'a mut Captures, config: &Config, want_labels: bool) -> Self {
         let shards = config.threads.min(MOST);
         let keys = Keys::new(config);
-        let locality = Arc::new(Locality::new(config));
-        let shard = |number| {
-            Shard::new(number, Following::new(Tracker::with_keys(config, keys.clone()), locality.clone()), want_labels)
-        };
+        let locality = keys.locality().clone();
+        let shard =
+            |number| Shard::new(number, Following::new(Tracker::with_keys(config, keys.clone()), false), want_labels);
         let front = Front::new(config, &keys, shards);
         let last = Last::new(shard(shards), want_labels);
         Self {
-            locality: locality.clone(),
+            locality,
             captures: Turn::new(Box::new(captures)),
             front: Station::new(Box::new(front)),
             each: (0..shards).map(|number| Station::new(Box::new(shard(number)))).collect(),

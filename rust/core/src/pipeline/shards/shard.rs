@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::flow::Descriptor;
 use crate::labels::Labels;
 use crate::pipeline::following::{Following, GROUP, outside};
+use crate::pipeline::reading::Batch;
 use crate::proto::CtState;
-use crate::table::Guess;
+use crate::table::NO_SLOT;
 use crate::tracker::Label;
 
 use super::load::{Item, Load, Said, among};
@@ -29,32 +31,25 @@ impl Shard {
         said.related.clear();
         said.begun.clear();
         let mut ticks = load.ticks.iter().copied().peekable();
-        let mut guesses = Vec::with_capacity(GROUP);
+        let mut guesses = [NO_SLOT; GROUP];
+        let batch = Batch { records: &load.batch.records, bytes: &load.batch, decoded: &load.decoded };
         for items in load.work[self.number].chunks(GROUP) {
             self.touch(items, load, &mut guesses);
-            for (item, guess) in items.iter().zip(&guesses) {
-                let (Item::Ordinary(at) | Item::Packet(at, _) | Item::Quoted(at, _)) = *item;
-                let record = &load.batch.records[at as usize];
-                let (bytes, ts) = (load.batch.bytes(record), record.ts);
-                let (brief, found) = &load.decoded.briefs[at as usize];
+            for (item, guess) in items.iter().zip(guesses) {
+                let (Item::Packet(at) | Item::Quoted(at, _)) = *item;
                 while let Some((_, due)) = ticks.next_if(|(tick, _)| *tick <= at) {
                     self.following.pass(Some(due));
                 }
                 self.following.pass(None);
+                if let Item::Quoted(_, quoted) = *item {
+                    let (quoted, ..) = &load.quoted[quoted as usize];
+                    let related = self.following.tracker.about(quoted, batch.records[at as usize].ts);
+                    said.related.push(related.map(|label| among(self.number, label)));
+                    continue;
+                }
                 let begun = self.following.tracker.begun();
-                let label = match *item {
-                    Item::Ordinary(_) => self.following.ordinary(brief, found, *guess, bytes, ts),
-                    Item::Packet(_, packet) => {
-                        let packet = &load.decoded.packets[packet as usize];
-                        self.following.packet(packet, found, bytes, ts, about(at, said))
-                    }
-                    Item::Quoted(_, quoted) => {
-                        let (quoted, ..) = &load.quoted[quoted as usize];
-                        let related = self.following.tracker.about(quoted, ts);
-                        said.related.push(related.map(|label| among(self.number, label)));
-                        continue;
-                    }
-                };
+                let related = about(at, said);
+                let label = self.following.one(&batch, at as usize, guess, related);
                 if self.following.tracker.begun() > begun {
                     said.begun.push(at);
                 }
@@ -68,12 +63,17 @@ impl Shard {
         }
     }
 
-    fn touch(&self, items: &[Item], load: &Load, guesses: &mut Vec<Guess>) {
-        let found = items.iter().map(|item| match *item {
-            Item::Ordinary(at) | Item::Packet(at, _) => &load.decoded.briefs[at as usize].1,
-            Item::Quoted(_, quoted) => &load.quoted[quoted as usize].0,
-        });
-        self.following.tracker.touch(found, guesses);
+    /// Reads what the packets will read of the table, so that they wait for memory together.
+    fn touch(&self, items: &[Item], load: &Load, guesses: &mut [u32; GROUP]) {
+        let nothing = Descriptor::default();
+        let one = |item: &Item| match *item {
+            Item::Packet(at) => &load.decoded.descriptors[at as usize],
+            Item::Quoted(..) => &nothing,
+        };
+        let table = self.following.tracker.table();
+        table.touch_index(items.iter().map(one));
+        table.guess(items.iter().map(one), guesses);
+        table.touch_slots(items.iter().map(one), guesses);
     }
 }
 
@@ -137,11 +137,11 @@ impl Last {
         self.numbers.begin(&begun);
         if let Some(labels) = &mut self.labels {
             let mut said: Vec<_> = said.iter().map(|said| said.labels.iter()).collect();
-            for (route, content) in load.routes.iter().zip(&load.decoded.contents) {
+            for (route, one) in load.routes.iter().zip(&load.decoded.descriptors) {
                 let label = said.get_mut(usize::from(*route)).and_then(Iterator::next);
                 let number = |label: &Label| label.connection.map(|named| self.numbers.number(named));
                 let label = label.map(|label| Label { connection: number(label), ..*label });
-                labels.push(&label.unwrap_or_else(|| outside(*content)));
+                labels.push(&label.unwrap_or_else(|| outside(one)));
             }
         }
         for (place, said) in load.said.iter().zip(said) {

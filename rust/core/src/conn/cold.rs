@@ -1,0 +1,53 @@
+//! Whole connections beside their records, by number.
+
+use crate::connection::Connection;
+use crate::slab::Pool;
+
+/// The cold parts of a table, and the bytes that they take on the heap.
+#[derive(Default)]
+pub struct Colds {
+    pool: Pool<Connection>,
+    heap: usize,
+}
+
+impl Colds {
+    /// Adds a connection whose step goes on until [`Self::account`]; None where there are no more numbers.
+    pub fn insert(&mut self, connection: Connection) -> Option<u32> {
+        self.pool.insert(connection)
+    }
+
+    /// The connection of a number.
+    pub fn get(&self, number: u32) -> Option<&Connection> {
+        self.pool.get(number)
+    }
+
+    /// The connection of a number, between [`Self::step`] and [`Self::account`].
+    pub fn get_mut(&mut self, number: u32) -> Option<&mut Connection> {
+        self.pool.get_mut(number)
+    }
+
+    /// Begins a step that may change what a connection takes on the heap.
+    pub fn step(&mut self, number: u32) -> Option<&mut Connection> {
+        let connection = self.pool.get_mut(number)?;
+        self.heap = self.heap.saturating_sub(connection.zeek.heap_bytes());
+        Some(connection)
+    }
+
+    /// Ends the step, and returns the connection after it.
+    pub fn account(&mut self, number: u32) -> Option<&Connection> {
+        let connection = self.pool.get(number)?;
+        self.heap += connection.zeek.heap_bytes();
+        Some(connection)
+    }
+
+    /// Takes a connection out.
+    pub fn remove(&mut self, number: u32) -> Option<Connection> {
+        self.step(number)?;
+        self.pool.remove(number)
+    }
+
+    /// Bytes of memory.
+    pub fn bytes(&self) -> usize {
+        self.pool.len() * size_of::<Connection>() + self.heap
+    }
+}

@@ -1,0 +1,269 @@
+//! The flag word of a hot record: yes or no, and choices from short lists.
+//!
+//! Bits 16 to 31 speak of side A and 32 to 47 of side B, each in the same order, so that a side known at compile time costs a
+//! constant shift. The other bits speak of the connection; the highest sixteen depend on the protocol.
+
+use crate::config::Timeout;
+use crate::connection::Evidence;
+use crate::flow::Side;
+use crate::proto::{CtDir, State, TcpClass};
+
+/// The word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flags(pub u64);
+
+/// A number of some bits.
+#[derive(Clone, Copy)]
+pub struct Field {
+    at: u32,
+    bits: u32,
+}
+
+const KIND: Field = Field { at: 0, bits: 3 };
+const TIMEOUT: Field = Field { at: 5, bits: 5 };
+const STATE: Field = Field { at: 48, bits: 4 };
+const LAST_DIR: Field = Field { at: 52, bits: 1 };
+const LAST_CLASS: Field = Field { at: 53, bits: 3 };
+const RETRANS: Field = Field { at: 56, bits: 8 };
+const EVIDENCE: Field = Field { at: 48, bits: 5 };
+const SCALE: Field = Field { at: 0, bits: 4 };
+
+/// States by the number that four bits hold.
+pub const STATES: [State; 16] = {
+    let mut states = [State::None; 16];
+    states[State::SynSent as usize] = State::SynSent;
+    states[State::SynRecv as usize] = State::SynRecv;
+    states[State::Established as usize] = State::Established;
+    states[State::FinWait as usize] = State::FinWait;
+    states[State::CloseWait as usize] = State::CloseWait;
+    states[State::LastAck as usize] = State::LastAck;
+    states[State::TimeWait as usize] = State::TimeWait;
+    states[State::Close as usize] = State::Close;
+    states[State::SynSent2 as usize] = State::SynSent2;
+    states
+};
+const CLASSES: [TcpClass; 8] = [
+    TcpClass::Syn,
+    TcpClass::SynAck,
+    TcpClass::Fin,
+    TcpClass::Ack,
+    TcpClass::Rst,
+    TcpClass::None,
+    TcpClass::None,
+    TcpClass::None,
+];
+
+impl Flags {
+    /// TCP, every field in use.
+    pub const TCP: Self = Self(1);
+    /// UDP.
+    pub const UDP: Self = Self(2);
+    /// ICMP echo.
+    pub const ECHO: Self = Self(3);
+    /// Nothing but the deadline is in the record; the cold part has everything.
+    pub const COLD: Self = Self(4);
+
+    /// The gateway's entry saw a reply.
+    pub const SEEN_REPLY: u64 = 1 << 3;
+    /// The gateway's entry survives early drop.
+    pub const ASSURED: u64 = 1 << 4;
+    /// Side B sent the first packet, and so opened the gateway's entry.
+    pub const OPENER_B: u64 = 1 << 10;
+    /// Side B initiated.
+    pub const ORIG_B: u64 = 1 << 15;
+    /// TCP: an RST answered the SYN, and the gateway's entry is deleted.
+    pub const REFUSED: u64 = 1 << 11;
+    /// TCP: Zeek reported the end.
+    pub const REPORTED: u64 = 1 << 12;
+    /// TCP: a close waits until data is delivered or acknowledged (Zeek).
+    pub const DEFERRED: u64 = 1 << 13;
+    /// A packet of the opener went to a group.
+    pub const TO_GROUP: u64 = 1 << 14;
+
+    /// Of a side: offers window scaling.
+    pub const OFFERS_SCALE: u64 = 1 << 4;
+    /// Of a side: permits SACK.
+    pub const SACK_PERMITTED: u64 = 1 << 5;
+    /// Of a side: sent data that is not acknowledged.
+    pub const UNACKED: u64 = 1 << 6;
+    /// Of a side: acknowledged something.
+    pub const ACK_SET: u64 = 1 << 7;
+    /// Of a side: sent the FIN that began the close.
+    pub const CLOSE_INIT: u64 = 1 << 8;
+    /// Of a side: Zeek took note of its close.
+    pub const CLOSED: u64 = 1 << 9;
+    /// Of a side: Zeek reported the end of its data.
+    pub const ENDED: u64 = 1 << 10;
+    /// Of a side: sent a FIN.
+    pub const FIN: u64 = 1 << 11;
+    /// Of a side: sent a packet.
+    pub const SEEN: u64 = 1 << 12;
+
+    /// Bits of the timeout.
+    pub const TIMEOUT_BITS: u64 = 0x1f << TIMEOUT.at;
+    /// Bits of state, last direction, last class and repeated acknowledgements.
+    pub const STEP_BITS: u64 = 0xffff << STATE.at;
+    /// The same after a plain acknowledgement of side `S` in ESTABLISHED, without direction and repetitions.
+    pub const ESTABLISHED: u64 = (State::Established as u64) << STATE.at | (TcpClass::Ack as u64) << LAST_CLASS.at;
+
+    #[inline]
+    fn get(self, field: Field) -> u64 {
+        self.0 >> field.at & ((1 << field.bits) - 1)
+    }
+
+    #[inline]
+    fn put(&mut self, field: Field, value: u64) {
+        let mask = ((1 << field.bits) - 1) << field.at;
+        self.0 = self.0 & !mask | value << field.at & mask;
+    }
+
+    fn scale_of(side: Side) -> Field {
+        Field { at: SCALE.at + 16 + 16 * side as u32, ..SCALE }
+    }
+
+    /// Whether any of these bits is set.
+    #[inline]
+    pub fn has(self, bits: u64) -> bool {
+        self.0 & bits != 0
+    }
+
+    /// Sets or clears these bits.
+    #[inline]
+    pub fn set(&mut self, bits: u64, holds: bool) {
+        self.0 = self.0 & !bits | if holds { bits } else { 0 };
+    }
+
+    /// A fact about a side.
+    #[inline]
+    pub fn of(side: Side, fact: u64) -> u64 {
+        fact << (16 + 16 * side as u32)
+    }
+
+    /// Whether a fact about a side holds.
+    #[inline]
+    pub fn side_has(self, side: Side, fact: u64) -> bool {
+        self.has(Self::of(side, fact))
+    }
+
+    /// The protocol; the other fields of the word are 0.
+    #[inline]
+    #[must_use]
+    pub fn kind(self) -> Self {
+        Self(self.get(KIND))
+    }
+
+    /// The timeout that runs.
+    #[inline]
+    pub fn timeout(self) -> Timeout {
+        Timeout::numbered(self.get(TIMEOUT) as u8)
+    }
+
+    /// The number of the timeout that runs, below 32.
+    #[inline]
+    pub fn timeout_number(self) -> usize {
+        self.get(TIMEOUT) as usize
+    }
+
+    /// Sets the timeout that runs.
+    #[inline]
+    pub fn set_timeout(&mut self, timeout: Timeout) {
+        self.put(TIMEOUT, timeout as u64);
+    }
+
+    /// The bits of a timeout.
+    pub fn timeout_bits(timeout: Timeout) -> u64 {
+        (timeout as u64) << TIMEOUT.at
+    }
+
+    /// The sender of the first packet.
+    #[inline]
+    pub fn opener(self) -> Side {
+        if self.has(Self::OPENER_B) { Side::B } else { Side::A }
+    }
+
+    /// The originator.
+    #[inline]
+    pub fn orig(self) -> Side {
+        if self.has(Self::ORIG_B) { Side::B } else { Side::A }
+    }
+
+    /// Sets opener and originator.
+    #[inline]
+    pub fn set_roles(&mut self, opener: Side, orig: Side) {
+        self.set(Self::OPENER_B, opener == Side::B);
+        self.set(Self::ORIG_B, orig == Side::B);
+    }
+
+    /// The direction, within the gateway's entry, of a packet from this side.
+    #[inline]
+    pub fn dir(self, side: Side) -> CtDir {
+        if side == self.opener() { CtDir::Original } else { CtDir::Reply }
+    }
+
+    /// TCP: the gateway's state.
+    #[inline]
+    pub fn state(self) -> State {
+        STATES[self.get(STATE) as usize & 15]
+    }
+
+    /// The status of the gateway's entry: a reply was seen, it is assured.
+    #[inline]
+    pub fn status(self) -> (bool, bool) {
+        (self.has(Self::SEEN_REPLY), self.has(Self::ASSURED))
+    }
+
+    /// TCP: direction, class and number of repetitions of the last segment.
+    #[inline]
+    pub fn last(self) -> (u8, TcpClass, u8) {
+        let class = CLASSES[self.get(LAST_CLASS) as usize & 7];
+        (self.get(LAST_DIR) as u8, class, self.get(RETRANS) as u8)
+    }
+
+    /// TCP: sets the state, and direction, class and number of repetitions of the last segment.
+    #[inline]
+    pub fn set_step(&mut self, state: State, (dir, class, retrans): (u8, TcpClass, u8)) {
+        let step = (state as u64) << STATE.at
+            | u64::from(dir) << LAST_DIR.at
+            | (class as u64) << LAST_CLASS.at
+            | u64::from(retrans) << RETRANS.at;
+        self.0 = self.0 & !Self::STEP_BITS | step;
+    }
+
+    /// TCP: the word with another direction of the last segment.
+    #[inline]
+    #[must_use]
+    pub fn with_last_dir(mut self, dir: u64) -> Self {
+        self.put(LAST_DIR, dir);
+        self
+    }
+
+    /// The bits of direction and number of repetitions of the last segment.
+    #[inline]
+    pub fn last_bits(dir: u64, retrans: u64) -> u64 {
+        dir << LAST_DIR.at | retrans << RETRANS.at
+    }
+
+    /// UDP: why the originator is the originator.
+    #[inline]
+    pub fn evidence(self) -> Evidence {
+        Evidence::numbered(self.get(EVIDENCE) as u8)
+    }
+
+    /// UDP: sets why the originator is the originator.
+    #[inline]
+    pub fn set_evidence(&mut self, evidence: Evidence) {
+        self.put(EVIDENCE, evidence as u64);
+    }
+
+    /// TCP: the window scale of a side.
+    #[inline]
+    pub fn scale(self, side: Side) -> u8 {
+        self.get(Self::scale_of(side)) as u8
+    }
+
+    /// TCP: sets the window scale of a side, at most 14.
+    #[inline]
+    pub fn set_scale(&mut self, side: Side, scale: u8) {
+        self.put(Self::scale_of(side), u64::from(scale));
+    }
+}

@@ -1,0 +1,280 @@
+//! The hot record of a connection: two cache lines with the key of IPv4.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Rules, Timeout};
+use crate::decode::ipproto;
+use crate::flow::FlowKey;
+use crate::proto::tcp::choose_timeout;
+use crate::proto::{State, TcpClass};
+use crate::sync::{Cell32, Cell64};
+
+use super::Flags;
+
+/// The fields, in words of 64 bits (`W`) and halves of 32 bits (`H`). A pair has side A's number first.
+///
+/// The first line, with the key in front, is what every packet of any protocol reads and writes; the second one is TCP's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[repr(C)]
+pub struct Hot<W, H> {
+    /// See [`Flags`]; 0: the slot is free.
+    pub flags: W,
+    /// Capture time of the first packet, nanoseconds.
+    pub start: W,
+    /// Nanoseconds from the first packet to the last in the upper 48 bits, the window of the last acknowledgement below.
+    pub length: W,
+    /// Datagrams; with a cold part, those since it was synchronised.
+    pub packets: [H; 2],
+    /// Bytes from the IP header on; with a cold part, those since it was synchronised.
+    pub ip_bytes: [H; 2],
+    /// Second of the earliest mark of the wheel, modulo 2^32, at least 1; 0: no mark. The owner's, whatever is in the slot.
+    pub armed: H,
+    /// With a cold part: its number. Without: nanoseconds from the last packet that Zeek's `duration` counts to the last one.
+    pub cold: H,
+    /// TCP: the number behind the last one sent (Zeek's `last_seq`, the kernel's `td_end`). UDP: messages that name the side.
+    pub next: [H; 2],
+    /// TCP: the highest number of the side that was acknowledged (Zeek's `ack_seq`; the kernel's `td_maxack` of the other).
+    pub acked: [H; 2],
+    /// TCP: the highest number that the other side allows (`td_maxend`). With [`path::OUT`]: the frozen `td_end`.
+    pub max_end: [H; 2],
+    /// TCP: the largest window of the side (`td_maxwin`).
+    pub max_win: [H; 2],
+    /// TCP: sequence and acknowledgement number of the last acknowledgement. With [`path::FROZEN`]: the deadline, low half first.
+    pub last: [H; 2],
+    /// TCP: the number of the SYN (Zeek's `start_seq`). Others: bytes of payload; with a cold part, those since it was synchronised.
+    pub first: [H; 2],
+    /// Without a cold part: the history in the upper 48 bits (`letters`). Below: the length of the last acknowledgement's data.
+    pub letters: W,
+    /// The connection's number.
+    pub id: H,
+    /// See [`path`].
+    pub path: H,
+}
+
+/// A copy of the fields.
+pub type Image = Hot<u64, u32>;
+/// The fields in the table: written by one owner, read by any thread.
+pub type Shared = Hot<Cell64, Cell32>;
+
+/// What packets of a connection may take which way. A pair of bits has side A's first.
+pub mod path {
+    /// Every invariant of [`super::super`] holds: the shortcut may be taken.
+    pub const READY: u32 = 1;
+    /// A whole connection is in the cold part.
+    pub const COLD: u32 = 1 << 1;
+    /// The deadline is in `last`, for it does not follow from the last packet and the timeout.
+    pub const FROZEN: u32 = 1 << 2;
+    /// TCP: the gateway's part of the connection stands still, for it refuses what comes, or accepts it out of the window.
+    pub const OUT: u32 = 1 << 3;
+    /// TCP: what came of a side's data does not follow from its numbers: some is missing from the capture.
+    pub const HOLE: [u32; 2] = [1 << 4, 1 << 5];
+    /// TCP: sent and acknowledged numbers of a side wrapped alike, at least once.
+    pub const WRAPPED: [u32; 2] = [1 << 6, 1 << 7];
+    /// The opening was not seen: acknowledgements are counted, first windows and payloads are looked at.
+    pub const UNSEEN: u32 = 1 << 8;
+    /// With [`OUT`]: what comes is accepted out of the window, for an end is liberal.
+    pub const LAX: u32 = 1 << 13;
+    /// With [`OUT`]: nothing was captured of the other side, which acknowledges nothing.
+    pub const LONE: u32 = 1 << 14;
+    /// With [`LONE`]: more and more of the other side was acknowledged.
+    pub const ANSWERS: u32 = 1 << 15;
+    /// The letter of a side's acknowledgement, or of its data, is in the history: by side, then by kind.
+    pub const NOTED: [[u32; 2]; 2] = [[1 << 9, 1 << 10], [1 << 11, 1 << 12]];
+    /// Whether side A or side B is local, then whether it is a group.
+    pub const LOCAL: [u32; 2] = [1 << 16, 1 << 17];
+    /// See [`LOCAL`].
+    pub const GROUP: [u32; 2] = [1 << 18, 1 << 19];
+    /// What belongs to the key, whatever becomes of the connection.
+    pub const PLACES: u32 = 0xf << 16;
+}
+
+/// The longest connection whose length fits: three days, in nanoseconds.
+pub const LONGEST: u64 = 1 << 48;
+
+impl Shared {
+    /// What the owner sees.
+    #[inline]
+    pub fn image(&self) -> Image {
+        self.copy(Cell64::get, Cell32::get)
+    }
+
+    /// What any other thread sees; whole only where the version of the slot says so.
+    pub fn read(&self) -> Image {
+        self.copy(Cell64::read, Cell32::read)
+    }
+
+    #[inline]
+    fn copy(&self, word: impl Fn(&Cell64) -> u64, half: impl Fn(&Cell32) -> u32) -> Image {
+        let pair = |[a, b]: &[Cell32; 2]| [half(a), half(b)];
+        Image {
+            flags: word(&self.flags),
+            start: word(&self.start),
+            length: word(&self.length),
+            packets: pair(&self.packets),
+            ip_bytes: pair(&self.ip_bytes),
+            armed: half(&self.armed),
+            cold: half(&self.cold),
+            next: pair(&self.next),
+            acked: pair(&self.acked),
+            max_end: pair(&self.max_end),
+            max_win: pair(&self.max_win),
+            last: pair(&self.last),
+            first: pair(&self.first),
+            letters: word(&self.letters),
+            id: half(&self.id),
+            path: half(&self.path),
+        }
+    }
+
+    /// Writes all but the wheel's mark.
+    #[inline]
+    pub fn store(&self, image: &Image) {
+        let set = |cells: &[Cell32; 2], [a, b]: [u32; 2]| {
+            cells[0].set(a);
+            cells[1].set(b);
+        };
+        self.flags.set(image.flags);
+        self.start.set(image.start);
+        self.length.set(image.length);
+        set(&self.packets, image.packets);
+        set(&self.ip_bytes, image.ip_bytes);
+        self.cold.set(image.cold);
+        set(&self.next, image.next);
+        set(&self.acked, image.acked);
+        set(&self.max_end, image.max_end);
+        set(&self.max_win, image.max_win);
+        set(&self.last, image.last);
+        set(&self.first, image.first);
+        self.letters.set(image.letters);
+        self.id.set(image.id);
+        self.path.set(image.path);
+    }
+
+    /// Capture time at which the connection expires.
+    #[inline]
+    pub fn deadline(&self, limits: &Limits) -> i64 {
+        if self.path.get() & path::FROZEN != 0 {
+            return frozen([self.last[0].get(), self.last[1].get()]);
+        }
+        let end = (self.start.get() as i64).saturating_add((self.length.get() >> 16) as i64);
+        end.saturating_add(limits.nanos[Flags(self.flags.get()).timeout_number()])
+    }
+}
+
+#[inline]
+fn frozen([low, high]: [u32; 2]) -> i64 {
+    (u64::from(high) << 32 | u64::from(low)) as i64
+}
+
+impl Image {
+    /// Sets a deadline that does not follow from the last packet.
+    pub fn freeze(&mut self, deadline: i64) {
+        self.path |= path::FROZEN;
+        self.last = [deadline as u32, (deadline as u64 >> 32) as u32];
+    }
+
+    /// Capture time at which the connection expires.
+    #[inline]
+    pub fn deadline(&self, limits: &Limits) -> i64 {
+        if self.path & path::FROZEN != 0 {
+            return frozen(self.last);
+        }
+        self.end().saturating_add(limits.nanos[Flags(self.flags).timeout_number()])
+    }
+
+    /// Capture time of the last packet.
+    #[inline]
+    pub fn end(&self) -> i64 {
+        (self.start as i64).saturating_add((self.length >> 16) as i64)
+    }
+
+    /// The flag word.
+    #[inline]
+    pub fn flags(&self) -> Flags {
+        Flags(self.flags)
+    }
+
+    /// A slot in use.
+    #[inline]
+    pub fn is_some(&self) -> bool {
+        self.flags != 0
+    }
+
+    /// The state that the gateway reports.
+    #[inline]
+    pub fn state(&self) -> State {
+        let flags = self.flags();
+        match flags.kind() {
+            _ if self.is_refused() => State::None,
+            Flags::TCP => flags.state(),
+            _ => State::None.reported(flags.status()),
+        }
+    }
+
+    /// An RST answered the SYN.
+    #[inline]
+    pub fn is_refused(&self) -> bool {
+        self.flags().kind() == Flags::TCP && self.flags().has(Flags::REFUSED)
+    }
+
+    /// A gateway's entry that survives a full table.
+    pub fn is_assured(&self) -> bool {
+        self.flags().has(Flags::ASSURED) && !self.is_refused()
+    }
+
+    /// The record as a checkpoint has it, made safe: numbers that contradict each other, or the key, free the slot.
+    #[must_use]
+    pub fn checked(self, key: FlowKey) -> Self {
+        let flags = self.flags();
+        let kinds = match key.proto {
+            _ if self.is(path::COLD) || !self.is_some() => return self,
+            ipproto::TCP => Flags::TCP,
+            ipproto::UDP => Flags::UDP,
+            _ => Flags::ECHO,
+        };
+        let in_order = |at: usize| {
+            let [sent, acked] = [self.next[at], self.acked[at]].map(|number| number.wrapping_sub(self.first[at]));
+            let fin = u32::from(flags.has(Flags::FIN << (16 + 16 * at)));
+            sent < 1 << 31 && acked <= sent && sent >= fin
+        };
+        let has_state = flags.has(Flags::REFUSED) || flags.state() != State::None;
+        let is_sound = flags.kind() == kinds && (kinds != Flags::TCP || (has_state && in_order(0) && in_order(1)));
+        let path = self.path & !path::FROZEN & !path::OUT;
+        if is_sound { Self { path, ..self } } else { Self::default() }
+    }
+
+    /// Whether any of these bits of [`path`] is set.
+    #[inline]
+    pub fn is(&self, bits: u32) -> bool {
+        self.path & bits != 0
+    }
+}
+
+/// What the shortcuts need of the rules, worked out once.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// The rules.
+    pub rules: Rules,
+    /// Every timeout in nanoseconds, by number.
+    pub nanos: [i64; 32],
+    /// Bits of the timeout after an acknowledgement in ESTABLISHED: repeated too often times two, plus data not acknowledged.
+    pub established: [u64; 4],
+    /// The shortest of those four, nanoseconds.
+    pub least: u64,
+}
+
+impl Limits {
+    /// Those of these rules.
+    pub fn new(rules: Rules) -> Self {
+        let nanos: [i64; 32] = std::array::from_fn(|number| rules.timeouts.get(Timeout::numbered(number as u8)));
+        let chosen = [(0, false), (0, true), (rules.max_retrans, false), (rules.max_retrans, true)]
+            .map(|(retrans, unacked)| choose_timeout((retrans, unacked, 1), State::Established, TcpClass::Ack, &rules));
+        let least = chosen.iter().map(|timeout| rules.timeouts.get(*timeout)).min().unwrap_or_default();
+        Self {
+            nanos,
+            established: chosen.map(Flags::timeout_bits),
+            least: u64::try_from(least).unwrap_or_default(),
+            rules,
+        }
+    }
+}

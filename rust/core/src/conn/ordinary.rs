@@ -1,0 +1,322 @@
+//! The shortcut of nearly every TCP packet: a plain acknowledgement, with data or without, behind everything that its sender
+//! sent before.
+
+use crate::connection::{Connection, Evidence};
+use crate::direction;
+use crate::flow::Descriptor;
+use crate::flow::descriptor::{Arrival, kind};
+use crate::proto::State;
+use crate::proto::tcp_window::{MAX_ACK_WINDOW, after};
+use crate::zeek::{WITHOUT_ACKS, WITHOUT_FURTHER_ACKS};
+
+use super::hot::{LONGEST, Limits, Shared, path};
+use super::letters::{self, code};
+use super::{Colds, Flags, HALF};
+
+/// A segment of side `S` whose numbers are in order.
+#[derive(Clone, Copy)]
+pub struct InOrder<const S: usize> {
+    /// The number behind it.
+    pub end: u32,
+    /// What it acknowledges, by SACK blocks too where those are permitted.
+    edge: u32,
+}
+
+impl<const S: usize> InOrder<S> {
+    /// A segment that takes `len` numbers, where it is in order and acknowledges what is known; see the invariants of [`super`].
+    /// With `OUT`, the gateway refuses it.
+    ///
+    /// Fields are read where they are compared: what is read early is spilled.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "the numbers stay in registers")]
+    pub fn of<const OUT: bool>(hot: &Shared, flags: Flags, one: &Descriptor, len: u32) -> Option<Self> {
+        let q = 1 - S;
+        let (seq, end) = (one.seq, one.seq.wrapping_add(len));
+        if seq != hot.next[S].get() || end < seq || (!OUT && !acknowledges::<S>(hot, one.ack)) {
+            return None;
+        }
+        if end.wrapping_sub(hot.first[S].get()) >= HALF && hot.path.get() & path::WRAPPED[S] == 0 {
+            return None;
+        }
+        let edge = if flags.has(Flags::SACK_PERMITTED << (32 - 16 * S)) { one.edge } else { one.ack };
+        let fits = if OUT {
+            stands_still::<S>(hot, flags, one.ack, edge)
+        } else {
+            hot.next[q].get().wrapping_sub(edge) <= hot.max_win[S].get().max(MAX_ACK_WINDOW)
+                && hot.max_end[S].get().wrapping_sub(seq) < HALF
+        };
+        fits.then_some(Self { end, edge })
+    }
+
+    /// Whether so much is not acknowledged that Zeek gives up waiting for it.
+    #[inline]
+    pub fn is_much(self, hot: &Shared) -> bool {
+        let waits = u64::from(self.end.wrapping_sub(hot.acked[S].get()));
+        // Nothing acknowledged is the SYN at most.
+        waits >= WITHOUT_ACKS && self.is_too_much(hot, waits)
+    }
+
+    #[cold]
+    fn is_too_much(self, hot: &Shared, waits: u64) -> bool {
+        let first = hot.first[S].get();
+        let (acked, sent) = (hot.acked[S].get().wrapping_sub(first), self.end.wrapping_sub(first));
+        waits > WITHOUT_FURTHER_ACKS || (acked <= 1 && u64::from(sent) > WITHOUT_ACKS)
+    }
+
+    /// Writes the numbers behind the segment, whose window is this, scaled.
+    #[inline]
+    pub fn write(self, hot: &Shared, ack: u32, window: u32) {
+        let q = 1 - S;
+        hot.next[S].set(self.end);
+        hot.acked[q].set(ack);
+        let offered = window.wrapping_add(self.edge.wrapping_sub(ack));
+        if offered > hot.max_win[S].get() {
+            hot.max_win[S].set(offered);
+        }
+        if after(self.end, hot.max_end[S].get()) {
+            let overshoot = self.end.wrapping_sub(hot.max_end[S].get());
+            hot.max_win[q].set(hot.max_win[q].get().wrapping_add(overshoot));
+        }
+        let allowed = self.edge.wrapping_add(window);
+        if after(allowed, hot.max_end[q].get().wrapping_sub(1)) {
+            hot.max_end[q].set(allowed);
+        }
+    }
+}
+
+/// Whether an acknowledgement of side `S` leaves the gateway's part as it is: in SYN_SENT, or where the frozen `td_end` of the
+/// other side is behind what is acknowledged. Of a side that was never seen, everything may be acknowledged.
+#[inline]
+fn stands_still<const S: usize>(hot: &Shared, flags: Flags, ack: u32, edge: u32) -> bool {
+    let q = 1 - S;
+    let refuses = flags.state() == State::SynSent || after(edge, hot.max_end[q].get());
+    if hot.path.get() & path::LONE != 0 {
+        let is_seen = flags.has(Flags::SEEN << (16 + 16 * S));
+        return refuses
+            && is_seen
+            && (hot.path.get() & path::ANSWERS != 0 || ack.wrapping_sub(1) == hot.first[q].get());
+    }
+    refuses && acknowledges::<S>(hot, ack) && hot.next[q].get().wrapping_sub(ack) < HALF
+}
+
+/// Whether an acknowledgement of side `S` is not behind the last one, as unsigned numbers and as the kernel compares them.
+#[inline]
+fn acknowledges<const S: usize>(hot: &Shared, ack: u32) -> bool {
+    let acked = hot.acked[1 - S].get();
+    ack >= acked && ack.wrapping_sub(acked) < HALF
+}
+
+/// Takes a plain acknowledgement of side `S` of a connection that is [`path::READY`]; None: it is not in order, and nothing
+/// was changed. With `OUT`, the gateway refuses both directions, and its part stands still. With `READERS`, the cold part
+/// may be read by others and does not change here. Returns the bits by which the flag word changed.
+#[inline]
+pub fn ordinary<'a, const S: usize, const OUT: bool, const READERS: bool>(
+    hot: &Shared,
+    colds: &mut Colds,
+    one: &Descriptor,
+    arrival: impl Fn() -> Arrival<'a>,
+    limits: &Limits,
+) -> Option<u64> {
+    if one.payload_bytes > 0 {
+        plain::<S, true, OUT, READERS>(hot, colds, one, arrival, limits)
+    } else {
+        plain::<S, false, OUT, READERS>(hot, colds, one, arrival, limits)
+    }
+}
+
+/// The same with data or without.
+#[inline]
+fn plain<'a, const S: usize, const DATA: bool, const OUT: bool, const READERS: bool>(
+    hot: &Shared,
+    colds: &mut Colds,
+    one: &Descriptor,
+    arrival: impl Fn() -> Arrival<'a>,
+    limits: &Limits,
+) -> Option<u64> {
+    let (bits, flags) = (hot.path.get(), Flags(hot.flags.get()));
+    let len = if DATA { u32::from(one.payload_bytes) } else { 0 };
+    let segment = InOrder::<S>::of::<OUT>(hot, flags, one, len)?;
+    let length = (one.ts as u64).wrapping_sub(hot.start.get());
+    // Neither late, nor so late that the connection may be over.
+    let on_time = length.wrapping_sub(hot.length.get() >> 16) < limits.least && length < LONGEST;
+    // No datagram is empty, so that its bytes have no more room before their number has none.
+    let ip_bytes = hot.ip_bytes[S].get().checked_add(one.ip_bytes.into())?;
+    if !on_time || one.window == 0 {
+        return None;
+    }
+    // A letter that is new goes to the cold part, if there is one; what is cut needs one.
+    let (noted, is_cold) = (path::NOTED[S][DATA as usize], bits & path::COLD != 0);
+    let is_cut = DATA && one.is(kind::CUT);
+    let is_lone = OUT && bits & path::LONE != 0;
+    let is_much = DATA && if is_lone { is_cut } else { !is_cut && segment.is_much(hot) };
+    if is_much || (bits & noted == 0 && is_cold) || (is_cut && !is_cold) {
+        return None;
+    }
+    let is_simple = bits & (path::HOLE[0] | path::HOLE[1] | path::UNSEEN) == 0 && !is_cut;
+    if !is_simple && !beside::<S, READERS>(hot, colds, one, arrival) {
+        return None;
+    }
+
+    // From here on everything is written.
+    if bits & noted == 0 {
+        note::<S>(hot, noted, DATA);
+    }
+    hot.packets[S].set(hot.packets[S].get().wrapping_add(1));
+    hot.ip_bytes[S].set(ip_bytes);
+    if OUT {
+        out::<S>(hot, (one, segment), length, flags);
+        return Some(0);
+    }
+    Some(accept::<S, DATA>(hot, (one, segment), length, flags, limits))
+}
+
+/// Writes what becomes of Zeek's view where the gateway's part stands still.
+#[inline]
+fn out<const S: usize>(hot: &Shared, (one, segment): (&Descriptor, InOrder<S>), length: u64, flags: Flags) {
+    let (q, bits) = (1 - S, hot.path.get());
+    hot.length.set(length << 16 | hot.length.get() & 0xffff);
+    hot.next[S].set(segment.end);
+    if bits & path::LONE != 0 {
+        // Zeek begins the other side anew with each acknowledgement.
+        let start = one.ack.wrapping_sub(1);
+        hot.next[q].set(start);
+        hot.first[q].set(start);
+        hot.acked[q].set(start);
+    } else {
+        hot.acked[q].set(one.ack);
+    }
+    if bits & path::LAX != 0 {
+        let dir = u64::from(flags.has(Flags::OPENER_B) != (S == 1));
+        hot.flags.set(flags.with_last_dir(dir).0);
+    }
+}
+
+/// Writes what the gateway makes of an accepted segment. Returns the bits by which the flag word changed.
+#[inline]
+fn accept<const S: usize, const DATA: bool>(
+    hot: &Shared,
+    (one, segment): (&Descriptor, InOrder<S>),
+    length: u64,
+    flags: Flags,
+    limits: &Limits,
+) -> u64 {
+    let own_dir = u64::from(flags.has(Flags::OPENER_B) != (S == 1));
+    // Data in order is never what came last.
+    let is_last = !DATA && hot.last[0].get() == one.seq && hot.last[1].get() == one.ack;
+    let retrans = if is_last { repeated(hot, flags, own_dir, one) } else { 0 };
+    hot.length.set(length << 16 | u64::from(one.window));
+    let (own, peer) = (Flags::UNACKED << (16 + 16 * S), Flags::UNACKED << (32 - 16 * S));
+    let mut word = flags.0 & !(Flags::STEP_BITS | Flags::TIMEOUT_BITS);
+    word |= if DATA { own } else { 0 };
+    word &= !(if one.ack == hot.next[1 - S].get() { peer } else { 0 });
+    let often = usize::from(retrans >= u64::from(limits.rules.max_retrans));
+    let timeout = limits.established[often * 2 + usize::from(word & (own | peer) != 0)];
+    word |= Flags::ESTABLISHED | Flags::last_bits(own_dir, retrans) | timeout;
+    hot.flags.set(word);
+    hot.letters.set(hot.letters.get() & !0xffff | u64::from(one.payload_bytes));
+    hot.last[0].set(one.seq);
+    hot.last[1].set(one.ack);
+    let scale = (word >> (16 + 16 * S)) as u32 & 15;
+    segment.write(hot, one.ack, u32::from(one.window) << scale);
+    word ^ flags.0
+}
+
+/// Notes the first acknowledgement without data, or the first data, of side `S`.
+#[inline(never)]
+fn note<const S: usize>(hot: &Shared, noted: u32, is_data: bool) {
+    let word = hot.letters.get();
+    let letter = if is_data { code::DATA } else { code::ACK };
+    hot.letters.set(letters::with(word >> 16, letter, S) << 16 | word & 0xffff);
+    hot.path.set(hot.path.get() | noted);
+}
+
+/// How often an acknowledgement was repeated whose numbers are those of the last one; the kernel's counter is a byte, too.
+#[cold]
+fn repeated(hot: &Shared, flags: Flags, own_dir: u64, one: &Descriptor) -> u64 {
+    let (dir, _, retrans) = flags.last();
+    let is_same = hot.letters.get() as u16 == one.payload_bytes
+        && u64::from(dir) == own_dir
+        && hot.length.get() as u16 == one.window;
+    if is_same { u64::from(retrans.wrapping_add(1)) } else { 0 }
+}
+
+/// Takes what a segment of side `S` says to the cold part; false: the slow path has to look at it, and nothing was changed.
+#[inline(never)]
+fn beside<'a, const S: usize, const READERS: bool>(
+    hot: &Shared,
+    colds: &mut Colds,
+    one: &Descriptor,
+    arrival: impl Fn() -> Arrival<'a>,
+) -> bool {
+    let (bits, len, number) = (hot.path.get(), one.payload_bytes, hot.cold.get());
+    // What is cut behind a hole changes nothing.
+    let own_data = len > 0 && one.is(kind::CUT) != (bits & path::HOLE[S] != 0);
+    let peers_data = bits & path::HOLE[1 - S] != 0 && one.ack != hot.acked[1 - S].get();
+    let counts = bits & path::UNSEEN != 0 && len == 0;
+    if READERS && (own_data || peers_data || counts) {
+        return false;
+    }
+    if bits & path::UNSEEN != 0 {
+        let Some(connection) = colds.get_mut(number) else { return false };
+        let first_window = one.is(kind::TIMESTAMPS) && connection.first_window[S] == 0;
+        let reads = len > 0 && connection.evidence <= Evidence::Payload;
+        if first_window || (reads && direction::says(&arrival()).is_some()) {
+            return false;
+        }
+        if counts {
+            connection.pure_acks[S] = connection.pure_acks[S].saturating_add(1);
+        }
+    }
+    if (own_data || peers_data)
+        && let Some(connection) = colds.step(number)
+    {
+        if own_data {
+            missing_own::<S>(hot, connection, one);
+        }
+        if peers_data {
+            missing_peers::<S>(hot, connection, one);
+        }
+        colds.account(number);
+    }
+    true
+}
+
+/// Takes data of side `S` to Zeek's stream: cut behind data that came, or behind a hole.
+fn missing_own<const S: usize>(hot: &Shared, connection: &mut Connection, one: &Descriptor) {
+    let (bits, own) = (hot.path.get(), one.side());
+    let (end, sent) = (&mut connection.zeek.ends[S], &mut connection.ends[S]);
+    sent.payload_bytes += u64::from(one.seq.wrapping_sub(end.last));
+    (end.last, end.acked) = (one.seq, hot.acked[S].get());
+    let (relative, _) = end.relative_seq(one.seq);
+    if bits & path::HOLE[S] == 0 {
+        (end.stream.delivered, end.stream.trimmed) = (relative.max(1), end.acked_so_far().max(1));
+        hot.path.set(bits | path::HOLE[S]);
+    }
+    if !one.is(kind::CUT) {
+        end.last = one.seq.wrapping_add(one.payload_bytes.into());
+        sent.payload_bytes += u64::from(one.payload_bytes);
+        connection.zeek.deliver(relative, one.payload_bytes.into(), own);
+        let end = &connection.zeek.ends[S];
+        mark::<S>(hot, end.stream.gave_up(), end.has_hole());
+    }
+}
+
+/// Takes an acknowledgement of side `S` to Zeek's stream of the other side, behind a hole.
+fn missing_peers<const S: usize>(hot: &Shared, connection: &mut Connection, one: &Descriptor) {
+    let (q, peer) = (1 - S, one.side().other());
+    let (end, sent) = (&mut connection.zeek.ends[q], &mut connection.ends[q]);
+    sent.payload_bytes += u64::from(hot.next[q].get().wrapping_sub(end.last));
+    (end.last, end.acked) = (hot.next[q].get(), hot.acked[q].get());
+    let (acked, _) = end.relative_ack(one.ack);
+    end.acked = one.ack;
+    connection.zeek.deliver_acknowledged(acked, peer, one.ts);
+    let end = &connection.zeek.ends[q];
+    let (gave_up, has_hole) = (end.stream.gave_up(), end.has_hole());
+    if S == 0 { mark::<1>(hot, gave_up, has_hole) } else { mark::<0>(hot, gave_up, has_hole) }
+}
+
+/// Notes whether a stream of side `S` has a hole; a stream that was given up takes the slow path.
+fn mark<const S: usize>(hot: &Shared, gave_up: bool, has_hole: bool) {
+    let bits = hot.path.get() & !(path::HOLE[S] | if gave_up { path::READY } else { 0 });
+    hot.path.set(bits | if has_hole { path::HOLE[S] } else { 0 });
+}

@@ -1,0 +1,56 @@
+//! Memory that the packets of a batch will need, read before the first of them is taken, so that cache misses overlap.
+
+use crate::flow::Descriptor;
+use crate::flow::descriptor::kind;
+
+use super::FlowTable;
+use super::slot::Slot;
+use super::width::{IN_CACHE, NO_SLOT};
+
+impl FlowTable {
+    /// Whether the connections are so many that packets wait for memory.
+    #[inline]
+    pub fn is_large(&self) -> bool {
+        self.len() > IN_CACHE
+    }
+
+    /// Reads the lines of the index where these packets are looked up, so that they wait for memory together.
+    #[inline(never)]
+    pub fn touch_index<'a>(&self, packets: impl Iterator<Item = &'a Descriptor>) {
+        let touch = |one: &Descriptor| {
+            let index = if one.is(kind::BROAD) { &self.broad.index } else { &self.narrow.index };
+            index.touch(one.hash)
+        };
+        // The reads are of no other use, and stay.
+        std::hint::black_box(packets.fold(0, |all, one| all ^ touch(one)));
+    }
+
+    /// The slots that these packets may have, by the tags of their hashes alone.
+    #[inline(never)]
+    pub fn guess<'a>(&self, packets: impl Iterator<Item = &'a Descriptor>, guesses: &mut [u32]) {
+        for (one, guess) in packets.zip(guesses) {
+            *guess = self.guess_one(one);
+        }
+    }
+
+    /// The slot that a packet may have, by the tag of its hash alone; [`NO_SLOT`]: none.
+    #[inline]
+    pub fn guess_one(&self, one: &Descriptor) -> u32 {
+        let index = if one.is(kind::BROAD) { &self.broad.index } else { &self.narrow.index };
+        index.guess(one.hash).unwrap_or(NO_SLOT)
+    }
+
+    /// Reads both lines of these slots, so that they wait for memory together.
+    #[inline(never)]
+    pub fn touch_slots<'a>(&self, packets: impl Iterator<Item = &'a Descriptor>, guesses: &[u32]) {
+        let touch = |one: &Descriptor, guess: u32| {
+            let is_broad = one.is(kind::BROAD);
+            if is_broad {
+                self.broad.slot(guess).map_or(0, Slot::touch)
+            } else {
+                self.narrow.slot(guess).map_or(0, Slot::touch)
+            }
+        };
+        std::hint::black_box(packets.zip(guesses).fold(0, |all, (one, guess)| all ^ touch(one, *guess)));
+    }
+}

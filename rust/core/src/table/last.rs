@@ -1,0 +1,60 @@
+//! What leaves the table.
+
+use std::borrow::Cow;
+
+use crate::conn::{self, Image};
+use crate::connection::{Connection, EndReason};
+use crate::flow::FlowKey;
+
+/// A connection that leaves the table: its record alone, or the whole.
+#[derive(Clone, Debug)]
+pub enum Last {
+    /// The record says everything.
+    Hot {
+        /// The key.
+        key: FlowKey,
+        /// The record.
+        image: Image,
+        /// Capture time at which it expires.
+        deadline: i64,
+    },
+    /// The whole connection, up to date.
+    Whole(Box<Connection>),
+}
+
+impl Last {
+    /// Capture time at which it expires.
+    #[inline]
+    pub fn deadline(&self) -> i64 {
+        match self {
+            Self::Hot { deadline, .. } => *deadline,
+            Self::Whole(connection) => connection.deadline,
+        }
+    }
+
+    /// Capture time of its first packet.
+    #[inline]
+    pub fn start(&self) -> i64 {
+        match self {
+            Self::Hot { image, .. } => image.start as i64,
+            Self::Whole(connection) => connection.start,
+        }
+    }
+
+    /// The reason to report where something other than the packets ended it; see [`Connection::end_reason`].
+    #[inline]
+    pub fn end_reason(&self, cause: EndReason) -> EndReason {
+        match self {
+            Self::Hot { image, .. } => EndReason::of(image.state(), image.is_refused(), None, cause),
+            Self::Whole(connection) => connection.end_reason(cause),
+        }
+    }
+
+    /// The connection.
+    pub fn connection(&self) -> Cow<'_, Connection> {
+        match self {
+            Self::Hot { key, image, deadline } => Cow::Owned(conn::expand(image, *key, *deadline)),
+            Self::Whole(connection) => Cow::Borrowed(connection),
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! The same packets as Ethernet frames: read at fixed offsets and taken in place, or decoded and taken by the slow path.
+
+use std::io::Cursor;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use conntrack_core::capture::{Captures, Input, LinkType, Record, RecordBatch};
+use conntrack_core::config::{Bounds, Config, ServerPorts};
+use conntrack_core::decode::{Decoder, Family, FiveTuple, L4, Packet, Tcp, ipproto};
+use conntrack_core::direction::{Announcements, Locality};
+use conntrack_core::hindsight::{self, Known};
+use conntrack_core::labels::{Labels, WIDTH};
+use conntrack_core::pipeline::{self, Stream};
+use conntrack_core::proto::CtState;
+use conntrack_core::rows::{Finished, Rows};
+use conntrack_core::time::SECOND;
+use conntrack_core::tracker::{Label, Tracker};
+use proptest::prelude::*;
+
+use super::ends::{READABLE, Sent};
+use super::facts;
+use super::play::{self, Plan};
+
+/// A frame as far as captured, its length on the wire, and its time.
+struct Frame {
+    bytes: Vec<u8>,
+    len: usize,
+    ts: i64,
+}
+
+/// Bytes of a payload that are captured where the capture cuts it.
+const KEPT: usize = 12;
+
+/// The frame of a packet; None where there can be no such frame, or checksums would have to tell it.
+fn frame(one: &Sent) -> Option<Frame> {
+    let packet = &one.packet;
+    if !packet.complete || packet.bad_checksum || packet.malformed {
+        return None;
+    }
+    let above = match packet.l4 {
+        L4::Tcp(tcp) if !tcp.unnumbered => segment(&packet.tuple, &tcp),
+        L4::Udp => {
+            let length = 8 + packet.payload_bytes.min(MOST) as u16;
+            [packet.tuple.sport, packet.tuple.dport, length, 0].map(u16::to_be_bytes).concat()
+        }
+        L4::Icmp { kind, code, id } => [&[kind, code, 0, 0][..], &id.to_be_bytes(), &[0, 1]].concat(),
+        L4::IcmpError { kind, code, quoted: Some(quoted), .. } => {
+            let ports = [quoted.sport, quoted.dport, 8, 0].map(u16::to_be_bytes).concat();
+            [&[kind, code, 0, 0, 0, 0, 0, 0][..], &network(&quoted, 8), &ports].concat()
+        }
+        _ => return None,
+    };
+    let mut payload = one.bytes.to_vec();
+    payload.resize((packet.payload_bytes.min(MOST) as usize).max(READABLE), 0);
+    payload.truncate(packet.payload_bytes.min(MOST) as usize);
+    let head = [link(packet), network(&packet.tuple, above.len() + payload.len()), above].concat();
+    let len = head.len() + payload.len();
+    let kept = if packet.cut { payload.len().min(KEPT) } else { payload.len() };
+    let bytes = [&head[..], &payload[..kept]].concat();
+    Some(Frame { bytes, len, ts: one.ts })
+}
+
+/// The longest payload of a frame here.
+const MOST: u32 = 60_000;
+
+/// An Ethernet header, perhaps with a tag.
+fn link(packet: &Packet) -> Vec<u8> {
+    let mut bytes = vec![2 | u8::from(packet.to_group), 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1];
+    if packet.vlan.outer > 0 {
+        bytes.extend([[0x81, 0x00], (packet.vlan.outer - 1).to_be_bytes()].concat());
+    }
+    bytes.extend(if packet.tuple.family == Family::V6 { [0x86, 0xdd] } else { [0x08, 0x00] });
+    bytes
+}
+
+/// An IP header in front of so many bytes.
+fn network(tuple: &FiveTuple, above: usize) -> Vec<u8> {
+    match tuple.family {
+        Family::V4 => {
+            let mut bytes = vec![0x45, 0];
+            bytes.extend(((20 + above) as u16).to_be_bytes());
+            bytes.extend([0, 7, 0x40, 0, 64, tuple.proto, 0, 0]);
+            bytes.extend([tuple.src, tuple.dst].map(|addr| (addr.0 as u32).to_be_bytes()).concat());
+            bytes
+        }
+        Family::V6 => {
+            let mut bytes = vec![0x60, 0, 0, 0];
+            bytes.extend((above as u16).to_be_bytes());
+            bytes.extend([tuple.proto, 64]);
+            bytes.extend([tuple.src, tuple.dst].map(|addr| addr.0.to_be_bytes()).concat());
+            bytes
+        }
+    }
+}
+
+/// A TCP header with options.
+fn segment(tuple: &FiveTuple, tcp: &Tcp) -> Vec<u8> {
+    let mut options = Vec::new();
+    if tcp.wscale > 0 {
+        options.extend([3, 3, tcp.wscale - 1]);
+    }
+    if tcp.sack_permitted {
+        options.extend([4, 2]);
+    }
+    if let Some(edge) = tcp.sack {
+        options.extend([5, 10]);
+        options.extend([edge.wrapping_sub(1), edge].map(u32::to_be_bytes).concat());
+    }
+    if tcp.timestamps && options.is_empty() {
+        options.extend([1, 1]);
+    }
+    if tcp.timestamps {
+        options.extend([8, 10, 0, 0, 0, 1, 0, 0, 0, 2]);
+    }
+    options.resize(options.len().next_multiple_of(4), 0);
+    let mut bytes = [tuple.sport, tuple.dport].map(u16::to_be_bytes).concat();
+    bytes.extend([tcp.seq, tcp.ack].map(u32::to_be_bytes).concat());
+    bytes.extend([((20 + options.len()) as u8) << 2, tcp.flags]);
+    bytes.extend(tcp.window.to_be_bytes());
+    bytes.extend([0, 0, 0, 0]);
+    bytes.extend(options);
+    bytes
+}
+
+fn record(frame: &Frame, start: usize) -> Record {
+    Record {
+        ts: frame.ts,
+        offset: 0,
+        start: start as u32,
+        caplen: frame.bytes.len() as u32,
+        len: frame.len as u32,
+        file: 0,
+        linktype: LinkType::ETHERNET,
+        abridged: false,
+    }
+}
+
+/// What the slow path says: labels with who initiated so far, labels without, and rows.
+fn slowly(config: &Config, frames: &[Frame]) -> (Vec<u8>, Labels, Rows) {
+    let mut tracker = Tracker::new(config).without_shortcuts();
+    let mut decoder = Decoder::new(config.decode);
+    let mut over = Finished::new(Arc::new(Locality::new(config)));
+    let (mut known, mut labels, mut packets) = (Labels::default(), Labels::default(), Vec::new());
+    for frame in frames {
+        packets.clear();
+        tracker.advance(frame.ts, |closed| over.put(closed));
+        decoder.decode(&record(frame, 0), &frame.bytes, &mut packets).expect("a packet");
+        let label = tracker.record(&packets, &frame.bytes, frame.ts, |closed| over.put(closed));
+        known.push_settled(&label, who(&tracker, &label, packets.last()));
+        labels.push(&label);
+    }
+    tracker.finish(|closed| over.put(closed));
+    (known.into_bytes(), labels, over.in_order())
+}
+
+type Who = Option<(conntrack_core::flow::Side, conntrack_core::direction::Direction)>;
+
+/// Who initiated, as far as is known.
+fn who(tracker: &Tracker, label: &Label, packet: Option<&Packet>) -> Who {
+    let (packet, _) = (packet?, label.connection?);
+    let keys = tracker.keys();
+    let found = if label.ctstate == CtState::Related { keys.quoted(packet)? } else { keys.of(packet) };
+    tracker.known(&found)
+}
+
+/// What a stream says, fed with batches of these lengths in turn; `reads`: beside a reader.
+fn streamed(config: &Config, frames: &[Frame], cuts: &[usize], reads: bool) -> (Vec<u8>, Rows) {
+    let stream = Stream::new(config);
+    if reads {
+        assert!(stream.snapshot().is_empty());
+    }
+    let (mut labels, mut rest) = (Vec::new(), frames);
+    for cut in cuts.iter().cycle() {
+        let (these, others) = rest.split_at((*cut).min(rest.len()));
+        let mut batch = RecordBatch::default();
+        for frame in these {
+            batch.records.push(record(frame, batch.data.len()));
+            batch.data.extend(&frame.bytes);
+        }
+        labels.extend(stream.process(Arc::new(batch)));
+        rest = others;
+        if rest.is_empty() {
+            break;
+        }
+    }
+    (labels, stream.finish())
+}
+
+/// A pcap file with nanoseconds.
+fn pcap(frames: &[Frame]) -> Vec<u8> {
+    let mut bytes = [0xa1b2_3c4d_u32, 0x0004_0002, 0, 0, 262_144, 1].map(u32::to_le_bytes).concat();
+    for frame in frames {
+        let (seconds, nanos) = ((frame.ts / SECOND) as u32, (frame.ts % SECOND) as u32);
+        bytes.extend([seconds, nanos, frame.bytes.len() as u32, frame.len as u32].map(u32::to_le_bytes).concat());
+        bytes.extend(&frame.bytes);
+    }
+    bytes
+}
+
+/// What a whole run says, with as many threads.
+fn tracked(config: &Config, frames: &[Frame], threads: usize) -> (Vec<u8>, Rows) {
+    let input = Input::Reader { name: "frames".into(), reader: Box::new(Cursor::new(pcap(frames))) };
+    let mut captures = Captures::open(vec![input], false).expect("a capture");
+    let config = Config { threads, ..config.clone() };
+    let tracked = pipeline::track(&mut captures, &config, true, &mut |_| ControlFlow::Continue(())).expect("rows");
+    (tracked.labels.expect("labels"), tracked.rows)
+}
+
+/// The first label that differs from the slow path's, and the frame.
+fn first(labels: &[u8], slow: &[u8], frames: &[Frame]) -> Option<String> {
+    let pairs = labels.chunks(WIDTH).zip(slow.chunks(WIDTH)).zip(frames);
+    let (number, ((quick, slow), frame)) = pairs.enumerate().find(|(_, ((quick, slow), _))| quick != slow)?;
+    Some(format!(
+        "frame {number} at {}: {quick:?} | slow: {slow:?} {:02x?}",
+        frame.ts,
+        &frame.bytes[..frame.bytes.len().min(80)]
+    ))
+}
+
+/// Plays the frames of a plan every way.
+pub fn agree(plan: &Plan, cuts: &[usize]) -> Result<(), TestCaseError> {
+    let config = play::config(plan.config);
+    let frames: Vec<_> = plan.captured().iter().flatten().filter_map(frame).collect();
+    let (known, labels, mut rows) = slowly(&config, &frames);
+    let before = facts::of_rows(&rows);
+    for reads in [false, true] {
+        let (streamed, rows) = streamed(&config, &frames, cuts, reads);
+        let differing = first(&streamed, &known, &frames);
+        prop_assert!(differing.is_none(), "readers {}: {:?}", reads, differing);
+        let rows = facts::of_rows(&rows);
+        prop_assert!(rows == before, "readers {}: {}", reads, facts::differences(&rows, &before));
+    }
+    if config.bounds != Bounds::default() {
+        return Ok(());
+    }
+    hindsight::settle(&mut rows, &Known { ports: &ServerPorts::services(), announced: &Announcements::default() });
+    let (labels, after) = (labels.settle(&rows), facts::of_rows(&rows));
+    for threads in [1, 2] {
+        let (tracked, rows) = tracked(&config, &frames, threads);
+        let differing = first(&tracked, &labels, &frames);
+        prop_assert!(differing.is_none(), "{} threads: {:?}", threads, differing);
+        let rows = facts::of_rows(&rows);
+        prop_assert!(rows == after, "{} threads: {}", threads, facts::differences(&rows, &after));
+    }
+    Ok(())
+}
+
+#[test]
+fn frames_are_what_their_packets_say() {
+    let plan = Plan::of(super::moves::opening(super::moves::Move {
+        shift: 8,
+        sack_permitted: true,
+        timestamps: true,
+        ..super::moves::PLAIN
+    }));
+    for one in plan.captured().iter().flatten() {
+        let frame = frame(one).unwrap();
+        let mut packets = Vec::new();
+        Decoder::new(Config::default().decode).decode(&record(&frame, 0), &frame.bytes, &mut packets).unwrap();
+        let [packet] = packets[..] else { panic!("one packet") };
+        assert_eq!(
+            (packet.tuple, packet.l4, packet.payload_bytes),
+            (one.packet.tuple, one.packet.l4, one.packet.payload_bytes)
+        );
+        assert_eq!(packet.tuple.proto, ipproto::TCP);
+    }
+}
