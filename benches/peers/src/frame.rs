@@ -20,10 +20,36 @@ pub mod flags {
     pub const ACK: u8 = 16;
 }
 
+/// TCP options, padded to whole words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Options {
+    /// No options.
+    None,
+    /// MSS and window scale.
+    Scale,
+    /// MSS and the permission to send SACK blocks.
+    SackPermitted,
+    /// The timestamp and the echoed one.
+    Stamps(u32, u32),
+    /// The edges of one SACK block.
+    Sack(u32, u32),
+}
+
+impl Options {
+    /// Length of a whole header, with the fields before the options.
+    const fn header_len(self) -> usize {
+        match self {
+            Self::None => 20,
+            Self::Scale | Self::SackPermitted => 28,
+            Self::Stamps(..) | Self::Sack(..) => 32,
+        }
+    }
+}
+
 /// What IP carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
-    /// Options are MSS and window scale in a SYN, else timestamps.
+    /// A segment.
     Tcp {
         /// Sequence and acknowledgement number.
         numbers: (u32, u32),
@@ -31,8 +57,8 @@ pub enum Transport {
         flags: u8,
         /// As it is in the header.
         window: u16,
-        /// The timestamp and the echoed one.
-        stamps: (u32, u32),
+        /// Options of the header.
+        options: Options,
     },
     /// A datagram.
     Udp,
@@ -145,6 +171,20 @@ impl Frame {
         protocol
     }
 
+    fn options(&mut self, options: Options) {
+        match options {
+            Options::None => {}
+            Options::Scale => self.put(&[2, 4, 0x05, 0xB4, 1, 3, 3, 7]),
+            Options::SackPermitted => self.put(&[2, 4, 0x05, 0xB4, 4, 2, 1, 1]),
+            Options::Stamps(first, second) | Options::Sack(first, second) => {
+                let kind = if matches!(options, Options::Sack(..)) { 5 } else { 8 };
+                self.put(&[1, 1, kind, 10]);
+                self.put(&first.to_be_bytes());
+                self.put(&second.to_be_bytes());
+            }
+        }
+    }
+
     /// The transport's header, with a checksum of 0.
     fn transport(&mut self, headers: &Headers, payload: u16) {
         if !matches!(headers.transport, Transport::Echo { .. }) {
@@ -152,19 +192,13 @@ impl Frame {
             self.put(&headers.destination.1.to_be_bytes());
         }
         match headers.transport {
-            Transport::Tcp { numbers, flags, window, stamps } => {
+            Transport::Tcp { numbers, flags, window, options } => {
                 self.put(&numbers.0.to_be_bytes());
                 self.put(&numbers.1.to_be_bytes());
                 self.put(&[(header_len(&headers.transport) as u8 / 4) << 4, flags]);
                 self.put(&window.to_be_bytes());
                 self.put(&[0, 0, 0, 0]);
-                if flags & flags::SYN == 0 {
-                    self.put(&[1, 1, 8, 10]);
-                    self.put(&stamps.0.to_be_bytes());
-                    self.put(&stamps.1.to_be_bytes());
-                } else {
-                    self.put(&[2, 4, 0x05, 0xB4, 1, 3, 3, 7]);
-                }
+                self.options(options);
             }
             Transport::Udp => {
                 self.put(&(8 + payload).to_be_bytes());
@@ -186,8 +220,7 @@ impl Frame {
 
 fn header_len(transport: &Transport) -> usize {
     match transport {
-        Transport::Tcp { flags, .. } if flags & flags::SYN != 0 => 28,
-        Transport::Tcp { .. } => 32,
+        Transport::Tcp { options, .. } => options.header_len(),
         Transport::Udp | Transport::Echo { .. } => 8,
     }
 }

@@ -1,6 +1,6 @@
-//! Made traffic for benchmarks: TCP, DNS over UDP and ICMP echo, the same for the same [`Plan`].
-
+//! Made traffic for benchmarks, the same for the same plan: mixed traffic and imperfect TCP.
 pub mod frame;
+pub mod imperfect;
 pub mod pcap;
 pub mod random;
 pub mod traffic;

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::binary_heap::{BinaryHeap, PeekMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::frame::{Frame, Headers, Transport, flags};
+use crate::frame::{Frame, Headers, Options, Transport, flags};
 use crate::random::Random;
 
 /// When the first packets come, in seconds since the epoch.
@@ -276,7 +276,8 @@ impl Live {
         self.numbers[sender] = self.numbers[sender].wrapping_add(takes);
         self.stamps[sender] = (at / 1000) as u32;
         let window = if opens { OPENING_WINDOW } else { WINDOW };
-        Transport::Tcp { numbers, flags, window, stamps: (self.stamps[sender], self.stamps[1 - sender]) }
+        let stamps = Options::Stamps(self.stamps[sender], self.stamps[1 - sender]);
+        Transport::Tcp { numbers, flags, window, options: if opens { Options::Scale } else { stamps } }
     }
 }
 

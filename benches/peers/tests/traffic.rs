@@ -1,77 +1,15 @@
 //! Traffic is what its plan says, and the same each time.
 
+mod frames;
+
 use std::collections::HashMap;
 
 use conntrack_bench_peers::frame::flags;
 use conntrack_bench_peers::{Packets, Plan, Shape};
+use frames::{Seen, connections, read};
 
 const IMIX: Plan = Plan { packets: 40_000, connections: 2_000, seconds: 60, seed: 1, shape: Shape::Imix };
 const SCAN: Plan = Plan { packets: 4_000, shape: Shape::Scan, ..IMIX };
-
-/// Ends in their order, so that both directions have one key.
-type Key = (Vec<u8>, Vec<u8>);
-
-/// A packet, read back.
-struct Seen {
-    at: u64,
-    v6: bool,
-    protocol: u8,
-    key: Key,
-    flags: u8,
-    numbers: (u32, u32),
-    payload: usize,
-    from_first: bool,
-}
-
-fn word(bytes: &[u8], at: usize) -> u32 {
-    u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap())
-}
-
-/// The Internet checksum of data that includes it is zero.
-fn checks(bytes: &[u8], pseudo: &[u8]) -> bool {
-    let padded = |bytes: &[u8]| [bytes, &[0][..bytes.len() % 2]].concat();
-    let words = [padded(pseudo), padded(bytes)].concat();
-    let sum: u32 = words.chunks(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum();
-    let folded = (sum >> 16) + (sum & 0xFFFF);
-    (folded >> 16) + (folded & 0xFFFF) == 0xFFFF
-}
-
-fn read(at: u64, frame: &[u8]) -> Seen {
-    assert!(frame.len() >= 60);
-    let v6 = frame[12] == 0x86;
-    let ip = &frame[14..];
-    let (header, len, protocol, ends) = if v6 {
-        (40, 40 + usize::from(u16::from_be_bytes([ip[4], ip[5]])), ip[6], &ip[8..40])
-    } else {
-        assert!(checks(&ip[..20], &[]));
-        (20, usize::from(u16::from_be_bytes([ip[2], ip[3]])), ip[9], &ip[12..20])
-    };
-    let segment = &ip[header..len];
-    let length = (segment.len() as u32).to_be_bytes();
-    let pseudo = if protocol == 1 { Vec::new() } else { [ends, &length, &[0, 0, 0, protocol]].concat() };
-    assert!(checks(segment, &pseudo));
-    let ports: [&[u8]; 2] = match protocol {
-        6 | 17 => [&segment[..2], &segment[2..4]],
-        _ => [&segment[4..6], &segment[4..6]],
-    };
-    let half = ends.len() / 2;
-    let mut key = ([&ends[..half], ports[0]].concat(), [&ends[half..], ports[1]].concat());
-    let from_first = key.0 < key.1;
-    if !from_first {
-        key = (key.1, key.0);
-    }
-    let tcp = protocol == 6;
-    Seen {
-        at,
-        v6,
-        protocol,
-        key,
-        flags: if tcp { segment[13] } else { 0 },
-        numbers: if tcp { (word(segment, 4), word(segment, 8)) } else { (0, 0) },
-        payload: segment.len() - if tcp { usize::from(segment[12] >> 4) * 4 } else { 8 },
-        from_first,
-    }
-}
 
 fn packets(plan: Plan) -> Vec<Seen> {
     let mut packets = Packets::new(plan);
@@ -80,14 +18,6 @@ fn packets(plan: Plan) -> Vec<Seen> {
         seen.push(read(at, frame));
     }
     seen
-}
-
-fn connections(seen: &[Seen]) -> HashMap<(u8, &Key), Vec<&Seen>> {
-    let mut found = HashMap::<_, Vec<_>>::new();
-    for packet in seen {
-        found.entry((packet.protocol, &packet.key)).or_default().push(packet);
-    }
-    found
 }
 
 #[test]

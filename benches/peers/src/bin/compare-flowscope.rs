@@ -10,7 +10,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use conntrack_bench_peers::frame::{Frame, Headers, Transport, flags};
+use conntrack_bench_peers::frame::{Frame, Headers, Options, Transport, flags};
 use conntrack_bench_peers::pcap;
 use conntrack_core::capture::{Captures, Input};
 use conntrack_core::config::Config;
@@ -126,7 +126,8 @@ fn segment(frame: &mut Frame, flow: usize, turn: usize) -> &[u8] {
     if reply {
         ends.swap(0, 1);
     }
-    let transport = Transport::Tcp { numbers, flags, window: 64_000, stamps: (turn as u32, 0) };
+    let options = if flags & flags::SYN == 0 { Options::Stamps(turn as u32, 0) } else { Options::Scale };
+    let transport = Transport::Tcp { numbers, flags, window: 64_000, options };
     let payload = if turn < HANDSHAKE { &[][..] } else { &[0xA5; PAYLOAD][..] };
     frame.build(&Headers { source: ends[0], destination: ends[1], ident: turn as u16, transport }, payload)
 }
