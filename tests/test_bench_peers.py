@@ -1,4 +1,4 @@
-"""The comparison with other programs runs with those that are there, and says why others are not."""
+"""The comparison with other programs runs with those that are there, and says why others are left out."""
 
 from __future__ import annotations
 
@@ -44,9 +44,12 @@ class Printed(NamedTuple):
     skipped: list[str]
     overview: list[str]
     detail: list[str]
+    #: The overview of the captures after `--more`.
+    more: list[str]
+    failures: list[str]
 
-    def programs(self) -> set[str]:
-        return {line.split(" | ")[1] for line in self.detail[2:]}
+    def programs(self, capture: str = "") -> set[str]:
+        return {line.split(" | ")[1] for line in self.detail[2:] if line.startswith(f"| {capture}")}
 
 
 def compare(*arguments: object, path: str) -> Printed:
@@ -57,10 +60,13 @@ def compare(*arguments: object, path: str) -> Printed:
         text=True,
         check=True,
     )
-    overview, detail = done.stdout.split("\n\n")
-    lines = overview.splitlines()
-    skipped = [line for line in lines if line.startswith("skipped ")]
-    return Printed(skipped, [line for line in lines if line not in skipped], detail.splitlines())
+    overview, *blocks = (block.splitlines() for block in done.stdout.split("\n\n"))
+    skipped = [line for line in overview if line.startswith("skipped ")]
+    detail = next(block for block in blocks if block[0] == HEAD[0])
+    place = blocks.index(detail)
+    more, failures = ([line for block in part for line in block] for part in (blocks[:place], blocks[place + 1 :]))
+    overview = [line for line in overview if line not in skipped]
+    return Printed(skipped, overview, detail, more, failures)
 
 
 def test_every_program_is_measured_or_skipped(capture: Path, tmp_path: Path) -> None:
@@ -90,3 +96,43 @@ def test_slow_ones_read_the_first_capture_alone(capture: Path) -> None:
     assert [line.split(" | ")[0] for line in printed.detail if "dpkt" in line] == ["| tiny"]
     assert [line.split(" | ")[2] for line in printed.overview if "dpkt" in line] == ["– |"]
     assert sum(line.startswith("| again") for line in printed.detail) == len(OURS)
+
+
+def test_more_captures_have_a_table_of_their_own(capture: Path) -> None:
+    printed = compare(f"tiny={capture}", "--more", f"clean={capture}", f"mix={capture}", path=os.environ["PATH"])
+    assert printed.overview[0] == OVERVIEW[0]
+    assert [line.split(" | ")[0] for line in printed.more[2:]] == ["| clean", "| mix"]
+    named = printed.more[0].removeprefix("| CPU seconds, times conntrack_py | ").removesuffix(" |").split(" | ")
+    absent = {line.removeprefix("skipped ").split(":")[0] for line in printed.skipped}
+    written_in_c = {name for name, package in PACKAGES.items() if package.startswith("Debian")}
+    assert set(named) == {"conntrack_py", "conntrack_py, threads=1"} | (written_in_c - absent)
+    assert printed.programs("clean") == printed.programs("mix") == set(named)
+
+
+def test_a_program_that_fails_on_a_capture_is_skipped_with_a_reason(capture: Path, tmp_path: Path) -> None:
+    for name, command in {"softflowd": "kill -SEGV $$", "argus": "exit 3", "tcpdump": "exit 0"}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{command}\n")
+        (tmp_path / name).chmod(0o755)
+    output = tmp_path / "peers.md"
+    printed = compare(f"tiny={capture}", "--more", f"mix={capture}", "--output", output, path=str(tmp_path))
+    reasons = {"softflowd": "ended by signal 11 (Segmentation fault)", "argus": "exit status 3"}
+    assert printed.failures == [
+        f"skipped {program} on {where}: {why}" for where in ("tiny", "mix") for program, why in reasons.items()
+    ]
+    assert [line for line in printed.overview if "failed" in line] == ["| softflowd | failed |", "| argus | failed |"]
+    assert printed.more[2].count(" failed ") == 2
+    assert "| mix | argus | failed | | |" in printed.detail
+    assert output.read_text().splitlines()[-4:] == printed.failures
+
+
+def test_a_capture_that_is_absent_is_skipped_and_fails_ci(
+    capture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CI", "")
+    nowhere = tmp_path / "mix.pcap"
+    printed = compare(f"tiny={capture}", "--more", f"mix={nowhere}", path="")
+    assert printed.skipped[-1] == f"skipped mix: {nowhere} is not there"
+    assert printed.more == []
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(subprocess.CalledProcessError):
+        compare(f"tiny={capture}", "--more", f"mix={nowhere}", path="")
