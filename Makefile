@@ -6,7 +6,7 @@ BIN := .venv/bin
 SOURCES := $(shell find rust -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock pyproject.toml
 DEMO := target/demo.pcap
 
-.PHONY: help demo test model-test kernel-test lint docs bench bench-stages bench-peers bench-flowscope fuzz clean
+.PHONY: help demo test model-test kernel-test lint docs bench bench-instructions bench-stages bench-peers bench-flowscope fuzz clean
 .DEFAULT_GOAL := help
 
 help:
@@ -17,7 +17,8 @@ help:
 	@echo 'make docs    the documentation site, in target/site; fails where a link leads nowhere or a page asks another host'
 	@echo 'make kernel-test  compare with the running kernel on random packets: SEEDS=1-200 MIXED=1-20 (needs root)'
 	@echo 'make bench   benchmarks'
-	@echo 'make bench-stages  nanoseconds a packet in the core, stage by stage'
+	@echo 'make bench-instructions  instructions a packet against the accepted counts; UPDATE=1 accepts them anew'
+	@echo 'make bench-stages  nanoseconds and instructions a packet in the core, stage by stage: STAGES="A mix loss1" LABELS=1'
 	@echo 'make bench-peers  beside other programs, and flowscope: TRACES="A B C loss1 mix" ROUNDS=3 FLOWS="1 100" B_PACKETS=20000000'
 	@echo 'make fuzz    coverage-guided fuzzing of each target, SECONDS=60 long'
 	@echo 'make clean   remove what these made'
@@ -87,7 +88,7 @@ docs: .venv/.tools
 	@echo 'target/site/index.html'
 
 bench: .venv/.tools
-	$(BIN)/python -m pytest benches/test_stages.py benches/test_regression.py
+	$(BIN)/python -m pytest benches/test_stages.py
 
 # Traces and peers are made and built here; the programs of Debian are skipped where they are not installed. The mix needs
 # the real captures beside the project, without which no file is made: the scripts say so, or fail with CI=true.
@@ -104,14 +105,20 @@ TRACE_B := $(PEERS)/B-$(B_PACKETS).pcap
 TRACE_C := $(PEERS)/C.pcap
 $(foreach name,$(MORE),$(eval TRACE_$(name) := $(PEERS)/$(name).pcap))
 ALL_TRACES := $(TRACE_A) $(TRACE_B) $(TRACE_C) $(MORE:%=$(PEERS)/%.pcap)
+# Smaller ones of the same names, for counts of instructions.
+SMALL := $(PEERS)/small
+ALL_SMALL := $(patsubst %,$(SMALL)/%.pcap,A $(MORE))
 
 $(TRACE_A): MAKE_TRACE := --packets 1000000 --connections 50000 --seconds 60 --seed 4
 $(TRACE_B): MAKE_TRACE := --packets $(B_PACKETS) --connections $$(($(B_PACKETS) / 20)) --snaplen 96 --seconds 600 --seed 2
 $(TRACE_C): MAKE_TRACE := --packets 10000000 --connections 5000000 --snaplen 96 --seconds 60 --seed 3 --shape scan
 $(TRACE_mix): MAKE_TRACE := --shape mix --packets 1000000
+$(SMALL)/A.pcap: MAKE_TRACE := --packets 100000 --connections 5000 --seed 4
+$(SMALL)/mix.pcap: MAKE_TRACE := --shape mix --packets 100000
 $(foreach kind,$(IMPERFECT),$(eval $(TRACE_$(kind)): MAKE_TRACE := --shape $(kind)))
-$(TRACE_mix): benches/mix.txt
-$(ALL_TRACES): $(wildcard benches/peers/src/*.rs) benches/peers/src/bin/make-trace.rs
+$(foreach kind,$(IMPERFECT),$(eval $(SMALL)/$(kind).pcap: MAKE_TRACE := --shape $(kind) --rounds 64))
+$(TRACE_mix) $(SMALL)/mix.pcap: benches/mix.txt
+$(ALL_TRACES) $(ALL_SMALL): $(wildcard benches/peers/src/*.rs) benches/peers/src/bin/make-trace.rs
 	@mkdir -p $(@D)
 	cargo run $(PEER_CRATE) --bin make-trace -- $@ $(MAKE_TRACE)
 
@@ -122,8 +129,18 @@ $(ALL_TRACES): $(wildcard benches/peers/src/*.rs) benches/peers/src/bin/make-tra
 	done
 	@touch $@
 
-bench-stages:
+# The table of stages is at the top of the script.
+COUNT := $(PYTHON) benches/instructions.py
+GATE := A mix retransmission
+STAGES ?= $(GATE)
+small = $(foreach name,$(1),$(name)=$(SMALL)/$(name).pcap)
+
+bench-instructions: $(GATE:%=$(SMALL)/%.pcap)
+	$(COUNT) $(call small,$(GATE)) $(if $(UPDATE),--update)
+
+bench-stages: $(STAGES:%=$(SMALL)/%.pcap)
 	cargo bench --locked -p conntrack-core --bench stages
+	$(COUNT) $(call small,$(STAGES)) --stages $(if $(LABELS),--labels)
 
 bench-peers: .venv/.package .venv-bench/.peers $(foreach trace,$(TRACES),$(TRACE_$(trace)))
 	$(BIN)/python benches/peers.py $(foreach trace,$(filter-out $(MORE),$(TRACES)),$(trace)=$(TRACE_$(trace))) \
