@@ -33,24 +33,23 @@ from typing import NamedTuple
 #: the first stage with a pattern of its name. Any other function belongs to the stages that call it, in proportion.
 STAGES: Sequence[tuple[str, Sequence[str]]] = (
     ("headers to records", ["conntrack_core::capture::*"]),
+    ("duplicate marks", ["conntrack_core::quality::*", "conntrack_core::pipeline::reading::Reading::mark_copies"]),
     ("decode with key and hash", ["conntrack_core::pipeline::reading::*", "conntrack_core::decode::*"]),
-    ("duplicate marks", ["conntrack_core::quality::*"]),
     (
         "index and slots",
         [
+            "conntrack_core::table::ahead::*",
+            "conntrack_core::table::FlowTable::find",
             "conntrack_core::table::index::*",
-            "conntrack_core::table::slots::*",
             "conntrack_core::table::width::*::search",
-            "conntrack_core::table::FlowTable::look",
-            "conntrack_core::table::FlowTable::touch",
         ],
     ),
     (
         "slow path",
         [
-            "conntrack_core::tracker::Tracker::step",
             "conntrack_core::tracker::Tracker::record",
             "conntrack_core::tracker::gateway::*",
+            "conntrack_core::tracker::slow::*",
             "conntrack_core::proto::*",
             "conntrack_core::zeek::*",
         ],
@@ -64,11 +63,13 @@ STAGES: Sequence[tuple[str, Sequence[str]]] = (
             "conntrack_core::rows::*",
             "conntrack_core::slab::*::drain",
             "conntrack_core::table::FlowTable::drain",
-            "conntrack_core::table::FlowTable::hand_out",
             "conntrack_core::tracker::hand_out",
         ],
     ),
-    ("steps", ["conntrack_core::pipeline::following::*", "conntrack_core::compact::*"]),
+    (
+        "steps",
+        ["conntrack_core::pipeline::following::*", "conntrack_core::tracker::shortcut::*", "conntrack_core::conn::*"],
+    ),
 )
 #: Functions without a stage, directly or by a caller.
 REST = "the rest"
