@@ -3,7 +3,7 @@
 //! A writer never waits for a reader. [`Versions`] say whether words changed while they were read: a writer makes its
 //! version odd, writes, and makes it even again; a reader who found it odd or changed reads again. Acquire and release
 //! are all that it needs: whoever reads a word of a later write also sees its odd version, so that no fence orders them,
-//! and the models (`tests/loom.rs`, the feature `models`) can check all of it. Each [`Mutant`] leaves out one thing that
+//! and the models (`tests/loom/`, the feature `models`) can check all of it. Each [`Mutant`] leaves out one thing that
 //! matters; a model fails for it.
 
 #[cfg(feature = "models")]
