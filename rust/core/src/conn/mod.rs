@@ -2,7 +2,7 @@
 //! came.
 //!
 //! The rules are written once, for [`Connection`]: the slow path. What nearly all packets do is also done in place
-//! ([`ordinary`], [`opening`], [`closing`]): a shortcut asks all of its conditions before its first write, and where one does not
+//! ([`ordinary()`], [`begin`], [`closing()`]): a shortcut asks all of its conditions before its first write, and where one does not
 //! hold it changes nothing and the packet takes the slow path. `tests/shortcuts/` plays random packets both ways and compares
 //! record, row and label after each.
 //!
