@@ -25,7 +25,7 @@ from conftest import START, Packet, download, evenly, pcap_bytes, udp
 from make_trace import write_trace
 
 #: Of version 1. If it changes, checkpoints have another form, and VERSION in checkpoint.rs goes up.
-GOLDEN = "a29e837336f3f6ffd520f49bba9eb76388c61170"
+GOLDEN = "ee83e4f12ba55be7304ff0dce5f83f12a3deb23c"
 #: How often a process is killed while it saves.
 KILLS = 1000
 
