@@ -4,7 +4,7 @@ use std::io::Cursor;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use conntrack_core::capture::{Captures, Input, LinkType, Record, RecordBatch};
+use conntrack_core::capture::{Captures, Input, Lacks, LinkType, Record, RecordBatch};
 use conntrack_core::config::{Bounds, Config, ServerPorts};
 use conntrack_core::decode::{Decoder, Family, FiveTuple, L4, Packet, Tcp, ipproto};
 use conntrack_core::direction::{Announcements, Locality};
@@ -135,8 +135,8 @@ fn record(frame: &Frame, start: usize) -> Record {
     }
 }
 
-/// What the slow path says: labels with who initiated so far, labels without, and rows.
-fn slowly(config: &Config, frames: &[Frame]) -> (Vec<u8>, Labels, Rows) {
+/// What the slow path says of packets without some things: labels with who initiated so far, labels without, and rows.
+fn slowly(config: &Config, frames: &[Frame], lacks: Lacks) -> (Vec<u8>, Labels, Rows) {
     let mut tracker = Tracker::new(config).without_shortcuts();
     let mut decoder = Decoder::new(config.decode);
     let mut over = Finished::new(Arc::new(Locality::new(config)));
@@ -145,6 +145,7 @@ fn slowly(config: &Config, frames: &[Frame]) -> (Vec<u8>, Labels, Rows) {
         packets.clear();
         tracker.advance(frame.ts, |closed| over.put(closed));
         decoder.decode(&record(frame, 0), &frame.bytes, &mut packets).expect("a packet");
+        packets.iter_mut().for_each(|packet: &mut Packet| packet.lack(lacks));
         let label = tracker.record(&packets, &frame.bytes, frame.ts, |closed| over.put(closed));
         known.push_settled(&label, who(&tracker, &label, packets.last()));
         labels.push(&label);
@@ -164,7 +165,7 @@ fn who(tracker: &Tracker, label: &Label, packet: Option<&Packet>) -> Who {
 }
 
 /// What a stream says, fed with batches of these lengths in turn; `reads`: beside a reader.
-fn streamed(config: &Config, frames: &[Frame], cuts: &[usize], reads: bool) -> (Vec<u8>, Rows) {
+fn streamed(config: &Config, frames: &[Frame], cuts: &[usize], (reads, lacks): (bool, Lacks)) -> (Vec<u8>, Rows) {
     let stream = Stream::new(config);
     if reads {
         assert!(stream.snapshot().is_empty());
@@ -172,7 +173,7 @@ fn streamed(config: &Config, frames: &[Frame], cuts: &[usize], reads: bool) -> (
     let (mut labels, mut rest) = (Vec::new(), frames);
     for cut in cuts.iter().cycle() {
         let (these, others) = rest.split_at((*cut).min(rest.len()));
-        let mut batch = RecordBatch::default();
+        let mut batch = RecordBatch { lacks, ..RecordBatch::default() };
         for frame in these {
             batch.records.push(record(frame, batch.data.len()));
             batch.data.extend(&frame.bytes);
@@ -217,30 +218,42 @@ fn first(labels: &[u8], slow: &[u8], frames: &[Frame]) -> Option<String> {
     ))
 }
 
+/// Compares what was said of frames with what the slow path says.
+fn compare(
+    how: &str,
+    frames: &[Frame],
+    (labels, rows): (Vec<u8>, Rows),
+    (slow, before): (&[u8], &Vec<String>),
+) -> Result<(), TestCaseError> {
+    let differing = first(&labels, slow, frames);
+    prop_assert!(differing.is_none(), "{}: {:?}", how, differing);
+    let rows = facts::of_rows(&rows);
+    prop_assert!(rows == *before, "{}: {}", how, facts::differences(&rows, before));
+    Ok(())
+}
+
 /// Plays the frames of a plan every way.
 pub fn agree(plan: &Plan, cuts: &[usize]) -> Result<(), TestCaseError> {
     let config = play::config(plan.config);
     let frames: Vec<_> = plan.captured().iter().flatten().filter_map(frame).collect();
-    let (known, labels, mut rows) = slowly(&config, &frames);
+    let numbers = Lacks { payloads: true, numbers: true, ..Lacks::default() };
+    for lacks in [numbers, Lacks { payloads: true, ..Lacks::default() }] {
+        let (known, _, rows) = slowly(&config, &frames, lacks);
+        let streamed = streamed(&config, &frames, cuts, (false, lacks));
+        compare(&format!("{lacks:?}"), &frames, streamed, (&known, &facts::of_rows(&rows)))?;
+    }
+    let (known, labels, mut rows) = slowly(&config, &frames, Lacks::default());
     let before = facts::of_rows(&rows);
-    for reads in [false, true] {
-        let (streamed, rows) = streamed(&config, &frames, cuts, reads);
-        let differing = first(&streamed, &known, &frames);
-        prop_assert!(differing.is_none(), "readers {}: {:?}", reads, differing);
-        let rows = facts::of_rows(&rows);
-        prop_assert!(rows == before, "readers {}: {}", reads, facts::differences(&rows, &before));
+    for (how, reads) in [("a stream", false), ("a stream beside a reader", true)] {
+        compare(how, &frames, streamed(&config, &frames, cuts, (reads, Lacks::default())), (&known, &before))?;
     }
     if config.bounds != Bounds::default() {
         return Ok(());
     }
     hindsight::settle(&mut rows, &Known { ports: &ServerPorts::services(), announced: &Announcements::default() });
     let (labels, after) = (labels.settle(&rows), facts::of_rows(&rows));
-    for threads in [1, 2] {
-        let (tracked, rows) = tracked(&config, &frames, threads);
-        let differing = first(&tracked, &labels, &frames);
-        prop_assert!(differing.is_none(), "{} threads: {:?}", threads, differing);
-        let rows = facts::of_rows(&rows);
-        prop_assert!(rows == after, "{} threads: {}", threads, facts::differences(&rows, &after));
+    for (how, threads) in [("a run", 1), ("a run of two threads", 2)] {
+        compare(how, &frames, tracked(&config, &frames, threads), (&labels, &after))?;
     }
     Ok(())
 }
