@@ -237,6 +237,12 @@ mod shared {
         }
     }
 
+    impl<T: Default> Default for Published<T> {
+        fn default() -> Self {
+            Self::new(T::default())
+        }
+    }
+
     /// What one thread at a time has in hand, by taking it; who comes meanwhile finds it gone and does not wait.
     pub struct Turn<T>(AtomicCell<Option<Box<T>>>);
 
@@ -307,6 +313,12 @@ mod modelled {
 
     pub(super) fn is(mutant: Mutant) -> bool {
         *locked(&LEFT_OUT) == Some(mutant)
+    }
+
+    impl<T: Default> Default for Published<T> {
+        fn default() -> Self {
+            Self::new(T::default())
+        }
     }
 
     /// See `shared`.

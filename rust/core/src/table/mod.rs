@@ -25,13 +25,14 @@ mod tests;
 mod wheel;
 mod width;
 
-use arc_swap::ArcSwapOption;
+use std::sync::Arc;
 
 use crate::config::Bounds;
 use crate::conn::{self, Colds, Image, Limits, Shared, path};
 use crate::connection::Connection;
 use crate::flow::{FlowKey, KeyHasher, Words};
 use crate::slab::Slab;
+use crate::sync::Published;
 
 pub use last::Last;
 pub use reader::Reader;
@@ -90,7 +91,7 @@ pub struct FlowTable {
 }
 
 /// A cold part as its last packet left it.
-type ShownCold = ArcSwapOption<Connection>;
+type ShownCold = Published<Option<Arc<Connection>>>;
 
 /// What belongs to one slot: its record and the cold parts of all, to be changed together.
 pub struct Change<'a> {
@@ -322,7 +323,7 @@ impl FlowTable {
 
     fn leave_whole(&mut self, image: &Image) -> Option<Box<Connection>> {
         if let Some(place) = self.shown.get(image.cold) {
-            place.store(None);
+            place.show(None);
         }
         let mut connection = Box::new(self.colds.remove(image.cold)?);
         conn::sync(image, &mut connection, &self.limits);
@@ -394,7 +395,7 @@ impl FlowTable {
 fn show(shown: &mut Slab<ShownCold>, colds: &Colds, number: u32) {
     shown.cover(number);
     if let Some(place) = shown.get(number) {
-        place.store(colds.get(number).cloned().map(Into::into));
+        place.show(colds.get(number).cloned().map(Arc::new));
     }
 }
 

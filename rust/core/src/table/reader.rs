@@ -109,13 +109,16 @@ where
         let (key, image, cold) = self.versions.read(slot, || {
             let (key, image) = self.slots.with(slot, |slot| (slot.read_key(), slot.hot.read()))?;
             let is_cold = image.is_some() && image.is(path::COLD);
-            let cold = is_cold.then(|| beside.colds.with(image.cold, ShownCold::load_full).flatten()).flatten();
+            let shown = if is_cold { beside.colds.with(image.cold, ShownCold::get) } else { None };
+            let cold = shown.and_then(|shown| Option::clone(&shown));
             image.is_some().then_some((key, image, cold))
         })?;
         if !image.is(path::COLD) {
             return Some((key, conn::expand(&image, key.into(), image.deadline(&beside.limits))));
         }
-        let mut connection = Connection::clone(&*cold?);
+        // Where everything was taken out meanwhile, the number may be another connection's by now.
+        let cold = cold.filter(|cold| cold.id as u32 == image.id && cold.key == key.into())?;
+        let mut connection = Connection::clone(&cold);
         conn::sync(&image, &mut connection, &beside.limits);
         Some((key, connection))
     }
