@@ -105,24 +105,28 @@ impl Shared {
 
     #[inline]
     fn copy(&self, word: impl Fn(&Cell64) -> u64, half: impl Fn(&Cell32) -> u32) -> Image {
-        let pair = |[a, b]: &[Cell32; 2]| [half(a), half(b)];
+        let pair = |[a, b]: &[Cell32; 2]| {
+            let b = half(b);
+            [half(a), b]
+        };
+        // What `store` writes last is read first: a reader who sees it sees all before, so that a model has few orders.
         Image {
-            flags: word(&self.flags),
-            start: word(&self.start),
-            length: word(&self.length),
-            packets: pair(&self.packets),
-            ip_bytes: pair(&self.ip_bytes),
-            armed: half(&self.armed),
-            cold: half(&self.cold),
-            next: pair(&self.next),
-            acked: pair(&self.acked),
-            max_end: pair(&self.max_end),
-            max_win: pair(&self.max_win),
-            last: pair(&self.last),
-            first: pair(&self.first),
-            letters: word(&self.letters),
-            id: half(&self.id),
             path: half(&self.path),
+            id: half(&self.id),
+            letters: word(&self.letters),
+            first: pair(&self.first),
+            last: pair(&self.last),
+            max_win: pair(&self.max_win),
+            max_end: pair(&self.max_end),
+            acked: pair(&self.acked),
+            next: pair(&self.next),
+            cold: half(&self.cold),
+            armed: half(&self.armed),
+            ip_bytes: pair(&self.ip_bytes),
+            packets: pair(&self.packets),
+            length: word(&self.length),
+            start: word(&self.start),
+            flags: word(&self.flags),
         }
     }
 

@@ -107,7 +107,7 @@ where
     /// The key and the connection at a place, between two changes.
     fn at(&self, slot: u32, beside: &Beside) -> Option<([u64; K], Connection)> {
         let (key, image, cold) = self.versions.read(slot, || {
-            let (key, image) = self.slots.with(slot, |slot| (slot.read_key(), slot.hot.read()))?;
+            let (image, key) = self.slots.with(slot, |slot| (slot.hot.read(), slot.read_key()))?;
             let is_cold = image.is_some() && image.is(path::COLD);
             let shown = if is_cold { beside.colds.with(image.cold, ShownCold::get) } else { None };
             let cold = shown.and_then(|shown| Option::clone(&shown));
