@@ -86,9 +86,7 @@ impl Places {
                 }
             }
             let descriptors = || self.packets.iter().map(|(one, _)| one);
-            self.table.touch_index(descriptors());
-            self.table.guess(descriptors(), &mut self.guesses);
-            self.table.touch_slots(descriptors(), &self.guesses);
+            self.table.look_ahead(descriptors(), &mut self.guesses);
             for ((one, broad), guess) in self.packets.iter().zip(&self.guesses) {
                 let lookup = Lookup { words: one.words(broad), hash: one.hash };
                 if self.table.find(&lookup, *guess).is_none() {

@@ -146,7 +146,7 @@ impl Following {
     /// Takes the packets of a batch of at most [`GROUP`] records.
     pub fn take<L: OnLabel>(&mut self, batch: &Batch<'_>, labels: &mut L) {
         let Some(descriptors) = batch.decoded.descriptors.get(..batch.records.len().min(GROUP)) else { return };
-        self.touch(descriptors);
+        self.tracker.table().look_ahead(descriptors.iter(), &mut self.guesses[..]);
         let times = || descriptors.iter().map(|one| one.ts);
         let over = &mut self.over;
         let is_quiet = !self.each_ticks && self.tracker.is_quiet(descriptors.len(), times, |closed| over.put(closed));
@@ -155,18 +155,6 @@ impl Following {
             (true, true) => self.steps::<L, false, true>(batch, labels),
             (false, false) => self.steps::<L, true, false>(batch, labels),
             (false, true) => self.steps::<L, true, true>(batch, labels),
-        }
-    }
-
-    /// Reads what the packets will read of the table: all lines of the index, then all slots.
-    fn touch(&mut self, descriptors: &[Descriptor]) {
-        let table = self.tracker.table();
-        if table.is_large() {
-            table.touch_index(descriptors.iter());
-        }
-        table.guess(descriptors.iter(), &mut self.guesses[..]);
-        if table.is_large() {
-            table.touch_slots(descriptors.iter(), &self.guesses[..]);
         }
     }
 

@@ -8,15 +8,22 @@ use super::slot::Slot;
 use super::width::{IN_CACHE, NO_SLOT};
 
 impl FlowTable {
-    /// Whether the connections are so many that packets wait for memory.
-    #[inline]
-    pub fn is_large(&self) -> bool {
-        self.len() > IN_CACHE
+    /// Guesses the slots of these packets. Where the connections are so many that packets wait for memory, reads all lines of the
+    /// index and then all slots that the packets will read.
+    pub fn look_ahead<'a>(&self, packets: impl Iterator<Item = &'a Descriptor> + Clone, guesses: &mut [u32]) {
+        let is_large = self.len() > IN_CACHE;
+        if is_large {
+            self.touch_index(packets.clone());
+        }
+        self.guess(packets.clone(), guesses);
+        if is_large {
+            self.touch_slots(packets, guesses);
+        }
     }
 
     /// Reads the lines of the index where these packets are looked up, so that they wait for memory together.
     #[inline(never)]
-    pub fn touch_index<'a>(&self, packets: impl Iterator<Item = &'a Descriptor>) {
+    pub(super) fn touch_index<'a>(&self, packets: impl Iterator<Item = &'a Descriptor>) {
         let touch = |one: &Descriptor| {
             let index = if one.is(kind::BROAD) { &self.broad.index } else { &self.narrow.index };
             index.touch(one.hash)
@@ -27,7 +34,7 @@ impl FlowTable {
 
     /// The slots that these packets may have, by the tags of their hashes alone.
     #[inline(never)]
-    pub fn guess<'a>(&self, packets: impl Iterator<Item = &'a Descriptor>, guesses: &mut [u32]) {
+    pub(super) fn guess<'a>(&self, packets: impl Iterator<Item = &'a Descriptor>, guesses: &mut [u32]) {
         for (one, guess) in packets.zip(guesses) {
             *guess = self.guess_one(one);
         }
@@ -42,10 +49,9 @@ impl FlowTable {
 
     /// Reads both lines of these slots, so that they wait for memory together.
     #[inline(never)]
-    pub fn touch_slots<'a>(&self, packets: impl Iterator<Item = &'a Descriptor>, guesses: &[u32]) {
+    pub(super) fn touch_slots<'a>(&self, packets: impl Iterator<Item = &'a Descriptor>, guesses: &[u32]) {
         let touch = |one: &Descriptor, guess: u32| {
-            let is_broad = one.is(kind::BROAD);
-            if is_broad {
+            if one.is(kind::BROAD) {
                 self.broad.slot(guess).map_or(0, Slot::touch)
             } else {
                 self.narrow.slot(guess).map_or(0, Slot::touch)

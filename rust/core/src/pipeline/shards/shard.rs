@@ -34,7 +34,7 @@ impl Shard {
         let mut guesses = [NO_SLOT; GROUP];
         let batch = Batch { records: &load.batch.records, bytes: &load.batch, decoded: &load.decoded };
         for items in load.work[self.number].chunks(GROUP) {
-            self.touch(items, load, &mut guesses);
+            self.look_ahead(items, load, &mut guesses);
             for (item, guess) in items.iter().zip(guesses) {
                 let (Item::Packet(at) | Item::Quoted(at, _)) = *item;
                 while let Some((_, due)) = ticks.next_if(|(tick, _)| *tick <= at) {
@@ -64,16 +64,13 @@ impl Shard {
     }
 
     /// Reads what the packets will read of the table, so that they wait for memory together.
-    fn touch(&self, items: &[Item], load: &Load, guesses: &mut [u32; GROUP]) {
+    fn look_ahead(&self, items: &[Item], load: &Load, guesses: &mut [u32; GROUP]) {
         let nothing = Descriptor::default();
         let one = |item: &Item| match *item {
             Item::Packet(at) => &load.decoded.descriptors[at as usize],
             Item::Quoted(..) => &nothing,
         };
-        let table = self.following.tracker.table();
-        table.touch_index(items.iter().map(one));
-        table.guess(items.iter().map(one), guesses);
-        table.touch_slots(items.iter().map(one), guesses);
+        self.following.tracker.table().look_ahead(items.iter().map(one), guesses);
     }
 }
 
