@@ -206,6 +206,22 @@ impl Flags {
         STATES[self.get(STATE) as usize & 15]
     }
 
+    /// TCP: an RST answered the SYN.
+    #[inline]
+    pub fn is_refused(self) -> bool {
+        self.kind() == Self::TCP && self.has(Self::REFUSED)
+    }
+
+    /// The state that the gateway reports.
+    #[inline]
+    pub fn reported_state(self) -> State {
+        match self.kind() {
+            Self::TCP if self.has(Self::REFUSED) => State::None,
+            Self::TCP => self.state(),
+            _ => State::None.reported(self.status()),
+        }
+    }
+
     /// The status of the gateway's entry: a reply was seen, it is assured.
     #[inline]
     pub fn status(self) -> (bool, bool) {
@@ -243,10 +259,14 @@ impl Flags {
         dir << LAST_DIR.at | retrans << RETRANS.at
     }
 
-    /// UDP: why the originator is the originator.
+    /// Why the originator is the originator: TCP and echo without a cold part begin with what opens them.
     #[inline]
     pub fn evidence(self) -> Evidence {
-        Evidence::numbered(self.get(EVIDENCE) as u8)
+        match self.kind() {
+            Self::TCP => Evidence::Syn,
+            Self::ECHO => Evidence::IcmpRequest,
+            _ => Evidence::numbered(self.get(EVIDENCE) as u8),
+        }
     }
 
     /// UDP: sets why the originator is the originator.

@@ -4,12 +4,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Rules, Timeout};
 use crate::decode::ipproto;
-use crate::flow::FlowKey;
+use crate::direction::Direction;
+use crate::flow::{FlowKey, Side};
 use crate::proto::tcp::choose_timeout;
 use crate::proto::{State, TcpClass};
 use crate::sync::{Cell32, Cell64};
 
-use super::Flags;
+use super::{Flags, letters};
 
 /// The fields, in words of 64 bits (`W`) and halves of 32 bits (`H`). A pair has side A's number first.
 ///
@@ -88,6 +89,14 @@ pub mod path {
     pub const PLACES: u32 = 0xf << 16;
 }
 
+/// The direction that an originator makes of a connection, by these bits of [`path`].
+#[inline]
+pub fn direction(bits: u32, orig: Side, was_broadcast: bool) -> Direction {
+    let ends = [orig as usize, orig.other() as usize];
+    let local = ends.map(|at| bits & path::LOCAL[at] != 0);
+    Direction::of(local, was_broadcast || bits & path::GROUP[ends[1]] != 0)
+}
+
 /// The longest connection whose length fits: three days, in nanoseconds.
 pub const LONGEST: u64 = 1 << 48;
 
@@ -154,6 +163,13 @@ impl Shared {
         self.path.set(image.path);
     }
 
+    /// Notes a letter of a side in the history, unless it is there.
+    #[inline(never)]
+    pub fn note(&self, letter: u64, side: usize) {
+        let word = self.letters.get();
+        self.letters.set(letters::with(word >> 16, letter, side) << 16 | word & 0xffff);
+    }
+
     /// Capture time at which the connection expires.
     #[inline]
     pub fn deadline(&self, limits: &Limits) -> i64 {
@@ -207,18 +223,13 @@ impl Image {
     /// The state that the gateway reports.
     #[inline]
     pub fn state(&self) -> State {
-        let flags = self.flags();
-        match flags.kind() {
-            _ if self.is_refused() => State::None,
-            Flags::TCP => flags.state(),
-            _ => State::None.reported(flags.status()),
-        }
+        self.flags().reported_state()
     }
 
     /// An RST answered the SYN.
     #[inline]
     pub fn is_refused(&self) -> bool {
-        self.flags().kind() == Flags::TCP && self.flags().has(Flags::REFUSED)
+        self.flags().is_refused()
     }
 
     /// A gateway's entry that survives a full table.

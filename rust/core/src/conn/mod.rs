@@ -54,7 +54,7 @@ use crate::decode::tcpflag;
 pub use closing::{closing, path_of};
 pub use cold::Colds;
 pub use flags::Flags;
-pub use hot::{Hot, Image, Limits, Shared, path};
+pub use hot::{Hot, Image, Limits, Shared, direction, path};
 pub use letters::written;
 pub use opening::{answer, begin, datagram, exchange};
 pub use ordinary::ordinary;

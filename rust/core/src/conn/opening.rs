@@ -150,7 +150,7 @@ fn accept(hot: &Shared, one: &Descriptor, (mut flags, segment): (Flags, &Tcp), l
     flags.set_step(State::SynRecv, (1, TcpClass::SynAck, flags.last().2));
     flags.set_timeout(choose_timeout(acks, State::SynRecv, TcpClass::SynAck, &limits.rules));
     hot.flags.set(flags.0);
-    note(hot, code::SYN_ACK, at);
+    hot.note(code::SYN_ACK, at);
     hot.first[at].set(one.seq);
     hot.next[at].set(one.seq + 1);
     hot.acked[q].set(one.ack);
@@ -169,7 +169,7 @@ fn refuse(hot: &Shared, one: &Descriptor, flags: Flags) {
     gone.set(Flags::of(side, Flags::SEEN | Flags::CLOSED | Flags::ENDED), true);
     gone.set_timeout(REFUSED_TIMEOUT);
     hot.flags.set(gone.0);
-    note(hot, code::RST, at);
+    hot.note(code::RST, at);
     hot.letters.set(hot.letters.get() & !0xffff);
     hot.length.set(hot.length.get() & !0xffff);
     hot.first[at].set(one.seq.wrapping_sub(1));
@@ -178,11 +178,6 @@ fn refuse(hot: &Shared, one: &Descriptor, flags: Flags) {
         cells[at].set(0);
         cells[q].set(0);
     }
-}
-
-fn note(hot: &Shared, letter: u64, at: usize) {
-    let word = hot.letters.get();
-    hot.letters.set(letters::with(word >> 16, letter, at) << 16 | word & 0xffff);
 }
 
 /// Takes a datagram of an exchange over UDP whose payloads are not read any more; None: another one, or the connection may be
@@ -243,7 +238,7 @@ pub fn datagram(hot: &Shared, one: &Descriptor, arrival: &Arrival<'_>, limits: &
     timed.write(hot, 0, hot.cold.get());
     hot.first[at].set(payload);
     if !noted {
-        note(hot, code::DATA, at);
+        hot.note(code::DATA, at);
         hot.path.set(bits | path::NOTED[at][1]);
     }
     if reads {

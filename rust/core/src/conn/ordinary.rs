@@ -10,7 +10,7 @@ use crate::proto::tcp_window::{MAX_ACK_WINDOW, after};
 use crate::zeek::{WITHOUT_ACKS, WITHOUT_FURTHER_ACKS};
 
 use super::hot::{LONGEST, Limits, Shared, path};
-use super::letters::{self, code};
+use super::letters::code;
 use super::{Colds, Flags, HALF};
 
 /// A segment of side `S` whose numbers are in order.
@@ -224,9 +224,7 @@ fn accept<const S: usize, const DATA: bool>(
 /// Notes the first acknowledgement without data, or the first data, of side `S`.
 #[inline(never)]
 fn note<const S: usize>(hot: &Shared, noted: u32, is_data: bool) {
-    let word = hot.letters.get();
-    let letter = if is_data { code::DATA } else { code::ACK };
-    hot.letters.set(letters::with(word >> 16, letter, S) << 16 | word & 0xffff);
+    hot.note(if is_data { code::DATA } else { code::ACK }, S);
     hot.path.set(hot.path.get() | noted);
 }
 

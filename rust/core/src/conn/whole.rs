@@ -30,20 +30,16 @@ pub fn expand(hot: &Image, key: FlowKey, deadline: i64) -> Connection {
     let opener = flags.opener();
     let mut zeek = View::begin(end.saturating_sub(hot.cold.into()), Roles::Given);
     zeek.letters = letters::expand(hot.letters >> 16);
-    let (mut track, mut evidence) = (Track::None, flags.evidence());
-    match flags.kind() {
-        Flags::TCP => {
-            zeek.ends = Side::BOTH.map(|side| endpoint(hot, side));
-            zeek.partial = flags.has(Flags::REFUSED);
-            zeek.timers.established = Side::BOTH.into_iter().all(|side| flags.side_has(side, Flags::SEEN));
-            zeek.timers.reported = flags.has(Flags::REPORTED);
-            zeek.timers.deferred = flags.has(Flags::DEFERRED);
-            (track, evidence) = (Track::Tcp(kernel_track(hot)), Evidence::Syn);
-        }
-        Flags::ECHO => evidence = Evidence::IcmpRequest,
-        _ => {}
+    let mut track = Track::None;
+    if flags.kind() == Flags::TCP {
+        zeek.ends = Side::BOTH.map(|side| endpoint(hot, side));
+        zeek.partial = flags.has(Flags::REFUSED);
+        zeek.timers.established = Side::BOTH.into_iter().all(|side| flags.side_has(side, Flags::SEEN));
+        zeek.timers.reported = flags.has(Flags::REPORTED);
+        zeek.timers.deferred = flags.has(Flags::DEFERRED);
+        track = Track::Tcp(kernel_track(hot));
     }
-    let is_refused = flags.kind() == Flags::TCP && flags.has(Flags::REFUSED);
+    let is_refused = flags.is_refused();
     Connection {
         key,
         id: hot.id.into(),
@@ -52,7 +48,7 @@ pub fn expand(hot: &Image, key: FlowKey, deadline: i64) -> Connection {
         ends,
         first: opener,
         orig: flags.orig(),
-        evidence,
+        evidence: flags.evidence(),
         vlan: key.vlan,
         tunnel: key.tunnel,
         gateway: (!is_refused).then(|| entry(hot, track, ends, deadline)),

@@ -272,11 +272,7 @@ impl Packed {
             state: hot.state(),
             status: flags.status(),
             conn_state: [hot_state(hot, orig), hot_state(hot, resp)],
-            evidence: match flags.kind() {
-                Flags::TCP => Evidence::Syn,
-                Flags::ECHO => Evidence::IcmpRequest,
-                _ => flags.evidence(),
-            },
+            evidence: flags.evidence(),
             flipped,
             was_broadcast: !is_tcp && flags.has(Flags::TO_GROUP) && !answered && !flipped,
             is_error: false,
@@ -340,10 +336,7 @@ impl Packed {
     #[inline]
     fn begin(facts: &Facts<'_>, closed: &Closed, beside: &mut Beside) -> Self {
         let Facts { key, orig, was_broadcast, .. } = *facts;
-        let ends = [orig as usize, orig.other() as usize];
         let addrs = [key.addr(orig), key.addr(orig.other())];
-        let local = ends.map(|at| closed.places & path::LOCAL[at] != 0);
-        let group = ends.map(|at| closed.places & path::GROUP[at] != 0);
         let (orig_port, resp_port) = key.ports(orig);
         let mut packed = Self {
             start: facts.start,
@@ -364,7 +357,7 @@ impl Packed {
             evidence: facts.evidence,
             sure: facts.evidence,
             end_reason: closed.reason,
-            direction: Direction::of(local, was_broadcast || group[1]),
+            direction: conn::direction(closed.places, orig, was_broadcast),
         };
         if key.family == Family::V6 {
             packed.set(flag::V6, true);
@@ -378,6 +371,7 @@ impl Packed {
         packed.set(flag::IS_ERROR, facts.is_error);
         packed.set(flag::ANSWERS_UNSEEN, facts.answers_unseen);
         packed.set(flag::SWAPPED, facts.swapped);
+        let group = [orig, orig.other()].map(|side| closed.places & path::GROUP[side as usize] != 0);
         packed.set(flag::FROM_GROUP, group[0] && !group[1]);
         packed
     }

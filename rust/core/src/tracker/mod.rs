@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::checkpoint::{self, CheckpointError};
 use crate::config::{Config, ServerPorts};
-use crate::conn::{Flags, Limits, path};
+use crate::conn::{self, Flags, Limits};
 use crate::connection::{Connection, EndReason};
 use crate::decode::Packet;
 use crate::direction::Direction;
@@ -338,9 +338,7 @@ impl Tracker {
         } else {
             (flags.orig(), false)
         };
-        let [own, peer] = [orig as usize, orig.other() as usize];
-        let local = [own, peer].map(|at| bits & path::LOCAL[at] != 0);
-        Some((orig, Direction::of(local, was_broadcast || bits & path::GROUP[peer] != 0)))
+        Some((orig, conn::direction(bits, orig, was_broadcast)))
     }
 
     /// The current capture time.

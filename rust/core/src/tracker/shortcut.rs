@@ -5,7 +5,7 @@ use crate::connection::EndReason;
 use crate::decode::tcpflag;
 use crate::flow::descriptor::{Arrival, kind};
 use crate::flow::{Descriptor, Side};
-use crate::proto::{CtDir, CtState, State};
+use crate::proto::{CtDir, CtState};
 use crate::table::{Change, Lookup, NO_SLOT, SlotId};
 use crate::time::SECOND;
 use crate::zeek;
@@ -111,9 +111,12 @@ impl Tracker {
                 return label;
             }
             // A SYN after a refusal opens another connection, as `ask_gateway` says.
+            let was_refused = |hot: &Shared| {
+                let is_over = hot.deadline(self.table.limits()) <= over_until;
+                Flags(hot.flags.get()).is_refused() && hot.path.get() & path::COLD == 0 && !is_over
+            };
             if one.flags & KINDS == tcpflag::SYN
-                && self.table.hot(slot).is_some_and(|hot| hot.image().is_refused() && hot.path.get() & path::COLD == 0)
-                && self.table.hot(slot).is_some_and(|hot| hot.deadline(self.table.limits()) > over_until)
+                && self.table.hot(slot).is_some_and(was_refused)
                 && let Some(image) = self.image_in_place(arrival, &found.lookup)
             {
                 self.end(slot, EndReason::Reused, one.ts, closed);
@@ -135,8 +138,7 @@ impl Tracker {
     /// The record of a connection that begins, if there is a shortcut for it.
     fn image_in_place(&self, arrival: &Arrival<'_>, lookup: &Lookup) -> Option<Image> {
         let one = arrival.descriptor;
-        let is_allowed = || self.policy.as_ref().is_none_or(|policy| policy.passes(&arrival.tuple()));
-        if !self.shortcuts || !is_allowed() {
+        if self.policy.as_ref().is_some_and(|policy| !policy.passes(&arrival.tuple())) {
             return None;
         }
         let numbered = one.is(kind::UNNUMBERED).then(|| numbers(*one, zeek::FIRST, 0));
@@ -236,12 +238,7 @@ fn label(hot: &Shared, one: &Descriptor) -> Label {
     } else {
         let dir = flags.dir(side);
         let is_reply = dir == CtDir::Reply || flags.has(Flags::SEEN_REPLY);
-        let state = match flags.kind() {
-            Flags::TCP if flags.has(Flags::REFUSED) => State::None,
-            Flags::TCP => flags.state(),
-            _ => State::None.reported(flags.status()),
-        };
-        (if is_reply { CtState::Established } else { CtState::New }, dir, state)
+        (if is_reply { CtState::Established } else { CtState::New }, dir, flags.reported_state())
     };
     Label::new(hot.id.get().into(), outcome, side)
 }
