@@ -6,7 +6,7 @@ use conntrack_core::sync::Mutant;
 use conntrack_core::tracker::Tracker;
 use loom::thread;
 
-use super::explore_for_a_while;
+use super::explore;
 use super::packets::{begin, config, count, found, numbered, segment, table, tracker};
 
 /// A packet of the client or of the server, and its time.
@@ -49,7 +49,7 @@ fn as_it_becomes() -> Vec<Connection> {
 
 /// A packet of a connection beside a reader who is handed out after so many packets.
 fn packet_beside_a_reader(left_out: Option<Mutant>, before: usize) {
-    explore_for_a_while(
+    explore(
         left_out,
         || (as_it_becomes(), config()),
         move |(all, known)| {
@@ -117,7 +117,7 @@ fn step_and_settle_and_lookup() {
         }
         table.look(slot).unwrap()
     };
-    explore_for_a_while(
+    explore(
         None,
         move || [seen_after(false), seen_after(true)],
         |may_be| {
@@ -145,7 +145,7 @@ fn step_and_settle_and_lookup() {
 /// Everything is taken out, and what begins then has the number of the cold part that a reader looks for.
 #[test]
 fn cold_numbers_that_are_used_again_and_lookup() {
-    explore_for_a_while(
+    explore(
         None,
         || (as_it_becomes(), config()),
         |(all, known)| {

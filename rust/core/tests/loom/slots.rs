@@ -5,8 +5,8 @@ use conntrack_core::sync::Mutant;
 use conntrack_core::table::{Lookup, Reader};
 use loom::thread;
 
+use super::explore;
 use super::packets::{answer, begin, table};
-use super::{explore, explore_for_a_while};
 
 /// What such a connection may look like: begun, or answered; nothing between.
 fn as_it_may_be(port: u16) -> [Connection; 2] {
@@ -68,7 +68,7 @@ const LIST: Look = |reader, _| reader.snapshot().collect();
 
 /// A connection goes, and another one comes into its place.
 fn retire_beside_a_reader(left_out: Option<Mutant>, look: Look, may_be_new: bool) {
-    explore_for_a_while(
+    explore(
         left_out,
         || [as_it_may_be(1), as_it_may_be(2)],
         move |[old, new]| {
@@ -180,7 +180,7 @@ fn snapshot_and_reclaim() {
 
 /// The index grows beside a reader of what was there before.
 fn growth_beside_a_reader(left_out: Option<Mutant>) {
-    explore_for_a_while(
+    explore(
         left_out,
         || as_it_may_be(1),
         |may_be| {

@@ -11,7 +11,7 @@ use conntrack_core::time::SECOND;
 use conntrack_core::tracker::{Keys, Tracker};
 use loom::thread;
 
-use super::explore_for_a_while;
+use super::explore;
 use super::packets::{config, found, segment, tracker};
 
 /// Who sends a SYN that waits for a tracker, and when: the client or the server.
@@ -53,7 +53,7 @@ fn feed(known: &(Config, Keys), before: Option<Waiting>, arrivals: [Waiting; 2],
 
 /// Two first packets of one connection.
 fn insert_and_insert_of_one(left_out: Option<Mutant>) {
-    explore_for_a_while(left_out, config, |known| {
+    explore(left_out, config, |known| {
         feed(known, None, [(true, SECOND), (true, SECOND)], |live, closed| {
             assert_eq!((live.len(), closed.len()), (1, 0));
             assert_eq!(live[0].ends.map(|end| end.packets).iter().sum::<u64>(), 2, "none is left behind");
@@ -73,7 +73,7 @@ fn insert_and_insert_without_another_look_is_caught() {
 
 /// A connection times out while its next one begins: it ends once, and one lives.
 fn insert_and_expire_of_one(left_out: Option<Mutant>) {
-    explore_for_a_while(left_out, config, |known| {
+    explore(left_out, config, |known| {
         feed(known, Some((true, SECOND)), [(true, 1_000 * SECOND), (true, 1_000 * SECOND)], |live, closed| {
             assert_eq!((live.len(), closed), (1, &[0][..]));
             assert_eq!(live[0].ends.map(|end| end.packets).iter().sum::<u64>(), 2, "none is left behind");
@@ -94,7 +94,7 @@ fn insert_and_expire_without_another_look_is_caught() {
 /// A reader whose connection expires and begins anew sees the one, none or the other.
 #[test]
 fn expire_and_lookup() {
-    explore_for_a_while(None, config, |known| {
+    explore(None, config, |known| {
         let mut tracker = tracker(known);
         let reader: Reader = tracker.reader();
         let syn = segment(1, true, tcpflag::SYN);
