@@ -83,13 +83,19 @@ impl<T: Default> Slab<T> {
             self.fresh = number.checked_add(1)?;
             number
         };
-        let segments = self.segments.len();
-        if number as usize / SEGMENT == segments {
-            self.add_segment();
-        }
+        self.cover(number);
         Some((number, self.get(number)?))
     }
 
+    /// Adds segments until there is a place of this number; none of them counts as taken.
+    #[inline]
+    pub fn cover(&mut self, number: u32) {
+        while number as usize / SEGMENT >= self.segments.len() {
+            self.add_segment();
+        }
+    }
+
+    #[cold]
     fn add_segment(&mut self) {
         let segment = (0..SEGMENT).map(|_| T::default()).collect();
         self.shown.show(self.segments.len(), &segment);
@@ -105,9 +111,7 @@ impl<T: Default> Slab<T> {
         from.get_all(|content| {
             let number = slab.fresh;
             slab.fresh = number.checked_add(1).ok_or(CheckpointError::damaged("too many places"))?;
-            if number as usize == slab.capacity() {
-                slab.add_segment();
-            }
+            slab.cover(number);
             if let Some(place) = slab.get(number) {
                 fill(place, content);
             }
@@ -123,15 +127,6 @@ impl<T: Default> Slab<T> {
             Ok(())
         })?;
         Ok(slab)
-    }
-}
-
-impl<T: Default> Slab<T> {
-    /// Adds segments until there is a place of this number; none of them counts as taken.
-    pub fn cover(&mut self, number: u32) {
-        while number as usize >= self.capacity() {
-            self.add_segment();
-        }
     }
 }
 

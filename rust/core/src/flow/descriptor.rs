@@ -164,18 +164,26 @@ impl Descriptor {
         (!is_odd).then_some(())
     }
 
-    /// The descriptor of a packet that the decoder read, with this key; None where it is not ordinary. `frame`: the bytes of
-    /// its record.
-    pub fn of_packet(packet: &Packet, ts: i64, key: (Words, Side), frame: &[u8]) -> Option<(Self, [u64; 4])> {
+    /// Whether a packet that the decoder read may have a descriptor: a whole and sound one of TCP, UDP or echo.
+    pub fn may_be_of(packet: &Packet) -> bool {
         let is_whole = packet.complete && !packet.fragment && packet.packets == 1;
         let is_sound = !packet.malformed && !packet.bad_checksum && !packet.bad_header;
         let tuple = &packet.tuple;
         let is_self = (tuple.src, tuple.sport) == (tuple.dst, tuple.dport);
         let is_lite = packet.l4 == L4::Udp && tuple.proto != ipproto::UDP;
-        if !is_whole || !is_sound || is_self || is_lite || (tuple.proto == ipproto::TCP && packet.to_group) {
-            return None;
-        }
-        Self::of_any(packet, ts, key, frame)
+        let is_odd = is_self || is_lite || (tuple.proto == ipproto::TCP && packet.to_group);
+        let is_known = match packet.l4 {
+            L4::Tcp(_) | L4::Udp => true,
+            L4::Icmp { kind, .. } => is_echo(tuple.proto, kind),
+            _ => false,
+        };
+        is_known && is_whole && is_sound && !is_odd
+    }
+
+    /// The descriptor of a packet that the decoder read, with this key; None where it is not ordinary. `frame`: the bytes of
+    /// its record.
+    pub fn of_packet(packet: &Packet, ts: i64, key: (Words, Side), frame: &[u8]) -> Option<(Self, [u64; 4])> {
+        if Self::may_be_of(packet) { Self::of_any(packet, ts, key, frame) } else { None }
     }
 
     /// The same of any TCP segment, UDP datagram or echo; None of others, or where a length has no room.

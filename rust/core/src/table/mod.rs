@@ -36,7 +36,7 @@ use crate::sync::Published;
 
 pub use last::Last;
 pub use reader::Reader;
-pub use width::NO_SLOT;
+pub use width::{NO_SLOT, is_before_mark};
 
 use width::{Due, Table};
 

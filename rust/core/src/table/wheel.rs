@@ -25,6 +25,7 @@ pub(super) struct Wheel {
 }
 
 /// The second after a deadline: everything in it is due once that second has begun.
+#[inline]
 pub(super) fn second_of(deadline: i64) -> i64 {
     deadline.div_euclid(SECOND) + 1
 }

@@ -67,6 +67,12 @@ fn short(second: i64) -> u32 {
     (second as u32).max(1)
 }
 
+/// Whether a deadline is in an earlier second than the one for which the wheel has marked a slot.
+#[inline]
+pub fn is_before_mark(deadline: i64, armed: u32) -> bool {
+    (short(second_of(deadline)).wrapping_sub(armed) as i32) < 0
+}
+
 /// Slots that are read together where the wheel names them.
 const TOGETHER: usize = 8;
 /// Connections whose slots and index fit into the caches of any processor, half a megabyte.
@@ -148,10 +154,9 @@ impl<const K: usize> Table<K> {
     #[inline]
     pub(super) fn arm(&mut self, slot: u32, limits: &Limits) {
         let Some(place) = self.slots.get(slot) else { return };
-        let second = second_of(place.hot.deadline(limits));
-        let armed = place.hot.armed.get();
-        let is_nearer = (short(second).wrapping_sub(armed) as i32) < 0 && self.wheel.has_room(self.index.len());
-        if armed == 0 || is_nearer {
+        let (deadline, armed) = (place.hot.deadline(limits), place.hot.armed.get());
+        if armed == 0 || (is_before_mark(deadline, armed) && self.wheel.has_room(self.index.len())) {
+            let second = second_of(deadline);
             place.hot.armed.set(short(second));
             self.wheel.put(slot, second);
         }

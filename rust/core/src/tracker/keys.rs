@@ -71,11 +71,11 @@ impl Keys {
     /// The descriptor of a packet that the decoder read, with the first four words of a broad key; None where it is not
     /// ordinary.
     pub fn describe(&self, packet: &Packet, ts: i64, frame: &[u8]) -> Option<(Descriptor, [u64; 4])> {
-        if self.zeek {
+        if self.zeek || !Descriptor::may_be_of(packet) {
             return None;
         }
         let Found { lookup, side } = self.of(packet);
-        let (mut one, broad) = Descriptor::of_packet(packet, ts, (lookup.words, side), frame)?;
+        let (mut one, broad) = Descriptor::of_any(packet, ts, (lookup.words, side), frame)?;
         one.hash = lookup.hash;
         Some((one, broad))
     }

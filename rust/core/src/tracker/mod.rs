@@ -143,7 +143,7 @@ impl Tracker {
     #[must_use]
     pub fn without_shortcuts(mut self) -> Self {
         self.shortcuts = false;
-        self.quick_from = i64::MAX;
+        self.set_swept(self.swept);
         self
     }
 
@@ -158,7 +158,7 @@ impl Tracker {
     pub fn load(&mut self, from: &mut checkpoint::Reader<impl Read>) -> Result<(), CheckpointError> {
         (self.clock, self.swept, self.pending) = from.get()?;
         (self.next_id, self.evicted, self.refused) = from.get()?;
-        self.quick_from = if self.shortcuts { self.swept } else { i64::MAX };
+        self.set_swept(self.swept);
         self.table.load(from)
     }
 
@@ -230,13 +230,17 @@ impl Tracker {
                 // The clock went back; what was due is over all the same.
                 self.sweep(usize::MAX, &mut closed);
             }
-            self.swept = swept;
-            self.quick_from = if self.shortcuts { swept } else { i64::MAX };
+            self.set_swept(swept);
             self.pending = true;
         }
         if self.pending {
             self.sweep(SWEEP, &mut closed);
         }
+    }
+
+    fn set_swept(&mut self, swept: i64) {
+        self.swept = swept;
+        self.quick_from = if self.shortcuts { swept } else { i64::MAX };
     }
 
     #[inline(never)]

@@ -6,8 +6,7 @@ use crate::decode::tcpflag;
 use crate::flow::descriptor::{Arrival, kind};
 use crate::flow::{Descriptor, Side};
 use crate::proto::{CtDir, CtState};
-use crate::table::{Change, Lookup, NO_SLOT, SlotId};
-use crate::time::SECOND;
+use crate::table::{Change, Lookup, NO_SLOT, SlotId, is_before_mark};
 use crate::zeek;
 
 use super::gateway::INVALID;
@@ -174,8 +173,7 @@ fn quick<'a, const READERS: bool>(
     Some(
         changed & Flags::TIMEOUT_BITS != 0 && {
             let timeout = Flags(hot.flags.get()).timeout_number();
-            let deadline = one.ts.saturating_add(limits.nanos[timeout]);
-            hot.armed.get().wrapping_sub((deadline.div_euclid(SECOND) as u32).wrapping_add(1)) as i32 > 0
+            is_before_mark(one.ts.saturating_add(limits.nanos[timeout]), hot.armed.get())
         },
     )
 }
