@@ -24,7 +24,7 @@ const SHARE: u64 = 1;
 const SACK_ROUNDS: (u32, u32) = (10, 5);
 /// Initial sequence numbers of originator and responder.
 const FIRST_NUMBERS: (u32, u32) = (1_000, 5_000);
-/// Those of [`Kind::Wrap`]: both ends pass 2^32 after 30 rounds.
+/// Initial sequence numbers of [`Kind::Wrap`]: both ends pass 2^32 after 30 rounds.
 const LAST_NUMBERS: (u32, u32) = (u32::MAX - 2_999, u32::MAX - 5_999);
 
 /// A kind of imperfection.

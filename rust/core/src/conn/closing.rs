@@ -23,7 +23,7 @@ pub struct Timed {
 }
 
 impl Timed {
-    /// Those behind this packet; None where it is late, or a number has no room.
+    /// Time and counts behind this packet; None where the packet is late, or a number has no room.
     #[inline]
     pub fn of(hot: &Shared, one: &Descriptor) -> Option<Self> {
         let (at, age) = (one.side() as usize, (one.ts as u64).wrapping_sub(hot.start.get()));
@@ -43,7 +43,7 @@ impl Timed {
     }
 }
 
-/// Where an acknowledgement and a FIN lead from each state, in the original direction and in the other; None where more than
+/// State after an acknowledgement and after a FIN, from each state, in the original direction and in the other; None where more than
 /// the state decides: for the reply to a simultaneous open, and where there is no state.
 const LEADS: [[[Option<State>; STATES.len()]; 2]; 2] = [
     [leads(CtDir::Original, TcpClass::Ack), leads(CtDir::Original, TcpClass::Fin)],
@@ -67,7 +67,7 @@ const fn leads(dir: CtDir, class: TcpClass) -> [Option<State>; STATES.len()] {
     leads
 }
 
-/// What Zeek knows of a side, all of whose data came in order. Numbers are relative to the SYN.
+/// Zeek's view of a side, all of whose data came in order. Numbers are relative to the SYN.
 #[derive(Clone, Copy)]
 struct End {
     fin: bool,
@@ -97,7 +97,7 @@ impl End {
     }
 }
 
-/// What Zeek knows of both sides: the sender's first.
+/// Zeek's view of both sides: the sender's first.
 struct Ends {
     sides: [End; 2],
     deferred: bool,
@@ -267,7 +267,7 @@ fn write_flags<const S: usize>(
     flags
 }
 
-/// What packets of a connection without a cold part may do next.
+/// Bits of [`path`] for the next packets of a connection without a cold part.
 pub fn path_of(hot: &Shared, flags: Flags) -> u32 {
     const OPEN: u64 = (Flags::SEEN | Flags::ACK_SET) * (1 << 16 | 1 << 32);
     const CLOSING: u64 = Flags::FIN * (1 << 16 | 1 << 32);

@@ -121,7 +121,7 @@ impl Flags {
         Field { at: SCALE.at + 16 + 16 * side as u32, ..SCALE }
     }
 
-    /// Whether any of these bits is set.
+    /// Test whether any of these bits is set.
     #[inline]
     pub fn has(self, bits: u64) -> bool {
         self.0 & bits != 0
@@ -139,7 +139,7 @@ impl Flags {
         fact << (16 + 16 * side as u32)
     }
 
-    /// Whether a fact about a side holds.
+    /// Test whether a fact about a side holds.
     #[inline]
     pub fn side_has(self, side: Side, fact: u64) -> bool {
         self.has(Self::of(side, fact))

@@ -57,7 +57,7 @@ pub type Image = Hot<u64, u32>;
 /// The fields in the table: written by one owner, read by any thread.
 pub type Shared = Hot<Cell64, Cell32>;
 
-/// What packets of a connection may take which way. A pair of bits has side A's first.
+/// Bits that say which way a packet may take. A pair of bits has side A's first.
 pub mod path {
     /// Every invariant of [`super::super`] holds: the shortcut may be taken.
     pub const READY: u32 = 1;
@@ -81,11 +81,11 @@ pub mod path {
     pub const ANSWERS: u32 = 1 << 15;
     /// The letter of a side's acknowledgement, or of its data, is in the history: by side, then by kind.
     pub const NOTED: [[u32; 2]; 2] = [[1 << 9, 1 << 10], [1 << 11, 1 << 12]];
-    /// Whether side A or side B is local, then whether it is a group.
+    /// A side is in a local network, side A's bit first.
     pub const LOCAL: [u32; 2] = [1 << 16, 1 << 17];
-    /// See [`LOCAL`].
+    /// A side is a group, side A's bit first.
     pub const GROUP: [u32; 2] = [1 << 18, 1 << 19];
-    /// What belongs to the key, whatever becomes of the connection.
+    /// Bits that belong to the key, whatever becomes of the connection.
     pub const PLACES: u32 = 0xf << 16;
 }
 
@@ -101,13 +101,13 @@ pub fn direction(bits: u32, orig: Side, was_broadcast: bool) -> Direction {
 pub const LONGEST: u64 = 1 << 48;
 
 impl Shared {
-    /// What the owner sees.
+    /// A copy for the owner.
     #[inline]
     pub fn image(&self) -> Image {
         self.copy(Cell64::get, Cell32::get)
     }
 
-    /// What any other thread sees; whole only where the version of the slot says so.
+    /// A copy for any other thread; whole only where the version of the slot says so.
     pub fn read(&self) -> Image {
         self.copy(Cell64::read, Cell32::read)
     }
@@ -258,14 +258,14 @@ impl Image {
         if is_sound { Self { path, ..self } } else { Self::default() }
     }
 
-    /// Whether any of these bits of [`path`] is set.
+    /// Test whether any of these bits of [`path`] is set.
     #[inline]
     pub fn is(&self, bits: u32) -> bool {
         self.path & bits != 0
     }
 }
 
-/// What the shortcuts need of the rules, worked out once.
+/// Limits of the rules that the shortcuts need, worked out once.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// The rules.
@@ -279,7 +279,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Those of these rules.
+    /// Limits of these rules.
     pub fn new(rules: Rules) -> Self {
         let nanos: [i64; 32] = std::array::from_fn(|number| rules.timeouts.get(Timeout::numbered(number as u8)));
         let chosen = [(0, false), (0, true), (rules.max_retrans, false), (rules.max_retrans, true)]

@@ -22,7 +22,7 @@ pub mod code {
     pub const DATA: u64 = 6;
 }
 
-/// These letters, the first one lowest, and one of a side's that is not among them.
+/// Letters, the first one lowest, with another one of a side behind them unless it is there.
 #[inline]
 pub fn with(letters: u64, code: u64, side: usize) -> u64 {
     const EACH: u64 = 0x1111_1111_1111;

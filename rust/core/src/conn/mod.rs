@@ -16,7 +16,7 @@
 //!
 //! # Invariants of `READY`, for TCP
 //!
-//! They are checked where a connection leaves the slow path ([`record`]) or its handshake ([`closing`]), whatever it went through
+//! The invariants are checked where a connection leaves the slow path ([`record`]) or its handshake ([`closing`]), whatever it went through
 //! before. The shortcut keeps all of them.
 //!
 //! 1. The gateway's state is ESTABLISHED, a reply was seen, the entry is assured: an acknowledgement leads to ESTABLISHED in both

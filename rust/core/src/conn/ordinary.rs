@@ -18,7 +18,7 @@ use super::{Colds, Flags, HALF};
 pub struct InOrder<const S: usize> {
     /// The number behind it.
     pub end: u32,
-    /// What it acknowledges, by SACK blocks too where those are permitted.
+    /// The acknowledged number, by SACK blocks too where SACK is permitted.
     edge: u32,
 }
 

@@ -49,7 +49,7 @@ pub struct Descriptor {
 
 const _: () = assert!(size_of::<Descriptor>() == 64);
 
-/// What a descriptor is of.
+/// Kinds of packets, a bit each.
 pub mod kind {
     /// Side B sent it.
     pub const SIDE_B: u16 = 1;
@@ -230,7 +230,7 @@ impl Descriptor {
         self.kind |= if tcp.unnumbered { kind::UNNUMBERED } else { 0 };
     }
 
-    /// Whether any of these bits of [`kind`] is set.
+    /// Test whether any of these bits of [`kind`] is set.
     #[inline]
     pub fn is(&self, kinds: u16) -> bool {
         self.kind & kinds != 0

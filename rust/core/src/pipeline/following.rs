@@ -20,7 +20,7 @@ use super::reading::Batch;
 /// Records whose packets are looked up together, so that they wait for memory together.
 pub const GROUP: usize = 128;
 
-/// What hears the label of every record.
+/// A receiver of the label of every record.
 pub trait OnLabel {
     /// Labels are of use; else nothing is done for them.
     const WANTED: bool;

@@ -36,7 +36,7 @@ pub struct Batch<'a> {
     pub records: &'a [Record],
     /// Their bytes.
     pub bytes: &'a RecordBatch,
-    /// What they hold.
+    /// Packets and keys of the records.
     pub decoded: &'a Decoded,
 }
 

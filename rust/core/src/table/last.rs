@@ -1,4 +1,4 @@
-//! What leaves the table.
+//! Connections that leave the table.
 
 use std::borrow::Cow;
 

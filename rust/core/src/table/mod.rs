@@ -93,7 +93,7 @@ pub struct FlowTable {
 /// A cold part as its last packet left it.
 type ShownCold = Published<Option<Arc<Connection>>>;
 
-/// What belongs to one slot: its record and the cold parts of all, to be changed together.
+/// The record of one slot and the cold parts of all, to be changed together.
 pub struct Change<'a> {
     /// The record.
     pub hot: &'a Shared,
@@ -119,7 +119,7 @@ impl FlowTable {
         }
     }
 
-    /// What the shortcuts need of the rules.
+    /// Limits of the rules, for the shortcuts.
     pub fn limits(&self) -> &Limits {
         &self.limits
     }

@@ -1,4 +1,4 @@
-//! Which way an ordinary packet takes: in place where a shortcut is there for it, else the slow path.
+//! The way of an ordinary packet: in place where a shortcut is there for it, else the slow path.
 
 use crate::conn::{self, Flags, Image, Shared, path};
 use crate::connection::EndReason;
@@ -227,7 +227,7 @@ fn segment<const READERS: bool>(change: &mut Change<'_>, arrival: &Arrival<'_>) 
 
 const FIN_ACK: u8 = tcpflag::FIN | tcpflag::ACK;
 
-/// What is said of the packet that was taken last.
+/// The label of the packet that was taken last.
 #[inline]
 fn label(hot: &Shared, one: &Descriptor) -> Label {
     let (flags, side) = (Flags(hot.flags.get()), one.side());

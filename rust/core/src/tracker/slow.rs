@@ -21,7 +21,7 @@ struct Held {
     places: u32,
 }
 
-/// What is known of a packet beside its connection: the label of the connection that an error is about, and the connection of
+/// Knowledge of a packet beside its connection: the label of the connection that an error is about, and the connection of
 /// the tunnel that carries it.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Context {
