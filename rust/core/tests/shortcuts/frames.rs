@@ -145,7 +145,9 @@ fn slowly(config: &Config, frames: &[Frame], lacks: Lacks) -> (Vec<u8>, Labels, 
         packets.clear();
         tracker.advance(frame.ts, |closed| over.put(closed));
         decoder.decode(&record(frame, 0), &frame.bytes, &mut packets).expect("a packet");
-        packets.iter_mut().for_each(|packet: &mut Packet| packet.lack(lacks));
+        for packet in &mut packets {
+            packet.lack(lacks);
+        }
         let label = tracker.record(&packets, &frame.bytes, frame.ts, |closed| over.put(closed));
         known.push_settled(&label, who(&tracker, &label, packets.last()));
         labels.push(&label);
