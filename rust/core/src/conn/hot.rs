@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{Rules, Timeout};
 use crate::decode::ipproto;
 use crate::direction::Direction;
+use crate::flow::descriptor::is_stateless;
 use crate::flow::{FlowKey, Side};
 use crate::proto::tcp::choose_timeout;
 use crate::proto::{State, TcpClass};
@@ -245,7 +246,8 @@ impl Image {
             _ if self.is(path::COLD) || !self.is_some() => return self,
             ipproto::TCP => Flags::TCP,
             ipproto::UDP => Flags::UDP,
-            _ => Flags::STATELESS,
+            proto if is_stateless(proto) => Flags::STATELESS,
+            _ => return Self::default(),
         };
         let in_order = |at: usize| {
             let [sent, acked] = [self.next[at], self.acked[at]].map(|number| number.wrapping_sub(self.first[at]));

@@ -322,6 +322,11 @@ fn is_generic(proto: u8) -> bool {
     !matches!(proto, TCP | UDP | UDPLITE | SCTP | ICMP | ICMPV6 | GRE)
 }
 
+/// Whether packets of this protocol have a descriptor of [`kind::STATELESS`], if any.
+pub fn is_stateless(proto: u8) -> bool {
+    matches!(proto, ipproto::ICMP | ipproto::ICMPV6) || is_generic(proto)
+}
+
 /// A descriptor with everything that is beside it.
 #[derive(Clone, Copy)]
 pub struct Arrival<'a> {
