@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use simple_dns::{Packet, PacketFlag, rdata::RData};
 
-use crate::decode::{FiveTuple, ipproto};
+use crate::{FiveTuple, ipproto};
 
 const DNS: u16 = 53;
 /// Longer than any name of a host (RFC 1035 section 2.3.4).

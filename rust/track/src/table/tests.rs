@@ -1,13 +1,11 @@
 //! Cold parts and guesses belong to their slots.
 
-mod hostile;
 mod saved;
 
 use crate::flow::Descriptor;
 
 use super::*;
 use crate::config::Config;
-use crate::conn::Flags;
 use crate::decode::{Addr, Family, FiveTuple, L4, Packet, Tcp, Tunnel, Vlan, ipproto, tcpflag};
 use crate::flow::descriptor::Arrival;
 

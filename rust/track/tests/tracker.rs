@@ -1,12 +1,12 @@
 //! The tracker on packets made by hand: connections opened, closed, timed out and reused, by capture time alone.
 
-use conntrack_core::config::Config;
-use conntrack_core::connection::{EndReason, Evidence};
-use conntrack_core::decode::{Addr, Family, FiveTuple};
-use conntrack_core::decode::{L4, Packet, Tcp, TunnelMode, Vlan, ipproto, tcpflag};
-use conntrack_core::proto::{CtDir, CtState, State};
-use conntrack_core::time::SECOND;
-use conntrack_core::tracker::{Closed, Label, Tracker};
+use conntrack_base::time::SECOND;
+use conntrack_decode::{Addr, Family, FiveTuple};
+use conntrack_decode::{L4, Packet, Tcp, TunnelMode, Vlan, ipproto, tcpflag};
+use conntrack_track::config::Config;
+use conntrack_track::connection::{EndReason, Evidence};
+use conntrack_track::proto::{CtDir, CtState, State};
+use conntrack_track::tracker::{Closed, Label, Tracker};
 
 const SYN: u8 = tcpflag::SYN;
 const ACK: u8 = tcpflag::ACK;

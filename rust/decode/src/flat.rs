@@ -395,7 +395,7 @@ const MAPPED: u128 = 0xffff_0000_0000;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::{Decoder, L4, Options, Packet};
+    use crate::{Decoder, L4, Options, Packet};
 
     fn flat(family: Family, proto: u8) -> Flat<'static> {
         let (src, dst) = match family {

@@ -1,12 +1,12 @@
 //! What live connections may take, and what giving it back costs.
 #![allow(clippy::print_stdout, reason = "a test says what it measured")]
 
-use conntrack_core::config::{Bounds, Config};
-use conntrack_core::connection::EndReason;
-use conntrack_core::decode::{Addr, Family, FiveTuple, L4, Packet, Tcp, ipproto, tcpflag};
-use conntrack_core::proto::CtState;
-use conntrack_core::time::SECOND;
-use conntrack_core::tracker::{Label, Tracker};
+use conntrack_base::time::SECOND;
+use conntrack_decode::{Addr, Family, FiveTuple, L4, Packet, Tcp, ipproto, tcpflag};
+use conntrack_track::config::{Bounds, Config};
+use conntrack_track::connection::EndReason;
+use conntrack_track::proto::CtState;
+use conntrack_track::tracker::{Label, Tracker};
 
 /// A segment of the connection of this number, each from another source.
 fn segment(number: u32, from_client: bool, flags: u8, seq: u32, ack: u32) -> Packet {

@@ -6,12 +6,12 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use conntrack_core::capture::{CaptureReader, RecordBatch};
-use conntrack_core::config::Config;
-use conntrack_core::decode::{Decoder, TunnelMode};
-use conntrack_core::proto::{CtDir, CtState, Gateway, State};
-use conntrack_core::time::SECOND;
-use conntrack_core::tracker::{Label, Tracker};
+use conntrack_base::time::SECOND;
+use conntrack_capture::{CaptureReader, RecordBatch};
+use conntrack_decode::{Decoder, TunnelMode};
+use conntrack_track::config::Config;
+use conntrack_track::proto::{CtDir, CtState, Gateway, State};
+use conntrack_track::tracker::{Label, Tracker};
 use serde_json::Value;
 
 /// What we say of a packet, and the entry of its connection after it.

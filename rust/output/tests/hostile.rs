@@ -5,19 +5,57 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::super::slot::Stored;
-use super::*;
-use crate::checkpoint::{Reader, Writer};
-use crate::direction::Locality;
-use crate::flow::Side;
-use crate::rows::Finished;
-use crate::time::{Clock, SECOND};
-use crate::tracker::Tracker;
+use conntrack_base::checkpoint::{Reader, Writer};
+use conntrack_base::time::{Clock, SECOND};
+use conntrack_decode::{Addr, Family, FiveTuple, L4, Packet, Tcp, ipproto, tcpflag};
+use conntrack_output::rows::{Finished, Row, Rows};
+use conntrack_track::config::Config;
+use conntrack_track::conn::{Flags, Image, path};
+use conntrack_track::connection::Connection;
+use conntrack_track::direction::Locality;
+use conntrack_track::flow::{FlowKey, Side};
+use conntrack_track::tracker::Tracker;
+use serde::{Deserialize, Serialize};
 
 const NOW: i64 = 1_700_000_000 * SECOND;
+const SYN: u8 = tcpflag::SYN;
+const ACK: u8 = tcpflag::ACK;
 
 /// A record under its key, with a whole connection where it has one beside it.
 type Saved = (Vec<u64>, Image, Option<Connection>);
+
+/// A slot, as a checkpoint has it.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    key: Vec<u64>,
+    image: Image,
+}
+
+/// Two ends of a family, numbered; the client's first.
+fn tuple(family: Family, number: u16, from_client: bool, proto: u8) -> FiveTuple {
+    let addr = |last: u8| match family {
+        Family::V4 => Addr::v4([10, 0, 0, last]),
+        Family::V6 => Addr::v6([last; 16]),
+    };
+    let (client, server) = ((addr(1), number), (addr(2), 80));
+    let ((src, sport), (dst, dport)) = if from_client { (client, server) } else { (server, client) };
+    FiveTuple { src, dst, sport, dport, proto, family }
+}
+
+fn packet(tuple: FiveTuple, l4: L4, payload_bytes: u32) -> Packet {
+    let ip_bytes = 40 + payload_bytes;
+    Packet {
+        tuple,
+        l4,
+        packets: 1,
+        ip_bytes,
+        payload_bytes,
+        complete: true,
+        segment_bytes: payload_bytes,
+        datagram_bytes: ip_bytes,
+        ..Packet::default()
+    }
+}
 
 /// A tracker that was saved with these records.
 fn loaded(narrow: &[Saved], broad: &[Saved]) -> Option<Tracker> {
@@ -79,20 +117,34 @@ fn sound(family: Family) -> Vec<Saved> {
     saved(&tracker, is_v6)
 }
 
+/// The records of a tracker, out of its checkpoint.
 fn saved(tracker: &Tracker, is_v6: bool) -> Vec<Saved> {
-    let table = tracker.table();
-    let of = |key: Vec<u64>, image: Image, flow: FlowKey| {
-        let cold = image.is(path::COLD).then(|| table.copied(flow, &image)).flatten();
-        (key, image, cold)
-    };
-    let used = |image: &Image| image.is_some();
-    if is_v6 {
-        let slots = table.broad.slots.iter().map(|slot| (slot.key(), slot.hot.image()));
-        slots.filter(|(_, image)| used(image)).map(|(key, image)| of(key.to_vec(), image, key.into())).collect()
-    } else {
-        let slots = table.narrow.slots.iter().map(|slot| (slot.key(), slot.hot.image()));
-        slots.filter(|(_, image)| used(image)).map(|(key, image)| of(key.to_vec(), image, key.into())).collect()
+    let mut out = Writer::new(Vec::new()).unwrap();
+    tracker.save(&mut out).unwrap();
+    let mut from = Reader::new(Cursor::new(out.finish().unwrap())).unwrap();
+    from.get::<(Clock, i64, bool)>().unwrap();
+    from.get::<(u64, u64, u64)>().unwrap();
+    from.get::<u64>().unwrap();
+    let mut widths = [Vec::new(), Vec::new()];
+    for width in &mut widths {
+        let mut slots: Vec<Stored> = Vec::new();
+        from.get_all(|slot| {
+            slots.push(slot);
+            Ok(())
+        })
+        .unwrap();
+        width.extend(slots.into_iter().map(|slot| (slot.key, slot.image, None)));
+        from.get_all(|_: u32| Ok(())).unwrap();
+        from.get_all(|(number, cold): (u32, Connection)| {
+            width[number as usize].2 = Some(cold);
+            Ok(())
+        })
+        .unwrap();
+        from.get::<u32>().unwrap();
+        from.get_all(|_: (i64, Vec<u32>)| Ok(())).unwrap();
+        width.retain(|(_, image, _): &Saved| image.is_some());
     }
+    std::mem::take(&mut widths[usize::from(is_v6)])
 }
 
 /// Changes of one field, by its number.
@@ -191,8 +243,8 @@ fn follow(key: &FlowKey, image: &Image, next: &Next) -> Packet {
     Packet { cut: next.odd == 5, to_group: next.odd == 6, flow_id, vlan: key.vlan, ..packet(ends, l4, next.payload) }
 }
 
-fn facts(rows: &crate::rows::Rows) -> usize {
-    let of = |row: crate::rows::Row<'_>| {
+fn facts(rows: &Rows) -> usize {
+    let of = |row: Row<'_>| {
         let end = |at: usize| {
             (
                 row.addr(at),

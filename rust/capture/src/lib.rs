@@ -1,9 +1,11 @@
 //! Bytes → records: captures in, batches of [`Record`]s out.
 //!
 //! A file is recognised by its magic numbers, never by its name; it is read once, in pieces, and never held whole.
+#![forbid(unsafe_code)]
 
 mod codec;
 pub mod damage;
+pub mod error;
 pub mod linktype;
 pub mod merge;
 mod parse;

@@ -2,7 +2,10 @@
 //!
 //! A packet is what its headers say: lengths come from the IP header, so captures cut by snaplen count right. Nothing
 //! here panics or reads out of bounds, whatever the bytes are; what cannot be read is a [`Skip`] with its reason.
+#![forbid(unsafe_code)]
 
+use conntrack_base::checkpoint;
+use conntrack_capture as capture;
 use serde::{Deserialize, Serialize};
 
 mod assembly;
@@ -17,6 +20,7 @@ mod icmp;
 mod ieee80211;
 mod ip;
 mod link;
+pub mod names;
 mod ppp;
 mod sctp;
 mod tcp;
@@ -24,8 +28,9 @@ mod transport;
 mod tunnel;
 pub mod tuple;
 
-#[cfg(test)]
-pub(crate) mod testkit;
+#[cfg(any(test, feature = "testkit"))]
+#[doc(hidden)]
+pub mod testkit;
 #[cfg(test)]
 mod tests;
 

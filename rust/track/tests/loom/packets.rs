@@ -1,12 +1,12 @@
 //! What the models play: segments, and tables and trackers that take them.
 
-use conntrack_core::config::{Bounds, Config};
-use conntrack_core::conn::{self, Limits};
-use conntrack_core::decode::{Addr, Family, FiveTuple, L4, Packet, Tcp, Tunnel, Vlan, ipproto, tcpflag};
-use conntrack_core::flow::descriptor::Arrival;
-use conntrack_core::flow::{Descriptor, FlowKey, KeyHasher, Side};
-use conntrack_core::table::{FlowTable, Lookup, SlotId};
-use conntrack_core::tracker::{Keys, Tracker};
+use conntrack_decode::{Addr, Family, FiveTuple, L4, Packet, Tcp, Tunnel, Vlan, ipproto, tcpflag};
+use conntrack_track::config::{Bounds, Config};
+use conntrack_track::conn::{self, Limits};
+use conntrack_track::flow::descriptor::Arrival;
+use conntrack_track::flow::{Descriptor, FlowKey, KeyHasher, Side};
+use conntrack_track::table::{FlowTable, Lookup, SlotId};
+use conntrack_track::tracker::{Keys, Tracker};
 
 /// A segment of a client at this port, or to it.
 pub fn segment(port: u16, from_client: bool, flags: u8) -> Packet {

@@ -1,9 +1,9 @@
 //! Cold parts beside readers: what the slow path does is seen at once, when it is settled.
 
-use conntrack_core::connection::Connection;
-use conntrack_core::decode::{Addr, Family, FiveTuple, Packet, tcpflag};
-use conntrack_core::sync::Mutant;
-use conntrack_core::tracker::Tracker;
+use conntrack_base::sync::Mutant;
+use conntrack_decode::{Addr, Family, FiveTuple, Packet, tcpflag};
+use conntrack_track::connection::Connection;
+use conntrack_track::tracker::Tracker;
 use loom::thread;
 
 use super::explore;

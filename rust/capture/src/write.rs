@@ -120,7 +120,7 @@ fn option(block: &mut Vec<u8>, code: u16, value: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::capture::{CaptureReader, Input, RecordBatch};
+    use crate::{CaptureReader, Input, RecordBatch};
 
     #[test]
     fn what_is_written_is_read_again() {

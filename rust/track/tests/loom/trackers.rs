@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use conntrack_core::config::Config;
-use conntrack_core::connection::Connection;
-use conntrack_core::decode::tcpflag;
-use conntrack_core::sync::{Mutant, Station};
-use conntrack_core::table::Reader;
-use conntrack_core::time::SECOND;
-use conntrack_core::tracker::{Keys, Tracker};
+use conntrack_base::sync::{Mutant, Station};
+use conntrack_base::time::SECOND;
+use conntrack_decode::tcpflag;
+use conntrack_track::config::Config;
+use conntrack_track::connection::Connection;
+use conntrack_track::table::Reader;
+use conntrack_track::tracker::{Keys, Tracker};
 use loom::thread;
 
 use super::explore;

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use conntrack_core::sync::{Mutant, mutate};
+use conntrack_base::sync::{Mutant, mutate};
 
 /// What the models leave out is one for all of them.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());

@@ -1,8 +1,8 @@
 //! Slots beside readers: changed, retired, listed, drained, and the index that grows.
 
-use conntrack_core::connection::Connection;
-use conntrack_core::sync::Mutant;
-use conntrack_core::table::{Lookup, Reader};
+use conntrack_base::sync::Mutant;
+use conntrack_track::connection::Connection;
+use conntrack_track::table::{Lookup, Reader};
 use loom::thread;
 
 use super::explore;
