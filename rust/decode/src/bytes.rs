@@ -110,3 +110,10 @@ impl<const N: usize> Fields for [u8; N] {
         std::array::from_fn(|i| self[AT + i])
     }
 }
+
+/// Where the payload behind a header of this size is in the record, and how much of it was captured.
+#[inline]
+pub(super) fn payload_place(segment: Span<'_>, header: usize) -> (u32, u32) {
+    let captured = segment.bytes().len().saturating_sub(header);
+    if captured == 0 { (0, 0) } else { ((segment.place() + header) as u32, captured as u32) }
+}

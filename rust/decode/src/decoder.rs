@@ -6,7 +6,7 @@ use super::bytes::Span;
 use super::fragment::{Fragments, Key};
 use super::ip::{self, Ip, Net, Piece};
 use super::tunnel::{self, Carried};
-use super::{Options, Packet, Skip, Tunnel, TunnelMode, link, transport};
+use super::{Options, Packet, Skip, Tunnel, TunnelMode, link, transport, udp};
 use crate::capture::Record;
 use crate::checkpoint::{CheckpointError, Reader, Writer};
 
@@ -187,7 +187,7 @@ impl Decoder {
             return Ok(known.then_some(Found { packet, carried: None, first: None, inside }));
         }
         transport::read(ip, self.options.checksum, &mut packet)?;
-        self.fragments.first(key, &mut packet, ip.payload.wire() as u32, transport::udp_length(ip), ts);
+        self.fragments.first(key, &mut packet, ip.payload.wire() as u32, udp::length(ip), ts);
         let carried = self.carried(ip, &packet);
         Ok(Some(Found { packet, carried, first: Some(key), inside: None }))
     }

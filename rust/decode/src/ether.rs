@@ -2,42 +2,7 @@
 
 use super::bytes::{Fields, Span};
 use super::ip::Net;
-use super::{Family, Skip, Vlan, ppp};
-
-/// EtherTypes, as registered with the IEEE.
-pub(super) mod ethertype {
-    /// IPv4.
-    pub const IPV4: u16 = 0x0800;
-    /// IPv6.
-    pub const IPV6: u16 = 0x86dd;
-    pub const ARP: u16 = 0x0806;
-    /// 802.1Q.
-    pub const CUSTOMER_VLAN: u16 = 0x8100;
-    /// 802.1ad.
-    pub const SERVICE_VLAN: u16 = 0x88a8;
-    /// Service tags from before 802.1ad.
-    pub const OLD_VLAN: u16 = 0x9100;
-    /// Another one of those.
-    pub const OLDER_VLAN: u16 = 0x9200;
-    /// 802.1ah, provider backbone bridges.
-    pub const BACKBONE: u16 = 0x88e7;
-    /// Cisco VN-Tag, 802.1BR's forerunner.
-    pub const VN_TAG: u16 = 0x8926;
-    /// Cisco MetaData (TrustSec security group tags).
-    pub const CISCO_METADATA: u16 = 0x8909;
-    pub const MPLS: u16 = 0x8847;
-    /// MPLS with an upstream-assigned label (RFC 5332).
-    pub const MPLS_UPSTREAM: u16 = 0x8848;
-    pub const PPPOE_SESSION: u16 = 0x8864;
-    /// PPP in GRE (RFC 2637).
-    pub const PPP: u16 = 0x880b;
-    /// Transparent Ethernet bridging, in GRE and GENEVE.
-    pub const BRIDGED: u16 = 0x6558;
-    /// Network service header, RFC 8300.
-    pub const NSH: u16 = 0x894f;
-    /// Not an EtherType: Linux' name for a frame that begins with its LLC header.
-    pub const LINUX_LLC: u16 = 0x0004;
-}
+use super::{Family, Skip, Vlan, ethertype, ppp};
 
 /// Up to here the field is a length and an LLC header follows (IEEE 802.3 section 3.2.6).
 const LONGEST_LENGTH: u16 = 1500;

@@ -63,7 +63,7 @@ pub struct Transport {
 /// The frame, if it may be ordinary.
 #[inline(always)]
 pub fn open(frame: &[u8]) -> Option<Frame<'_>> {
-    use super::ether::ethertype::{IPV4, IPV6};
+    use super::ethertype::{IPV4, IPV6};
     use super::ip::v4_field::{FLAGS_OFFSET, MORE_FRAGMENTS, OFFSET_MASK};
     const VERSION_AND_LENGTH: u8 = 0x45;
     let head = frame.first_chunk::<LEAST_V4>()?;
@@ -252,7 +252,7 @@ pub fn tcp_header(frame: &[u8], is_v6: bool, offset: u8) -> Option<Tcp> {
 
 #[inline(always)]
 fn datagram<const AT: usize>(above: &[u8], ports: [u16; 2], wire: u32) -> Option<Transport> {
-    use super::transport::udp_field::{LENGTH, SIZE};
+    use super::udp::field::{LENGTH, SIZE};
     let (header, payload) = above.split_first_chunk::<SIZE>()?;
     let length = u32::from(header.be16::<LENGTH>());
     if length < SIZE as u32 || length > wire || tunnel::is_port(ports[0]) || tunnel::is_port(ports[1]) {

@@ -7,8 +7,8 @@
 use super::bytes::{Fields, Span};
 use super::ip::{self, v4_field, v6_field};
 use super::tcp::{self, field as tcp_field};
-use super::transport::udp_field;
-use super::{Addr, Family, FiveTuple, Vlan, ether, ipproto, link, transport};
+use super::udp::field as udp_field;
+use super::{Addr, Family, FiveTuple, Vlan, ether, ethertype, ipproto, link, ports, transport};
 use crate::capture::{LinkType, Record, RecordBatch};
 
 /// The packet's fields. What does not belong to its protocol is 0 or empty.
@@ -154,7 +154,7 @@ impl<'a> Flat<'a> {
     fn read_transport(&mut self, kind: Transport, tuple: &mut FiveTuple, segment: Span<'a>) -> Option<Span<'a>> {
         let header = segment.bytes().get(..kind.size())?;
         if kind != Transport::Other {
-            transport::ports(segment, tuple).ok()?;
+            ports::ports(segment, tuple).ok()?;
         }
         match kind {
             Transport::Tcp => {
@@ -262,11 +262,11 @@ impl<'a> Flat<'a> {
         out.extend_from_slice(&addresses);
         for tag in [self.vlan.outer, self.vlan.inner] {
             if let Some(vid) = tag.checked_sub(1) {
-                out.extend_from_slice(&ether::ethertype::CUSTOMER_VLAN.to_be_bytes());
+                out.extend_from_slice(&ethertype::CUSTOMER_VLAN.to_be_bytes());
                 out.extend_from_slice(&(vid & 0x0fff).to_be_bytes());
             }
         }
-        let kind = if family == Family::V4 { ether::ethertype::IPV4 } else { ether::ethertype::IPV6 };
+        let kind = if family == Family::V4 { ethertype::IPV4 } else { ethertype::IPV6 };
         out.extend_from_slice(&kind.to_be_bytes());
     }
 

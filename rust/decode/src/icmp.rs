@@ -2,7 +2,7 @@
 
 use super::bytes::{Fields, Span};
 use super::ip::{self, Ip};
-use super::transport::ports;
+use super::ports::ports;
 use super::{Family, FiveTuple, L4, Packet, Skip, ipproto};
 
 /// The header that all messages share; queries have an identifier in its rest.

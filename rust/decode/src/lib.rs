@@ -13,6 +13,7 @@ mod bytes;
 mod checksum;
 mod decoder;
 mod ether;
+mod ethertype;
 pub mod fixed;
 pub mod flat;
 mod fragment;
@@ -21,12 +22,14 @@ mod ieee80211;
 mod ip;
 mod link;
 pub mod names;
+mod ports;
 mod ppp;
 mod sctp;
 mod tcp;
 mod transport;
 mod tunnel;
 pub mod tuple;
+mod udp;
 
 #[cfg(any(test, feature = "testkit"))]
 #[doc(hidden)]

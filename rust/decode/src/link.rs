@@ -2,7 +2,7 @@
 
 use super::bytes::{Fields, Span};
 use super::ip::Net;
-use super::{Family, Skip, ether, ieee80211, ppp};
+use super::{Family, Skip, ether, ethertype, ieee80211, ppp};
 use crate::capture::LinkType;
 
 /// Every link type that has a decoder, in the order of their numbers.
@@ -84,7 +84,7 @@ fn open_frame(linktype: LinkType, span: Span<'_>) -> Result<Net<'_>, Skip> {
         LinkType::C_HDLC_WITH_DIR => ppp::cisco_hdlc(span.skip(1)?).and_then(unicast),
         LinkType::FRELAY => ppp::frame_relay(span).and_then(unicast),
         LinkType::FRELAY_WITH_DIR => ppp::frame_relay(span.skip(1)?).and_then(unicast),
-        LinkType::MPLS => ether::typed(ether::ethertype::MPLS, span, false),
+        LinkType::MPLS => ether::typed(ethertype::MPLS, span, false),
         LinkType::IEEE802_11 => ieee80211::frame(span, false),
         LinkType::IEEE802_11_RADIOTAP => ieee80211::radiotap(span),
         LinkType::IEEE802_11_PRISM => ieee80211::prism(span),
@@ -155,7 +155,7 @@ fn cooked_payload(device: u16, protocol: u16, to_group: bool, span: Span<'_>) ->
     match device {
         device::IEEE80211_RADIOTAP => ieee80211::radiotap(span),
         device::FRAD | device::NETLINK => Err(Skip::NotIp),
-        _ if protocol == ether::ethertype::LINUX_LLC => ether::llc(span, to_group),
+        _ if protocol == ethertype::LINUX_LLC => ether::llc(span, to_group),
         // Below the EtherTypes there are Linux' own numbers, none of them IP.
         _ if protocol <= 1500 => Err(Skip::NotIp),
         _ => ether::typed(protocol, span, to_group),

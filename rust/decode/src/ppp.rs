@@ -1,8 +1,7 @@
 //! PPP (RFC 1661), its framings, and Cisco HDLC, which shares serial lines with it.
 
-use super::Skip;
 use super::bytes::{Fields, Span};
-use super::ether::ethertype;
+use super::{Skip, ethertype};
 
 /// Address and control of PPP in HDLC-like framing (RFC 1662 section 3.1).
 const ADDRESS_CONTROL: [u8; 2] = [0xff, 0x03];

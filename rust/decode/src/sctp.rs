@@ -2,7 +2,7 @@
 
 use super::bytes::{Fields, Span};
 use super::ip::Ip;
-use super::transport::ports;
+use super::ports::ports;
 use super::{L4, Packet, Sctp, Skip, checksum, sctp_chunk as chunk};
 
 /// Common header, RFC 9260 section 3.1.

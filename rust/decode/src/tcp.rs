@@ -1,8 +1,8 @@
 //! TCP headers and options, RFC 9293.
 
-use super::bytes::Fields;
+use super::bytes::{Fields, payload_place};
 use super::ip::Ip;
-use super::transport::{payload_place, ports};
+use super::ports::ports;
 use super::{L4, Packet, Skip, Tcp};
 
 /// Header, RFC 9293 section 3.1.

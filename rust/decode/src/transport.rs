@@ -1,8 +1,10 @@
 //! From an IP header to a [`Packet`]: ports, lengths and the facts of the transport header.
 
-use super::bytes::{Fields, Span};
+use super::bytes::Fields;
 use super::ip::{Ip, Net};
-use super::{Addr, Family, FiveTuple, L4, Packet, Skip, Tunnel, checksum, ether, icmp, ipproto, sctp, tcp, tunnel};
+use super::{
+    Addr, Family, FiveTuple, L4, Packet, Skip, Tunnel, checksum, ethertype, icmp, ipproto, sctp, tcp, tunnel, udp,
+};
 
 /// The packet that an IP header begins: its tuple has no ports yet.
 #[inline]
@@ -44,7 +46,7 @@ pub(super) fn is_group(family: Family, dst: Addr) -> bool {
 pub(super) fn read(ip: &Ip<'_>, verify: bool, packet: &mut Packet) -> Result<(), Skip> {
     match ip.proto {
         ipproto::TCP => tcp::read(ip, packet)?,
-        ipproto::UDP => udp(ip, packet)?,
+        ipproto::UDP => udp::read(ip, packet)?,
         _ => read_other(ip, packet)?,
     }
     packet.segment_bytes = packet.payload_bytes;
@@ -58,7 +60,7 @@ fn read_other(ip: &Ip<'_>, packet: &mut Packet) -> Result<(), Skip> {
     match (ip.proto, ip.family) {
         (ipproto::ICMP, Family::V4) | (ipproto::ICMPV6, Family::V6) => icmp::read(ip, packet),
         (ipproto::SCTP, _) => sctp::read(ip, packet),
-        (ipproto::UDPLITE, _) => udp_lite(ip, packet),
+        (ipproto::UDPLITE, _) => udp::read_lite(ip, packet),
         (ipproto::GRE, _) => {
             gre(ip, packet);
             Ok(())
@@ -77,91 +79,10 @@ pub(super) fn has_payload(tuple: &FiveTuple) -> bool {
     }
 }
 
-/// Source and destination port, which TCP, UDP, UDP-Lite and SCTP have in the same place.
-#[inline]
-pub(super) fn ports(payload: Span<'_>, tuple: &mut FiveTuple) -> Result<(), Skip> {
-    let header = payload.head::<4>()?;
-    tuple.sport = header.be16::<0>();
-    tuple.dport = header.be16::<2>();
-    Ok(())
-}
-
-/// UDP header, RFC 768; UDP-Lite (RFC 3828) has a coverage in the length's place.
-pub(super) mod udp_field {
-    pub const LENGTH: usize = 4;
-    pub const CHECKSUM: usize = 6;
-    pub const SIZE: usize = 8;
-}
-
-#[inline]
-fn udp(ip: &Ip<'_>, packet: &mut Packet) -> Result<(), Skip> {
-    ports(ip.payload, &mut packet.tuple)?;
-    let wire = ip.payload.wire();
-    let rest = wire.saturating_sub(udp_field::SIZE);
-    let (payload, malformed) = match ip.payload.head::<{ udp_field::SIZE }>() {
-        Ok(header) => match usize::from(header.be16::<{ udp_field::LENGTH }>()) {
-            // A jumbogram's length does not fit (RFC 2675 section 4).
-            0 if wire > usize::from(u16::MAX) => (rest, false),
-            length @ 0..udp_field::SIZE => (rest, length < udp_field::SIZE),
-            // The length is the whole datagram's: this fragment adds what it carries, the later ones add theirs.
-            _ if ip.piece.is_some() => (rest, false),
-            length if length > wire => (rest, true),
-            length => (length - udp_field::SIZE, false),
-        },
-        Err(_) => (rest, wire < udp_field::SIZE && ip.piece.is_none()),
-    };
-    packet.payload_bytes = payload as u32;
-    packet.malformed = malformed;
-    packet.cut = !ip.payload.is_complete();
-    packet.l4 = L4::Udp;
-    packet.payload = payload_place(ip.payload, udp_field::SIZE);
-    Ok(())
-}
-
-/// Where the payload behind a header of this size is in the record, and how much of it was captured.
-#[inline]
-pub(super) fn payload_place(segment: Span<'_>, header: usize) -> (u32, u32) {
-    let captured = segment.bytes().len().saturating_sub(header);
-    if captured == 0 { (0, 0) } else { ((segment.place() + header) as u32, captured as u32) }
-}
-
-/// The length that a UDP header says, of fragments too.
-pub(super) fn udp_length(ip: &Ip<'_>) -> Option<u32> {
-    let header = ip.payload.head::<{ udp_field::SIZE }>().ok().filter(|_| ip.proto == ipproto::UDP)?;
-    Some(u32::from(header.be16::<{ udp_field::LENGTH }>()))
-}
-
-/// What a UDP header of a packet that is not malformed has above it.
-pub(super) fn udp_payload<'a>(ip: &Ip<'a>) -> Result<Span<'a>, Skip> {
-    let length = usize::from(ip.payload.head::<{ udp_field::SIZE }>()?.be16::<{ udp_field::LENGTH }>());
-    let datagram = match (length, ip.piece) {
-        (0, _) | (_, Some(_)) => ip.payload,
-        (length, None) => ip.payload.limit(length),
-    };
-    datagram.skip(udp_field::SIZE)
-}
-
-fn udp_lite(ip: &Ip<'_>, packet: &mut Packet) -> Result<(), Skip> {
-    ports(ip.payload, &mut packet.tuple)?;
-    let wire = ip.payload.wire();
-    packet.malformed = match ip.payload.head::<{ udp_field::SIZE }>() {
-        // RFC 3828 section 3.1: a checksum of zero is not allowed, a coverage of zero covers everything.
-        Ok(header) if header.be16::<{ udp_field::CHECKSUM }>() == 0 => true,
-        Ok(header) => match usize::from(header.be16::<{ udp_field::LENGTH }>()) {
-            0 => false,
-            coverage => coverage < udp_field::SIZE || (coverage > wire && ip.piece.is_none()),
-        },
-        Err(_) => wire < udp_field::SIZE && ip.piece.is_none(),
-    };
-    packet.payload_bytes = wire.saturating_sub(udp_field::SIZE) as u32;
-    packet.l4 = L4::Udp;
-    Ok(())
-}
-
 fn gre(ip: &Ip<'_>, packet: &mut Packet) {
     if let Some(gre) = tunnel::gre::header(ip.payload) {
         // Version 1 is PPTP's (RFC 2637), and carries PPP.
-        packet.malformed = gre.version == 1 && gre.protocol != ether::ethertype::PPP;
+        packet.malformed = gre.version == 1 && gre.protocol != ethertype::PPP;
         packet.l4 = L4::Gre { version: gre.version, key: gre.key };
         packet.flow_id = if gre.version == 1 { gre.key } else { 0 };
     }
@@ -174,25 +95,25 @@ fn is_right(tuple: &FiveTuple, segment: &[u8]) -> bool {
         sum.add(covered);
         sum.is_right()
     };
-    let header = segment.first_chunk::<{ udp_field::SIZE }>();
+    let header = segment.first_chunk::<{ udp::field::SIZE }>();
     match (tuple.proto, tuple.family, header) {
         (ipproto::TCP, ..) | (ipproto::ICMPV6, Family::V6, _) => with_pseudo_header(segment),
         (ipproto::ICMP, Family::V4, _) => checksum::sums_up(segment),
         (ipproto::SCTP, ..) => sctp::is_right(segment),
         (ipproto::UDP, family, Some(header)) => {
-            if header.be16::<{ udp_field::CHECKSUM }>() == 0 {
+            if header.be16::<{ udp::field::CHECKSUM }>() == 0 {
                 return family == Family::V4;
             }
-            let length = usize::from(header.be16::<{ udp_field::LENGTH }>());
+            let length = usize::from(header.be16::<{ udp::field::LENGTH }>());
             let datagram = if length == 0 { segment } else { segment.get(..length).unwrap_or(segment) };
             let mut sum = checksum::Sum::pseudo(tuple, datagram.len());
             sum.add(datagram);
             sum.is_right()
         }
         (ipproto::UDPLITE, _, Some(header)) => {
-            let coverage = usize::from(header.be16::<{ udp_field::LENGTH }>());
+            let coverage = usize::from(header.be16::<{ udp::field::LENGTH }>());
             let covered = if coverage == 0 { segment } else { segment.get(..coverage).unwrap_or(segment) };
-            header.be16::<{ udp_field::CHECKSUM }>() != 0 && with_pseudo_header(covered)
+            header.be16::<{ udp::field::CHECKSUM }>() != 0 && with_pseudo_header(covered)
         }
         _ => true,
     }

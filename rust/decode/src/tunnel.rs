@@ -3,29 +3,14 @@
 //! UDP tunnels are recognised by their port, which anybody may use for something else: their headers must be possible
 //! in every field, and the packet inside must fit.
 
+mod carried;
 pub(super) mod gre;
 mod udp;
 
 use super::ip::{Ip, Net};
-use super::{Family, Packet, Tunnel, TunnelKind, ipproto};
+use super::{Family, Packet, TunnelKind, ipproto};
 
-/// What a packet carries.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Carried<'a> {
-    /// The way to the inner IP header.
-    pub net: Net<'a>,
-    /// What carries it.
-    pub tunnel: Tunnel,
-    /// The inner packet must not be longer than its carrier has room for. Not asked of fragments, whose carrier
-    /// is not all here.
-    pub must_fit: bool,
-}
-
-impl<'a> Carried<'a> {
-    fn new(kind: TunnelKind, net: Net<'a>) -> Self {
-        Self { net, tunnel: Tunnel { kind, vni: 0 }, must_fit: false }
-    }
-}
+pub(super) use carried::Carried;
 
 /// Whether UDP datagrams from or to this port may carry a packet, beside Teredo's on any port.
 #[inline]

@@ -12,7 +12,17 @@ use crate::decode::{Addr, Family, Tunnel, Vlan, ipproto};
 use crate::flow::Side;
 use crate::rows::{Row, Rows};
 
-use super::{ENDS, only};
+/// Originator and responder.
+pub(super) const ENDS: [usize; 2] = [0, 1];
+
+/// The one of two ends of which something is true, unless it is true of both.
+pub(super) fn only(ends: [bool; 2]) -> Option<usize> {
+    match ends {
+        [true, false] => Some(0),
+        [false, true] => Some(1),
+        _ => None,
+    }
+}
 
 /// From so many on, peers that meet at an endpoint make it a server.
 const MANY_PEERS: u32 = 3;

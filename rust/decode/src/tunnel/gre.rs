@@ -3,8 +3,8 @@
 use super::super::TunnelKind;
 use super::super::bytes::{Fields, Span};
 use super::super::ip::Net;
-use super::super::{ether, ieee80211};
-use super::Carried;
+use super::super::{ether, ethertype, ieee80211};
+use super::carried::Carried;
 
 /// Flags and protocol, which every GRE header has.
 pub(in super::super) const SIZE: usize = 4;
@@ -90,8 +90,8 @@ pub(super) fn carried(span: Span<'_>) -> Option<Carried<'_>> {
             let net = (other > 1500).then(|| ether::typed(other, payload, false).ok())??;
             Some(Carried::new(TunnelKind::Gre, net))
         }
-        (1, ether::ethertype::PPP) => {
-            let net = ether::typed(ether::ethertype::PPP, payload, false).ok()?;
+        (1, ethertype::PPP) => {
+            let net = ether::typed(ethertype::PPP, payload, false).ok()?;
             Some(Carried::new(TunnelKind::Gre, net))
         }
         _ => None,

@@ -1,11 +1,11 @@
 //! Tunnels over UDP: Teredo, VXLAN, GENEVE, GTP-U.
 
 use super::super::bytes::{Fields, Span};
-use super::super::ether::{self, ethertype};
+use super::super::ether;
 use super::super::ip::{Ip, Net};
-use super::super::transport::udp_payload;
-use super::super::{Family, Packet, Skip, Tunnel, TunnelKind};
-use super::Carried;
+use super::super::udp::payload;
+use super::super::{Family, Packet, Skip, Tunnel, TunnelKind, ethertype};
+use super::carried::Carried;
 
 /// Well-known ports, as registered with IANA.
 mod port {
@@ -43,12 +43,12 @@ pub(super) fn carried<'a>(ip: &Ip<'a>, packet: &Packet) -> Option<Carried<'a>> {
     // VXLAN and GENEVE hash flows into their source port, so that only the destination means something. GTP-U and
     // Teredo answer from their port.
     let (kind, vni, net) = match (sport, dport) {
-        (_, port::VXLAN | port::VXLAN_LINUX) => vxlan(udp_payload(ip).ok()?),
-        (_, port::VXLAN_GPE) => vxlan_gpe(udp_payload(ip).ok()?),
-        (_, port::GENEVE) => geneve(udp_payload(ip).ok()?),
-        (_, port::GTPU) | (port::GTPU, _) => gtpu(udp_payload(ip).ok()?),
-        (_, port::TEREDO) | (port::TEREDO, _) if ip.family == Family::V4 => teredo(udp_payload(ip).ok()?),
-        _ if ip.family == Family::V4 && ip.piece.is_none() => teredo_relay(udp_payload(ip).ok()?),
+        (_, port::VXLAN | port::VXLAN_LINUX) => vxlan(payload(ip).ok()?),
+        (_, port::VXLAN_GPE) => vxlan_gpe(payload(ip).ok()?),
+        (_, port::GENEVE) => geneve(payload(ip).ok()?),
+        (_, port::GTPU) | (port::GTPU, _) => gtpu(payload(ip).ok()?),
+        (_, port::TEREDO) | (port::TEREDO, _) if ip.family == Family::V4 => teredo(payload(ip).ok()?),
+        _ if ip.family == Family::V4 && ip.piece.is_none() => teredo_relay(payload(ip).ok()?),
         _ => return None,
     }
     .ok()?;

@@ -7,8 +7,7 @@ use crate::direction;
 use crate::flow::descriptor::{Arrival, kind};
 use crate::flow::{Descriptor, Side};
 use crate::proto::tcp::choose_timeout;
-use crate::proto::tcp_window::Offer;
-use crate::proto::{self, State, TcpClass};
+use crate::proto::{self, Offer, State, TcpClass};
 
 use super::closing::Timed;
 use super::hot::{Image, Limits, Shared, path};

@@ -7,8 +7,8 @@ use crate::config::Timeout;
 use crate::connection::{Connection, Endpoint as Counts, Evidence, READ_UDP};
 use crate::decode::ipproto;
 use crate::flow::{FlowKey, Side};
-use crate::proto::tcp::{Track as TcpTrack, choose_timeout};
-use crate::proto::{Gateway, Seen, State, TcpClass, Track};
+use crate::proto::tcp::choose_timeout;
+use crate::proto::{Gateway, Seen, State, TcpClass, TcpTrack, Track};
 use crate::zeek::{EndState, Endpoint, Roles, Stream, View, WITHOUT_ACKS};
 
 use super::hot::{Image, LONGEST, Limits, path};

@@ -1,7 +1,7 @@
 //! Which rules speak of a protocol and a port.
 
-use super::Rule;
 use super::bits::Rows;
+use super::rule::Rule;
 
 /// The rules for every protocol and service: for each protocol that a rule names, ranges of ports within which the same
 /// rules hold.

@@ -3,8 +3,10 @@
 //! The rules are those of Linux nf_conntrack; each protocol's file says where they are written down.
 
 mod entry;
-pub mod sctp;
+mod memory;
+mod sctp;
 mod simple;
+mod state;
 pub mod tcp;
 pub mod tcp_window;
 
@@ -12,25 +14,10 @@ use crate::config::{Rules, Timeout};
 use crate::decode::{L4, Packet, ipproto};
 use crate::flow::{Side, icmp};
 
-pub use entry::{CtDir, CtState, Gateway, State, Track};
+pub use entry::{Gateway, Track};
+pub use memory::{Offer, SctpTrack, Seen, TcpClass, TcpTrack};
 pub use simple::udp_step;
-pub use tcp::Class as TcpClass;
-pub use tcp_window::Seen;
-
-/// What the gateway does with a packet of an existing entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// Accepted. The entry is updated; with a timeout, it runs anew.
-    Accept(Option<Timeout>),
-    /// Accepted with its entry, but neither state nor timeout changes.
-    Ignore,
-    /// It contradicts the entry, which stays as it was.
-    Invalid,
-    /// Accepted, and the entry is deleted at once.
-    Delete,
-    /// The entry is over and this packet opens a new one.
-    Reopen,
-}
+pub use state::{CtDir, CtState, State, Verdict};
 
 /// Makes the entry that this packet opens, or None where it may not open one.
 pub fn open(packet: &Packet, side: Side, ts: i64, rules: &Rules) -> Option<Gateway> {

@@ -2,22 +2,12 @@
 //!
 //! Sources: RFC 9260 (verification tags: section 8.5), and the behaviour of `nf_conntrack_proto_sctp` of kernel 6.18.
 
-use serde::{Deserialize, Serialize};
-
 use crate::config::Timeout;
 use crate::decode::{L4, Packet, Sctp, sctp_chunk as chunk};
 
-use super::Verdict;
-use super::entry::{CtDir, Gateway, State, Track as ProtoTrack};
-
-/// What the entry remembers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Track {
-    /// The verification tag that each direction must carry; 0: not known yet.
-    vtag: [u32; 2],
-    /// The direction of a heartbeat with a foreign tag, whose acknowledgement may renew the tags.
-    foreign_heartbeat: Option<CtDir>,
-}
+use super::entry::{Gateway, Track as ProtoTrack};
+use super::memory::SctpTrack as Track;
+use super::state::{CtDir, State, Verdict};
 
 const NO: State = State::None;
 const CL: State = State::Closed;

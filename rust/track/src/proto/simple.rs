@@ -4,7 +4,8 @@ use crate::config::{Rules, Timeout, UdpStream};
 use crate::decode::ipproto;
 use crate::time::SECOND;
 
-use super::entry::{CtDir, Gateway};
+use super::entry::Gateway;
+use super::state::CtDir;
 
 /// How old an entry must be before an answered UDP exchange counts as a stream.
 const STREAM_AGE: i64 = 2 * SECOND;

@@ -3,91 +3,14 @@
 //! Sources: RFC 9293, RFC 5961 (challenge ACKs), and the behaviour of `nf_conntrack_proto_tcp` as measured cell by cell
 //! on kernel 6.18; the transition table below is that measurement.
 
-use serde::{Deserialize, Serialize};
-
 use crate::config::{Rules, Timeout};
 use crate::decode::{Tcp, tcpflag};
 use crate::time::SECOND;
 
-use super::Verdict;
-use super::entry::{CtDir, Gateway, State, Track as ProtoTrack};
-use super::tcp_window::{self, Arrival, Offer, Seen, Window, before, segment_end};
-
-/// What a segment is, first match wins; PSH, ECE and CWR do not matter.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[repr(u8)]
-pub enum Class {
-    /// SYN.
-    Syn = 0,
-    /// SYN with ACK.
-    SynAck = 1,
-    /// FIN.
-    Fin = 2,
-    /// ACK and nothing else of these.
-    Ack = 3,
-    /// RST.
-    Rst = 4,
-    /// None of these.
-    #[default]
-    None = 5,
-}
-
-impl Class {
-    /// The class of a flag byte.
-    #[inline]
-    pub fn of(flags: u8) -> Self {
-        if flags & tcpflag::RST != 0 {
-            Self::Rst
-        } else if flags & tcpflag::SYN != 0 {
-            if flags & tcpflag::ACK != 0 { Self::SynAck } else { Self::Syn }
-        } else if flags & tcpflag::FIN != 0 {
-            Self::Fin
-        } else if flags & tcpflag::ACK != 0 {
-            Self::Ack
-        } else {
-            Self::None
-        }
-    }
-}
-
-/// What the entry remembers of the segments so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Track {
-    /// The two ends, in the order of [`CtDir`].
-    pub ends: [Seen; 2],
-    /// Direction of the last segment.
-    pub last_dir: u8,
-    /// What it was.
-    pub last_class: Class,
-    /// Identical acknowledgements in a row.
-    pub retrans: u8,
-    /// Sequence number of the last acknowledgement, or of a segment let through.
-    pub last_seq: u32,
-    /// What it acknowledged.
-    pub last_ack: u32,
-    /// The number behind it.
-    pub last_end: u32,
-    /// Its window.
-    pub last_win: u16,
-    /// The SYN that was ignored in the original direction: what it offered.
-    pub(crate) ignored_syn: Offer,
-    pub(crate) challenge_expected: bool,
-    pub(crate) simultaneous: bool,
-}
-
-impl Track {
-    /// Counts identical segments in a row.
-    pub(super) fn note_ack(&mut self, dir: CtDir, seq: u32, ack: u32, end: u32, window: u16) {
-        let now = (dir as u8, seq, ack, end, window);
-        if (self.last_dir, self.last_seq, self.last_ack, self.last_end, self.last_win) == now {
-            // The kernel's counter is a byte, too.
-            self.retrans = self.retrans.wrapping_add(1);
-        } else {
-            (self.last_dir, self.last_seq, self.last_ack, self.last_end, self.last_win) = now;
-            self.retrans = 0;
-        }
-    }
-}
+use super::entry::{Gateway, Track as ProtoTrack};
+use super::memory::{Offer, Seen, TcpClass as Class, TcpTrack as Track};
+use super::state::{CtDir, State, Verdict};
+use super::tcp_window::{self, Arrival, Window, before, segment_end};
 
 /// A cell of the transition table.
 #[derive(Clone, Copy)]

@@ -3,44 +3,14 @@
 //! The four bounds are those of "Real Stateful TCP Packet Filtering in IP Filter" (G. van Rooij), as the Linux kernel
 //! applies them. All comparisons are modulo 2^32.
 
-use serde::{Deserialize, Serialize};
-
 use crate::config::Rules;
 use crate::decode::{Tcp, tcpflag};
 
-use super::entry::{CtDir, State};
-use super::tcp::Track;
+use super::memory::{Seen, TcpTrack as Track};
+use super::state::{CtDir, State};
 
 /// The least distance by which an acknowledgement may lie behind (the kernel's MAXACKWINCONST).
 pub const MAX_ACK_WINDOW: u32 = 66_000;
-
-/// What was seen of one end: what it has sent and been allowed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[expect(clippy::struct_excessive_bools, reason = "independent facts, not a state")]
-pub struct Seen {
-    /// Highest sequence number sent, plus one.
-    pub end: u32,
-    /// Highest sequence number that the peer allowed.
-    pub max_end: u32,
-    /// Largest window advertised; 0: nothing seen of this end.
-    pub max_win: u32,
-    /// Highest acknowledgement sent, once `ack_set`.
-    pub max_ack: u32,
-    /// Window scale in force.
-    pub scale: u8,
-    /// It offered window scaling.
-    pub offers_scale: bool,
-    /// It permits SACK.
-    pub sack_permitted: bool,
-    /// Its windows are not to be held against it (picked up in mid-stream).
-    pub liberal: bool,
-    /// It sent data that is not yet acknowledged.
-    pub unacked: bool,
-    /// `max_ack` is known.
-    pub ack_set: bool,
-    /// It sent the FIN that began the close.
-    pub close_init: bool,
-}
 
 /// The outcome of the check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,48 +40,6 @@ pub(super) fn segment_end(segment: &Tcp, payload: u32) -> u32 {
     let syn = u32::from(segment.flags & tcpflag::SYN != 0);
     let fin = u32::from(segment.flags & tcpflag::FIN != 0);
     segment.seq.wrapping_add(payload).wrapping_add(syn).wrapping_add(fin)
-}
-
-impl Seen {
-    /// Takes the options of a SYN: they speak for everything before them, except that the end is not judged. A SYN
-    /// without any says nothing, and what was known stays.
-    pub(super) fn take_options(&mut self, segment: &Tcp) {
-        let Some(offer) = Offer::of(segment) else { return };
-        *self = Self {
-            end: self.end,
-            max_end: self.max_end,
-            max_win: self.max_win,
-            max_ack: self.max_ack,
-            liberal: self.liberal,
-            ..Self::default()
-        };
-        self.accept(offer);
-    }
-
-    /// Takes over what a SYN offered.
-    pub(super) fn accept(&mut self, offer: Offer) {
-        self.offers_scale = offer.scale.is_some();
-        self.scale = offer.scale.unwrap_or_default();
-        self.sack_permitted = offer.sack_permitted;
-    }
-}
-
-/// What the options of a SYN offer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Offer {
-    /// The scale of its windows, if it offers to scale them.
-    pub scale: Option<u8>,
-    /// It permits SACK.
-    pub sack_permitted: bool,
-}
-
-impl Offer {
-    /// The offer of a segment that has options at all.
-    #[inline]
-    pub fn of(segment: &Tcp) -> Option<Self> {
-        let scale = segment.wscale.checked_sub(1);
-        segment.has_options.then_some(Self { scale, sack_permitted: segment.sack_permitted })
-    }
 }
 
 /// Starts an end from the first segment seen of it, or anew from a larger SYN.

@@ -1,7 +1,9 @@
 //! The tracker: one packet at a time through table, state machine and direction.
 
 mod gateway;
+mod input;
 mod keys;
+mod label;
 mod shortcut;
 mod slow;
 
@@ -18,47 +20,15 @@ use crate::direction::Direction;
 use crate::flow::Side;
 use crate::flow::descriptor::Arrival;
 use crate::policy::Policy;
-use crate::proto::{CtDir, CtState, State};
+use crate::proto::CtState;
 use crate::table::{Expired, FlowTable, Last, NO_SLOT, Reader};
 use crate::time::{Clock, SECOND};
 use crate::zeek;
 
 pub use keys::{Found, Keys};
+pub use label::Label;
 
-use gateway::{Outcome, REFUSED};
-use slow::{Context, Input};
-
-/// What a tracker says of one packet. Who initiated may still change; `side` is what stays.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Label {
-    /// The connection's number, or None: not tracked. An ICMP error that a gateway finds related carries the number of
-    /// the connection it speaks of.
-    pub connection: Option<u64>,
-    /// The gateway's word.
-    pub ctstate: CtState,
-    /// The direction within the gateway's entry.
-    pub ctdir: CtDir,
-    /// The state of the gateway's entry after this packet.
-    pub state: State,
-    /// The side of the connection that sent it.
-    pub side: Side,
-}
-
-impl Label {
-    fn new(connection: u64, (ctstate, ctdir, state): Outcome, side: Side) -> Self {
-        Self { connection: Some(connection), ctstate, ctdir, state, side }
-    }
-
-    /// The gateway's policy let it open no entry.
-    pub fn is_refused(&self) -> bool {
-        (self.ctstate, self.ctdir, self.state) == REFUSED
-    }
-
-    /// The label of a record that is in no connection.
-    pub const fn outside(ctstate: CtState) -> Self {
-        Self { connection: None, ctstate, ctdir: CtDir::None, state: State::None, side: Side::A }
-    }
-}
+use input::{Context, Input};
 
 /// A connection that is over, and why.
 #[derive(Clone, Debug)]

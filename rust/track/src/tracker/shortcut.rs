@@ -10,7 +10,7 @@ use crate::table::{Change, Lookup, NO_SLOT, SlotId, is_before_mark};
 use crate::zeek;
 
 use super::gateway::INVALID;
-use super::slow::{Context, Input};
+use super::input::{Context, Input};
 use super::{Closed, Label, Tracker};
 
 /// The flags of which a plain acknowledgement has one.

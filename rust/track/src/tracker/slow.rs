@@ -12,30 +12,15 @@ use crate::table::{Last, Lookup, NO_SLOT, SlotId};
 use crate::zeek::{self, Roles};
 
 use super::gateway::{Answer, INVALID, Outcome, ask_gateway, ask_gateway_within};
-use super::{Closed, Found, Label, Tracker, hand_out};
+use super::input::{Context, Input};
+use super::label::Label;
+use super::{Closed, Found, Tracker, hand_out};
 
 /// A connection of a step on the slow path: the number of its cold part, its slot if it has one, and where its ends are.
 struct Held {
     cold: u32,
     slot: Option<SlotId>,
     places: u32,
-}
-
-/// Knowledge of a packet beside its connection: the label of the connection that an error is about, and the connection of
-/// the tunnel that carries it.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Context {
-    pub(super) related: Option<Label>,
-    pub(super) carrier: Option<u64>,
-}
-
-/// A packet on the slow path, with the bytes of its record.
-#[derive(Clone, Copy)]
-pub(super) struct Input<'a> {
-    pub(super) packet: &'a Packet,
-    pub(super) frame: &'a [u8],
-    pub(super) ts: i64,
-    pub(super) context: Context,
 }
 
 impl Tracker {

@@ -4,14 +4,13 @@
 //! capture's clock; here the six seconds are counted from the connection's own beginning, so that nothing depends on
 //! other connections. Source: `init-bare.zeek` for the values, `TCPSessionAdapter` for the rules.
 
-use serde::{Deserialize, Serialize};
-
 use crate::config::{Timeout, Timeouts};
 use crate::decode::{L4, Packet, ipproto, tcpflag};
 use crate::flow::Side;
 use crate::time::SECOND;
 
 use super::endpoint::State;
+use super::timers::{Since, Timers};
 use super::{Roles, View};
 
 /// `tcp_connection_linger`: a half-closed one must have been quiet for this long.
@@ -24,59 +23,6 @@ const CHECKS: i64 = 6 * SECOND;
 /// been quiet by then (`DNS_Analyzer::ExpireTimer`).
 const DNS_CHECKS: i64 = 10 * SECOND;
 const DNS_QUIET: i64 = 9 * SECOND;
-
-/// What ends a connection that its packets do not end.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[expect(clippy::struct_excessive_bools, reason = "independent facts, not a state")]
-pub(crate) struct Timers {
-    /// Capture time of the last packet that counts.
-    pub(crate) active_until: i64,
-    /// Zeek decides when the connection ends: only then the next two are kept.
-    run: bool,
-    /// The originator's first SYN.
-    attempted: Since,
-    /// When both ends had closed.
-    closed: Since,
-    /// The handshake is over.
-    pub(crate) established: bool,
-    /// Its end was reported, so that attempts and half-closes are no longer looked at.
-    pub(crate) reported: bool,
-    /// An end's close waits until its data is delivered.
-    pub(crate) deferred: bool,
-    /// Zeek's DNS analyzer follows it.
-    dns: bool,
-}
-
-/// The capture time at which something began, if it did, in half the room of an Option.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Since(i64);
-
-impl Default for Since {
-    fn default() -> Self {
-        Self(i64::MAX)
-    }
-}
-
-impl Since {
-    fn begin(&mut self, ts: i64) {
-        if *self == Self::default() {
-            self.0 = ts;
-        }
-    }
-
-    fn get(self) -> Option<i64> {
-        (self != Self::default()).then_some(self.0)
-    }
-}
-
-impl Timers {
-    /// The originator's first SYN.
-    pub(super) fn attempt(&mut self, ts: i64) {
-        if self.run {
-            self.attempted.begin(ts);
-        }
-    }
-}
 
 impl View {
     /// A side closes, or has closed and its data is delivered now.

@@ -12,14 +12,15 @@ mod history;
 mod key;
 mod stream;
 mod tcp;
+mod timers;
 
 use serde::{Deserialize, Serialize};
 
 use crate::decode::{L4, Packet, ipproto};
 use crate::flow::Side;
 
-use boundary::Timers;
 use history::{Once, Scaled};
+use timers::Timers;
 
 pub use conn_state::ConnState;
 pub(crate) use endpoint::Endpoint;
