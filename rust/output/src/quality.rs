@@ -63,7 +63,7 @@ impl Recent {
         let is_v6 = one.is(kind::BROAD) && (one.key[1] >> 48 & 0xff) == Family::V6 as u64;
         let is_v6_data = is_v6 && one.payload_bytes > 0 && !one.is(kind::UDP);
         let within = match one.identification {
-            _ if one.is(kind::ECHO) => return None,
+            _ if one.is(kind::STATELESS) => return None,
             FIRST_IDENTIFICATION.. => COPY_WITHIN,
             _ if is_v6_data => SAME_SEGMENT_WITHIN,
             _ => return None,
@@ -139,7 +139,7 @@ impl Watch {
         let recent = &mut *self.recent;
         let (mut compared, mut duplicates) = (0, 0);
         for (at, (one, broad)) in descriptors.iter().zip(broad).enumerate() {
-            let is_usual = !one.is(kind::OTHER | kind::ECHO | kind::BROAD);
+            let is_usual = !one.is(kind::OTHER | kind::STATELESS | kind::BROAD);
             let is_copy = if is_usual && one.identification >= FIRST_IDENTIFICATION {
                 Some(recent.is_copy(one, narrow_mark(one), COPY_WITHIN))
             } else if !one.is(kind::OTHER) {
@@ -312,7 +312,7 @@ mod tests {
         let is_copy = |(at, one): (usize, &Descriptor)| {
             let before = &trace[at.saturating_sub(PLACES)..at];
             let last = before.iter().rev().find(|other| facts(other) == facts(one));
-            last.is_some_and(|other| one.ts - other.ts <= i64::from(COPY_WITHIN_MICROS) * 1_000)
+            last.is_some_and(|other| (one.ts >> UNIT) - (other.ts >> UNIT) <= i64::from(COPY_WITHIN))
         };
         trace.iter().enumerate().filter(|one| is_copy(*one)).count() as u64
     }
@@ -339,7 +339,7 @@ mod tests {
         const FLOWS: u64 = 32;
         let places = |of: &dyn Fn(u32) -> Descriptor| {
             let places: std::collections::HashSet<_> =
-                (0..PLACES as u32).map(|number| mark(&of(number), &[0; 4]) as usize % PLACES).collect();
+                (0..PLACES as u32).map(|number| narrow_mark(&of(number)) as usize % PLACES).collect();
             places.len()
         };
         let kinds: [(&str, Numbered); 5] = [

@@ -314,7 +314,7 @@ fn lack(one: &mut Descriptor, record: &Record, lacks: Lacks) {
     if lacks.payloads || record.abridged {
         one.kind &= !kind::CUT;
     }
-    if lacks.numbers && !one.is(kind::UDP | kind::ECHO) {
+    if lacks.numbers && !one.is(kind::UDP | kind::STATELESS) {
         one.kind = one.kind & !kind::TIMESTAMPS | kind::UNNUMBERED;
         (one.seq, one.ack, one.edge, one.window) = (0, 0, 0, 0);
     }

@@ -27,7 +27,7 @@ impl Tracker {
         guess: u32,
         arrival: impl Fn() -> Arrival<'a>,
     ) -> Option<Label> {
-        const NO: u16 = kind::UDP | kind::BROAD | kind::ECHO | kind::UNNUMBERED | kind::OTHER;
+        const NO: u16 = kind::UDP | kind::BROAD | kind::STATELESS | kind::UNNUMBERED | kind::OTHER;
         if one.is(NO) || one.flags & KINDS != tcpflag::ACK || one.ts < self.quick_from {
             return None;
         }
@@ -54,7 +54,7 @@ impl Tracker {
             return None;
         }
         let is_usual = one.is(kind::UDP) || one.flags & KINDS == tcpflag::ACK;
-        if one.is(kind::ECHO | kind::UNNUMBERED | kind::OTHER) || !is_usual || one.ts < self.quick_from {
+        if one.is(kind::STATELESS | kind::UNNUMBERED | kind::OTHER) || !is_usual || one.ts < self.quick_from {
             return None;
         }
         let take = |change: &mut Change<'_>| {
@@ -183,7 +183,7 @@ fn quick<'a, const READERS: bool>(
 fn in_place<const READERS: bool>(change: &mut Change<'_>, arrival: &Arrival<'_>) -> bool {
     let (one, hot) = (arrival.descriptor, change.hot);
     let bits = hot.path.get();
-    if one.is(kind::UDP | kind::ECHO) {
+    if one.is(kind::UDP | kind::STATELESS) {
         return bits & path::READY != 0 && conn::datagram(hot, one, arrival, change.limits);
     }
     if !one.is(kind::UNNUMBERED) {
