@@ -5,6 +5,7 @@ mod arrow;
 mod arrow_in;
 mod buffer;
 mod checkpoint;
+mod checkpoint_file;
 mod config;
 mod connections;
 mod errors;
@@ -13,9 +14,11 @@ mod policy;
 mod seam;
 mod source;
 mod stream;
+mod table;
 mod toml;
 mod track;
 mod write;
+mod writer;
 
 use pyo3::prelude::*;
 
@@ -47,7 +50,7 @@ mod _native {
     #[pymodule_export]
     use super::track::{named, replay, track, walk};
     #[pymodule_export]
-    use super::write::Writer;
+    use super::writer::Writer;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

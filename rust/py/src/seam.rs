@@ -28,7 +28,8 @@ use pyo3::types::{PyCapsule, PyDict};
 
 use crate::arrow_in;
 use crate::config::Config;
-use crate::connections::{arrow_error, schema, stream};
+use crate::connections::{schema, stream};
+use crate::errors::arrow_error;
 use crate::errors::capture_error;
 use crate::stream::address;
 use crate::track::{self, inputs};

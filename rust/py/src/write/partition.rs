@@ -21,7 +21,7 @@ use pyo3::prelude::*;
 use super::format::{Encoder, Format};
 use super::sink::Part;
 use crate::arrow::ALL;
-use crate::connections::Table;
+use crate::table::Table;
 
 /// The most files that are open at once. Where one more is needed, the one that has waited longest is ended, and goes on in
 /// another one if need be: connections that last for days end among those of their last hour.
