@@ -6,3 +6,4 @@ pub mod checkpoint;
 pub mod slab;
 pub mod sync;
 pub mod time;
+mod words;

@@ -3,57 +3,29 @@
 /// How many places of damage are remembered one by one; the counts are exact beyond it.
 pub const DETAILS: usize = 64;
 
-/// What kind of damage was met.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum DamageKind {
-    /// A pcap record header that cannot be one; bytes were skipped up to the next believable chain of records.
-    RecordHeader,
-    /// A pcapng block whose lengths are impossible or disagree; bytes were skipped up to the next believable block.
-    BlockLength,
-    /// A pcapng section header with an unknown byte-order magic or version; its section was skipped.
-    SectionHeader,
-    /// A pcapng packet of an interface that no block of its section describes; the packet was skipped.
-    UnknownInterface,
-    /// A pcapng section with more than 65,536 interfaces; those beyond are unknown.
-    TooManyInterfaces,
-    /// A pcapng packet said to be longer than its block; the packet was skipped.
-    CaptureLength,
-    /// A time outside of the years 1717 to 2223; the record stays, its time is the nearest that can be expressed.
-    Timestamp,
-    /// The file ends inside a record; what is before it was used.
-    TruncatedFile,
-    /// A compressed stream that is cut or corrupt; what could be decompressed was used.
-    Compression,
-}
-
-impl DamageKind {
-    /// Every kind, in the order of [`DamageReport::counts`].
-    pub const ALL: [Self; 9] = [
-        Self::RecordHeader,
-        Self::BlockLength,
-        Self::SectionHeader,
-        Self::UnknownInterface,
-        Self::TooManyInterfaces,
-        Self::CaptureLength,
-        Self::Timestamp,
-        Self::TruncatedFile,
-        Self::Compression,
-    ];
-
-    /// The word that stands for it in `stats.skipped`.
-    pub fn reason(self) -> &'static str {
-        match self {
-            Self::RecordHeader => "bad_record_header",
-            Self::BlockLength => "bad_block_length",
-            Self::SectionHeader => "bad_section_header",
-            Self::UnknownInterface => "unknown_interface",
-            Self::TooManyInterfaces => "too_many_interfaces",
-            Self::CaptureLength => "packet_longer_than_block",
-            Self::Timestamp => "time_out_of_range",
-            Self::TruncatedFile => "truncated_file",
-            Self::Compression => "damaged_compression",
-        }
+conntrack_base::words! {
+    /// What kind of damage was met.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    #[non_exhaustive]
+    pub enum DamageKind {
+        /// A pcap record header that cannot be one; bytes were skipped up to the next believable chain of records.
+        RecordHeader = "bad_record_header",
+        /// A pcapng block whose lengths are impossible or disagree; bytes were skipped up to the next believable block.
+        BlockLength = "bad_block_length",
+        /// A pcapng section header with an unknown byte-order magic or version; its section was skipped.
+        SectionHeader = "bad_section_header",
+        /// A pcapng packet of an interface that no block of its section describes; the packet was skipped.
+        UnknownInterface = "unknown_interface",
+        /// A pcapng section with more than 65,536 interfaces; those beyond are unknown.
+        TooManyInterfaces = "too_many_interfaces",
+        /// A pcapng packet said to be longer than its block; the packet was skipped.
+        CaptureLength = "packet_longer_than_block",
+        /// A time outside of the years 1717 to 2223; the record stays, its time is the nearest that can be expressed.
+        Timestamp = "time_out_of_range",
+        /// The file ends inside a record; what is before it was used.
+        TruncatedFile = "truncated_file",
+        /// A compressed stream that is cut or corrupt; what could be decompressed was used.
+        Compression = "damaged_compression",
     }
 }
 

@@ -339,54 +339,27 @@ pub mod tcpflag {
     pub const URG: u8 = 32;
 }
 
-/// Why a record gave no packet. The words are the keys of `stats.skipped`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u8)]
-pub enum Skip {
-    /// A frame that carries no IP: ARP, LLC, discovery and control frames.
-    NotIp,
-    /// A link type without a decoder.
-    LinkType,
-    /// The packet ends before its addresses and ports, mostly because the capture cut it.
-    Truncated,
-    /// An 802.11 frame whose payload is encrypted.
-    Encrypted,
-    /// An IP header that contradicts itself.
-    BadIpHeader,
-    /// A later fragment whose first one was not seen, or was forgotten. Known only afterwards, so that `decode` never
-    /// returns it: [`Decoder::orphans`] counts them.
-    FragmentWithoutFirst,
-    /// More headers inside headers than anybody sends.
-    TooDeep,
-    /// An IPv6 packet that ends with its header (next header 59, RFC 8200 section 4.7).
-    NoNextHeader,
-}
-
-impl Skip {
-    /// Every reason, in the order of the keys of `stats.skipped`.
-    pub const ALL: [Self; 8] = [
-        Self::NotIp,
-        Self::LinkType,
-        Self::Truncated,
-        Self::Encrypted,
-        Self::BadIpHeader,
-        Self::FragmentWithoutFirst,
-        Self::TooDeep,
-        Self::NoNextHeader,
-    ];
-
-    /// The word that stands for it in `stats.skipped`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::NotIp => "not_ip",
-            Self::LinkType => "link_type",
-            Self::Truncated => "truncated",
-            Self::Encrypted => "encrypted",
-            Self::BadIpHeader => "bad_ip_header",
-            Self::FragmentWithoutFirst => "fragment_without_first",
-            Self::TooDeep => "too_deep",
-            Self::NoNextHeader => "no_next_header",
-        }
+conntrack_base::words! {
+    /// Why a record gave no packet. The words are the keys of `stats.skipped`.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    pub enum Skip {
+        /// A frame that carries no IP: ARP, LLC, discovery and control frames.
+        NotIp = "not_ip",
+        /// A link type without a decoder.
+        LinkType = "link_type",
+        /// The packet ends before its addresses and ports, mostly because the capture cut it.
+        Truncated = "truncated",
+        /// An 802.11 frame whose payload is encrypted.
+        Encrypted = "encrypted",
+        /// An IP header that contradicts itself.
+        BadIpHeader = "bad_ip_header",
+        /// A later fragment whose first one was not seen, or was forgotten. Known only afterwards, so that `decode` never
+        /// returns it: [`Decoder::orphans`] counts them.
+        FragmentWithoutFirst = "fragment_without_first",
+        /// More headers inside headers than anybody sends.
+        TooDeep = "too_deep",
+        /// An IPv6 packet that ends with its header (next header 59, RFC 8200 section 4.7).
+        NoNextHeader = "no_next_header",
     }
 }
 

@@ -8,28 +8,23 @@ use crate::rows::{Row, Rows};
 /// each; native byte order.
 pub const WIDTH: usize = 20;
 
-/// What becomes of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Verdict {
-    /// Both ends' groups allow it.
-    Allowed = 0,
-    /// A group of the originator does not let it initiate.
-    RefusedEgress = 1,
-    /// A group of the responder lets nobody of that kind initiate towards it.
-    RefusedIngress = 2,
-    /// Neither allows it.
-    RefusedBoth = 3,
-    /// An ICMP error about a connection: it passes if that does, and needs no rule.
-    Related = 4,
-    /// An ICMP error about nothing that is known: a gateway drops it.
-    Invalid = 5,
-}
-
-impl Verdict {
-    /// The names in the order of the numbers.
-    pub const NAMES: [&'static str; 6] =
-        ["ALLOWED", "REFUSED_EGRESS", "REFUSED_INGRESS", "REFUSED_BOTH", "RELATED", "INVALID"];
+conntrack_base::words! {
+    /// What becomes of a connection.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum Verdict {
+        /// Both ends' groups allow it.
+        Allowed = "ALLOWED",
+        /// A group of the originator does not let it initiate.
+        RefusedEgress = "REFUSED_EGRESS",
+        /// A group of the responder lets nobody of that kind initiate towards it.
+        RefusedIngress = "REFUSED_INGRESS",
+        /// Neither allows it.
+        RefusedBoth = "REFUSED_BOTH",
+        /// An ICMP error about a connection: it passes if that does, and needs no rule.
+        Related = "RELATED",
+        /// An ICMP error about nothing that is known: a gateway drops it.
+        Invalid = "INVALID",
+    }
 }
 
 /// Verdicts on connections, and how often each rule was made use of.

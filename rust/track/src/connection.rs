@@ -8,117 +8,7 @@ use crate::flow::{FlowKey, Side};
 use crate::proto::{self, Gateway, State};
 use crate::zeek::{ConnState, Roles, View};
 
-/// Why we say who initiated, from the weakest to the strongest: the rungs of the ladder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[repr(u8)]
-pub enum Evidence {
-    /// Nothing speaks for either end; the sender of the first packet is named.
-    Unknown = 0,
-    /// The sender of the first packet seen.
-    FirstPacket = 1,
-    /// The end whose port is from a range for clients, the other's not.
-    EphemeralPort = 2,
-    /// TCP: the end that mostly acknowledges what the other sends.
-    Acknowledgements = 3,
-    /// TCP: an end's first window is what Linux gives to whoever connects, or to whoever accepts.
-    Window = 4,
-    /// UDP and others: the sender of the first packet, who got an answer.
-    Answered = 5,
-    /// The host that initiates what goes on between the two, or all it does, elsewhere in the capture.
-    Role = 6,
-    /// TCP: many peers meet at the other end, which never initiates in this capture.
-    ManyPeers = 7,
-    /// The other end of a service's port.
-    ServicePort = 8,
-    /// The other end is a multicast or broadcast address, which never initiates.
-    Multicast = 9,
-    /// The other end accepted connections of others in this capture.
-    Listener = 10,
-    /// The same five-tuple, seen before or after with better evidence.
-    SeenBefore = 11,
-    /// TCP segments that no connection has (neither SYN nor ACK nor RST): the sender probes.
-    Scan = 12,
-    /// A SYN+ACK that nobody followed: backscatter of a forged SYN, or a scan. Its receiver may never have asked.
-    Backscatter = 13,
-    /// It belongs to another connection: an error about it, or announced in it.
-    Related = 14,
-    /// The first bytes of a payload are a request's or an answer's.
-    Payload = 15,
-    /// The receiver of an RST that refuses a SYN.
-    Refused = 16,
-    /// The receiver of an answer that only follows a question.
-    IcmpReply = 17,
-    /// The receiver of a SYN+ACK that was followed.
-    SynAck = 18,
-    /// The receiver of an SCTP INIT ACK.
-    InitAck = 19,
-    /// The sender of an ICMP query.
-    IcmpRequest = 20,
-    /// The sender of an SCTP INIT.
-    Init = 21,
-    /// The sender of a SYN.
-    Syn = 22,
-}
-
-impl Evidence {
-    const ALL: [Self; 23] = [
-        Self::Unknown,
-        Self::FirstPacket,
-        Self::EphemeralPort,
-        Self::Acknowledgements,
-        Self::Window,
-        Self::Answered,
-        Self::Role,
-        Self::ManyPeers,
-        Self::ServicePort,
-        Self::Multicast,
-        Self::Listener,
-        Self::SeenBefore,
-        Self::Scan,
-        Self::Backscatter,
-        Self::Related,
-        Self::Payload,
-        Self::Refused,
-        Self::IcmpReply,
-        Self::SynAck,
-        Self::InitAck,
-        Self::IcmpRequest,
-        Self::Init,
-        Self::Syn,
-    ];
-
-    /// The rung of this number.
-    pub fn numbered(number: u8) -> Self {
-        Self::ALL.get(usize::from(number)).copied().unwrap_or(Self::Unknown)
-    }
-
-    /// The words in the order of the numbers.
-    pub const NAMES: [&'static str; 23] = [
-        "unknown",
-        "first_packet",
-        "ephemeral_port",
-        "acknowledgements",
-        "window",
-        "answered",
-        "role",
-        "many_peers",
-        "service_port",
-        "multicast",
-        "listener",
-        "seen_before",
-        "scan",
-        "backscatter",
-        "related",
-        "payload",
-        "refused",
-        "icmp_reply",
-        "syn_ack",
-        "init_ack",
-        "icmp_request",
-        "init",
-        "syn",
-    ];
-}
+pub use crate::evidence::Evidence;
 
 /// UDP packets of a connection that are read for what they say; nobody says it later.
 pub const READ_UDP: u64 = 8;
@@ -140,22 +30,23 @@ pub fn take_claim(claims: &mut [u8; 2], orig: Side, first: Side) -> (Side, Evide
     }
 }
 
-/// How a connection ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[repr(u8)]
-pub enum EndReason {
-    /// Both ends closed it.
-    Closed = 0,
-    /// An RST ended it.
-    Reset = 1,
-    /// Nothing came for as long as its timeout.
-    Timeout = 2,
-    /// The table was full.
-    Evicted = 3,
-    /// The capture ended first.
-    EndOfCapture = 4,
-    /// A new connection took its five-tuple.
-    Reused = 5,
+conntrack_base::words! {
+    /// How a connection ended.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+    pub enum EndReason {
+        /// Both ends closed it.
+        Closed = "closed",
+        /// An RST ended it.
+        Reset = "reset",
+        /// Nothing came for as long as its timeout.
+        Timeout = "timeout",
+        /// The table was full.
+        Evicted = "evicted",
+        /// The capture ended first.
+        EndOfCapture = "end_of_capture",
+        /// A new connection took its five-tuple.
+        Reused = "reused",
+    }
 }
 
 impl EndReason {
@@ -171,9 +62,6 @@ impl EndReason {
             _ => cause,
         }
     }
-
-    /// The words in the order of the numbers.
-    pub const NAMES: [&'static str; 6] = ["closed", "reset", "timeout", "evicted", "end_of_capture", "reused"];
 }
 
 /// What one end has sent.

@@ -8,6 +8,7 @@ pub mod config;
 pub mod conn;
 pub mod connection;
 pub mod direction;
+pub mod evidence;
 pub mod flow;
 pub mod policy;
 pub mod proto;

@@ -2,8 +2,8 @@
 //! lower it.
 //!
 //! The rungs are the variants of [`Evidence`] in their order. Those that a packet can name are found here while packets
-//! come ([`infer`]); what takes the whole capture is found in `hindsight` once it is over. To add a rung: a variant of
-//! [`Evidence`], its rule here or there, and its confidence here.
+//! come ([`infer`]); what takes the whole capture is found in `hindsight` once it is over. A rung is declared
+//! in [`crate::evidence`]; its rule is here or there.
 
 use crate::connection::{Connection, Evidence, READ_UDP, take_claim};
 use crate::decode::{FiveTuple, L4, Packet, Tcp, ipproto, sctp_chunk, tcpflag};
@@ -12,53 +12,6 @@ use crate::flow::{Side, icmp};
 use crate::proto::State;
 
 use super::payload::{self, Speaker};
-
-/// How well it is known who initiated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Certainty {
-    /// The opening was captured.
-    Observed = 0,
-    /// Other packets say who it was.
-    Inferred = 1,
-    /// Nothing does.
-    Unknown = 2,
-}
-
-impl Evidence {
-    /// How sure it makes us, from 0 to 1: how often it was right where the answer is known, in captures whose beginnings
-    /// were cut off (`tests/test_beheading.py` prints the table, `docs/evidence.md` keeps it). Where the opening packet was
-    /// seen, only a forged packet can be wrong.
-    pub fn confidence(self) -> f32 {
-        match self {
-            Self::Syn | Self::IcmpRequest | Self::Init => 1.0,
-            Self::SynAck
-            | Self::InitAck
-            | Self::IcmpReply
-            | Self::Refused
-            | Self::Payload
-            | Self::Related
-            | Self::Multicast => 0.99,
-            Self::SeenBefore | Self::Listener => 0.98,
-            Self::ServicePort => 0.95,
-            Self::ManyPeers | Self::Role | Self::Window => 0.88,
-            Self::Answered => 0.85,
-            Self::Acknowledgements => 0.8,
-            Self::EphemeralPort => 0.75,
-            Self::FirstPacket => 0.6,
-            Self::Unknown | Self::Scan | Self::Backscatter => 0.5,
-        }
-    }
-
-    /// Whether that is seen, inferred, or not known.
-    pub fn certainty(self) -> Certainty {
-        match self {
-            Self::Syn | Self::IcmpRequest | Self::Init => Certainty::Observed,
-            Self::Unknown | Self::Scan | Self::Backscatter => Certainty::Unknown,
-            _ => Certainty::Inferred,
-        }
-    }
-}
 
 /// Whom the headers of a packet of this connection name as the originator. `first`: it is the first one.
 fn claim(connection: &Connection, packet: &Packet, from: Side, first: bool) -> Option<(Side, Evidence)> {

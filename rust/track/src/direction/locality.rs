@@ -11,23 +11,24 @@ use crate::config::Config;
 
 use super::ranges::Ranges;
 
-/// The direction of a connection, from its initiator alone.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[repr(u8)]
-pub enum Direction {
-    /// No connection.
-    #[default]
-    None = 0,
-    /// A local originator, a responder elsewhere.
-    Egress = 1,
-    /// An originator elsewhere, a local responder.
-    Ingress = 2,
-    /// Both local.
-    Internal = 3,
-    /// Neither local.
-    Transit = 4,
-    /// The responder is a multicast or broadcast address.
-    Multicast = 5,
+conntrack_base::words! {
+    /// The direction of a connection, from its initiator alone.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+    pub enum Direction {
+        /// No connection.
+        #[default]
+        None = "none",
+        /// A local originator, a responder elsewhere.
+        Egress = "egress",
+        /// An originator elsewhere, a local responder.
+        Ingress = "ingress",
+        /// Both local.
+        Internal = "internal",
+        /// Neither local.
+        Transit = "transit",
+        /// The responder is a multicast or broadcast address.
+        Multicast = "multicast",
+    }
 }
 
 impl Direction {
@@ -45,19 +46,8 @@ impl Direction {
 
     /// The direction of this number.
     pub fn numbered(number: u8) -> Self {
-        const ALL: [Direction; 6] = [
-            Direction::None,
-            Direction::Egress,
-            Direction::Ingress,
-            Direction::Internal,
-            Direction::Transit,
-            Direction::Multicast,
-        ];
-        ALL.get(usize::from(number)).copied().unwrap_or_default()
+        Self::ALL.get(usize::from(number)).copied().unwrap_or_default()
     }
-
-    /// The words in the order of the numbers.
-    pub const NAMES: [&'static str; 6] = ["none", "egress", "ingress", "internal", "transit", "multicast"];
 }
 
 /// The local networks and zones, ready to be asked, which is done twice for every connection.

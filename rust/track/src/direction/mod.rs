@@ -8,7 +8,8 @@ pub mod ranges;
 pub mod window;
 mod zeek;
 
-pub use evidence::{Certainty, infer, says};
+pub use crate::evidence::Certainty;
+pub use evidence::{infer, says};
 pub use ftp::{Announcements, is_control};
 pub use locality::{Direction, Locality, Place};
 pub use ranges::Ranges;

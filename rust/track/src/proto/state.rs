@@ -4,43 +4,37 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Timeout;
 
-/// A packet's `ctstate`, in the words of nf_conntrack.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum CtState {
-    /// It opened an entry, or its entry has seen no reply yet.
-    New = 0,
-    /// It belongs to an entry that has seen a reply, or is a reply.
-    Established = 1,
-    /// An ICMP error about an entry.
-    Related = 2,
-    /// It belongs to no entry and may not open one, or contradicts its entry.
-    Invalid = 3,
-    /// Not looked at: no IP, or neighbour discovery.
-    Untracked = 4,
+conntrack_base::words! {
+    /// A packet's `ctstate`, in the words of nf_conntrack.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum CtState {
+        /// It opened an entry, or its entry has seen no reply yet.
+        New = "NEW",
+        /// It belongs to an entry that has seen a reply, or is a reply.
+        Established = "ESTABLISHED",
+        /// An ICMP error about an entry.
+        Related = "RELATED",
+        /// It belongs to no entry and may not open one, or contradicts its entry.
+        Invalid = "INVALID",
+        /// Not looked at: no IP, or neighbour discovery.
+        Untracked = "UNTRACKED",
+    }
 }
 
-impl CtState {
-    /// The names in the order of the numbers.
-    pub const NAMES: [&'static str; 5] = ["NEW", "ESTABLISHED", "RELATED", "INVALID", "UNTRACKED"];
-}
-
-/// A packet's direction within its entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[repr(u8)]
-pub enum CtDir {
-    /// Sent by the end whose packet made the entry.
-    Original = 0,
-    /// Sent by the other end.
-    Reply = 1,
-    /// No entry.
-    None = 2,
+conntrack_base::words! {
+    /// A packet's direction within its entry.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+    pub enum CtDir {
+        /// Sent by the end whose packet made the entry.
+        Original = "ORIGINAL",
+        /// Sent by the other end.
+        Reply = "REPLY",
+        /// No entry.
+        None = "NONE",
+    }
 }
 
 impl CtDir {
-    /// The names in the order of the numbers.
-    pub const NAMES: [&'static str; 3] = ["ORIGINAL", "REPLY", "NONE"];
-
     /// The opposite direction.
     #[must_use]
     pub fn flip(self) -> Self {
@@ -52,36 +46,37 @@ impl CtDir {
     }
 }
 
-/// The state of an entry, in the words of nf_conntrack.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[repr(u8)]
-#[allow(missing_docs, reason = "the words are nf_conntrack's; State::NAMES spells them")]
-pub enum State {
-    /// No entry.
-    #[default]
-    None = 0,
-    SynSent,
-    SynRecv,
-    Established,
-    FinWait,
-    CloseWait,
-    LastAck,
-    TimeWait,
-    Close,
-    SynSent2,
-    Closed,
-    CookieWait,
-    CookieEchoed,
-    ShutdownSent,
-    ShutdownRecd,
-    ShutdownAckSent,
-    HeartbeatSent,
-    /// UDP and others: no reply yet.
-    Unreplied,
-    /// UDP and others: both ends have sent.
-    Replied,
-    /// UDP and others: a stream; kept when the table is full.
-    Assured,
+conntrack_base::words! {
+    /// The state of an entry, in the words of nf_conntrack.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+    #[allow(missing_docs, reason = "the words are nf_conntrack's; State::NAMES spells them")]
+    pub enum State {
+        /// No entry.
+        #[default]
+        None = "NONE",
+        SynSent = "SYN_SENT",
+        SynRecv = "SYN_RECV",
+        Established = "ESTABLISHED",
+        FinWait = "FIN_WAIT",
+        CloseWait = "CLOSE_WAIT",
+        LastAck = "LAST_ACK",
+        TimeWait = "TIME_WAIT",
+        Close = "CLOSE",
+        SynSent2 = "SYN_SENT2",
+        Closed = "CLOSED",
+        CookieWait = "COOKIE_WAIT",
+        CookieEchoed = "COOKIE_ECHOED",
+        ShutdownSent = "SHUTDOWN_SENT",
+        ShutdownRecd = "SHUTDOWN_RECD",
+        ShutdownAckSent = "SHUTDOWN_ACK_SENT",
+        HeartbeatSent = "HEARTBEAT_SENT",
+        /// UDP and others: no reply yet.
+        Unreplied = "UNREPLIED",
+        /// UDP and others: both ends have sent.
+        Replied = "REPLIED",
+        /// UDP and others: a stream; kept when the table is full.
+        Assured = "ASSURED",
+    }
 }
 
 impl State {
@@ -104,30 +99,6 @@ impl State {
             state => state,
         }
     }
-
-    /// The names in the order of the numbers.
-    pub const NAMES: [&'static str; 20] = [
-        "NONE",
-        "SYN_SENT",
-        "SYN_RECV",
-        "ESTABLISHED",
-        "FIN_WAIT",
-        "CLOSE_WAIT",
-        "LAST_ACK",
-        "TIME_WAIT",
-        "CLOSE",
-        "SYN_SENT2",
-        "CLOSED",
-        "COOKIE_WAIT",
-        "COOKIE_ECHOED",
-        "SHUTDOWN_SENT",
-        "SHUTDOWN_RECD",
-        "SHUTDOWN_ACK_SENT",
-        "HEARTBEAT_SENT",
-        "UNREPLIED",
-        "REPLIED",
-        "ASSURED",
-    ];
 }
 
 /// What the gateway does with a packet of an existing entry.
