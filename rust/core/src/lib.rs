@@ -15,7 +15,7 @@
 //! None of them knows Python or has `unsafe`.
 #![forbid(unsafe_code)]
 
-pub use conntrack_base::{checkpoint, sync, time};
+pub use conntrack_base::{checkpoint, sync, time, words};
 pub use conntrack_capture::{self as capture, error};
 pub use conntrack_decode::{self as decode, names};
 pub use conntrack_output::{columns, ipfix, labels, listing, quality, rows, stats, verdicts, zeek_log};

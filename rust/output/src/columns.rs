@@ -50,7 +50,7 @@ fn words(names: &[&str]) -> Vec<String> {
 
 /// Every column, in the order of the table. The second argument of a word list are the names of the zones.
 #[expect(clippy::redundant_closure_for_method_calls, reason = "a method is of one lifetime, a column of any")]
-pub const COLUMNS: [Column; 29] = [
+pub const COLUMNS: &[Column] = &[
     Column { name: "start", kind: Kind::Time(|row| row.start()) },
     Column { name: "end", kind: Kind::Time(|row| row.end()) },
     Column { name: "proto", kind: Kind::Word(|row| Some(row.proto() as u16), |_| PROTOCOLS.clone()) },

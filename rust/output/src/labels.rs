@@ -5,9 +5,28 @@ use crate::flow::Side;
 use crate::rows::Rows;
 use crate::tracker::Label;
 
-/// Bytes of a row: `connection` i8 at 0, `ctstate` u1 at 8, `ctdir` u1 at 9, `reply` bool at 10, `direction` u1 at 11,
-/// `state` u1 at 12, padding to 16; native byte order.
+/// Bytes of a row, in native byte order: [`FIELDS`], and padding.
 pub const WIDTH: usize = 16;
+
+/// Offsets of the fields.
+mod at {
+    pub const CONNECTION: usize = 0;
+    pub const CTSTATE: usize = 8;
+    pub const CTDIR: usize = 9;
+    pub const REPLY: usize = 10;
+    pub const DIRECTION: usize = 11;
+    pub const STATE: usize = 12;
+}
+
+/// The fields of a row: name, type as NumPy spells it, offset.
+pub const FIELDS: [(&str, &str, usize); 6] = [
+    ("connection", "i8", at::CONNECTION),
+    ("ctstate", "u1", at::CTSTATE),
+    ("ctdir", "u1", at::CTDIR),
+    ("reply", "?", at::REPLY),
+    ("direction", "u1", at::DIRECTION),
+    ("state", "u1", at::STATE),
+];
 
 /// A settled label, read from its row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,10 +49,10 @@ impl Said {
         let id = row.first_chunk::<8>().map_or(-1, |id| i64::from_ne_bytes(*id));
         Self {
             connection: usize::try_from(id).ok(),
-            ctstate: row[8],
-            reply: row[10] != 0,
-            direction: Direction::numbered(row[11]),
-            state: row[12],
+            ctstate: row[at::CTSTATE],
+            reply: row[at::REPLY] != 0,
+            direction: Direction::numbered(row[at::DIRECTION]),
+            state: row[at::STATE],
         }
     }
 }
@@ -49,8 +68,8 @@ impl Labels {
     pub fn push_settled(&mut self, label: &Label, known: Option<(Side, Direction)>) {
         self.push(label);
         if let Some(row) = self.bytes.last_chunk_mut::<WIDTH>() {
-            row[10] = u8::from(known.is_some_and(|(orig, _)| label.side != orig));
-            row[11] = known.map_or(Direction::None, |(_, direction)| direction) as u8;
+            row[at::REPLY] = u8::from(known.is_some_and(|(orig, _)| label.side != orig));
+            row[at::DIRECTION] = known.map_or(Direction::None, |(_, direction)| direction) as u8;
         }
     }
 
@@ -65,11 +84,11 @@ impl Labels {
     pub fn push(&mut self, label: &Label) {
         let connection = label.connection.map_or(-1, |id| id as i64);
         let mut row = [0; WIDTH];
-        row[..8].copy_from_slice(&connection.to_ne_bytes());
-        row[8] = label.ctstate as u8;
-        row[9] = label.ctdir as u8;
-        row[10] = label.side as u8;
-        row[12] = label.state as u8;
+        row[at::CONNECTION..at::CTSTATE].copy_from_slice(&connection.to_ne_bytes());
+        row[at::CTSTATE] = label.ctstate as u8;
+        row[at::CTDIR] = label.ctdir as u8;
+        row[at::REPLY] = label.side as u8;
+        row[at::STATE] = label.state as u8;
         self.bytes.extend_from_slice(&row);
     }
 
@@ -79,10 +98,10 @@ impl Labels {
         // Two bytes of each row stay in the caches where rows would not.
         let known: Vec<_> = rows.iter().map(|row| (row.orig() as u8, row.direction() as u8)).collect();
         for label in self.bytes.chunks_exact_mut(WIDTH) {
-            let Some((id, rest)) = label.split_first_chunk_mut::<8>() else { continue };
+            let Some(id) = label.first_chunk::<8>() else { continue };
             let known = usize::try_from(i64::from_ne_bytes(*id)).ok().and_then(|id| known.get(id));
-            rest[2] = u8::from(known.is_some_and(|(orig, _)| rest[2] != *orig));
-            rest[3] = known.map_or(Direction::None as u8, |(_, direction)| *direction);
+            label[at::REPLY] = u8::from(known.is_some_and(|(orig, _)| label[at::REPLY] != *orig));
+            label[at::DIRECTION] = known.map_or(Direction::None as u8, |(_, direction)| *direction);
         }
         self.bytes
     }

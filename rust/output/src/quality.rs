@@ -2,6 +2,7 @@
 //! initiated.
 
 use crate::decode::{Family, L4, Packet, Tunnel, Vlan, ipproto};
+use crate::direction::Certainty;
 use crate::flow::descriptor::kind;
 use crate::flow::{Descriptor, FlowKey};
 use crate::rows::Row;
@@ -22,28 +23,50 @@ const BACKWARD: i64 = SECOND;
 /// 1990-01-01: before it, a clock was not set. A step ahead from there is one; others are files put together.
 const CLOCKS_ARE_SET: i64 = 631_152_000 * SECOND;
 
-/// The account of a capture's quality.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Quality {
-    /// Connections by [`crate::direction::Certainty`]: their opening was captured, their initiator is inferred, or is not known. Without
-    /// ICMP errors, which initiate nothing.
-    pub connections: [u64; 3],
-    /// TCP connections that tell whether both ends were captured.
-    pub tcp_connections: u64,
-    /// Those of them with packets of one end only, which acknowledges what was not captured.
-    pub one_sided: u64,
-    /// Packets that were compared with those before: a copy of them would be found.
-    pub compared: u64,
-    /// Those of them that are a second copy.
-    pub duplicates: u64,
-    /// Records that the capture cut within the header of the transport.
-    pub cut_headers: u64,
-    /// Later fragments whose first one, and with it the ports, was not captured.
-    pub fragments_without_ports: u64,
-    /// Times at which the clock stepped.
-    pub clock_steps: u64,
-    /// The largest of these steps in nanoseconds, negative where it went back.
-    pub largest_clock_step: i64,
+/// Declares the counters once: the fields, and the list of their names and values.
+macro_rules! counters {
+    ($(#[$about:meta])* pub struct $name:ident { $($(#[$doc:meta])* $counter:ident: $kind:ty,)+ }) => {
+        $(#[$about])*
+        pub struct $name {
+            $($(#[$doc])* pub $counter: $kind,)+
+        }
+
+        impl $name {
+            /// The counters by name.
+            pub fn counters(&self) -> impl Iterator<Item = (&'static str, i64)> {
+                [$((stringify!($counter), self.$counter as i64)),+].into_iter()
+            }
+        }
+    };
+}
+
+counters! {
+    /// The account of a capture's quality.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct Quality {
+        /// Connections whose opening was captured. ICMP errors, which initiate nothing, are in none of these three counts.
+        observed: u64,
+        /// Connections whose initiator is inferred.
+        inferred: u64,
+        /// Connections whose initiator is not known.
+        unknown: u64,
+        /// TCP connections that tell whether both ends were captured.
+        tcp_connections: u64,
+        /// Those of them with packets of one end only, which acknowledges what was not captured.
+        one_sided: u64,
+        /// Packets that were compared with those before: a copy of them would be found.
+        compared: u64,
+        /// Those of them that are a second copy.
+        duplicates: u64,
+        /// Records that the capture cut within the header of the transport.
+        cut_headers: u64,
+        /// Later fragments whose first one, and with it the ports, was not captured.
+        fragments_without_ports: u64,
+        /// Times at which the clock stepped.
+        clock_steps: u64,
+        /// The largest of these steps in nanoseconds, negative where it went back.
+        largest_clock_step: i64,
+    }
 }
 
 /// Watches packets go by.
@@ -165,7 +188,12 @@ impl Watch {
     pub fn finish<'a>(mut self, rows: impl Iterator<Item = Row<'a>>, fragments_without_ports: u64) -> Quality {
         self.quality.fragments_without_ports = fragments_without_ports;
         for row in rows.filter(|row| !row.is_error()) {
-            self.quality.connections[row.evidence().certainty() as usize] += 1;
+            let connections = match row.evidence().certainty() {
+                Certainty::Observed => &mut self.quality.observed,
+                Certainty::Inferred => &mut self.quality.inferred,
+                Certainty::Unknown => &mut self.quality.unknown,
+            };
+            *connections += 1;
             if row.proto() == ipproto::TCP {
                 let both = [0, 1].iter().all(|end| row.sent(*end).packets > 0);
                 let one = !both && row.answers_unseen();

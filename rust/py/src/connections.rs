@@ -13,7 +13,7 @@ use pyo3::exceptions::{PyKeyError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyString};
 
-use crate::arrow::{self, ALL, BATCH_ROWS, Builders};
+use crate::arrow::{self, BATCH_ROWS, Builders};
 use crate::buffer::Buffer;
 use crate::errors::arrow_error;
 use crate::table::{Run, Table};
@@ -193,7 +193,7 @@ impl Connections {
 }
 
 fn find(name: &str) -> PyResult<(usize, Kind)> {
-    let found = COLUMNS.into_iter().enumerate().find(|(_, column)| column.name == name);
+    let found = COLUMNS.iter().enumerate().find(|(_, column)| column.name == name);
     found.map(|(index, column)| (index, column.kind)).ok_or_else(|| PyKeyError::new_err(name.to_owned()))
 }
 
@@ -207,7 +207,7 @@ pub struct Batches {
 impl Batches {
     /// From the first row.
     pub fn new(table: Arc<Table>) -> Self {
-        let builders = Builders::new(ALL.iter().collect(), &table.zones);
+        let builders = Builders::new(COLUMNS.iter().collect(), &table.zones);
         Self { table, builders, next: 0 }
     }
 }

@@ -56,16 +56,29 @@ mod _native {
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         module.add("LOCAL", conntrack_core::config::Config::LOCAL.to_vec())?;
+        module.add("FORMATS", super::formats(module.py())?)?;
+        module.add("LABEL_FIELDS", conntrack_core::labels::FIELDS.to_vec())?;
+        module.add("LABEL_WIDTH", conntrack_core::labels::WIDTH)?;
         module.add("PROFILES", super::config::profiles())?;
         module.add("PROTOCOLS", super::policy::protocols())?;
         module.add("WORDS", super::words(module.py())?)
     }
 }
 
-/// The words behind the numbers of labels, by enum.
+/// The formats of files by name: the suffixes that tell them, and whether they are lines for a terminal.
+fn formats(py: Python<'_>) -> PyResult<Bound<'_, pyo3::types::PyDict>> {
+    let formats = pyo3::types::PyDict::new(py);
+    for format in write::Format::ALL {
+        formats.set_item(format.name(), (format.suffixes().to_vec(), format.is_text()))?;
+    }
+    Ok(formats)
+}
+
+/// The lists of words: those behind the numbers of labels by enum, the rungs of evidence, and the reasons to skip.
 fn words(py: Python<'_>) -> PyResult<Bound<'_, pyo3::types::PyDict>> {
+    use conntrack_core::connection::Evidence;
     use conntrack_core::direction::Direction;
-    use conntrack_core::pipeline::Fate;
+    use conntrack_core::pipeline::{Fate, reasons};
     use conntrack_core::proto::{CtDir, CtState, State};
     use conntrack_core::verdicts::Verdict;
     let words = pyo3::types::PyDict::new(py);
@@ -74,6 +87,8 @@ fn words(py: Python<'_>) -> PyResult<Bound<'_, pyo3::types::PyDict>> {
     words.set_item("Direction", Direction::NAMES.map(str::to_uppercase).to_vec())?;
     words.set_item("State", State::NAMES.to_vec())?;
     words.set_item("Verdict", Verdict::NAMES.to_vec())?;
+    words.set_item("Evidence", Evidence::NAMES.to_vec())?;
+    words.set_item("Skipped", reasons().collect::<Vec<_>>())?;
     words.set_item("Fate", Fate::NAMES.to_vec())?;
     Ok(words)
 }

@@ -359,7 +359,7 @@ fn connections(rows: &Rows, ids: &[([u8; 16], Option<[u8; 16]>)], zones: &[Strin
     let own: StringArray = ids.iter().map(|(id, _)| Some(hex(id))).collect();
     let mut fields = vec![Field::new("id", DataType::Utf8, false)];
     let mut arrays: Vec<ArrayRef> = vec![Arc::new(own)];
-    for column in &COLUMNS {
+    for column in COLUMNS {
         let array: ArrayRef = match column.kind {
             Kind::Time(read) => Arc::new(Int64Array::from_iter_values(rows.iter().map(read))),
             Kind::U64(read) => Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| read(row) as i64))),

@@ -16,9 +16,9 @@ mod seam;
 mod shards;
 mod stream;
 
-use crate::capture::{Captures, RecordBatch};
+use crate::capture::{Captures, DamageKind, RecordBatch};
 use crate::config::{Bounds, Config, ServerPorts};
-use crate::decode::TunnelMode;
+use crate::decode::{Skip, TunnelMode};
 use crate::error::CaptureError;
 use crate::hindsight::{self, Known};
 use crate::labels::Labels;
@@ -51,6 +51,11 @@ pub struct Tracked {
 
 /// Why a record is in no connection although it could have begun one: the table was full of assured ones.
 const TABLE_FULL: &str = "table_full";
+
+/// Every key that [`Stats::skipped`] may have.
+pub fn reasons() -> impl Iterator<Item = &'static str> {
+    Skip::NAMES.into_iter().chain(DamageKind::NAMES).chain([TABLE_FULL])
+}
 
 /// Tracks captures from the first record to the last. `observe` is called between batches, and when a signal
 /// interrupted the reading; it may stop the run, which is then [`CaptureError::Interrupted`].

@@ -9,14 +9,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_schema::ArrowError;
+use conntrack_core::columns::COLUMNS;
 use conntrack_core::zeek_log::Seed;
 use pyo3::exceptions::{PyFileExistsError, PyValueError};
 use pyo3::prelude::*;
 
-use crate::arrow::ALL;
 use crate::errors::{arrow_error, system_error};
 use crate::table::{Run, Table};
-use format::{Encoder, Format};
+use format::Encoder;
+pub use format::Format;
 use partition::{By, Partitions};
 use sink::{Out, Part};
 pub use sink::{PyWrite, complete};
@@ -52,8 +53,7 @@ impl Writing {
     /// Opens a path or a binary file object.
     pub fn open(target: &Bound<'_, PyAny>, format: &str, by: Option<&str>) -> PyResult<Self> {
         let format = Format::named(format).ok_or_else(|| {
-            let expected = "csv, jsonl, arrow, parquet, conntrack, zeek or ipfix";
-            PyValueError::new_err(format!("{format:?}: expected {expected}"))
+            PyValueError::new_err(format!("{format:?}: expected one of {}", Format::NAMES.join(", ")))
         })?;
         let by = by.map(By::named).transpose()?;
         if target.hasattr("write")? {
@@ -108,7 +108,7 @@ impl Writing {
         }
         if let Goes::Waiting(out, part) = &mut self.goes {
             let (out, part) = (std::mem::replace(out, Box::new(std::io::sink())), part.take());
-            let encoder = Encoder::new(self.format, out, ALL.iter().collect(), zones)?;
+            let encoder = Encoder::new(self.format, out, COLUMNS.iter().collect(), zones)?;
             self.goes = Goes::File(Box::new(encoder), part);
         }
         Ok(())

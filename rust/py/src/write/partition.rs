@@ -10,7 +10,7 @@ use std::fs::{self, File};
 use std::io::BufWriter;
 
 use arrow_schema::ArrowError;
-use conntrack_core::columns::Column;
+use conntrack_core::columns::{COLUMNS, Column};
 use conntrack_core::direction::Direction;
 use conntrack_core::rows::Row;
 use conntrack_core::time::{SECOND, hour};
@@ -20,7 +20,6 @@ use pyo3::prelude::*;
 
 use super::format::{Encoder, Format};
 use super::sink::Part;
-use crate::arrow::ALL;
 use crate::table::Table;
 
 /// The most files that are open at once. Where one more is needed, the one that has waited longest is ended, and goes on in
@@ -64,7 +63,7 @@ impl By {
 
     fn columns(self) -> Vec<&'static Column> {
         let is_in_path = |column: &Column| matches!(self, Self::Direction) && column.name == "direction";
-        ALL.iter().filter(|column| !is_in_path(column)).collect()
+        COLUMNS.iter().filter(|column| !is_in_path(column)).collect()
     }
 }
 
