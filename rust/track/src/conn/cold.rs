@@ -55,6 +55,12 @@ impl Colds {
         self.pool.remove(number)
     }
 
+    /// The same into a box: a connection is large, and moved once.
+    pub fn remove_boxed(&mut self, number: u32) -> Option<Box<Connection>> {
+        self.step(number)?;
+        self.pool.remove(number).map(Box::new)
+    }
+
     /// Bytes of memory.
     pub fn bytes(&self) -> usize {
         self.pool.len() * size_of::<Connection>() + self.heap
