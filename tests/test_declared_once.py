@@ -7,20 +7,19 @@ import io
 from pathlib import Path
 
 import conntrack_py as ct
-from conntrack_py import _native, render, stats
+from conntrack_py import _native, stats
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-#: Evidence without a phrase in the summary: the opening was captured, or nothing is known.
-WITHOUT_PHRASE = {"syn", "icmp_request", "init", "unknown", "first_packet", "scan", "backscatter"}
 
 
 def test_every_rung_is_on_the_page_of_columns() -> None:
     text = (DOCS / "reference" / "columns.md").read_text()
-    assert [word for word in _native.WORDS["Evidence"] if f"`{word}`" not in text] == []
+    assert [word for word in _native.EVIDENCE if f"`{word}`" not in text] == []
 
 
 def test_every_inferred_rung_has_a_phrase() -> None:
-    assert set(_native.WORDS["Evidence"]) - WITHOUT_PHRASE == set(render._EVIDENCE)
+    inferred = {word for word, (_, certainty, _) in _native.EVIDENCE.items() if certainty == "inferred"}
+    assert {word for word, (*_, phrase) in _native.EVIDENCE.items() if phrase} == inferred - {"first_packet"}
 
 
 def test_every_reason_to_skip_has_words() -> None:

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from rust_modules import circle, graph, modules
+
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON = ROOT / "python" / "conntrack_py"
+RUST = ROOT / "rust"
 
 #: A module may import those before it.
 PYTHON_LADDER = [
@@ -82,6 +85,24 @@ def test_policy_ladder(path: Path) -> None:
     below = POLICY_LADDER[: POLICY_LADDER.index(part) + 1]
     assert imported(path, "conntrack_py.policy") <= set(below)
     assert "_native" not in imported(path) or part in POLICY_KNOWS_NATIVE
+
+
+@pytest.mark.parametrize("crate", sorted(path.parent.name for path in RUST.glob("*/Cargo.toml")))
+def test_no_circle_between_the_files_of_a_crate(crate: str) -> None:
+    """Crates cannot depend on each other in a circle; files can, and the compiler does not mind."""
+    assert circle(graph(modules(RUST / crate / "src"))) == []
+
+
+def test_a_circle_is_found() -> None:
+    code = {
+        (): "mod a; pub use a::A;",
+        ("a",): "use crate::b::{self, B as C}; pub struct A;",
+        ("b",): "mod c; pub use self::c::B;",
+        ("b", "c"): "fn f() { crate::A::new() }",
+    }
+    assert graph(code) == {(): set(), ("a",): {("b",), ("b", "c")}, ("b",): set(), ("b", "c"): {("a",)}}
+    assert circle(graph(code)) == ["a", "b::c"]
+    assert circle(graph(code | {("b", "c"): "use super::super::c;"})) == []
 
 
 def test_files_are_short() -> None:

@@ -13,6 +13,7 @@ from typing_extensions import Buffer as BufferProtocol
 from typing_extensions import CapsuleType
 
 __all__ = [
+    "EVIDENCE",
     "FORMATS",
     "LABEL_FIELDS",
     "LABEL_WIDTH",
@@ -50,6 +51,8 @@ __all__ = [
 
 __version__: Final[str]
 """The version of the crate, which is the version of the package."""
+EVIDENCE: Final[dict[str, tuple[float, str, str]]]
+"""Evidence from the weakest to the strongest → confidence, certainty (`observed`, `inferred` or `unknown`), a phrase."""
 FORMATS: Final[dict[str, tuple[list[str], bool]]]
 """Format of a file → the suffixes of paths that tell it, and whether it is lines for a terminal."""
 LABEL_FIELDS: Final[list[tuple[str, str, int]]]
@@ -64,7 +67,7 @@ PROTOCOLS: Final[list[str]]
 """The words of the `proto` column, in the order of the protocols' numbers."""
 WORDS: Final[dict[str, list[str]]]
 """Enum name (`CtState`, `CtDir`, `Direction`, `State`) → its words in upper case, in the order of their numbers;
-`Evidence`: the rungs, `Skipped`: the keys of `Stats.skipped`."""
+`Skipped`: the keys of `Stats.skipped`."""
 
 class _Reader(Protocol):
     def read(self, size: int, /) -> bytes: ...

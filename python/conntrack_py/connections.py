@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 FORMATS = tuple(_native.FORMATS)
 BINARY_FORMATS = tuple(format for format, (_, is_text) in _native.FORMATS.items() if not is_text)
 _SUFFIXES = {f".{suffix}": format for format, (suffixes, _) in _native.FORMATS.items() for suffix in suffixes}
+#: Evidence from the weakest to the strongest → confidence, certainty, and a phrase for lists of inferred originators.
+EVIDENCE = _native.EVIDENCE
 #: Rows that iteration turns into Python objects at once.
 _CHUNK = 4096
 #: Rows that `repr` shows at each end.

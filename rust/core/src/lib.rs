@@ -18,8 +18,8 @@
 pub use conntrack_base::{checkpoint, sync, time, words};
 pub use conntrack_capture::{self as capture, error};
 pub use conntrack_decode::{self as decode, names};
-pub use conntrack_output::{columns, ipfix, labels, listing, quality, rows, stats, verdicts, zeek_log};
-pub use conntrack_track::{config, conn, connection, direction, flow, policy, proto, table, tracker, zeek};
+pub use conntrack_output::*;
+pub use conntrack_track::*;
 
 pub mod hindsight;
 pub mod pipeline;

@@ -56,6 +56,7 @@ mod _native {
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         module.add("LOCAL", conntrack_core::config::Config::LOCAL.to_vec())?;
+        module.add("EVIDENCE", super::evidence(module.py())?)?;
         module.add("FORMATS", super::formats(module.py())?)?;
         module.add("LABEL_FIELDS", conntrack_core::labels::FIELDS.to_vec())?;
         module.add("LABEL_WIDTH", conntrack_core::labels::WIDTH)?;
@@ -63,6 +64,15 @@ mod _native {
         module.add("PROTOCOLS", super::policy::protocols())?;
         module.add("WORDS", super::words(module.py())?)
     }
+}
+
+/// The rungs of evidence from the weakest to the strongest: confidence, certainty, and a phrase for lists.
+fn evidence(py: Python<'_>) -> PyResult<Bound<'_, pyo3::types::PyDict>> {
+    let rungs = pyo3::types::PyDict::new(py);
+    for rung in conntrack_core::connection::Evidence::ALL {
+        rungs.set_item(rung.name(), (rung.confidence(), rung.certainty().name(), rung.phrase()))?;
+    }
+    Ok(rungs)
 }
 
 /// The formats of files by name: the suffixes that tell them, and whether they are lines for a terminal.
@@ -74,9 +84,8 @@ fn formats(py: Python<'_>) -> PyResult<Bound<'_, pyo3::types::PyDict>> {
     Ok(formats)
 }
 
-/// The lists of words: those behind the numbers of labels by enum, the rungs of evidence, and the reasons to skip.
+/// The lists of words: those behind the numbers of labels by enum and the reasons to skip.
 fn words(py: Python<'_>) -> PyResult<Bound<'_, pyo3::types::PyDict>> {
-    use conntrack_core::connection::Evidence;
     use conntrack_core::direction::Direction;
     use conntrack_core::pipeline::{Fate, reasons};
     use conntrack_core::proto::{CtDir, CtState, State};
@@ -87,7 +96,6 @@ fn words(py: Python<'_>) -> PyResult<Bound<'_, pyo3::types::PyDict>> {
     words.set_item("Direction", Direction::NAMES.map(str::to_uppercase).to_vec())?;
     words.set_item("State", State::NAMES.to_vec())?;
     words.set_item("Verdict", Verdict::NAMES.to_vec())?;
-    words.set_item("Evidence", Evidence::NAMES.to_vec())?;
     words.set_item("Skipped", reasons().collect::<Vec<_>>())?;
     words.set_item("Fate", Fate::NAMES.to_vec())?;
     Ok(words)
