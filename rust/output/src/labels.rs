@@ -30,7 +30,7 @@ pub const FIELDS: [(&str, &str, usize); 6] = [
 
 /// A settled label, read from its row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Said {
+pub struct SettledLabel {
     /// The place of its connection among the rows.
     pub connection: Option<usize>,
     /// The number of a [`crate::proto::CtState`].
@@ -43,7 +43,7 @@ pub struct Said {
     pub state: u8,
 }
 
-impl Said {
+impl SettledLabel {
     /// Reads a row of [`WIDTH`] bytes.
     pub fn of(row: &[u8; WIDTH]) -> Self {
         let id = row.first_chunk::<8>().map_or(-1, |id| i64::from_ne_bytes(*id));

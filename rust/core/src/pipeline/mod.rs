@@ -32,7 +32,7 @@ pub use named::named;
 pub use progress::{Observe, Progress};
 pub use reading::count_damage;
 pub use replay::{Fate, Replayed, replay};
-pub use seam::{Headers, Part, Place, Seen};
+pub use seam::{CapturePosition, CellRecord, Headers, ShardTracker};
 pub use stream::Stream;
 
 use following::{Followed, Following, GROUP, NoLabels};

@@ -3,7 +3,7 @@
 use crate::flow::Side;
 
 /// The letters of a history, and how many there are.
-pub type Letters = ([u8; 31], u8);
+pub type HistoryLetters = ([u8; 31], u8);
 
 /// The letters by their numbers, the first of which is one.
 const ALPHABET: [u8; 25] = *b"SsHhAaDdFfRrTtCcGgWwIiQq^";
@@ -21,7 +21,7 @@ const NUMBERS: [u8; 256] = {
     numbers
 };
 
-/// Letters in a word; None where they do not fit.
+/// HistoryLetters in a word; None where they do not fit.
 #[inline]
 pub fn pack(letters: impl Iterator<Item = u8>) -> Option<u64> {
     let (mut word, mut shift) = (0, 0);
@@ -69,7 +69,7 @@ pub fn unpack(mut word: u64) -> impl Iterator<Item = u8> {
 }
 
 /// The same as a list.
-pub fn collected(letters: impl Iterator<Item = u8>) -> Letters {
+pub fn collected(letters: impl Iterator<Item = u8>) -> HistoryLetters {
     let mut list = ([0; 31], 0);
     for (place, letter) in list.0.iter_mut().zip(letters) {
         *place = letter;
@@ -80,7 +80,7 @@ pub fn collected(letters: impl Iterator<Item = u8>) -> Letters {
 
 /// A history told with the roles exchanged: the case of each letter, and whether it begins with the mark of a connection
 /// that was turned round.
-pub fn flip((letters, len): Letters, flipped: bool) -> Letters {
+pub fn flip((letters, len): HistoryLetters, flipped: bool) -> HistoryLetters {
     let letters = letters.into_iter().take(usize::from(len)).skip_while(|letter| *letter == b'^');
     let letters = letters.map(|letter| letter ^ (u8::from(letter.is_ascii_alphabetic()) << 5));
     collected(flipped.then_some(b'^').into_iter().chain(letters))

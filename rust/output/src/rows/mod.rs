@@ -23,7 +23,7 @@ use crate::proto::State;
 use crate::tracker::Closed;
 use crate::zeek::ConnState;
 
-pub use letters::Letters;
+pub use letters::HistoryLetters;
 pub use packed::Live;
 use packed::{Beside, Packed, Rare, flag};
 use segments::Segments;
@@ -321,7 +321,7 @@ impl<'a> Row<'a> {
     }
 
     /// Zeek's history.
-    pub fn history(self) -> Letters {
+    pub fn history(self) -> HistoryLetters {
         self.beside().map_or_else(|| letters::collected(letters::unpack(self.packed.history)), |rare| rare.history)
     }
 

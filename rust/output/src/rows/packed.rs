@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::conn::{self, Flags, Image, path};
 use crate::connection::{Connection, EndReason, Endpoint, Evidence};
 use crate::decode::{Addr, Family, Tunnel, TunnelKind, Vlan, ipproto};
-use crate::direction::{Direction, Locality, Place};
+use crate::direction::{AddressScope, Direction, Locality};
 use crate::flow::{FlowKey, Side};
 use crate::proto::State;
 use crate::table::Last;
@@ -13,7 +13,7 @@ use crate::time::SECOND;
 use crate::tracker::Closed;
 use crate::zeek::ConnState;
 
-use super::letters::{self, Letters};
+use super::letters::{self, HistoryLetters};
 use super::segments::Segments;
 
 /// A finished connection, as nearly all are. What belongs to an end is told of originator and responder, in this order.
@@ -98,7 +98,7 @@ pub(super) mod flag {
 #[derive(Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Rare {
     pub sent: [Endpoint; 2],
-    pub history: Letters,
+    pub history: HistoryLetters,
     pub active_until: i64,
     pub missed_bytes: u64,
     pub related_to: Option<u64>,
@@ -450,7 +450,7 @@ impl Packed {
         }
         let places = [addrs[1], addrs[0]].map(|addr| locality.place(addr.ip(self.family())));
         self.set(flag::FROM_GROUP, places[0].is_group && !places[1].is_group);
-        self.direction = Place::direction(places, self.has(flag::WAS_BROADCAST));
+        self.direction = AddressScope::direction(places, self.has(flag::WAS_BROADCAST));
         rare.sent.swap(0, 1);
         rare.pure_acks.swap(0, 1);
         rare.first_window.swap(0, 1);

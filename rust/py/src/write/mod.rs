@@ -19,7 +19,7 @@ use crate::table::{Run, Table};
 use format::Encoder;
 pub use format::Format;
 use partition::{By, Partitions};
-use sink::{Out, Part};
+use sink::{Out, PartialFile};
 pub use sink::{PyWrite, complete};
 
 /// A target that tables are written to, one after another.
@@ -38,9 +38,9 @@ pub struct Writing {
 
 enum Goes {
     /// A file that waits for its first table.
-    Waiting(Out, Option<Part>),
+    Waiting(Out, Option<PartialFile>),
     /// A file. Without a name to be given, somebody may be reading at the other end.
-    File(Box<Encoder>, Option<Part>),
+    File(Box<Encoder>, Option<PartialFile>),
     Directory(Partitions),
 }
 
@@ -65,7 +65,7 @@ impl Writing {
         }
         let path: PathBuf = target.extract()?;
         let goes = match by {
-            Some(by) => Part::directory(&path).map(|part| Goes::Directory(Partitions::new(by, format, part))),
+            Some(by) => PartialFile::directory(&path).map(|part| Goes::Directory(Partitions::new(by, format, part))),
             None => sink::open(&path).map(|(file, part)| Goes::Waiting(Box::new(BufWriter::new(file)), part)),
         };
         match goes {
@@ -129,7 +129,7 @@ impl Writing {
         match self.goes {
             Goes::File(encoder, part) => {
                 encoder.finish()?;
-                Ok(part.map_or(Ok(()), Part::complete)?)
+                Ok(part.map_or(Ok(()), PartialFile::complete)?)
             }
             Goes::Directory(partitions) => partitions.close(),
             Goes::Waiting(..) => Ok(()),

@@ -19,7 +19,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use super::format::{Encoder, Format};
-use super::sink::Part;
+use super::sink::PartialFile;
 use crate::table::Table;
 
 /// The most files that are open at once. Where one more is needed, the one that has waited longest is ended, and goes on in
@@ -71,7 +71,7 @@ impl By {
 pub struct Partitions {
     by: By,
     format: Format,
-    part: Part,
+    part: PartialFile,
     open: BTreeMap<i64, OpenFile>,
     /// How many files each place has had.
     files: BTreeMap<i64, u32>,
@@ -98,7 +98,7 @@ impl OpenFile {
 
 impl Partitions {
     /// None yet.
-    pub fn new(by: By, format: Format, part: Part) -> Self {
+    pub fn new(by: By, format: Format, part: PartialFile) -> Self {
         Self { by, format, part, open: BTreeMap::new(), files: BTreeMap::new(), rows: 0 }
     }
 

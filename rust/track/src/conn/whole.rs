@@ -8,7 +8,7 @@ use crate::connection::{Connection, Endpoint as Counts, Evidence, READ_UDP};
 use crate::decode::ipproto;
 use crate::flow::{FlowKey, Side};
 use crate::proto::tcp::choose_timeout;
-use crate::proto::{Gateway, Seen, State, TcpClass, TcpTrack, Track};
+use crate::proto::{Gateway, State, TcpClass, TcpEnd, TcpTrack, Track};
 use crate::zeek::{EndState, Endpoint, Roles, Stream, View, WITHOUT_ACKS};
 
 use super::hot::{Image, LONGEST, Limits, path};
@@ -133,7 +133,7 @@ fn kernel_track(hot: &Image) -> TcpTrack {
     let flags = hot.flags();
     let seen = |side: Side| {
         let (at, has) = (side as usize, |fact| flags.side_has(side, fact));
-        Seen {
+        TcpEnd {
             end: hot.next[at],
             max_end: hot.max_end[at],
             max_win: hot.max_win[at],

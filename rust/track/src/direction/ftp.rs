@@ -18,11 +18,11 @@ const LATE: i64 = SECOND;
 const MOST: usize = 1 << 16;
 
 /// Where a data connection will go: the address and port that will be connected to, and the host that will connect.
-type Place = (IpAddr, u16, IpAddr);
+type DataChannel = (IpAddr, u16, IpAddr);
 
 /// What was announced, and when first and last.
 #[derive(Debug, Default)]
-pub struct Announcements(HashMap<Place, (i64, i64)>);
+pub struct Announcements(HashMap<DataChannel, (i64, i64)>);
 
 /// Whether these are the ports of an FTP control connection.
 #[inline]
@@ -50,7 +50,7 @@ impl Announcements {
 }
 
 #[inline]
-fn announced(packet: &Packet, record: &[u8]) -> Option<Place> {
+fn announced(packet: &Packet, record: &[u8]) -> Option<DataChannel> {
     if !is_control(&packet.tuple) || packet.bad_checksum {
         return None;
     }

@@ -52,7 +52,7 @@ impl Direction {
 
 /// The local networks and zones, ready to be asked, which is done twice for every connection.
 pub struct Locality {
-    places: Ranges<Place>,
+    places: Ranges<AddressScope>,
     has_zones: bool,
 }
 
@@ -70,13 +70,13 @@ impl Networks {
         Self { local, zones: zones.collect() }
     }
 
-    fn place(&self, addr: IpAddr) -> Place {
+    fn place(&self, addr: IpAddr) -> AddressScope {
         let local = self.local.get_lpm(&host(addr)).map(|(net, ())| net);
         let zone = self.zones.get_lpm(&host(addr));
         let ends = |net: IpNet| addr.is_ipv4() && net.prefix_len() < 31 && net.broadcast() == addr;
         let is_broadcast = [local, zone.map(|(net, _)| net)].into_iter().flatten().any(ends);
         let zone = zone.map(|(_, zone)| *zone);
-        Place { is_local: local.is_some(), zone, is_group: is_group(addr) || is_broadcast }
+        AddressScope { is_local: local.is_some(), zone, is_group: is_group(addr) || is_broadcast }
     }
 
     /// All networks at whose borders something may be different.
@@ -87,9 +87,9 @@ impl Networks {
     }
 }
 
-/// Where an address is.
+/// An address relative to the local networks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct AddressScope {
     /// In a local network.
     pub is_local: bool,
     /// The number of the zone with the longest prefix that holds it.
@@ -121,7 +121,7 @@ impl Locality {
 
     /// Everything that is known of an address, at once.
     #[inline]
-    pub fn place(&self, addr: IpAddr) -> Place {
+    pub fn place(&self, addr: IpAddr) -> AddressScope {
         self.places.find(addr)
     }
 
@@ -136,7 +136,7 @@ impl Locality {
     }
 }
 
-impl Place {
+impl AddressScope {
     /// The direction of a connection between originator and responder; `link_says_group`: its frames were sent to a group
     /// address of the link.
     pub fn direction([orig, resp]: [Self; 2], link_says_group: bool) -> Direction {
@@ -156,7 +156,7 @@ mod tests {
     fn five_directions() {
         let locality = Locality::new(&Config::default());
         let places = |src: [u8; 4], dst: [u8; 4]| [src, dst].map(|addr| locality.place(addr.into()));
-        let direction = |src, dst| Place::direction(places(src, dst), false);
+        let direction = |src, dst| AddressScope::direction(places(src, dst), false);
         assert_eq!(direction([10, 0, 0, 1], [8, 8, 8, 8]), Direction::Egress);
         assert_eq!(direction([8, 8, 8, 8], [10, 0, 0, 1]), Direction::Ingress);
         assert_eq!(direction([10, 0, 0, 1], [100, 64, 0, 1]), Direction::Internal);
@@ -164,7 +164,7 @@ mod tests {
         assert_eq!(direction([10, 0, 0, 1], [224, 0, 0, 251]), Direction::Multicast);
         assert_eq!(direction([10, 0, 0, 1], [255, 255, 255, 255]), Direction::Multicast);
         assert_eq!(direction([10, 0, 0, 1], [10, 255, 255, 255]), Direction::Multicast);
-        assert_eq!(Place::direction(places([10, 0, 0, 1], [10, 0, 0, 127]), true), Direction::Multicast);
+        assert_eq!(AddressScope::direction(places([10, 0, 0, 1], [10, 0, 0, 127]), true), Direction::Multicast);
     }
 
     #[test]

@@ -11,6 +11,6 @@ mod zeek;
 pub use crate::evidence::Certainty;
 pub use evidence::{infer, says};
 pub use ftp::{Announcements, is_control};
-pub use locality::{Direction, Locality, Place};
+pub use locality::{AddressScope, Direction, Locality};
 pub use ranges::Ranges;
 pub use zeek::{begin_as_zeek, follow_zeek, read_as_zeek};

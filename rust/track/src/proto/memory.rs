@@ -43,10 +43,10 @@ impl TcpClass {
     }
 }
 
-/// What was seen of one end: what it has sent and been allowed.
+/// One end of a TCP entry: numbers sent, and numbers that the peer allowed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, not a state")]
-pub struct Seen {
+pub struct TcpEnd {
     /// Highest sequence number sent, plus one.
     pub end: u32,
     /// Highest sequence number that the peer allowed.
@@ -71,7 +71,7 @@ pub struct Seen {
     pub close_init: bool,
 }
 
-impl Seen {
+impl TcpEnd {
     /// Takes the options of a SYN: they speak for everything before them, except that the end is not judged. A SYN
     /// without any says nothing, and what was known stays.
     pub(super) fn take_options(&mut self, segment: &Tcp) {
@@ -117,7 +117,7 @@ impl Offer {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TcpTrack {
     /// The two ends, in the order of [`CtDir`].
-    pub ends: [Seen; 2],
+    pub ends: [TcpEnd; 2],
     /// Direction of the last segment.
     pub last_dir: u8,
     /// What it was.

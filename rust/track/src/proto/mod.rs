@@ -15,7 +15,7 @@ use crate::decode::{L4, Packet, ipproto};
 use crate::flow::{Side, icmp};
 
 pub use entry::{Gateway, Track};
-pub use memory::{Offer, SctpTrack, Seen, TcpClass, TcpTrack};
+pub use memory::{Offer, SctpTrack, TcpClass, TcpEnd, TcpTrack};
 pub use simple::udp_step;
 pub use state::{CtDir, CtState, State, Verdict};
 

@@ -8,7 +8,7 @@ use crate::decode::{Tcp, tcpflag};
 use crate::time::SECOND;
 
 use super::entry::{Gateway, Track as ProtoTrack};
-use super::memory::{Offer, Seen, TcpClass as Class, TcpTrack as Track};
+use super::memory::{Offer, TcpClass as Class, TcpEnd, TcpTrack as Track};
 use super::state::{CtDir, State, Verdict};
 use super::tcp_window::{self, Arrival, Window, before, segment_end};
 
@@ -97,13 +97,13 @@ pub(super) fn open(segment: &Tcp, payload: u32, rules: &Rules) -> Option<Track> 
     let window = (segment.window as u32).max(1);
     match Class::of(segment.flags) {
         Class::Syn => {
-            track.ends[0] = Seen { end, max_end: end, max_win: window, ..Seen::default() };
+            track.ends[0] = TcpEnd { end, max_end: end, max_win: window, ..TcpEnd::default() };
             track.ends[0].take_options(segment);
         }
         Class::Ack if rules.loose => {
-            let picked_up = Seen { sack_permitted: true, liberal: true, ..Seen::default() };
+            let picked_up = TcpEnd { sack_permitted: true, liberal: true, ..TcpEnd::default() };
             let max_end = end.wrapping_add(window);
-            track.ends = [Seen { end, max_end, max_win: window, ..picked_up }, picked_up];
+            track.ends = [TcpEnd { end, max_end, max_win: window, ..picked_up }, picked_up];
         }
         _ => return None,
     }
@@ -225,17 +225,17 @@ fn ignore(track: &mut Track, state: State, dir: CtDir, class: Class, segment: &T
         && segment.ack == track.last_end
     {
         let peer = &mut track.ends[track.last_dir as usize & 1];
-        *peer = Seen {
+        *peer = TcpEnd {
             end: track.last_end,
             max_end: track.last_end,
             max_win: (track.last_win as u32).max(1),
             max_ack: peer.max_ack,
-            ..Seen::default()
+            ..TcpEnd::default()
         };
         peer.accept(track.ignored_syn);
         track.challenge_expected = false;
         let restarted = &mut track.ends[dir as usize];
-        *restarted = Seen { liberal: restarted.liberal, ..Seen::default() };
+        *restarted = TcpEnd { liberal: restarted.liberal, ..TcpEnd::default() };
         return Some(State::SynRecv);
     }
     track.last_class = class;

@@ -6,7 +6,7 @@
 use crate::config::Rules;
 use crate::decode::{Tcp, tcpflag};
 
-use super::memory::{Seen, TcpTrack as Track};
+use super::memory::{TcpEnd, TcpTrack as Track};
 use super::state::{CtDir, State};
 
 /// The least distance by which an acknowledgement may lie behind (the kernel's MAXACKWINCONST).
@@ -43,7 +43,7 @@ pub(super) fn segment_end(segment: &Tcp, payload: u32) -> u32 {
 }
 
 /// Starts an end from the first segment seen of it, or anew from a larger SYN.
-fn init_sender(sender: &mut Seen, receiver: &mut Seen, segment: &Tcp, end: u32, sack: u32, dir: CtDir) {
+fn init_sender(sender: &mut TcpEnd, receiver: &mut TcpEnd, segment: &Tcp, end: u32, sack: u32, dir: CtDir) {
     if segment.flags & tcpflag::SYN != 0 {
         sender.end = end;
         sender.max_end = end;
@@ -95,7 +95,7 @@ pub(super) fn check(track: &mut Track, arrival: &Arrival<'_>, rules: &Rules) -> 
     if tolerant { Window::Accept } else { outcome }
 }
 
-fn judge(sender: &mut Seen, receiver: &mut Seen, track: &mut Track, arrival: &Arrival<'_>) -> Window {
+fn judge(sender: &mut TcpEnd, receiver: &mut TcpEnd, track: &mut Track, arrival: &Arrival<'_>) -> Window {
     let Arrival { dir, state, segment, payload, pure_ack } = *arrival;
     let syn = segment.flags & tcpflag::SYN != 0;
     let has_ack = segment.flags & tcpflag::ACK != 0;

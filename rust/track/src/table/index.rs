@@ -68,7 +68,7 @@ struct Region {
 }
 
 /// Where an entry is: its bucket, and its place in it.
-type Place = (usize, usize);
+type BucketSlot = (usize, usize);
 
 fn tag(hash: u64) -> u64 {
     // 0 is a free place.
@@ -168,7 +168,7 @@ impl Buckets {
 
     /// Where the slot of this hash is that is the one.
     #[inline]
-    fn find(&self, hash: u64, mut is_it: impl FnMut(u32) -> bool) -> Option<(Place, u32)> {
+    fn find(&self, hash: u64, mut is_it: impl FnMut(u32) -> bool) -> Option<(BucketSlot, u32)> {
         let mut at = self.home(hash);
         // A chain of full buckets is never longer than the region.
         for _ in 0..self.0.len() {
@@ -202,7 +202,7 @@ impl Buckets {
         }
     }
 
-    fn take(&self, hash: u64, (found, place): Place) {
+    fn take(&self, hash: u64, (found, place): BucketSlot) {
         let mut at = self.home(hash);
         while at != found {
             let bucket = &self.0[at];

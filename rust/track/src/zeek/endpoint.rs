@@ -57,7 +57,7 @@ impl State {
 
 /// Where an end is in its numbers.
 #[derive(Clone, Copy, Debug)]
-pub struct Place {
+pub struct EndPosition {
     /// Sequence number of its SYN.
     pub start: u32,
     /// Behind the last one sent.
@@ -72,7 +72,7 @@ pub struct Place {
     pub inactive: bool,
 }
 
-impl Place {
+impl EndPosition {
     /// The sequence number of a segment that continues what this end has sent, of which no numbers are known. SYNs, FINs and
     /// RSTs may be sent again; an RST is where the peer expects it.
     fn continued(&self, flags: Flags, is_first: bool) -> u32 {
@@ -268,9 +268,9 @@ impl Endpoint {
     }
 
     /// Where it is.
-    pub(super) fn place_now(&self) -> Place {
+    pub(super) fn place_now(&self) -> EndPosition {
         let Self { start, last, acked, seen, fin, .. } = *self;
-        Place { start, last, acked, seen, fin, inactive: self.state == State::Inactive }
+        EndPosition { start, last, acked, seen, fin, inactive: self.state == State::Inactive }
     }
 
     /// It sent a FIN that ends here.

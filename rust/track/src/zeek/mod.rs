@@ -24,7 +24,7 @@ use timers::Timers;
 
 pub use conn_state::ConnState;
 pub(crate) use endpoint::Endpoint;
-pub use endpoint::{FIRST, Place, State as EndState};
+pub use endpoint::{EndPosition, FIRST, State as EndState};
 pub use history::Letters;
 pub use key::{is_ip_tunnel, is_truncated, key};
 pub(crate) use stream::Stream;
