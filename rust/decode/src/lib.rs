@@ -78,29 +78,30 @@ pub enum TunnelMode {
     Both,
 }
 
-/// What carried this IP packet.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[repr(u8)]
-pub enum TunnelKind {
-    /// Nothing: it was not in a tunnel.
-    #[default]
-    None = 0,
-    /// GRE, RFC 2784.
-    Gre,
-    /// ERSPAN types I, II and III.
-    Erspan,
-    /// IPv4 or IPv6 in IPv4 or IPv6 (RFC 2003, RFC 2473), 6in4 (RFC 4213) apart.
-    IpIp,
-    /// IPv6 in IPv4, RFC 4213.
-    SixInFour,
-    /// Teredo, RFC 4380.
-    Teredo,
-    /// VXLAN, RFC 7348, and VXLAN-GPE.
-    Vxlan,
-    /// GENEVE, RFC 8926.
-    Geneve,
-    /// GTP-U, 3GPP TS 29.281.
-    Gtpu,
+conntrack_base::words! {
+    /// What carried this IP packet.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+    pub enum TunnelKind {
+        /// Nothing: it was not in a tunnel.
+        #[default]
+        None = "none",
+        /// GRE, RFC 2784.
+        Gre = "gre",
+        /// ERSPAN types I, II and III.
+        Erspan = "erspan",
+        /// IPv4 or IPv6 in IPv4 or IPv6 (RFC 2003, RFC 2473), 6in4 (RFC 4213) apart.
+        IpIp = "ipip",
+        /// IPv6 in IPv4, RFC 4213.
+        SixInFour = "6in4",
+        /// Teredo, RFC 4380.
+        Teredo = "teredo",
+        /// VXLAN, RFC 7348, and VXLAN-GPE.
+        Vxlan = "vxlan",
+        /// GENEVE, RFC 8926.
+        Geneve = "geneve",
+        /// GTP-U, 3GPP TS 29.281.
+        Gtpu = "gtpu",
+    }
 }
 
 /// The tunnel next to the packet: its kind and, where both directions share one, its network identifier (VNI).
@@ -364,37 +365,9 @@ conntrack_base::words! {
 }
 
 impl TunnelKind {
-    /// The kinds in the order of their numbers.
-    pub const ALL: [Self; 9] = [
-        Self::None,
-        Self::Gre,
-        Self::Erspan,
-        Self::IpIp,
-        Self::SixInFour,
-        Self::Teredo,
-        Self::Vxlan,
-        Self::Geneve,
-        Self::Gtpu,
-    ];
-
     /// The kind with this number; `None` where there is none.
     pub fn numbered(number: u8) -> Self {
         Self::ALL.get(usize::from(number)).copied().unwrap_or_default()
-    }
-
-    /// The word that stands for it in columns; `none` for packets outside tunnels.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Gre => "gre",
-            Self::Erspan => "erspan",
-            Self::IpIp => "ipip",
-            Self::SixInFour => "6in4",
-            Self::Teredo => "teredo",
-            Self::Vxlan => "vxlan",
-            Self::Geneve => "geneve",
-            Self::Gtpu => "gtpu",
-        }
     }
 }
 

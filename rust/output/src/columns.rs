@@ -76,10 +76,7 @@ pub const COLUMNS: &[Column] = &[
     Column { name: "orig_zone", kind: Kind::Word(|row| row.zone(0), <[String]>::to_vec) },
     Column { name: "resp_zone", kind: Kind::Word(|row| row.zone(1), <[String]>::to_vec) },
     Column { name: "vlan", kind: Kind::OptI32(|row| vid(row.vlan().outer)) },
-    Column {
-        name: "tunnel",
-        kind: Kind::Word(tunnel, |_| TunnelKind::ALL.iter().map(|kind| kind.name().to_owned()).collect()),
-    },
+    Column { name: "tunnel", kind: Kind::Word(tunnel, |_| words(&TunnelKind::NAMES)) },
     Column { name: "related_to", kind: Kind::OptI64(|row| row.related_to().or(row.carrier()).map(|row| row as i64)) },
     Column { name: "end_reason", kind: Kind::Word(|row| Some(row.end_reason() as u16), |_| words(&EndReason::NAMES)) },
     Column { name: "community_id", kind: Kind::Text(community_id) },
