@@ -1,6 +1,7 @@
 //! In place: how connections begin. A SYN and what answers it, the first datagrams of UDP, ICMP echo, and the protocols that a
 //! gateway tracks by the IP header alone.
 
+use crate::config::Timeout;
 use crate::connection::{Evidence, READ_UDP, take_claim};
 use crate::decode::{Tcp, tcpflag};
 use crate::direction;
@@ -33,7 +34,7 @@ pub fn begin(arrival: &Arrival<'_>, id: u64, limits: &Limits) -> Option<Image> {
     }
     let mut flags = if one.is(kind::UDP) { Flags::UDP } else { Flags::STATELESS };
     flags.set(Flags::TO_GROUP, one.is(kind::GROUP));
-    flags.set_timeout(proto::linger(arrival.key().proto, false));
+    flags.set_timeout(if one.is(kind::UDP) { Timeout::Udp } else { proto::linger(arrival.key().proto, false) });
     flags.set_roles(side, side);
     flags.set_evidence(if one.is(kind::ECHO) { Evidence::IcmpRequest } else { Evidence::FirstPacket });
     hot.first[at] = one.payload_bytes.into();

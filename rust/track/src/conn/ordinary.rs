@@ -279,7 +279,8 @@ fn beside<'a, const S: usize, const READERS: bool>(
 }
 
 /// Takes data of side `S` to Zeek's stream: cut behind data that came, or behind a hole.
-#[inline]
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "once per packet of captures that cut packets")]
 fn missing_own<const S: usize>(hot: &Shared, connection: &mut Connection, one: &Descriptor) {
     let (end, sent) = (&mut connection.zeek.ends[S], &mut connection.ends[S]);
     let before = end.last;

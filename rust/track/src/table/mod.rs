@@ -30,7 +30,8 @@ use std::sync::Arc;
 use crate::config::{Bounds, Rules};
 use crate::conn::{self, Colds, Flags, Image, Limits, Shared, path};
 use crate::connection::Connection;
-use crate::flow::{FlowKey, KeyHasher, Words};
+use crate::flow::descriptor::kind;
+use crate::flow::{Descriptor, FlowKey, KeyHasher, Words};
 use crate::slab::Slab;
 use crate::sync::Published;
 
@@ -135,6 +136,16 @@ impl FlowTable {
         match &lookup.words {
             Words::Narrow(key) => self.narrow.find(lookup.hash, key, guess).map(SlotId::Narrow),
             Words::Broad(key) => self.broad.find(lookup.hash, key, guess).map(SlotId::Broad),
+        }
+    }
+
+    /// The slot of a packet's connection.
+    #[inline]
+    pub fn find_one(&self, one: &Descriptor, broad: &[u64; 4], guess: u32) -> Option<SlotId> {
+        if one.is(kind::BROAD) {
+            self.broad.find(one.hash, &one.broad(broad), guess).map(SlotId::Broad)
+        } else {
+            self.narrow.find(one.hash, &one.key, guess).map(SlotId::Narrow)
         }
     }
 

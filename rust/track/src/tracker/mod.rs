@@ -256,7 +256,8 @@ impl Tracker {
                 None => {
                     let context = Context { related: self.related(packet, ts), carrier };
                     let input = Input { packet, frame: bytes, ts, context };
-                    self.step(input, &self.keys.of(packet), NO_SLOT, &mut closed)
+                    let found = self.keys.of(packet);
+                    self.step(input, &found, self.table.find(&found.lookup, NO_SLOT), &mut closed)
                 }
             };
             carrier = label.connection;
@@ -293,7 +294,9 @@ impl Tracker {
             return self.zeek_packet(packet, frame, ts, None, &mut closed);
         }
         let context = Context { related, carrier: None };
-        self.step(Input { packet, frame, ts, context }, &self.keys.of(packet), NO_SLOT, &mut closed)
+        let found = self.keys.of(packet);
+        let slot = self.table.find(&found.lookup, NO_SLOT);
+        self.step(Input { packet, frame, ts, context }, &found, slot, &mut closed)
     }
 
     /// The connection of a key as it is now.

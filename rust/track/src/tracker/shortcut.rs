@@ -6,7 +6,7 @@ use crate::decode::tcpflag;
 use crate::flow::descriptor::{Arrival, kind};
 use crate::flow::{Descriptor, Side};
 use crate::proto::{CtDir, CtState};
-use crate::table::{Change, Lookup, NO_SLOT, SlotId, is_before_mark};
+use crate::table::{Change, Lookup, SlotId, is_before_mark};
 use crate::zeek;
 
 use super::gateway::INVALID;
@@ -17,9 +17,9 @@ use super::{Closed, Label, Tracker};
 const KINDS: u8 = tcpflag::SYN | tcpflag::FIN | tcpflag::RST | tcpflag::ACK;
 
 impl Tracker {
-    /// Takes a plain acknowledgement over IPv4 of a connection that is ready, in the slot where it is looked up first, as nearly
-    /// all are; None: another packet, and nothing was changed. Without `LABELS`, the label is of no use; with `READERS`, other
-    /// threads may read the table.
+    /// Takes a plain acknowledgement, or a datagram, of a connection that is ready and has a narrow key, in the slot where it is
+    /// looked up first, as nearly all are; None: another packet, and nothing was changed. Without `LABELS`, the label is of no
+    /// use; with `READERS`, other threads may read the table.
     #[inline]
     pub fn take_ready<'a, const LABELS: bool, const READERS: bool>(
         &mut self,
@@ -27,9 +27,7 @@ impl Tracker {
         guess: u32,
         arrival: impl Fn() -> Arrival<'a>,
     ) -> Option<Label> {
-        const NO: u16 = kind::BROAD | kind::STATELESS | kind::UNNUMBERED | kind::OTHER;
-        let is_usual = one.flags & KINDS == tcpflag::ACK || one.is(kind::UDP);
-        if one.is(NO) || !is_usual || one.ts < self.quick_from {
+        if !self.is_quick(one, kind::BROAD) {
             return None;
         }
         let (is_nearer, label) = self.table.ready::<READERS, _>(&one.key, guess, |change| {
@@ -42,36 +40,34 @@ impl Tracker {
         Some(label)
     }
 
-    /// The same of a datagram, or over IPv6. `broad`: the first four words of a broad key.
+    /// The same with a broad key, whose first four words these are.
     #[inline]
-    pub fn take_ready_other<'a, const READERS: bool>(
+    pub fn take_ready_broad<'a, const READERS: bool>(
         &mut self,
         one: &Descriptor,
         broad: &[u64; 4],
         guess: u32,
         arrival: impl Fn() -> Arrival<'a>,
     ) -> Option<Label> {
-        if !one.is(kind::BROAD) {
+        if !one.is(kind::BROAD) || !self.is_quick(one, 0) {
             return None;
         }
-        let is_usual = one.is(kind::UDP) || one.flags & KINDS == tcpflag::ACK;
-        if one.is(kind::STATELESS | kind::UNNUMBERED | kind::OTHER) || !is_usual || one.ts < self.quick_from {
-            return None;
-        }
-        let take = |change: &mut Change<'_>| {
+        let (is_nearer, label) = self.table.ready_broad::<READERS, _>(&one.broad(broad), guess, |change| {
             let is_nearer = quick::<READERS>(change, one, arrival)?;
             Some((is_nearer, label(change.hot, one)))
-        };
-        let (slot, taken) = if one.is(kind::BROAD) {
-            (SlotId::Broad(guess), self.table.ready_broad::<READERS, _>(&one.broad(broad), guess, take))
-        } else {
-            (SlotId::Narrow(guess), self.table.ready::<READERS, _>(&one.key, guess, take))
-        };
-        let (is_nearer, label) = taken??;
+        })??;
         if is_nearer {
-            self.table.arm(slot);
+            self.table.arm(SlotId::Broad(guess));
         }
         Some(label)
+    }
+
+    /// Whether a packet is a plain acknowledgement or a datagram, of none of these kinds, and not so late that its connection may
+    /// be over.
+    #[inline]
+    fn is_quick(&self, one: &Descriptor, not: u16) -> bool {
+        let is_usual = one.flags & KINDS == tcpflag::ACK || one.is(kind::UDP);
+        is_usual && !one.is(not | kind::STATELESS | kind::UNNUMBERED | kind::OTHER) && one.ts >= self.quick_from
     }
 
     /// Takes any ordinary packet, which is looked up in this slot first.
@@ -91,8 +87,7 @@ impl Tracker {
         closed: &mut impl FnMut(&Closed),
     ) -> Label {
         let (one, over_until) = (arrival.descriptor, self.over_until(arrival.descriptor.ts));
-        let found = self.keys.found(one, arrival.broad);
-        let slot = self.table.find(&found.lookup, guess);
+        let slot = self.table.find_one(one, arrival.broad, guess);
         if let Some(slot) = slot.filter(|_| self.shortcuts) {
             let taken = self.table.change::<READERS, _>(slot, |change| {
                 if change.hot.deadline(change.limits) <= over_until {
@@ -117,20 +112,19 @@ impl Tracker {
             };
             if one.flags & KINDS == tcpflag::SYN
                 && self.table.hot(slot).is_some_and(was_refused)
-                && let Some(image) = self.image_in_place(arrival, &found.lookup)
+                && let Some((lookup, image)) = self.begins_in_place(arrival)
             {
                 self.end(slot, EndReason::Reused, one.ts, closed);
-                return self.insert_in_place(&image, &found.lookup, one.side());
+                return self.insert_in_place(&image, &lookup, one.side());
             }
         } else if slot.is_none() && self.shortcuts {
-            if !self.make_room(&found.lookup, one.ts, closed) {
+            if !self.make_room(one.is(kind::BROAD), one.ts, closed) {
                 return Label::outside(CtState::Invalid);
             }
-            if let Some(image) = self.image_in_place(arrival, &found.lookup) {
-                return self.insert_in_place(&image, &found.lookup, one.side());
+            if let Some((lookup, image)) = self.begins_in_place(arrival) {
+                return self.insert_in_place(&image, &lookup, one.side());
             }
         }
-        let guess = slot.map_or(NO_SLOT, SlotId::number);
         let read;
         let packet = if let Some(packet) = arrival.decoded {
             packet
@@ -139,11 +133,11 @@ impl Tracker {
             &read
         };
         let input = Input { packet, frame: arrival.frame, ts: one.ts, context: Context::default() };
-        self.step(input, &found, guess, closed)
+        self.step(input, &self.keys.found(one, arrival.broad), slot, closed)
     }
 
-    /// The record of a connection that begins, if there is a shortcut for it.
-    fn image_in_place(&self, arrival: &Arrival<'_>, lookup: &Lookup) -> Option<Image> {
+    /// The record of a connection that begins, and its key, if there is a shortcut for it.
+    fn begins_in_place(&self, arrival: &Arrival<'_>) -> Option<(Lookup, Image)> {
         let one = arrival.descriptor;
         if self.policy.as_ref().is_some_and(|policy| !policy.passes(&arrival.tuple())) {
             return None;
@@ -151,8 +145,9 @@ impl Tracker {
         let numbered = one.is(kind::UNNUMBERED).then(|| numbers(*one, zeek::FIRST, 0));
         let arrival = Arrival { descriptor: numbered.as_ref().unwrap_or(one), ..*arrival };
         let mut image = conn::begin(&arrival, self.next_id, self.table.limits())?;
+        let lookup = self.keys.found(one, arrival.broad).lookup;
         image.path |= self.keys.places(&lookup.key());
-        Some(image)
+        Some((lookup, image))
     }
 
     fn insert_in_place(&mut self, image: &Image, lookup: &Lookup, side: Side) -> Label {

@@ -24,17 +24,17 @@ struct Held {
 }
 
 impl Tracker {
-    /// The slow path: takes any packet.
+    /// The slow path: takes any packet, whose connection is in this slot, if there is one.
     #[inline(never)]
     pub(super) fn step(
         &mut self,
         Input { packet, frame, ts, context }: Input<'_>,
         found: &Found,
-        guess: u32,
+        slot: Option<SlotId>,
         closed: &mut impl FnMut(&Closed),
     ) -> Label {
         let Found { lookup, side } = *found;
-        let Some(held) = self.hold(&lookup, guess, packet, (side, ts), closed) else {
+        let Some(held) = self.hold(&lookup, slot, packet, (side, ts), closed) else {
             return Label::outside(CtState::Invalid);
         };
         let numbered = packet.is_unnumbered().then(|| self.in_order(packet, held.cold, side));
@@ -75,7 +75,8 @@ impl Tracker {
         let Found { lookup, side } = self.keys.of(packet);
         let context = Context { related: self.related(packet, ts), carrier };
         let begun = self.next_id;
-        let Some(held) = self.hold(&lookup, NO_SLOT, packet, (side, ts), closed) else {
+        let slot = self.table.find(&lookup, NO_SLOT);
+        let Some(held) = self.hold(&lookup, slot, packet, (side, ts), closed) else {
             return Label::outside(CtState::Invalid);
         };
         let numbered = packet.is_unnumbered().then(|| self.in_order(packet, held.cold, side));
@@ -129,12 +130,12 @@ impl Tracker {
     fn hold(
         &mut self,
         lookup: &Lookup,
-        guess: u32,
+        slot: Option<SlotId>,
         packet: &Packet,
         (side, ts): (Side, i64),
         closed: &mut impl FnMut(&Closed),
     ) -> Option<Held> {
-        if let Some(slot) = self.table.find(lookup, guess) {
+        if let Some(slot) = slot {
             let deadline = self.table.hot(slot)?.deadline(self.table.limits());
             if deadline <= self.over_until(ts) {
                 self.end(slot, EndReason::Timeout, deadline, closed);
@@ -148,15 +149,14 @@ impl Tracker {
                 self.end(slot, EndReason::Reused, ts, closed);
             }
         }
-        if !self.make_room(lookup, ts, closed) {
+        if !self.make_room(matches!(lookup.words, Words::Broad(_)), ts, closed) {
             return None;
         }
         self.begin(lookup, packet, side, ts)
     }
 
-    /// Makes room for a connection, by the kernel's rule of early drop; false where there is none.
-    pub(super) fn make_room(&mut self, lookup: &Lookup, ts: i64, closed: &mut impl FnMut(&Closed)) -> bool {
-        let is_broad = matches!(lookup.words, Words::Broad(_));
+    /// Makes room for a connection, with a broad key or not, by the kernel's rule of early drop; false where there is none.
+    pub(super) fn make_room(&mut self, is_broad: bool, ts: i64, closed: &mut impl FnMut(&Closed)) -> bool {
         if self.table.may_insert(is_broad) {
             return true;
         }
