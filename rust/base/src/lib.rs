@@ -1,5 +1,5 @@
-//! What every layer of the tracker needs and none of them owns: the clock of a capture, sections of a checkpoint, a slab,
-//! and the primitives that threads share.
+//! The base of every layer: the clock of a capture, sections of a checkpoint, a slab, lists of words, and the primitives
+//! that threads share.
 #![forbid(unsafe_code)]
 
 pub mod checkpoint;

@@ -77,7 +77,7 @@ pub mod kind {
     pub const FTP: u16 = 1 << 11;
     /// Other: a later fragment that came before the first one of its datagram.
     pub const EARLY: u16 = 1 << 12;
-    /// A protocol of which a gateway reads nothing but the IP header; see [`super::is_generic`].
+    /// A protocol of which a gateway reads nothing but the IP header; see `is_generic` in the module above.
     pub const GENERIC: u16 = 1 << 13;
     /// Neither TCP nor UDP.
     pub const STATELESS: u16 = ECHO | GENERIC;
