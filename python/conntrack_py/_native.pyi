@@ -52,7 +52,7 @@ __all__ = [
 __version__: Final[str]
 """The version of the crate, which is the version of the package."""
 EVIDENCE: Final[dict[str, tuple[float, str, str]]]
-"""Evidence from the weakest to the strongest → confidence, certainty (`observed`, `inferred` or `unknown`), a phrase."""
+"""Evidence from the weakest to the strongest → confidence, certainty (`observed`, `inferred`, `unknown`), a phrase."""
 FORMATS: Final[dict[str, tuple[list[str], bool]]]
 """Format of a file → the suffixes of paths that tell it, and whether it is lines for a terminal."""
 LABEL_FIELDS: Final[list[tuple[str, str, int]]]

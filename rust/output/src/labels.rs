@@ -97,9 +97,9 @@ impl Labels {
     pub fn settle(mut self, rows: &Rows) -> Vec<u8> {
         // Two bytes of each row stay in the caches where rows would not.
         let known: Vec<_> = rows.iter().map(|row| (row.orig() as u8, row.direction() as u8)).collect();
-        for label in self.bytes.chunks_exact_mut(WIDTH) {
-            let Some(id) = label.first_chunk::<8>() else { continue };
-            let known = usize::try_from(i64::from_ne_bytes(*id)).ok().and_then(|id| known.get(id));
+        for label in self.bytes.as_chunks_mut::<WIDTH>().0 {
+            let id = label.first_chunk::<8>().map_or(-1, |id| i64::from_ne_bytes(*id));
+            let known = usize::try_from(id).ok().and_then(|id| known.get(id));
             label[at::REPLY] = u8::from(known.is_some_and(|(orig, _)| label[at::REPLY] != *orig));
             label[at::DIRECTION] = known.map_or(Direction::None as u8, |(_, direction)| *direction);
         }
