@@ -11,7 +11,7 @@ use crate::zeek::{WITHOUT_ACKS, WITHOUT_FURTHER_ACKS};
 
 use super::hot::{LONGEST, Limits, Shared, path};
 use super::letters::code;
-use super::{Colds, Flags, HALF};
+use super::{Colds, Flags, HALF, whole};
 
 /// A segment of side `S` whose numbers are in order.
 #[derive(Clone, Copy)]
@@ -144,21 +144,24 @@ fn plain<'a, const S: usize, const DATA: bool, const OUT: bool, const READERS: b
     if !on_time || one.window == 0 {
         return None;
     }
-    // A letter that is new goes to the cold part, if there is one; what is cut needs one.
-    let (noted, is_cold) = (path::NOTED[S][DATA as usize], bits & path::COLD != 0);
-    let is_cut = DATA && one.is(kind::CUT);
+    let (noted, is_cut) = (path::NOTED[S][DATA as usize], DATA && one.is(kind::CUT));
     let is_lone = OUT && bits & path::LONE != 0;
-    let is_much = DATA && if is_lone { is_cut } else { !is_cut && segment.is_much(hot) };
-    if is_much || (bits & noted == 0 && is_cold) || (is_cut && !is_cold) {
+    if DATA && if is_lone { is_cut } else { !is_cut && segment.is_much(hot) } {
         return None;
     }
+    if is_cut && bits & path::COLD == 0 {
+        return if READERS { None } else { grown::<S, OUT>(hot, colds, one, &arrival(), limits) };
+    }
+    // A letter that is new goes to the cold part, if there is one.
+    let is_new = bits & noted == 0;
     let is_simple = bits & (path::HOLE[0] | path::HOLE[1] | path::UNSEEN) == 0 && !is_cut;
-    if !is_simple && !beside::<S, READERS>(hot, colds, one, arrival) {
+    let needs_cold = !is_simple || (is_new && bits & path::COLD != 0);
+    if needs_cold && !beside::<S, READERS>(hot, colds, one, arrival) {
         return None;
     }
 
     // From here on everything is written.
-    if bits & noted == 0 {
+    if is_new {
         note::<S>(hot, noted, DATA);
     }
     hot.packets[S].set(hot.packets[S].get().wrapping_add(1));
@@ -221,10 +224,12 @@ fn accept<const S: usize, const DATA: bool>(
     word ^ flags.0
 }
 
-/// Notes the first acknowledgement without data, or the first data, of side `S`.
+/// Notes the first acknowledgement without data, or the first data, of side `S`; in the record, if there is no cold part.
 #[inline(never)]
 fn note<const S: usize>(hot: &Shared, noted: u32, is_data: bool) {
-    hot.note(if is_data { code::DATA } else { code::ACK }, S);
+    if hot.path.get() & path::COLD == 0 {
+        hot.note(if is_data { code::DATA } else { code::ACK }, S);
+    }
     hot.path.set(hot.path.get() | noted);
 }
 
@@ -247,11 +252,12 @@ fn beside<'a, const S: usize, const READERS: bool>(
     arrival: impl Fn() -> Arrival<'a>,
 ) -> bool {
     let (bits, len, number) = (hot.path.get(), one.payload_bytes, hot.cold.get());
+    let is_new = bits & path::NOTED[S][usize::from(len > 0)] == 0;
     // What is cut behind a hole changes nothing.
     let own_data = len > 0 && one.is(kind::CUT) != (bits & path::HOLE[S] != 0);
     let peers_data = bits & path::HOLE[1 - S] != 0 && one.ack != hot.acked[1 - S].get();
     let counts = bits & path::UNSEEN != 0 && len == 0;
-    if READERS && (own_data || peers_data || counts) {
+    if READERS && (own_data || peers_data || counts || is_new) {
         return false;
     }
     if bits & path::UNSEEN != 0 {
@@ -265,8 +271,11 @@ fn beside<'a, const S: usize, const READERS: bool>(
             connection.pure_acks[S] = connection.pure_acks[S].saturating_add(1);
         }
     }
-    if own_data || peers_data {
+    if own_data || peers_data || is_new {
         colds.change(number, |connection| {
+            if is_new {
+                connection.zeek.note_plain(len > 0, one.side());
+            }
             if own_data {
                 missing_own::<S>(hot, connection, one);
             }
@@ -276,6 +285,36 @@ fn beside<'a, const S: usize, const READERS: bool>(
         });
     }
     true
+}
+
+/// Takes the first data that the capture cut, for which a record gets a cold part.
+#[cold]
+#[inline(never)]
+fn grown<const S: usize, const OUT: bool>(
+    hot: &Shared,
+    colds: &mut Colds,
+    one: &Descriptor,
+    arrival: &Arrival<'_>,
+    limits: &Limits,
+) -> Option<u64> {
+    grow(hot, colds, arrival, limits)?;
+    plain::<S, true, OUT, false>(hot, colds, one, || *arrival, limits)
+}
+
+/// Gives a record a cold part; None where that is not ready, and nothing was changed.
+fn grow(hot: &Shared, colds: &mut Colds, arrival: &Arrival<'_>, limits: &Limits) -> Option<()> {
+    let mut image = hot.image();
+    let places = image.path & path::PLACES;
+    let connection = whole::expand(&image, arrival.key(), image.deadline(limits));
+    whole::record(&connection, limits, &mut image);
+    if !image.is(path::READY) {
+        return None;
+    }
+    image.cold = colds.insert(connection)?;
+    image.path |= places;
+    colds.account(image.cold);
+    hot.store(&image);
+    Some(())
 }
 
 /// Takes data of side `S` to Zeek's stream: cut behind data that came, or behind a hole.

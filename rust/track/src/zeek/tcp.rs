@@ -79,6 +79,11 @@ impl View {
         orig
     }
 
+    /// Notes the letter of a plain acknowledgement, with data or without.
+    pub(crate) fn note_plain(&mut self, has_data: bool, side: Side) {
+        self.letters.once(if has_data { Once::Data } else { Once::Ack }, None, side);
+    }
+
     fn note_partial(&mut self, side: Side, is_orig: bool, flags: Flags) {
         if self.ends[side as usize].seen {
             return;
@@ -109,12 +114,8 @@ impl View {
             Flags { syn: true, ack, .. } => (Once::Syn, if ack { b'H' } else { b'S' }, relative),
             Flags { fin: true, .. } => (Once::Fin, b'F', relative.wrapping_add(u64::from(payload))),
             Flags { rst: true, .. } => (Once::Rst, b'R', relative),
-            _ if payload > 0 => {
-                self.letters.once(Once::Data, None, side);
-                return;
-            }
-            Flags { ack: true, .. } => {
-                self.letters.once(Once::Ack, None, side);
+            Flags { ack, .. } if payload > 0 || ack => {
+                self.note_plain(payload > 0, side);
                 return;
             }
             _ => return,
