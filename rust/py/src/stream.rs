@@ -1,7 +1,7 @@
 //! Captures batch by batch, and the tracker that takes them.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use arrow_array::RecordBatchIterator;
 use conntrack_core::capture::{Captures, Lacks, LinkType, RecordBatch};
@@ -31,6 +31,33 @@ use crate::track::{self, inputs, zones};
 #[pyclass(frozen, module = "conntrack_py._native")]
 pub struct Batch {
     batch: Arc<RecordBatch>,
+    /// The capture that reads into the memory once more.
+    home: Spares,
+}
+
+/// Batches that nobody has any more: their memory is used again, for fresh memory costs more than reading into it.
+type Spares = Arc<Mutex<Vec<RecordBatch>>>;
+
+/// Spare batches of a capture.
+const MOST_SPARES: usize = 4;
+
+impl Batch {
+    fn new(batch: RecordBatch) -> Self {
+        Self { batch: Arc::new(batch), home: Spares::default() }
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        // Nobody reads into it where the capture is gone, or there never was one.
+        if Arc::strong_count(&self.home) > 1
+            && let Some(batch) = Arc::into_inner(std::mem::take(&mut self.batch))
+            && let Ok(mut spares) = self.home.lock()
+            && spares.len() < MOST_SPARES
+        {
+            spares.push(batch);
+        }
+    }
 }
 
 #[pymethods]
@@ -55,7 +82,7 @@ impl Batch {
         let refused =
             || PyValueError::new_err("offsets: expected frames one behind another, within less than 4 GiB of data");
         let batch = RecordBatch::of_frames(data, LinkType(linktype), frames).ok_or_else(refused)?;
-        Ok(Self { batch: Arc::new(batch) })
+        Ok(Self::new(batch))
     }
 
     /// Packets of a table: columns by name, of the types that `numbers` and `pieces` give (addresses also as u4), those that
@@ -68,7 +95,7 @@ impl Batch {
         lacks_numbers: bool,
     ) -> PyResult<Self> {
         let lacks = Lacks { payloads: lacks_payloads, numbers: lacks_numbers, checksums: true, some_bytes: false };
-        Ok(Self { batch: Arc::new(packets::batch(py, columns, lacks)?) })
+        Ok(Self::new(packets::batch(py, columns, lacks)?))
     }
 
     fn __len__(&self) -> usize {
@@ -113,6 +140,7 @@ impl Batch {
 #[pyclass(frozen, module = "conntrack_py._native")]
 pub struct Capture {
     captures: Turn<Option<Captures>>,
+    spares: Spares,
 }
 
 #[pymethods]
@@ -122,18 +150,21 @@ impl Capture {
     fn new(py: Python<'_>, sources: Vec<(PathBuf, Option<Py<PyAny>>)>, config: &Config) -> PyResult<Self> {
         let (inputs, strict) = (inputs(sources), config.core().strict);
         let captures = py.detach(|| Captures::open(inputs, strict)).map_err(capture_error)?;
-        Ok(Self { captures: Turn::new(Box::new(Some(captures))) })
+        Ok(Self { captures: Turn::new(Box::new(Some(captures))), spares: Spares::default() })
     }
 
     /// The next records, or None at the end.
     fn next(&self, py: Python<'_>) -> PyResult<Option<Batch>> {
         let mut turn = self.captures.take().ok_or_else(busy)?;
         let read = match &mut *turn {
-            Some(captures) => read(py, captures),
+            Some(captures) => {
+                let spare = self.spares.lock().ok().and_then(|mut spares| spares.pop());
+                read(py, captures, spare.unwrap_or_default())
+            }
             None => Ok(None),
         };
         self.captures.give_back(turn);
-        Ok(read?.map(|batch| Batch { batch: Arc::new(batch) }))
+        Ok(read?.map(|batch| Batch { batch: Arc::new(batch), home: self.spares.clone() }))
     }
 
     /// Its damage so far as a dictionary: reason → (how often, file, offset of the first).
@@ -149,6 +180,9 @@ impl Capture {
 
     /// Closes the files.
     fn close(&self) {
+        if let Ok(mut spares) = self.spares.lock() {
+            spares.clear();
+        }
         if let Some(mut turn) = self.captures.take() {
             *turn = None;
             self.captures.give_back(turn);
@@ -161,8 +195,7 @@ fn busy() -> PyErr {
 }
 
 /// The next batch that has records.
-fn read(py: Python<'_>, captures: &mut Captures) -> PyResult<Option<RecordBatch>> {
-    let mut batch = RecordBatch::default();
+fn read(py: Python<'_>, captures: &mut Captures, mut batch: RecordBatch) -> PyResult<Option<RecordBatch>> {
     loop {
         match py.detach(|| captures.next_batch(&mut batch)) {
             Ok(_) if !batch.records.is_empty() => return Ok(Some(batch)),

@@ -25,8 +25,8 @@ pub trait OnLabel {
     /// Labels are of use; else nothing is done for them.
     const WANTED: bool;
 
-    /// The record at this place of the batch was taken.
-    fn label(&mut self, tracker: &Tracker, label: &Label, batch: &Batch<'_>, at: usize);
+    /// The record at this place of the batch was taken, whose connection may be in the slot `guess`.
+    fn label(&mut self, tracker: &Tracker, label: &Label, batch: &Batch<'_>, at: usize, guess: u32);
 }
 
 /// Nobody hears labels.
@@ -36,14 +36,14 @@ impl OnLabel for NoLabels {
     const WANTED: bool = false;
 
     #[inline]
-    fn label(&mut self, _: &Tracker, _: &Label, _: &Batch<'_>, _: usize) {}
+    fn label(&mut self, _: &Tracker, _: &Label, _: &Batch<'_>, _: usize, _: u32) {}
 }
 
 impl OnLabel for Labels {
     const WANTED: bool = true;
 
     #[inline]
-    fn label(&mut self, _: &Tracker, label: &Label, _: &Batch<'_>, _: usize) {
+    fn label(&mut self, _: &Tracker, label: &Label, _: &Batch<'_>, _: usize, _: u32) {
         self.push(label);
     }
 }
@@ -52,7 +52,7 @@ impl<F: FnMut(&Tracker, &Label, &Batch<'_>, usize)> OnLabel for F {
     const WANTED: bool = true;
 
     #[inline]
-    fn label(&mut self, tracker: &Tracker, label: &Label, batch: &Batch<'_>, at: usize) {
+    fn label(&mut self, tracker: &Tracker, label: &Label, batch: &Batch<'_>, at: usize, _: u32) {
         self(tracker, label, batch, at);
     }
 }
@@ -184,7 +184,7 @@ impl Following {
                 self.tracker.take_ready::<false, READERS>(one, guess, arrival)
             };
             let label = taken.unwrap_or_else(|| self.other::<READERS>(batch, at, guess));
-            labels.label(&self.tracker, &label, batch, at);
+            labels.label(&self.tracker, &label, batch, at, guess);
         }
     }
 

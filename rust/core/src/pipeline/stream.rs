@@ -208,13 +208,13 @@ impl OnLabel for Known {
     const WANTED: bool = true;
 
     #[inline]
-    fn label(&mut self, tracker: &Tracker, label: &Label, batch: &Batch<'_>, at: usize) {
+    fn label(&mut self, tracker: &Tracker, label: &Label, batch: &Batch<'_>, at: usize, guess: u32) {
         let known = label.connection.and_then(|_| {
             let one = &batch.decoded.descriptors[at];
             let found = match batch.packets(at).last() {
                 Some(packet) if label.ctstate == CtState::Related => tracker.keys().quoted(packet)?,
                 Some(packet) if one.is(kind::OTHER) => tracker.keys().of(packet),
-                _ => tracker.keys().found(one, &batch.decoded.broad[at]),
+                _ => return tracker.known_one(one, &batch.decoded.broad[at], guess),
             };
             tracker.known(&found)
         });

@@ -54,6 +54,8 @@ pub struct Ends {
 
 const CLIENT_PORT: u16 = 40_000;
 const SERVER_PORT: u16 = 53;
+/// IP protocol number of ESP (RFC 4303).
+const ESP: u8 = 50;
 /// The identifier of the first client's echo.
 const ECHO_ID: u16 = 7;
 
@@ -123,6 +125,10 @@ impl Ends {
                     tuple,
                     ECHO_ID + u16::from(one.client),
                 )
+            }
+            Proto::Generic => {
+                let tuple = FiveTuple { sport: 0, dport: 0, ..self.tuple(one, ESP) };
+                (L4::Other, tuple, 0)
             }
             Proto::Error => {
                 let kind = if is_v6 { 1 } else { 3 };

@@ -18,6 +18,8 @@ pub enum Proto {
     Tcp,
     Udp,
     Echo,
+    /// A protocol without ports and states: ESP.
+    Generic,
     /// An ICMP error about the other end's last packet.
     Error,
 }
@@ -197,6 +199,7 @@ pub fn anything() -> impl Strategy<Value = Move> {
         16 => Just(Proto::Tcp),
         6 => Just(Proto::Udp),
         2 => Just(Proto::Echo),
+        2 => Just(Proto::Generic),
         1 => Just(Proto::Error),
     ];
     let flags = prop_oneof![
@@ -393,9 +396,14 @@ pub fn closing() -> impl Strategy<Value = Move> {
     })
 }
 
-/// UDP, and ICMP echo, also late and to groups.
+/// UDP, ICMP echo and ESP, also late and to groups.
 pub fn datagrams() -> impl Strategy<Value = Move> {
-    let proto = prop_oneof![6 => Just(Proto::Udp), 2 => Just(Proto::Echo), 1 => Just(Proto::Error)];
+    let proto = prop_oneof![
+        6 => Just(Proto::Udp),
+        2 => Just(Proto::Echo),
+        2 => Just(Proto::Generic),
+        1 => Just(Proto::Error),
+    ];
     let payload = prop_oneof![1 => Just(0_u32), 4 => Just(40), 1 => Just(1_200), 1 => 0..70_000_u32];
     let odd = mostly(10, Odd::No, prop_oneof![3 => Just(Odd::Group), 1 => Just(Odd::Cut), 1 => odds()].boxed());
     let fate = mostly(12, Fate::Comes, fates());

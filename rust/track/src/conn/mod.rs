@@ -8,8 +8,8 @@
 //!
 //! A record is in one of three forms:
 //!
-//! * without a cold part: the record says everything of a connection that opened in order, or of UDP or ICMP echo; [`expand`]
-//!   makes the whole connection of it, once;
+//! * without a cold part: the record says everything of a connection that opened in order, or of UDP, ICMP echo or another
+//!   protocol without states; [`expand`] makes the whole connection of it, once;
 //! * with a cold part, and [`path::READY`]: the record has the last word in what the shortcuts change, and counts since it was
 //!   synchronised; [`sync`] brings the whole up to date;
 //! * with a cold part, and [`Flags::COLD`]: the whole connection has the last word in everything; the record has the deadline.

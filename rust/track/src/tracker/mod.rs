@@ -17,11 +17,11 @@ use crate::conn::{self, Flags, Limits};
 use crate::connection::{Connection, EndReason};
 use crate::decode::Packet;
 use crate::direction::Direction;
-use crate::flow::Side;
 use crate::flow::descriptor::Arrival;
+use crate::flow::{Descriptor, Side};
 use crate::policy::Policy;
 use crate::proto::CtState;
-use crate::table::{Expired, FlowTable, Last, NO_SLOT, Reader};
+use crate::table::{Expired, FlowTable, Last, NO_SLOT, Reader, SlotId};
 use crate::time::{Clock, SECOND};
 use crate::zeek;
 
@@ -306,7 +306,17 @@ impl Tracker {
 
     /// Who initiated the connection of a key, as far as is known, and the direction that makes.
     pub fn known(&self, found: &Found) -> Option<(Side, Direction)> {
-        let slot = self.table.find(&found.lookup, NO_SLOT)?;
+        self.known_at(self.table.find(&found.lookup, NO_SLOT)?)
+    }
+
+    /// The same of an ordinary packet's connection, which may be in this slot.
+    #[inline]
+    pub fn known_one(&self, one: &Descriptor, broad: &[u64; 4], guess: u32) -> Option<(Side, Direction)> {
+        self.known_at(self.table.find_one(one, broad, guess)?)
+    }
+
+    #[inline]
+    fn known_at(&self, slot: SlotId) -> Option<(Side, Direction)> {
         let hot = self.table.hot(slot)?;
         let (flags, bits) = (Flags(hot.flags.get()), hot.path.get());
         let (orig, was_broadcast) = if flags.kind() == Flags::COLD || flags.has(Flags::TO_GROUP) {
