@@ -107,7 +107,9 @@ impl<const N: usize> Fields for [u8; N] {
     #[inline]
     fn array<const AT: usize, const L: usize>(&self) -> [u8; L] {
         const { assert!(AT + L <= N) };
-        std::array::from_fn(|i| self[AT + i])
+        let mut bytes = [0; L];
+        bytes.copy_from_slice(&self[AT..AT + L]);
+        bytes
     }
 }
 
