@@ -49,14 +49,14 @@ demo: .venv/.package $(DEMO)
 	done
 
 test: .venv/.tools
-	cargo test --locked -p conntrack-core
+	cargo test --locked --workspace --exclude conntrack-py
 	$(MAKE) --no-print-directory model-test
 	cargo test --locked --manifest-path benches/peers/Cargo.toml --target-dir target/peers
 	$(BIN)/python -m pytest -n auto
 
 # The same sources over modelled atomics.
 model-test:
-	cargo test --locked -p conntrack-core --features models --test loom
+	cargo test --locked -p conntrack-track --features models --test loom
 
 # Exit status 77 of the first command: the kernel cannot be asked here, and a line has said why.
 SEEDS ?= 1-200
@@ -67,7 +67,7 @@ kernel-test: $(BIN)/python
 	@$(BIN)/python tests/kernel_answers.py $(ANSWERS) --seeds $(SEEDS) --mixed $(MIXED); status=$$?; \
 	if [ $$status = 77 ]; then echo 'skipped: kernel-test'; exit 0; fi; \
 	[ $$status = 0 ] && CONNTRACK_KERNEL_ANSWERS=$(abspath $(ANSWERS)) \
-	    cargo test --locked -p conntrack-core --test kernel random_packets -- --nocapture
+	    cargo test --locked -p conntrack-track --test kernel random_packets -- --nocapture
 
 lint: .venv/.tools
 	cargo fmt --all --check

@@ -32,26 +32,26 @@ from typing import NamedTuple
 #: Stage and the names of its functions, in the order of a packet's path; `*` stands for anything. A function belongs to
 #: the first stage with a pattern of its name. Any other function belongs to the stages that call it, in proportion.
 STAGES: Sequence[tuple[str, Sequence[str]]] = (
-    ("headers to records", ["conntrack_core::capture::*"]),
-    ("duplicate marks", ["conntrack_core::quality::*", "conntrack_core::pipeline::reading::Reading::mark_copies"]),
-    ("decode with key and hash", ["conntrack_core::pipeline::reading::*", "conntrack_core::decode::*"]),
+    ("headers to records", ["conntrack_capture::*"]),
+    ("duplicate marks", ["conntrack_output::quality::*", "conntrack_core::pipeline::reading::Reading::mark_copies"]),
+    ("decode with key and hash", ["conntrack_core::pipeline::reading::*", "conntrack_decode::*"]),
     (
         "index and slots",
         [
-            "conntrack_core::table::ahead::*",
-            "conntrack_core::table::FlowTable::find",
-            "conntrack_core::table::index::*",
-            "conntrack_core::table::width::*::search",
+            "conntrack_track::table::ahead::*",
+            "conntrack_track::table::FlowTable::find",
+            "conntrack_track::table::index::*",
+            "conntrack_track::table::width::*::search",
         ],
     ),
     (
         "slow path",
         [
-            "conntrack_core::tracker::Tracker::record",
-            "conntrack_core::tracker::gateway::*",
-            "conntrack_core::tracker::slow::*",
-            "conntrack_core::proto::*",
-            "conntrack_core::zeek::*",
+            "conntrack_track::tracker::Tracker::record",
+            "conntrack_track::tracker::gateway::*",
+            "conntrack_track::tracker::slow::*",
+            "conntrack_track::proto::*",
+            "conntrack_track::zeek::*",
         ],
     ),
     (
@@ -59,16 +59,16 @@ STAGES: Sequence[tuple[str, Sequence[str]]] = (
         [
             "conntrack_core::pipeline::finish",
             "conntrack_core::hindsight::*",
-            "conntrack_core::labels::*",
-            "conntrack_core::rows::*",
-            "conntrack_core::slab::*::drain",
-            "conntrack_core::table::FlowTable::drain",
-            "conntrack_core::tracker::hand_out",
+            "conntrack_output::labels::*",
+            "conntrack_output::rows::*",
+            "conntrack_base::slab::*::drain",
+            "conntrack_track::table::FlowTable::drain",
+            "conntrack_track::tracker::hand_out",
         ],
     ),
     (
         "steps",
-        ["conntrack_core::pipeline::following::*", "conntrack_core::tracker::shortcut::*", "conntrack_core::conn::*"],
+        ["conntrack_core::pipeline::following::*", "conntrack_track::tracker::shortcut::*", "conntrack_track::conn::*"],
     ),
 )
 #: Functions without a stage, directly or by a caller.

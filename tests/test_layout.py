@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import ast
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from rust_modules import circle, graph, modules
+
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON = ROOT / "python" / "conntrack_py"
-CORE = ROOT / "rust" / "core" / "src"
+RUST = ROOT / "rust"
 
 #: A module may import those before it.
 PYTHON_LADDER = [
@@ -48,44 +49,6 @@ KNOW_NATIVE = {
     *("__init__", "annotate", "config", "connections", "packets", "seam", "stats", "streaming", "tracker", "writer"),
 }
 POLICY_KNOWS_NATIVE = {"document", "compiled", "roles", "suggest", "formats", "policy"}
-#: A module of the Rust core may use those before it.
-RUST_LADDER = [
-    *(
-        "sync",
-        "time",
-        "error",
-        "checkpoint",
-        "capture",
-        "decode",
-        "names",
-        "config",
-        "flow",
-        "zeek",
-        "proto",
-        "connection",
-        "slab",
-        "direction",
-        "conn",
-        "table",
-        "policy",
-        "tracker",
-    ),
-    *(
-        "rows",
-        "columns",
-        "hindsight",
-        "listing",
-        "zeek_log",
-        "ipfix",
-        "quality",
-        "labels",
-        "verdicts",
-        "stats",
-        "pipeline",
-    ),
-]
-#: Files that are compiled for tests only.
-RUST_TESTS = {"tests.rs", "testkit.rs", "testing.rs", "properties.rs"}
 #: Milliseconds of CPU that importing the package may take beyond the standard library.
 IMPORT_BUDGET = 60
 
@@ -102,22 +65,6 @@ def imported(path: Path, package: str = "conntrack_py") -> set[str]:
             names = (alias.name for alias in node.names if alias.name.startswith(f"{package}."))
             found |= {name.removeprefix(f"{package}.").split(".")[0] for name in names}
     return found - {"__version__"}
-
-
-def used(code: str) -> set[str]:
-    """The modules of the core that Rust code names: `crate::a`, `use crate::{a::B, c::{D, E}}`."""
-    found = set(re.findall(r"\bcrate::(?:r#)?(\w+)", code))
-    for group in re.finditer(r"\bcrate::\{", code):
-        depth, start = 1, group.end()
-        for place in range(start, len(code)):
-            character = code[place]
-            depth += (character == "{") - (character == "}")
-            if depth == 0 or (depth == 1 and character == ","):
-                found |= set(re.findall(r"^\s*(\w+)", code[start:place]))
-                start = place + 1
-            if depth == 0:
-                break
-    return found - {"self"}
 
 
 @pytest.mark.parametrize("path", sorted(PYTHON.glob("*.py")), ids=lambda path: path.stem)
@@ -140,35 +87,22 @@ def test_policy_ladder(path: Path) -> None:
     assert "_native" not in imported(path) or part in POLICY_KNOWS_NATIVE
 
 
-@pytest.mark.parametrize("module", RUST_LADDER)
-def test_rust_ladder(module: str) -> None:
-    files = [*CORE.glob(f"{module}.rs"), *(CORE / module).rglob("*.rs")]
-    assert files, f"there is no module {module}: is the ladder of this test out of date?"
-    for path in files:
-        # Tests may look anywhere.
-        code = path.read_text().split("#[cfg(test)]\nmod ")[0]
-        is_test = path.name in RUST_TESTS or "tests" in path.parts
-        names = set() if is_test else used(code)
-        assert names <= set(RUST_LADDER[: RUST_LADDER.index(module) + 1]), path
+@pytest.mark.parametrize("crate", sorted(path.parent.name for path in RUST.glob("*/Cargo.toml")))
+def test_no_circle_between_the_files_of_a_crate(crate: str) -> None:
+    """Crates cannot depend on each other in a circle; files can, and the compiler does not mind."""
+    assert circle(graph(modules(RUST / crate / "src"))) == []
 
 
-@pytest.mark.parametrize(
-    ("code", "names"),
-    [
-        ("use crate::time::Time;", {"time"}),
-        ("use crate::{flow, tracker};", {"flow", "tracker"}),
-        ("pub(crate) use crate::{\n    flow::{Side, icmp::{self, Kind}},\n    time::Time,\n};", {"flow", "time"}),
-        ("use crate::{self, error as e}; fn f(a: crate::table::Row) {}", {"error", "table"}),
-        ("use crate::{flow}; struct A { a: u8, b: u8 }", {"flow"}),
-        ("use othercrate::{flow}; use super::time;", set()),
-    ],
-)
-def test_the_rust_ladder_sees_every_import(code: str, names: set[str]) -> None:
-    assert used(code) == names
-
-
-def test_the_rust_ladder_is_whole() -> None:
-    assert {path.stem for path in CORE.iterdir()} - {"lib"} == set(RUST_LADDER)
+def test_a_circle_is_found() -> None:
+    code = {
+        (): "mod a; pub use a::A;",
+        ("a",): "use crate::b::{self, B as C}; pub struct A;",
+        ("b",): "mod c; pub use self::c::B;",
+        ("b", "c"): "fn f() { crate::A::new() }",
+    }
+    assert graph(code) == {(): set(), ("a",): {("b",), ("b", "c")}, ("b",): set(), ("b", "c"): {("a",)}}
+    assert circle(graph(code)) == ["a", "b::c"]
+    assert circle(graph(code | {("b", "c"): "use super::super::c;"})) == []
 
 
 def test_files_are_short() -> None:

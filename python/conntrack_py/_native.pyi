@@ -13,6 +13,10 @@ from typing_extensions import Buffer as BufferProtocol
 from typing_extensions import CapsuleType
 
 __all__ = [
+    "EVIDENCE",
+    "FORMATS",
+    "LABEL_FIELDS",
+    "LABEL_WIDTH",
     "LOCAL",
     "PROFILES",
     "PROTOCOLS",
@@ -47,6 +51,14 @@ __all__ = [
 
 __version__: Final[str]
 """The version of the crate, which is the version of the package."""
+EVIDENCE: Final[dict[str, tuple[float, str, str]]]
+"""Evidence from the weakest to the strongest → confidence, certainty (`observed`, `inferred`, `unknown`), a phrase."""
+FORMATS: Final[dict[str, tuple[list[str], bool]]]
+"""Format of a file → the suffixes of paths that tell it, and whether it is lines for a terminal."""
+LABEL_FIELDS: Final[list[tuple[str, str, int]]]
+"""The fields of a label: name, type as NumPy spells it, offset."""
+LABEL_WIDTH: Final[int]
+"""Bytes of a label."""
 LOCAL: Final[list[str]]
 """The default of `Config.local`, as CIDR text."""
 PROFILES: Final[list[str]]
@@ -54,7 +66,8 @@ PROFILES: Final[list[str]]
 PROTOCOLS: Final[list[str]]
 """The words of the `proto` column, in the order of the protocols' numbers."""
 WORDS: Final[dict[str, list[str]]]
-"""Enum name (`CtState`, `CtDir`, `Direction`, `State`) → its words in upper case, in the order of their numbers."""
+"""Enum name (`CtState`, `CtDir`, `Direction`, `State`) → its words in upper case, in the order of their numbers;
+`Skipped`: the keys of `Stats.skipped`."""
 
 class _Reader(Protocol):
     def read(self, size: int, /) -> bytes: ...
@@ -62,21 +75,6 @@ class _Reader(Protocol):
 class _Writer(Protocol):
     def write(self, data: bytes, /) -> object: ...
     def flush(self) -> object: ...
-
-class _Quality(TypedDict):
-    """What the capture is worth; see `conntrack_py.stats.Quality`."""
-
-    observed: int
-    inferred: int
-    unknown: int
-    tcp_connections: int
-    one_sided: int
-    compared: int
-    duplicates: int
-    cut_headers: int
-    fragments_without_ports: int
-    clock_steps: int
-    largest_clock_step: int
 
 class _Account(TypedDict):
     """What `track` read, and what it could not use."""
@@ -92,7 +90,8 @@ class _Account(TypedDict):
     #: Capture times in nanoseconds since 1970 UTC.
     first: int | None
     last: int | None
-    quality: _Quality
+    #: Counter → its value; see `conntrack_py.stats.Quality`.
+    quality: dict[str, int]
 
 @final
 class Buffer(BufferProtocol):

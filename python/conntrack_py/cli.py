@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import click
 
 from conntrack_py import __version__, log
-from conntrack_py.connections import checked_format, format_of
+from conntrack_py.connections import BINARY_FORMATS, FORMATS, checked_format, format_of
 from conntrack_py.exceptions import ConntrackError
 from conntrack_py.options import (
     config_of,
@@ -30,7 +30,6 @@ from conntrack_py.policy_cli import policy
 from conntrack_py.tracker import TrackResult
 
 NAME = "conntrack-py"
-_BINARY = ("arrow", "parquet", "ipfix")
 
 
 class _Program(click.Group):
@@ -116,7 +115,7 @@ def cli() -> None:
     "-f",
     "--format",
     "format",
-    type=click.Choice(["table", "csv", "jsonl", *_BINARY, "conntrack", "zeek"]),
+    type=click.Choice(["table", *FORMATS]),
     help="Default: by the suffix of --output; else a table on a terminal, CSV in a pipe.",
 )
 @click.option("-o", "--output", metavar="FILE", default="-", help="Where to write to; - is standard output (default).")
@@ -202,7 +201,7 @@ def track(
 
 
 def _check_target(format: str, output: str, by: str | None) -> None:
-    if format in _BINARY and output == "-" and sys.stdout.isatty():
+    if format in BINARY_FORMATS and output == "-" and sys.stdout.isatty():
         raise click.UsageError(f"{format} is binary: give -o FILE, or a pipe.")
     if by is not None and (output == "-" or format == "table"):
         raise click.UsageError("--by writes a directory: give -o DIR, and -f where its suffix tells no format.")

@@ -17,18 +17,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import CapsuleType
 
-_FORMATS = ("csv", "jsonl", "arrow", "parquet", "conntrack", "zeek", "ipfix")
-_SUFFIXES = {
-    ".csv": "csv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".arrow": "arrow",
-    ".feather": "arrow",
-    ".ipc": "arrow",
-    ".parquet": "parquet",
-    ".log": "zeek",
-    ".ipfix": "ipfix",
-}
+FORMATS = tuple(_native.FORMATS)
+BINARY_FORMATS = tuple(format for format, (_, is_text) in _native.FORMATS.items() if not is_text)
+_SUFFIXES = {f".{suffix}": format for format, (suffixes, _) in _native.FORMATS.items() for suffix in suffixes}
+#: Evidence from the weakest to the strongest → confidence, certainty, and a phrase for lists of inferred originators.
+EVIDENCE = _native.EVIDENCE
 #: Rows that iteration turns into Python objects at once.
 _CHUNK = 4096
 #: Rows that `repr` shows at each end.
@@ -358,9 +351,9 @@ def checked_format(format: str) -> str:
     Raises:
         ValueError: It is not; the message lists those that are.
     """
-    if format in _FORMATS:
+    if format in FORMATS:
         return format
-    raise ValueError(f"unknown format {format!r}; expected one of {', '.join(_FORMATS)}")
+    raise ValueError(f"unknown format {format!r}; expected one of {', '.join(FORMATS)}")
 
 
 def format_of(path: str | os.PathLike[str] | SupportsWrite) -> str:
@@ -370,10 +363,10 @@ def format_of(path: str | os.PathLike[str] | SupportsWrite) -> str:
         ValueError: It tells none.
     """
     if not isinstance(path, (str, os.PathLike)):
-        raise ValueError(f"a file object has no suffix: give a format, one of {', '.join(_FORMATS)}")
+        raise ValueError(f"a file object has no suffix: give a format, one of {', '.join(FORMATS)}")
     suffix = os.path.splitext(path)[1]
     if suffix.lower() not in _SUFFIXES:
         known = " ".join(_SUFFIXES)
         found = f"its suffix is {suffix}" if suffix else "it has no suffix"
-        raise ValueError(f"{os.fspath(path)}: {found}: give a format ({', '.join(_FORMATS)}) or one of {known}")
+        raise ValueError(f"{os.fspath(path)}: {found}: give a format ({', '.join(FORMATS)}) or one of {known}")
     return _SUFFIXES[suffix.lower()]

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from conntrack_py import text
-from conntrack_py.connections import Connection, ConnectionTable
+from conntrack_py.connections import EVIDENCE, Connection, ConnectionTable
 from conntrack_py.grid import Grid, count
 from conntrack_py.summary import ROLES, UNSURE, Evidence, Host, Hosts, Service, Summary, Totals
 
@@ -305,31 +305,10 @@ def _evidence(out: Console, facts: Summary) -> None:
     grid.print(out)
 
 
-#: What the words of inferred evidence mean, for a line.
-_EVIDENCE = {
-    "syn_ack": "the SYN+ACK",
-    "icmp_reply": "the ICMP reply",
-    "init_ack": "the INIT ACK",
-    "refused": "the refusal",
-    "payload": "the first bytes of payload",
-    "related": "another connection that announced it",
-    "seen_before": "the same connection seen before",
-    "listener": "a listener of this capture",
-    "multicast": "a group address",
-    "service_port": "the port of a service",
-    "many_peers": "where many peers meet",
-    "role": "what the hosts do elsewhere",
-    "answered": "the first sender, who was answered",
-    "acknowledgements": "who acknowledges",
-    "window": "the first windows",
-    "ephemeral_port": "a client's port",
-}
-
-
 def _inferred(evidence: Evidence) -> Iterable[str]:
     """`the SYN+ACK (5)`, ..., the most used first."""
-    used = [(count, word) for word, count in evidence.by_word.items() if word in _EVIDENCE]
-    return [f"{_EVIDENCE[word]} ({count:,})" for count, word in sorted(used, key=lambda item: -item[0])]
+    used = [(count, word) for word, count in evidence.by_word.items() if EVIDENCE[word][2]]
+    return [f"{EVIDENCE[word][2]} ({count:,})" for count, word in sorted(used, key=lambda item: -item[0])]
 
 
 def _connections(sums: Totals) -> str:

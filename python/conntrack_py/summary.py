@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from conntrack_py import text
 from conntrack_py.config import Config
-from conntrack_py.connections import ConnectionTable
+from conntrack_py.connections import EVIDENCE, ConnectionTable
 from conntrack_py.numbering import Numbering
 from conntrack_py.policy.findings import Finding, findings
 from conntrack_py.policy.roles import UNSPECIFIED
@@ -27,8 +27,8 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 #: Evidence that the initiator was seen opening, and that nothing says who it was. The rest is inferred.
-_SEEN = frozenset({"syn", "init", "icmp_request"})
-UNSURE = frozenset({"unknown", "scan", "backscatter"})
+_SEEN = frozenset(word for word, (_, certainty, _) in EVIDENCE.items() if certainty == "observed")
+UNSURE = frozenset(word for word, (_, certainty, _) in EVIDENCE.items() if certainty == "unknown")
 _FIRST = "first_packet"
 
 

@@ -1,40 +1,25 @@
 //! conntrack-core: who started it?
 //!
-//! A capture goes through the modules in the order of this list, and a module knows only those above it:
+//! The whole run, captures in, rows, labels and account out, and with it the layers it is made of, by one name.
+//! Each layer is a crate, which knows only those below it: the compiler keeps the order.
 //!
-//! [`sync`] (what threads share), [`time`], [`error`], [`checkpoint`] (state in a file) → [`capture`] (bytes → record) → [`decode`] (record → packet) → [`names`] (in payloads) → [`config`] → [`flow`] (flow key, packet descriptor)
-//! → [`zeek`] (its view) → [`proto`] (state machine) → [`connection`] → [`slab`] (slots) → [`direction`] (who initiated, and seen from where) → [`conn`] (hot record, cold part, shortcuts) → [`table`] → [`policy`] (who may) →
-//! [`tracker`] (one packet) → [`rows`] (finished connections) → [`columns`], [`hindsight`] (who initiated, once all is known), [`listing`], [`zeek_log`], [`ipfix`], [`quality`], [`labels`], [`verdicts`], [`stats`] → [`pipeline`] (the whole run).
+//! | crate | modules |
+//! |---|---|
+//! | `conntrack-base` | [`sync`], [`time`], [`checkpoint`], and a slab |
+//! | `conntrack-capture` | [`capture`] (bytes to records), [`error`] |
+//! | `conntrack-decode` | [`decode`] (records to packets), [`names`] (in payloads) |
+//! | `conntrack-track` | [`config`], [`flow`], [`zeek`], [`proto`], [`connection`], [`direction`], [`conn`], [`table`], [`policy`], [`tracker`] |
+//! | `conntrack-output` | [`rows`], [`columns`], [`listing`], [`zeek_log`], [`ipfix`], [`quality`], [`labels`], [`verdicts`], [`stats`] |
+//! | `conntrack-core` | [`hindsight`] (who initiated, once all is known), [`pipeline`] |
 //!
-//! The crate knows no Python and has no `unsafe`.
+//! None of them knows Python or has `unsafe`.
 #![forbid(unsafe_code)]
 
-pub mod capture;
-pub mod checkpoint;
-pub mod columns;
-pub mod config;
-pub mod conn;
-pub mod connection;
-pub mod decode;
-pub mod direction;
-pub mod error;
-pub mod flow;
+pub use conntrack_base::{checkpoint, sync, time, words};
+pub use conntrack_capture::{self as capture, error};
+pub use conntrack_decode::{self as decode, names};
+pub use conntrack_output::*;
+pub use conntrack_track::*;
+
 pub mod hindsight;
-pub mod ipfix;
-pub mod labels;
-pub mod listing;
-pub mod names;
 pub mod pipeline;
-pub mod policy;
-pub mod proto;
-pub mod quality;
-pub mod rows;
-pub mod slab;
-pub mod stats;
-pub mod sync;
-pub mod table;
-pub mod time;
-pub mod tracker;
-pub mod verdicts;
-pub mod zeek;
-pub mod zeek_log;

@@ -1,7 +1,6 @@
 //! Readers beside feeders: recorded histories that have to be in some order, and everything at once for a while.
 //!
 //! `CONNTRACK_STRESS_SECONDS=600 cargo test --release -p conntrack-core --test readers` is the long form.
-#![cfg(not(feature = "models"))]
 
 use std::collections::HashSet;
 use std::sync::Arc;

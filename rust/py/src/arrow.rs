@@ -13,9 +13,6 @@ use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef, TimeUnit};
 use conntrack_core::columns::{COLUMNS, Column, Kind};
 use conntrack_core::rows::Row;
 
-/// Every column of the table.
-pub static ALL: [Column; COLUMNS.len()] = COLUMNS;
-
 /// Rows in a record batch of a stream.
 pub const BATCH_ROWS: usize = 1 << 17;
 

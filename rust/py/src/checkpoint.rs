@@ -1,21 +1,20 @@
-//! Checkpoints of a tracker: written whole or not at all, and opened once their sum was right.
+//! Checkpoints that were opened: a tracker goes on from one.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use conntrack_core::checkpoint::{CheckpointError as Core, Reader, Writer};
+use conntrack_core::checkpoint::{CheckpointError as Core, Reader};
 use conntrack_core::pipeline::Stream;
 use conntrack_core::sync::Turn;
 use conntrack_core::zeek_log::Seed;
-use pyo3::exceptions::{PyOSError, PyRuntimeError};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use crate::config::Config;
-use crate::connections::Run;
 use crate::errors::{CheckpointError, system_error};
 use crate::stream::Tracker;
+use crate::table::Run;
 
 /// A checkpoint whose sum is right.
 #[pyclass(frozen, module = "conntrack_py._native")]
@@ -56,72 +55,6 @@ impl Checkpoint {
         let stream = py.detach(|| Stream::resume(core, &mut rest)).map_err(|error| refused(&error, &self.path))?;
         Ok(Tracker::of(stream, core, self.run.clone()))
     }
-}
-
-/// Writes a checkpoint beside the path and renames it once it is on the disk: whatever happens, the path has the old one or
-/// the new one.
-pub fn save(stream: &Stream, run: &Run, path: &Path, config: &str) -> PyResult<()> {
-    // A link leads to the file it names, which may be on another disk.
-    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    // One name for all: who was killed leaves one file, which the next one replaces.
-    name.push(".part");
-    let part = path.with_file_name(name);
-    let saved = || {
-        if fs::metadata(&path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
-            return Err(io::Error::other("found a device or a pipe, expected a file"));
-        }
-        // The lock is held until the file has its name.
-        let file = turn(&part)?;
-        let done = written(stream, run, &file, config).and_then(|()| fs::rename(&part, &path));
-        if done.is_err() {
-            let _ = fs::remove_file(&part);
-        }
-        done.and_then(|()| sync(&path))
-    };
-    saved().map_err(|error| {
-        system_error(&error, &path).unwrap_or_else(|| PyOSError::new_err(format!("{}: {error}", path.display())))
-    })
-}
-
-/// The file beside a path, empty, once nobody else has it, in this process or another.
-fn turn(part: &Path) -> io::Result<File> {
-    loop {
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(part)?;
-        file.lock()?;
-        // Who had it before may have renamed it meanwhile: then it is the checkpoint now, and the next one has another file.
-        if fs::metadata(part).is_ok_and(|named| file.metadata().is_ok_and(|mine| is_same(&named, &mine))) {
-            file.set_len(0)?;
-            return Ok(file);
-        }
-    }
-}
-
-#[cfg(unix)]
-fn is_same(one: &fs::Metadata, other: &fs::Metadata) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    (one.dev(), one.ino()) == (other.dev(), other.ino())
-}
-
-/// Elsewhere a file that somebody has open cannot be renamed.
-#[cfg(not(unix))]
-fn is_same(_one: &fs::Metadata, _other: &fs::Metadata) -> bool {
-    true
-}
-
-fn written(stream: &Stream, run: &Run, file: &File, config: &str) -> io::Result<()> {
-    let mut out = Writer::new(BufWriter::new(file))?;
-    out.put(&config)?;
-    out.put(&run.seed.get())?;
-    stream.save(&mut out)?;
-    out.finish()?.flush()?;
-    file.sync_all()
-}
-
-/// Puts the new name of a file on the disk, where directories can be written to it.
-fn sync(path: &Path) -> io::Result<()> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if cfg!(unix) { File::open(directory)?.sync_all() } else { Ok(()) }
 }
 
 fn refused(error: &Core, path: &Path) -> PyErr {

@@ -9,13 +9,14 @@ use arrow_schema::ffi::FFI_ArrowSchema;
 use arrow_schema::{ArrowError, Schema, SchemaRef};
 use conntrack_core::columns::{COLUMNS, Kind};
 use conntrack_core::rows::{Row, Rows};
-use conntrack_core::zeek_log::Seed;
 use pyo3::exceptions::{PyKeyError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyString};
 
-use crate::arrow::{self, ALL, BATCH_ROWS, Builders};
+use crate::arrow::{self, BATCH_ROWS, Builders};
 use crate::buffer::Buffer;
+use crate::errors::arrow_error;
+use crate::table::{Run, Table};
 use crate::write;
 
 /// Capsule names of the Arrow PyCapsule interface.
@@ -39,22 +40,6 @@ pub struct Connections {
     table: Arc<Table>,
     /// Numbers made for NumPy, kept so that asking twice does not copy twice.
     numbers: [OnceLock<arrow_buffer::Buffer>; COLUMNS.len()],
-}
-
-/// What streams share with the table they come from.
-pub struct Table {
-    /// The rows.
-    pub rows: Rows,
-    /// Names of the zones by number.
-    pub zones: Vec<String>,
-    /// Which run they are of: numbers of connections mean something only in their run.
-    pub run: Arc<Run>,
-}
-
-/// A run: what its `uid`s are made of, once one was written.
-#[derive(Default)]
-pub struct Run {
-    pub seed: OnceLock<Seed>,
 }
 
 impl Connections {
@@ -208,14 +193,8 @@ impl Connections {
 }
 
 fn find(name: &str) -> PyResult<(usize, Kind)> {
-    let found = COLUMNS.into_iter().enumerate().find(|(_, column)| column.name == name);
+    let found = COLUMNS.iter().enumerate().find(|(_, column)| column.name == name);
     found.map(|(index, column)| (index, column.kind)).ok_or_else(|| PyKeyError::new_err(name.to_owned()))
-}
-
-/// An Arrow error in Python's terms.
-#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
-pub fn arrow_error(error: ArrowError) -> PyErr {
-    PyValueError::new_err(error.to_string())
 }
 
 /// The record batches of a table, made as they are asked for.
@@ -228,7 +207,7 @@ pub struct Batches {
 impl Batches {
     /// From the first row.
     pub fn new(table: Arc<Table>) -> Self {
-        let builders = Builders::new(ALL.iter().collect(), &table.zones);
+        let builders = Builders::new(COLUMNS.iter().collect(), &table.zones);
         Self { table, builders, next: 0 }
     }
 }

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use arrow_schema::ArrowError;
 use conntrack_core::error::CaptureError as Core;
 use pyo3::PyErr;
-use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError};
+use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError, PyValueError};
 
 mod python {
     pyo3::import_exception!(conntrack_py.exceptions, CaptureError);
@@ -43,4 +44,10 @@ pub fn system_error(error: &std::io::Error, path: &Path) -> Option<PyErr> {
     // Its words without Rust's "(os error n)".
     let words = text.split(" (os error").next().unwrap_or_default().to_owned();
     Some(PyOSError::new_err((code, words, path.to_string_lossy().into_owned())))
+}
+
+/// An Arrow error in Python's terms.
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
+pub fn arrow_error(error: ArrowError) -> PyErr {
+    PyValueError::new_err(error.to_string())
 }

@@ -5,6 +5,7 @@ mod arrow;
 mod arrow_in;
 mod buffer;
 mod checkpoint;
+mod checkpoint_file;
 mod config;
 mod connections;
 mod errors;
@@ -13,9 +14,11 @@ mod policy;
 mod seam;
 mod source;
 mod stream;
+mod table;
 mod toml;
 mod track;
 mod write;
+mod writer;
 
 use pyo3::prelude::*;
 
@@ -47,22 +50,44 @@ mod _native {
     #[pymodule_export]
     use super::track::{named, replay, track, walk};
     #[pymodule_export]
-    use super::write::Writer;
+    use super::writer::Writer;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         module.add("LOCAL", conntrack_core::config::Config::LOCAL.to_vec())?;
+        module.add("EVIDENCE", super::evidence(module.py())?)?;
+        module.add("FORMATS", super::formats(module.py())?)?;
+        module.add("LABEL_FIELDS", conntrack_core::labels::FIELDS.to_vec())?;
+        module.add("LABEL_WIDTH", conntrack_core::labels::WIDTH)?;
         module.add("PROFILES", super::config::profiles())?;
         module.add("PROTOCOLS", super::policy::protocols())?;
         module.add("WORDS", super::words(module.py())?)
     }
 }
 
-/// The words behind the numbers of labels, by enum.
+/// The rungs of evidence from the weakest to the strongest: confidence, certainty, and a phrase for lists.
+fn evidence(py: Python<'_>) -> PyResult<Bound<'_, pyo3::types::PyDict>> {
+    let rungs = pyo3::types::PyDict::new(py);
+    for rung in conntrack_core::connection::Evidence::ALL {
+        rungs.set_item(rung.name(), (rung.confidence(), rung.certainty().name(), rung.phrase()))?;
+    }
+    Ok(rungs)
+}
+
+/// The formats of files by name: the suffixes that tell them, and whether they are lines for a terminal.
+fn formats(py: Python<'_>) -> PyResult<Bound<'_, pyo3::types::PyDict>> {
+    let formats = pyo3::types::PyDict::new(py);
+    for format in write::Format::ALL {
+        formats.set_item(format.name(), (format.suffixes().to_vec(), format.is_text()))?;
+    }
+    Ok(formats)
+}
+
+/// The lists of words: those behind the numbers of labels by enum and the reasons to skip.
 fn words(py: Python<'_>) -> PyResult<Bound<'_, pyo3::types::PyDict>> {
     use conntrack_core::direction::Direction;
-    use conntrack_core::pipeline::Fate;
+    use conntrack_core::pipeline::{Fate, reasons};
     use conntrack_core::proto::{CtDir, CtState, State};
     use conntrack_core::verdicts::Verdict;
     let words = pyo3::types::PyDict::new(py);
@@ -71,6 +96,7 @@ fn words(py: Python<'_>) -> PyResult<Bound<'_, pyo3::types::PyDict>> {
     words.set_item("Direction", Direction::NAMES.map(str::to_uppercase).to_vec())?;
     words.set_item("State", State::NAMES.to_vec())?;
     words.set_item("Verdict", Verdict::NAMES.to_vec())?;
+    words.set_item("Skipped", reasons().collect::<Vec<_>>())?;
     words.set_item("Fate", Fate::NAMES.to_vec())?;
     Ok(words)
 }

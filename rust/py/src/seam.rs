@@ -19,7 +19,7 @@ use conntrack_core::capture::{Captures, Lacks, LinkType, Record, RecordBatch};
 use conntrack_core::columns::{COLUMNS, Kind};
 use conntrack_core::error::CaptureError;
 use conntrack_core::flow::shard;
-use conntrack_core::pipeline::{self, Place, Seen};
+use conntrack_core::pipeline::{self, CapturePosition, CellRecord};
 use conntrack_core::rows::Rows;
 use conntrack_core::sync::Turn;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
@@ -28,7 +28,8 @@ use pyo3::types::{PyCapsule, PyDict};
 
 use crate::arrow_in;
 use crate::config::Config;
-use crate::connections::{arrow_error, schema, stream};
+use crate::connections::{schema, stream};
+use crate::errors::arrow_error;
 use crate::errors::capture_error;
 use crate::stream::address;
 use crate::track::{self, inputs};
@@ -198,7 +199,7 @@ struct HeaderRows {
 }
 
 impl HeaderRows {
-    fn push(&mut self, seen: &Seen<'_>, file: i64, shards: u32) {
+    fn push(&mut self, seen: &CellRecord<'_>, file: i64, shards: u32) {
         let (record, tuple) = (&seen.record, &seen.packet.tuple);
         self.ts.push(record.ts);
         self.file.push(file);
@@ -244,9 +245,9 @@ impl HeaderRows {
 /// Tracks the packets of some shards.
 #[pyclass(module = "conntrack_py._native")]
 pub struct Part {
-    shards: pipeline::Part,
+    shards: pipeline::ShardTracker,
     zones: Vec<String>,
-    last: Option<Place>,
+    last: Option<CapturePosition>,
 }
 
 #[pymethods]
@@ -255,7 +256,7 @@ impl Part {
     fn new(config: &Config) -> Self {
         let core = config.core();
         let zones = core.zones.iter().map(|zone| zone.name.clone()).collect();
-        Self { shards: pipeline::Part::new(core), zones, last: None }
+        Self { shards: pipeline::ShardTracker::new(core), zones, last: None }
     }
 
     /// Follows headers in order, and returns the connections that are over.
@@ -281,10 +282,10 @@ impl Part {
 
 impl Part {
     /// Places grow.
-    fn check(&mut self, places: &[Place]) -> PyResult<()> {
+    fn check(&mut self, places: &[CapturePosition]) -> PyResult<()> {
         for place in places {
             if let Some(last) = self.last.replace(*place).filter(|last| last >= place) {
-                let Place { ts, file, index } = *place;
+                let CapturePosition { ts, file, index } = *place;
                 return Err(PyValueError::new_err(format!(
                     "batches: found (ts, file, idx) = ({ts}, {file}, {index}) behind ({}, {}, {}), expected them to grow: sort by \
                      ts, file, idx",
@@ -297,7 +298,7 @@ impl Part {
 }
 
 /// The records of a table of headers, and their places.
-fn records(table: &Table) -> Result<(RecordBatch, Vec<Place>), String> {
+fn records(table: &Table) -> Result<(RecordBatch, Vec<CapturePosition>), String> {
     let column = |name: &str, data_type: &DataType| -> Result<ArrayRef, String> {
         let found =
             table.column_by_name(name).ok_or_else(|| format!("{name}: found none, expected that of decode_headers"))?;
@@ -347,7 +348,7 @@ fn records(table: &Table) -> Result<(RecordBatch, Vec<Place>), String> {
             linktype: LinkType(linktype),
             abridged: abridged[row] != 0,
         });
-        places.push(Place { ts: ts[row], file: file[row], index: index[row] });
+        places.push(CapturePosition { ts: ts[row], file: file[row], index: index[row] });
     }
     Ok((batch, places))
 }
@@ -358,7 +359,7 @@ fn connections(rows: &Rows, ids: &[([u8; 16], Option<[u8; 16]>)], zones: &[Strin
     let own: StringArray = ids.iter().map(|(id, _)| Some(hex(id))).collect();
     let mut fields = vec![Field::new("id", DataType::Utf8, false)];
     let mut arrays: Vec<ArrayRef> = vec![Arc::new(own)];
-    for column in &COLUMNS {
+    for column in COLUMNS {
         let array: ArrayRef = match column.kind {
             Kind::Time(read) => Arc::new(Int64Array::from_iter_values(rows.iter().map(read))),
             Kind::U64(read) => Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| read(row) as i64))),

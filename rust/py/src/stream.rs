@@ -19,11 +19,12 @@ use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyDict};
 
 use crate::buffer::Buffer;
-use crate::checkpoint;
+use crate::checkpoint_file;
 use crate::config::Config;
-use crate::connections::{Connections, Run, arrow_error, stream};
-use crate::errors::capture_error;
+use crate::connections::{Connections, stream};
+use crate::errors::{arrow_error, capture_error};
 use crate::packets;
+use crate::table::Run;
 use crate::track::{self, inputs, zones};
 
 /// Records as they were captured, with their bytes; immutable.
@@ -272,7 +273,7 @@ impl Tracker {
     /// Writes a checkpoint with this configuration in it.
     #[allow(clippy::needless_pass_by_value, reason = "extracted from Python")]
     fn save(&self, py: Python<'_>, path: PathBuf, config: &str) -> PyResult<()> {
-        py.detach(|| checkpoint::save(&self.stream, &self.run, &path, config))
+        py.detach(|| checkpoint_file::save(&self.stream, &self.run, &path, config))
     }
 
     /// The live connection between two ends, whichever is named first, as a table of one row; None: there is none.

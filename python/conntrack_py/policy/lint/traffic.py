@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conntrack_py import text
-from conntrack_py.connections import ConnectionTable
+from conntrack_py.connections import EVIDENCE, ConnectionTable
 from conntrack_py.policy.lint.scope import Scope
 from conntrack_py.policy.model import ANY, WITH_TYPES, Numbered, Side
 from conntrack_py.policy.rulesets import spans
@@ -18,7 +18,7 @@ from conntrack_py.policy.traffic import CONFIDENCE, NOBODY
 
 #: Rows of connections that nobody opened in earnest.
 _NOBODY = ("scan", "backscatter")
-_OBSERVED = ("syn", "init", "icmp_request")
+_OBSERVED = tuple(word for word, (_, certainty, _) in EVIDENCE.items() if certainty == "observed")
 #: Evidence that rests on the first packet where the protocol has none that opens: of all but TCP.
 _FIRST = ("answered", "payload", "first_packet", "multicast")
 _DNS = 53

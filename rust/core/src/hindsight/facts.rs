@@ -12,7 +12,17 @@ use crate::decode::{Addr, Family, Tunnel, Vlan, ipproto};
 use crate::flow::Side;
 use crate::rows::{Row, Rows};
 
-use super::{ENDS, only};
+/// Originator and responder.
+pub(super) const ENDS: [usize; 2] = [0, 1];
+
+/// The one of two ends of which something is true, unless it is true of both.
+pub(super) fn only(ends: [bool; 2]) -> Option<usize> {
+    match ends {
+        [true, false] => Some(0),
+        [false, true] => Some(1),
+        _ => None,
+    }
+}
 
 /// From so many on, peers that meet at an endpoint make it a server.
 const MANY_PEERS: u32 = 3;
@@ -134,8 +144,8 @@ pub(super) struct Facts {
     tuples: Numbered<((u32, u32), Vlan, Tunnel), ()>,
 }
 
-/// What of a connection has a number, by originator and responder.
-struct Seen {
+/// The numbers of a connection's parts, originator's first.
+struct Numbers {
     hosts: [Option<u32>; 2],
     endpoints: [Option<u32>; 2],
     pair: Option<u32>,
@@ -157,7 +167,7 @@ impl Facts {
         let mut asked = questions.iter().peekable();
         for (row, place) in rows.iter().zip(0..) {
             let seen = match asked.next_if(|question| question.place == place) {
-                Some(question) => Some(Seen::of(question, row.orig())),
+                Some(question) => Some(Numbers::of(question, row.orig())),
                 None => facts.seen(row),
             };
             let Some(seen) = seen else { continue };
@@ -179,7 +189,7 @@ impl Facts {
     }
 
     /// What of a row that is not in question has a number; None where nothing has, as is the rule.
-    fn seen(&self, row: Row<'_>) -> Option<Seen> {
+    fn seen(&self, row: Row<'_>) -> Option<Numbers> {
         let hosts = ENDS.map(|end| self.hosts.find(&(row.family(), row.addr(end))));
         if hosts == [None; 2] {
             return None;
@@ -189,10 +199,10 @@ impl Facts {
         let both = |[one, other]: [Option<u32>; 2]| Some(in_order([one?, other?]).0);
         let pair = both(hosts).and_then(|pair| self.pairs.find(&pair));
         let tuple = both(endpoints).and_then(|ends| self.tuples.find(&(ends, row.vlan(), row.tunnel())));
-        Some(Seen { hosts, endpoints, pair, tuple })
+        Some(Numbers { hosts, endpoints, pair, tuple })
     }
 
-    fn count(&mut self, row: Row<'_>, seen: &Seen) {
+    fn count(&mut self, row: Row<'_>, seen: &Numbers) {
         for (own, peer) in [(0, 1), (1, 0)] {
             let is_conversation = row.sent(own).payload_bytes > 0 && row.evidence() < Evidence::Scan;
             if let Some(met) = self.endpoints.of_mut(seen.endpoints[own]).filter(|_| is_conversation) {
@@ -253,7 +263,7 @@ impl Facts {
     }
 }
 
-impl Seen {
+impl Numbers {
     fn of(question: &Question, orig: Side) -> Self {
         Self {
             hosts: turned(question.hosts, orig).map(Some),

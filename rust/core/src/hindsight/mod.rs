@@ -11,7 +11,7 @@ use crate::decode::ipproto;
 use crate::direction::{Announcements, Locality, window};
 use crate::rows::{Row, Rows};
 
-use facts::{Facts, Question, Record, has_any, turned, was_accepted};
+use facts::{ENDS, Facts, Question, Record, has_any, only, turned, was_accepted};
 
 /// What is known beside the connections.
 pub struct Known<'a> {
@@ -31,18 +31,6 @@ const SYSTEM_PORTS: u16 = 1_024;
 const FTP_DATA: u16 = 20;
 /// Ports that clients of NFS and the like reserve (`sunrpc.min_resvport`, `max_resvport`).
 const RESERVED_CLIENTS: std::ops::RangeInclusive<u16> = 665..=1_023;
-/// Originator and responder.
-const ENDS: [usize; 2] = [0, 1];
-
-/// The one of two ends of which something is true, unless it is true of both.
-fn only(ends: [bool; 2]) -> Option<usize> {
-    match ends {
-        [true, false] => Some(0),
-        [false, true] => Some(1),
-        _ => None,
-    }
-}
-
 /// Its own packets said who initiated.
 fn is_known(row: Row<'_>) -> bool {
     row.evidence() >= Evidence::Related

@@ -8,7 +8,7 @@ use crate::capture::{Captures, Crossing, PcapngWriter, Record, RecordBatch};
 use crate::connection::Evidence;
 use crate::direction::Direction;
 use crate::error::CaptureError;
-use crate::labels::Said;
+use crate::labels::SettledLabel;
 use crate::proto::{CtState, State};
 use crate::rows::{Row, Rows};
 
@@ -77,10 +77,10 @@ fn again(
     captures: &mut Captures,
     tracked: &Tracked,
     observe: Observe<'_>,
-    mut told: impl FnMut(&Record, &[u8], &Said, Option<Row<'_>>) -> io::Result<()>,
+    mut told: impl FnMut(&Record, &[u8], &SettledLabel, Option<Row<'_>>) -> io::Result<()>,
 ) -> Result<(), AnnotateError> {
     let (rows, bytes): (&Rows, &[u8]) = (&tracked.rows, tracked.labels.as_deref().unwrap_or_default());
-    let mut said = bytes.as_chunks().0.iter().map(Said::of);
+    let mut said = bytes.as_chunks().0.iter().map(SettledLabel::of);
     let expected = said.len() as u64;
     let mut found = 0;
     let mut batch = RecordBatch::default();
@@ -110,7 +110,7 @@ fn again(
 }
 
 /// Which way a packet went, by the direction of its connection.
-fn crossing(said: &Said) -> Crossing {
+fn crossing(said: &SettledLabel) -> Crossing {
     match (said.direction, said.reply) {
         (Direction::Egress, false) | (Direction::Ingress, true) => Crossing::Outbound,
         (Direction::Egress, true) | (Direction::Ingress, false) => Crossing::Inbound,
@@ -119,7 +119,7 @@ fn crossing(said: &Said) -> Crossing {
 }
 
 /// `orig=10.0.0.1:40000 resp=192.0.2.1:443 direction=egress sender=orig ctstate=NEW state=SYN_SENT evidence=syn confidence=1.00`.
-fn describe(comment: &mut String, said: &Said, row: Row<'_>) {
+fn describe(comment: &mut String, said: &SettledLabel, row: Row<'_>) {
     // Writing to a string does not fail.
     let _ = write!(
         comment,

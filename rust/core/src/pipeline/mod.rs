@@ -9,17 +9,16 @@ mod annotate;
 mod bare;
 mod following;
 mod named;
+mod progress;
 mod reading;
 mod replay;
 mod seam;
 mod shards;
 mod stream;
 
-use std::ops::ControlFlow;
-
-use crate::capture::{Captures, RecordBatch};
+use crate::capture::{Captures, DamageKind, RecordBatch};
 use crate::config::{Bounds, Config, ServerPorts};
-use crate::decode::TunnelMode;
+use crate::decode::{Skip, TunnelMode};
 use crate::error::CaptureError;
 use crate::hindsight::{self, Known};
 use crate::labels::Labels;
@@ -30,9 +29,10 @@ use crate::tracker::{Keys, Tracker};
 pub use annotate::{AnnotateError, label, split};
 pub use bare::{Depth, walk};
 pub use named::named;
+pub use progress::{Observe, Progress};
 pub use reading::count_damage;
 pub use replay::{Fate, Replayed, replay};
-pub use seam::{Headers, Part, Place, Seen};
+pub use seam::{CapturePosition, CellRecord, Headers, ShardTracker};
 pub use stream::Stream;
 
 use following::{Followed, Following, GROUP, NoLabels};
@@ -49,24 +49,13 @@ pub struct Tracked {
     pub stats: Stats,
 }
 
-/// How far a run has come.
-#[derive(Clone, Copy, Debug)]
-pub struct Progress {
-    /// Bytes read of the files as they are on disk.
-    pub bytes: u64,
-    /// Their size, where all of them have one.
-    pub total: Option<u64>,
-    /// Packets so far.
-    pub packets: u64,
-    /// A signal interrupted the reading.
-    pub interrupted: bool,
-}
-
-/// Told between batches how far a run has come; it may stop it.
-pub type Observe<'a> = &'a mut dyn FnMut(Progress) -> ControlFlow<()>;
-
 /// Why a record is in no connection although it could have begun one: the table was full of assured ones.
 const TABLE_FULL: &str = "table_full";
+
+/// Every key that [`Stats::skipped`] may have.
+pub fn reasons() -> impl Iterator<Item = &'static str> {
+    Skip::NAMES.into_iter().chain(DamageKind::NAMES).chain([TABLE_FULL])
+}
 
 /// Tracks captures from the first record to the last. `observe` is called between batches, and when a signal
 /// interrupted the reading; it may stop the run, which is then [`CaptureError::Interrupted`].

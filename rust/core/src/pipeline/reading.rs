@@ -326,7 +326,7 @@ pub fn count_damage(stats: &mut Stats, captures: &Captures) {
     for (kind, count) in damage.counts().filter(|(_, count)| *count > 0) {
         let first = damage.details().iter().find(|damage| damage.kind == kind);
         let (file, offset) = first.map_or((0, 0), |damage| (damage.file, damage.offset));
-        stats.skip(kind.reason(), count, name(captures, file), offset);
+        stats.skip(kind.name(), count, name(captures, file), offset);
     }
 }
 

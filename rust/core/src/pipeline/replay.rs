@@ -17,24 +17,22 @@ use super::following::{Followed, Following};
 use super::reading::{Batch, Reading};
 use super::{Observe, Tracked, finish, read_on};
 
-/// What a gateway does with a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Fate {
-    /// It opens an entry, or belongs to one.
-    Accepted = 0,
-    /// It would open one, and no rule allows it.
-    Refused = 1,
-    /// It belongs to no entry and may not open one, or contradicts its entry; or its headers cannot be read.
-    Invalid = 2,
-    /// It is not tracked, and passes: no IP, neighbour discovery.
-    Untracked = 3,
+conntrack_base::words! {
+    /// What a gateway does with a packet.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum Fate {
+        /// It opens an entry, or belongs to one.
+        Accepted = "ACCEPTED",
+        /// It would open one, and no rule allows it.
+        Refused = "REFUSED",
+        /// It belongs to no entry and may not open one, or contradicts its entry; or its headers cannot be read.
+        Invalid = "INVALID",
+        /// It is not tracked, and passes: no IP, neighbour discovery.
+        Untracked = "UNTRACKED",
+    }
 }
 
 impl Fate {
-    /// The names in the order of the numbers.
-    pub const NAMES: [&'static str; 4] = ["ACCEPTED", "REFUSED", "INVALID", "UNTRACKED"];
-
     fn of(label: &Label) -> Self {
         match label.ctstate {
             _ if label.is_refused() => Self::Refused,

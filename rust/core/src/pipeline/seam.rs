@@ -34,8 +34,8 @@ pub struct Headers {
     read: u64,
 }
 
-/// A record that has a packet, and what is known of it.
-pub struct Seen<'a> {
+/// A record with a packet, and the cell that its connection belongs to.
+pub struct CellRecord<'a> {
     /// The record; of its bytes, those that the tracker looks at.
     pub record: Record,
     /// Which record of its capture it is.
@@ -62,7 +62,7 @@ impl Headers {
     }
 
     /// Reads the next records, and hands out those that have a packet; false at the end.
-    pub fn next(&mut self, mut seen: impl FnMut(Seen<'_>)) -> Result<bool, CaptureError> {
+    pub fn next(&mut self, mut seen: impl FnMut(CellRecord<'_>)) -> Result<bool, CaptureError> {
         let more = self.captures.next_batch(&mut self.batch)?;
         let Self { batch, reading, decoded, .. } = self;
         reading.decode(&batch.records, batch, decoded);
@@ -75,7 +75,7 @@ impl Headers {
                 let packet = batch.packet(at).filter(|_| !one.is(kind::OTHER) || one.count > 0);
                 let is_early = one.is(kind::OTHER) && one.count == 0 && one.is(kind::EARLY);
                 if let Some(packet) = packet.or_else(|| if is_early { outermost(record, bytes) } else { None }) {
-                    seen(Seen { record: *record, index, bytes, cell: shard::cell_of(&packet), packet });
+                    seen(CellRecord { record: *record, index, bytes, cell: shard::cell_of(&packet), packet });
                 }
                 continue;
             }
@@ -84,7 +84,7 @@ impl Headers {
             let keeps = if says_nothing && packet.payload.1 > 0 { packet.payload.0 } else { record.caplen };
             let record = Record { caplen: keeps, abridged: keeps < record.caplen, ..*record };
             let bytes = bytes.get(..keeps as usize).unwrap_or(bytes);
-            seen(Seen { record, index, bytes, cell: shard::cell_of(&packet), packet });
+            seen(CellRecord { record, index, bytes, cell: shard::cell_of(&packet), packet });
         }
         Ok(more)
     }
@@ -101,9 +101,9 @@ fn outermost(record: &Record, bytes: &[u8]) -> Option<Packet> {
     Some(Packet { tuple: flat.tuple?, vlan: flat.vlan, ip_bytes: flat.length, fragment: true, ..Packet::default() })
 }
 
-/// Where a packet was captured: its file and its place there.
+/// The position of a packet in the captures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct CapturePosition {
     /// Capture time.
     pub ts: i64,
     /// The file's number.
@@ -116,7 +116,7 @@ pub struct Place {
 pub type Id = [u8; 16];
 
 /// Tracks the packets of some shards, in bounded memory.
-pub struct Part {
+pub struct ShardTracker {
     reading: Reading,
     following: Following,
     decoded: Decoded,
@@ -124,7 +124,7 @@ pub struct Part {
     named: HashMap<u64, (Id, Option<Id>)>,
 }
 
-impl Part {
+impl ShardTracker {
     /// Nothing has come yet.
     pub fn new(config: &Config) -> Self {
         let keys = Keys::new(config);
@@ -137,7 +137,7 @@ impl Part {
     }
 
     /// Follows packets that come in the order of their places, one for each record.
-    pub fn take(&mut self, batch: &RecordBatch, places: &[Place]) {
+    pub fn take(&mut self, batch: &RecordBatch, places: &[CapturePosition]) {
         let Self { reading, following, decoded, named } = self;
         let mut places = places.iter();
         for records in batch.records.chunks(GROUP) {
@@ -186,7 +186,7 @@ fn relate(named: &mut HashMap<u64, (Id, Option<Id>)>, tracker: &Tracker, label: 
 }
 
 /// SHA-1, cut to 128 bits, of a key without direction and the place of its first packet.
-fn id(key: &FlowKey, first: Place) -> Id {
+fn id(key: &FlowKey, first: CapturePosition) -> Id {
     let mut hash = Sha1::new();
     for (addr, port) in [(key.a, key.a_port), (key.b, key.b_port)] {
         hash.update(flat::mapped(addr, key.family));

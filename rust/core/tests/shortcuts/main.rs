@@ -2,7 +2,6 @@
 //! hold the same connections after it, and report the same rows.
 //!
 //! `PROPTEST_CASES=20000 cargo test -p conntrack-core --test shortcuts` is the long form.
-#![cfg(not(feature = "models"))]
 
 mod cases;
 mod ends;

@@ -28,43 +28,59 @@ const GROUP_ROWS: usize = 4 * BLOCK_ROWS;
 /// Rows that are made text at once.
 const TEXT_ROWS: usize = 1 << 12;
 
-/// A format by name.
-#[derive(Clone, Copy)]
-pub enum Format {
-    Csv,
-    Jsonl,
-    Arrow,
-    Parquet,
-    Conntrack,
-    Zeek,
-    Ipfix,
+conntrack_core::words! {
+    /// A format by name.
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    pub enum Format {
+        /// Comma-separated values with a header line.
+        Csv = "csv",
+        /// A JSON object a line.
+        Jsonl = "jsonl",
+        /// An Arrow IPC file.
+        Arrow = "arrow",
+        /// Parquet.
+        Parquet = "parquet",
+        /// The lines of `conntrack -L`.
+        Conntrack = "conntrack",
+        /// Zeek's conn.log.
+        Zeek = "zeek",
+        /// Biflows in an IPFIX file (RFC 5655).
+        Ipfix = "ipfix",
+    }
 }
 
 impl Format {
     /// The format of this name.
     pub fn named(name: &str) -> Option<Self> {
-        Some(match name {
-            "csv" => Self::Csv,
-            "jsonl" => Self::Jsonl,
-            "arrow" => Self::Arrow,
-            "parquet" => Self::Parquet,
-            "conntrack" => Self::Conntrack,
-            "zeek" => Self::Zeek,
-            "ipfix" => Self::Ipfix,
-            _ => return None,
-        })
+        Self::ALL.into_iter().find(|format| format.name() == name)
     }
 
     /// The suffix of a file among others.
     pub fn suffix(self) -> &'static str {
         match self {
-            Self::Csv => "csv",
-            Self::Jsonl => "jsonl",
-            Self::Arrow => "arrow",
-            Self::Parquet => "parquet",
             Self::Conntrack => "txt",
-            Self::Zeek => "log",
-            Self::Ipfix => "ipfix",
+            format => format.suffixes().first().copied().unwrap_or_default(),
+        }
+    }
+
+    /// The suffixes that tell the format of a path.
+    pub fn suffixes(self) -> &'static [&'static str] {
+        match self {
+            Self::Csv => &["csv"],
+            Self::Jsonl => &["jsonl", "ndjson"],
+            Self::Arrow => &["arrow", "feather", "ipc"],
+            Self::Parquet => &["parquet"],
+            Self::Conntrack => &[],
+            Self::Zeek => &["log"],
+            Self::Ipfix => &["ipfix"],
+        }
+    }
+
+    /// Lines for a terminal.
+    pub fn is_text(self) -> bool {
+        match self {
+            Self::Csv | Self::Jsonl | Self::Conntrack | Self::Zeek => true,
+            Self::Arrow | Self::Parquet | Self::Ipfix => false,
         }
     }
 }

@@ -9,17 +9,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_schema::ArrowError;
-use conntrack_core::sync::Turn;
+use conntrack_core::columns::COLUMNS;
 use conntrack_core::zeek_log::Seed;
-use pyo3::exceptions::{PyFileExistsError, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyFileExistsError, PyValueError};
 use pyo3::prelude::*;
 
-use crate::arrow::ALL;
-use crate::connections::{Connections, Run, Table, arrow_error};
-use crate::errors::system_error;
-use format::{Encoder, Format};
+use crate::errors::{arrow_error, system_error};
+use crate::table::{Run, Table};
+use format::Encoder;
+pub use format::Format;
 use partition::{By, Partitions};
-use sink::{Out, Part};
+use sink::{Out, PartialFile};
 pub use sink::{PyWrite, complete};
 
 /// A target that tables are written to, one after another.
@@ -38,18 +38,22 @@ pub struct Writing {
 
 enum Goes {
     /// A file that waits for its first table.
-    Waiting(Out, Option<Part>),
+    Waiting(Out, Option<PartialFile>),
     /// A file. Without a name to be given, somebody may be reading at the other end.
-    File(Box<Encoder>, Option<Part>),
+    File(Box<Encoder>, Option<PartialFile>),
     Directory(Partitions),
 }
 
 impl Writing {
+    /// The path of the target; None: a file object.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
     /// Opens a path or a binary file object.
     pub fn open(target: &Bound<'_, PyAny>, format: &str, by: Option<&str>) -> PyResult<Self> {
         let format = Format::named(format).ok_or_else(|| {
-            let expected = "csv, jsonl, arrow, parquet, conntrack, zeek or ipfix";
-            PyValueError::new_err(format!("{format:?}: expected {expected}"))
+            PyValueError::new_err(format!("{format:?}: expected one of {}", Format::NAMES.join(", ")))
         })?;
         let by = by.map(By::named).transpose()?;
         if target.hasattr("write")? {
@@ -61,7 +65,7 @@ impl Writing {
         }
         let path: PathBuf = target.extract()?;
         let goes = match by {
-            Some(by) => Part::directory(&path).map(|part| Goes::Directory(Partitions::new(by, format, part))),
+            Some(by) => PartialFile::directory(&path).map(|part| Goes::Directory(Partitions::new(by, format, part))),
             None => sink::open(&path).map(|(file, part)| Goes::Waiting(Box::new(BufWriter::new(file)), part)),
         };
         match goes {
@@ -104,7 +108,7 @@ impl Writing {
         }
         if let Goes::Waiting(out, part) = &mut self.goes {
             let (out, part) = (std::mem::replace(out, Box::new(std::io::sink())), part.take());
-            let encoder = Encoder::new(self.format, out, ALL.iter().collect(), zones)?;
+            let encoder = Encoder::new(self.format, out, COLUMNS.iter().collect(), zones)?;
             self.goes = Goes::File(Box::new(encoder), part);
         }
         Ok(())
@@ -125,7 +129,7 @@ impl Writing {
         match self.goes {
             Goes::File(encoder, part) => {
                 encoder.finish()?;
-                Ok(part.map_or(Ok(()), Part::complete)?)
+                Ok(part.map_or(Ok(()), PartialFile::complete)?)
             }
             Goes::Directory(partitions) => partitions.close(),
             Goes::Waiting(..) => Ok(()),
@@ -140,76 +144,6 @@ pub fn write(py: Python<'_>, table: &Table, target: &Bound<'_, PyAny>, format: &
     py.detach(|| writing.write(table).and_then(|()| writing.close())).map_err(|error| with_path(error, path.as_deref()))
 }
 
-/// Writes tables, one after another; what is not closed leaves nothing.
-#[pyclass(frozen, module = "conntrack_py._native")]
-pub struct Writer {
-    writing: Turn<Option<Writing>>,
-}
-
-#[pymethods]
-impl Writer {
-    #[new]
-    #[pyo3(signature = (target, format, by=None))]
-    fn new(target: &Bound<'_, PyAny>, format: &str, by: Option<&str>) -> PyResult<Self> {
-        let writing = Writing::open(target, format, by)?;
-        Ok(Self { writing: Turn::new(Box::new(Some(writing))) })
-    }
-
-    /// Writes a table behind those before.
-    fn write(&self, py: Python<'_>, table: &Connections) -> PyResult<()> {
-        self.with(py, |mut writing| {
-            writing.write(table.table())?;
-            Ok(Some(writing))
-        })
-    }
-
-    /// Completes the file or directory.
-    fn close(&self, py: Python<'_>) -> PyResult<()> {
-        self.with(py, |writing| writing.close().map(|()| None))
-    }
-
-    /// Takes away what was written.
-    fn discard(&self, py: Python<'_>) -> PyResult<()> {
-        let mut turn = self.writing.take().ok_or_else(busy)?;
-        py.detach(|| *turn = None);
-        self.writing.give_back(turn);
-        Ok(())
-    }
-
-    /// Whether tables can be written.
-    fn is_open(&self) -> PyResult<bool> {
-        let turn = self.writing.take().ok_or_else(busy)?;
-        let is_open = turn.is_some();
-        self.writing.give_back(turn);
-        Ok(is_open)
-    }
-}
-
-impl Writer {
-    /// Does something with what is open. Where that fails, nothing is open any more.
-    fn with(
-        &self,
-        py: Python<'_>,
-        work: impl FnOnce(Writing) -> Result<Option<Writing>, ArrowError> + Send,
-    ) -> PyResult<()> {
-        let mut turn = self.writing.take().ok_or_else(busy)?;
-        let done = match turn.take() {
-            None => Err(PyValueError::new_err("this writer is closed")),
-            Some(writing) => {
-                let path = writing.path.clone();
-                py.detach(|| work(writing)).map_err(|error| with_path(error, path.as_deref()))
-            }
-        };
-        let done = done.map(|writing| *turn = writing);
-        self.writing.give_back(turn);
-        done
-    }
-}
-
-fn busy() -> PyErr {
-    PyRuntimeError::new_err("another thread writes to this writer at this moment")
-}
-
 fn not_empty(path: &Path) -> PyErr {
     let found = path.display();
     PyFileExistsError::new_err(format!(
@@ -217,7 +151,8 @@ fn not_empty(path: &Path) -> PyErr {
     ))
 }
 
-fn with_path(error: ArrowError, path: Option<&Path>) -> PyErr {
+/// The exception for an error of writing, with the path where the system refused.
+pub fn with_path(error: ArrowError, path: Option<&Path>) -> PyErr {
     let found = |source: &std::io::Error| path.and_then(|path| system_error(source, path));
     match error {
         ArrowError::IoError(_, source) => found(&source).unwrap_or_else(|| source.into()),

@@ -10,7 +10,7 @@ use std::fs::{self, File};
 use std::io::BufWriter;
 
 use arrow_schema::ArrowError;
-use conntrack_core::columns::Column;
+use conntrack_core::columns::{COLUMNS, Column};
 use conntrack_core::direction::Direction;
 use conntrack_core::rows::Row;
 use conntrack_core::time::{SECOND, hour};
@@ -19,9 +19,8 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use super::format::{Encoder, Format};
-use super::sink::Part;
-use crate::arrow::ALL;
-use crate::connections::Table;
+use super::sink::PartialFile;
+use crate::table::Table;
 
 /// The most files that are open at once. Where one more is needed, the one that has waited longest is ended, and goes on in
 /// another one if need be: connections that last for days end among those of their last hour.
@@ -64,7 +63,7 @@ impl By {
 
     fn columns(self) -> Vec<&'static Column> {
         let is_in_path = |column: &Column| matches!(self, Self::Direction) && column.name == "direction";
-        ALL.iter().filter(|column| !is_in_path(column)).collect()
+        COLUMNS.iter().filter(|column| !is_in_path(column)).collect()
     }
 }
 
@@ -72,7 +71,7 @@ impl By {
 pub struct Partitions {
     by: By,
     format: Format,
-    part: Part,
+    part: PartialFile,
     open: BTreeMap<i64, OpenFile>,
     /// How many files each place has had.
     files: BTreeMap<i64, u32>,
@@ -99,7 +98,7 @@ impl OpenFile {
 
 impl Partitions {
     /// None yet.
-    pub fn new(by: By, format: Format, part: Part) -> Self {
+    pub fn new(by: By, format: Format, part: PartialFile) -> Self {
         Self { by, format, part, open: BTreeMap::new(), files: BTreeMap::new(), rows: 0 }
     }
 

@@ -12,7 +12,7 @@ use pyo3::types::PyBytes;
 pub type Out = Box<dyn Write + Send>;
 
 /// A file or directory that is written beside its path and then renamed, or taken away if it never was completed.
-pub struct Part {
+pub struct PartialFile {
     beside: PathBuf,
     target: PathBuf,
     is_complete: bool,
@@ -21,7 +21,7 @@ pub struct Part {
 /// So many threads of a process write to one path at a time.
 const PARTS: u32 = 100;
 
-impl Part {
+impl PartialFile {
     /// Makes something beside a path, under a name that nobody has.
     fn beside<T>(path: &Path, make: impl Fn(&Path) -> io::Result<T>) -> io::Result<(T, Self)> {
         let mut tried = 0;
@@ -61,7 +61,7 @@ impl Part {
     }
 }
 
-impl Drop for Part {
+impl Drop for PartialFile {
     fn drop(&mut self) {
         if !self.is_complete {
             // What cannot be removed still has no name that looks complete.
@@ -72,7 +72,7 @@ impl Drop for Part {
 
 /// Opens a path to write to. A link leads to the file it names; a device or a pipe has nothing to rename and is written to as
 /// it is.
-pub fn open(path: &Path) -> io::Result<(File, Option<Part>)> {
+pub fn open(path: &Path) -> io::Result<(File, Option<PartialFile>)> {
     if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
         return Ok((File::create(path)?, None));
     }
@@ -83,7 +83,7 @@ pub fn open(path: &Path) -> io::Result<(File, Option<Part>)> {
         Err(_) if is_link => return Ok((File::create(path)?, None)),
         _ => path.to_owned(),
     };
-    let (file, part) = Part::beside(&path, |beside| File::create_new(beside))?;
+    let (file, part) = PartialFile::beside(&path, |beside| File::create_new(beside))?;
     Ok((file, Some(part)))
 }
 
@@ -94,7 +94,7 @@ pub fn complete<E: From<io::Error>>(
 ) -> Result<(), E> {
     let (file, part) = open(path)?;
     write(BufWriter::new(file))?;
-    Ok(part.map_or(Ok(()), Part::complete)?)
+    Ok(part.map_or(Ok(()), PartialFile::complete)?)
 }
 
 /// A Python file object as a sink.

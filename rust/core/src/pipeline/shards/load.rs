@@ -24,7 +24,7 @@ pub(super) enum Item {
 
 /// What a tracker says of its part of a batch.
 #[derive(Default)]
-pub(super) struct Said {
+pub(super) struct LoadLabels {
     /// Of its records, if labels are asked for.
     pub(super) labels: Vec<Label>,
     /// Of the quotations it was asked about.
@@ -46,7 +46,7 @@ pub(super) struct Load {
     pub(super) routes: Vec<u8>,
     /// For each tracker, that of ICMP last.
     pub(super) work: Vec<Vec<Item>>,
-    pub(super) said: Vec<Turn<Said>>,
+    pub(super) said: Vec<Turn<LoadLabels>>,
     /// How many trackers have not taken it yet.
     pub(super) left: AtomicUsize,
 }

@@ -26,8 +26,8 @@ use crate::time::Clock;
 use crate::tracker::{Keys, Tracker};
 
 use super::following::{Followed, Following};
+use super::progress::{Observe, Progress};
 use super::reading::Reading;
-use super::{Observe, Progress};
 
 use load::{Front, Load};
 use shard::{Last, Shard};

@@ -11,7 +11,7 @@ use crate::proto::CtState;
 use crate::table::NO_SLOT;
 use crate::tracker::Label;
 
-use super::load::{Item, Load, Said, among};
+use super::load::{Item, Load, LoadLabels, among};
 
 /// A tracker, and which one it is.
 pub(super) struct Shard {
@@ -26,7 +26,12 @@ impl Shard {
     }
 
     /// Takes its part of a batch. `about`: what was said, here or elsewhere, of the quotation in this record.
-    pub(super) fn take(&mut self, load: &Load, said: &mut Said, mut about: impl FnMut(u32, &Said) -> Option<Label>) {
+    pub(super) fn take(
+        &mut self,
+        load: &Load,
+        said: &mut LoadLabels,
+        mut about: impl FnMut(u32, &LoadLabels) -> Option<Label>,
+    ) {
         said.labels.clear();
         said.related.clear();
         said.begun.clear();

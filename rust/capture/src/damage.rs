@@ -1,0 +1,114 @@
+//! What was wrong with a capture, counted: a damaged record costs itself, not the rest of the file.
+
+/// How many places of damage are remembered one by one; the counts are exact beyond it.
+pub const DETAILS: usize = 64;
+
+conntrack_base::words! {
+    /// What kind of damage was met.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    #[non_exhaustive]
+    pub enum DamageKind {
+        /// A pcap record header that cannot be one; bytes were skipped up to the next believable chain of records.
+        RecordHeader = "bad_record_header",
+        /// A pcapng block whose lengths are impossible or disagree; bytes were skipped up to the next believable block.
+        BlockLength = "bad_block_length",
+        /// A pcapng section header with an unknown byte-order magic or version; its section was skipped.
+        SectionHeader = "bad_section_header",
+        /// A pcapng packet of an interface that no block of its section describes; the packet was skipped.
+        UnknownInterface = "unknown_interface",
+        /// A pcapng section with more than 65,536 interfaces; those beyond are unknown.
+        TooManyInterfaces = "too_many_interfaces",
+        /// A pcapng packet said to be longer than its block; the packet was skipped.
+        CaptureLength = "packet_longer_than_block",
+        /// A time outside of the years 1717 to 2223; the record stays, its time is the nearest that can be expressed.
+        Timestamp = "time_out_of_range",
+        /// The file ends inside a record; what is before it was used.
+        TruncatedFile = "truncated_file",
+        /// A compressed stream that is cut or corrupt; what could be decompressed was used.
+        Compression = "damaged_compression",
+    }
+}
+
+/// One place of damage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// Index of the file in the source's order of names.
+    pub file: u32,
+    /// Where it begins: a byte offset in the uncompressed file.
+    pub offset: u64,
+    /// Bytes of the uncompressed file that were not used; for [`DamageKind::TruncatedFile`] the bytes known to be
+    /// missing.
+    pub bytes: u64,
+    /// What was wrong.
+    pub kind: DamageKind,
+}
+
+/// All damage of one or more files: exact counts, and details of the first [`DETAILS`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DamageReport {
+    counts: [u64; DamageKind::ALL.len()],
+    details: Vec<Damage>,
+}
+
+impl DamageReport {
+    /// How often a kind of damage was met.
+    pub fn count(&self, kind: DamageKind) -> u64 {
+        self.counts[kind as usize]
+    }
+
+    /// Every kind with its count, zeros included.
+    pub fn counts(&self) -> impl Iterator<Item = (DamageKind, u64)> + '_ {
+        DamageKind::ALL.iter().copied().zip(self.counts)
+    }
+
+    /// How often any damage was met.
+    pub fn total(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// The first places of damage, in the order they were met.
+    pub fn details(&self) -> &[Damage] {
+        &self.details
+    }
+
+    pub(super) fn push(&mut self, damage: Damage) {
+        self.counts[damage.kind as usize] += 1;
+        if self.details.len() < DETAILS {
+            self.details.push(damage);
+        }
+    }
+
+    pub(super) fn merge(&mut self, other: &Self) {
+        for (count, more) in self.counts.iter_mut().zip(other.counts) {
+            *count += more;
+        }
+        let room = DETAILS - self.details.len();
+        self.details.extend(other.details.iter().take(room));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_exact_and_details_bounded() {
+        let mut report = DamageReport::default();
+        for i in 0..1000 {
+            report.push(Damage { file: 0, offset: i, bytes: 1, kind: DamageKind::CaptureLength });
+        }
+        let mut both = report.clone();
+        both.merge(&report);
+        assert_eq!((both.total(), both.count(DamageKind::CaptureLength)), (2000, 2000));
+        assert_eq!(both.count(DamageKind::Timestamp), 0);
+        assert_eq!((both.details().len(), both.details()[63].offset), (DETAILS, 63));
+        assert_eq!(both.counts().map(|(_, n)| n).sum::<u64>(), 2000);
+    }
+
+    #[test]
+    fn kinds_are_listed_in_order() {
+        for (i, kind) in DamageKind::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, i);
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Ethernet and everything that continues with an EtherType: LLC/SNAP, VLAN tags, MPLS, PPPoE, provider bridges.
+
+use super::bytes::{Fields, Span};
+use super::ip::Net;
+use super::{Family, Skip, Vlan, ethertype, ppp};
+
+/// Up to here the field is a length and an LLC header follows (IEEE 802.3 section 3.2.6).
+const LONGEST_LENGTH: u16 = 1500;
+
+/// More tags in a row are no network's.
+const MOST_TAGS: usize = 16;
+
+/// Ethernet II and 802.3 header.
+mod field {
+    /// First byte of the destination; its lowest bit marks groups.
+    pub const DST: usize = 0;
+    pub const ETHERTYPE: usize = 12;
+    pub const SIZE: usize = 14;
+}
+
+/// The group bit of a MAC address, in its first byte.
+pub(super) const GROUP_BIT: u8 = 1;
+
+/// Reads an Ethernet frame.
+pub(super) fn frame(span: Span<'_>) -> Result<Net<'_>, Skip> {
+    let header = span.head::<{ field::SIZE }>()?;
+    let to_group = header.byte::<{ field::DST }>() & GROUP_BIT != 0;
+    typed(header.be16::<{ field::ETHERTYPE }>(), span.skip(field::SIZE)?, to_group)
+}
+
+/// Reads an Ethernet frame if IPv4 is right behind its header.
+#[inline]
+pub(super) fn plain_ipv4(span: Span<'_>) -> Option<Net<'_>> {
+    let header = span.head::<{ field::SIZE }>().ok()?;
+    if header.be16::<{ field::ETHERTYPE }>() != ethertype::IPV4 {
+        return None;
+    }
+    let to_group = header.byte::<{ field::DST }>() & GROUP_BIT != 0;
+    Some(Net { to_group, ..Net::plain(Family::V4, span.skip(field::SIZE).ok()?) })
+}
+
+/// Reads what an EtherType (or an 802.3 length) announces.
+pub(super) fn typed(kind: u16, span: Span<'_>, to_group: bool) -> Result<Net<'_>, Skip> {
+    let mut layer = Layer { kind, span, to_group, vlan: Vlan::default() };
+    for _ in 0..MOST_TAGS {
+        if let Some(family) = layer.open()? {
+            return Ok(Net { family, span: layer.span, vlan: layer.vlan, to_group: layer.to_group });
+        }
+    }
+    Err(Skip::TooDeep)
+}
+
+/// Reads an LLC header and what follows it.
+pub(super) fn llc(span: Span<'_>, to_group: bool) -> Result<Net<'_>, Skip> {
+    typed(ethertype::LINUX_LLC, span, to_group)
+}
+
+/// One step on the way to the IP header.
+struct Layer<'a> {
+    /// EtherType or 802.3 length of what is at `span`.
+    kind: u16,
+    span: Span<'a>,
+    to_group: bool,
+    vlan: Vlan,
+}
+
+impl Layer<'_> {
+    /// Opens this layer: Some where it is IP, None where another EtherType follows.
+    fn open(&mut self) -> Result<Option<Family>, Skip> {
+        match self.kind {
+            ethertype::IPV4 => return Ok(Some(Family::V4)),
+            ethertype::IPV6 => return Ok(Some(Family::V6)),
+            ethertype::CUSTOMER_VLAN | ethertype::SERVICE_VLAN | ethertype::OLD_VLAN | ethertype::OLDER_VLAN => {
+                self.vlan_tag()?;
+            }
+            ethertype::BACKBONE => self.backbone()?,
+            ethertype::VN_TAG => {
+                const TAG: usize = 4;
+                self.continue_at::<TAG>()?;
+            }
+            ethertype::CISCO_METADATA => {
+                // Version, length, option, tag.
+                const METADATA: usize = 6;
+                self.continue_at::<METADATA>()?;
+            }
+            ethertype::MPLS | ethertype::MPLS_UPSTREAM => self.mpls()?,
+            ethertype::PPPOE_SESSION => {
+                (self.kind, self.span) = ppp::session(self.span)?;
+            }
+            ethertype::PPP => {
+                (self.kind, self.span) = ppp::frame(self.span)?;
+            }
+            ethertype::BRIDGED => self.bridged()?,
+            ethertype::NSH => self.service_header()?,
+            0..=LONGEST_LENGTH => self.logical_link()?,
+            _ => return Err(Skip::NotIp),
+        }
+        Ok(None)
+    }
+
+    /// The next EtherType is at offset `AT`, its layer right behind.
+    fn continue_at<const AT: usize>(&mut self) -> Result<(), Skip> {
+        self.kind = u16::from_be_bytes(*self.span.at(AT)?);
+        self.span = self.span.skip(AT + 2)?;
+        Ok(())
+    }
+
+    /// 802.1Q and its kin: the first two VIDs are kept.
+    fn vlan_tag(&mut self) -> Result<(), Skip> {
+        const CONTROL: usize = 0;
+        const VID_MASK: u16 = 0x0fff;
+        let vid = self.span.head::<4>()?.be16::<CONTROL>() & VID_MASK;
+        match (vid, self.vlan) {
+            // A priority without a VLAN (802.1Q section 9.6).
+            (0, _) => {}
+            (_, Vlan { outer: 0, .. }) => self.vlan.outer = vid + 1,
+            (_, Vlan { inner: 0, .. }) => self.vlan.inner = vid + 1,
+            _ => {}
+        }
+        self.continue_at::<2>()
+    }
+
+    /// 802.1ah: an I-TAG, then the customer's frame.
+    fn backbone(&mut self) -> Result<(), Skip> {
+        const I_TAG: usize = 4;
+        self.span = self.span.skip(I_TAG)?;
+        self.bridged()
+    }
+
+    /// A whole Ethernet frame.
+    fn bridged(&mut self) -> Result<(), Skip> {
+        self.to_group = self.span.head::<1>()?.byte::<{ field::DST }>() & GROUP_BIT != 0;
+        self.continue_at::<{ field::ETHERTYPE }>()
+    }
+
+    /// A network service header (RFC 8300 section 2.2): its length in words and what is next.
+    fn service_header(&mut self) -> Result<(), Skip> {
+        const LENGTH: usize = 1;
+        const LENGTH_MASK: u8 = 0x3f;
+        const NEXT_PROTOCOL: usize = 3;
+        const SIZE: usize = 8;
+        let header = self.span.head::<SIZE>()?;
+        self.kind = match header.byte::<NEXT_PROTOCOL>() {
+            1 => ethertype::IPV4,
+            2 => ethertype::IPV6,
+            3 => ethertype::BRIDGED,
+            5 => ethertype::MPLS,
+            _ => return Err(Skip::NotIp),
+        };
+        self.span = self.span.skip(SIZE.max(usize::from(header.byte::<LENGTH>() & LENGTH_MASK) * 4))?;
+        Ok(())
+    }
+
+    /// A label stack (RFC 3032), which does not name what follows: it is guessed from the first nibble (RFC 4928).
+    fn mpls(&mut self) -> Result<(), Skip> {
+        const BOTTOM: u32 = 0x100;
+        const MOST_LABELS: usize = 32;
+        for _ in 0..MOST_LABELS {
+            let label = self.span.head::<4>()?.be32::<0>();
+            self.span = self.span.skip(4)?;
+            if label & BOTTOM == 0 {
+                continue;
+            }
+            match self.span.head::<1>()?.byte::<0>() >> 4 {
+                4 => self.kind = ethertype::IPV4,
+                6 => self.kind = ethertype::IPV6,
+                nibble => self.pseudowire(nibble)?,
+            }
+            return Ok(());
+        }
+        Err(Skip::TooDeep)
+    }
+
+    /// An Ethernet pseudowire (RFC 4448). Its control word is optional and begins with a zero nibble, as most MAC
+    /// addresses do: what tells them apart is where a known EtherType stands.
+    fn pseudowire(&mut self, nibble: u8) -> Result<(), Skip> {
+        const CONTROL_WORD: usize = 4;
+        self.span.head::<{ CONTROL_WORD + field::SIZE }>()?;
+        let known_at = |at: usize| self.span.at(at).is_ok_and(|kind| is_known(u16::from_be_bytes(*kind)));
+        if nibble == 0 && known_at(CONTROL_WORD + field::ETHERTYPE) {
+            self.span = self.span.skip(CONTROL_WORD)?;
+        } else if !known_at(field::ETHERTYPE) {
+            return Err(Skip::NotIp);
+        }
+        self.bridged()
+    }
+
+    /// LLC (IEEE 802.2) and SNAP (RFC 1042).
+    fn logical_link(&mut self) -> Result<(), Skip> {
+        const SNAP: [u8; 3] = [0xaa, 0xaa, 0x03];
+        const IP: [u8; 3] = [0x06, 0x06, 0x03];
+        const RFC_1042: [u8; 3] = [0, 0, 0];
+        /// 802.1H, for protocols that a bridge must tell apart.
+        const BRIDGE_TUNNEL: [u8; 3] = [0, 0, 0xf8];
+        match *self.span.head::<3>()? {
+            SNAP if matches!(*self.span.at::<3>(3)?, RFC_1042 | BRIDGE_TUNNEL) => {
+                self.continue_at::<6>()?;
+                // A length here would be a second LLC header, which is nobody's.
+                if self.kind <= LONGEST_LENGTH { Err(Skip::NotIp) } else { Ok(()) }
+            }
+            IP => {
+                self.kind = ethertype::IPV4;
+                self.span = self.span.skip(IP.len())?;
+                Ok(())
+            }
+            _ => Err(Skip::NotIp),
+        }
+    }
+}
+
+/// EtherTypes that a customer's frame in a pseudowire may have.
+fn is_known(kind: u16) -> bool {
+    matches!(
+        kind,
+        ethertype::IPV4
+            | ethertype::IPV6
+            | ethertype::ARP
+            | ethertype::CUSTOMER_VLAN
+            | ethertype::SERVICE_VLAN
+            | ethertype::OLD_VLAN
+            | ethertype::OLDER_VLAN
+            | ethertype::MPLS
+            | ethertype::PPPOE_SESSION
+    )
+}

@@ -1,0 +1,143 @@
+//! GRE (RFC 2784, RFC 2890), its PPTP version (RFC 2637), and ERSPAN on top of it.
+
+use super::super::TunnelKind;
+use super::super::bytes::{Fields, Span};
+use super::super::ip::Net;
+use super::super::{ether, ethertype, ieee80211};
+use super::carried::Carried;
+
+/// Flags and protocol, which every GRE header has.
+pub(in super::super) const SIZE: usize = 4;
+
+/// The first sixteen bits of the header.
+mod flag {
+    pub const CHECKSUM: u16 = 0x8000;
+    /// RFC 1701 source routes, gone since RFC 2784.
+    pub const ROUTING: u16 = 0x4000;
+    pub const KEY: u16 = 0x2000;
+    pub const SEQUENCE: u16 = 0x1000;
+    /// Version 1 only.
+    pub const ACKNOWLEDGEMENT: u16 = 0x0080;
+    pub const VERSION_MASK: u16 = 0x0007;
+}
+
+/// Protocol types that are no EtherTypes of Ethernet frames.
+mod protocol {
+    /// ERSPAN types I and II.
+    pub const ERSPAN: u16 = 0x88be;
+    pub const ERSPAN_III: u16 = 0x22eb;
+
+    /// Aruba access points send their stations' 802.11 frames to the controller under these, one a queue.
+    pub fn is_aruba(protocol: u16) -> bool {
+        matches!(protocol, 0x8200..=0x8370 | 0x9000) && protocol.trailing_zeros() >= 4
+    }
+}
+
+/// A GRE header.
+pub(in super::super) struct Gre<'a> {
+    /// 0, or 1 for PPTP.
+    pub version: u8,
+    /// Call id, or the low half of the key.
+    pub key: u16,
+    /// Type of what is behind the header.
+    pub protocol: u16,
+    flags: u16,
+    /// What is behind the header; None where the capture ends before.
+    payload: Option<Span<'a>>,
+}
+
+/// Reads a GRE header; None where not even flags and protocol were captured.
+pub(in super::super) fn header(span: Span<'_>) -> Option<Gre<'_>> {
+    const FLAGS: usize = 0;
+    const PROTOCOL: usize = 2;
+    /// Checksum and offset, key, sequence and acknowledgement number have four bytes each.
+    const FIELD: usize = 4;
+    let first = span.head::<SIZE>().ok()?;
+    let flags = first.be16::<FLAGS>();
+    let version = flags & flag::VERSION_MASK;
+    let mut size = SIZE;
+    if version == 0 && flags & (flag::CHECKSUM | flag::ROUTING) != 0 {
+        size += FIELD;
+    }
+    let mut key = 0;
+    if flags & flag::KEY != 0 {
+        key = span.at::<FIELD>(size).map_or(0, Fields::be16::<2>);
+        size += FIELD;
+    }
+    if flags & flag::SEQUENCE != 0 {
+        size += FIELD;
+    }
+    if version == 1 && flags & flag::ACKNOWLEDGEMENT != 0 {
+        size += FIELD;
+    }
+    let protocol = first.be16::<PROTOCOL>();
+    Some(Gre { version: version as u8, key, protocol, flags, payload: span.skip(size).ok() })
+}
+
+pub(super) fn carried(span: Span<'_>) -> Option<Carried<'_>> {
+    let gre = header(span)?;
+    let payload = gre.payload?;
+    match (gre.version, gre.protocol) {
+        (0, _) if gre.flags & flag::ROUTING != 0 => None,
+        (0, protocol::ERSPAN) if gre.flags & flag::SEQUENCE == 0 => erspan(ether::frame(payload).ok()?),
+        (0, protocol::ERSPAN) => erspan_ii(payload),
+        (0, protocol::ERSPAN_III) => erspan_iii(payload),
+        (0, other) if protocol::is_aruba(other) => {
+            Some(Carried::new(TunnelKind::Gre, ieee80211::frame(payload, false).ok()?))
+        }
+        (0, other) => {
+            // A number below the EtherTypes would be taken for an LLC length.
+            let net = (other > 1500).then(|| ether::typed(other, payload, false).ok())??;
+            Some(Carried::new(TunnelKind::Gre, net))
+        }
+        (1, ethertype::PPP) => {
+            let net = ether::typed(ethertype::PPP, payload, false).ok()?;
+            Some(Carried::new(TunnelKind::Gre, net))
+        }
+        _ => None,
+    }
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the last step of functions that return an Option")]
+fn erspan(net: Net<'_>) -> Option<Carried<'_>> {
+    Some(Carried::new(TunnelKind::Erspan, net))
+}
+
+/// The four bits at the front of ERSPAN II and III headers.
+fn erspan_version(header: u8) -> u8 {
+    header >> 4
+}
+
+/// Type II: eight bytes, then the mirrored frame (draft-foschiano-erspan-03 section 4.2).
+fn erspan_ii(span: Span<'_>) -> Option<Carried<'_>> {
+    const SIZE: usize = 8;
+    const VERSION: u8 = 1;
+    let first = span.head::<SIZE>().ok()?.byte::<0>();
+    if erspan_version(first) != VERSION {
+        return None;
+    }
+    erspan(ether::frame(span.skip(SIZE).ok()?).ok()?)
+}
+
+/// Type III: twelve bytes, eight more with the O bit, then a frame or a bare IP packet (section 4.3).
+fn erspan_iii(span: Span<'_>) -> Option<Carried<'_>> {
+    const SIZE: usize = 12;
+    const SUBHEADER: usize = 8;
+    const VERSION: u8 = 2;
+    const FRAME_TYPE: usize = 10;
+    const FRAME_TYPE_MASK: u8 = 0x7c;
+    const FRAME_TYPE_IP: u8 = 2 << 2;
+    const OPTIONS: usize = 11;
+    const HAS_SUBHEADER: u8 = 1;
+    let header = span.head::<SIZE>().ok()?;
+    if erspan_version(header.byte::<0>()) != VERSION {
+        return None;
+    }
+    let more = if header.byte::<OPTIONS>() & HAS_SUBHEADER != 0 { SUBHEADER } else { 0 };
+    let payload = span.skip(SIZE + more).ok()?;
+    match header.byte::<FRAME_TYPE>() & FRAME_TYPE_MASK {
+        0 => erspan(ether::frame(payload).ok()?),
+        FRAME_TYPE_IP => erspan(Net::by_version(payload).ok()?),
+        _ => None,
+    }
+}

@@ -1,0 +1,473 @@
+//! A finished connection in 96 bytes, and what has no room there beside it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::conn::{self, Flags, Image, path};
+use crate::connection::{Connection, EndReason, Endpoint, Evidence};
+use crate::decode::{Addr, Family, Tunnel, TunnelKind, Vlan, ipproto};
+use crate::direction::{AddressScope, Direction, Locality};
+use crate::flow::{FlowKey, Side};
+use crate::proto::State;
+use crate::table::Last;
+use crate::time::SECOND;
+use crate::tracker::Closed;
+use crate::zeek::ConnState;
+
+use super::letters::{self, HistoryLetters};
+use super::segments::Segments;
+
+/// A finished connection, as nearly all are. What belongs to an end is told of originator and responder, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Packed {
+    pub start: i64,
+    pub end: i64,
+    /// Its number in 48 bits, more than any capture has packets, and its [`flag`]s.
+    number_and_flags: u64,
+    pub history: u64,
+    pub sent: [Sent; 2],
+    /// Addresses of IPv4; of IPv6: where they are.
+    pub addr: [u32; 2],
+    pub port: [u16; 2],
+    pub vlan: Vlan,
+    /// The kind in the upper eight bits, the network identifier in the others.
+    tunnel: u32,
+    /// Whole seconds that the gateway's entry had left when the capture ended, and one; 0: no entry was alive.
+    pub left: u32,
+    /// Nanoseconds from the last packet that Zeek's `duration` counts to the last one.
+    pub quiet: u32,
+    /// Where the rest is, and one; 0: there is nothing more.
+    rare: u32,
+    pub proto: u8,
+    pub state: State,
+    /// As it is, and as it would be, were the roles the other way round.
+    pub conn_state: [ConnState; 2],
+    pub evidence: Evidence,
+    /// What the confidence comes from.
+    pub sure: Evidence,
+    pub end_reason: EndReason,
+    pub direction: Direction,
+}
+
+const _: () = assert!(size_of::<Packed>() == 96);
+
+/// What an end sent, in numbers that are large enough for nearly all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Sent {
+    packets: u32,
+    ip_bytes: u32,
+    payload_bytes: u32,
+}
+
+impl Sent {
+    fn of(sent: Endpoint) -> Option<Self> {
+        Some(Self {
+            packets: sent.packets.try_into().ok()?,
+            ip_bytes: sent.ip_bytes.try_into().ok()?,
+            payload_bytes: sent.payload_bytes.try_into().ok()?,
+        })
+    }
+
+    pub(super) fn endpoint(self) -> Endpoint {
+        Endpoint {
+            packets: self.packets.into(),
+            ip_bytes: self.ip_bytes.into(),
+            payload_bytes: self.payload_bytes.into(),
+        }
+    }
+}
+
+/// Yes or no.
+pub(super) mod flag {
+    /// Side B is the originator.
+    pub const ORIG_B: u64 = 1;
+    pub const V6: u64 = 1 << 1;
+    pub const ASSURED: u64 = 1 << 2;
+    pub const SEEN_REPLY: u64 = 1 << 3;
+    pub const FLIPPED: u64 = 1 << 4;
+    pub const WAS_BROADCAST: u64 = 1 << 5;
+    pub const IS_ERROR: u64 = 1 << 6;
+    pub const ANSWERS_UNSEEN: u64 = 1 << 7;
+    /// The original direction of the gateway's entry is the responder's.
+    pub const SWAPPED: u64 = 1 << 8;
+    /// The originator, and not the responder, is an address of many.
+    pub const FROM_GROUP: u64 = 1 << 9;
+    pub const BITS: u32 = 16;
+}
+
+/// What hardly any row has. A row that has one of it reads all of it here.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Rare {
+    pub sent: [Endpoint; 2],
+    pub history: HistoryLetters,
+    pub active_until: i64,
+    pub missed_bytes: u64,
+    pub related_to: Option<u64>,
+    pub carrier: Option<u64>,
+    pub pure_acks: [u32; 2],
+    pub first_window: [u16; 2],
+    pub live: Option<Live>,
+}
+
+/// What a listing of gateway entries needs beyond the row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Live {
+    /// Whole seconds left when the capture ended.
+    pub seconds: i64,
+    /// The original direction is the responder's.
+    pub swapped: bool,
+    /// Datagrams and bytes that the gateway counts, original and reply.
+    pub counted: [(u64, u64); 2],
+    /// Identifier of an ICMP query, call id of GRE version 1.
+    pub id: u16,
+    /// Code of an ICMP query.
+    pub code: u8,
+}
+
+impl Live {
+    fn of(connection: &Connection, now: i64) -> Option<Self> {
+        let entry = connection.gateway.as_ref()?;
+        let key = &connection.key;
+        let (id, code) = match key.proto {
+            ipproto::ICMP | ipproto::ICMPV6 => (key.port(entry.orig), key.port(entry.orig.other()) as u8),
+            ipproto::GRE => (key.port(entry.orig.other()), 0),
+            _ => (0, 0),
+        };
+        let left = entry.deadline.saturating_sub(now);
+        let swapped = entry.orig != connection.orig;
+        (left > 0).then_some(Self { seconds: left / SECOND, swapped, counted: entry.counted, id, code })
+    }
+
+    /// The entry of a row that sent this, where it counted all of it.
+    pub(super) fn of_all(seconds: i64, swapped: bool, sent: [Endpoint; 2]) -> Self {
+        let mut counted = sent.map(|sent| (sent.packets, sent.ip_bytes));
+        if swapped {
+            counted.swap(0, 1);
+        }
+        Self { seconds, swapped, counted, id: 0, code: 0 }
+    }
+}
+
+/// What is beside the rows.
+#[derive(Default)]
+pub(super) struct Beside {
+    /// Addresses of IPv6.
+    pub addrs: Segments<[Addr; 2]>,
+    pub rare: Segments<Rare>,
+}
+
+/// By how far what is beside rows has moved: addresses, and the rest.
+#[derive(Clone, Copy)]
+pub(super) struct Moved(u32, u32);
+
+impl Beside {
+    /// Adds what is beside the rows of another one, which speak of rows by other numbers.
+    pub(super) fn add(&mut self, other: Self, named: impl Fn(u64) -> u64) -> Moved {
+        let moved = Moved(self.addrs.len() as u32, self.rare.len() as u32);
+        for addrs in other.addrs {
+            self.addrs.push(addrs);
+        }
+        for mut rare in other.rare {
+            rare.related_to = rare.related_to.map(&named);
+            rare.carrier = rare.carrier.map(&named);
+            self.rare.push(rare);
+        }
+        moved
+    }
+}
+
+/// Zeek's `conn_state` of a connection that its record tells, if this side is the originator.
+fn hot_state(hot: &Image, orig: Side) -> ConnState {
+    let (own, other) = (orig as usize, orig.other() as usize);
+    match hot.flags().kind() {
+        Flags::TCP => {
+            let [own, other] = [orig, orig.other()].map(|side| conn::end_states(hot.flags(), side).0);
+            // After two RSTs more than the states counts; a record has at most one.
+            ConnState::of_tcp(own, other, || false, conn::written(hot.letters >> 16, orig))
+        }
+        Flags::STATELESS => ConnState::Oth,
+        _ => ConnState::of_activity(hot.packets[own] > 0, hot.packets[other] > 0),
+    }
+}
+
+/// What any row says of its connection, however that was kept.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not a state")]
+struct Facts<'a> {
+    key: &'a FlowKey,
+    id: u64,
+    start: i64,
+    end: i64,
+    orig: Side,
+    vlan: Vlan,
+    tunnel: Tunnel,
+    state: State,
+    /// A reply was seen, and that it is assured.
+    status: (bool, bool),
+    /// As it is, and were the roles the other way round.
+    conn_state: [ConnState; 2],
+    evidence: Evidence,
+    flipped: bool,
+    was_broadcast: bool,
+    is_error: bool,
+    answers_unseen: bool,
+    swapped: bool,
+}
+
+impl Packed {
+    /// Gives it another number, beside what has moved.
+    pub(super) fn move_to(&mut self, number: u64, moved: Moved) {
+        self.number_and_flags = number << flag::BITS | self.number_and_flags & ((1 << flag::BITS) - 1);
+        if self.has(flag::V6) {
+            self.addr[0] += moved.0;
+        }
+        if self.rare > 0 {
+            self.rare += moved.1;
+        }
+    }
+
+    /// The row of a closed connection.
+    pub(super) fn of(closed: &Closed, beside: &mut Beside) -> Self {
+        if let Last::Hot { key, image, deadline } = &closed.what
+            && let Some(packed) = Self::of_hot(key, image, *deadline, closed, beside)
+        {
+            debug_assert_eq!(packed.alone(beside), {
+                let mut own = Beside::default();
+                Self::of_whole(&closed.connection(), closed, &mut own).alone(&own)
+            });
+            return packed;
+        }
+        Self::of_whole(&closed.connection(), closed, beside)
+    }
+
+    /// All that there is to say, wherever its addresses are.
+    fn alone(mut self, beside: &Beside) -> (Self, Option<[Addr; 2]>) {
+        let addrs = self.has(flag::V6).then(|| beside.addrs.get(self.addr[0] as usize).copied()).flatten();
+        if addrs.is_some() {
+            self.addr = [0; 2];
+        }
+        (self, addrs)
+    }
+
+    /// The row of a connection that its record tells; None where more is to be said.
+    fn of_hot(key: &FlowKey, hot: &Image, deadline: i64, closed: &Closed, beside: &mut Beside) -> Option<Self> {
+        let (flags, orig, resp) = (hot.flags(), hot.flags().orig(), hot.flags().orig().other());
+        let flipped = orig != flags.opener();
+        let history = letters::of_codes(hot.letters >> 16, orig, flipped)?;
+        let left = closed.stopped.filter(|_| !hot.is_refused()).map(|now| deadline.saturating_sub(now));
+        let left = left.filter(|left| *left > 0).map(|left| left / SECOND);
+        // The entry of a live echo has an identifier and a code.
+        if left.is_some() && flags.kind() == Flags::STATELESS {
+            return None;
+        }
+        let left = left.map_or(Some(0), |seconds| u32::try_from(seconds).ok()?.checked_add(1))?;
+        let answered = hot.packets[flags.opener().other() as usize] > 0;
+        let is_tcp = flags.kind() == Flags::TCP;
+        let facts = Facts {
+            key,
+            id: hot.id.into(),
+            start: hot.start as i64,
+            end: hot.end(),
+            orig,
+            vlan: key.vlan,
+            tunnel: key.tunnel,
+            state: hot.state(),
+            status: flags.status(),
+            conn_state: [hot_state(hot, orig), hot_state(hot, resp)],
+            evidence: flags.evidence(),
+            flipped,
+            was_broadcast: !is_tcp && flags.has(Flags::TO_GROUP) && !answered && !flipped,
+            is_error: false,
+            answers_unseen: false,
+            swapped: left > 0 && flipped,
+        };
+        let mut packed = Self::begin(&facts, closed, beside);
+        packed.sent = [orig, resp].map(|side| Sent {
+            packets: hot.packets[side as usize],
+            ip_bytes: hot.ip_bytes[side as usize],
+            payload_bytes: if is_tcp { conn::delivered(hot, side) as u32 - 1 } else { hot.first[side as usize] },
+        });
+        (packed.history, packed.quiet, packed.left) = (history, hot.cold, left);
+        Some(packed)
+    }
+
+    fn of_whole(connection: &Connection, closed: &Closed, beside: &mut Beside) -> Self {
+        let (orig, resp) = (connection.orig, connection.orig.other());
+        let sent = [connection.sent(orig), connection.sent(resp)];
+        let live = closed.stopped.and_then(|now| Live::of(connection, now));
+        let facts = Facts {
+            key: &connection.key,
+            id: connection.id,
+            start: connection.start,
+            end: connection.end,
+            orig,
+            vlan: connection.vlan,
+            tunnel: connection.tunnel,
+            state: connection.state(),
+            status: connection.status,
+            conn_state: [connection.conn_state(orig), connection.conn_state(resp)],
+            evidence: connection.evidence,
+            flipped: connection.flipped(),
+            was_broadcast: connection.was_broadcast(),
+            is_error: connection.is_error,
+            answers_unseen: connection.zeek.answers_unseen(),
+            swapped: live.is_some_and(|live| live.swapped),
+        };
+        let mut packed = Self::begin(&facts, closed, beside);
+        if packed.add_ordinary(connection, sent, live).is_none() {
+            let letters = connection.zeek.history(connection.orig, connection.flipped(), connection.roles);
+            packed.add_rare(
+                Rare {
+                    sent,
+                    history: letters::collected(letters),
+                    active_until: connection.zeek.active_until(),
+                    missed_bytes: connection.zeek.missed(),
+                    related_to: connection.related_to,
+                    carrier: connection.carrier,
+                    pure_acks: [orig, resp].map(|side| connection.pure_acks[side as usize]),
+                    first_window: [orig, resp].map(|side| connection.first_window[side as usize]),
+                    live,
+                },
+                beside,
+            );
+        }
+        packed
+    }
+
+    /// What any row says, and nothing of what may have no room.
+    #[inline]
+    fn begin(facts: &Facts<'_>, closed: &Closed, beside: &mut Beside) -> Self {
+        let Facts { key, orig, was_broadcast, .. } = *facts;
+        let addrs = [key.addr(orig), key.addr(orig.other())];
+        let (orig_port, resp_port) = key.ports(orig);
+        let mut packed = Self {
+            start: facts.start,
+            end: facts.end,
+            number_and_flags: facts.id << flag::BITS,
+            history: 0,
+            sent: [Sent::default(); 2],
+            addr: [addrs[0].0 as u32, addrs[1].0 as u32],
+            port: [orig_port, resp_port],
+            vlan: facts.vlan,
+            tunnel: (facts.tunnel.kind as u32) << 24 | facts.tunnel.vni & 0xff_ffff,
+            left: 0,
+            quiet: 0,
+            rare: 0,
+            proto: key.proto,
+            state: facts.state,
+            conn_state: facts.conn_state,
+            evidence: facts.evidence,
+            sure: facts.evidence,
+            end_reason: closed.reason,
+            direction: conn::direction(closed.places, orig, was_broadcast),
+        };
+        if key.family == Family::V6 {
+            packed.set(flag::V6, true);
+            packed.addr = [beside.addrs.push(addrs) as u32, 0];
+        }
+        packed.set(flag::ORIG_B, orig == Side::B);
+        packed.set(flag::ASSURED, facts.status.1);
+        packed.set(flag::SEEN_REPLY, facts.status.0);
+        packed.set(flag::FLIPPED, facts.flipped);
+        packed.set(flag::WAS_BROADCAST, was_broadcast);
+        packed.set(flag::IS_ERROR, facts.is_error);
+        packed.set(flag::ANSWERS_UNSEEN, facts.answers_unseen);
+        packed.set(flag::SWAPPED, facts.swapped);
+        let group = [orig, orig.other()].map(|side| closed.places & path::GROUP[side as usize] != 0);
+        packed.set(flag::FROM_GROUP, group[0] && !group[1]);
+        packed
+    }
+
+    /// What may have no room; None where something has none.
+    fn add_ordinary(&mut self, connection: &Connection, sent: [Endpoint; 2], live: Option<Live>) -> Option<()> {
+        let has_more = connection.zeek.missed() > 0
+            || connection.related_to.is_some()
+            || connection.carrier.is_some()
+            || connection.pure_acks != [0; 2]
+            || connection.first_window != [0; 2];
+        if has_more {
+            return None;
+        }
+        self.sent = [Sent::of(sent[0])?, Sent::of(sent[1])?];
+        self.quiet = connection.end.checked_sub(connection.zeek.active_until())?.try_into().ok()?;
+        self.history = letters::pack(connection.zeek.history(connection.orig, connection.flipped(), connection.roles))?;
+        if let Some(live) = live {
+            if live != Live::of_all(live.seconds, live.swapped, sent) {
+                return None;
+            }
+            self.left = u32::try_from(live.seconds).ok()?.checked_add(1)?;
+        }
+        Some(())
+    }
+
+    fn add_rare(&mut self, rare: Rare, beside: &mut Beside) {
+        self.rare = beside.rare.push(rare) as u32 + 1;
+    }
+
+    #[inline]
+    pub(super) fn number(&self) -> u64 {
+        self.number_and_flags >> flag::BITS
+    }
+
+    #[inline]
+    pub(super) fn has(&self, flag: u64) -> bool {
+        self.number_and_flags & flag != 0
+    }
+
+    #[inline]
+    fn set(&mut self, flag: u64, value: bool) {
+        self.number_and_flags = self.number_and_flags & !flag | if value { flag } else { 0 };
+    }
+
+    #[inline]
+    pub(super) fn family(&self) -> Family {
+        if self.has(flag::V6) { Family::V6 } else { Family::V4 }
+    }
+
+    pub(super) fn tunnel(&self) -> Tunnel {
+        Tunnel { kind: TunnelKind::numbered((self.tunnel >> 24) as u8), vni: self.tunnel & 0xff_ffff }
+    }
+
+    #[inline]
+    pub(super) fn rare<'a>(&self, beside: &'a Beside) -> Option<&'a Rare> {
+        beside.rare.get((self.rare as usize).checked_sub(1)?)
+    }
+
+    /// Exchanges originator and responder, and everything that belongs to them. `rare`: all of it, as it is before.
+    pub(super) fn flip(&mut self, mut rare: Rare, locality: &Locality, beside: &mut Beside) {
+        let flipped = !self.has(flag::FLIPPED);
+        self.set(flag::FLIPPED, flipped);
+        self.set(flag::ORIG_B, !self.has(flag::ORIG_B));
+        self.port.swap(0, 1);
+        self.sent.swap(0, 1);
+        self.conn_state.swap(0, 1);
+        let is_live = self.left > 0 || rare.live.is_some();
+        self.set(flag::SWAPPED, is_live && !self.has(flag::SWAPPED));
+        let mut addrs = self.addr.map(|addr| Addr(addr.into()));
+        if !self.has(flag::V6) {
+            self.addr.swap(0, 1);
+        } else if let Some(place) = beside.addrs.get_mut(self.addr[0] as usize) {
+            addrs = *place;
+            place.swap(0, 1);
+        }
+        let places = [addrs[1], addrs[0]].map(|addr| locality.place(addr.ip(self.family())));
+        self.set(flag::FROM_GROUP, places[0].is_group && !places[1].is_group);
+        self.direction = AddressScope::direction(places, self.has(flag::WAS_BROADCAST));
+        rare.sent.swap(0, 1);
+        rare.pure_acks.swap(0, 1);
+        rare.first_window.swap(0, 1);
+        rare.history = letters::flip(rare.history, flipped);
+        if let Some(live) = &mut rare.live {
+            live.swapped = !live.swapped;
+        }
+        let letters = rare.history.0.into_iter().take(usize::from(rare.history.1));
+        match ((self.rare as usize).checked_sub(1), letters::pack(letters)) {
+            (Some(place), _) => {
+                if let Some(place) = beside.rare.get_mut(place) {
+                    *place = rare;
+                }
+            }
+            (None, Some(history)) => self.history = history,
+            // The mark was one letter too many.
+            (None, None) => self.add_rare(rare, beside),
+        }
+    }
+}

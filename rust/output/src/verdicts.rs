@@ -1,0 +1,88 @@
+//! What a policy says of finished connections, one row each, as NumPy will see it.
+
+use crate::flow::icmp::is_icmp;
+use crate::policy::{Policy, Ruled, Word};
+use crate::rows::{Row, Rows};
+
+/// Bytes of a row: `verdict` u1 at 0, padding to 4, then `egress_rule`, `ingress_rule`, `orig_group` and `resp_group`, i4
+/// each; native byte order.
+pub const WIDTH: usize = 20;
+
+conntrack_base::words! {
+    /// What becomes of a connection.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum Verdict {
+        /// Both ends' groups allow it.
+        Allowed = "ALLOWED",
+        /// A group of the originator does not let it initiate.
+        RefusedEgress = "REFUSED_EGRESS",
+        /// A group of the responder lets nobody of that kind initiate towards it.
+        RefusedIngress = "REFUSED_INGRESS",
+        /// Neither allows it.
+        RefusedBoth = "REFUSED_BOTH",
+        /// An ICMP error about a connection: it passes if that does, and needs no rule.
+        Related = "RELATED",
+        /// An ICMP error about nothing that is known: a gateway drops it.
+        Invalid = "INVALID",
+    }
+}
+
+/// Verdicts on connections, and how often each rule was made use of.
+pub struct Verdicts {
+    /// Rows of [`WIDTH`] bytes.
+    pub bytes: Vec<u8>,
+    /// Connections by rule; only those that are allowed count.
+    pub hits: Vec<u64>,
+}
+
+/// Judges every connection by who initiated it.
+pub fn evaluate(policy: &Policy, rows: &Rows) -> Verdicts {
+    let mut verdicts = Verdicts { bytes: Vec::with_capacity(rows.len() * WIDTH), hits: vec![0; policy.rules()] };
+    for row in rows.iter() {
+        verdicts.push(policy, row);
+    }
+    verdicts
+}
+
+impl Verdicts {
+    fn push(&mut self, policy: &Policy, row: Row<'_>) {
+        let mut bytes = [0; WIDTH];
+        let (verdict, numbers) = self.judge(policy, row);
+        bytes[0] = verdict as u8;
+        for (place, number) in bytes[4..].chunks_exact_mut(4).zip(numbers) {
+            place.copy_from_slice(&number.to_ne_bytes());
+        }
+        self.bytes.extend_from_slice(&bytes);
+    }
+
+    fn judge(&mut self, policy: &Policy, row: Row<'_>) -> (Verdict, [i32; 4]) {
+        if row.is_error() {
+            let verdict = if row.related_to().is_some() { Verdict::Related } else { Verdict::Invalid };
+            return (verdict, [-1; 4]);
+        }
+        let (ends, proto) = ([row.ip(0), row.ip(1)], row.proto());
+        let service = row.port(usize::from(!is_icmp(proto)));
+        let decision = policy.decide(ends, proto, service);
+        let verdict = match [decision.egress, decision.ingress].map(|word| word.rule == Ruled::Refused) {
+            [false, false] => Verdict::Allowed,
+            [true, false] => Verdict::RefusedEgress,
+            [false, true] => Verdict::RefusedIngress,
+            [true, true] => Verdict::RefusedBoth,
+        };
+        if verdict == Verdict::Allowed {
+            policy.used(ends, proto, service, |rule| self.hits[rule as usize] += 1);
+        }
+        let [egress, ingress] = [decision.egress, decision.ingress].map(numbers);
+        (verdict, [egress.0, ingress.0, egress.1, ingress.1])
+    }
+}
+
+/// The rule (-1: none was asked, -2: refused) and the group (-1: none) as NumPy has them.
+fn numbers(word: Word) -> (i32, i32) {
+    let rule = match word.rule {
+        Ruled::Free => -1,
+        Ruled::By(rule) => rule as i32,
+        Ruled::Refused => -2,
+    };
+    (rule, word.group.map_or(-1, |group| group as i32))
+}

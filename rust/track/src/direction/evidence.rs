@@ -1,0 +1,109 @@
+//! The ladder of evidence for who initiated: a packet may raise a connection on it; only messages that contradict each other
+//! lower it.
+//!
+//! The rungs are the variants of [`Evidence`] in their order. Those that a packet can name are found here while packets
+//! come ([`infer`]); what takes the whole capture is found in `hindsight` once it is over. A rung is declared
+//! in [`crate::evidence`]; its rule is here or there.
+
+use crate::connection::{Connection, Evidence, READ_UDP, take_claim};
+use crate::decode::{FiveTuple, L4, Packet, Tcp, ipproto, sctp_chunk, tcpflag};
+use crate::flow::descriptor::{Arrival, kind};
+use crate::flow::{Side, icmp};
+use crate::proto::State;
+
+use super::payload::{self, Speaker};
+
+/// Whom the headers of a packet of this connection name as the originator. `first`: it is the first one.
+fn claim(connection: &Connection, packet: &Packet, from: Side, first: bool) -> Option<(Side, Evidence)> {
+    const KINDS: u8 = tcpflag::SYN | tcpflag::ACK | tcpflag::RST | tcpflag::FIN;
+    const SYN_ACK: u8 = tcpflag::SYN | tcpflag::ACK;
+    const RST_ACK: u8 = tcpflag::RST | tcpflag::ACK;
+    match packet.l4 {
+        L4::Tcp(segment) => match segment.flags & KINDS {
+            tcpflag::SYN if opens(connection, packet) => Some((from, Evidence::Syn)),
+            SYN_ACK if opens(connection, packet) => Some((from.other(), Evidence::SynAck)),
+            // RFC 9293 section 3.10.7.1: what answers a SYN to a closed port has the sequence number 0.
+            RST_ACK if first && segment.seq == 0 => Some((from.other(), Evidence::Refused)),
+            0 | tcpflag::FIN if first => Some((from, Evidence::Scan)),
+            _ => None,
+        },
+        L4::Icmp { kind, .. } if icmp::is_request(packet.tuple.proto, kind) => Some((from, Evidence::IcmpRequest)),
+        L4::Icmp { kind, .. } if icmp::is_reply(packet.tuple.proto, kind) => Some((from.other(), Evidence::IcmpReply)),
+        L4::Sctp(sctp) => match sctp.chunks().next() {
+            Some((sctp_chunk::INIT, _)) => Some((from, Evidence::Init)),
+            Some((sctp_chunk::INIT_ACK, _)) => Some((from.other(), Evidence::InitAck)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Whether a SYN or SYN+ACK may open the connection: nothing was said in it yet. In the midst of a conversation one is a
+/// stray or forged, unless a gateway takes it for the opening: a SYN+ACK that brings the entry to SYN_RECV, or a SYN that
+/// makes one.
+fn opens(connection: &Connection, packet: &Packet) -> bool {
+    let said: u64 = connection.ends.iter().map(|end| end.payload_bytes).sum();
+    let is_handshake = matches!(connection.state(), State::SynSent | State::SynSent2 | State::SynRecv);
+    said <= u64::from(packet.payload_bytes) || is_handshake
+}
+
+/// Decides anew who initiated, if this packet, in the bytes of its record, says more than all before it. The packet was
+/// counted, and a gateway has judged it.
+#[inline]
+pub fn infer(connection: &mut Connection, packet: &Packet, record: &[u8], from: Side) {
+    if connection.evidence < Evidence::Syn {
+        infer_unseen(connection, packet, record, from);
+    }
+}
+
+/// The same where the opening was not seen.
+fn infer_unseen(connection: &mut Connection, packet: &Packet, record: &[u8], from: Side) {
+    let packets: u64 = connection.ends.iter().map(|end| end.packets).sum();
+    if let Some((orig, evidence)) = claim(connection, packet, from, packets == 1)
+        && evidence > connection.evidence
+    {
+        connection.orig = orig;
+        connection.evidence = evidence;
+    }
+    if let L4::Tcp(segment) = packet.l4 {
+        note_segment(connection, segment, packet.payload_bytes, from);
+    }
+    let worth_reading = packet.payload_bytes > 0 && (packet.tuple.proto == ipproto::TCP || packets <= READ_UDP);
+    // What is announced to everybody answers nobody.
+    if worth_reading
+        && connection.evidence <= Evidence::Payload
+        && !packet.to_group
+        && let Some(orig) = read(&packet.tuple, packet.payload_in(record), !packet.cut, from)
+    {
+        (connection.orig, connection.evidence) = take_claim(&mut connection.claims, orig, connection.first);
+    }
+}
+
+/// Keeps what a segment says for the end, when nothing better may have come.
+fn note_segment(connection: &mut Connection, segment: Tcp, payload_bytes: u32, from: Side) {
+    let kind = segment.flags & (tcpflag::SYN | tcpflag::FIN | tcpflag::RST | tcpflag::ACK);
+    if kind == tcpflag::ACK && payload_bytes == 0 {
+        let acks = &mut connection.pure_acks[from as usize];
+        *acks = acks.saturating_add(1);
+    }
+    let window = &mut connection.first_window[from as usize];
+    if *window == 0 && segment.timestamps && kind & (tcpflag::SYN | tcpflag::RST) == 0 {
+        *window = segment.window;
+    }
+}
+
+/// Whom the payload of an ordinary packet names.
+pub fn says(arrival: &Arrival<'_>) -> Option<Side> {
+    let one = arrival.descriptor;
+    let proto = if one.is(kind::UDP) { ipproto::UDP } else { ipproto::TCP };
+    let speaker = payload::speaker(proto, one.ports(), arrival.payload(), !one.is(kind::CUT))?;
+    Some(if speaker == Speaker::Client { one.side() } else { one.side().other() })
+}
+
+/// Whom a payload names.
+fn read(tuple: &FiveTuple, payload: &[u8], whole: bool, from: Side) -> Option<Side> {
+    Some(match payload::speaker(tuple.proto, [tuple.sport, tuple.dport], payload, whole)? {
+        Speaker::Client => from,
+        Speaker::Server => from.other(),
+    })
+}

@@ -1,0 +1,203 @@
+//! Seen from the local networks: is a connection egress or ingress?
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use ipnet::IpNet;
+use prefix_trie::joint::JointPrefixMap;
+
+use crate::config::Config;
+
+use super::ranges::Ranges;
+
+conntrack_base::words! {
+    /// The direction of a connection, from its initiator alone.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+    pub enum Direction {
+        /// No connection.
+        #[default]
+        None = "none",
+        /// A local originator, a responder elsewhere.
+        Egress = "egress",
+        /// An originator elsewhere, a local responder.
+        Ingress = "ingress",
+        /// Both local.
+        Internal = "internal",
+        /// Neither local.
+        Transit = "transit",
+        /// The responder is a multicast or broadcast address.
+        Multicast = "multicast",
+    }
+}
+
+impl Direction {
+    /// The direction between an originator and a responder of which these are local; `to_group`: the responder is many.
+    #[inline]
+    pub fn of(local: [bool; 2], to_group: bool) -> Self {
+        match local {
+            _ if to_group => Self::Multicast,
+            [true, false] => Self::Egress,
+            [false, true] => Self::Ingress,
+            [true, true] => Self::Internal,
+            [false, false] => Self::Transit,
+        }
+    }
+
+    /// The direction of this number.
+    pub fn numbered(number: u8) -> Self {
+        Self::ALL.get(usize::from(number)).copied().unwrap_or_default()
+    }
+}
+
+/// The local networks and zones, ready to be asked, which is done twice for every connection.
+pub struct Locality {
+    places: Ranges<AddressScope>,
+    has_zones: bool,
+}
+
+/// The networks of a configuration, as they are looked up: the longest prefix counts.
+struct Networks {
+    local: JointPrefixMap<IpNet, ()>,
+    zones: JointPrefixMap<IpNet, u16>,
+}
+
+impl Networks {
+    fn of(config: &Config) -> Self {
+        let local = config.local.iter().map(|net| (net.trunc(), ())).collect();
+        let zones = config.zones.iter().zip(0..);
+        let zones = zones.flat_map(|(zone, number)| zone.networks.iter().map(move |net| (net.trunc(), number)));
+        Self { local, zones: zones.collect() }
+    }
+
+    fn place(&self, addr: IpAddr) -> AddressScope {
+        let local = self.local.get_lpm(&host(addr)).map(|(net, ())| net);
+        let zone = self.zones.get_lpm(&host(addr));
+        let ends = |net: IpNet| addr.is_ipv4() && net.prefix_len() < 31 && net.broadcast() == addr;
+        let is_broadcast = [local, zone.map(|(net, _)| net)].into_iter().flatten().any(ends);
+        let zone = zone.map(|(_, zone)| *zone);
+        AddressScope { is_local: local.is_some(), zone, is_group: is_group(addr) || is_broadcast }
+    }
+
+    /// All networks at whose borders something may be different.
+    fn all(&self) -> impl Iterator<Item = IpNet> {
+        let groups = ["224.0.0.0/4", "255.255.255.255/32", "ff00::/8"].into_iter().filter_map(|net| net.parse().ok());
+        let configured = self.local.iter().map(|(net, ())| net).chain(self.zones.iter().map(|(net, _)| net));
+        configured.chain(groups)
+    }
+}
+
+/// An address relative to the local networks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddressScope {
+    /// In a local network.
+    pub is_local: bool,
+    /// The number of the zone with the longest prefix that holds it.
+    pub zone: Option<u16>,
+    /// An address of many, which never initiates: multicast, or broadcast here or in a configured network.
+    pub is_group: bool,
+}
+
+/// The prefix that holds nothing but this address.
+fn host(addr: IpAddr) -> IpNet {
+    IpNet::from(addr)
+}
+
+/// A multicast or limited broadcast address.
+fn is_group(addr: IpAddr) -> bool {
+    match addr {
+        IpAddr::V4(addr) => addr.is_multicast() || addr.is_broadcast(),
+        IpAddr::V6(addr) => addr.is_multicast(),
+    }
+}
+
+impl Locality {
+    /// Takes the networks of a configuration. Zones are numbered in its order.
+    pub fn new(config: &Config) -> Self {
+        let networks = Networks::of(config);
+        let places = Ranges::of(networks.all(), |addr| networks.place(addr));
+        Self { places, has_zones: !config.zones.is_empty() }
+    }
+
+    /// Everything that is known of an address, at once.
+    #[inline]
+    pub fn place(&self, addr: IpAddr) -> AddressScope {
+        self.places.find(addr)
+    }
+
+    /// The number of the zone of an address.
+    pub fn zone(&self, addr: IpAddr) -> Option<u16> {
+        if self.has_zones { self.place(addr).zone } else { None }
+    }
+
+    /// An address of many, which never initiates: multicast, or broadcast here or in a configured network.
+    pub fn is_group(&self, addr: IpAddr) -> bool {
+        self.place(addr).is_group
+    }
+}
+
+impl AddressScope {
+    /// The direction of a connection between originator and responder; `link_says_group`: its frames were sent to a group
+    /// address of the link.
+    pub fn direction([orig, resp]: [Self; 2], link_says_group: bool) -> Direction {
+        Direction::of([orig.is_local, resp.is_local], link_says_group || resp.is_group)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use super::*;
+    use crate::config::Zone;
+    use crate::direction::ranges::borders;
+
+    #[test]
+    fn five_directions() {
+        let locality = Locality::new(&Config::default());
+        let places = |src: [u8; 4], dst: [u8; 4]| [src, dst].map(|addr| locality.place(addr.into()));
+        let direction = |src, dst| AddressScope::direction(places(src, dst), false);
+        assert_eq!(direction([10, 0, 0, 1], [8, 8, 8, 8]), Direction::Egress);
+        assert_eq!(direction([8, 8, 8, 8], [10, 0, 0, 1]), Direction::Ingress);
+        assert_eq!(direction([10, 0, 0, 1], [100, 64, 0, 1]), Direction::Internal);
+        assert_eq!(direction([8, 8, 8, 8], [9, 9, 9, 9]), Direction::Transit);
+        assert_eq!(direction([10, 0, 0, 1], [224, 0, 0, 251]), Direction::Multicast);
+        assert_eq!(direction([10, 0, 0, 1], [255, 255, 255, 255]), Direction::Multicast);
+        assert_eq!(direction([10, 0, 0, 1], [10, 255, 255, 255]), Direction::Multicast);
+        assert_eq!(AddressScope::direction(places([10, 0, 0, 1], [10, 0, 0, 127]), true), Direction::Multicast);
+    }
+
+    #[test]
+    fn the_longest_prefix_names_the_zone() {
+        let zone = |name: &str, net: &str| Zone { name: name.into(), networks: vec![net.parse().unwrap()] };
+        let zones = vec![zone("all", "10.0.0.0/8"), zone("servers", "10.1.0.0/16")];
+        let locality = Locality::new(&Config { zones, ..Config::default() });
+        assert_eq!(locality.place([10, 1, 2, 3].into()).zone, Some(1));
+        assert_eq!(locality.place([10, 2, 2, 3].into()).zone, Some(0));
+        assert_eq!(locality.place([8, 8, 8, 8].into()).zone, None);
+    }
+    #[test]
+    fn ranges_say_what_the_networks_say() {
+        let nets = |nets: &[&str]| nets.iter().map(|net| net.parse().unwrap()).collect::<Vec<IpNet>>();
+        let zone = |name: &str, networks| Zone { name: name.into(), networks };
+        let zones = vec![
+            zone("nested", nets(&["10.0.0.0/8", "10.1.0.0/16", "2001:db8::/32", "0.0.0.0/0"])),
+            zone("again", nets(&["10.1.2.0/31", "10.1.0.0/24", "255.255.255.0/24", "ff02::/16", "::/0"])),
+            zone("hosts", nets(&["10.1.2.255/32", "2001:db8::1/128", "224.0.0.251/32", "10.255.255.254/31"])),
+        ];
+        for zones in [zones, Vec::new()] {
+            let config = Config { zones, ..Config::default() };
+            let locality = Locality::new(&config);
+            let networks = Networks::of(&config);
+            for step in networks.all().flat_map(borders) {
+                let near = [-1, 0, 1].map(|by| match step {
+                    IpAddr::V4(addr) => IpAddr::from(Ipv4Addr::from(u32::from(addr).wrapping_add_signed(by))),
+                    IpAddr::V6(addr) => Ipv6Addr::from(u128::from(addr).wrapping_add_signed(by.into())).into(),
+                });
+                for addr in near {
+                    assert_eq!(locality.place(addr), networks.place(addr), "{addr}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! Who started it, and seen from where.
+
+mod evidence;
+mod ftp;
+pub mod locality;
+mod payload;
+pub mod ranges;
+pub mod window;
+mod zeek;
+
+pub use crate::evidence::Certainty;
+pub use evidence::{infer, says};
+pub use ftp::{Announcements, is_control};
+pub use locality::{AddressScope, Direction, Locality};
+pub use ranges::Ranges;
+pub use zeek::{begin_as_zeek, follow_zeek, read_as_zeek};

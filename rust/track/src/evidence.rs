@@ -1,0 +1,104 @@
+//! The ladder of evidence for who initiated: each rung once, with its word, confidence, certainty and phrase.
+//!
+//! A rung's page is `docs/evidence.md`; its rule is in [`crate::direction`] where a packet shows it, in `hindsight` where
+//! only the whole capture does. Confidence is the share of right answers where the answer is known, in captures whose
+//! beginnings were cut off (`tests/test_beheading.py` prints the table). Where the opening packet was seen, only a forged
+//! packet can be wrong.
+
+use serde::{Deserialize, Serialize};
+
+conntrack_base::words! {
+    /// Certainty of the originator.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum Certainty {
+        /// The opening was captured.
+        Observed = "observed",
+        /// Other packets name the originator.
+        Inferred = "inferred",
+        /// Nothing does.
+        Unknown = "unknown",
+    }
+}
+
+macro_rules! rungs {
+    ($($(#[$doc:meta])* $rung:ident = $word:literal, $confidence:literal, $certainty:ident, $phrase:literal;)+) => {
+        conntrack_base::words! {
+            /// The reason to name an originator, from the weakest to the strongest: the rungs of the ladder.
+            #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+            pub enum Evidence { $($(#[$doc])* $rung = $word,)+ }
+        }
+
+        impl Evidence {
+            /// Probability that the named originator is right.
+            pub fn confidence(self) -> f32 {
+                match self { $(Self::$rung => $confidence,)+ }
+            }
+
+            /// The reason in a few words of English, for lists of inferred originators; empty for the other rungs.
+            pub fn phrase(self) -> &'static str {
+                match self { $(Self::$rung => $phrase,)+ }
+            }
+
+            /// Certainty of this evidence.
+            pub fn certainty(self) -> Certainty {
+                match self { $(Self::$rung => Certainty::$certainty,)+ }
+            }
+        }
+    };
+}
+
+rungs! {
+    /// Nothing speaks for either end; the sender of the first packet is named.
+    Unknown = "unknown", 0.5, Unknown, "";
+    /// The sender of the first packet seen.
+    FirstPacket = "first_packet", 0.6, Inferred, "";
+    /// The end whose port is from a range for clients, the other's not.
+    EphemeralPort = "ephemeral_port", 0.75, Inferred, "a client's port";
+    /// TCP: the end that mostly acknowledges what the other sends.
+    Acknowledgements = "acknowledgements", 0.8, Inferred, "who acknowledges";
+    /// TCP: an end's first window is what Linux gives to whoever connects, or to whoever accepts.
+    Window = "window", 0.88, Inferred, "the first windows";
+    /// UDP and others: the sender of the first packet, who got an answer.
+    Answered = "answered", 0.85, Inferred, "the first sender, who was answered";
+    /// The host that initiates what goes on between the two, or all it does, elsewhere in the capture.
+    Role = "role", 0.88, Inferred, "what the hosts do elsewhere";
+    /// TCP: many peers meet at the other end, which never initiates in this capture.
+    ManyPeers = "many_peers", 0.88, Inferred, "where many peers meet";
+    /// The other end of a service's port.
+    ServicePort = "service_port", 0.95, Inferred, "the port of a service";
+    /// The other end is a multicast or broadcast address, which never initiates.
+    Multicast = "multicast", 0.99, Inferred, "a group address";
+    /// The other end accepted connections of others in this capture.
+    Listener = "listener", 0.98, Inferred, "a listener of this capture";
+    /// The same five-tuple, seen before or after with better evidence.
+    SeenBefore = "seen_before", 0.98, Inferred, "the same connection seen before";
+    /// TCP segments that no connection has (neither SYN nor ACK nor RST): the sender probes.
+    Scan = "scan", 0.5, Unknown, "";
+    /// A SYN+ACK that nobody followed: backscatter of a forged SYN, or a scan. Its receiver may never have asked.
+    Backscatter = "backscatter", 0.5, Unknown, "";
+    /// It belongs to another connection: an error about it, or announced in it.
+    Related = "related", 0.99, Inferred, "another connection that announced it";
+    /// The first bytes of a payload are a request's or an answer's.
+    Payload = "payload", 0.99, Inferred, "the first bytes of payload";
+    /// The receiver of an RST that refuses a SYN.
+    Refused = "refused", 0.99, Inferred, "the refusal";
+    /// The receiver of an answer that only follows a question.
+    IcmpReply = "icmp_reply", 0.99, Inferred, "the ICMP reply";
+    /// The receiver of a SYN+ACK that was followed.
+    SynAck = "syn_ack", 0.99, Inferred, "the SYN+ACK";
+    /// The receiver of an SCTP INIT ACK.
+    InitAck = "init_ack", 0.99, Inferred, "the INIT ACK";
+    /// The sender of an ICMP query.
+    IcmpRequest = "icmp_request", 1.0, Observed, "";
+    /// The sender of an SCTP INIT.
+    Init = "init", 1.0, Observed, "";
+    /// The sender of a SYN.
+    Syn = "syn", 1.0, Observed, "";
+}
+
+impl Evidence {
+    /// The rung of this number.
+    pub fn numbered(number: u8) -> Self {
+        Self::ALL.get(usize::from(number)).copied().unwrap_or(Self::Unknown)
+    }
+}

@@ -1,0 +1,432 @@
+//! An ordinary packet with its key in one cache line.
+//!
+//! Everything that the packet path reads of a packet again and again is here; what few packets need (options of a SYN, payload)
+//! is read from the frame again. Most descriptors are read from Ethernet frames at fixed offsets ([`Descriptor::of_frame`]),
+//! the others are made of what the decoder says ([`Descriptor::of_packet`]).
+
+#![allow(clippy::inline_always, reason = "one copy for each protocol and family, whose branches are then constants")]
+
+use crate::decode::fixed::{self, Frame, Transport, V4, V6};
+use crate::decode::{Family, FiveTuple, L4, Packet, Tcp, Vlan, ipproto, tcpflag};
+
+use super::{FlowKey, KeyHasher, Side, Words, icmp};
+
+/// A packet of 64 bytes.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C, align(64))]
+pub struct Descriptor {
+    /// Capture time, nanoseconds.
+    pub ts: i64,
+    /// A narrow key, or the last two words of a broad one; the other four are in a list beside the descriptors.
+    pub key: [u64; 2],
+    /// The key's hash.
+    pub hash: u64,
+    /// Sequence number. UDP: the first eight bytes of payload, here and in `ack`. Echo: the identifier.
+    pub seq: u32,
+    /// Acknowledgement number.
+    pub ack: u32,
+    /// Bytes above the transport header, as the headers say.
+    pub payload_bytes: u16,
+    /// Bytes of the datagram, IP header included.
+    pub ip_bytes: u16,
+    /// Window as sent.
+    pub window: u16,
+    /// Identification of the IPv4 header; 0 for IPv6.
+    pub identification: u16,
+    /// The highest right edge of SACK blocks beyond `ack`, or `ack`; of a SYN `ack`.
+    pub edge: u32,
+    /// With [`kind::DECODED`] or [`kind::OTHER`]: the place of the first packet of the record among those that were decoded.
+    pub decoded: u32,
+    /// With [`kind::OTHER`]: how many packets the record gave.
+    pub count: u32,
+    /// Bits of [`kind`].
+    pub kind: u16,
+    /// TCP's flag byte.
+    pub flags: u8,
+    /// Where in the frame the payload begins; 0 with [`kind::DECODED`].
+    pub offset: u8,
+}
+
+const _: () = assert!(size_of::<Descriptor>() == 64);
+
+/// Kinds of packets, a bit each.
+pub mod kind {
+    /// Side B sent it.
+    pub const SIDE_B: u16 = 1;
+    /// UDP.
+    pub const UDP: u16 = 1 << 1;
+    /// ICMP or ICMPv6 echo.
+    pub const ECHO: u16 = 1 << 2;
+    /// The key is broad.
+    pub const BROAD: u16 = 1 << 3;
+    /// The capture cut the payload.
+    pub const CUT: u16 = 1 << 4;
+    /// TCP with timestamps; not looked for in a SYN.
+    pub const TIMESTAMPS: u16 = 1 << 5;
+    /// Sent to a group or to everybody.
+    pub const GROUP: u16 = 1 << 6;
+    /// TCP of which only the flags are known.
+    pub const UNNUMBERED: u16 = 1 << 7;
+    /// The decoder read the packet.
+    pub const DECODED: u16 = 1 << 8;
+    /// The record holds no single ordinary packet; only the time is set.
+    pub const OTHER: u16 = 1 << 9;
+    /// Other, and a gateway does not track it.
+    pub const UNTRACKED: u16 = 1 << 10;
+    /// TCP from or to port 21.
+    pub const FTP: u16 = 1 << 11;
+    /// Other: a later fragment that came before the first one of its datagram.
+    pub const EARLY: u16 = 1 << 12;
+    /// A protocol of which a gateway reads nothing but the IP header; see `is_generic` in the module above.
+    pub const GENERIC: u16 = 1 << 13;
+    /// Neither TCP nor UDP.
+    pub const STATELESS: u16 = ECHO | GENERIC;
+}
+
+/// The control port of FTP.
+const FTP: u16 = 21;
+
+impl Descriptor {
+    /// Reads an Ethernet frame, all but the time, and the first four words of a broad key; false where it is anything but
+    /// ordinary, and what was written is of no use.
+    #[inline]
+    pub fn of_frame(&mut self, frame: &[u8], broad: &mut [u64; 4], hasher: &KeyHasher) -> bool {
+        let read = match fixed::open(frame) {
+            Some(Frame::V4(packet)) => match packet.proto() {
+                ipproto::TCP => self.take_v4::<{ ipproto::TCP }>(packet, hasher),
+                ipproto::UDP => self.take_v4::<{ ipproto::UDP }>(packet, hasher),
+                ipproto::ICMP => self.take_v4::<{ ipproto::ICMP }>(packet, hasher),
+                _ => None,
+            },
+            Some(Frame::V6(packet)) => match packet.proto() {
+                ipproto::TCP => self.take_v6::<{ ipproto::TCP }>(packet, broad, hasher),
+                ipproto::UDP => self.take_v6::<{ ipproto::UDP }>(packet, broad, hasher),
+                ipproto::ICMPV6 => self.take_v6::<{ ipproto::ICMPV6 }>(packet, broad, hasher),
+                _ => None,
+            },
+            None => None,
+        };
+        read.is_some()
+    }
+
+    /// Everything is written where it is read: what is kept for later is spilled.
+    #[inline(always)]
+    fn take_v4<const PROTO: u8>(&mut self, packet: V4<'_>, hasher: &KeyHasher) -> Option<()> {
+        let wire = packet.wire()?;
+        let above = packet.transport::<PROTO>(wire)?;
+        self.fill(&above, packet.ip_bytes(), packet.identification());
+        let kind = kind_of(PROTO, packet.ports()) | cut_bit::<PROTO>(packet.is_cut(wire)) | timestamps_bit(&above);
+        let ((src, dst), ports) = (packet.addresses(), packet.ports());
+        let (src_port, dst_port, asks) = ends_of::<PROTO>(ports, &above);
+        let end = |addr: u32, port: u16| u64::from(addr) << 16 | u64::from(port);
+        let (src, dst) = (end(src, src_port), end(dst, dst_port));
+        let (a, b) = (src.min(dst), src.max(dst));
+        let rest = match PROTO {
+            ipproto::TCP => 0,
+            ipproto::UDP => 1 << 1,
+            _ => 2 << 1 | u64::from(asks ^ (src > dst)),
+        };
+        self.key = [a >> 16 << 32 | b >> 16, a << 48 | (b & 0xffff) << 32 | rest];
+        self.hash = hasher.narrow(&self.key);
+        self.kind = kind | side_bit(src > dst);
+        self.is_ordinary::<PROTO>(src == dst, packet.is_to_group())
+    }
+
+    #[inline(always)]
+    fn take_v6<const PROTO: u8>(&mut self, packet: V6<'_>, broad: &mut [u64; 4], hasher: &KeyHasher) -> Option<()> {
+        let wire = packet.wire()?;
+        let above = packet.transport::<PROTO>(wire)?;
+        self.fill(&above, (wire + 40) as u16, 0);
+        let kind = kind_of(PROTO, packet.ports()) | cut_bit::<PROTO>(packet.is_cut(wire)) | timestamps_bit(&above);
+        let ((src, dst), ports) = (packet.addresses(), packet.ports());
+        let (src_port, dst_port, asks) = ends_of::<PROTO>(ports, &above);
+        let (src, dst) = ((src, src_port), (dst, dst_port));
+        let (a, b) = if src <= dst { (src, dst) } else { (dst, src) };
+        let asked_by_a = asks ^ (src > dst && PROTO == ipproto::ICMPV6);
+        *broad = [a.0[0], a.0[1], b.0[0], b.0[1]];
+        let rest = u64::from(PROTO) << 56 | (Family::V6 as u64) << 48 | u64::from(asked_by_a) << 40;
+        self.key = [u64::from(a.1) << 48 | u64::from(b.1) << 32, rest];
+        self.hash = hasher.broad(&[broad[0], broad[1], broad[2], broad[3], self.key[0], self.key[1]]);
+        self.kind = kind | kind::BROAD | side_bit(src > dst);
+        self.is_ordinary::<PROTO>(src == dst, packet.is_to_group())
+    }
+
+    #[inline(always)]
+    fn fill(&mut self, above: &Transport, ip_bytes: u16, identification: u16) {
+        (self.seq, self.ack, self.edge) = (above.seq, above.ack, above.edge);
+        (self.payload_bytes, self.ip_bytes, self.window) = (above.payload_bytes, ip_bytes, above.window);
+        (self.identification, self.flags, self.offset) = (identification, above.flags, above.offset);
+    }
+
+    /// None where both ends are one, or TCP went to a group.
+    #[inline(always)]
+    fn is_ordinary<const PROTO: u8>(&mut self, is_self: bool, to_group: bool) -> Option<()> {
+        if to_group {
+            self.kind |= kind::GROUP;
+        }
+        let is_odd = is_self || (to_group && PROTO == ipproto::TCP);
+        (!is_odd).then_some(())
+    }
+
+    /// Whether a packet that the decoder read may have a descriptor: a whole and sound one of TCP, UDP, echo or a generic
+    /// protocol.
+    pub fn may_be_of(packet: &Packet) -> bool {
+        let is_whole = packet.complete && !packet.fragment && packet.packets == 1;
+        let is_sound = !packet.malformed && !packet.bad_checksum && !packet.bad_header;
+        let tuple = &packet.tuple;
+        let is_self = (tuple.src, tuple.sport) == (tuple.dst, tuple.dport);
+        let is_lite = packet.l4 == L4::Udp && tuple.proto != ipproto::UDP;
+        let is_odd = is_self || is_lite || (tuple.proto == ipproto::TCP && packet.to_group);
+        let is_known = match packet.l4 {
+            L4::Tcp(_) | L4::Udp => true,
+            L4::Icmp { kind, .. } => is_echo(tuple.proto, kind),
+            L4::Other => is_generic(tuple.proto),
+            _ => false,
+        };
+        is_known && is_whole && is_sound && !is_odd
+    }
+
+    /// The descriptor of a packet that the decoder read, with this key; None where it is not ordinary. `frame`: the bytes of
+    /// its record.
+    pub fn of_packet(packet: &Packet, ts: i64, key: (Words, Side), frame: &[u8]) -> Option<(Self, [u64; 4])> {
+        if Self::may_be_of(packet) { Self::of_any(packet, ts, key, frame) } else { None }
+    }
+
+    /// The same of any TCP segment, UDP datagram, echo or packet of a generic protocol; None of others, or where a length has no
+    /// room.
+    pub fn of_any(packet: &Packet, ts: i64, (words, side): (Words, Side), frame: &[u8]) -> Option<(Self, [u64; 4])> {
+        let mut one = Self { ts, ..Self::default() };
+        match packet.l4 {
+            L4::Tcp(tcp) => one.take_tcp(&tcp),
+            L4::Udp => {
+                let begins = packet.payload_in(frame).first_chunk().map_or(0, |bytes| u64::from_ne_bytes(*bytes));
+                (one.seq, one.ack) = ((begins >> 32) as u32, begins as u32);
+                one.kind = kind::UDP;
+            }
+            L4::Icmp { kind, .. } if is_echo(packet.tuple.proto, kind) => one.seq = packet.flow_id.into(),
+            L4::Other if is_generic(packet.tuple.proto) => {}
+            _ => return None,
+        }
+        one.payload_bytes = packet.payload_bytes.try_into().ok()?;
+        one.ip_bytes = packet.ip_bytes.try_into().ok()?;
+        one.identification = packet.identification;
+        one.kind |= kind::DECODED
+            | kind_of(packet.tuple.proto, [packet.tuple.sport, packet.tuple.dport])
+            | if side == Side::B { kind::SIDE_B } else { 0 }
+            | if packet.cut { kind::CUT } else { 0 }
+            | if packet.to_group { kind::GROUP } else { 0 };
+        let broad = match words {
+            Words::Narrow(key) => {
+                one.key = key;
+                [0; 4]
+            }
+            Words::Broad([first @ .., high, low]) => {
+                one.kind |= kind::BROAD;
+                one.key = [high, low];
+                first
+            }
+        };
+        Some((one, broad))
+    }
+
+    fn take_tcp(&mut self, tcp: &Tcp) {
+        let opens = tcp.flags & tcpflag::SYN != 0;
+        (self.seq, self.ack) = (tcp.seq, tcp.ack);
+        self.edge = tcp.sack.filter(|_| !opens).unwrap_or(tcp.ack);
+        (self.window, self.flags) = (tcp.window, tcp.flags);
+        self.kind |= if tcp.timestamps && !opens { kind::TIMESTAMPS } else { 0 };
+        self.kind |= if tcp.unnumbered { kind::UNNUMBERED } else { 0 };
+    }
+
+    /// Test whether any of these bits of [`kind`] is set.
+    #[inline]
+    pub fn is(&self, kinds: u16) -> bool {
+        self.kind & kinds != 0
+    }
+
+    /// The side that sent it.
+    #[inline]
+    pub fn side(&self) -> Side {
+        if self.is(kind::SIDE_B) { Side::B } else { Side::A }
+    }
+
+    /// The key.
+    #[inline]
+    pub fn words(&self, broad: &[u64; 4]) -> Words {
+        if self.is(kind::BROAD) { Words::Broad(self.broad(broad)) } else { Words::Narrow(self.key) }
+    }
+
+    /// The six words of a broad key.
+    #[inline]
+    pub fn broad(&self, [a, b, c, d]: &[u64; 4]) -> [u64; 6] {
+        [*a, *b, *c, *d, self.key[0], self.key[1]]
+    }
+
+    /// The ports of TCP or UDP as they travelled.
+    #[inline]
+    pub fn ports(&self) -> [u16; 2] {
+        let word = if self.is(kind::BROAD) { self.key[0] } else { self.key[1] };
+        let [a, b] = [(word >> 48) as u16, (word >> 32) as u16];
+        if self.is(kind::SIDE_B) { [b, a] } else { [a, b] }
+    }
+}
+
+/// Whether this is the type of an echo request or reply.
+fn is_echo(proto: u8, kind: u8) -> bool {
+    match proto {
+        ipproto::ICMP => matches!(kind, 0 | 8),
+        _ => matches!(kind, 128 | 129),
+    }
+}
+
+/// The ports that a key has for source and destination, and whether the source asks (echo); see [`FlowKey`].
+#[inline(always)]
+fn ends_of<const PROTO: u8>([sport, dport]: [u16; 2], above: &Transport) -> (u16, u16, bool) {
+    if PROTO == ipproto::TCP || PROTO == ipproto::UDP {
+        return (sport, dport, false);
+    }
+    let (question, is_answer) = icmp::question(PROTO, (sport >> 8) as u8, sport as u8);
+    if is_answer { (question, above.seq as u16, false) } else { (above.seq as u16, question, true) }
+}
+
+#[inline(always)]
+fn cut_bit<const PROTO: u8>(is_cut: bool) -> u16 {
+    if PROTO == ipproto::TCP || PROTO == ipproto::UDP { u16::from(is_cut) * kind::CUT } else { 0 }
+}
+
+#[inline(always)]
+fn timestamps_bit(above: &Transport) -> u16 {
+    u16::from(above.timestamps) * kind::TIMESTAMPS
+}
+
+#[inline(always)]
+fn side_bit(is_b: bool) -> u16 {
+    u16::from(is_b) * kind::SIDE_B
+}
+
+#[inline]
+fn kind_of(proto: u8, ports: [u16; 2]) -> u16 {
+    match proto {
+        ipproto::TCP if ports[0] == FTP || ports[1] == FTP => kind::FTP,
+        ipproto::TCP => 0,
+        ipproto::UDP | ipproto::UDPLITE => kind::UDP,
+        ipproto::ICMP | ipproto::ICMPV6 => kind::ECHO,
+        _ => kind::GENERIC,
+    }
+}
+
+/// Whether this is a protocol that Linux tracks by the IP header alone (`nf_conntrack_proto_generic.c`): it has no ports, and no
+/// tracker of its own.
+fn is_generic(proto: u8) -> bool {
+    use ipproto::{GRE, ICMP, ICMPV6, SCTP, TCP, UDP, UDPLITE};
+    !matches!(proto, TCP | UDP | UDPLITE | SCTP | ICMP | ICMPV6 | GRE)
+}
+
+/// Whether packets of this protocol have a descriptor of [`kind::STATELESS`], if any.
+pub fn is_stateless(proto: u8) -> bool {
+    matches!(proto, ipproto::ICMP | ipproto::ICMPV6) || is_generic(proto)
+}
+
+/// A descriptor with everything that is beside it.
+#[derive(Clone, Copy)]
+pub struct Arrival<'a> {
+    /// The descriptor.
+    pub descriptor: &'a Descriptor,
+    /// The first four words of a broad key.
+    pub broad: &'a [u64; 4],
+    /// The bytes of the record.
+    pub frame: &'a [u8],
+    /// The packet, with [`kind::DECODED`].
+    pub decoded: Option<&'a Packet>,
+}
+
+impl<'a> Arrival<'a> {
+    /// The payload of TCP or UDP as far as captured, with padding that the IP packet has behind a UDP datagram.
+    #[inline]
+    pub fn payload(&self) -> &'a [u8] {
+        if let Some(packet) = self.decoded {
+            return packet.payload_in(self.frame);
+        }
+        if self.descriptor.is(kind::ECHO) {
+            return &[];
+        }
+        let (from, end) = (usize::from(self.descriptor.offset), 14 + usize::from(self.descriptor.ip_bytes));
+        self.frame.get(from..end.min(self.frame.len())).unwrap_or_default()
+    }
+
+    /// The TCP header with its options.
+    pub fn tcp(&self) -> Tcp {
+        match self.decoded {
+            Some(Packet { l4: L4::Tcp(tcp), .. }) => *tcp,
+            Some(_) => Tcp::default(),
+            None => {
+                let is_v6 = self.descriptor.is(kind::BROAD);
+                let tcp = fixed::tcp_header(self.frame, is_v6, self.descriptor.offset).unwrap_or_default();
+                if self.descriptor.is(kind::UNNUMBERED) { tcp.without_numbers() } else { tcp }
+            }
+        }
+    }
+
+    /// The packet in full, as the decoder gives it.
+    pub fn packet(&self) -> Packet {
+        if let Some(packet) = self.decoded {
+            return *packet;
+        }
+        let one = self.descriptor;
+        let (key, from) = (self.key(), one.side());
+        let mut tuple = FiveTuple {
+            src: key.addr(from),
+            dst: key.addr(from.other()),
+            sport: key.port(from),
+            dport: key.port(from.other()),
+            proto: key.proto,
+            family: key.family,
+        };
+        let (mut flow_id, mut payload) = (0, self.payload().len() as u32);
+        let l4 = if one.is(kind::UDP) {
+            L4::Udp
+        } else if one.is(kind::ECHO) {
+            let asks = if from == Side::A { key.a_asks } else { !key.a_asks };
+            let (question, id) = if asks { (tuple.dport, tuple.sport) } else { (tuple.sport, tuple.dport) };
+            let [ask, code] = question.to_be_bytes();
+            let kind = if asks { ask } else { icmp::answer_to(key.proto, ask) };
+            (tuple.sport, tuple.dport, flow_id, payload) = (kind.into(), code.into(), id, 0);
+            L4::Icmp { kind, code, id }
+        } else {
+            L4::Tcp(self.tcp())
+        };
+        Packet {
+            tuple,
+            vlan: Vlan::default(),
+            packets: 1,
+            ip_bytes: one.ip_bytes.into(),
+            payload_bytes: one.payload_bytes.into(),
+            to_group: one.is(kind::GROUP),
+            complete: true,
+            segment_bytes: one.payload_bytes.into(),
+            datagram_bytes: one.ip_bytes.into(),
+            cut: one.is(kind::CUT),
+            identification: one.identification,
+            flow_id,
+            l4,
+            payload: if payload > 0 { (one.offset.into(), payload) } else { (0, 0) },
+            ..Packet::default()
+        }
+    }
+
+    /// The key.
+    pub fn key(&self) -> FlowKey {
+        match self.descriptor.words(self.broad) {
+            Words::Narrow(key) => key.into(),
+            Words::Broad(key) => key.into(),
+        }
+    }
+
+    /// The five-tuple as it travelled.
+    pub fn tuple(&self) -> FiveTuple {
+        self.packet().tuple
+    }
+}
+
+#[cfg(test)]
+mod tests;

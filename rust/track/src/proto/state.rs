@@ -1,0 +1,117 @@
+//! The words of nf_conntrack: `ctstate` and direction of a packet, state of an entry, and the verdict on a packet.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::Timeout;
+
+conntrack_base::words! {
+    /// A packet's `ctstate`, in the words of nf_conntrack.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum CtState {
+        /// It opened an entry, or its entry has seen no reply yet.
+        New = "NEW",
+        /// It belongs to an entry that has seen a reply, or is a reply.
+        Established = "ESTABLISHED",
+        /// An ICMP error about an entry.
+        Related = "RELATED",
+        /// It belongs to no entry and may not open one, or contradicts its entry.
+        Invalid = "INVALID",
+        /// Not looked at: no IP, or neighbour discovery.
+        Untracked = "UNTRACKED",
+    }
+}
+
+conntrack_base::words! {
+    /// A packet's direction within its entry.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+    pub enum CtDir {
+        /// Sent by the end whose packet made the entry.
+        Original = "ORIGINAL",
+        /// Sent by the other end.
+        Reply = "REPLY",
+        /// No entry.
+        None = "NONE",
+    }
+}
+
+impl CtDir {
+    /// The opposite direction.
+    #[must_use]
+    pub fn flip(self) -> Self {
+        match self {
+            Self::Original => Self::Reply,
+            Self::Reply => Self::Original,
+            Self::None => Self::None,
+        }
+    }
+}
+
+conntrack_base::words! {
+    /// The state of an entry, in the words of nf_conntrack.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+    #[allow(missing_docs, reason = "the words are nf_conntrack's; State::NAMES spells them")]
+    pub enum State {
+        /// No entry.
+        #[default]
+        None = "NONE",
+        SynSent = "SYN_SENT",
+        SynRecv = "SYN_RECV",
+        Established = "ESTABLISHED",
+        FinWait = "FIN_WAIT",
+        CloseWait = "CLOSE_WAIT",
+        LastAck = "LAST_ACK",
+        TimeWait = "TIME_WAIT",
+        Close = "CLOSE",
+        SynSent2 = "SYN_SENT2",
+        Closed = "CLOSED",
+        CookieWait = "COOKIE_WAIT",
+        CookieEchoed = "COOKIE_ECHOED",
+        ShutdownSent = "SHUTDOWN_SENT",
+        ShutdownRecd = "SHUTDOWN_RECD",
+        ShutdownAckSent = "SHUTDOWN_ACK_SENT",
+        HeartbeatSent = "HEARTBEAT_SENT",
+        /// UDP and others: no reply yet.
+        Unreplied = "UNREPLIED",
+        /// UDP and others: both ends have sent.
+        Replied = "REPLIED",
+        /// UDP and others: a stream; kept when the table is full.
+        Assured = "ASSURED",
+    }
+}
+
+impl State {
+    /// The state of a protocol without states of its own.
+    #[inline]
+    pub fn of_status(seen_reply: bool, assured: bool) -> Self {
+        match (assured, seen_reply) {
+            (true, _) => Self::Assured,
+            (false, true) => Self::Replied,
+            (false, false) => Self::Unreplied,
+        }
+    }
+
+    /// What to report: for protocols without states of their own, what was seen: a reply, and that it is assured.
+    #[inline]
+    #[must_use]
+    pub fn reported(self, (seen_reply, assured): (bool, bool)) -> Self {
+        match self {
+            Self::None => Self::of_status(seen_reply, assured),
+            state => state,
+        }
+    }
+}
+
+/// What the gateway does with a packet of an existing entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Accepted. The entry is updated; with a timeout, it runs anew.
+    Accept(Option<Timeout>),
+    /// Accepted with its entry, but neither state nor timeout changes.
+    Ignore,
+    /// It contradicts the entry, which stays as it was.
+    Invalid,
+    /// Accepted, and the entry is deleted at once.
+    Delete,
+    /// The entry is over and this packet opens a new one.
+    Reopen,
+}

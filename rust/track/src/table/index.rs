@@ -1,0 +1,385 @@
+//! From a hash to slots: buckets of one cache line, each with ten tags and the ten slots they stand for.
+//!
+//! A tag is sixteen bits of the hash; a lookup compares ten at once and reads a slot's key only where the tag is right.
+//! What does not fit into its bucket goes to the next one, and every bucket counts those that went past it, so that a
+//! miss is nearly always one line and nothing is left behind by a removal. The top bits of a hash choose a region, and a
+//! region that is full doubles alone: growing costs as long as a small part of the table, never as long as all of it.
+//!
+//! Readers look up beside the owner. An entry never moves within its region's buckets, and is shown last, so that they miss
+//! nothing that is there; what they find may be gone, which the key in its slot says. A region that has doubled is shown once it is
+//! filled; whoever reads the old one still finds what was there when he began.
+
+use std::sync::Arc;
+
+use crate::sync::{AtomicU64, Mutant, Ordering, Published, mutant};
+
+/// Regions, by the top bits of the hash.
+const REGION_BITS: u32 = if cfg!(feature = "models") { 1 } else { 8 };
+/// Entries of a bucket.
+const ENTRIES: usize = 10;
+/// Words of a bucket: ten tags of two bytes and the count of those that went past, then ten slots.
+const BUCKET: usize = 8;
+const SLOT_WORDS: usize = 3;
+/// A region doubles when its buckets hold eight entries each on average.
+const FULL: usize = if cfg!(feature = "models") { 1 } else { 8 };
+/// Buckets of a region that has any.
+const FIRST: usize = if cfg!(feature = "models") { 1 } else { 2 };
+/// Buckets that are moved together.
+const TOGETHER: usize = 8;
+/// One bit in each tag of a word.
+const LOW: u64 = 0x0001_0001_0001_0001;
+const HIGH: u64 = 0x8000_8000_8000_8000;
+/// The place of which a bit says that its tag is the same: the bits of the three words side by side.
+const PLACE_OF: [u8; 64] = {
+    let mut places = [0; 64];
+    let mut place = 0;
+    while place < ENTRIES {
+        places[place % 4 * 16 + place / 4] = place as u8;
+        place += 1;
+    }
+    places
+};
+/// The last two tags share their word with the count.
+const TAGS_OF: [u64; SLOT_WORDS] = [u64::MAX, u64::MAX, 0xffff_ffff];
+
+/// A cache line.
+#[repr(align(64))]
+struct Bucket([AtomicU64; BUCKET]);
+
+/// The buckets of a region: a power of two, or none.
+#[derive(Clone)]
+pub(super) struct Buckets(Arc<[Bucket]>);
+
+/// Slots by hash. The keys are the caller's: he says whether a slot is the one.
+pub(super) struct Index {
+    regions: Box<[Region; 1 << REGION_BITS]>,
+    shown: View,
+    len: usize,
+}
+
+/// The same for readers.
+#[derive(Clone)]
+pub(super) struct View(Arc<[Published<Buckets>]>);
+
+/// What its owner knows of a region.
+struct Region {
+    buckets: Buckets,
+    len: usize,
+}
+
+/// Where an entry is: its bucket, and its place in it.
+type BucketSlot = (usize, usize);
+
+fn tag(hash: u64) -> u64 {
+    // 0 is a free place.
+    (hash & 0xffff).max(1)
+}
+
+/// Which region a hash is looked up in.
+#[inline]
+fn region(hash: u64) -> usize {
+    (hash >> (u64::BITS - REGION_BITS)) as usize % (1 << REGION_BITS)
+}
+
+impl Default for Bucket {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
+}
+
+impl Bucket {
+    #[inline]
+    fn word(&self, at: usize) -> u64 {
+        self.0[at].load(Ordering::Acquire)
+    }
+
+    /// The same for the owner.
+    #[inline]
+    fn owned(&self, at: usize) -> u64 {
+        self.0[at].load(Ordering::Relaxed)
+    }
+
+    /// Puts a number of so many bits into a word.
+    fn set(&self, at: usize, shift: usize, mask: u64, number: u64) {
+        let word = self.word(at) & !(mask << shift) | number << shift;
+        self.0[at].store(word, Ordering::Release);
+    }
+
+    fn tag(&self, place: usize) -> u64 {
+        self.word(place / 4) >> (place % 4 * 16) & 0xffff
+    }
+
+    fn set_tag(&self, place: usize, tag: u64) {
+        self.set(place / 4, place % 4 * 16, 0xffff, tag);
+    }
+
+    fn slot(&self, place: usize) -> u32 {
+        (self.word(SLOT_WORDS + place / 2) >> (place % 2 * 32)) as u32
+    }
+
+    fn set_slot(&self, place: usize, slot: u32) {
+        self.set(SLOT_WORDS + place / 2, place % 2 * 32, 0xffff_ffff, u64::from(slot));
+    }
+
+    /// How many entries whose way leads through this bucket are in a later one.
+    fn passed(&self) -> u32 {
+        (self.word(SLOT_WORDS - 1) >> 32) as u32
+    }
+
+    fn set_passed(&self, count: u32) {
+        self.set(SLOT_WORDS - 1, 32, 0xffff_ffff, u64::from(count));
+    }
+}
+
+/// The places whose tag is this one (0: the free ones), those first in their words before the second ones.
+#[inline]
+fn candidates(bucket: &Bucket, tag: u64) -> impl Iterator<Item = usize> + use<> {
+    // One bit for each place, the words' side by side.
+    const PLACES: u64 = LOW | LOW << 1 | (LOW & TAGS_OF[2]) << 2;
+    let mut differ = 0;
+    for (at, mask) in TAGS_OF.into_iter().enumerate() {
+        let difference = bucket.word(at) ^ (tag * LOW);
+        // The top bit of each tag that differs. Nothing carries into the next one, so that no place is named wrongly.
+        let differs = (difference & !HIGH).wrapping_add(!HIGH) | difference;
+        differ |= (differs & HIGH & mask) >> (15 - at);
+    }
+    let mut same = differ ^ PLACES;
+    std::iter::from_fn(move || {
+        let bit = same.trailing_zeros() as usize;
+        let found = same != 0;
+        same &= same.wrapping_sub(1);
+        found.then_some(bit % 16 * 4 + bit / 16)
+    })
+}
+
+impl Buckets {
+    fn with_room(buckets: usize) -> Self {
+        Self(std::iter::repeat_with(Bucket::default).take(buckets).collect())
+    }
+
+    #[inline]
+    fn home(&self, hash: u64) -> usize {
+        (hash >> 16) as usize & self.0.len().wrapping_sub(1)
+    }
+
+    fn next(&self, bucket: usize) -> usize {
+        (bucket + 1) & (self.0.len() - 1)
+    }
+
+    /// Where the slot of this hash is that is the one.
+    #[inline]
+    fn find(&self, hash: u64, mut is_it: impl FnMut(u32) -> bool) -> Option<(BucketSlot, u32)> {
+        let mut at = self.home(hash);
+        // A chain of full buckets is never longer than the region.
+        for _ in 0..self.0.len() {
+            let bucket = self.0.get(at)?;
+            for place in candidates(bucket, tag(hash)) {
+                let slot = bucket.slot(place);
+                if is_it(slot) {
+                    return Some(((at, place), slot));
+                }
+            }
+            if bucket.passed() == 0 {
+                return None;
+            }
+            at = self.next(at);
+        }
+        None
+    }
+
+    fn put(&self, hash: u64, slot: u32) {
+        let mut at = self.home(hash);
+        loop {
+            let bucket = &self.0[at];
+            if let Some(place) = candidates(bucket, 0).next() {
+                // The tag comes last: it shows the entry.
+                bucket.set_slot(place, slot);
+                bucket.set_tag(place, tag(hash));
+                return;
+            }
+            bucket.set_passed(bucket.passed() + 1);
+            at = self.next(at);
+        }
+    }
+
+    fn take(&self, hash: u64, (found, place): BucketSlot) {
+        let mut at = self.home(hash);
+        while at != found {
+            let bucket = &self.0[at];
+            bucket.set_passed(bucket.passed() - 1);
+            at = self.next(at);
+        }
+        self.0[found].set_tag(place, 0);
+    }
+
+    /// Twice as many, with the same entries; `hash_of` gives their hashes.
+    fn doubled(&self, hash_of: &impl Fn(u32) -> u64) -> Self {
+        let doubled = Self::with_room((self.0.len() * 2).max(FIRST));
+        let mut moved = Vec::with_capacity(TOGETHER * ENTRIES);
+        for buckets in self.0.chunks(TOGETHER) {
+            // Their keys are read one after another, so that they wait for memory together.
+            moved.clear();
+            for bucket in buckets {
+                let used = (0..ENTRIES).filter(|place| bucket.tag(*place) != 0);
+                moved.extend(used.map(|place| bucket.slot(place)).map(|slot| (hash_of(slot), slot)));
+            }
+            for (hash, slot) in &moved {
+                doubled.put(*hash, *slot);
+            }
+        }
+        doubled
+    }
+}
+
+impl View {
+    /// The slot of this hash that is the one.
+    pub(super) fn find(&self, hash: u64, is_it: impl FnMut(u32) -> bool) -> Option<u32> {
+        self.0[region(hash)].get().find(hash, is_it).map(|(_, slot)| slot)
+    }
+}
+
+impl Default for Index {
+    fn default() -> Self {
+        let empty = || Buckets::with_room(0);
+        let regions = Box::new(std::array::from_fn(|_| Region { buckets: empty(), len: 0 }));
+        Self { regions, shown: View((0..1 << REGION_BITS).map(|_| Published::new(empty())).collect()), len: 0 }
+    }
+}
+
+impl Index {
+    /// The same for readers.
+    pub(super) fn view(&self) -> View {
+        self.shown.clone()
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The most bytes that it takes for so many: a region has doubled just now, and each has a bucket.
+    pub(super) fn most_bytes(entries: usize) -> usize {
+        let first = if entries == 0 { 0 } else { FIRST << REGION_BITS };
+        (entries * 2 / FULL + first) * size_of::<Bucket>()
+    }
+
+    #[inline]
+    fn buckets(&self, hash: u64) -> &Buckets {
+        &self.regions[region(hash)].buckets
+    }
+
+    /// The slot of this hash that is the one.
+    #[inline]
+    pub(super) fn find(&self, hash: u64, is_it: impl FnMut(u32) -> bool) -> Option<u32> {
+        self.buckets(hash).find(hash, is_it).map(|(_, slot)| slot)
+    }
+
+    /// Reads the line where this hash is looked up, so that it is in the cache when it is.
+    #[inline]
+    pub(super) fn touch(&self, hash: u64) -> u64 {
+        let buckets = self.buckets(hash);
+        buckets.0.get(buckets.home(hash)).map_or(0, |bucket| bucket.word(0))
+    }
+
+    /// A slot that this hash may stand for, without comparing keys.
+    #[inline]
+    pub(super) fn guess(&self, hash: u64) -> Option<u32> {
+        let buckets = self.buckets(hash);
+        let bucket = buckets.0.get(buckets.home(hash))?;
+        let tags = tag(hash) * LOW;
+        // The top bit of each tag that is the same; one above it may be named wrongly, the lowest one is not.
+        let [a, b, c] = [0, 1, 2].map(|at| {
+            let differs = bucket.owned(at) ^ tags;
+            differs.wrapping_sub(LOW) & !differs & HIGH
+        });
+        let same = a >> 15 | b >> 14 | (c & TAGS_OF[2]) >> 13;
+        let place = usize::from(PLACE_OF[same.trailing_zeros() as usize % 64]);
+        (same != 0).then(|| (bucket.owned(SLOT_WORDS + place / 2) >> (place % 2 * 32)) as u32)
+    }
+
+    /// Adds a slot that is not in it. `hash_of` gives the hash of those that are.
+    pub(super) fn insert(&mut self, hash: u64, slot: u32, hash_of: impl Fn(u32) -> u64) {
+        let number = region(hash);
+        let region = &mut self.regions[number];
+        if region.len >= region.buckets.0.len() * FULL {
+            if mutant(Mutant::EarlyRegion) {
+                self.shown.0[number].show(Buckets::with_room((region.buckets.0.len() * 2).max(FIRST)));
+            }
+            region.buckets = region.buckets.doubled(&hash_of);
+            self.shown.0[number].show(region.buckets.clone());
+        }
+        region.buckets.put(hash, slot);
+        region.len += 1;
+        self.len += 1;
+    }
+
+    /// Takes a slot out.
+    pub(super) fn remove(&mut self, hash: u64, slot: u32) {
+        let region = &mut self.regions[region(hash)];
+        if let Some((place, _)) = region.buckets.find(hash, |found| found == slot) {
+            region.buckets.take(hash, place);
+            region.len -= 1;
+            self.len -= 1;
+        }
+    }
+
+    /// Takes everything out.
+    pub(super) fn clear(&mut self) {
+        for (region, shown) in self.regions.iter_mut().zip(self.shown.0.iter()) {
+            if region.len > 0 {
+                *region = Region { buckets: Buckets::with_room(0), len: 0 };
+                shown.show(region.buckets.clone());
+            }
+        }
+        self.len = 0;
+    }
+}
+
+#[cfg(all(test, not(feature = "models")))]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A hash whose parts collide often: few regions, few buckets, few tags.
+    fn crowded(key: u32) -> u64 {
+        let key = u64::from(key);
+        (key % 2) << 63 | (key / 2 % 3) << 16 | (key / 6 % 5)
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_a_map(steps in prop::collection::vec((0..400_u32, any::<bool>()), 1..2_000)) {
+            let mut index = Index::default();
+            let (mut naive, mut most) = (HashMap::new(), 0);
+            for (key, insert) in steps {
+                let found = index.find(crowded(key), |slot| slot == key);
+                prop_assert_eq!(index.view().find(crowded(key), |slot| slot == key), found);
+                prop_assert_eq!(found, naive.get(&key).copied());
+                match (insert, found) {
+                    (true, None) => {
+                        index.insert(crowded(key), key, crowded);
+                        naive.insert(key, key);
+                    }
+                    (false, Some(slot)) => {
+                        index.remove(crowded(key), slot);
+                        naive.remove(&key);
+                    }
+                    _ => {}
+                }
+                prop_assert_eq!(index.len(), naive.len());
+                most = most.max(naive.len());
+                let buckets: usize = index.regions.iter().map(|region| region.buckets.0.len()).sum();
+                prop_assert!(buckets * size_of::<Bucket>() <= Index::most_bytes(most));
+            }
+            for key in naive.keys() {
+                prop_assert_eq!(index.find(crowded(*key), |slot| slot == *key), Some(*key));
+                index.remove(crowded(*key), *key);
+            }
+            let is_clean = |bucket: &Bucket| bucket.passed() == 0 && (0..ENTRIES).all(|place| bucket.tag(place) == 0);
+            prop_assert!(index.regions.iter().flat_map(|region| region.buckets.0.iter()).all(is_clean));
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! The slow path: any packet, by the rules that the shortcuts follow where those hold.
+//!
+//! A step takes the whole connection out of its record, or begins one; asks the gateway; counts, infers and follows Zeek's view;
+//! and writes the record anew, from which it is known whether the next packet may take a shortcut.
+
+use crate::connection::{Connection, EndReason, Evidence};
+use crate::decode::{L4, Packet, ipproto};
+use crate::direction;
+use crate::flow::{Side, Words};
+use crate::proto::CtState;
+use crate::table::{Last, Lookup, NO_SLOT, SlotId};
+use crate::zeek::{self, Roles};
+
+use super::gateway::{Answer, INVALID, Outcome, ask_gateway, ask_gateway_within};
+use super::input::{Context, Input};
+use super::label::Label;
+use super::{Closed, Found, Tracker, hand_out};
+
+/// A connection of a step on the slow path: the number of its cold part, its slot if it has one, and where its ends are.
+struct Held {
+    cold: u32,
+    slot: Option<SlotId>,
+    places: u32,
+}
+
+impl Tracker {
+    /// The slow path: takes any packet, whose connection is in this slot, if there is one.
+    #[inline(never)]
+    pub(super) fn step(
+        &mut self,
+        Input { packet, frame, ts, context }: Input<'_>,
+        found: &Found,
+        slot: Option<SlotId>,
+        closed: &mut impl FnMut(&Closed),
+    ) -> Label {
+        let Found { lookup, side } = *found;
+        let Some(held) = self.hold(&lookup, slot, packet, (side, ts), closed) else {
+            return Label::outside(CtState::Invalid);
+        };
+        let numbered = packet.is_unnumbered().then(|| self.in_order(packet, held.cold, side));
+        let packet = numbered.as_ref().unwrap_or(packet);
+        let (held, side, outcome) = self.ask(held, &lookup, packet, (side, ts), closed);
+        if let Some(connection) = self.table.cold(held.cold) {
+            // Its receiver throws away what has a wrong checksum: it counts for nothing.
+            if !packet.bad_checksum {
+                connection.count(packet, side, ts);
+                if packet.packets > 0 {
+                    direction::infer(connection, packet, frame, side);
+                }
+            }
+            if context.related.is_some() {
+                connection.evidence = connection.evidence.max(Evidence::Related);
+            }
+            if packet.complete && !packet.bad_header {
+                connection.zeek.note(packet, side, connection.orig, Roles::Given, ts);
+            }
+        }
+        self.settle(&held, &lookup, (ts, context), outcome, side)
+    }
+
+    /// A packet by Zeek's rules of what a connection is. The gateway's word is asked for all the same, but its entries
+    /// begin and end within.
+    pub(super) fn zeek_packet(
+        &mut self,
+        packet: &Packet,
+        frame: &[u8],
+        ts: i64,
+        carrier: Option<u64>,
+        closed: &mut impl FnMut(&Closed),
+    ) -> Label {
+        // Zeek sees datagrams once they are whole, and none without a header.
+        if !packet.complete || packet.bad_header || zeek::is_truncated(packet) {
+            return Label::outside(CtState::Invalid);
+        }
+        let Found { lookup, side } = self.keys.of(packet);
+        let context = Context { related: self.related(packet, ts), carrier };
+        let begun = self.next_id;
+        let slot = self.table.find(&lookup, NO_SLOT);
+        let Some(held) = self.hold(&lookup, slot, packet, (side, ts), closed) else {
+            return Label::outside(CtState::Invalid);
+        };
+        let numbered = packet.is_unnumbered().then(|| self.in_order(packet, held.cold, side));
+        let packet = numbered.as_ref().unwrap_or(packet);
+        let rules = self.table.limits().rules;
+        let (Some(ports), Some(connection)) = (self.zeek.as_ref(), self.table.cold(held.cold)) else {
+            return Label::outside(CtState::Invalid);
+        };
+        if self.next_id > begun {
+            direction::begin_as_zeek(connection, packet, ports);
+        }
+        let (side, outcome) = ask_gateway_within(connection, packet, side, ts, &rules);
+        let readable = !(packet.malformed && packet.tuple.proto == ipproto::TCP);
+        if readable {
+            direction::follow_zeek(connection, packet, side, ts);
+            if !packet.bad_checksum {
+                connection.count(packet, side, ts);
+                direction::read_as_zeek(connection, packet, frame, side, ports);
+            }
+        }
+        self.settle(&held, &lookup, (ts, context), outcome, side)
+    }
+
+    /// Ends a step, and says the packet's label.
+    fn settle(
+        &mut self,
+        held: &Held,
+        lookup: &Lookup,
+        (ts, context): (i64, Context),
+        outcome: Outcome,
+        side: Side,
+    ) -> Label {
+        let Some((connection, rules)) = self.table.cold_and_rules(held.cold) else {
+            return Label::outside(CtState::Invalid);
+        };
+        connection.set_deadline(ts, rules);
+        let related = context.related.and_then(|label| label.connection);
+        connection.related_to = connection.related_to.or(related);
+        connection.carrier = connection.carrier.or(context.carrier);
+        let label = context.related.unwrap_or(Label::new(connection.id, outcome, side));
+        match held.slot {
+            Some(slot) => self.table.settle(slot, held.cold),
+            None => {
+                self.table.insert_cold(lookup, held.cold, held.places);
+            }
+        }
+        label
+    }
+
+    /// The connection of a packet's key for a step, or a new one; None where there may be none, or no room for it.
+    fn hold(
+        &mut self,
+        lookup: &Lookup,
+        slot: Option<SlotId>,
+        packet: &Packet,
+        (side, ts): (Side, i64),
+        closed: &mut impl FnMut(&Closed),
+    ) -> Option<Held> {
+        if let Some(slot) = slot {
+            let deadline = self.table.hot(slot)?.deadline(self.table.limits());
+            if deadline <= self.over_until(ts) {
+                self.end(slot, EndReason::Timeout, deadline, closed);
+            } else {
+                let cold = self.table.step(slot)?;
+                let is_reuse = |orig: &Connection| self.zeek.is_some() && orig.zeek.is_reuse(packet, orig.orig);
+                if !self.table.cold(cold).is_some_and(|connection| is_reuse(connection)) {
+                    return Some(Held { cold, slot: Some(slot), places: 0 });
+                }
+                self.table.settle(slot, cold);
+                self.end(slot, EndReason::Reused, ts, closed);
+            }
+        }
+        if !self.make_room(matches!(lookup.words, Words::Broad(_)), ts, closed) {
+            return None;
+        }
+        self.begin(lookup, packet, side, ts)
+    }
+
+    /// Makes room for a connection, with a broad key or not, by the kernel's rule of early drop; false where there is none.
+    pub(super) fn make_room(&mut self, is_broad: bool, ts: i64, closed: &mut impl FnMut(&Closed)) -> bool {
+        if self.table.may_insert(is_broad) {
+            return true;
+        }
+        let Some(victim) = self.table.victim(is_broad) else {
+            self.refused += 1;
+            return false;
+        };
+        self.evicted += 1;
+        self.end(victim, EndReason::Evicted, ts, closed);
+        let has_room = self.table.may_insert(is_broad);
+        self.refused += u64::from(!has_room);
+        has_room
+    }
+
+    /// Takes a connection out of the table, which is over since `gone`.
+    pub(super) fn end(&mut self, slot: SlotId, cause: EndReason, gone: i64, closed: &mut impl FnMut(&Closed)) {
+        self.table.remove(slot, |last, places| hand_out(last, places, cause, (None, Some(gone)), closed));
+    }
+
+    /// A new connection; None for a later fragment whose connection is gone.
+    fn begin(&mut self, lookup: &Lookup, packet: &Packet, side: Side, ts: i64) -> Option<Held> {
+        if packet.packets == 0 && !packet.complete {
+            return None;
+        }
+        let roles = if self.zeek.is_some() { Roles::Zeek } else { Roles::Given };
+        let key = lookup.key();
+        let connection = Connection::begin(key, self.next_id, side, packet, roles, ts);
+        let cold = self.table.begin(connection)?;
+        self.next_id += 1;
+        Some(Held { cold, slot: None, places: self.keys.places(&key) })
+    }
+
+    /// Asks the gateway. A packet that opens a new entry over an old one ends the old connection and begins another.
+    fn ask(
+        &mut self,
+        mut held: Held,
+        lookup: &Lookup,
+        packet: &Packet,
+        (side, ts): (Side, i64),
+        closed: &mut impl FnMut(&Closed),
+    ) -> (Held, Side, Outcome) {
+        loop {
+            let Some((connection, rules)) = self.table.cold_and_rules(held.cold) else {
+                return (held, side, INVALID);
+            };
+            match ask_gateway(connection, packet, side, ts, (rules, self.policy.as_deref())) {
+                Answer::Word(side, outcome) => return (held, side, outcome),
+                Answer::OpensAnew => {
+                    let Some(begun) = self.begin(lookup, packet, side, ts) else { return (held, side, INVALID) };
+                    let old = std::mem::replace(&mut held, begun);
+                    match old.slot {
+                        Some(slot) => {
+                            self.table.settle(slot, old.cold);
+                            self.end(slot, EndReason::Reused, ts, closed);
+                        }
+                        None => {
+                            if let Some(connection) = self.table.forget(old.cold) {
+                                let last = Last::Whole(Box::new(connection));
+                                hand_out(last, old.places, EndReason::Reused, (None, Some(ts)), closed);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// A segment without numbers as if everything had come once and in order.
+    fn in_order(&mut self, packet: &Packet, cold: u32, side: Side) -> Packet {
+        let mut packet = *packet;
+        if let (L4::Tcp(segment), Some(connection)) = (&mut packet.l4, self.table.cold(cold)) {
+            *segment = segment.numbered(connection.zeek.in_order(segment.flags, side));
+        }
+        packet
+    }
+}
