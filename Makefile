@@ -79,6 +79,7 @@ lint: .venv/.tools
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m mypy.stubtest conntrack_py._native
 	$(MAKE) --no-print-directory docs
 

@@ -351,7 +351,7 @@ def test_no_packets() -> None:
 @settings(max_examples=200, deadline=None)
 def test_any_numbers_are_taken_or_refused(data: st.DataObject) -> None:
     """Whatever the columns hold, there is an answer or a ValueError."""
-    from conntrack_py.packets import NUMBERS
+    from conntrack_py.io.columns import NUMBERS
 
     count = data.draw(st.integers(1, 4))
 

@@ -151,7 +151,7 @@ def test_slices_are_refused(table: ct.ConnectionTable) -> None:
 
 def test_iteration_in_chunks(monkeypatch: pytest.MonkeyPatch, table: ct.ConnectionTable) -> None:
     whole = list(table)
-    monkeypatch.setattr("conntrack_py.connections._CHUNK", 3)
+    monkeypatch.setattr("conntrack_py.table._CHUNK", 3)
     assert list(table) == whole
 
 

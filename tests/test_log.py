@@ -13,7 +13,7 @@ import pytest
 
 import conntrack_py as ct
 from conftest import COMMAND
-from conntrack_py.log import Steps
+from conntrack_py.cli.log import Steps
 from test_cli import run
 
 

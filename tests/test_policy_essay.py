@@ -8,7 +8,7 @@ from pathlib import Path
 import conntrack_py as ct
 from conftest import SYN, download, evenly, tcp
 from conntrack_py.policy import Policy
-from conntrack_py.policy.findings import findings
+from conntrack_py.policy.traffic.findings import findings
 
 PHONE, SERVER, CLOUD = "10.0.5.23", "10.0.1.10", "203.0.113.80"
 

@@ -10,7 +10,7 @@ import pytest
 
 import conntrack_py as ct
 from conftest import SYN, Packet, download, evenly, tcp
-from conntrack_py.policy.findings import Finding, findings
+from conntrack_py.policy.traffic.findings import Finding, findings
 
 SERVER, INSIDE = "10.0.1.10", "10.0.2.20"
 

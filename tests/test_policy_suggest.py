@@ -17,7 +17,7 @@ from conftest import ACK, SYN, download, echo, evenly, pcap_bytes, tcp, udp
 from conntrack_py.policy import Policy
 from conntrack_py.policy.members import Membership
 from conntrack_py.policy.model import SIDES, WITH_PORTS, Ruleset
-from conntrack_py.policy.traffic import Traffic
+from conntrack_py.policy.traffic.pairs import Traffic
 
 #: Rules of a policy that are taken away one at a time.
 MOST_REMOVED = 150

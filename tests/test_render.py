@@ -12,7 +12,9 @@ import pytest
 
 import conntrack_py as ct
 from conftest import Packet, download, evenly, pcap_bytes, terminal, udp
-from conntrack_py import grid, render, text
+from conntrack_py import text
+from conntrack_py.cli.render import connections as render_connections
+from conntrack_py.cli.render import grid
 
 NO_TIME = -(2**63)
 DAY = 86_400.0
@@ -122,7 +124,7 @@ def test_times_at_the_edge(width: int, start: int) -> None:
     (row,) = result.connections
     for rows in ([row._replace(start=start)], [row, row._replace(start=start)]):
         out = io.StringIO()
-        render.connections(grid.console(out, width), rows, 0)
+        render_connections.connections(grid.console(out, width), rows, 0)
         assert out.getvalue().count("10.0.0.6") == len(rows)
         if start == NO_TIME:
             assert re.search(r"^- ", out.getvalue(), re.MULTILINE)

@@ -13,7 +13,9 @@ import pytest
 
 import conntrack_py as ct
 from conftest import Packet, ethernet, evenly, pcap_bytes, tcp, udp
-from conntrack_py import grid, render, text
+from conntrack_py import text
+from conntrack_py.cli.render import grid
+from conntrack_py.cli.render import summary as render_summary
 from conntrack_py.summary import ROLES, Summary, as_json, summarise
 
 CONFIG = ct.Config()
@@ -177,7 +179,7 @@ def test_icmp_errors_are_one_line(number: int, head: list[str]) -> None:
     frames = [*unanswered(number), udp("10.0.0.5", 9, "192.0.2.1", 9)]
     result = ct.track(io.BytesIO(pcap_bytes(evenly(frames))))
     out = io.StringIO()
-    render.summary(grid.console(out, 80), summed(result.connections, result.stats))
+    render_summary.summary(grid.console(out, 80), summed(result.connections, result.stats))
     lines = out.getvalue().splitlines()
     counts = {0: "1 connection in 1 packet ", 1: "3 connections in 3 packets ", 5: "11 connections in 11 packets "}
     assert lines[0].startswith(counts[number])
@@ -188,7 +190,7 @@ def test_nothing_but_icmp_errors() -> None:
     """The capture has the errors' side only."""
     result = ct.track(io.BytesIO(pcap_bytes(evenly(unanswered(2)[1::2]))))
     out = io.StringIO()
-    render.summary(grid.console(out, 80), summed(result.connections, result.stats))
+    render_summary.summary(grid.console(out, 80), summed(result.connections, result.stats))
     assert out.getvalue().splitlines()[-1] == "Nobody initiated a connection."
 
 

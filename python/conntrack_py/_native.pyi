@@ -269,7 +269,7 @@ class Batch:
         """The columns of numbers that are not lacking, memory by name.
 
         `timestamp` i8 (nanoseconds since 1970 UTC), `src` and `dst` 16 bytes each (IPv4 mapped into IPv6), the others
-        of the dtypes that `conntrack_py.packets.NUMBERS` lists.
+        of the dtypes that `conntrack_py.io.columns.NUMBERS` lists.
         """
 
     def pieces(self, name: str) -> tuple[Buffer, Buffer]:

@@ -9,9 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from conntrack_py import _native
-from conntrack_py.config import Config
-from conntrack_py.connections import ConnectionTable, SupportsWrite
-from conntrack_py.tracker import Progress, Source, TrackResult, checked, inputs, observer, stats_with_warning
+from conntrack_py.config import Config, checked
+from conntrack_py.io.formats import SupportsWrite
+from conntrack_py.io.progress import Progress, observer
+from conntrack_py.io.source import Source, inputs
+from conntrack_py.stats import stats_with_warning
+from conntrack_py.table import ConnectionTable
+from conntrack_py.track import TrackResult
 
 
 def label(

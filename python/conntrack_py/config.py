@@ -173,6 +173,15 @@ Config.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
 )
 
 
+def checked(config: Config | None) -> Config:
+    """The configuration that was given, or the default one."""
+    if config is None:
+        return Config()
+    if not isinstance(config, Config):
+        raise TypeError(f"config: found {type(config).__name__}, expected conntrack_py.Config")
+    return config
+
+
 def _positive(key: str, value: object) -> int:
     """A whole number from 1 on that fits into 64 bits."""
     if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 1 << 63:

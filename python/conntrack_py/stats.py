@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from conntrack_py import text
+from conntrack_py.exceptions import CaptureWarning
 
 if TYPE_CHECKING:
     import numpy as np
@@ -234,6 +236,15 @@ def stats_from(account: _Account) -> Stats:
         snapped=account["snapped"],
         quality=Quality(**account["quality"]),
     )
+
+
+def stats_with_warning(account: _Account) -> Stats:
+    """The account of a run; what of the capture was not used is a warning to the caller of what calls this."""
+    stats = stats_from(account)
+    warning = stats.warning()
+    if warning is not None:
+        warnings.warn(warning, CaptureWarning, stacklevel=3)
+    return stats
 
 
 def _moment(timestamp: int | None) -> np.datetime64:

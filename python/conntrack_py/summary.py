@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from conntrack_py import text
 from conntrack_py.config import Config
-from conntrack_py.connections import ConnectionTable
-from conntrack_py.numbering import Numbering
-from conntrack_py.policy.findings import Finding, findings
-from conntrack_py.policy.roles import UNSPECIFIED
+from conntrack_py.policy.traffic.findings import Finding, findings
+from conntrack_py.policy.traffic.numbering import Numbering
+from conntrack_py.policy.traffic.roles import UNSPECIFIED
 from conntrack_py.stats import Quality, Stats
+from conntrack_py.table import ConnectionTable
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]

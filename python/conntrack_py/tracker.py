@@ -1,204 +1,155 @@
-"""The front door: captures in, connections and labels out."""
+"""`Tracker`: the push-based API, batch by batch in bounded memory."""
 
 from __future__ import annotations
 
-import dataclasses
-import errno
-import glob
-import io
+import operator
 import os
-import stat
-import warnings
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Self
 
-from conntrack_py import _native, text
-from conntrack_py.config import Config
-from conntrack_py.connections import ConnectionTable
-from conntrack_py.exceptions import CaptureWarning
+from conntrack_py import _native
+from conntrack_py.config import Config, checked
+from conntrack_py.io.batch import PacketBatch
+from conntrack_py.io.capture import Capture
+from conntrack_py.io.labels import labels_of
 from conntrack_py.stats import Stats, stats_from
+from conntrack_py.table import Connection, ConnectionTable
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 
-class SupportsRead(Protocol):
-    """A binary file object to read from."""
+class Tracker:
+    """Follows connections batch by batch, in bounded memory: what has ended is taken by `drain`.
 
-    def read(self, size: int, /) -> bytes:
-        """At most `size` bytes, none at the end."""
+    Any thread may call any method at any time. Batches are followed one after another, each as a whole; whoever brings
+    one goes on once it was followed, by himself or by another thread that was at it. Readers (`lookup`, `snapshot`)
+    wait for nobody and nobody waits for them: they see each connection as it was between two packets. A lookup finds a
+    connection that lives all the time it takes; a snapshot has every connection that does, once, each as it was at some
+    moment of the call.
 
+    Who initiated is judged by what has come so far. `track` also looks back over the whole capture, so that it may name
+    another originator where the opening packet was not captured.
 
-Source = str | os.PathLike[str] | SupportsRead
-Progress = Callable[[int, int | None, int], object]
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class TrackResult:
-    """What `track` found.
-
-    Attributes:
-        connections: The connections, one row each, in the order of their first packets.
-        stats: What was read, and what was not and why.
-        labels: None unless asked for: a structured array, one row per captured packet in capture order (several files:
-            merged by time). Fields: `connection` i8 (row in `connections`; -1: not tracked), `ctstate` u1 (`CtState`)
-            and `ctdir` u1 (`CtDir`) as a Linux gateway would have them, `reply` bool (sent by the responder),
-            `direction` u1 (`Direction` of the connection), `state` u1 (`State` of the connection after this packet).
+    >>> tracker = Tracker()
+    >>> with open_capture("capture.pcap") as capture:  # doctest: +SKIP
+    ...     for batch in capture:
+    ...         labels = tracker.process(batch)
+    ...         closed = tracker.drain()
     """
 
-    connections: ConnectionTable
-    stats: Stats
-    labels: NDArray[np.void] | None
+    __slots__ = ("_config", "_native")
 
-    def __repr__(self) -> str:
-        """The size of it, and how many connections of each direction."""
-        codes, words = self.connections.codes("direction")
-        directions = ", ".join(f"{words[code]} {count:,}" for code, count in Counter(codes.tolist()).most_common())
-        facts = [f"{len(self.connections):,} connections" + (f" ({directions})" if directions else "")]
-        facts.append(f"{self.stats.packets:,} packets")
-        if self.stats.first_timestamp is not None and self.stats.last_timestamp is not None:
-            facts.append(f"{text.span(self.stats.last_timestamp - self.stats.first_timestamp)}")
-        if self.stats.skipped:
-            facts.append(f"{sum(self.stats.skipped.values()):,} skipped")
-        if self.labels is not None:
-            facts.append("with labels")
-        return f"<TrackResult: {', '.join(facts)}>"
+    def __init__(self, config: Config | None = None) -> None:
+        """Track by this configuration, by default `Config()`. `threads` is not used: any number may feed it."""
+        self._config = checked(config)
+        self._native = _native.Tracker(self._config._native())
 
+    @property
+    def config(self) -> Config:
+        """What it tracks by."""
+        return self._config
 
-def track(
-    source: Source | Iterable[Source],
-    *,
-    local: str | Sequence[str] | None = None,
-    config: Config | None = None,
-    labels: bool = False,
-    threads: int | None = None,
-    progress: bool | Progress = False,
-) -> TrackResult:
-    """Track the connections of a capture.
+    def stats(self, capture: Capture | None = None) -> Stats:
+        """The account of what was processed since the tracker was made or loaded.
 
-    Pcap and pcapng are known by their content, as are gzip, zstd, lz4, xz and bzip2 around them.
+        Args:
+            capture: Where the batches came from: its damage is counted, too, and files have names until it is closed.
 
-    Args:
-        source: A path; a glob pattern (a file that has the pattern for a name goes first); `"-"` for standard input; a
-            binary file object; or a list of these, whose packets are merged by time.
-        local: The networks whose perspective is taken, as CIDR text; instead of `config.local`.
-        config: The configuration; by default `Config()`.
-        labels: Whether to label every packet, at 16 bytes each.
-        threads: Instead of `config.threads`.
-        progress: True shows a bar on standard error. A callable is called about ten times a second with the bytes
-            read, the bytes in all (None where a source has no size) and the packets so far.
+        Returns:
+            As `track` gives it, without `quality`, which takes a look at the whole capture.
 
-    Returns:
-        The connections, the account and, if asked for, the labels.
+        Raises:
+            CaptureError: All packets of a file have a link type without a decoder.
+        """
+        return stats_from(self._native.account(None if capture is None else capture._native))
 
-    Raises:
-        FileNotFoundError: There is no such file, or nothing matches the pattern.
-        IsADirectoryError: A source is a directory.
-        CaptureError: A file is no capture, its link type has no decoder, or it is damaged and `config.strict` is set.
-        ConfigError: `local` or `threads` is refused.
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a checkpoint: everything that the next packet may meet, and the configuration.
 
-    Warns:
-        CaptureWarning: Part of the capture was not used: it is damaged, or packets could not be decoded; or its answers
-            are to be taken with care: one end was captured, packets twice, the clock stepped, or hardly any beginning
-            is in it. Said once, at the end, in words; `stats` has it by reason, and `stats.quality` in numbers.
-    """
-    config = checked(config)
-    if local is not None:
-        config = dataclasses.replace(config, local=local)
-    if threads is not None:
-        config = dataclasses.replace(config, threads=threads)
-    with ExitStack() as stack:
-        opened = inputs(source)
-        native, memory, account = _native.track(opened, config._native(), labels, observer(progress, stack))
-    stats = stats_with_warning(account)
-    return TrackResult(ConnectionTable(native), stats, None if memory is None else labels_of(memory))
+        It is as things are between two batches; `process` waits meanwhile. The file is written beside `path`
+        (`NAME.part`), by one at a time, and renamed once it is on the disk: `path` has the old checkpoint or the new
+        one, even if the process is killed. Connections that have ended and were not drained are in it too.
 
+        Raises:
+            OSError: The system refuses, or the path is a device or a pipe.
+        """
+        self._native.save(path, self._config.to_toml())
 
-def labels_of(memory: _native.Buffer) -> NDArray[np.void]:
-    """The labels that the Rust core laid out: see `TrackResult.labels`."""
-    import numpy as np
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Go on from a checkpoint: what follows gets the labels and connections that it would have got there.
 
-    return np.frombuffer(memoryview(memory), dtype=_label())
+        Raises:
+            CheckpointError: The file is no checkpoint, one of another version of its format, or a damaged one.
+            FileNotFoundError: There is no such file.
+        """
+        checkpoint = _native.Checkpoint(path)
+        tracker = cls.__new__(cls)
+        tracker._config = Config._of_toml(checkpoint.config.encode(), os.fspath(path))
+        tracker._native = checkpoint.resume(tracker._config._native())
+        return tracker
 
+    def process(self, batch: PacketBatch) -> NDArray[np.void]:
+        """Follow the packets of a batch.
 
-@cache
-def _label() -> np.dtype[np.void]:
-    import numpy as np
+        Returns:
+            Their labels, one row each, as `TrackResult.labels` has them; `connection` is the connection's number in the
+            order of first packets, counted from 0 over all batches.
 
-    kinds = {"connection": "i8", "ctstate": "u1", "ctdir": "u1", "reply": "?", "direction": "u1", "state": "u1"}
-    offsets = [0, 8, 9, 10, 11, 12]
-    return np.dtype({"names": [*kinds], "formats": [*kinds.values()], "offsets": offsets, "itemsize": 16})
+        Raises:
+            TypeError: It is no batch.
+        """
+        if not isinstance(batch, PacketBatch):
+            kind = type(batch).__name__
+            raise TypeError(f"batch: found {kind}, expected a PacketBatch; PacketBatch.from_arrow makes one of a table")
+        return labels_of(self._native.process(batch._native))
 
+    def drain(self) -> ConnectionTable:
+        """The connections that have ended since this was asked for last, in the order of their first packets."""
+        return ConnectionTable(self._native.drain())
 
-def stats_with_warning(account: _native._Account) -> Stats:
-    """The account of a run; what of the capture was not used is a warning to the caller of what calls this."""
-    stats = stats_from(account)
-    warning = stats.warning()
-    if warning is not None:
-        warnings.warn(warning, CaptureWarning, stacklevel=3)
-    return stats
+    def finish(self) -> ConnectionTable:
+        """End the connections that are left, as at the end of a capture, and drain."""
+        return ConnectionTable(self._native.finish())
 
+    def snapshot(self) -> ConnectionTable:
+        """The live connections in the order of their first packets, as if the capture ended now.
 
-def checked(config: Config | None) -> Config:
-    """The configuration that was given, or the default one."""
-    if config is None:
-        return Config()
-    if not isinstance(config, Config):
-        raise TypeError(f"config: found {type(config).__name__}, expected conntrack_py.Config")
-    return config
+        Their `end_reason` is what it would be then.
+        """
+        return ConnectionTable(self._native.snapshot())
 
+    def lookup(
+        self, src: str, sport: int, dst: str, dport: int, proto: str, *, vlan: int | None = None
+    ) -> Connection | None:
+        """The live connection between two ends, whichever of them is named first; None if there is none.
 
-def observer(progress: bool | Progress, stack: ExitStack) -> Progress | None:
-    """What is told how far a run has come, if anything is."""
-    if callable(progress):
-        return progress
-    if not progress:
-        return None
-    from conntrack_py.progress import Bar
+        Args:
+            src: An address.
+            sport: Its port.
+            dst: The other address.
+            dport: Its port.
+            proto: `tcp`, `udp`, `sctp`, ... or the number of a protocol as text.
+            vlan: The VLAN id, where the packets had a tag; tunnels are not looked into.
 
-    return stack.enter_context(Bar())
+        Raises:
+            ValueError: An address, port or protocol is none, or the protocol is ICMP, which has no ports.
+        """
+        ends = [(str(addr), _port(name, port)) for addr, name, port in ((src, "sport", sport), (dst, "dport", dport))]
+        found = self._native.lookup(ends[0], ends[1], proto, None if vlan is None else _vlan(vlan))
+        return None if found is None else ConnectionTable(found)[0]
 
 
-def inputs(source: Any) -> list[tuple[str, SupportsRead | None]]:
-    """Every source by name, with a file object where it is not Rust that opens it."""
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        raise TypeError("source: found bytes; wrap them in io.BytesIO")
-    several = not isinstance(source, (str, os.PathLike)) and not hasattr(source, "read")
-    if several and not isinstance(source, Iterable):
-        kind = type(source).__name__
-        raise TypeError(f"source: found {kind}, expected a path, a binary file object or a list of them")
-    found = [one for some in (source if several else [source]) for one in _found(some)]
-    if not found:
-        raise ValueError("source: the list of captures is empty")
-    return found
+def _port(name: str, port: int) -> int:
+    number = operator.index(port)
+    if not 0 <= number <= 0xFFFF:
+        raise ValueError(f"{name}: found {number}, expected a port from 0 to 65535")
+    return number
 
 
-def _found(source: Any) -> list[tuple[str, SupportsRead | None]]:
-    if hasattr(source, "read"):
-        if isinstance(source, io.TextIOBase):
-            raise TypeError(f"source: {_name(source)} is open as text; open it in binary mode, 'rb'")
-        return [(_name(source), source)]
-    if source == "-":
-        return [("-", None)]
-    if not isinstance(source, (str, os.PathLike)):
-        raise TypeError(f"source: found {type(source).__name__}, expected a path or a binary file object")
-    path = os.fsdecode(source)
-    if not isinstance(source, str) or os.path.lexists(path) or not glob.has_magic(path):
-        # Its absence is Python's own error.
-        if stat.S_ISDIR(os.stat(path).st_mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-        return [(path, None)]
-    matches = [match for match in sorted(glob.glob(path, recursive=True)) if not os.path.isdir(match)]
-    if not matches:
-        raise FileNotFoundError(errno.ENOENT, "no file matches this pattern", path)
-    return [(match, None) for match in matches]
-
-
-def _name(file: Any) -> str:
-    name = getattr(file, "name", None)
-    return name if isinstance(name, str) else f"<{type(file).__name__}>"
+def _vlan(vlan: int) -> int:
+    number = operator.index(vlan)
+    if not 0 <= number <= 0xFFF:
+        raise ValueError(f"vlan: found {number}, expected an id from 0 to 4095")
+    return number

@@ -7,7 +7,8 @@ from types import TracebackType
 from typing import Literal, Self
 
 from conntrack_py import _native
-from conntrack_py.connections import ConnectionTable, SupportsWrite, checked_format, format_of
+from conntrack_py.io.formats import SupportsWrite, checked_format, format_of
+from conntrack_py.table import ConnectionTable
 
 
 class ConnectionWriter:

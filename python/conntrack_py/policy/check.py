@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conntrack_py import text
-from conntrack_py.connections import ConnectionTable
 from conntrack_py.enums import Verdict
 from conntrack_py.policy.compiled import evaluate
 from conntrack_py.policy.document import inline, moment
 from conntrack_py.policy.members import Membership
 from conntrack_py.policy.model import ANY, SIDES, WITH_PORTS, WITH_TYPES, Rule, Ruleset, Side
-from conntrack_py.policy.traffic import CONFIDENCE, Ints, Traffic
+from conntrack_py.policy.traffic.pairs import CONFIDENCE, Ints, Traffic
+from conntrack_py.table import ConnectionTable
 
 if TYPE_CHECKING:
     from conntrack_py.policy import sarif

@@ -14,17 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conntrack_py import _native
-from conntrack_py.config import Config
-from conntrack_py.connections import ConnectionTable
+from conntrack_py.config import Config, checked
 from conntrack_py.exceptions import PolicyError
+from conntrack_py.io.progress import Progress, observer
+from conntrack_py.io.source import inputs
 from conntrack_py.policy import check as checks
 from conntrack_py.policy import document, formats, suggest
 from conntrack_py.policy.check import CheckResult
 from conntrack_py.policy.compiled import compiled, evaluate
 from conntrack_py.policy.model import Ruleset
 from conntrack_py.policy.suggest import Budget, Report
-from conntrack_py.policy.traffic import CONFIDENCE
-from conntrack_py.tracker import Progress, TrackResult, checked, inputs, observer, stats_with_warning
+from conntrack_py.policy.traffic.pairs import CONFIDENCE
+from conntrack_py.stats import stats_with_warning
+from conntrack_py.table import ConnectionTable
+from conntrack_py.track import TrackResult
 
 if TYPE_CHECKING:
     from conntrack_py.policy.lint import Problem

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from conntrack_py import _native
-from conntrack_py.connections import ConnectionTable
-from conntrack_py.policy import fold, roles
+from conntrack_py.policy import fold
 from conntrack_py.policy.document import moment
 from conntrack_py.policy.members import Membership
 from conntrack_py.policy.model import (
@@ -23,9 +22,11 @@ from conntrack_py.policy.model import (
     effective_members,
     merged,
 )
-from conntrack_py.policy.roles import Host
-from conntrack_py.policy.services import breaks
-from conntrack_py.policy.traffic import CONFIDENCE, LEFT_OUT, Pair, Traffic
+from conntrack_py.policy.traffic import roles
+from conntrack_py.policy.traffic.pairs import CONFIDENCE, LEFT_OUT, Pair, Traffic
+from conntrack_py.policy.traffic.roles import Host
+from conntrack_py.policy.traffic.services import breaks
+from conntrack_py.table import ConnectionTable
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from conntrack_py.connections import ConnectionTable
 from conntrack_py.policy.lint.problem import Problem, Severity, in_order, plural, problem
 from conntrack_py.policy.rulesets import spans
 from conntrack_py.policy.rulesets.model import REPLY_STATES, Chain, Firewall, FirewallRule, Match
 from conntrack_py.policy.rulesets.spans import Spans
+from conntrack_py.table import ConnectionTable
 
 _STATE_RULE = {
     "nftables": "ct state established,related accept",

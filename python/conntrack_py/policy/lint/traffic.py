@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conntrack_py import text
-from conntrack_py.connections import ConnectionTable
 from conntrack_py.policy.lint.scope import Scope
 from conntrack_py.policy.model import ANY, WITH_TYPES, Numbered, Side
 from conntrack_py.policy.rulesets import spans
 from conntrack_py.policy.rulesets.spans import Spans
-from conntrack_py.policy.traffic import CONFIDENCE, NOBODY
+from conntrack_py.policy.traffic.pairs import CONFIDENCE, NOBODY
+from conntrack_py.table import ConnectionTable
 
 #: Rows of connections that nobody opened in earnest.
 _NOBODY = ("scan", "backscatter")

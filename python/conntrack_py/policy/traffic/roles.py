@@ -10,8 +10,8 @@ import numpy as np
 
 from conntrack_py import _native
 from conntrack_py.policy.model import WITH_TYPES, Group
-from conntrack_py.policy.services import Service, group_name, kind
-from conntrack_py.policy.traffic import Ints, Pair, Traffic
+from conntrack_py.policy.traffic.pairs import Ints, Pair, Traffic
+from conntrack_py.policy.traffic.services import Service, group_name, kind
 
 #: What a host sends from that has no address yet (DHCP, duplicate address detection): no host to speak of.
 UNSPECIFIED = ("0.0.0.0", "::")

@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 
 import click
 
-from conntrack_py import log
+from conntrack_py.cli import log
 from conntrack_py.config import Config
-from conntrack_py.tracker import Progress, TrackResult
-from conntrack_py.tracker import track as run
+from conntrack_py.io.progress import Bar, Progress
+from conntrack_py.track import TrackResult
+from conntrack_py.track import track as run
 
 _T = TypeVar("_T")
 #: Seconds a run takes before it has a progress bar.
@@ -116,8 +117,6 @@ def progress_of(progress: bool | None) -> Iterator[Progress | None]:
     if log.is_json():
         yield log.Steps() if progress else None
     elif progress or (progress is None and sys.stderr is not None and sys.stderr.isatty()):
-        from conntrack_py.progress import Bar
-
         with Bar(delay=0.0 if progress else _PATIENCE) as bar:
             yield bar
     else:

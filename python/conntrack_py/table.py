@@ -6,9 +6,10 @@ import operator
 import os
 from collections.abc import Iterator
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 from conntrack_py import _native, text
+from conntrack_py.io.formats import SupportsWrite, checked_format, format_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,32 +18,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import CapsuleType
 
-_FORMATS = ("csv", "jsonl", "arrow", "parquet", "conntrack", "zeek", "ipfix")
-_SUFFIXES = {
-    ".csv": "csv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".arrow": "arrow",
-    ".feather": "arrow",
-    ".ipc": "arrow",
-    ".parquet": "parquet",
-    ".log": "zeek",
-    ".ipfix": "ipfix",
-}
 #: Rows that iteration turns into Python objects at once.
 _CHUNK = 4096
 #: Rows that `repr` shows at each end.
 _SHOWN = 5
-
-
-class SupportsWrite(Protocol):
-    """A binary file object to write to."""
-
-    def write(self, data: bytes, /) -> object:
-        """Take some bytes."""
-
-    def flush(self) -> object:
-        """Hand them on."""
 
 
 class Connection(NamedTuple):
@@ -350,30 +329,3 @@ def _shown_row(row: Connection) -> tuple[str, ...]:
         text.size(row.resp_ip_bytes),
         row.evidence,
     )
-
-
-def checked_format(format: str) -> str:
-    """The format, if it is one.
-
-    Raises:
-        ValueError: It is not; the message lists those that are.
-    """
-    if format in _FORMATS:
-        return format
-    raise ValueError(f"unknown format {format!r}; expected one of {', '.join(_FORMATS)}")
-
-
-def format_of(path: str | os.PathLike[str] | SupportsWrite) -> str:
-    """The format that the suffix of a path tells.
-
-    Raises:
-        ValueError: It tells none.
-    """
-    if not isinstance(path, (str, os.PathLike)):
-        raise ValueError(f"a file object has no suffix: give a format, one of {', '.join(_FORMATS)}")
-    suffix = os.path.splitext(path)[1]
-    if suffix.lower() not in _SUFFIXES:
-        known = " ".join(_SUFFIXES)
-        found = f"its suffix is {suffix}" if suffix else "it has no suffix"
-        raise ValueError(f"{os.fspath(path)}: {found}: give a format ({', '.join(_FORMATS)}) or one of {known}")
-    return _SUFFIXES[suffix.lower()]

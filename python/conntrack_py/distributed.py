@@ -13,10 +13,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from conntrack_py import _native
-from conntrack_py.config import Config
+from conntrack_py.config import Config, checked
 from conntrack_py.exceptions import CaptureWarning, ConfigError
+from conntrack_py.io.source import Source, inputs
 from conntrack_py.stats import stats_from
-from conntrack_py.tracker import Source, checked, inputs
 
 #: As many cells of pairs of addresses are there, and as many shards at most.
 CELLS = 1 << 16

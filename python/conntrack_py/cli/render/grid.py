@@ -10,6 +10,10 @@ from rich.text import Text
 
 #: Width of tables in files.
 FILE_WIDTH = 160
+#: Widths at which cells fold last: an IPv4 address, most services.
+IPV4 = 15
+SERVICE = 11
+_STYLES = {"egress": "yellow", "ingress": "cyan", "internal": "green", "transit": "magenta", "multicast": "dim"}
 
 
 def console(file: IO[str] | None = None, width: int | None = None) -> Console:
@@ -20,6 +24,11 @@ def console(file: IO[str] | None = None, width: int | None = None) -> Console:
 def count(number: int, noun: str) -> str:
     """`1 host`, `2,000 hosts`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def direction(word: str, unsure: bool = False) -> str:
+    """A direction in its colour, with a mark where the originator is a guess."""
+    return f"[{_STYLES.get(word, 'dim')}]{word}[/]" + ("[bold red]?[/]" if unsure else "")
 
 
 class Grid:

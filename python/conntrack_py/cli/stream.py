@@ -14,14 +14,16 @@ from typing import Any
 
 import click
 
-from conntrack_py import log
+from conntrack_py.cli import log
+from conntrack_py.cli.options import progress_of
 from conntrack_py.config import Config
-from conntrack_py.connections import SupportsWrite
 from conntrack_py.exceptions import ConfigError
-from conntrack_py.following import follow
-from conntrack_py.options import progress_of
+from conntrack_py.io.batch import PacketBatch
+from conntrack_py.io.capture import Capture, open_capture
+from conntrack_py.io.follow import follow
+from conntrack_py.io.formats import SupportsWrite
 from conntrack_py.stats import Stats, describe_loss
-from conntrack_py.streaming import Capture, PacketBatch, Tracker, open_capture
+from conntrack_py.tracker import Tracker
 from conntrack_py.writer import ConnectionWriter
 
 #: Seconds after which the state of what never ends is saved again.

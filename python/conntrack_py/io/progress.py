@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+Progress = Callable[[int, int | None, int], object]
+
+
+def observer(progress: bool | Progress, stack: ExitStack) -> Progress | None:
+    """What is told how far a run has come, if anything is."""
+    if callable(progress):
+        return progress
+    if not progress:
+        return None
+    return stack.enter_context(Bar())
 
 
 class Bar:
@@ -19,7 +32,11 @@ class Bar:
 
     def __init__(self, delay: float = 0.0) -> None:
         """Prepare it; it is shown by the first call after the delay."""
-        self._progress = Progress(
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Display
+
+        self._progress = Display(
             TextColumn("tracking"),
             BarColumn(),
             DownloadColumn(),

@@ -11,7 +11,8 @@ from typing import BinaryIO, NamedTuple
 
 from conntrack_py.config import Config
 from conntrack_py.exceptions import CaptureError, CaptureWarning
-from conntrack_py.streaming import Capture, PacketBatch, open_capture
+from conntrack_py.io.batch import PacketBatch
+from conntrack_py.io.capture import Capture, open_capture
 
 #: Seconds after which it is looked again whether there is more.
 LOOK_EVERY = 0.2

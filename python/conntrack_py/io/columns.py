@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conntrack_py import _native
-from conntrack_py.frames import whole
+from conntrack_py.io.frames import whole
 
 #: The columns of numbers beside `timestamp`, `src` and `dst`, and what they are.
 NUMBERS = {

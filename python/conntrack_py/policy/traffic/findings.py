@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from conntrack_py.connections import ConnectionTable
-from conntrack_py.policy import roles
-from conntrack_py.policy.roles import Host
-from conntrack_py.policy.services import breaks
-from conntrack_py.policy.traffic import CONFIDENCE, KEPT, LEFT_OUT, Ints, Pair, Traffic
+from conntrack_py.policy.traffic import roles
+from conntrack_py.policy.traffic.pairs import CONFIDENCE, KEPT, LEFT_OUT, Ints, Pair, Traffic
+from conntrack_py.policy.traffic.roles import Host
+from conntrack_py.policy.traffic.services import breaks
+from conntrack_py.table import ConnectionTable
 from conntrack_py.text import service as service_text
 
 #: What a finding can be, the most telling first.

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from conntrack_py import text
-from conntrack_py.grid import FILE_WIDTH, Grid, console, count
+from conntrack_py.cli.render.grid import FILE_WIDTH, Grid, console, count
 from conntrack_py.policy.check import CheckResult, Refusal
 from conntrack_py.policy.model import Ruleset, describe
 from conntrack_py.policy.suggest import REASONS, Decision, Report

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from conntrack_py import __version__, log
-from conntrack_py.options import (
+from conntrack_py import __version__
+from conntrack_py.cli import log
+from conntrack_py.cli.options import (
     config_of,
     input_options,
     need_standard_output,
@@ -23,7 +24,7 @@ from conntrack_py.options import (
 )
 
 if TYPE_CHECKING:
-    from conntrack_py.connections import ConnectionTable
+    from conntrack_py.table import ConnectionTable
 
 #: What policies are written in: the native forms, and the languages of other tools.
 _FORMATS = (*("toml", "json", "nftables", "iptables", "ip6tables", "aws", "terraform", "kubernetes", "gcp", "azure"),)
@@ -102,7 +103,7 @@ def suggest(
     servers initiate outwards: it is listed, with what it would lose if it were denied. Nothing is wider than seen
     unless you ask for it.
     """
-    from conntrack_py import policy_render
+    from conntrack_py.cli.render import policy as render
     from conntrack_py.policy import Policy
     from conntrack_py.policy import suggest as suggestions
 
@@ -140,7 +141,7 @@ def suggest(
     if log.is_json():
         log.event("info", "report", report=suggestions.as_json(made.report))
     else:
-        policy_render.report(policy_render.errors(), made, made.report, max_rules)
+        render.report(render.errors(), made, made.report, max_rules)
 
 
 @policy.command()
@@ -172,7 +173,7 @@ def check(
 
     Connections are judged by who initiated them; packets go through a gateway with this policy, in capture time.
     """
-    from conntrack_py import policy_render
+    from conntrack_py.cli.render import policy as render
     from conntrack_py.policy import Policy
     from conntrack_py.policy import check as checks
 
@@ -197,8 +198,8 @@ def check(
         found = sarif.sarif(checks.results(loaded, result), tool_version=__version__, artifact=loaded.source)
         _write(json.dumps(found, indent=2) + "\n", output)
     else:
-        with policy_render.opened(output) as out:
-            policy_render.check(out, result)
+        with render.opened(output) as out:
+            render.check(out, result)
     sure = result.refused - result.doubtful
     return int({"any": result.refused, "sure": sure, "never": 0}[fail_on] > 0)
 
@@ -233,7 +234,7 @@ def lint(
     """
     import dataclasses
 
-    from conntrack_py import policy_render
+    from conntrack_py.cli.render import policy as render
     from conntrack_py.policy import lint_file
 
     _one_of(as_json, as_sarif)
@@ -251,8 +252,8 @@ def lint(
 
         _write(json.dumps(sarif.sarif(problems, tool_version=__version__, artifact=policy), indent=2) + "\n", output)
     else:
-        with policy_render.opened(output) as out:
-            policy_render.problems(out, problems, policy)
+        with render.opened(output) as out:
+            render.problems(out, problems, policy)
     severities = ("error", "warning", "note", "never")
     return int(
         any(severities.index(one.severity) <= severities.index(fail_on) for one in problems) and fail_on != "never"

@@ -1,19 +1,17 @@
-"""Connections and summaries as rich tables, for terminals."""
+"""A summary as tables that fit the terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import islice
 
 from rich.console import Console
 from rich.markup import escape
 
 from conntrack_py import text
-from conntrack_py.connections import Connection, ConnectionTable
-from conntrack_py.grid import Grid, count
-from conntrack_py.summary import ROLES, UNSURE, Evidence, Host, Hosts, Service, Summary, Totals
+from conntrack_py.cli.render.grid import IPV4, SERVICE, Grid, count, direction
+from conntrack_py.summary import ROLES, Evidence, Host, Hosts, Service, Summary, Totals
 
-_STYLES = {"egress": "yellow", "ingress": "cyan", "internal": "green", "transit": "magenta", "multicast": "dim"}
 #: Directions with a local end.
 _LOCAL_ENDS = {"egress", "ingress", "internal"}
 _MEANINGS = {
@@ -23,91 +21,16 @@ _MEANINGS = {
     "transit": "outside hosts among themselves",
     "multicast": "to groups or to everybody",
 }
-_UNSURE_NOTE = "? nothing in the capture says who initiated: a guess (the first sender seen), a scan, or its echo"
 _ROLE_TITLES = {
     "both": "answer and initiate",
     "initiates": "only initiate",
     "answers": "only answer",
     "silent": "never answered",
 }
-#: Width from which on every row has its date.
-_DATED = 160
-#: Widths at which cells fold last: an IPv4 address, most services.
-_IPV4 = 15
-_SERVICE = 11
 #: Findings that are listed; --json has all.
 _FINDINGS = 10
 #: Services that are named of a host; the rest is counted.
 _NAMED = 3
-
-
-def _direction(word: str, unsure: bool = False) -> str:
-    return f"[{_STYLES.get(word, 'dim')}]{word}[/]" + ("[bold red]?[/]" if unsure else "")
-
-
-def is_unsure(row: Connection) -> bool:
-    """Whether the originator of a connection is only a guess."""
-    return row.evidence in UNSURE
-
-
-def connections(out: Console, table: ConnectionTable | Sequence[Connection], limit: int) -> None:
-    """Print the first `limit` connections (0: all), with as many columns as the width allows."""
-    shown = list(islice(table, limit or None))
-    wide = out.width
-    unit = "ms" if wide >= 100 else "s"
-    days = len({_day(row, unit) for row in shown}) > 1
-    # Where room is short each day has a line of its own.
-    dated = days and wide >= _DATED
-    grid = Grid(2 if wide >= 100 else 1, "bold")
-    grid.column("time (UTC)" if wide >= 100 else "time", spare=1)
-    grid.column("direction")
-    grid.column("originator", least=_IPV4, wish=_IPV4)
-    grid.column("responder", least=_IPV4, wish=_IPV4)
-    grid.column("service", least=_SERVICE)
-    if wide >= 120:
-        grid.column("state")
-    for sender in ("sent", "received"):
-        if wide >= 140:
-            grid.column("packets", right=True)
-        grid.column(sender, right=True)
-    if wide >= 140:
-        grid.column("evidence", spare=2)
-    day = None
-    for row in shown:
-        if days and not dated and _day(row, unit) != day:
-            day = _day(row, unit)
-            grid.row(f"[dim]{day}[/]")
-        grid.row(*_cells(row, wide, dated))
-    grid.print(out)
-    rest = len(table) - len(shown)
-    if rest:
-        out.print(f"[dim]... and {rest:,} more of {len(table):,} connections; --limit 0 shows all[/]")
-    if any(map(is_unsure, shown)):
-        out.print(f"[dim]{_UNSURE_NOTE}[/]")
-
-
-def _day(row: Connection, unit: str) -> str:
-    return text.moment(row.start, unit).split()[0]
-
-
-def _cells(row: Connection, wide: int, dated: bool) -> Iterable[str]:
-    moment = text.moment(row.start, "ms" if wide >= 100 else "s")
-    yield moment if dated else moment.split()[-1]
-    yield _direction(row.direction, is_unsure(row))
-    # An originator's port says little; where there is room it is shown.
-    orig = text.endpoint(row.orig_addr, row.orig_port, row.proto) if wide >= 100 else row.orig_addr
-    # `[fe80::1]` would be markup.
-    yield escape(orig)
-    yield row.resp_addr
-    yield text.service(row.proto, row.orig_port if text.is_icmp(row.proto) else row.resp_port)
-    if wide >= 120:
-        yield row.state
-    for packets, size in ((row.orig_pkts, row.orig_ip_bytes), (row.resp_pkts, row.resp_ip_bytes)):
-        if wide >= 140:
-            yield f"{packets:,}"
-        yield text.size(size)
-    if wide >= 140:
-        yield row.evidence
 
 
 def summary(out: Console, facts: Summary) -> None:
@@ -164,7 +87,7 @@ def _directions(out: Console, facts: Summary) -> None:
     for word, sums in facts.directions.items():
         share = text.share(sums.connections, facts.totals.connections)
         meaning = [f"[dim]{_MEANINGS[word]}[/]"] if explained else []
-        grid.row(_direction(word), _connections(sums), share, *_sent(sums), *meaning)
+        grid.row(direction(word), _connections(sums), share, *_sent(sums), *meaning)
     grid.print(out)
     if "transit" in facts.directions and not _LOCAL_ENDS & set(facts.directions):
         out.print("[dim]No connection has a local end. Name your networks: --local CIDR[/]")
@@ -174,9 +97,9 @@ def _findings(out: Console, facts: Summary) -> None:
     if not facts.findings:
         return
     grid = _grid(out, f"Servers that initiate: {len(facts.findings):,}")
-    grid.column("server", least=_IPV4, wish=_IPV4)
-    grid.column("initiates to", least=_IPV4, wish=_IPV4)
-    grid.column("service", least=_SERVICE)
+    grid.column("server", least=IPV4, wish=IPV4)
+    grid.column("initiates to", least=IPV4, wish=IPV4)
+    grid.column("service", least=SERVICE)
     grid.column("connections", right=True)
     grid.column("which is", least=20)
     grid.column("first (UTC)", spare=1)
@@ -204,7 +127,7 @@ _MARKS = {
 def _services(out: Console, facts: Summary) -> None:
     grid = _grid(out, "Services")
     grid.column("direction")
-    grid.column("service", least=_SERVICE)
+    grid.column("service", least=SERVICE)
     grid.column("connections", right=True)
     grid.column("from", right=True, spare=1)
     grid.column("to", right=True, spare=2)
@@ -219,7 +142,7 @@ def _services(out: Console, facts: Summary) -> None:
 def _service(one: Service) -> tuple[str, ...]:
     sums = one.totals
     return (
-        _direction(one.direction),
+        direction(one.direction),
         one.service,
         _connections(sums),
         count(one.originators, "host"),
@@ -235,11 +158,11 @@ def _hosts(out: Console, title: str, hosts: Hosts) -> None:
             continue
         of_local = title.startswith("Local")
         grid = _grid(out, f"{title} that {_ROLE_TITLES[role]}: {hosts.counts[role]:,}")
-        grid.column("host", least=_IPV4 + 1, wish=_IPV4)
+        grid.column("host", least=IPV4 + 1, wish=IPV4)
         columns = _columns(role, of_local)
         for name in columns:
             named = name in ("offers", "uses")
-            grid.column(name, right=not named, least=_SERVICE if named else None)
+            grid.column(name, right=not named, least=SERVICE if named else None)
         for host in hosts.top[role]:
             grid.row(host.address + ("[bold red]?[/]" if host.unsure else ""), *(_host(host, c) for c in columns))
         grid.print(out)

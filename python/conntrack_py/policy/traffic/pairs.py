@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conntrack_py import text
-from conntrack_py.connections import ConnectionTable
-from conntrack_py.numbering import Numbering
 from conntrack_py.policy.model import WITH_PORTS, WITH_TYPES
+from conntrack_py.policy.traffic.numbering import Numbering
+from conntrack_py.table import ConnectionTable
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
