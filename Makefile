@@ -64,7 +64,7 @@ MIXED ?= 1-20
 ANSWERS := target/kernel-answers
 
 kernel-test: $(BIN)/python
-	@$(BIN)/python tests/kernel_answers.py $(ANSWERS) --seeds $(SEEDS) --mixed $(MIXED); status=$$?; \
+	@$(BIN)/python tests/support/kernel_answers.py $(ANSWERS) --seeds $(SEEDS) --mixed $(MIXED); status=$$?; \
 	if [ $$status = 77 ]; then echo 'skipped: kernel-test'; exit 0; fi; \
 	[ $$status = 0 ] && CONNTRACK_KERNEL_ANSWERS=$(abspath $(ANSWERS)) \
 	    cargo test --locked -p conntrack-core --test kernel random_packets -- --nocapture
