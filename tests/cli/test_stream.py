@@ -14,10 +14,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import conntrack_py as ct
+from conntrack_py.cli import stream
 from make_trace import write_trace
 from support.packets import Packet, download, evenly, pcap_bytes, udp
 from support.program import COMMAND
@@ -260,3 +262,23 @@ def test_a_stream_says_what_it_lost(tmp_path: Path) -> None:
     assert b"link type 147" in done.stderr
     stats = ct.Tracker().stats()
     assert (stats.packets, stats.skipped) == (0, {})
+
+
+def test_the_state_of_a_pipe_is_saved_once_a_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than 60 seconds after the last time, and at the end; the file is that of `--state`."""
+    path = tmp_path / "a.pcap"
+    path.write_bytes(pcap_bytes(closing(1)))
+    clock, saved = SimpleNamespace(now=1000.0), []
+
+    def batches(name: str, config: ct.Config) -> Iterator[tuple[ct.Capture, ct.PacketBatch]]:
+        for clock.now in (1059.0, 1060.0, 1060.5, 1120.5, 1121.0, 1122.0):
+            with ct.open_capture(name, config=config) as capture:
+                yield capture, next(capture)
+
+    monkeypatch.setattr(stream, "follow", batches)
+    monkeypatch.setattr(stream, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(ct.Tracker, "save", lambda tracker, to: saved.append((clock.now, to)))
+    state, out = str(tmp_path / "state"), io.BytesIO()
+    run = {"state": state, "last": False, "following": True, "progress": False}
+    assert stream.run((str(path),), ct.Config(), out, "csv", None, **run) == 0
+    assert saved == [(1060.5, state), (1121.0, state), (1122.0, state)]

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import conntrack_py as ct
+from conntrack_py.io.frames import of_frames
 from support import corpus
 from support.packets import START, Packet, pcap_bytes, udp
 
@@ -142,3 +143,11 @@ def test_pairs_are_checked() -> None:
 def test_no_frames_are_no_packets() -> None:
     assert len(ct.PacketBatch.from_frames([], [])) == 0
     assert len(ct.Tracker().process(ct.PacketBatch.from_dpkt(iter([])))) == 0
+
+
+def test_a_frame_is_at_least_as_long_on_the_wire_as_captured() -> None:
+    tracker = ct.Tracker()
+    tracker.process(ct.PacketBatch.from_frames([FRAME] * 3, [1, 2, 3], lengths=[0, len(FRAME) - 1, len(FRAME) + 1]))
+    assert tracker.stats().bytes == 3 * len(FRAME) + 1
+    made = of_frames([FRAME] * 2, np.array([1, 2]), [1, 9999])
+    assert made.lengths.tolist() == [len(FRAME), 9999]

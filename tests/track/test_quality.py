@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import warnings
 from collections.abc import Iterable
@@ -162,3 +163,28 @@ def test_no_false_alarm_in_real_captures() -> None:
         "zeek__ssh__ssh.client-side-half-duplex.pcap": [["only", "one"]],
         "arkime__y2038-bgp.pcap": [["only", "one"], ["the", "clock"]],
     }
+
+
+@pytest.mark.parametrize(
+    ("counts", "warned"),
+    [
+        ({"duplicates": 19, "compared": 100}, ""),
+        ({"duplicates": 20, "compared": 100}, "20 % of the packets are second copies"),
+        ({"duplicates": 20, "compared": 400}, "5 % of the packets are second copies"),
+        ({"duplicates": 20, "compared": 401}, ""),
+        ({"one_sided": 1, "tcp_connections": 2}, "only one end of 50 % of the TCP connections"),
+        ({"one_sided": 1, "tcp_connections": 3}, ""),
+        ({"cut_headers": 10}, "1 % of the packets were cut"),
+        ({"cut_headers": 9}, ""),
+        ({"unknown": 3, "observed": 4, "inferred": 3}, "nothing says who initiated 30 % of the connections"),
+        ({"unknown": 9}, ""),
+        ({"unknown": 10}, "nothing says who initiated 100 % of the connections"),
+        ({"unknown": 4, "inferred": 12}, "nothing says who initiated 25 %"),
+        ({"unknown": 4, "inferred": 13}, ""),
+    ],
+)
+def test_from_where_on_it_is_worth_a_warning(counts: dict[str, int], warned: str) -> None:
+    none = dict.fromkeys((field.name for field in dataclasses.fields(ct.Quality)), 0)
+    found = ct.Quality(**none | counts).warnings(packets=1000)
+    assert len(found) == bool(warned)
+    assert all(one.startswith(warned) for one in found)
