@@ -17,7 +17,7 @@ CORE = ROOT / "rust" / "core" / "src"
 #: Modules that import the extension module; the others go through these.
 KNOW_NATIVE = {
     *("__init__", "annotate", "config", "distributed", "table", "track", "tracker", "writer"),
-    *("io/batch", "io/capture", "io/columns", "io/labels"),
+    *("io/batch", "io/capture", "io/columns", "io/formats", "io/labels"),
     *("policy/compiled", "policy/document", "policy/formats/common", "policy/policy", "policy/suggest"),
     "policy/traffic/roles",
 }

@@ -13,9 +13,13 @@ from typing_extensions import Buffer as BufferProtocol
 from typing_extensions import CapsuleType
 
 __all__ = [
+    "FORMATS",
+    "LABELS",
+    "LABEL_BYTES",
     "LOCAL",
     "PROFILES",
     "PROTOCOLS",
+    "REASONS",
     "WORDS",
     "ArrowBatch",
     "ArrowReader",
@@ -47,12 +51,20 @@ __all__ = [
 
 __version__: Final[str]
 """The version of the crate, which is the version of the package."""
+FORMATS: Final[dict[str, tuple[list[str], bool, bool]]]
+"""File format → its suffixes, it is binary, each row is complete with its line."""
+LABELS: Final[list[tuple[str, str, int]]]
+"""The fields of a label: name, NumPy's type and offset."""
+LABEL_BYTES: Final[int]
+"""The size of a label with its padding."""
 LOCAL: Final[list[str]]
 """The default of `Config.local`, as CIDR text."""
 PROFILES: Final[list[str]]
 """The names of the profiles, `linux` first."""
 PROTOCOLS: Final[list[str]]
 """The words of the `proto` column, in the order of the protocols' numbers."""
+REASONS: Final[list[str]]
+"""The reasons of `Stats.skipped`."""
 WORDS: Final[dict[str, list[str]]]
 """Enum name (`CtState`, `CtDir`, `Direction`, `State`) → its words in upper case, in the order of their numbers."""
 
@@ -63,23 +75,8 @@ class _Writer(Protocol):
     def write(self, data: bytes, /) -> object: ...
     def flush(self) -> object: ...
 
-class _Quality(TypedDict):
-    """What the capture is worth; see `conntrack_py.stats.Quality`."""
-
-    observed: int
-    inferred: int
-    unknown: int
-    tcp_connections: int
-    one_sided: int
-    compared: int
-    duplicates: int
-    cut_headers: int
-    fragments_without_ports: int
-    clock_steps: int
-    largest_clock_step: int
-
 class _Account(TypedDict):
-    """What `track` read, and what it could not use."""
+    """Counts of a run, and of records it could not use."""
 
     packets: int
     bytes: int
@@ -92,7 +89,8 @@ class _Account(TypedDict):
     #: Capture times in nanoseconds since 1970 UTC.
     first: int | None
     last: int | None
-    quality: _Quality
+    #: What the capture is worth, by the names of `conntrack_py.Quality`.
+    quality: dict[str, int]
 
 @final
 class Buffer(BufferProtocol):
@@ -109,24 +107,7 @@ class Config:
         ConfigError: A network, profile, timeout or tunnel mode is refused.
     """
 
-    def __new__(
-        cls,
-        *,
-        local: Sequence[str],
-        zones: Mapping[str, Sequence[str]],
-        profile: str,
-        timeouts: Mapping[str, float],
-        loose: bool,
-        liberal: bool,
-        ignore_invalid_rst: bool,
-        tunnels: str,
-        checksum: bool,
-        likely_server_ports: Sequence[str] | None,
-        max_connections: int | None,
-        memory_limit: int | None,
-        strict: bool,
-        threads: int | None,
-    ) -> Config: ...
+    def __new__(cls, keys: Mapping[str, object]) -> Config: ...
 
 @final
 class Connections:
@@ -221,7 +202,7 @@ class Writer:
         """Take away what was written, and close."""
 
     def is_open(self) -> bool:
-        """Whether it is neither closed nor discarded."""
+        """True until the writer is closed or discarded."""
 
 @final
 class Batch:
@@ -263,7 +244,7 @@ class Batch:
         """
 
     def lacks(self) -> tuple[bool, bool]:
-        """Whether payloads are lacking, and TCP's numbers."""
+        """Flags: payloads are lacking; TCP sequence numbers are lacking."""
 
     def numbers(self) -> dict[str, Buffer]:
         """The columns of numbers that are not lacking, memory by name.
@@ -306,7 +287,7 @@ class Capture:
         """
 
     def damage(self) -> dict[str, tuple[int, str, int]]:
-        """What is wrong with the files so far: reason → (how often, file and offset of the first)."""
+        """Damage so far: reason → (count, file and offset of the first place)."""
 
     def close(self) -> None:
         """Close the files."""
@@ -351,7 +332,7 @@ class Tracker:
         """The live connections, without waiting for `process` or making it wait."""
 
     def account(self, capture: Capture | None) -> _Account:
-        """What was followed so far, with the damage of this capture.
+        """Counts so far, with the damage of this capture.
 
         Raises:
             CaptureError: A link type has no decoder.

@@ -26,10 +26,21 @@ from conntrack_py.cli.options import (
 if TYPE_CHECKING:
     from conntrack_py.table import ConnectionTable
 
-#: What policies are written in: the native forms, and the languages of other tools.
-_FORMATS = (*("toml", "json", "nftables", "iptables", "ip6tables", "aws", "terraform", "kubernetes", "gcp", "azure"),)
-_POLICY_FORMATS = ("toml", "json", "aws", "kubernetes")
-_LINT_FORMATS = (*_POLICY_FORMATS, "nftables", "nftables-json", "iptables-save", "nacl")
+
+class _Format(click.Choice):  # type: ignore[type-arg]
+    """A format of policies, of a list in `conntrack_py.policy.policy`, which is imported when a command asks for it."""
+
+    def __init__(self, kinds: str) -> None:
+        self._kinds = kinds
+        self.case_sensitive = True
+
+    @property
+    def choices(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The names of the formats."""
+        from conntrack_py.policy import policy
+
+        names: tuple[str, ...] = getattr(policy, self._kinds)
+        return names
 
 
 @click.group()
@@ -56,7 +67,7 @@ _SARIF = click.option("--sarif", "as_sarif", is_flag=True, help="SARIF 2.1.0, fo
 @policy.command()
 @input_options
 @click.option(
-    "--to", "format", type=click.Choice(_FORMATS), default="toml", show_default=True, help="The language of the rules."
+    "--to", "format", type=_Format("WRITTEN"), default="toml", show_default=True, help="The language of the rules."
 )
 @click.option(
     "--groups",
@@ -97,7 +108,7 @@ def suggest(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """The least rules that allow what was seen, and nothing in the other direction.
+    """Suggest the least rules that allow the observed connections in their direction.
 
     Every rule has its evidence. Scans, what nobody answered and what is not sure is left out, and counted; so is what
     servers initiate outwards: it is listed, with what it would lose if it were denied. Nothing is wider than seen
@@ -169,7 +180,7 @@ def check(
     output: str,
     **options: Any,
 ) -> int:
-    """What POLICY would have refused of a capture, and which of its rules were never used.
+    """Check a capture against POLICY: connections it refuses, and rules never used.
 
     Connections are judged by who initiated them; packets go through a gateway with this policy, in capture time.
     """
@@ -207,7 +218,7 @@ def check(
 @policy.command()
 @click.argument("policy", metavar="POLICY", type=click.Path(allow_dash=True))
 @optional_input_options
-@click.option("--from", "format", type=click.Choice(_LINT_FORMATS), help="Default: told by name and content.")
+@click.option("--from", "format", type=_Format("LINTED"), help="Default: told by name and content.")
 @click.option(
     "--fail-on",
     type=click.Choice(["error", "warning", "note", "never"]),
@@ -228,7 +239,7 @@ def lint(
     output: str,
     **options: Any,
 ) -> int:
-    """What is wrong with POLICY on its face; with captures also by what was seen.
+    """Lint POLICY on its own or, given captures, against their traffic.
 
     POLICY may also be a firewall's own rules: `nft -j list ruleset`, `iptables-save`, `aws ec2 describe-network-acls`.
     """
@@ -262,8 +273,8 @@ def lint(
 
 @policy.command()
 @click.argument("policy", metavar="POLICY", type=click.Path(allow_dash=True))
-@click.option("--from", "source", type=click.Choice(_POLICY_FORMATS), help="Default: told by name and content.")
-@click.option("--to", "format", type=click.Choice(_FORMATS), required=True, help="The language to write.")
+@click.option("--from", "source", type=_Format("READ"), help="Default: told by name and content.")
+@click.option("--to", "format", type=_Format("WRITTEN"), required=True, help="The language to write.")
 @click.option(
     "--group",
     metavar="NAME",
@@ -272,7 +283,7 @@ def lint(
 @_OUTPUT
 @log.option
 def convert(policy: str, source: str | None, format: str, group: str | None, output: str) -> None:
-    """POLICY in another tool's language. What that cannot say is a warning on standard error that names the rule."""
+    """Convert POLICY to another tool's language. A rule it cannot express is named in a warning on standard error."""
     from conntrack_py.policy import Policy
 
     if output == "-":

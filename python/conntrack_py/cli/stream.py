@@ -1,4 +1,4 @@
-"""`track` of what never ends: connections are printed as they close."""
+"""The stream mode of `track`: connections are written as they close."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from conntrack_py.exceptions import ConfigError
 from conntrack_py.io.batch import PacketBatch
 from conntrack_py.io.capture import Capture, open_capture
 from conntrack_py.io.follow import follow
-from conntrack_py.io.formats import SupportsWrite
+from conntrack_py.io.formats import FORMATS, SupportsWrite
 from conntrack_py.stats import Stats, describe_loss
 from conntrack_py.tracker import Tracker
 from conntrack_py.writer import ConnectionWriter
@@ -31,20 +31,20 @@ SAVE_EVERY = 60.0
 
 
 class _Stopped(BaseException):
-    """Somebody asked for the end while packets were waited for."""
+    """A signal arrived during the wait for packets."""
 
 
 class _Stop:
-    """SIGTERM and Ctrl-C: they end the wait for packets, and nothing else. The second one ends the program."""
+    """Handler of SIGTERM and SIGINT: the first ends the wait for packets, the second the program."""
 
     def __init__(self) -> None:
         self.asked = False
-        #: There was nothing more to come.
+        #: The input has ended.
         self.reached_end = False
         self._waits = False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        """Take a signal."""
+        """Handle a signal."""
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
@@ -53,7 +53,7 @@ class _Stop:
 
     @contextmanager
     def heard(self) -> Iterator[None]:
-        """Signals come here."""
+        """Install the handler within the block."""
         before = [(number, signal.signal(number, self)) for number in (signal.SIGTERM, signal.SIGINT)]
         try:
             yield
@@ -62,7 +62,7 @@ class _Stop:
                 signal.signal(number, handler)
 
     def until(self, batches: Iterator[tuple[Capture, PacketBatch]]) -> Iterator[tuple[Capture, PacketBatch]]:
-        """What comes until then."""
+        """Yield batches until the end is asked for."""
         while not self.asked:
             try:
                 self._waits = True
@@ -78,14 +78,14 @@ class _Stop:
 
 
 class _Damage:
-    """What is wrong with the captures that were read: of each once it is read, and of the last one as it is."""
+    """Damage of the captures read: totals of finished ones, and that of the current one."""
 
     def __init__(self) -> None:
         self._before: dict[str, tuple[int, str, int]] = {}
         self._capture: Capture | None = None
 
     def of(self, capture: Capture) -> None:
-        """This one is read now."""
+        """Set the current capture."""
         if capture is not self._capture:
             for reason, (count, file, offset) in ({} if self._capture is None else self._capture.damage()).items():
                 had, file, offset = self._before.get(reason, (0, file, offset))
@@ -93,7 +93,7 @@ class _Damage:
             self._capture = capture
 
     def added_to(self, stats: Stats) -> Stats:
-        """The account of everything, which so far has the damage of the last capture only."""
+        """Counts with the damage of all captures, not of the current one alone."""
         skipped, places = dict(stats.skipped), dict(stats.skipped_at)
         for reason, (count, file, offset) in self._before.items():
             skipped[reason] = skipped.get(reason, 0) + count
@@ -113,7 +113,7 @@ def run(
     following: bool,
     progress: bool,
 ) -> int:
-    """Write what has closed after each batch, and at the end what is left; with a state, it is saved instead.
+    """Write closed connections after each batch; at the end write open ones, or save them as the state.
 
     Returns:
         The exit status.
@@ -123,7 +123,7 @@ def run(
     # A pipe or a file that grows has no end of its own; what stops in the middle of a file is not done.
     endless = following or "-" in files
     # Lines that closed are handed on at once, so that who goes on from a state leaves out nothing; blocks may wait.
-    by_line = format in ("csv", "jsonl") and not isinstance(target, str)
+    by_line = FORMATS[format].by_line and not isinstance(target, str)
     between = state if endless and by_line else None
     with log.warnings_of_the_library(), stop.heard(), ExitStack() as stack:
         tell = stack.enter_context(progress_of(progress))
@@ -173,7 +173,7 @@ def run(
 
 
 def _warn_of_packets(stats: Stats, capture: Capture | None) -> None:
-    """Say what was lost of packets; each capture says itself what is wrong with its file."""
+    """Log lost packets; each capture warns of damage to its file itself."""
     damaged = {} if capture is None else capture.damage()
     lost = {reason: count for reason, count in stats.skipped.items() if reason not in damaged}
     loss = describe_loss(lost, stats.skipped_at)
@@ -202,20 +202,20 @@ def _tracker(config: Config, state: str | None) -> Tracker:
 
 
 def _check_place(state: str) -> None:
-    """The state is written at the end, which may be in days: whether it can be is to be known now."""
+    """Check now that the state can be written at the end of the run, which may be days away."""
     directory = os.path.dirname(os.path.realpath(state))
     if not os.access(directory, os.W_OK | os.X_OK):
         raise click.UsageError(f"--state {state}: {directory} is no directory that can be written to.")
 
 
 def check(format: str | None, limit: int | None) -> None:
-    """Refuse what cannot be had while connections close."""
+    """Refuse options that a stream does not have."""
     if limit is not None or format == "table":
         raise click.UsageError("--stream writes no table and has no --limit: leave them out, or give --no-stream.")
 
 
 def check_following(files: tuple[str, ...], state: str | None) -> None:
-    """Refuse what cannot be had of captures that are still being written."""
+    """Refuse options that following does not have."""
     if len(files) != 1 or files[0] == "-":
         raise click.UsageError("--follow takes one file or directory.")
     if state is not None:

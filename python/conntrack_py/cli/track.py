@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from conntrack_py.cli.options import config_of, input_options, need_standard_output, tracked
-from conntrack_py.io.formats import checked_format, format_of
+from conntrack_py.io.formats import FORMATS, checked_format, format_of
 from conntrack_py.track import TrackResult
 
 
@@ -19,7 +19,7 @@ from conntrack_py.track import TrackResult
     "-f",
     "--format",
     "format",
-    type=click.Choice(["table", "csv", "jsonl", "arrow", "parquet", "ipfix", "conntrack", "zeek"]),
+    type=click.Choice(["table", *FORMATS]),
     help="Default: by the suffix of --output; else a table on a terminal, CSV in a pipe.",
 )
 @click.option("-o", "--output", metavar="FILE", default="-", help="Where to write to; - is standard output (default).")
@@ -69,7 +69,8 @@ def track(
     if last and state is None:
         raise click.UsageError("--last ends what --state has begun: give --state, too.")
     if stream is None:
-        may = output == "-" and limit is None and format in (None, "csv", "jsonl")
+        by_line = [name for name, one in FORMATS.items() if one.by_line]
+        may = output == "-" and limit is None and format in (None, *by_line)
         stream = follow or state is not None or (files == ("-",) and may)
     if stream:
         from conntrack_py.cli import stream as streams
@@ -105,7 +106,7 @@ def track(
 
 
 def _check_target(format: str, output: str, by: str | None) -> None:
-    if format in ("arrow", "parquet", "ipfix") and output == "-" and sys.stdout.isatty():
+    if format in FORMATS and FORMATS[format].is_binary and output == "-" and sys.stdout.isatty():
         raise click.UsageError(f"{format} is binary: give -o FILE, or a pipe.")
     if by is not None and (output == "-" or format == "table"):
         raise click.UsageError("--by writes a directory: give -o DIR, and -f where its suffix tells no format.")
@@ -136,5 +137,5 @@ def _write(result: TrackResult, format: str, output: str, by: Any, limit: int) -
 
 
 def _is_file(output: str) -> bool:
-    """What is none, a device or a pipe, cannot be put in place as a whole."""
+    """True for a regular file or a new one: devices and pipes cannot be replaced atomically."""
     return os.path.isfile(output) or not os.path.exists(output)

@@ -3,34 +3,42 @@
 from __future__ import annotations
 
 import os
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-FORMATS = ("csv", "jsonl", "arrow", "parquet", "conntrack", "zeek", "ipfix")
-_SUFFIXES = {
-    ".csv": "csv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".arrow": "arrow",
-    ".feather": "arrow",
-    ".ipc": "arrow",
-    ".parquet": "parquet",
-    ".log": "zeek",
-    ".ipfix": "ipfix",
+from conntrack_py import _native
+
+
+class Format(NamedTuple):
+    """A file format of connections."""
+
+    #: Suffixes that tell it, without their dot.
+    suffixes: tuple[str, ...]
+    #: Not for a terminal.
+    is_binary: bool
+    #: Each row is complete with its line.
+    by_line: bool
+
+
+#: The formats by name.
+FORMATS = {
+    name: Format(tuple(suffixes), is_binary, by_line)
+    for name, (suffixes, is_binary, by_line) in _native.FORMATS.items()
 }
+_SUFFIXES = {f".{suffix}": name for name, format in FORMATS.items() for suffix in format.suffixes}
 
 
 class SupportsWrite(Protocol):
     """A binary file object to write to."""
 
     def write(self, data: bytes, /) -> object:
-        """Take some bytes."""
+        """Write bytes."""
 
     def flush(self) -> object:
-        """Hand them on."""
+        """Flush buffers."""
 
 
 def checked_format(format: str) -> str:
-    """The format, if it is one.
+    """Return the name of a known format.
 
     Raises:
         ValueError: It is not; the message lists those that are.
@@ -41,7 +49,7 @@ def checked_format(format: str) -> str:
 
 
 def format_of(path: str | os.PathLike[str] | SupportsWrite) -> str:
-    """The format that the suffix of a path tells.
+    """The format of a path's suffix.
 
     Raises:
         ValueError: It tells none.

@@ -23,6 +23,5 @@ def labels_of(memory: _native.Buffer) -> NDArray[np.void]:
 def _label() -> np.dtype[np.void]:
     import numpy as np
 
-    kinds = {"connection": "i8", "ctstate": "u1", "ctdir": "u1", "reply": "?", "direction": "u1", "state": "u1"}
-    offsets = [0, 8, 9, 10, 11, 12]
-    return np.dtype({"names": [*kinds], "formats": [*kinds.values()], "offsets": offsets, "itemsize": 16})
+    names, formats, offsets = zip(*_native.LABELS, strict=True)
+    return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": _native.LABEL_BYTES})

@@ -5,9 +5,18 @@ use crate::flow::Side;
 use crate::rows::Rows;
 use crate::tracker::Label;
 
-/// Bytes of a row: `connection` i8 at 0, `ctstate` u1 at 8, `ctdir` u1 at 9, `reply` bool at 10, `direction` u1 at 11,
-/// `state` u1 at 12, padding to 16; native byte order.
+/// Bytes of a row, native byte order; those of no field are padding.
 pub const WIDTH: usize = 16;
+
+/// The fields of a row: name, NumPy's type and offset.
+pub const FIELDS: [(&str, &str, usize); 6] = [
+    ("connection", "i8", 0),
+    ("ctstate", "u1", 8),
+    ("ctdir", "u1", 9),
+    ("reply", "?", 10),
+    ("direction", "u1", 11),
+    ("state", "u1", 12),
+];
 
 /// A settled label, read from its row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

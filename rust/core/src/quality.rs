@@ -44,6 +44,26 @@ pub struct Quality {
     pub largest_clock_step: i64,
 }
 
+impl Quality {
+    /// Every counter by the name it is reported under.
+    pub fn counters(&self) -> [(&'static str, i128); 11] {
+        let [observed, inferred, unknown] = self.connections;
+        [
+            ("observed", observed.into()),
+            ("inferred", inferred.into()),
+            ("unknown", unknown.into()),
+            ("tcp_connections", self.tcp_connections.into()),
+            ("one_sided", self.one_sided.into()),
+            ("compared", self.compared.into()),
+            ("duplicates", self.duplicates.into()),
+            ("cut_headers", self.cut_headers.into()),
+            ("fragments_without_ports", self.fragments_without_ports.into()),
+            ("clock_steps", self.clock_steps.into()),
+            ("largest_clock_step", self.largest_clock_step.into()),
+        ]
+    }
+}
+
 /// Watches packets go by.
 pub struct Watch {
     quality: Quality,

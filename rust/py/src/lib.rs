@@ -52,11 +52,35 @@ mod _native {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        module.add("FORMATS", super::formats(module.py())?)?;
+        module.add("LABELS", conntrack_core::labels::FIELDS.to_vec())?;
+        module.add("LABEL_BYTES", conntrack_core::labels::WIDTH)?;
         module.add("LOCAL", conntrack_core::config::Config::LOCAL.to_vec())?;
         module.add("PROFILES", super::config::profiles())?;
         module.add("PROTOCOLS", super::policy::protocols())?;
+        module.add("REASONS", super::reasons())?;
         module.add("WORDS", super::words(module.py())?)
     }
+}
+
+/// The file formats: name → (suffixes, what is written is binary, each row is complete with its line).
+fn formats(py: Python<'_>) -> PyResult<Bound<'_, pyo3::types::PyDict>> {
+    use write::Content;
+    let formats = pyo3::types::PyDict::new(py);
+    for (_, name, content, suffixes) in &write::FORMATS {
+        formats.set_item(name, (suffixes.to_vec(), *content == Content::Binary, *content == Content::Rows))?;
+    }
+    Ok(formats)
+}
+
+/// Every reason of `stats.skipped`.
+fn reasons() -> Vec<&'static str> {
+    use conntrack_core::capture::DamageKind;
+    use conntrack_core::decode::Skip;
+    use conntrack_core::pipeline::TABLE_FULL;
+    let packets = Skip::ALL.map(Skip::name);
+    let damage = DamageKind::ALL.map(DamageKind::reason);
+    packets.into_iter().chain(damage).chain([TABLE_FULL]).collect()
 }
 
 /// The words behind the numbers of labels, by enum.

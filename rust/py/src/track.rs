@@ -177,20 +177,6 @@ pub fn account<'py>(py: Python<'py>, stats: &Stats) -> PyResult<Bound<'py, PyDic
     account.set_item("peak_connections", stats.peak_connections)?;
     account.set_item("first", stats.first)?;
     account.set_item("last", stats.last)?;
-    let quality = &stats.quality;
-    let [observed, inferred, unknown] = quality.connections;
-    let facts = PyDict::new(py);
-    facts.set_item("observed", observed)?;
-    facts.set_item("inferred", inferred)?;
-    facts.set_item("unknown", unknown)?;
-    facts.set_item("tcp_connections", quality.tcp_connections)?;
-    facts.set_item("one_sided", quality.one_sided)?;
-    facts.set_item("compared", quality.compared)?;
-    facts.set_item("duplicates", quality.duplicates)?;
-    facts.set_item("cut_headers", quality.cut_headers)?;
-    facts.set_item("fragments_without_ports", quality.fragments_without_ports)?;
-    facts.set_item("clock_steps", quality.clock_steps)?;
-    facts.set_item("largest_clock_step", quality.largest_clock_step)?;
-    account.set_item("quality", facts)?;
+    account.set_item("quality", PyDict::from_sequence(&stats.quality.counters().into_pyobject(py)?)?)?;
     Ok(account)
 }

@@ -66,7 +66,7 @@ pub struct Progress {
 pub type Observe<'a> = &'a mut dyn FnMut(Progress) -> ControlFlow<()>;
 
 /// Why a record is in no connection although it could have begun one: the table was full of assured ones.
-const TABLE_FULL: &str = "table_full";
+pub const TABLE_FULL: &str = "table_full";
 
 /// Tracks captures from the first record to the last. `observe` is called between batches, and when a signal
 /// interrupted the reading; it may stop the run, which is then [`CaptureError::Interrupted`].

@@ -28,7 +28,7 @@ const GROUP_ROWS: usize = 4 * BLOCK_ROWS;
 /// Rows that are made text at once.
 const TEXT_ROWS: usize = 1 << 12;
 
-/// A format by name.
+/// A format of [`FORMATS`].
 #[derive(Clone, Copy)]
 pub enum Format {
     Csv,
@@ -40,32 +40,49 @@ pub enum Format {
     Ipfix,
 }
 
+/// The bytes of a format.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// Text, each row complete with its line.
+    Rows,
+    /// Text whose rows are not all connections.
+    Text,
+    /// Not for a terminal.
+    Binary,
+}
+
+/// A format, its name, its content and the suffixes of its files, the first for files that are written by the program.
+type Declared = (Format, &'static str, Content, &'static [&'static str]);
+
+/// Every format: the one declaration, of which the library and the command line are made.
+pub const FORMATS: [Declared; 7] = [
+    (Format::Csv, "csv", Content::Rows, &["csv"]),
+    (Format::Jsonl, "jsonl", Content::Rows, &["jsonl", "ndjson"]),
+    (Format::Arrow, "arrow", Content::Binary, &["arrow", "feather", "ipc"]),
+    (Format::Parquet, "parquet", Content::Binary, &["parquet"]),
+    (Format::Conntrack, "conntrack", Content::Text, &[]),
+    (Format::Zeek, "zeek", Content::Text, &["log"]),
+    (Format::Ipfix, "ipfix", Content::Binary, &["ipfix"]),
+];
+
+// A format is its place in the list.
+const _: () = {
+    let mut place = 0;
+    while place < FORMATS.len() {
+        assert!(FORMATS[place].0 as usize == place);
+        place += 1;
+    }
+};
+
 impl Format {
     /// The format of this name.
     pub fn named(name: &str) -> Option<Self> {
-        Some(match name {
-            "csv" => Self::Csv,
-            "jsonl" => Self::Jsonl,
-            "arrow" => Self::Arrow,
-            "parquet" => Self::Parquet,
-            "conntrack" => Self::Conntrack,
-            "zeek" => Self::Zeek,
-            "ipfix" => Self::Ipfix,
-            _ => return None,
-        })
+        FORMATS.iter().find(|declared| declared.1 == name).map(|declared| declared.0)
     }
 
-    /// The suffix of a file among others.
+    /// The suffix of a file among others; `txt` where none tells the format.
     pub fn suffix(self) -> &'static str {
-        match self {
-            Self::Csv => "csv",
-            Self::Jsonl => "jsonl",
-            Self::Arrow => "arrow",
-            Self::Parquet => "parquet",
-            Self::Conntrack => "txt",
-            Self::Zeek => "log",
-            Self::Ipfix => "ipfix",
-        }
+        FORMATS[self as usize].3.first().copied().unwrap_or("txt")
     }
 }
 

@@ -17,6 +17,7 @@ use pyo3::prelude::*;
 use crate::arrow::ALL;
 use crate::connections::{Connections, Run, Table, arrow_error};
 use crate::errors::system_error;
+pub use format::{Content, FORMATS};
 use format::{Encoder, Format};
 use partition::{By, Partitions};
 use sink::{Out, Part};
@@ -48,8 +49,8 @@ impl Writing {
     /// Opens a path or a binary file object.
     pub fn open(target: &Bound<'_, PyAny>, format: &str, by: Option<&str>) -> PyResult<Self> {
         let format = Format::named(format).ok_or_else(|| {
-            let expected = "csv, jsonl, arrow, parquet, conntrack, zeek or ipfix";
-            PyValueError::new_err(format!("{format:?}: expected {expected}"))
+            let expected: Vec<_> = FORMATS.iter().map(|declared| declared.1).collect();
+            PyValueError::new_err(format!("{format:?}: expected one of {}", expected.join(", ")))
         })?;
         let by = by.map(By::named).transpose()?;
         if target.hasattr("write")? {
