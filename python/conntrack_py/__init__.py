@@ -70,7 +70,7 @@ __all__ = (
 )
 
 
-#: What is imported when it is first asked for: who only tracks does not wait for it.
+#: Names imported on first use, which keeps `import conntrack_py` quick.
 _LATER = {
     "ArrowBatch": "distributed",
     "Policy": "policy",

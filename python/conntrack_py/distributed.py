@@ -1,8 +1,8 @@
-"""The two halves of a distributed run: headers of captures by shard, and connections of a shard.
+"""A distributed run in two halves: headers of captures by shard, and connections of a shard.
 
-An engine that moves rows about (Spark, Ray, Dask, a database) does the rest: it gives each capture to `decode_headers`,
-brings the rows of a shard together, sorts them by `ts`, `file` and `idx`, and gives them to `track_stream`. All shards
-together have the connections that one shard has, however many there are and in whatever order files are read.
+An engine (Spark, Ray, Dask, a database) moves the rows: it runs `decode_headers` on each capture, groups the rows by
+shard, sorts them by `ts`, `file` and `idx`, and runs `track_stream` on each group. The connections of all shards do not
+depend on the number of shards or on the order of files.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CELLS = 1 << 16
 
 
 class ArrowBatch:
-    """An Arrow record batch, which everything that knows the Arrow PyCapsule interface takes without a copy.
+    """An Arrow record batch, for consumers of the Arrow PyCapsule interface, without a copy.
 
     >>> import pyarrow
     >>> batches = map(pyarrow.record_batch, decode_headers("capture.pcap", 0, 4096))  # doctest: +SKIP
@@ -52,7 +52,7 @@ class ArrowBatch:
         return self._native.__arrow_c_stream__(requested_schema)
 
     def __repr__(self) -> str:
-        """How many rows there are."""
+        """The number of rows."""
         return f"<ArrowBatch: {len(self):,} row{'' if len(self) == 1 else 's'}>"
 
 

@@ -1,4 +1,4 @@
-"""The table of connections: NumPy columns, Arrow, rows, files."""
+"""`ConnectionTable`: connections as NumPy columns, Arrow, rows and files."""
 
 from __future__ import annotations
 
@@ -93,14 +93,14 @@ class Connection(NamedTuple):
 
 
 class ConnectionTable:
-    """Connections, one row each, in the order of their first packets. It does not change.
+    """An immutable table of connections, one row each, in the order of their first packets.
 
     - `table["orig_bytes"]` is a column as a NumPy array of length `len(table)`, read-only. `start` and `end` are
       `datetime64[ns]` in UTC; numbers come without a copy, and a missing one (`vlan`, `related_to`) is -1; words
       (`proto`, `direction`, `state`, ...) are an array of `str`, a missing one (`tunnel`, the zones) is empty;
       addresses, `history` and `community_id` are `str` objects (dtype `object`).
     - `table[3]` and iteration give `Connection` rows.
-    - Anything that takes Arrow takes the table: `polars.DataFrame(table)`, `pyarrow.table(table)`, DuckDB. There,
+    - Consumers of Arrow take the table: `polars.DataFrame(table)`, `pyarrow.table(table)`, DuckDB. There,
       missing values are null.
     """
 
@@ -294,7 +294,7 @@ class ConnectionTable:
         return "\n".join([self._title(), *(f"  {line}" for line in lines)] if len(self) else [self._title()])
 
     def _repr_html_(self) -> str:
-        """The same for notebooks."""
+        """HTML of the first and last rows, for notebooks."""
         import html
 
         def line(cells: tuple[str, ...], tag: str) -> str:

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TrackResult:
-    """What `track` found.
+    """Result of `track`.
 
     Attributes:
         connections: The connections, one row each, in the order of their first packets.
-        stats: What was read, and what was not and why.
+        stats: Counts of packets read, and of packets skipped by reason.
         labels: None unless asked for: a structured array, one row per captured packet in capture order (several files:
             merged by time). Fields: `connection` i8 (row in `connections`; -1: not tracked), `ctstate` u1 (`CtState`)
             and `ctdir` u1 (`CtDir`) as a Linux gateway would have them, `reply` bool (sent by the responder),
@@ -65,7 +65,7 @@ def track(
 ) -> TrackResult:
     """Track the connections of a capture.
 
-    Pcap and pcapng are known by their content, as are gzip, zstd, lz4, xz and bzip2 around them.
+    Pcap and pcapng are recognised by content, as are gzip, zstd, lz4, xz and bzip2 around them.
 
     Args:
         source: A path; a glob pattern (a file that has the pattern for a name goes first); `"-"` for standard input; a
@@ -87,9 +87,9 @@ def track(
         ConfigError: `local` or `threads` is refused.
 
     Warns:
-        CaptureWarning: Part of the capture was not used: it is damaged, or packets could not be decoded; or its answers
-            are to be taken with care: one end was captured, packets twice, the clock stepped, or hardly any beginning
-            is in it. Said once, at the end, in words; `stats` has it by reason, and `stats.quality` in numbers.
+        CaptureWarning: Part of the capture was not used, because of damage or packets that could not be decoded; or the
+            results are doubtful: one end was captured, packets are duplicated, the clock stepped, or hardly any opening
+            packet was captured. One warning at the end; `stats` has the counts.
     """
     config = checked(config)
     if local is not None:

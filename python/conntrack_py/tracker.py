@@ -20,16 +20,15 @@ if TYPE_CHECKING:
 
 
 class Tracker:
-    """Follows connections batch by batch, in bounded memory: what has ended is taken by `drain`.
+    """Connections tracked batch by batch, in bounded memory: `drain` takes those that have ended.
 
-    Any thread may call any method at any time. Batches are followed one after another, each as a whole; whoever brings
-    one goes on once it was followed, by himself or by another thread that was at it. Readers (`lookup`, `snapshot`)
-    wait for nobody and nobody waits for them: they see each connection as it was between two packets. A lookup finds a
-    connection that lives all the time it takes; a snapshot has every connection that does, once, each as it was at some
-    moment of the call.
+    Any thread may call any method at any time. Batches form a work queue, drained by whichever thread holds the lock
+    (flat combining); `process` returns once its batch is done. Readers (`lookup`, `snapshot`) neither wait nor block:
+    they see each connection as of a moment between two packets. `lookup` finds a connection that lives for the whole
+    call. `snapshot` has each such connection once, as of some moment of the call.
 
-    Who initiated is judged by what has come so far. `track` also looks back over the whole capture, so that it may name
-    another originator where the opening packet was not captured.
+    The originator is inferred from the packets so far. `track` also looks back over the whole capture, so that its
+    originator may differ where the opening packet was not captured.
 
     >>> tracker = Tracker()
     >>> with open_capture("capture.pcap") as capture:  # doctest: +SKIP
@@ -41,23 +40,23 @@ class Tracker:
     __slots__ = ("_config", "_native")
 
     def __init__(self, config: Config | None = None) -> None:
-        """Track by this configuration, by default `Config()`. `threads` is not used: any number may feed it."""
+        """Make a tracker with this configuration, by default `Config()`. `threads` is not used."""
         self._config = checked(config)
         self._native = _native.Tracker(self._config._native())
 
     @property
     def config(self) -> Config:
-        """What it tracks by."""
+        """The configuration."""
         return self._config
 
     def stats(self, capture: Capture | None = None) -> Stats:
-        """The account of what was processed since the tracker was made or loaded.
+        """Counts since the tracker was made or loaded.
 
         Args:
-            capture: Where the batches came from: its damage is counted, too, and files have names until it is closed.
+            capture: The source of the batches. Its damage is counted too, and files have names until it is closed.
 
         Returns:
-            As `track` gives it, without `quality`, which takes a look at the whole capture.
+            As from `track`, without `quality`, which needs the whole capture.
 
         Raises:
             CaptureError: All packets of a file have a link type without a decoder.
@@ -65,11 +64,11 @@ class Tracker:
         return stats_from(self._native.account(None if capture is None else capture._native))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a checkpoint: everything that the next packet may meet, and the configuration.
+        """Write a checkpoint: the whole state between two batches, and the configuration.
 
-        It is as things are between two batches; `process` waits meanwhile. The file is written beside `path`
-        (`NAME.part`), by one at a time, and renamed once it is on the disk: `path` has the old checkpoint or the new
-        one, even if the process is killed. Connections that have ended and were not drained are in it too.
+        `process` waits meanwhile, and so do other calls of `save`. The file is written beside `path` (`NAME.part`) and
+        renamed once it is on the disk: `path` has the old checkpoint or the new one, even if the process is killed.
+        Connections that have ended and were not drained are included.
 
         Raises:
             OSError: The system refuses, or the path is a device or a pipe.
@@ -78,10 +77,10 @@ class Tracker:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Go on from a checkpoint: what follows gets the labels and connections that it would have got there.
+        """Resume from a checkpoint: further packets get the labels and connections of an uninterrupted run.
 
         Raises:
-            CheckpointError: The file is no checkpoint, one of another version of its format, or a damaged one.
+            CheckpointError: The file is no checkpoint, is damaged or has another version of the format.
             FileNotFoundError: There is no such file.
         """
         checkpoint = _native.Checkpoint(path)
@@ -91,14 +90,14 @@ class Tracker:
         return tracker
 
     def process(self, batch: PacketBatch) -> NDArray[np.void]:
-        """Follow the packets of a batch.
+        """Track the packets of a batch.
 
         Returns:
             Their labels, one row each, as `TrackResult.labels` has them; `connection` is the connection's number in the
             order of first packets, counted from 0 over all batches.
 
         Raises:
-            TypeError: It is no batch.
+            TypeError: `batch` is no `PacketBatch`.
         """
         if not isinstance(batch, PacketBatch):
             kind = type(batch).__name__
@@ -106,24 +105,24 @@ class Tracker:
         return labels_of(self._native.process(batch._native))
 
     def drain(self) -> ConnectionTable:
-        """The connections that have ended since this was asked for last, in the order of their first packets."""
+        """Take the connections that have ended since the last call, in the order of their first packets."""
         return ConnectionTable(self._native.drain())
 
     def finish(self) -> ConnectionTable:
-        """End the connections that are left, as at the end of a capture, and drain."""
+        """End the live connections, as at the end of a capture, and drain."""
         return ConnectionTable(self._native.finish())
 
     def snapshot(self) -> ConnectionTable:
         """The live connections in the order of their first packets, as if the capture ended now.
 
-        Their `end_reason` is what it would be then.
+        Their `end_reason` is that of such an end.
         """
         return ConnectionTable(self._native.snapshot())
 
     def lookup(
         self, src: str, sport: int, dst: str, dport: int, proto: str, *, vlan: int | None = None
     ) -> Connection | None:
-        """The live connection between two ends, whichever of them is named first; None if there is none.
+        """The live connection between two endpoints, named in either order; None if there is none.
 
         Args:
             src: An address.

@@ -49,7 +49,7 @@ def split(files: tuple[str, ...], output: str, **options: Any) -> None:
 
 
 def _twice(progress: bool | None, work: Callable[[Any], TrackResult]) -> None:
-    """Do something that reads its captures twice, and say it in a line where it cannot."""
+    """Run work that reads its captures twice; report an unsuitable source in one line."""
     try:
         log.read(watched(progress, work).stats)
     except ConntrackError:

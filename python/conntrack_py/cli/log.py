@@ -1,4 +1,4 @@
-"""What the command line says on standard error: lines for people, or with `--json-log` a JSON object a line.
+"""Log lines on standard error: text, or with `--json-log` one JSON object a line.
 
 Objects have a `level` (`info`, `warning`, `error`) and an `event`: `read` (the account of a run, as `Stats` has it),
 `progress` (`bytes` of `total` read, null where nobody knows, and `packets`; at most once a second, with `--progress`),
@@ -33,7 +33,7 @@ _STEP = 1.0
 
 
 def option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The option, of the program and of each command."""
+    """Add the option `--json-log`, which the program and each command have."""
     return click.option(
         _OPTION,
         is_flag=True,
@@ -44,7 +44,7 @@ def option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextlib.contextmanager
 def form(args: Sequence[str]) -> Iterator[None]:
-    """Say it in the form that a command line asks for, also where the rest of it is wrong."""
+    """Select the form that a command line asks for, valid or not."""
     options = args[: args.index("--")] if "--" in args else args
     token = _AS_JSON.set(_OPTION in options)
     try:
@@ -54,17 +54,17 @@ def form(args: Sequence[str]) -> Iterator[None]:
 
 
 def is_json() -> bool:
-    """Whether a program listens."""
+    """True where lines are JSON."""
     return _AS_JSON.get()
 
 
 def event(level: str, name: str, **facts: Any) -> None:
-    """An object."""
+    """Log one JSON object."""
     click.echo(json.dumps({"level": level, "event": name, **facts}), err=True)
 
 
 def read(stats: Stats, *, whole: bool = True) -> None:
-    """The account of a run, for programs; with `quality` where it was looked at as a whole."""
+    """Log the counts of a run, as JSON only; with `quality` if the whole capture was tracked at once."""
     if is_json():
         account = dataclasses.asdict(stats)
         if not whole:
@@ -76,7 +76,7 @@ def read(stats: Stats, *, whole: bool = True) -> None:
 
 
 def warning(message: str) -> None:
-    """A warning in a line. It may quote a file of somebody else."""
+    """Log a warning in one line. Unprintable characters, which a quoted file may hold, are replaced."""
     if is_json():
         event("warning", "warning", message=message)
         return
@@ -87,7 +87,7 @@ def warning(message: str) -> None:
 
 
 def error(program: str, message: str, cause: BaseException, status: int) -> None:
-    """What ended the program, in a line."""
+    """Log the error that ends the program."""
     line = " ".join(message.split())
     if is_json():
         file = getattr(cause, "path", None) or getattr(cause, "filename", None)
@@ -99,7 +99,7 @@ def error(program: str, message: str, cause: BaseException, status: int) -> None
 
 @contextlib.contextmanager
 def warnings_of_the_library() -> Iterator[None]:
-    """They are said here."""
+    """Log warnings of the library within the block."""
 
     def show(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
         warning(str(message))
@@ -111,14 +111,14 @@ def warnings_of_the_library() -> Iterator[None]:
 
 
 class Steps:
-    """What `track` tells of its progress, for programs."""
+    """Progress of a run as log lines."""
 
     def __init__(self) -> None:
-        """The first is said at once."""
+        """Log the first call at once."""
         self._next = 0.0
 
     def __call__(self, done: int, total: int | None, packets: int) -> None:
-        """Say how far it is, if the last time is a while ago."""
+        """Log the progress, at most once a second."""
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + _STEP
             event("info", "progress", bytes=done, total=total, packets=packets)

@@ -1,4 +1,4 @@
-"""What the commands share: the options of every run, and the run itself."""
+"""Options that commands share, and the run behind them."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _PATIENCE = 1.0
 
 
 def input_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The captures and options of every command that tracks."""
+    """Add the captures and options of every command that tracks."""
     return _files(config_options(_progress(command)), required=True)
 
 
 def optional_input_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The same for a command that may do without a capture."""
+    """Add the captures, which may be none, and the options of every command that tracks."""
     return _files(config_options(_progress(command)), required=False)
 
 
@@ -46,7 +46,7 @@ def _progress(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that a configuration is made of, and that of the log."""
+    """Add the options that a configuration is made of, and `--json-log`."""
     options = (
         click.option(
             "--local",
@@ -87,7 +87,7 @@ def config_of(
     strict: bool,
     **_: object,
 ) -> Config:
-    """The configuration of the file, and on top of it that of the command line."""
+    """Merge the configuration file and the options, which take precedence."""
     base = Config() if config is None else Config.load(config)
     given: dict[str, Any] = {"profile": profile, "threads": threads, "tunnels": tunnels}
     if local:
@@ -99,21 +99,21 @@ def config_of(
 
 
 def tracked(files: tuple[str, ...], config: Config, progress: bool | None) -> TrackResult:
-    """Track, with progress and warnings as a command has them, and the account for programs."""
+    """Track with progress and warnings, and log the counts of the run."""
     result = watched(progress, lambda bar: run(files, config=config, progress=bar))
     log.read(result.stats)
     return result
 
 
 def watched(progress: bool | None, work: Callable[[bool | Progress], _T]) -> _T:
-    """Do something that takes a while, with progress and warnings as a command has them."""
+    """Run work with progress and warnings."""
     with log.warnings_of_the_library(), progress_of(progress) as tell:
         return work(False if tell is None else tell)
 
 
 @contextlib.contextmanager
 def progress_of(progress: bool | None) -> Iterator[Progress | None]:
-    """What is told how far a run has come, if anything is."""
+    """Yield the receiver of progress, or None."""
     if log.is_json():
         yield log.Steps() if progress else None
     elif progress or (progress is None and sys.stderr is not None and sys.stderr.isatty()):

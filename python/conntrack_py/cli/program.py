@@ -28,7 +28,7 @@ NAME = "conntrack-py"
 
 
 class _Program(click.Group):
-    """A group whose errors are one line on standard error, and whose exit statuses are the documented ones."""
+    """A command group with errors of one line and the documented exit statuses."""
 
     def main(
         self,
@@ -38,7 +38,7 @@ class _Program(click.Group):
         standalone_mode: bool = True,
         **extra: Any,
     ) -> Any:
-        """Run, and turn what goes wrong into a line and a status."""
+        """Run, and turn an exception into a log line and an exit status."""
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, False, **extra)
         args = sys.argv[1:] if args is None else args
@@ -109,7 +109,7 @@ for _command in (track, summary, label, split, config, policy):
 
 
 def main() -> None:
-    """Run the program; what the console script calls."""
+    """Run the program: the entry point of the console script."""
     if hasattr(signal, "SIGPIPE"):
         # Python ignores it and raises BrokenPipeError where it writes next, which may be at exit.
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)

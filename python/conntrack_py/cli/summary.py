@@ -27,7 +27,7 @@ from conntrack_py.cli.options import config_of, input_options, need_standard_out
     help="A capture of an earlier time: what servers initiate is new where it was not in it.",
 )
 def summary(files: tuple[str, ...], as_json: bool, top: int, baseline: str | None, **options: Any) -> None:
-    """Say who initiates to whom: by direction, service, host and zone."""
+    """Summarise initiators by direction, service, host and zone."""
     from conntrack_py import summary as summaries
 
     need_standard_output()

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 class PacketBatch:
-    """Some packets as they were captured, in capture order. It does not change, and any thread may use it.
+    """Packets in capture order, immutable and thread-safe.
 
-    It has columns, one value for each packet, as NumPy arrays (`batch["length"]`, `to_arrays`) and as an Arrow stream
-    (`polars.DataFrame(batch)`), under the names that `from_arrays` takes. They say what the headers of the outermost IP
-    packet say. Where there is none, or its headers were cut by the capture or contradict themselves, `ip_version` and
-    all others are 0, and `src` and `dst` are null in Arrow.
+    Columns have one value for each packet, as NumPy arrays (`batch["length"]`, `to_arrays`) and as an Arrow stream
+    (`polars.DataFrame(batch)`), under the names of the arguments of `from_arrays`. Values are those of the headers of
+    the outermost IP packet. Without IP, or with truncated or inconsistent headers, `ip_version` and all other columns
+    are 0, and `src` and `dst` are null in Arrow.
     """
 
     __slots__ = ("_columns", "_native")
@@ -38,7 +38,7 @@ class PacketBatch:
     def from_frames(
         cls, frames: Any, timestamps: ArrayLike, linktype: int = 1, *, lengths: ArrayLike | None = None
     ) -> Self:
-        """Frames that something else has captured or read.
+        """Make a batch of frames captured or read elsewhere.
 
         Args:
             frames: A list of bytes; or a tuple of one buffer and offsets, of which there is one more than frames, as
@@ -58,10 +58,10 @@ class PacketBatch:
     def from_dpkt(
         cls, reader: Iterable[tuple[Any, Any]], *, linktype: int | None = None, count: int | None = None
     ) -> Self:
-        """The packets of a dpkt reader, or of any iterable of `(seconds, bytes)`.
+        """Make a batch of a dpkt reader, or of any iterable of `(seconds, bytes)`.
 
-        dpkt does not tell how long a frame was before it was cut: what was captured counts. Times that are floats are
-        whole microseconds, since a float has no room for more.
+        dpkt does not report the length on the wire: the captured length counts. Float times are rounded to
+        microseconds, the precision of a float.
 
         Args:
             reader: `dpkt.pcap.Reader`, `dpkt.pcapng.Reader`, or an iterable.
@@ -110,19 +110,20 @@ class PacketBatch:
         sctp_vtag: ArrayLike | None = None,
         payload: Any = None,
     ) -> Self:
-        """Packets of a table: one value of each column for each packet, in capture order.
+        """Make a batch of a table: one value of each column for each packet, in capture order.
 
-        Numbers are whole, of any type that holds them and this machine's byte order; arrays need not be contiguous.
-        What is not given has its default. The packets are tracked as those of a capture are; with all columns that
-        belong to their protocols, labels and connections are those of the capture. Checksums are not verified.
+        Numbers are integers of any sufficient type, in native byte order; arrays need not be contiguous. Columns that
+        are not given have their defaults. With all columns of their protocols, packets get the labels and connections
+        that they get from a capture. Checksums are not verified.
 
-        Without `payload` nobody knows what was said: the originator of a connection that began before the capture may
-        be judged by less, ICMP errors are related to nothing, SCTP has no states, and tunnels are not looked into.
-        Without `seq`, `ack`, `window` or `tcp_options`, windows of TCP are not tracked (`window_tracking` says so):
-        states are followed as if everything had come once and in order, nothing is `INVALID` for its numbers, and
-        `history` knows no retransmissions and no gaps. Feed a tracker either with all four or without. Without
-        `tcp_options` up to 40 bytes in a segment without PSH are taken for its options (RFC 9293 section 3.9.1.2: who
-        sends the last of his data sets PSH); elsewhere options count as data.
+        Without `payload`, the originator of a connection that began before the capture has less evidence, ICMP errors
+        are related to nothing, SCTP has no states, and tunnels are not decapsulated.
+
+        Without `seq`, `ack`, `window` or `tcp_options`, TCP windows are not tracked (see `window_tracking`). States
+        then assume that every segment arrives once and in order, no segment is `INVALID` for its numbers, and `history`
+        has no retransmissions and no gaps. Give one tracker batches with all four, or without. Without `tcp_options`,
+        up to 40 bytes in a segment without PSH count as options (RFC 9293 section 3.9.1.2: the last segment of a send
+        has PSH); elsewhere options count as data.
 
         Args:
             timestamp: Capture times: nanoseconds since 1970 UTC, or `datetime64` of any unit.
@@ -165,11 +166,11 @@ class PacketBatch:
 
     @classmethod
     def from_arrow(cls, source: Any) -> Self:
-        """Packets of anything that has `__arrow_c_stream__` or `__arrow_c_array__`, as data frames and tables have.
+        """Make a batch of an object with `__arrow_c_stream__` or `__arrow_c_array__`: a data frame or a table.
 
-        The columns are those of `from_arrays`, of any type of whole numbers; `timestamp` may be a timestamp, `src` and
-        `dst` are text, uint32 for IPv4, or binary of 16 bytes, `tcp_options` and `payload` are binary. Others are not
-        looked at. Nulls are 0 or empty, where the packet's protocol does not need the value.
+        The columns are those of `from_arrays`, of any integer type; `timestamp` may be a timestamp, `src` and `dst` are
+        text, uint32 for IPv4, or binary of 16 bytes, `tcp_options` and `payload` are binary. Other columns are ignored.
+        Nulls are 0 or empty where the packet's protocol does not need the value.
 
         Raises:
             ValueError: A column is missing or refused; the message names it.
@@ -239,7 +240,7 @@ class PacketBatch:
         return np.frombuffer(memoryview(self._native.timestamps()), dtype="<M8[ns]")
 
     def __repr__(self) -> str:
-        """How many there are."""
+        """The number of packets."""
         return f"<PacketBatch: {len(self):,} packet{'' if len(self) == 1 else 's'}>"
 
 

@@ -16,9 +16,9 @@ from conntrack_py.stats import describe_loss, parted
 
 
 class Capture(Iterator[PacketBatch]):
-    """A capture, or several merged by time, open for reading: what `open_capture` gives.
+    """An open capture, or several merged by time: the result of `open_capture`.
 
-    One thread at a time reads it. Damage in it is a `CaptureWarning`, once, at its end or when it is closed.
+    One thread at a time reads the capture. Damage is one `CaptureWarning`, at the end or when the capture is closed.
     """
 
     def __init__(self, native: _native.Capture) -> None:
@@ -47,14 +47,14 @@ class Capture(Iterator[PacketBatch]):
             self._native.close()
 
     def damage(self) -> dict[str, tuple[int, str, int]]:
-        """What is wrong with the files so far: reason → how often, and file and offset of the first place.
+        """Damage so far: reason → count, and file and offset of the first place.
 
         The reasons are those of `Stats.skipped`; once it is closed, it is what there was by then.
         """
         return dict(self._native.damage() if self._damage is None else self._damage)
 
     def _warn(self) -> None:
-        """Say once what was wrong."""
+        """Warn of damage, once."""
         if self._damage is None:
             self._damage = self._native.damage()
             loss = describe_loss(*parted(self._damage))
@@ -62,7 +62,7 @@ class Capture(Iterator[PacketBatch]):
                 warnings.warn(loss, CaptureWarning, stacklevel=3)
 
     def __enter__(self) -> Self:
-        """Itself, to be closed at the end of the block."""
+        """Return the capture, which is closed at the end of the block."""
         return self
 
     def __exit__(
@@ -73,11 +73,11 @@ class Capture(Iterator[PacketBatch]):
 
 
 def open_capture(source: Source | Iterable[Source], *, config: Config | None = None) -> Capture:
-    """Open a capture, to take its packets batch by batch.
+    """Open a capture for reading batch by batch.
 
     Args:
         source: As for `track`: a path, a pattern, `"-"`, a binary file object, or a list of these.
-        config: Whose `strict` says what is done about damage; by default `Config()`.
+        config: The configuration, of which `strict` is used; by default `Config()`.
 
     Returns:
         An iterator over `PacketBatch`, and a context manager that closes the files.

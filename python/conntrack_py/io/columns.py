@@ -1,4 +1,4 @@
-"""Tables of packets: their columns, checked and in the form that the extension module takes."""
+"""Columns of packets, checked and converted for the extension module."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ NUMBERS = {
 PIECES = ("tcp_options", "payload")
 #: All columns, in their order.
 COLUMNS = ("timestamp", "src", "dst", *NUMBERS, *PIECES)
-#: Those that must be there.
+#: Required columns.
 REQUIRED = ("timestamp", "src", "dst", "sport", "dport", "proto", "length")
 #: With these, all of them, the windows of TCP are tracked.
 WINDOWS = ("seq", "ack", "window", "tcp_options")
@@ -52,14 +52,14 @@ _LAST_VLAN = 4095
 
 
 class Given(NamedTuple):
-    """A column as it was given: its values, and where there are any if there may be none (None: everywhere)."""
+    """A column as given: its values, and a mask of those that are not null (None: all)."""
 
     values: Any
     valid: NDArray[np.bool_] | None = None
 
 
 class Table(NamedTuple):
-    """Columns for the extension module, and what packets lack that the columns do not tell."""
+    """Columns for the extension module, and flags for columns that are lacking."""
 
     columns: dict[str, Any]
     lacks_payloads: bool
@@ -67,7 +67,7 @@ class Table(NamedTuple):
 
 
 def of_columns(given: Mapping[str, Any]) -> Table:
-    """Columns of any NumPy form as those of the extension module.
+    """Convert columns of any NumPy form to those of the extension module.
 
     Raises:
         ValueError: A column is missing, or has the wrong length, type, byte order or range; the message names it.
@@ -102,7 +102,7 @@ def of_columns(given: Mapping[str, Any]) -> Table:
 
 
 def of_arrow(source: Any) -> dict[str, Given]:
-    """The columns that we know of anything with `__arrow_c_stream__` or `__arrow_c_array__`.
+    """Read the known columns of an object with `__arrow_c_stream__` or `__arrow_c_array__`.
 
     Raises:
         ValueError: It is no such thing, or a column has a type that fits none of ours.
@@ -131,7 +131,7 @@ class _Text(NamedTuple):
 
 
 def _expected(name: str) -> dict[str, str]:
-    """What a column of Arrow may hold."""
+    """Kinds of Arrow columns that a column may have, in words."""
     if name == "timestamp":
         return {"time": "a timestamp", "int": "nanoseconds as whole numbers"}
     if name in ("src", "dst"):
@@ -142,7 +142,7 @@ def _expected(name: str) -> dict[str, str]:
 def _refuse_nulls(
     columns: Mapping[str, Given], made: Mapping[str, Any], is_ip: NDArray[np.bool_], is_tcp: NDArray[np.bool_]
 ) -> None:
-    """A null where a value decides something is an error; elsewhere it is 0 or nothing."""
+    """Refuse nulls where the protocol needs a value; elsewhere a null is 0 or empty."""
     needed = {"timestamp": np.ones(len(is_ip), bool), "ip_version": np.ones(len(is_ip), bool)}
     needed |= dict.fromkeys(("src", "dst", "proto", "length", "ip_header_length"), is_ip)
     needed |= dict.fromkeys(("sport", "dport"), is_ip & np.isin(made["proto"], _WITH_PORTS))

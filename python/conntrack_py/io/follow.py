@@ -1,4 +1,4 @@
-"""Captures that are still being written: one that grows, or a directory of rotated ones."""
+"""`follow`: a capture that grows, or a directory of rotated captures."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ LOOK_EVERY = 0.2
 _HEAD = 128
 _COMPRESSED = {".gz", ".zst", ".lz4", ".xz", ".bz2"}
 
-#: What tells one file from another that has its name later.
+#: Device and inode: they tell a file from a later one of its name.
 _Identity = tuple[int, int]
 
 
 class _Growing:
-    """A file that is read as it grows, until it is written over, or `is_over` says so where it ends."""
+    """A growing file, read until it is overwritten or `is_over` is true at its end."""
 
     def __init__(self, file: BinaryIO, is_over: Callable[[], bool]) -> None:
         """Read from this file."""
@@ -36,7 +36,7 @@ class _Growing:
         self._head = b""
 
     def _is_another(self) -> bool:
-        """It was cut to less than was read, or another capture was written over it."""
+        """True if the file was truncated below the read position or overwritten."""
         number = self._file.fileno()
         head = os.pread(number, _HEAD, 0)
         if os.fstat(number).st_size < self._file.tell() or not head.startswith(self._head):
@@ -46,7 +46,7 @@ class _Growing:
         return False
 
     def read(self, size: int) -> bytes:
-        """What has come, once something has; nothing of another capture, which is read from its begin."""
+        """Block until data is there; return none at the end or if the file was overwritten."""
         while True:
             if self._is_another():
                 return b""
@@ -59,12 +59,13 @@ class _Growing:
 
 
 def follow(path: str | os.PathLike[str], *, config: Config | None = None) -> Iterator[tuple[Capture, PacketBatch]]:
-    """Read a capture while it is written, or a directory of rotated ones, for ever.
+    """Read a growing capture, or a directory of rotated captures, without end.
 
-    A file is read on where it ends. If another file has its name by then, as after a rotation, or another capture was
-    written over it, that is read next. Of a directory, captures are read in the order of their first packets, whatever
-    they are called; the last one grows until there is a later one. What is no capture, or has no packet yet, is left
-    until it is one; what is compressed after it was read (`one.pcap`, then `one.pcap.gz`) is not read again.
+    At its end a file is polled for more. If another file has taken its name, as after a rotation, or another capture
+    was written over it, that one is read next. Captures of a directory are read in the order of their first packets,
+    whatever their names; the last one grows until there is a later one. Files that are no capture yet, or have no
+    packet, are examined again later. A capture that is compressed after it was read (`one.pcap`, then `one.pcap.gz`) is
+    not read again.
 
     Args:
         path: The file or directory. A file may not be there yet.
@@ -92,7 +93,7 @@ def _file(name: str, config: Config | None) -> Iterator[tuple[Capture, PacketBat
 
 
 def _is_replaced(name: str, file: BinaryIO) -> bool:
-    """Another file has the name."""
+    """True if another file has taken the name."""
     try:
         found = os.stat(name)
     except FileNotFoundError:
@@ -125,29 +126,29 @@ def _batches(
 
 
 class _Seen(NamedTuple):
-    """What was found in a file of a directory when it was last looked at."""
+    """State of a file of the directory when it was last examined."""
 
     #: Capture time of its first packet; None where it has none yet.
     at: int | None
     size: int
-    #: When it was written to last, as the system says.
+    #: Modification time, nanoseconds.
     changed: int
-    #: Its first bytes: those of another capture are others.
+    #: First bytes, which another capture does not share.
     head: bytes
 
 
 class _Rotated:
-    """The captures of a directory that were not read yet."""
+    """Captures of a directory that are still to be read."""
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
         self._seen: dict[tuple[_Identity, str], _Seen] = {}
-        #: What was read: by the file and its first packet, and by the name, under which it may be compressed later.
+        #: Files read, by identity and first packet, and by name: a file may be compressed later.
         self._done: set[tuple[_Identity, int]] = set()
         self._names: set[tuple[str, int]] = set()
 
     def next(self) -> str | None:
-        """The one that begins first, and is not to be read again."""
+        """The capture with the earliest first packet; it counts as read from now on."""
         waiting = self._waiting()
         if not waiting:
             return None
@@ -157,7 +158,7 @@ class _Rotated:
         return os.path.join(self._directory, name)
 
     def has_more(self) -> bool:
-        """Whether there is another one."""
+        """True if another capture waits."""
         return bool(self._waiting())
 
     def _waiting(self) -> list[tuple[int, str, _Identity]]:
@@ -203,7 +204,7 @@ class _Rotated:
 
 
 def _first_packet(path: str) -> int | None:
-    """Its capture time; None where there is none to be read."""
+    """Capture time of the first packet; None if none can be read."""
     try:
         with warnings.catch_warnings(), open_capture(path) as capture:
             warnings.simplefilter("ignore", CaptureWarning)
@@ -214,7 +215,7 @@ def _first_packet(path: str) -> int | None:
 
 
 def _plain(name: str) -> str:
-    """The name without what says how it is compressed."""
+    """The name without a compression suffix."""
     stem, suffix = os.path.splitext(name)
     return stem if suffix in _COMPRESSED else name
 

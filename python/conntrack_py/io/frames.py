@@ -1,4 +1,4 @@
-"""Frames from elsewhere, in the form that the extension module takes."""
+"""Frames of other readers, checked and converted for the extension module."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SECOND = 1_000_000_000
 
 
 class Frames(NamedTuple):
-    """Frames that lie one behind another."""
+    """Contiguous frames."""
 
     data: NDArray[np.uint8]
     ends: NDArray[np.uint64]

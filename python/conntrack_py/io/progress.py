@@ -1,4 +1,4 @@
-"""A progress bar on standard error."""
+"""Progress of a run: the callback, and a bar on standard error."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Progress = Callable[[int, int | None, int], object]
 
 
 def observer(progress: bool | Progress, stack: ExitStack) -> Progress | None:
-    """What is told how far a run has come, if anything is."""
+    """The receiver of progress, or None."""
     if callable(progress):
         return progress
     if not progress:
@@ -24,14 +24,14 @@ def observer(progress: bool | Progress, stack: ExitStack) -> Progress | None:
 
 
 class Bar:
-    """What `track` tells of its progress, as a bar that goes away when the run ends.
+    """Progress of `track` as a bar that disappears at the end of the run.
 
     Args:
         delay: Seconds to wait before it is shown: a short run need not flicker.
     """
 
     def __init__(self, delay: float = 0.0) -> None:
-        """Prepare it; it is shown by the first call after the delay."""
+        """Prepare the bar; the first call after the delay shows it."""
         from rich.console import Console
         from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Display
@@ -49,11 +49,11 @@ class Bar:
         self._from = time.monotonic() + delay
 
     def __enter__(self) -> Self:
-        """Nothing is shown yet."""
+        """Return the bar, still hidden."""
         return self
 
     def __call__(self, done: int, total: int | None, packets: int) -> None:
-        """Show how far it is."""
+        """Show the progress."""
         if self._task is None:
             if time.monotonic() < self._from:
                 return
@@ -64,5 +64,5 @@ class Bar:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Take it away."""
+        """Remove the bar."""
         self._progress.stop()

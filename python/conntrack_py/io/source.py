@@ -22,7 +22,7 @@ Source = str | os.PathLike[str] | SupportsRead
 
 
 def inputs(source: Any) -> list[tuple[str, SupportsRead | None]]:
-    """Every source by name, with a file object where it is not Rust that opens it."""
+    """Resolve sources to names, with a file object where the extension module does not open the file."""
     if isinstance(source, (bytes, bytearray, memoryview)):
         raise TypeError("source: found bytes; wrap them in io.BytesIO")
     several = not isinstance(source, (str, os.PathLike)) and not hasattr(source, "read")

@@ -31,7 +31,7 @@ from conntrack_py.table import ConnectionTable
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """How far rules may be folded; None: not at all.
+    """Limits to which rules are folded; None: no folding.
 
     Attributes:
         max_rules: At most so many rules, by merging those whose merger allows the fewest pairs that were not seen.
@@ -47,7 +47,7 @@ class Budget:
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """What servers of a group initiate: for a person to decide.
+    """Connections that servers of a group initiate, for a person to decide.
 
     Attributes:
         group: The group.
@@ -68,7 +68,7 @@ class Decision:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What a suggestion is made of, and what it leaves to a person.
+    """Report of a suggestion: its basis, and the decisions left to a person.
 
     Attributes:
         connections: Connections in the capture.
@@ -253,7 +253,7 @@ def _rule(draft: fold.Draft, groups: Mapping[str, Sequence[str]]) -> Rule:
 
 
 def evidence(pairs: Sequence[Pair], peers: int) -> Evidence:
-    """What some connections say together."""
+    """Evidence of some connections taken together."""
     return Evidence(
         connections=sum(pair.connections for pair in pairs),
         peers=peers,
@@ -269,7 +269,7 @@ def _decisions(
     membership: Membership,
     asked: Mapping[tuple[str, str, str, int], set[str]],
 ) -> list[Decision]:
-    """What servers initiate, by group and service; what waits for a decision first."""
+    """Decisions about connections that servers initiate, by group and service, undecided ones first."""
     found: dict[tuple[str, str, int, bool], list[Pair]] = {}
     for kept, pairs in ((False, undecided), (True, allowed)):
         for pair in pairs:

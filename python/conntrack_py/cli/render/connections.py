@@ -19,7 +19,7 @@ _DATED = 160
 
 
 def is_unsure(row: Connection) -> bool:
-    """Whether the originator of a connection is only a guess."""
+    """True where the originator of a connection is only a guess."""
     return row.evidence in UNSURE
 
 

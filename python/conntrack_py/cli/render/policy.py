@@ -1,4 +1,4 @@
-"""What policies say, for people at terminals."""
+"""Reports about policies as tables that fit the terminal."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _more(out: Console, number: int, noun: str) -> None:
 
 
 def report(out: Console, ruleset: Ruleset, facts: Report, max_rules: int | None) -> None:
-    """What a suggestion is made of, and what it leaves to a person."""
+    """Print the report of a suggestion: its basis, and the decisions left to a person."""
     rules = len(ruleset.numbered())
     what = f"{count(rules, 'rule')} in {count(len(ruleset.groups), 'group')}"
     out.print(f"[bold]{what}[/] allow {facts.kept:,} of {count(facts.connections, 'connection')}")
@@ -152,7 +152,7 @@ def _short(words: str, most: int = 90) -> str:
 
 
 def check(out: Console, result: CheckResult) -> None:
-    """What a policy refuses, and what of it was never used."""
+    """Print the result of a check: refused connections and unused rules."""
     when = ""
     if result.first is not None and result.last is not None:
         when = f", {text.moment(result.first, 's')} UTC, {text.span(result.last - result.first)}"
@@ -238,7 +238,7 @@ def _unused(out: Console, result: CheckResult) -> None:
 
 
 def problems(out: Console, found: Sequence[Problem], name: str) -> None:
-    """What lint found."""
+    """Print the problems found by lint."""
     for one in found:
         where = f"{name}:{one.line}" if one.line is not None else name
         out.print(

@@ -114,7 +114,7 @@ def _findings(out: Console, facts: Summary) -> None:
     _more(out, len(facts.findings) - _FINDINGS, "finding")
 
 
-#: What the marks of findings mean, for a cell.
+#: Marks of findings in the words of a cell.
 _MARKS = {
     "beacon": "a beacon:",
     "unanswered": "never answered",
@@ -170,7 +170,7 @@ def _hosts(out: Console, title: str, hosts: Hosts) -> None:
 
 
 def _columns(role: str, local: bool) -> list[str]:
-    """What there is to say about hosts of a role."""
+    """Columns of the table of hosts of a role."""
     initiated = ["initiated", *(["egress"] if local else []), "uses"]
     answered = ["answered", "offers"]
     both = [*answered, *initiated]
@@ -228,7 +228,7 @@ def _evidence(out: Console, facts: Summary) -> None:
     grid.print(out)
 
 
-#: What the words of inferred evidence mean, for a line.
+#: Inferred evidence in the words of a line.
 _EVIDENCE = {
     "syn_ack": "the SYN+ACK",
     "icmp_reply": "the ICMP reply",

@@ -20,7 +20,7 @@ from conntrack_py.policy.traffic.services import breaks
 from conntrack_py.table import ConnectionTable
 from conntrack_py.text import service as service_text
 
-#: What a finding can be, the most telling first.
+#: Marks of findings, the most telling first.
 MARKS = {
     "beacon": "it calls in even steps",
     "unanswered": "nobody ever answered",
@@ -68,7 +68,7 @@ class Finding:
 
 
 def findings(table: ConnectionTable, baseline: ConnectionTable | None = None) -> list[Finding]:
-    """What servers initiate, the most telling first.
+    """Find connections that servers initiate, the most telling first.
 
     Args:
         table: The connections.

@@ -1,4 +1,4 @@
-"""What a capture's connections say about rules: who, whom, what, and whether it can be believed."""
+"""Connections as input of rules: originator, responder, service, and the reason to leave them out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from conntrack_py.table import ConnectionTable
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-#: What rules are built on: where it is as much or more, the initiator was right in 99.8 % of the cases or more.
+#: The least confidence of connections that rules are made of: the initiator was right in 99.8 % of cases or more.
 CONFIDENCE = 0.9
 #: Evidence of connections that nobody initiated in earnest, or of which nobody can say.
 NOBODY = ("unknown", "scan", "backscatter")
@@ -26,7 +26,7 @@ _OPENS = {"icmp": (8, 13, 15, 17), "icmp6": (128, 139)}
 #: Neighbour discovery and listener reports, which a gateway does not track.
 _UNTRACKED = (*range(130, 137), 143)
 
-#: Why connections are left out of rules, in the order in which it is asked.
+#: Reasons to leave connections out of rules, in the order of their checks.
 LEFT_OUT = {
     "icmp_error": "ICMP errors: they pass with the connection that they speak of",
     "untracked": "neighbour discovery, which gateways do not track",
@@ -97,7 +97,7 @@ class Traffic:
         return np.isin(self.proto, [self.protos.index(word) for word in words])
 
     def left_out(self) -> dict[str, int]:
-        """How many connections are left out, by reason."""
+        """Counts of connections left out, by reason."""
         counts = np.bincount(self.why[self.why != KEPT], minlength=len(LEFT_OUT)).tolist()
         return {reason: count for reason, count in zip(LEFT_OUT, counts, strict=True) if count}
 
@@ -110,7 +110,7 @@ class Traffic:
         return [pair for pair, _ in self.grouped(np.flatnonzero(which))]
 
     def grouped(self, rows: Ints) -> list[tuple[Pair, Ints]]:
-        """The same for some rows, each with the rows of its connections in the order in which they began."""
+        """Pairs of some rows, each with the rows of its connections by start time."""
         if not len(rows):
             return []
         services = self.services[rows]

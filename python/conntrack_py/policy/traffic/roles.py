@@ -1,4 +1,4 @@
-"""Which hosts only answer, only initiate, or both; and groups of hosts that behave alike."""
+"""Roles of hosts (answer, initiate, both), and groups of hosts that behave alike."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from conntrack_py.policy.model import WITH_TYPES, Group
 from conntrack_py.policy.traffic.pairs import Ints, Pair, Traffic
 from conntrack_py.policy.traffic.services import Service, group_name, kind
 
-#: What a host sends from that has no address yet (DHCP, duplicate address detection): no host to speak of.
+#: Source addresses of hosts without an address (DHCP, duplicate address detection); they count as no host.
 UNSPECIFIED = ("0.0.0.0", "::")
 #: Groups of servers, beyond which what sets them apart is only what kind of service they offer.
 _MOST = 50
@@ -50,7 +50,7 @@ class Host:
 
     @property
     def is_server(self) -> bool:
-        """It mostly answers: more connections than it initiates, or for more others. Pings make no server.
+        """True if the host mostly answers: more connections than it initiates, or more peers. Pings make no server.
 
         Others are counted as well as connections, since a server that calls one place again and again must not become a
         client by that.
@@ -59,7 +59,7 @@ class Host:
 
 
 def is_server(hosts: Iterable[Host]) -> bool:
-    """Whether hosts, taken together, mostly answer."""
+    """True if hosts, taken together, mostly answer."""
     hosts = list(hosts)
     if not any(host.offers for host in hosts):
         return False
@@ -76,7 +76,7 @@ def local_hosts(traffic: Traffic, pairs: Iterable[Pair]) -> dict[str, Host]:
 
 
 def servers(traffic: Traffic, pairs: Iterable[Pair]) -> dict[str, Host]:
-    """Those of them that mostly answer."""
+    """The local hosts that mostly answer, and their activity in pairs."""
     found = _hosts(traffic, _answerers(traffic), pairs)
     return {address: host for address, host in found.items() if host.is_server}
 

@@ -1,4 +1,4 @@
-"""What people call services, and what stops working where they cannot be reached."""
+"""Kinds of services, and the functions that fail where one cannot be reached."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _OFFERS: dict[str, frozenset[Service]] = {
     "proxy": frozenset({("tcp", 3128), ("tcp", 1080)}),
 }
 
-#: What a host loses where it may not initiate this, by the responder's port.
+#: Functions that fail where a host may not initiate this, by the responder's port.
 _BREAKS: tuple[tuple[tuple[Service, ...], str], ...] = (
     ((("udp", 53), ("tcp", 53), ("tcp", 853)), "name resolution (DNS); name a resolver of your own instead of any"),
     ((("udp", 123),), "the clock (NTP): certificates and logs go wrong once it drifts"),
@@ -54,7 +54,7 @@ _BREAKS_BY_SERVICE = {service: words for services, words in _BREAKS for service 
 
 
 def kind(offers: Iterable[Service]) -> str | None:
-    """What kind of server offers these services: `web`, `dns`, ...; None: none that is known."""
+    """The kind of server that offers these services: `web`, `dns`, ...; None: unknown."""
     offered = set(offers)
     return next((name for name, known in _OFFERS.items() if not known.isdisjoint(offered)), None)
 
@@ -67,7 +67,7 @@ def group_name(offers: Iterable[Service]) -> str:
 
 
 def breaks(proto: str, service: int) -> str:
-    """What would stop working if this could not be initiated."""
+    """The function that fails if this service cannot be initiated."""
     if proto in ("icmp", "icmp6"):
         return "asking whether a host is there (ping)"
     return _BREAKS_BY_SERVICE.get((proto, service), "unknown: ask who runs the host")
