@@ -2,12 +2,75 @@
 
 from __future__ import annotations
 
+import dpkt
 import numpy as np
 import pytest
 
 from conntrack_py import text
 
 SECOND = 1_000_000_000
+#: Messages by their numbers at IANA; what opens an ICMP "connection", or is an error.
+ICMP = {
+    dpkt.icmp.ICMP_UNREACH: "unreachable",
+    dpkt.icmp.ICMP_SRCQUENCH: "source quench",
+    dpkt.icmp.ICMP_REDIRECT: "redirect",
+    dpkt.icmp.ICMP_ECHO: "echo",
+    dpkt.icmp.ICMP_RTRADVERT: "router advertisement",
+    dpkt.icmp.ICMP_RTRSOLICIT: "router solicitation",
+    dpkt.icmp.ICMP_TIMEXCEED: "time exceeded",
+    dpkt.icmp.ICMP_PARAMPROB: "parameter problem",
+    dpkt.icmp.ICMP_TSTAMP: "timestamp",
+    dpkt.icmp.ICMP_MASK: "address mask",
+}
+ICMP6 = {
+    dpkt.icmp6.ICMP6_DST_UNREACH: "unreachable",
+    dpkt.icmp6.ICMP6_PACKET_TOO_BIG: "packet too big",
+    dpkt.icmp6.ICMP6_TIME_EXCEEDED: "time exceeded",
+    dpkt.icmp6.ICMP6_PARAM_PROB: "parameter problem",
+    dpkt.icmp6.ICMP6_ECHO_REQUEST: "echo",
+    dpkt.icmp6.MLD_LISTENER_QUERY: "listener query",
+    dpkt.icmp6.MLD_LISTENER_REPORT: "listener report",
+    dpkt.icmp6.MLD_LISTENER_DONE: "listener done",
+    dpkt.icmp6.ND_ROUTER_SOLICIT: "router solicitation",
+    dpkt.icmp6.ND_ROUTER_ADVERT: "router advertisement",
+    dpkt.icmp6.ND_NEIGHBOR_SOLICIT: "neighbour solicitation",
+    dpkt.icmp6.ND_NEIGHBOR_ADVERT: "neighbour advertisement",
+    dpkt.icmp6.ND_REDIRECT: "redirect",
+    143: "listener report",  # RFC 3810
+}
+ERRORS = {"unreachable", "source quench", "redirect", "time exceeded", "parameter problem", "packet too big"}
+
+
+@pytest.mark.parametrize(("proto", "messages"), [("icmp", ICMP), ("icmp6", ICMP6)])
+def test_messages_of_icmp(proto: str, messages: dict[int, str]) -> None:
+    for kind in range(256):
+        assert text.service(proto, kind) == f"{proto} {messages.get(kind, f'type {kind}')}"
+        # ICMPv6 redirects are no errors (RFC 4443: errors are below 128).
+        is_error = messages.get(kind) in ERRORS if proto == "icmp" else kind < 128
+        assert text.is_icmp_error(proto, kind) == is_error
+    assert text.is_icmp(proto)
+    assert not text.has_ports(proto)
+
+
+@pytest.mark.parametrize("kind", [3, 11, 127])
+def test_other_protocols_have_no_errors_of_icmp(kind: int) -> None:
+    # Before, between and behind the two in the order of letters.
+    for proto in ("gre", "icmp4", "tcp", "udp"):
+        assert not text.is_icmp_error(proto, kind)
+        assert not text.is_icmp(proto)
+
+
+@pytest.mark.parametrize("proto", ["tcp", "udp", "sctp", "udplite", "dccp"])
+def test_ports(proto: str) -> None:
+    assert text.has_ports(proto)
+    assert text.service(proto, 443) == f"443/{proto}"
+    assert text.endpoint("10.0.0.1", 443, proto) == "10.0.0.1:443"
+    assert text.endpoint("2001:db8::1", 443, proto) == "[2001:db8::1]:443"
+
+
+def test_protocols_without_ports() -> None:
+    assert (text.service("gre", 0), text.service("99", 0)) == ("gre", "ip protocol 99")
+    assert text.endpoint("2001:db8::1", 0, "gre") == "2001:db8::1"
 
 
 @pytest.mark.parametrize(
@@ -25,6 +88,8 @@ SECOND = 1_000_000_000
         (86_399 * SECOND, "23 h 59 min"),
         (86_400 * SECOND, "1 d 0 h"),
         ((2 * 86_400 + 5 * 3600 + 3599) * SECOND, "2 d 5 h"),
+        ((2 * 86_400 + 5 * 3600) * SECOND, "2 d 5 h"),
+        ((3600 + 60) * SECOND, "1 h 1 min"),
     ],
 )
 def test_spans(ns: int, words: str) -> None:
@@ -46,6 +111,7 @@ def test_spans(ns: int, words: str) -> None:
         (5e12, "5.0 TB"),
         (5e15, "5.0 PB"),
         (1234e15, "1,234.0 PB"),
+        (1.5e15, "1.5 PB"),
     ],
 )
 def test_sizes(count: float, words: str) -> None:
@@ -63,6 +129,8 @@ def test_sizes(count: float, words: str) -> None:
         (12, 100, "12 %"),
         (999, 1000, "99 %"),
         (7, 7, "100 %"),
+        (2, 3, "67 %"),
+        (3, 2, "100 %"),
     ],
 )
 def test_shares(part: int, whole: int, words: str) -> None:

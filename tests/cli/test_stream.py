@@ -33,7 +33,7 @@ def closing(number: int) -> list[Packet]:
 
 
 @contextmanager
-def live(*arguments: str | Path) -> Iterator[subprocess.Popen[bytes]]:
+def streamed(*arguments: str | Path) -> Iterator[subprocess.Popen[bytes]]:
     command = [*COMMAND, "track", *map(str, arguments)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         yield process
@@ -51,7 +51,7 @@ def ended(process: subprocess.Popen[bytes]) -> list[str]:
 def test_a_growing_file(tmp_path: Path) -> None:
     path = tmp_path / "growing.pcap"
     whole = pcap_bytes([*closing(1), *closing(2)])
-    with live("--follow", path) as process:
+    with streamed("--follow", path) as process:
         for begin, end in itertools.pairwise((0, 10, 60, 300, len(whole))):
             with path.open("ab") as growing:
                 growing.write(whole[begin:end])
@@ -76,7 +76,7 @@ def test_a_directory_of_rotated_files(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("not a capture")
     (tmp_path / "c.pcap").write_bytes(pcap_bytes([]))
     (tmp_path / "sub").mkdir()
-    with live("--follow", tmp_path) as process:
+    with streamed("--follow", tmp_path) as process:
         time.sleep(1.5)
         with (tmp_path / "a.pcap").open("ab") as growing:
             growing.write(pcap_bytes(closing(3))[24:])
@@ -109,7 +109,7 @@ def test_follow_is_a_generator(tmp_path: Path) -> None:
 def test_signals_while_it_writes(demo_pcap: Path) -> None:
     """A signal at any moment leaves whole lines, and no connection out."""
     for number in range(8):
-        with live("--follow", demo_pcap) as process:
+        with streamed("--follow", demo_pcap) as process:
             assert process.stdout is not None
             header = process.stdout.readline()
             time.sleep(0.01 * number if number < 7 else 1.5)
@@ -190,7 +190,7 @@ def test_what_closed_is_written_before_it_is_forgotten(tmp_path: Path) -> None:
 def test_a_signal_in_the_middle_of_a_file(tmp_path: Path, with_state: bool) -> None:
     write_trace(path := tmp_path / "a.pcap", 3_000_000, 100_000)
     state = ["--state", tmp_path / "state"] if with_state else ["--stream"]
-    with live(*state, path) as process:
+    with streamed(*state, path) as process:
         assert process.stdout is not None
         assert process.stdout.readline().startswith(b"start,")
         process.send_signal(signal.SIGTERM)
@@ -210,7 +210,7 @@ def test_a_directory_in_motion(tmp_path: Path) -> None:
     (tmp_path / "gone").symlink_to("nowhere")
     (tmp_path / "a.pcap").write_bytes(pcap_bytes([*closing(1), (1.9, bytes(60))])[:-5])
     (tmp_path / "b.pcap").write_bytes(pcap_bytes(closing(2)))
-    with live("--json-log", "--follow", tmp_path) as process:
+    with streamed("--json-log", "--follow", tmp_path) as process:
         time.sleep(1.5)
         packed = tmp_path / "a.pcap.gz"
         packed.write_bytes(gzip.compress((tmp_path / "a.pcap").read_bytes()))
@@ -238,7 +238,7 @@ def test_a_ring_that_overtakes_its_reader(tmp_path: Path, by_name: bool) -> None
     """Another capture is written over the one that is read, and is longer at once: it is read once, from its begin."""
     path = tmp_path / "ring.pcap"
     path.write_bytes(pcap_bytes(closing(1)))
-    with live("--follow", path if by_name else tmp_path) as process:
+    with streamed("--follow", path if by_name else tmp_path) as process:
         time.sleep(1.5)
         path.write_bytes(pcap_bytes([*closing(2), *closing(3), *closing(4)]))
         time.sleep(1.5)
@@ -279,6 +279,6 @@ def test_the_state_of_a_pipe_is_saved_once_a_minute(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(stream, "time", SimpleNamespace(monotonic=lambda: clock.now))
     monkeypatch.setattr(ct.Tracker, "save", lambda tracker, to: saved.append((clock.now, to)))
     state, out = str(tmp_path / "state"), io.BytesIO()
-    run = {"state": state, "last": False, "following": True, "progress": False}
+    run = {"state": state, "last": False, "follows": True, "progress": False}
     assert stream.run((str(path),), ct.Config(), out, "csv", None, **run) == 0
     assert saved == [(1060.5, state), (1121.0, state), (1122.0, state)]

@@ -24,7 +24,7 @@ from support.strategies import error_about, fragments, stories, tagged
 pytestmark = pytest.mark.filterwarnings("ignore::conntrack_py.CaptureWarning")
 
 KEY = ["ts", "file", "idx"]
-#: The golden vectors of version 1, which are in the documentation of the seam: pairs, and their cells.
+#: The golden vectors of version 1, which are in the documentation of distributed runs: pairs, and their cells.
 GOLDEN = {
     ("0.0.0.0", "0.0.0.0"): 52537,
     ("10.0.0.1", "10.0.0.2"): 23076,

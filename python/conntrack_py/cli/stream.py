@@ -110,7 +110,7 @@ def run(
     *,
     state: str | None,
     last: bool,
-    following: bool,
+    follows: bool,
     progress: bool,
 ) -> int:
     """Write closed connections after each batch; at the end write open ones, or save them as the state.
@@ -121,13 +121,13 @@ def run(
     tracker = _tracker(config, state)
     stop, damage = _Stop(), _Damage()
     # A pipe or a file that grows has no end of its own; what stops in the middle of a file is not done.
-    endless = following or "-" in files
+    endless = follows or "-" in files
     # Lines that closed are handed on at once, so that who goes on from a state leaves out nothing; blocks may wait.
     by_line = FORMATS[format].by_line and not isinstance(target, str)
     between = state if endless and by_line else None
     with log.warnings_of_the_library(), stop.heard(), ExitStack() as stack:
         tell = stack.enter_context(progress_of(progress))
-        if following:
+        if follows:
             capture, batches = None, follow(files[0], config=config)
         else:
             capture = stack.enter_context(open_capture(files, config=config))
@@ -214,8 +214,8 @@ def check(format: str | None, limit: int | None) -> None:
         raise click.UsageError("--stream writes no table and has no --limit: leave them out, or give --no-stream.")
 
 
-def check_following(files: tuple[str, ...], state: str | None) -> None:
-    """Refuse options that following does not have."""
+def check_follow(files: tuple[str, ...], state: str | None) -> None:
+    """Refuse options that --follow does not have."""
     if len(files) != 1 or files[0] == "-":
         raise click.UsageError("--follow takes one file or directory.")
     if state is not None:

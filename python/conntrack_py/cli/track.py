@@ -77,7 +77,7 @@ def track(
 
         streams.check(format, limit)
         if follow:
-            streams.check_following(files, state)
+            streams.check_follow(files, state)
         if output == "-":
             need_standard_output()
         chosen = format or ("csv" if output == "-" else _format(None, output))
@@ -91,7 +91,7 @@ def track(
             by,
             state=state,
             last=last,
-            following=follow,
+            follows=follow,
             progress=bool(options["progress"]),
         )
     if output == "-":
