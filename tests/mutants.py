@@ -133,8 +133,12 @@ def rust_survivors(module: Path, most: int, seed: int, tests: list[str]) -> list
     config.parent.mkdir(parents=True, exist_ok=True)
     patterns = ",\n".join(f"'''^{re.escape(mutant)}$'''" for mutant in chosen)
     config.write_text(f"examine_re = [\n{patterns}\n]\n")
-    run = [*only, "--config", str(config), "--output", str(WORK), "--no-times", "--", *tests]
-    status = subprocess.run(run, cwd=ROOT).returncode
+    # For building as well as for running: else every mutant would build all test programs.
+    selected = [f"--cargo-arg={one}" for one in tests]
+    run = [*only, "--config", str(config), "--output", str(WORK), "--no-times", *selected]
+    # Dependencies are built once, not for every run.
+    built = {"CARGO_TARGET_DIR": os.environ.get("CARGO_TARGET_DIR", str(WORK / "target"))}
+    status = subprocess.run(run, cwd=ROOT, env=os.environ | built).returncode
     # 2: some survived; 3: some ran out of time, which kills them.
     if status not in (0, 2, 3):
         raise SystemExit(f"cargo mutants ended with {status}: {' '.join(run)}")

@@ -78,7 +78,10 @@ def test_what_is_shown_is_compared(shown: str, printed: str, same: bool) -> None
 
 
 def test_every_public_name_is_described() -> None:
-    described = re.findall(r"^::: conntrack_py\.(\w+)$", (DOCS / "reference" / "python.md").read_text(), re.MULTILINE)
+    # The function `track` has the name of its module, which the site's generator would describe instead.
+    described = re.findall(
+        r"^::: conntrack_py\.(?:track\.)?(\w+)$", (DOCS / "reference" / "python.md").read_text(), re.MULTILINE
+    )
     assert sorted(described) == sorted(set(ct.__all__) - {"__version__"})
 
 

@@ -18,7 +18,7 @@ from conntrack_py.track import TrackResult
 @input_options
 @click.option("-o", "--output", metavar="FILE", required=True, help="The pcapng file to write; - is standard output.")
 def label(files: tuple[str, ...], output: str, **options: Any) -> None:
-    """Write the same packets as pcapng, each with its direction bits and a comment that says who initiated.
+    """Write the same packets as pcapng, each with its direction bits and a comment that names the initiator.
 
     The captures are read twice. Wireshark shows frame.comment and frame.packet_flags_direction.
     """

@@ -38,7 +38,7 @@ def option(command: Callable[..., Any]) -> Callable[..., Any]:
         _OPTION,
         is_flag=True,
         expose_value=False,
-        help="For programs: warnings, errors and the account of the run as JSON on standard error, an object a line.",
+        help="Log warnings, errors and the counts of the run as JSON on standard error, one object a line.",
     )(command)
 
 

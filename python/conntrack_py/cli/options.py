@@ -41,7 +41,7 @@ def _progress(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--progress/--no-progress",
         default=None,
-        help="A progress bar on standard error. Default: if that is a terminal, and the run is no stream and long.",
+        help="Show a progress bar on standard error. Default: on a terminal, for long runs that are no stream.",
     )(command)
 
 
@@ -57,7 +57,7 @@ def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--config", metavar="TOML", type=click.Path(dir_okay=False), help="A file with the keys of Config."
         ),
-        click.option("--profile", metavar="NAME", help="Whose timeouts to follow: linux, zeek, ..."),
+        click.option("--profile", metavar="NAME", help="Profile of timeouts and rules: linux, zeek, ..."),
         click.option("--threads", metavar="N", type=int, help="The most threads to track with."),
         click.option(
             "--tunnels",

@@ -58,7 +58,7 @@ _CONFIDENCE = click.option(
     type=click.FloatRange(0, 1),
     default=0.9,
     show_default=True,
-    help="How sure it must be who initiated a connection that rules are made of.",
+    help="The least confidence in the originator of connections that rules are made of.",
 )
 _JSON = click.option("--json", "as_json", is_flag=True, help="For programs: one JSON object.")
 _SARIF = click.option("--sarif", "as_sarif", is_flag=True, help="SARIF 2.1.0, for CI systems and code hosts.")
@@ -73,8 +73,8 @@ _SARIF = click.option("--sarif", "as_sarif", is_flag=True, help="SARIF 2.1.0, fo
     "--groups",
     metavar="POLICY",
     type=click.Path(allow_dash=True),
-    help="A policy whose groups stand, such as an earlier suggestion whose groups you renamed. Default: zones of "
-    "--config; hosts in no group are put into groups by what they do.",
+    help="A policy whose groups are kept, such as an earlier suggestion with groups renamed. Default: zones of "
+    "--config; other hosts are grouped by behaviour.",
 )
 @click.option("--max-rules", metavar="N", type=click.IntRange(min=1), help="Merge rules until there are at most N.")
 @click.option("--fold-ports", metavar="N", type=click.IntRange(min=1), help="At most N ports or ranges in a rule.")
@@ -82,8 +82,8 @@ _SARIF = click.option("--sarif", "as_sarif", is_flag=True, help="SARIF 2.1.0, fo
     "--fold-peers",
     metavar="N",
     type=click.IntRange(min=1),
-    help="At most N addresses in a rule: groups of which they are all that was seen, networks of which half was seen, "
-    "and at last any.",
+    help="At most N addresses in a rule: folded into groups seen as a whole, then into networks of which half was "
+    "seen, and at last into any.",
 )
 @_CONFIDENCE
 @click.option(
@@ -91,7 +91,7 @@ _SARIF = click.option("--sarif", "as_sarif", is_flag=True, help="SARIF 2.1.0, fo
     type=click.Choice(["list", "allow"]),
     default="list",
     show_default=True,
-    help="What servers initiate outwards: list it for you to decide, or allow it.",
+    help="Outbound connections of servers: list them for a decision, or allow them.",
 )
 @_OUTPUT
 @click.option("--json", "as_json", is_flag=True, help="For programs: the policy and the report as one JSON object.")
@@ -164,8 +164,8 @@ def suggest(
     type=click.Choice(["any", "sure", "never"]),
     default="any",
     show_default=True,
-    help="What makes the exit status 1: any refused connection, or only those that are in earnest and sure, of which "
-    "`suggest` would make rules.",
+    help="Exit with status 1 on any refused connection, or only on confident ones, of which `suggest` would make "
+    "rules.",
 )
 @_JSON
 @_SARIF
@@ -224,7 +224,7 @@ def check(
     type=click.Choice(["error", "warning", "note", "never"]),
     default="warning",
     show_default=True,
-    help="The least severity that makes the exit status 1.",
+    help="The least severity that sets exit status 1.",
 )
 @_JSON
 @_SARIF

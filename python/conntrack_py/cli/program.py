@@ -98,7 +98,7 @@ def _fail(message: str, cause: Exception) -> NoReturn:
 @log.option
 @click.version_option(__version__, prog_name=NAME, message="%(prog)s %(version)s")
 def cli() -> None:
-    """Track the connections of captures: who initiated each of them, and seen from where.
+    """Track the connections of captures, with the initiator and the direction of each.
 
     FILE is a pcap or pcapng file, plain or compressed (gz, zst, lz4, xz, bz2), or - for standard input.
     """

@@ -24,7 +24,7 @@ from conntrack_py.cli.options import config_of, input_options, need_standard_out
     "--baseline",
     metavar="FILE",
     type=click.Path(),
-    help="A capture of an earlier time: what servers initiate is new where it was not in it.",
+    help="An earlier capture: connections that servers initiate are new where it lacks them.",
 )
 def summary(files: tuple[str, ...], as_json: bool, top: int, baseline: str | None, **options: Any) -> None:
     """Summarise initiators by direction, service, host and zone."""

@@ -34,8 +34,9 @@ from conntrack_py.track import TrackResult
 @click.option(
     "--stream/--no-stream",
     default=None,
-    help="Print connections as they close, as CSV or jsonl, in bounded memory. Who initiated is then judged by "
-    "what has come so far. SIGTERM and Ctrl-C end it, and what is open is printed. Default: for - to standard output.",
+    help="Write connections as they close, as CSV or JSON Lines, in bounded memory. The originator is inferred from "
+    "the packets so far. SIGTERM and Ctrl-C end the stream and write open connections. "
+    "Default: for - to standard output.",
 )
 @click.option(
     "--follow", is_flag=True, help="Stream a file that is still growing, or a directory of rotated captures in order."
@@ -44,10 +45,10 @@ from conntrack_py.track import TrackResult
     "--state",
     metavar="FILE",
     type=click.Path(dir_okay=False),
-    help="Stream, go on from what is in FILE if it is there, and leave what is open in it for the next run. Of a pipe "
-    "it is saved every minute, too.",
+    help="Stream, resume from the checkpoint FILE if it exists, and save open connections in FILE for the next run. "
+    "For a pipe FILE is also saved every minute.",
 )
-@click.option("--last", is_flag=True, help="With --state: this is the end. Print what is open, and take FILE away.")
+@click.option("--last", is_flag=True, help="With --state: the last run. Write open connections, and remove FILE.")
 def track(
     files: tuple[str, ...],
     format: str | None,
@@ -60,7 +61,7 @@ def track(
     last: bool,
     **options: Any,
 ) -> int:
-    """List connections, one line each: who initiated, to whom, what was sent.
+    """List connections, one line each: originator, responder, packets and bytes.
 
     Several files are merged by time.
     """
