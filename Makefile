@@ -6,7 +6,7 @@ BIN := .venv/bin
 SOURCES := $(shell find rust -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock pyproject.toml
 DEMO := target/demo.pcap
 
-.PHONY: help demo test model-test kernel-test lint docs bench bench-instructions bench-stages bench-peers bench-flowscope fuzz clean
+.PHONY: help demo test model-test kernel-test lint docs bench bench-instructions bench-stages bench-peers bench-flowscope fuzz mutants clean
 .DEFAULT_GOAL := help
 
 help:
@@ -21,6 +21,7 @@ help:
 	@echo 'make bench-stages  nanoseconds and instructions a packet in the core, stage by stage: STAGES="A mix loss1" LABELS=1'
 	@echo 'make bench-peers  beside other programs, and flowscope: TRACES="A B C loss1 mix" ROUNDS=3 FLOWS="1 100" B_PACKETS=20000000'
 	@echo 'make fuzz    coverage-guided fuzzing of each target, SECONDS=60 long'
+	@echo 'make mutants MODULE=python/conntrack_py/text.py  mutation testing of a Python or Rust file: TESTS=... MOST=300 SEED=19'
 	@echo 'make clean   remove what these made'
 
 $(BIN)/python:
@@ -64,7 +65,7 @@ MIXED ?= 1-20
 ANSWERS := target/kernel-answers
 
 kernel-test: $(BIN)/python
-	@$(BIN)/python tests/kernel_answers.py $(ANSWERS) --seeds $(SEEDS) --mixed $(MIXED); status=$$?; \
+	@$(BIN)/python tests/support/kernel_answers.py $(ANSWERS) --seeds $(SEEDS) --mixed $(MIXED); status=$$?; \
 	if [ $$status = 77 ]; then echo 'skipped: kernel-test'; exit 0; fi; \
 	[ $$status = 0 ] && CONNTRACK_KERNEL_ANSWERS=$(abspath $(ANSWERS)) \
 	    cargo test --locked -p conntrack-track --test kernel random_packets -- --nocapture
@@ -79,6 +80,7 @@ lint: .venv/.tools
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m mypy.stubtest conntrack_py._native
 	$(MAKE) --no-print-directory docs
 
@@ -168,6 +170,20 @@ fuzz:
 	    cargo fuzz run --sanitizer none $$target fuzz/corpus/$$target $(START_FROM) -- \
 	        -max_total_time=$(SECONDS) -max_len=65536 || exit 1; \
 	done
+
+# At most MOST mutants, sampled by SEED; TESTS are pytest's arguments, or those of cargo test.
+MOST ?= 300
+SEED ?= 19
+TESTS ?=
+
+.venv/.mutants: .venv/.tools
+	$(BIN)/python -m pip install --quiet 'cosmic-ray>=8.7,<9'
+	@touch $@
+
+mutants: .venv/.mutants
+	@test -n '$(MODULE)' || { echo 'MODULE=... names a file, such as python/conntrack_py/text.py or rust/core/src/time.rs'; exit 2; }
+	@case '$(MODULE)' in *.rs) command -v cargo-mutants > /dev/null || cargo install --locked cargo-mutants;; esac
+	$(BIN)/python tests/mutants.py $(MODULE) --most $(MOST) --seed $(SEED) $(if $(TESTS),--tests $(TESTS))
 
 clean:
 	rm -rf .venv .venv-bench dist target python/conntrack_py/*.so

@@ -1,32 +1,20 @@
-"""Shared by all Python tests: the corpus, and small captures made by hand."""
+"""Fixtures of all tests: the corpus, the demo capture, and small captures made by hand."""
 
 from __future__ import annotations
 
-import os
-import pty
-import re
 import shutil
-import struct
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import dpkt
 import pytest
 
-import corpus
+pytest.register_assert_rewrite("support")
 
-ROOT = Path(__file__).resolve().parents[1]
-
-#: The program, as `conntrack-py`.
-COMMAND = [sys.executable, "-m", "conntrack_py"]
-#: 2026-01-01 00:00:00 UTC
-START = 1_767_225_600
-FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
-
-#: Seconds after START, and a frame.
-Packet = tuple[float, bytes]
+from support import corpus  # noqa: E402 - after what rewrites its assertions
+from support.packets import Packet, arp, download, echo, evenly, pcap_bytes, udp  # noqa: E402
+from support.program import ROOT  # noqa: E402
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -51,131 +39,12 @@ def demo_pcap(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def in_terminal(
-    command: list[str], *, columns: int = 80, cwd: Path | None = None, environment: Mapping[str, str] | None = None
-) -> tuple[int, str]:
-    """The exit status of a command in a terminal of that width, and what it prints there."""
-    leader, follower = pty.openpty()
-    size = {"COLUMNS": str(columns), "LINES": "50", "TERM": "xterm", "NO_COLOR": "1"}
-    with subprocess.Popen(
-        command, stdout=follower, stderr=follower, env={**os.environ, **size, **(environment or {})}, cwd=cwd
-    ) as process:
-        os.close(follower)
-        output = b""
-        while True:
-            try:
-                piece = os.read(leader, 4096)
-            except OSError:  # how Linux says that nobody has the other end any more
-                break
-            if not piece:
-                break
-            output += piece
-        status = process.wait(30)
-    os.close(leader)
-    return status, re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output.decode()).replace("\r\n", "\n")
-
-
-def terminal(*args: str | Path, columns: int = 80, cwd: Path | None = None) -> str:
-    """What the program prints to a terminal of that width."""
-    status, printed = in_terminal([*COMMAND, *map(str, args)], columns=columns, cwd=cwd)
-    assert status == 0, printed
-    return printed
-
-
 @pytest.fixture
 def here(demo_pcap: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory with the demo capture, to run examples in."""
     shutil.copy(demo_pcap, tmp_path / "demo.pcap")
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def packed(address: str) -> bytes:
-    return bytes(int(part) for part in address.split("."))
-
-
-def ethernet(src: str, dst: str, proto: int, payload: bytes | dpkt.Packet) -> bytes:
-    """An Ethernet frame with an IPv4 packet."""
-    ip = dpkt.ip.IP(src=packed(src), dst=packed(dst), p=proto, ttl=64, data=payload)
-    ip.len = len(ip)
-    return bytes(dpkt.ethernet.Ethernet(data=ip, type=dpkt.ethernet.ETH_TYPE_IP))
-
-
-def udp(src: str, sport: int, dst: str, dport: int, payload: bytes = b"") -> bytes:
-    return ethernet(src, dst, 17, dpkt.udp.UDP(sport=sport, dport=dport, ulen=8 + len(payload), data=payload))
-
-
-def tcp(
-    src: str,
-    sport: int,
-    dst: str,
-    dport: int,
-    flags: int,
-    seq: int = 0,
-    ack: int = 0,
-    payload: bytes = b"",
-    *,
-    window: int = 65535,
-    options: bytes = b"",
-) -> bytes:
-    segment = dpkt.tcp.TCP(
-        sport=sport,
-        dport=dport,
-        seq=seq,
-        ack=ack,
-        off=5 + len(options) // 4,
-        flags=flags,
-        win=window,
-        opts=options,
-        data=payload,
-    )
-    return ethernet(src, dst, 6, segment)
-
-
-def echo(src: str, dst: str, kind: int, sequence: int = 1) -> bytes:
-    message = dpkt.icmp.ICMP(type=kind, data=dpkt.icmp.ICMP.Echo(id=7, seq=sequence, data=b"." * 32))
-    return ethernet(src, dst, 1, message)
-
-
-def arp() -> bytes:
-    return bytes(dpkt.ethernet.Ethernet(data=dpkt.arp.ARP(), type=dpkt.ethernet.ETH_TYPE_ARP))
-
-
-def download(client: str, sport: int, server: str, dport: int, down: int = 20_000) -> list[bytes]:
-    """A TCP connection from SYN to the last ACK in which the server sends nearly everything."""
-    seqs = {client: 100, server: 900}
-
-    def segment(src: str, flags: int, payload: bytes = b"") -> bytes:
-        dst = server if src == client else client
-        ports = (sport, dport) if src == client else (dport, sport)
-        frame = tcp(src, ports[0], dst, ports[1], flags, seqs[src], seqs[dst] if flags & ACK else 0, payload)
-        seqs[src] += len(payload) + (flags & (SYN | FIN) != 0)
-        return frame
-
-    frames = [
-        segment(client, SYN),
-        segment(server, SYN | ACK),
-        segment(client, ACK),
-        segment(client, PSH | ACK, b"GET"),
-    ]
-    for _ in range(0, down, 1000):
-        frames += [segment(server, PSH | ACK, b"x" * 1000), segment(client, ACK)]
-    return [*frames, segment(client, FIN | ACK), segment(server, FIN | ACK), segment(client, ACK)]
-
-
-def evenly(frames: Iterable[bytes], start: float = 0.0, step: float = 0.001) -> list[Packet]:
-    """The frames, one after another."""
-    return [(start + step * number, frame) for number, frame in enumerate(frames)]
-
-
-def pcap_bytes(packets: Iterable[Packet], linktype: int = 1, snaplen: int = 65535) -> bytes:
-    """A little-endian pcap with microseconds."""
-    parts = [struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, snaplen, linktype)]
-    for at, frame in packets:
-        seconds, micros = divmod(round(at * 1e6), 1_000_000)
-        cut = frame[:snaplen]
-        parts.append(struct.pack("<IIII", START + seconds, micros, len(cut), len(frame)) + cut)
-    return b"".join(parts)
 
 
 @pytest.fixture

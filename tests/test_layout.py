@@ -1,4 +1,4 @@
-"""Who may import whom: nothing imports upward."""
+"""The rooms: their order, their size, what importing them costs."""
 
 from __future__ import annotations
 
@@ -9,82 +9,56 @@ from pathlib import Path
 
 import pytest
 
-from rust_modules import circle, graph, modules
+from support.rust_modules import circle, graph, modules
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON = ROOT / "python" / "conntrack_py"
 RUST = ROOT / "rust"
 
-#: A module may import those before it.
-PYTHON_LADDER = [
-    *("_native", "exceptions", "enums", "text", "numbering", "config", "stats", "connections", "progress", "tracker"),
-    *(
-        "writer",
-        "annotate",
-        "frames",
-        "packets",
-        "streaming",
-        "following",
-        "seam",
-        "policy",
-        "summary",
-        "grid",
-        "render",
-        "log",
-        "options",
-        "live",
-        "policy_render",
-        "policy_cli",
-        "cli",
-        "__main__",
-    ),
-]
-#: The same within the package of policies, whose parts are packages or modules.
-POLICY_LADDER = [
-    *("model", "yaml_places", "document", "compiled", "members", "services", "traffic", "roles", "findings", "fold"),
-    *("suggest", "rulesets", "lint", "sarif", "check", "formats", "policy"),
-]
-#: Only these know the extension module.
+#: Modules that import the extension module; the others go through these.
 KNOW_NATIVE = {
-    *("__init__", "annotate", "config", "connections", "packets", "seam", "stats", "streaming", "tracker", "writer"),
+    *("__init__", "annotate", "config", "distributed", "table", "track", "tracker", "writer"),
+    *("io/batch", "io/capture", "io/columns", "io/formats", "io/labels"),
+    *("policy/compiled", "policy/document", "policy/formats/common", "policy/policy", "policy/suggest"),
+    "policy/traffic/roles",
 }
-POLICY_KNOWS_NATIVE = {"document", "compiled", "roles", "suggest", "formats", "policy"}
+#: Modules in a folder, without `__init__` and `__main__`.
+MOST_MODULES = 12
 #: Milliseconds of CPU that importing the package may take beyond the standard library.
 IMPORT_BUDGET = 60
 
 
-def imported(path: Path, package: str = "conntrack_py") -> set[str]:
-    """The parts of the package that a file imports, at its top or later."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module == package:
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(f"{package}."):
-            found.add(node.module.removeprefix(f"{package}.").split(".")[0])
-        elif isinstance(node, ast.Import):
-            names = (alias.name for alias in node.names if alias.name.startswith(f"{package}."))
-            found |= {name.removeprefix(f"{package}.").split(".")[0] for name in names}
-    return found - {"__version__"}
+def imports_native(path: Path) -> bool:
+    """The file imports the extension module when it runs, at its top or later."""
+    tree = ast.parse(path.read_text())
+    checked = {node for top in tree.body if isinstance(top, ast.If) for node in ast.walk(top)}
+    return any(
+        node.module == "conntrack_py._native"
+        or (node.module == "conntrack_py" and any(alias.name == "_native" for alias in node.names))
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node not in checked
+    )
 
 
-@pytest.mark.parametrize("path", sorted(PYTHON.glob("*.py")), ids=lambda path: path.stem)
-def test_python_ladder(path: Path) -> None:
-    if path.stem == "__init__":
-        return
-    below = PYTHON_LADDER[: PYTHON_LADDER.index(path.stem)]
-    assert imported(path) <= set(below)
-    assert "_native" not in imported(path) or path.stem in KNOW_NATIVE
+def test_the_order_of_the_rooms() -> None:
+    """The contracts are in pyproject.toml."""
+    run = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-logo"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
 
 
-@pytest.mark.parametrize("path", sorted((PYTHON / "policy").rglob("*.py")), ids=lambda path: path.stem)
-def test_policy_ladder(path: Path) -> None:
-    part = path.relative_to(PYTHON / "policy").parts[0].removesuffix(".py")
-    if part == "__init__":
-        return
-    assert imported(path) <= set(PYTHON_LADDER[: PYTHON_LADDER.index("policy") + 1])
-    below = POLICY_LADDER[: POLICY_LADDER.index(part) + 1]
-    assert imported(path, "conntrack_py.policy") <= set(below)
-    assert "_native" not in imported(path) or part in POLICY_KNOWS_NATIVE
+def test_modules_that_know_the_extension() -> None:
+    found = {
+        path.relative_to(PYTHON).with_suffix("").as_posix() for path in PYTHON.rglob("*.py") if imports_native(path)
+    }
+    assert found == KNOW_NATIVE
+
+
+def test_rooms_are_small() -> None:
+    rooms = {PYTHON, *(path.parent for path in PYTHON.rglob("*.py"))}
+    sizes = {room.name: len({*room.glob("*.py")} - {room / "__init__.py", room / "__main__.py"}) for room in rooms}
+    assert {name: size for name, size in sizes.items() if size > MOST_MODULES} == {}
 
 
 @pytest.mark.parametrize("crate", sorted(path.parent.name for path in RUST.glob("*/Cargo.toml")))
@@ -106,7 +80,7 @@ def test_a_circle_is_found() -> None:
 
 
 def test_files_are_short() -> None:
-    files = [*PYTHON.rglob("*.py"), *(ROOT / "tests").glob("*.py")]
+    files = [*PYTHON.rglob("*.py"), *(ROOT / "tests").rglob("*.py")]
     assert [path.name for path in files if len(path.read_text().splitlines()) > 500] == []
 
 

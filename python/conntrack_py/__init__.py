@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from conntrack_py._native import __version__
 from conntrack_py.config import Config
-from conntrack_py.connections import Connection, ConnectionTable
 from conntrack_py.enums import CtDir, CtState, Direction, Fate, State, Verdict
 from conntrack_py.exceptions import (
     CaptureError,
@@ -20,16 +19,19 @@ from conntrack_py.exceptions import (
     ConntrackError,
     PolicyError,
 )
+from conntrack_py.io.batch import PacketBatch
+from conntrack_py.io.capture import Capture, open_capture
 from conntrack_py.stats import Quality, Stats
-from conntrack_py.streaming import Capture, PacketBatch, Tracker, open_capture
-from conntrack_py.tracker import TrackResult, track
+from conntrack_py.table import Connection, ConnectionTable
+from conntrack_py.track import TrackResult, track
+from conntrack_py.tracker import Tracker
 from conntrack_py.writer import ConnectionWriter
 
 if TYPE_CHECKING:
     from conntrack_py.annotate import label, split
-    from conntrack_py.following import follow
+    from conntrack_py.distributed import ArrowBatch, decode_headers, shard_v1, track_stream
+    from conntrack_py.io.follow import follow
     from conntrack_py.policy import Policy
-    from conntrack_py.seam import ArrowBatch, decode_headers, shard_v1, track_stream
 
 __all__ = (
     "ArrowBatch",
@@ -68,16 +70,16 @@ __all__ = (
 )
 
 
-#: What is imported when it is first asked for: who only tracks does not wait for it.
+#: Names imported on first use, which keeps `import conntrack_py` quick.
 _LATER = {
-    "ArrowBatch": "seam",
+    "ArrowBatch": "distributed",
     "Policy": "policy",
-    "decode_headers": "seam",
-    "follow": "following",
+    "decode_headers": "distributed",
+    "follow": "io.follow",
     "label": "annotate",
-    "shard_v1": "seam",
+    "shard_v1": "distributed",
     "split": "annotate",
-    "track_stream": "seam",
+    "track_stream": "distributed",
 }
 
 

@@ -15,11 +15,12 @@ from typing_extensions import CapsuleType
 __all__ = [
     "EVIDENCE",
     "FORMATS",
-    "LABEL_FIELDS",
-    "LABEL_WIDTH",
+    "LABELS",
+    "LABEL_BYTES",
     "LOCAL",
     "PROFILES",
     "PROTOCOLS",
+    "REASONS",
     "WORDS",
     "ArrowBatch",
     "ArrowReader",
@@ -53,21 +54,22 @@ __version__: Final[str]
 """The version of the crate, which is the version of the package."""
 EVIDENCE: Final[dict[str, tuple[float, str, str]]]
 """Evidence from the weakest to the strongest → confidence, certainty (`observed`, `inferred`, `unknown`), a phrase."""
-FORMATS: Final[dict[str, tuple[list[str], bool]]]
-"""Format of a file → the suffixes of paths that tell it, and whether it is lines for a terminal."""
-LABEL_FIELDS: Final[list[tuple[str, str, int]]]
-"""The fields of a label: name, type as NumPy spells it, offset."""
-LABEL_WIDTH: Final[int]
-"""Bytes of a label."""
+FORMATS: Final[dict[str, tuple[list[str], bool, bool]]]
+"""File format → its suffixes, it is binary, each row is complete with its line."""
+LABELS: Final[list[tuple[str, str, int]]]
+"""The fields of a label: name, NumPy's type and offset."""
+LABEL_BYTES: Final[int]
+"""The size of a label with its padding."""
 LOCAL: Final[list[str]]
 """The default of `Config.local`, as CIDR text."""
 PROFILES: Final[list[str]]
 """The names of the profiles, `linux` first."""
 PROTOCOLS: Final[list[str]]
 """The words of the `proto` column, in the order of the protocols' numbers."""
+REASONS: Final[list[str]]
+"""The reasons of `Stats.skipped`."""
 WORDS: Final[dict[str, list[str]]]
-"""Enum name (`CtState`, `CtDir`, `Direction`, `State`) → its words in upper case, in the order of their numbers;
-`Skipped`: the keys of `Stats.skipped`."""
+"""Enum name (`CtState`, `CtDir`, `Direction`, `State`) → its words in upper case, in the order of their numbers."""
 
 class _Reader(Protocol):
     def read(self, size: int, /) -> bytes: ...
@@ -77,7 +79,7 @@ class _Writer(Protocol):
     def flush(self) -> object: ...
 
 class _Account(TypedDict):
-    """What `track` read, and what it could not use."""
+    """Counts of a run, and of records it could not use."""
 
     packets: int
     bytes: int
@@ -90,7 +92,7 @@ class _Account(TypedDict):
     #: Capture times in nanoseconds since 1970 UTC.
     first: int | None
     last: int | None
-    #: Counter → its value; see `conntrack_py.stats.Quality`.
+    #: What the capture is worth, by the names of `conntrack_py.Quality`.
     quality: dict[str, int]
 
 @final
@@ -108,24 +110,7 @@ class Config:
         ConfigError: A network, profile, timeout or tunnel mode is refused.
     """
 
-    def __new__(
-        cls,
-        *,
-        local: Sequence[str],
-        zones: Mapping[str, Sequence[str]],
-        profile: str,
-        timeouts: Mapping[str, float],
-        loose: bool,
-        liberal: bool,
-        ignore_invalid_rst: bool,
-        tunnels: str,
-        checksum: bool,
-        likely_server_ports: Sequence[str] | None,
-        max_connections: int | None,
-        memory_limit: int | None,
-        strict: bool,
-        threads: int | None,
-    ) -> Config: ...
+    def __new__(cls, keys: Mapping[str, object]) -> Config: ...
 
 @final
 class Connections:
@@ -220,7 +205,7 @@ class Writer:
         """Take away what was written, and close."""
 
     def is_open(self) -> bool:
-        """Whether it is neither closed nor discarded."""
+        """True until the writer is closed or discarded."""
 
 @final
 class Batch:
@@ -262,13 +247,13 @@ class Batch:
         """
 
     def lacks(self) -> tuple[bool, bool]:
-        """Whether payloads are lacking, and TCP's numbers."""
+        """Flags: payloads are lacking; TCP sequence numbers are lacking."""
 
     def numbers(self) -> dict[str, Buffer]:
         """The columns of numbers that are not lacking, memory by name.
 
         `timestamp` i8 (nanoseconds since 1970 UTC), `src` and `dst` 16 bytes each (IPv4 mapped into IPv6), the others
-        of the dtypes that `conntrack_py.packets.NUMBERS` lists.
+        of the dtypes that `conntrack_py.io.columns.NUMBERS` lists.
         """
 
     def pieces(self, name: str) -> tuple[Buffer, Buffer]:
@@ -305,7 +290,7 @@ class Capture:
         """
 
     def damage(self) -> dict[str, tuple[int, str, int]]:
-        """What is wrong with the files so far: reason → (how often, file and offset of the first)."""
+        """Damage so far: reason → (count, file and offset of the first place)."""
 
     def close(self) -> None:
         """Close the files."""
@@ -350,7 +335,7 @@ class Tracker:
         """The live connections, without waiting for `process` or making it wait."""
 
     def account(self, capture: Capture | None) -> _Account:
-        """What was followed so far, with the damage of this capture.
+        """Counts so far, with the damage of this capture.
 
         Raises:
             CaptureError: A link type has no decoder.

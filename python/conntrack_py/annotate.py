@@ -1,4 +1,4 @@
-"""A capture once more, its connections being known: every packet with what is said of it, or sorted by direction."""
+"""`label` and `split`: packets written back with comments, or to one file for each direction."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from conntrack_py import _native
-from conntrack_py.config import Config
-from conntrack_py.connections import ConnectionTable, SupportsWrite
-from conntrack_py.tracker import Progress, Source, TrackResult, checked, inputs, observer, stats_with_warning
+from conntrack_py.config import Config, checked
+from conntrack_py.io.formats import SupportsWrite
+from conntrack_py.io.progress import Progress, observer
+from conntrack_py.io.source import Source, inputs
+from conntrack_py.stats import stats_with_warning
+from conntrack_py.table import ConnectionTable
+from conntrack_py.track import TrackResult
 
 
 def label(
@@ -23,9 +27,9 @@ def label(
 ) -> TrackResult:
     """Write the packets of a capture as pcapng, each with its direction bits and a comment.
 
-    The bits (`epb_flags`; in Wireshark `frame.packet_flags_direction`) say whether the packet came into the local
-    networks (1) or went out of them (2), and nothing of connections within or outside them. The comment
-    (`frame.comment`) says who initiated the connection and what a gateway would call the packet: `orig=10.0.0.5:51514
+    The bits (`epb_flags`; in Wireshark `frame.packet_flags_direction`) are inbound (1) or outbound (2), seen from the
+    local networks, and unset for internal and transit connections. The comment (`frame.comment`) has the originator,
+    the evidence, and the conntrack state of the packet: `orig=10.0.0.5:51514
     resp=203.0.113.80:443 direction=egress sender=resp ctstate=ESTABLISHED state=ESTABLISHED evidence=syn
     confidence=1.00`.
 
@@ -36,7 +40,7 @@ def label(
         progress: As for `track`.
 
     Returns:
-        What `track` finds, without labels.
+        The result of `track`, without labels.
 
     Raises:
         ValueError: A source can be read only once.
@@ -59,17 +63,17 @@ def split(
 ) -> tuple[TrackResult, list[Path]]:
     """Write the packets of a capture to one pcapng file for each direction of their connections.
 
-    The files are `egress.pcapng`, `ingress.pcapng`, ...; `none.pcapng` has what is in no connection. Those that would
-    have no packets are not there. They appear once all of them are complete.
+    The files are `egress.pcapng`, `ingress.pcapng`, ...; `none.pcapng` has the packets of no connection. Files without
+    packets are not written. All files appear once all of them are complete.
 
     Args:
         source: As for `label`.
-        directory: Where to write them; it is made if it is not there.
+        directory: The output directory, created if necessary.
         config: The configuration; by default `Config()`.
         progress: As for `track`.
 
     Returns:
-        What `track` finds, without labels, and the files.
+        The result of `track`, without labels, and the files.
 
     Raises:
         ValueError: A source can be read only once.

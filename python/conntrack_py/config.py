@@ -1,11 +1,11 @@
-"""What a tracker is told: keyword arguments, or the same keys in a TOML file."""
+"""`Config`: the configuration of a tracker, from keyword arguments or a TOML file."""
 
 from __future__ import annotations
 
 import inspect
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, NoReturn, Self, get_args
 
@@ -14,9 +14,8 @@ from conntrack_py.exceptions import ConfigError
 
 Tunnels = Literal["inner", "outer", "both"]
 
-#: What a number of bytes may be multiplied by.
+#: Units of `memory_limit`.
 _UNITS = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
-_FLAGS = ("loose", "liberal", "ignore_invalid_rst", "checksum", "strict")
 
 
 def _default_local() -> tuple[str, ...]:
@@ -86,27 +85,12 @@ class Config:
 
     def __post_init__(self) -> None:
         """Check every value, and put it in one form."""
-        _set(self, "local", _networks("local", self.local))
-        _set(self, "zones", _zones(self.zones))
-        if self.profile not in _native.PROFILES:
-            nearest = _nearest(str(self.profile), _native.PROFILES)
-            _refuse("profile", self.profile, f"one of {', '.join(_native.PROFILES)}; {nearest}")
-        _set(self, "timeouts", _timeouts(self.timeouts, self.profile))
-        for key in _FLAGS:
-            if not isinstance(getattr(self, key), bool):
-                _refuse(key, getattr(self, key), "true or false")
-        if self.tunnels not in get_args(Tunnels):
-            nearest = _nearest(str(self.tunnels), get_args(Tunnels))
-            _refuse("tunnels", self.tunnels, f"one of {', '.join(get_args(Tunnels))}; {nearest}")
-        if self.likely_server_ports is not None:
-            _set(self, "likely_server_ports", _ports(self.likely_server_ports))
-        if self.max_connections is not None:
-            _set(self, "max_connections", _positive("max_connections", self.max_connections))
-        if self.memory_limit is not None:
-            _bytes("memory_limit", self.memory_limit)
-        if self.threads is not None:
-            _set(self, "threads", _positive("threads", self.threads))
-        self._native()  # parses the networks
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if value is not None or item.default is not None:
+                # The dataclass is frozen for everybody else.
+                object.__setattr__(self, item.name, _CHECKS[item.name](item.name, value))
+        self._native()  # parses networks and ports
 
     @property
     def effective_timeouts(self) -> dict[str, float]:
@@ -139,7 +123,7 @@ class Config:
             raise ConfigError(f"{name}: not a TOML file: {error}") from error
 
     def to_toml(self) -> str:
-        """The same as a TOML file that `load` reads: every key that has a value, and every timeout."""
+        """The configuration as a TOML file that `load` reads: every key with a value, and every timeout."""
         import tomlkit
 
         values = {item.name: getattr(self, item.name) for item in fields(self)} | {"timeouts": self.effective_timeouts}
@@ -148,23 +132,11 @@ class Config:
         return tomlkit.dumps({**plain, **{key: dict(table) for key, table in tables.items() if table}})
 
     def _native(self) -> _native.Config:
-        """The same for the extension module."""
-        return _native.Config(
-            local=list(self.local),
-            zones={name: list(networks) for name, networks in self.zones.items()},
-            profile=self.profile,
-            timeouts=dict(self.timeouts),
-            loose=self.loose,
-            liberal=self.liberal,
-            ignore_invalid_rst=self.ignore_invalid_rst,
-            tunnels=self.tunnels,
-            checksum=self.checksum,
-            likely_server_ports=None if self.likely_server_ports is None else list(self.likely_server_ports),
-            max_connections=self.max_connections,
-            memory_limit=None if self.memory_limit is None else _bytes("memory_limit", self.memory_limit),
-            strict=self.strict,
-            threads=self.threads,
-        )
+        """The configuration of the extension module."""
+        keys = {item.name: getattr(self, item.name) for item in fields(self)}
+        if self.memory_limit is not None:
+            keys["memory_limit"] = _bytes("memory_limit", self.memory_limit)
+        return _native.Config(keys)
 
 
 # Tools would show the signature of __new__, which names no key.
@@ -173,10 +145,42 @@ Config.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
 )
 
 
+def checked(config: Config | None) -> Config:
+    """The configuration that was given, or the default one."""
+    if config is None:
+        return Config()
+    if not isinstance(config, Config):
+        raise TypeError(f"config: found {type(config).__name__}, expected conntrack_py.Config")
+    return config
+
+
 def _positive(key: str, value: object) -> int:
     """A whole number from 1 on that fits into 64 bits."""
     if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 1 << 63:
         _refuse(key, value, "a whole number from 1 on, or none at all")
+    return value
+
+
+def _flag(key: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        _refuse(key, value, "true or false")
+    return value
+
+
+def _word(words: Sequence[str]) -> Callable[[str, object], object]:
+    """A check for one of some words."""
+
+    def check(key: str, value: object) -> object:
+        if value not in words:
+            _refuse(key, value, f"one of {', '.join(words)}; {_nearest(str(value), words)}")
+        return value
+
+    return check
+
+
+def _limit(key: str, value: object) -> object:
+    """A number of bytes, as it was given."""
+    _bytes(key, value)
     return value
 
 
@@ -188,11 +192,6 @@ def _bytes(key: str, value: object) -> int:
     if found is None:
         _refuse(key, value, 'a number of bytes, or text such as "512 MiB" or "2 GiB"')
     return _positive(key, int(found[1]) * _UNITS[found[2]])
-
-
-def _set(config: Config, key: str, value: object) -> None:
-    # The dataclass is frozen for everybody else.
-    object.__setattr__(config, key, value)
 
 
 def _refuse(key: str, found: object, expected: str) -> NoReturn:
@@ -225,31 +224,31 @@ def _networks(key: str, networks: object) -> tuple[str, ...]:
     return networks
 
 
-def _ports(ports: object) -> tuple[str, ...]:
+def _ports(key: str, ports: object) -> tuple[str, ...]:
     """Ports as a tuple of text. Whether they are ports is for Rust to say."""
     expected = 'a list of ports with their protocol, such as ["443/tcp", "53/udp"]'
     if isinstance(ports, str) or not isinstance(ports, Iterable) or isinstance(ports, Mapping):
-        _refuse("likely_server_ports", ports, expected)
+        _refuse(key, ports, expected)
     ports = tuple(ports)
     for port in ports:
         if not isinstance(port, str):
-            _refuse("likely_server_ports", port, expected)
+            _refuse(key, port, expected)
     return ports
 
 
-def _zones(zones: object) -> dict[str, tuple[str, ...]]:
+def _zones(key: str, zones: object) -> dict[str, tuple[str, ...]]:
     if not isinstance(zones, Mapping):
-        _refuse("zones", zones, 'names with lists of networks, such as {"servers": ["10.1.0.0/16"]}')
+        _refuse(key, zones, 'names with lists of networks, such as {"servers": ["10.1.0.0/16"]}')
     checked: dict[str, tuple[str, ...]] = {}
     owners: dict[object, str] = {}
     for name, networks in zones.items():
         if not isinstance(name, str) or not name:
-            _refuse("zones", name, "a name")
-        checked[name] = _networks(f"zones.{name}", networks)
+            _refuse(key, name, "a name")
+        checked[name] = _networks(f"{key}.{name}", networks)
         for network in checked[name]:
             owner = owners.setdefault(_same_for_same(network), name)
             if owner != name:
-                raise ConfigError(f"zones.{name}: {network} is already in zone {owner}; a network has one zone")
+                raise ConfigError(f"{key}.{name}: {network} is already in zone {owner}; a network has one zone")
     return checked
 
 
@@ -263,17 +262,36 @@ def _same_for_same(network: str) -> object:
         return network
 
 
-def _timeouts(timeouts: object, profile: str) -> dict[str, float]:
+def _timeouts(key: str, timeouts: object) -> dict[str, float]:
     if not isinstance(timeouts, Mapping):
-        _refuse("timeouts", timeouts, 'sysctl names with seconds, such as {"nf_conntrack_udp_timeout": 30}')
-    defaults: dict[str, Any] = _native.default_timeouts(profile)
+        _refuse(key, timeouts, 'sysctl names with seconds, such as {"nf_conntrack_udp_timeout": 30}')
+    defaults: dict[str, Any] = _native.default_timeouts(_native.PROFILES[0])
     for name, seconds in timeouts.items():
         if name not in defaults:
-            raise ConfigError(f"timeouts.{name}: no timeout has this name; {_nearest(str(name), defaults)}")
+            raise ConfigError(f"{key}.{name}: no timeout has this name; {_nearest(str(name), defaults)}")
         if not isinstance(seconds, int | float) or isinstance(seconds, bool):
-            _refuse(f"timeouts.{name}", seconds, "a number of seconds")
+            _refuse(f"{key}.{name}", seconds, "a number of seconds")
         try:
             float(seconds)
         except OverflowError:
-            raise ConfigError(f"timeouts.{name}: found a number that is too large, expected seconds") from None
+            raise ConfigError(f"{key}.{name}: found a number that is too large, expected seconds") from None
     return dict(timeouts)
+
+
+#: The check of each key, which returns the value in its one form. A key whose default is None is not checked for None.
+_CHECKS: Mapping[str, Callable[[str, object], object]] = {
+    "local": _networks,
+    "zones": _zones,
+    "profile": _word(_native.PROFILES),
+    "timeouts": _timeouts,
+    "loose": _flag,
+    "liberal": _flag,
+    "ignore_invalid_rst": _flag,
+    "tunnels": _word(get_args(Tunnels)),
+    "checksum": _flag,
+    "likely_server_ports": _ports,
+    "max_connections": _positive,
+    "memory_limit": _limit,
+    "strict": _flag,
+    "threads": _positive,
+}

@@ -1,4 +1,4 @@
-"""The words behind the numbers of `labels`.
+"""Enums of the fields of `labels`.
 
 They mirror the lists of the Rust core (`conntrack_py._native.WORDS`); a test compares the two.
 """
@@ -9,7 +9,7 @@ from enum import IntEnum
 
 
 class CtState(IntEnum):
-    """What a Linux gateway calls a packet (`ctstate` of nf_conntrack)."""
+    """Conntrack state of a packet (`ctstate` of nf_conntrack)."""
 
     NEW = 0
     """It opened an entry, or its entry has seen no reply yet."""
@@ -81,7 +81,7 @@ class State(IntEnum):
 
 
 class Verdict(IntEnum):
-    """What a policy says of a connection."""
+    """Verdict of a policy on a connection."""
 
     ALLOWED = 0
     """The groups of both ends allow it, or there are none."""
@@ -98,7 +98,7 @@ class Verdict(IntEnum):
 
 
 class Fate(IntEnum):
-    """What a gateway with a policy does with a packet."""
+    """Fate of a packet at a gateway with a policy."""
 
     ACCEPTED = 0
     """It opens an entry, or belongs to one."""

@@ -1,10 +1,10 @@
-"""What can go wrong. A missing file is Python's own `FileNotFoundError`, not one of these."""
+"""Exceptions and warnings. A missing file is Python's own `FileNotFoundError`."""
 
 from __future__ import annotations
 
 
 class ConntrackError(Exception):
-    """Above every exception that is conntrack_py's own."""
+    """Base class of all exceptions of conntrack_py."""
 
     # The module that users import it from, so that tracebacks show the name they catch it by.
     __module__ = "conntrack_py"
@@ -21,13 +21,13 @@ class CaptureError(ConntrackError, ValueError):
     __module__ = "conntrack_py"
 
     def __init__(self, message: str, path: str | None = None, offset: int | None = None) -> None:
-        """Take the whole message, and the place it speaks of."""
+        """Store the message and the place it names."""
         super().__init__(message)
         self.path = path
         self.offset = offset
 
     def __reduce__(self) -> tuple[type[CaptureError], tuple[str, str | None, int | None]]:
-        """Keep the place when it is sent from one process to another."""
+        """Pickle the place together with the message."""
         return type(self), (str(self), self.path, self.offset)
 
 
@@ -44,7 +44,7 @@ class PolicyError(ConntrackError, ValueError):
 
 
 class CheckpointError(ConntrackError, ValueError):
-    """A file is no checkpoint, one of another version, or a damaged one; the message names the file."""
+    """A file is no checkpoint, is damaged or has another version; the message names the file."""
 
     __module__ = "conntrack_py"
 

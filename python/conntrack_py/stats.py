@@ -1,12 +1,14 @@
-"""The account of a run: what was read, what was not and why."""
+"""Counts of a run: records read, records skipped by reason, and the quality of the capture."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from conntrack_py import text
+from conntrack_py.exceptions import CaptureWarning
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,8 +17,9 @@ if TYPE_CHECKING:
 
 #: Reasons to skip that lose nothing: such packets belong to no connection.
 _HARMLESS = frozenset({"not_ip", "no_next_header"})
-#: What one and several packets skipped for a reason are called.
+#: Singular and plural of each reason of `Stats.skipped`.
 _WORDS = {
+    "not_ip": ("frame without IP (ARP and the like)", "frames without IP (ARP and the like)"),
     "truncated": ("packet cut off before its addresses and ports", "packets cut off before their addresses and ports"),
     "link_type": ("packet of a link type that is not supported", "packets of a link type that is not supported"),
     "encrypted": ("encrypted wireless frame", "encrypted wireless frames"),
@@ -55,17 +58,17 @@ _MANY_UNKNOWN, _LEAST_CONNECTIONS = 0.25, 10
 
 @dataclass(frozen=True, kw_only=True)
 class Quality:
-    """What a capture is worth: how far its answers can be trusted.
+    """Quality of a capture: how far its results can be trusted.
 
     Attributes:
         observed: Connections whose opening packet was captured. ICMP errors, which initiate nothing, are not counted.
         inferred: Connections whose initiator other packets, addresses or ports tell; `evidence` says how.
         unknown: Connections about whose initiator nothing is known, scans and backscatter.
         tcp_connections: TCP connections that tell whether both ends were captured.
-        one_sided: Those of them of which only one end was: it acknowledges what is not in the capture.
+        one_sided: TCP connections of which one end was captured: its acknowledgements cover data not in the capture.
         compared: Packets that were compared with those before (IPv4 by identification, of IPv6 TCP data).
-        duplicates: Those of them that are a second copy, within ten milliseconds: a mirror port that sends what comes
-            in and what goes out. They are counted like all others.
+        duplicates: Compared packets that are a second copy within ten milliseconds, as of a mirror port that copies
+            both inbound and outbound packets. Duplicates are counted like all others.
         cut_headers: Packets that the capture's snaplen cut within the transport header, so that no flags are known.
         fragments_without_ports: IP fragments whose first one, and with it the ports, was not captured.
         clock_steps: How often the capture's clock stepped back by more than a second, or was set.
@@ -85,7 +88,7 @@ class Quality:
     largest_clock_step: int
 
     def describe(self) -> list[str]:
-        """What is wrong with the capture, each in plain words; empty where nothing stands out."""
+        """Describe the flaws of the capture in plain words; empty if there are none."""
         found = []
         if self.one_sided:
             share = text.share(self.one_sided, self.tcp_connections)
@@ -104,7 +107,7 @@ class Quality:
         return found
 
     def warnings(self, packets: int) -> list[str]:
-        """What a person should know before trusting the answers, and what to do about it.
+        """Warnings about the capture, each with its remedy.
 
         Args:
             packets: Packets of the capture.
@@ -137,7 +140,7 @@ class Quality:
 
 @dataclass(frozen=True, kw_only=True)
 class Stats:
-    """What a run read, and what it could not use.
+    """Counts of a run, and of records it could not use.
 
     Attributes:
         packets: Records read from the captures.
@@ -153,7 +156,7 @@ class Stats:
         last_timestamp: The latest capture time, in the same way.
         peak_connections: The most connections that were alive at once.
         snapped: Packets shorter in the capture than on the wire. Their lengths are counted as the headers say.
-        quality: What the capture is worth: how well it is known who initiated, and what is wrong with it.
+        quality: Quality of the capture: certainty of the initiators, and flaws.
     """
 
     packets: int
@@ -183,17 +186,17 @@ class Stats:
         return _in_words(reason, self.skipped[reason])
 
     def warning(self) -> str | None:
-        """What was lost, and what else is wrong with the capture, in one text; None where all is well."""
+        """One warning about losses and flaws of the capture; None if there are none."""
         parts = [part for part in (self.describe_loss(), *self.quality.warnings(self.packets)) if part]
         return "; ".join(parts) or None
 
     def describe_loss(self) -> str | None:
-        """What was lost, how often and where first, in one line; None where nothing was."""
+        """Describe the losses in one line, with count and first place; None if there are none."""
         return describe_loss(self.skipped, self.skipped_at)
 
 
 def describe_loss(skipped: Mapping[str, int], skipped_at: Mapping[str, tuple[str, int]]) -> str | None:
-    """What was lost, how often and where first, in one line; None where nothing was."""
+    """Describe the losses in one line, with count and first place; None if there are none."""
     losses = []
     for reason, count in skipped.items():
         if reason in _HARMLESS:
@@ -205,21 +208,17 @@ def describe_loss(skipped: Mapping[str, int], skipped_at: Mapping[str, tuple[str
 
 
 def _in_words(reason: str, count: int) -> str:
-    if reason == "not_ip":
-        return f"{count:,} {'frame' if count == 1 else 'frames'} without IP (ARP and the like)"
-    if reason in _WORDS:
-        return f"{count:,} {_WORDS[reason][count != 1]}"
-    return f"{reason.replace('_', ' ')} ({count:,} {'place' if count == 1 else 'places'})"
+    return f"{count:,} {_WORDS[reason][count != 1]}"
 
 
 def parted(skipped: Mapping[str, tuple[int, str, int]]) -> tuple[dict[str, int], dict[str, tuple[str, int]]]:
-    """Counts and places, as `Stats.skipped` and `skipped_at` have them, of what the extension module says of both."""
+    """Split the extension module's dictionary into `Stats.skipped` and `Stats.skipped_at`."""
     places = {reason: (file, offset) for reason, (_, file, offset) in skipped.items() if file}
     return {reason: count for reason, (count, _, _) in skipped.items()}, places
 
 
 def stats_from(account: _Account) -> Stats:
-    """The account of the extension module as `Stats`."""
+    """Make `Stats` of the extension module's counts."""
     skipped, skipped_at = parted(account["skipped"])
     return Stats(
         packets=account["packets"],
@@ -234,6 +233,15 @@ def stats_from(account: _Account) -> Stats:
         snapped=account["snapped"],
         quality=Quality(**account["quality"]),
     )
+
+
+def stats_with_warning(account: _Account) -> Stats:
+    """Make `Stats`, and warn the caller's caller of losses and flaws."""
+    stats = stats_from(account)
+    warning = stats.warning()
+    if warning is not None:
+        warnings.warn(warning, CaptureWarning, stacklevel=3)
+    return stats
 
 
 def _moment(timestamp: int | None) -> np.datetime64:

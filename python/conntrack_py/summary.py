@@ -1,4 +1,4 @@
-"""Who initiates to whom: the account of a table of connections, computed with NumPy.
+"""Summaries: initiators by direction, service, host and zone, computed with NumPy.
 
 `summarise` gives a tree of plain dataclasses; `conntrack_py.render` shows it to people, `as_json` to programs.
 Bytes are IP bytes throughout: they mean the same for every protocol.
@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from conntrack_py import text
 from conntrack_py.config import Config
-from conntrack_py.connections import EVIDENCE, ConnectionTable
-from conntrack_py.numbering import Numbering
-from conntrack_py.policy.findings import Finding, findings
-from conntrack_py.policy.roles import UNSPECIFIED
+from conntrack_py.policy.traffic.findings import Finding, findings
+from conntrack_py.policy.traffic.numbering import Numbering
+from conntrack_py.policy.traffic.roles import UNSPECIFIED
 from conntrack_py.stats import Quality, Stats
+from conntrack_py.table import EVIDENCE, ConnectionTable
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -75,7 +75,7 @@ class Service:
 
 @dataclass(frozen=True, kw_only=True)
 class Host:
-    """An address and its part.
+    """A host and its role.
 
     Attributes:
         address: The address.
@@ -126,7 +126,7 @@ class ZonePair:
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """Why we say who initiated: connections by word, and by how much the words are worth.
+    """Connections by evidence of the initiator, and by its strength.
 
     Attributes:
         by_word: Word of the `evidence` column → connections.
@@ -161,7 +161,7 @@ class Capture:
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """Who initiates to whom.
+    """Summary of a table of connections.
 
     Attributes:
         capture: What was read.
@@ -300,7 +300,7 @@ class _Data:
 
 
 def _icmp_errors(table: ConnectionTable) -> Bools:
-    """Which rows are ICMP errors: their type is the originator's "port"."""
+    """Mask of the rows that are ICMP errors; the originator's "port" is the type."""
     proto, protos = table.codes("proto")
     errors = np.zeros(len(table), bool)
     for code, word in enumerate(protos):
@@ -406,7 +406,7 @@ def _roles(initiated: Ints, answered: Ints, unanswered: Ints) -> Ints:
 
 
 def _local(data: _Data, code: dict[str, int], config: Config) -> Bools:
-    """Which addresses are local. Directions tell it, but for senders to groups only."""
+    """Mask of local addresses, from directions; senders to groups only are looked up in `config.local`."""
     number = len(data.addresses)
     local, known = np.zeros(number, bool), np.zeros(number, bool)
     for hosts, inside in ((data.orig, ("egress", "internal")), (data.resp, ("ingress", "internal"))):
@@ -427,7 +427,7 @@ def _inside(address: str, networks: Iterable[ipaddress.IPv4Network | ipaddress.I
 
 
 class _Pairs:
-    """How many connections a host has to each service, for the few hosts that are asked about."""
+    """Counts of connections by host and service, looked up for a few hosts."""
 
     def __init__(self, data: _Data, hosts: Ints, which: Bools) -> None:
         self._names = data.services

@@ -1,4 +1,4 @@
-"""How addresses, services, sizes and times are written for people."""
+"""Addresses, services, sizes and times as text."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ _WITH_PORTS = frozenset({"tcp", "udp", "sctp", "udplite", "dccp"})
 
 
 def has_ports(proto: str) -> bool:
-    """Whether the ports of a protocol's connections are ports."""
+    """True if connections of a protocol have ports."""
     return proto in _WITH_PORTS
 
 
 def is_icmp(proto: str) -> bool:
-    """Whether the ports of a protocol's connections are ICMP types."""
+    """True if the ports of a protocol's connections are ICMP types."""
     return proto in ("icmp", "icmp6")
 
 
 def is_icmp_error(proto: str, kind: int) -> bool:
-    """Whether a message of this type reports on another packet, and so initiates nothing."""
+    """True if a message of this type reports an error about another packet."""
     return kind in _ICMP_ERRORS if proto == "icmp" else proto == "icmp6" and kind < _ICMP6_QUESTIONS
 
 

@@ -1,203 +1,154 @@
-"""The front door: captures in, connections and labels out."""
+"""`Tracker`: the push-based API, batch by batch in bounded memory."""
 
 from __future__ import annotations
 
-import dataclasses
-import errno
-import glob
-import io
+import operator
 import os
-import stat
-import warnings
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Self
 
-from conntrack_py import _native, text
-from conntrack_py.config import Config
-from conntrack_py.connections import ConnectionTable
-from conntrack_py.exceptions import CaptureWarning
+from conntrack_py import _native
+from conntrack_py.config import Config, checked
+from conntrack_py.io.batch import PacketBatch
+from conntrack_py.io.capture import Capture
+from conntrack_py.io.labels import labels_of
 from conntrack_py.stats import Stats, stats_from
+from conntrack_py.table import Connection, ConnectionTable
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 
-class SupportsRead(Protocol):
-    """A binary file object to read from."""
+class Tracker:
+    """Connections tracked batch by batch, in bounded memory: `drain` takes those that have ended.
 
-    def read(self, size: int, /) -> bytes:
-        """At most `size` bytes, none at the end."""
+    Any thread may call any method at any time. Batches form a work queue, drained by whichever thread holds the lock
+    (flat combining); `process` returns once its batch is done. Readers (`lookup`, `snapshot`) neither wait nor block:
+    they see each connection as of a moment between two packets. `lookup` finds a connection that lives for the whole
+    call. `snapshot` has each such connection once, as of some moment of the call.
 
+    The originator is inferred from the packets so far. `track` also looks back over the whole capture, so that its
+    originator may differ where the opening packet was not captured.
 
-Source = str | os.PathLike[str] | SupportsRead
-Progress = Callable[[int, int | None, int], object]
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class TrackResult:
-    """What `track` found.
-
-    Attributes:
-        connections: The connections, one row each, in the order of their first packets.
-        stats: What was read, and what was not and why.
-        labels: None unless asked for: a structured array, one row per captured packet in capture order (several files:
-            merged by time). Fields: `connection` i8 (row in `connections`; -1: not tracked), `ctstate` u1 (`CtState`)
-            and `ctdir` u1 (`CtDir`) as a Linux gateway would have them, `reply` bool (sent by the responder),
-            `direction` u1 (`Direction` of the connection), `state` u1 (`State` of the connection after this packet).
+    >>> tracker = Tracker()
+    >>> with open_capture("capture.pcap") as capture:  # doctest: +SKIP
+    ...     for batch in capture:
+    ...         labels = tracker.process(batch)
+    ...         closed = tracker.drain()
     """
 
-    connections: ConnectionTable
-    stats: Stats
-    labels: NDArray[np.void] | None
+    __slots__ = ("_config", "_native")
 
-    def __repr__(self) -> str:
-        """The size of it, and how many connections of each direction."""
-        codes, words = self.connections.codes("direction")
-        directions = ", ".join(f"{words[code]} {count:,}" for code, count in Counter(codes.tolist()).most_common())
-        facts = [f"{len(self.connections):,} connections" + (f" ({directions})" if directions else "")]
-        facts.append(f"{self.stats.packets:,} packets")
-        if self.stats.first_timestamp is not None and self.stats.last_timestamp is not None:
-            facts.append(f"{text.span(self.stats.last_timestamp - self.stats.first_timestamp)}")
-        if self.stats.skipped:
-            facts.append(f"{sum(self.stats.skipped.values()):,} skipped")
-        if self.labels is not None:
-            facts.append("with labels")
-        return f"<TrackResult: {', '.join(facts)}>"
+    def __init__(self, config: Config | None = None) -> None:
+        """Make a tracker with this configuration, by default `Config()`. `threads` is not used."""
+        self._config = checked(config)
+        self._native = _native.Tracker(self._config._native())
 
+    @property
+    def config(self) -> Config:
+        """The configuration."""
+        return self._config
 
-def track(
-    source: Source | Iterable[Source],
-    *,
-    local: str | Sequence[str] | None = None,
-    config: Config | None = None,
-    labels: bool = False,
-    threads: int | None = None,
-    progress: bool | Progress = False,
-) -> TrackResult:
-    """Track the connections of a capture.
+    def stats(self, capture: Capture | None = None) -> Stats:
+        """Counts since the tracker was made or loaded.
 
-    Pcap and pcapng are known by their content, as are gzip, zstd, lz4, xz and bzip2 around them.
+        Args:
+            capture: The source of the batches. Its damage is counted too, and files have names until it is closed.
 
-    Args:
-        source: A path; a glob pattern (a file that has the pattern for a name goes first); `"-"` for standard input; a
-            binary file object; or a list of these, whose packets are merged by time.
-        local: The networks whose perspective is taken, as CIDR text; instead of `config.local`.
-        config: The configuration; by default `Config()`.
-        labels: Whether to label every packet, at 16 bytes each.
-        threads: Instead of `config.threads`.
-        progress: True shows a bar on standard error. A callable is called about ten times a second with the bytes
-            read, the bytes in all (None where a source has no size) and the packets so far.
+        Returns:
+            As from `track`, without `quality`, which needs the whole capture.
 
-    Returns:
-        The connections, the account and, if asked for, the labels.
+        Raises:
+            CaptureError: All packets of a file have a link type without a decoder.
+        """
+        return stats_from(self._native.account(None if capture is None else capture._native))
 
-    Raises:
-        FileNotFoundError: There is no such file, or nothing matches the pattern.
-        IsADirectoryError: A source is a directory.
-        CaptureError: A file is no capture, its link type has no decoder, or it is damaged and `config.strict` is set.
-        ConfigError: `local` or `threads` is refused.
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a checkpoint: the whole state between two batches, and the configuration.
 
-    Warns:
-        CaptureWarning: Part of the capture was not used: it is damaged, or packets could not be decoded; or its answers
-            are to be taken with care: one end was captured, packets twice, the clock stepped, or hardly any beginning
-            is in it. Said once, at the end, in words; `stats` has it by reason, and `stats.quality` in numbers.
-    """
-    config = checked(config)
-    if local is not None:
-        config = dataclasses.replace(config, local=local)
-    if threads is not None:
-        config = dataclasses.replace(config, threads=threads)
-    with ExitStack() as stack:
-        opened = inputs(source)
-        native, memory, account = _native.track(opened, config._native(), labels, observer(progress, stack))
-    stats = stats_with_warning(account)
-    return TrackResult(ConnectionTable(native), stats, None if memory is None else labels_of(memory))
+        `process` waits meanwhile, and so do other calls of `save`. The file is written beside `path` (`NAME.part`) and
+        renamed once it is on the disk: `path` has the old checkpoint or the new one, even if the process is killed.
+        Connections that have ended and were not drained are included.
 
+        Raises:
+            OSError: The system refuses, or the path is a device or a pipe.
+        """
+        self._native.save(path, self._config.to_toml())
 
-def labels_of(memory: _native.Buffer) -> NDArray[np.void]:
-    """The labels that the Rust core laid out: see `TrackResult.labels`."""
-    import numpy as np
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Resume from a checkpoint: further packets get the labels and connections of an uninterrupted run.
 
-    return np.frombuffer(memoryview(memory), dtype=_label())
+        Raises:
+            CheckpointError: The file is no checkpoint, is damaged or has another version of the format.
+            FileNotFoundError: There is no such file.
+        """
+        checkpoint = _native.Checkpoint(path)
+        tracker = cls.__new__(cls)
+        tracker._config = Config._of_toml(checkpoint.config.encode(), os.fspath(path))
+        tracker._native = checkpoint.resume(tracker._config._native())
+        return tracker
 
+    def process(self, batch: PacketBatch) -> NDArray[np.void]:
+        """Track the packets of a batch.
 
-@cache
-def _label() -> np.dtype[np.void]:
-    import numpy as np
+        Returns:
+            Their labels, one row each, as `TrackResult.labels` has them; `connection` is the connection's number in the
+            order of first packets, counted from 0 over all batches.
 
-    names, formats, offsets = (list(facts) for facts in zip(*_native.LABEL_FIELDS, strict=True))
-    return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": _native.LABEL_WIDTH})
+        Raises:
+            TypeError: `batch` is no `PacketBatch`.
+        """
+        if not isinstance(batch, PacketBatch):
+            kind = type(batch).__name__
+            raise TypeError(f"batch: found {kind}, expected a PacketBatch; PacketBatch.from_arrow makes one of a table")
+        return labels_of(self._native.process(batch._native))
 
+    def drain(self) -> ConnectionTable:
+        """Take the connections that have ended since the last call, in the order of their first packets."""
+        return ConnectionTable(self._native.drain())
 
-def stats_with_warning(account: _native._Account) -> Stats:
-    """The account of a run; what of the capture was not used is a warning to the caller of what calls this."""
-    stats = stats_from(account)
-    warning = stats.warning()
-    if warning is not None:
-        warnings.warn(warning, CaptureWarning, stacklevel=3)
-    return stats
+    def finish(self) -> ConnectionTable:
+        """End the live connections, as at the end of a capture, and drain."""
+        return ConnectionTable(self._native.finish())
 
+    def snapshot(self) -> ConnectionTable:
+        """The live connections in the order of their first packets, as if the capture ended now.
 
-def checked(config: Config | None) -> Config:
-    """The configuration that was given, or the default one."""
-    if config is None:
-        return Config()
-    if not isinstance(config, Config):
-        raise TypeError(f"config: found {type(config).__name__}, expected conntrack_py.Config")
-    return config
+        Their `end_reason` is that of such an end.
+        """
+        return ConnectionTable(self._native.snapshot())
 
+    def lookup(
+        self, src: str, sport: int, dst: str, dport: int, proto: str, *, vlan: int | None = None
+    ) -> Connection | None:
+        """The live connection between two endpoints, named in either order; None if there is none.
 
-def observer(progress: bool | Progress, stack: ExitStack) -> Progress | None:
-    """What is told how far a run has come, if anything is."""
-    if callable(progress):
-        return progress
-    if not progress:
-        return None
-    from conntrack_py.progress import Bar
+        Args:
+            src: An address.
+            sport: Its port.
+            dst: The other address.
+            dport: Its port.
+            proto: `tcp`, `udp`, `sctp`, ... or the number of a protocol as text.
+            vlan: The VLAN id, where the packets had a tag; tunnels are not looked into.
 
-    return stack.enter_context(Bar())
+        Raises:
+            ValueError: An address, port or protocol is none, or the protocol is ICMP, which has no ports.
+        """
+        ends = [(str(addr), _port(name, port)) for addr, name, port in ((src, "sport", sport), (dst, "dport", dport))]
+        found = self._native.lookup(ends[0], ends[1], proto, None if vlan is None else _vlan(vlan))
+        return None if found is None else ConnectionTable(found)[0]
 
 
-def inputs(source: Any) -> list[tuple[str, SupportsRead | None]]:
-    """Every source by name, with a file object where it is not Rust that opens it."""
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        raise TypeError("source: found bytes; wrap them in io.BytesIO")
-    several = not isinstance(source, (str, os.PathLike)) and not hasattr(source, "read")
-    if several and not isinstance(source, Iterable):
-        kind = type(source).__name__
-        raise TypeError(f"source: found {kind}, expected a path, a binary file object or a list of them")
-    found = [one for some in (source if several else [source]) for one in _found(some)]
-    if not found:
-        raise ValueError("source: the list of captures is empty")
-    return found
+def _port(name: str, port: int) -> int:
+    number = operator.index(port)
+    if not 0 <= number <= 0xFFFF:
+        raise ValueError(f"{name}: found {number}, expected a port from 0 to 65535")
+    return number
 
 
-def _found(source: Any) -> list[tuple[str, SupportsRead | None]]:
-    if hasattr(source, "read"):
-        if isinstance(source, io.TextIOBase):
-            raise TypeError(f"source: {_name(source)} is open as text; open it in binary mode, 'rb'")
-        return [(_name(source), source)]
-    if source == "-":
-        return [("-", None)]
-    if not isinstance(source, (str, os.PathLike)):
-        raise TypeError(f"source: found {type(source).__name__}, expected a path or a binary file object")
-    path = os.fsdecode(source)
-    if not isinstance(source, str) or os.path.lexists(path) or not glob.has_magic(path):
-        # Its absence is Python's own error.
-        if stat.S_ISDIR(os.stat(path).st_mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-        return [(path, None)]
-    matches = [match for match in sorted(glob.glob(path, recursive=True)) if not os.path.isdir(match)]
-    if not matches:
-        raise FileNotFoundError(errno.ENOENT, "no file matches this pattern", path)
-    return [(match, None) for match in matches]
-
-
-def _name(file: Any) -> str:
-    name = getattr(file, "name", None)
-    return name if isinstance(name, str) else f"<{type(file).__name__}>"
+def _vlan(vlan: int) -> int:
+    number = operator.index(vlan)
+    if not 0 <= number <= 0xFFF:
+        raise ValueError(f"vlan: found {number}, expected an id from 0 to 4095")
+    return number

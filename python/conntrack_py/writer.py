@@ -1,4 +1,4 @@
-"""Connections to files, table by table: a result of any size in bounded memory."""
+"""`ConnectionWriter`: a result of any size, written table by table in bounded memory."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ from types import TracebackType
 from typing import Literal, Self
 
 from conntrack_py import _native
-from conntrack_py.connections import ConnectionTable, SupportsWrite, checked_format, format_of
+from conntrack_py.io.formats import SupportsWrite, checked_format, format_of
+from conntrack_py.table import ConnectionTable
 
 
 class ConnectionWriter:
-    """Writes tables, one behind another, to a file, a directory or a file object.
+    """A writer of successive tables to a file, a directory or a file object.
 
-    What is written has its name once it is complete: a file is written beside its path (`NAME.PID.part`) and renamed
-    by `close`, a directory likewise as a whole. A block that an exception leaves, and a writer that is not closed, take
-    away what they wrote; a process that is killed leaves the `.part`, which nothing reads by mistake.
+    Output appears under its name once it is complete: a file is written beside its path (`NAME.PID.part`) and renamed
+    by `close`, a directory likewise as a whole. An exception in the block, and a writer that is not closed, remove the
+    output. A process that is killed leaves the `.part`, which no reader takes for a result.
 
-    Rows keep their order, and how they were divided into tables leaves no trace: the bytes are the same. Memory holds
-    at most a block of rows (32,768 of `arrow`, a row group of 131,072 of `parquet`) for each open file.
+    Rows keep their order. Output bytes do not depend on the division into tables. Memory holds at most a block of rows
+    (32,768 of `arrow`, a row group of 131,072 of `parquet`) for each open file.
 
-    A pipe or file object is handed every line after each `write`; blocks and messages (`arrow`, `parquet`, `ipfix`) as
-    they are full, whatever the tables.
+    A pipe or file object gets every line after each `write`; blocks and messages (`arrow`, `parquet`, `ipfix`) once
+    they are full.
 
     `related_to` is as in the tables: in those of one `Tracker` (`drain`, `finish`) it is a connection's number in the
     order of first packets, as in its labels. `zeek` names a tunnel by the `uid` of what carries it, in any table of its
@@ -64,7 +65,7 @@ class ConnectionWriter:
         self._native = _native.Writer(target, chosen, by)
 
     def write(self, table: ConnectionTable) -> None:
-        """Write the connections of a table behind those before. After an error the writer is closed.
+        """Append the connections of a table. After an error the writer is closed.
 
         Raises:
             ValueError: The writer is closed, or the table has other zones than those before.
@@ -74,7 +75,7 @@ class ConnectionWriter:
         self._native.write(table._native)
 
     def close(self) -> None:
-        """Complete what was written; it now has its name. A writer that is closed stays closed.
+        """Complete the output and give it its name. Closing a closed writer does nothing.
 
         Raises:
             OSError: The system refused.
@@ -84,11 +85,11 @@ class ConnectionWriter:
             self._native.close()
 
     def discard(self) -> None:
-        """Take away what was written, and close. What a pipe or file object was given stays there."""
+        """Remove the output and close. Data already handed to a pipe or file object stays there."""
         self._native.discard()
 
     def __enter__(self) -> Self:
-        """Itself, to be closed at the end of the block."""
+        """Return the writer, which is closed at the end of the block."""
         return self
 
     def __exit__(

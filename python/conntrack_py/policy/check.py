@@ -1,4 +1,4 @@
-"""What a policy would have refused of a capture, and what of it was never used."""
+"""Checks of a capture against a policy: refused connections and unused rules."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conntrack_py import text
-from conntrack_py.connections import ConnectionTable
 from conntrack_py.enums import Verdict
 from conntrack_py.policy.compiled import evaluate
 from conntrack_py.policy.document import inline, moment
 from conntrack_py.policy.members import Membership
 from conntrack_py.policy.model import ANY, SIDES, WITH_PORTS, WITH_TYPES, Rule, Ruleset, Side
-from conntrack_py.policy.traffic import CONFIDENCE, Ints, Traffic
+from conntrack_py.policy.traffic.pairs import CONFIDENCE, Ints, Traffic
+from conntrack_py.table import ConnectionTable
 
 if TYPE_CHECKING:
     from conntrack_py.policy import sarif
@@ -101,7 +101,7 @@ class Use:
 
 @dataclass(frozen=True, kw_only=True)
 class Packets:
-    """What a gateway with this policy does with the packets of the capture.
+    """Packets of the capture at a gateway with this policy.
 
     Attributes:
         accepted: They open an entry, or belong to one.
@@ -122,7 +122,7 @@ class Packets:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CheckResult:
-    """What a policy says of a capture.
+    """Result of a check.
 
     Attributes:
         connections: How many connections there are.

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conntrack_py import _native
-from conntrack_py.connections import ConnectionTable
 from conntrack_py.policy.model import Rule, Ruleset
+from conntrack_py.table import ConnectionTable
 
 #: A row of verdicts, as the Rust core lays it out.
 VERDICT = np.dtype(

@@ -45,7 +45,7 @@ _PEER_KEY = {"ingress": "from", "egress": "to"}
 _RULE_KEYS = {side: (_PEER_KEY[side], "proto", "ports", "types", "note", "evidence") for side in SIDES}
 _GROUP_KEYS = ("members", "ingress", "egress", "default")
 _EVIDENCE_KEYS = ("connections", "peers", "first", "last")
-#: What people who think of packets write, and why there is no such key.
+#: Keys of packet filters, and the reason why a policy has none.
 _REPLIES = "replies need no rule: they belong to the connection that was allowed"
 _HINTS = {
     "source_ports": _REPLIES,
@@ -148,7 +148,7 @@ def from_dict(document: object, *, lines: Mapping[str, int] | None = None, sourc
 
 
 def checked(document: object, source: str = "") -> Ruleset:
-    """The same for programs.
+    """The policy as JSON.
 
     Raises:
         PolicyError: A key or value is refused.

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from conntrack_py.policy.model import ANY, Side, merged
-from conntrack_py.policy.traffic import Pair
+from conntrack_py.policy.traffic.pairs import Pair
 
 #: The shortest networks that peers are folded to, and the share of their addresses that must have been seen.
 _SHORTEST = {4: 24, 6: 64}

@@ -1,4 +1,4 @@
-"""Which groups an address belongs to."""
+"""Membership of addresses in groups."""
 
 from __future__ import annotations
 

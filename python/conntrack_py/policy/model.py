@@ -1,4 +1,4 @@
-"""What a policy is: groups of addresses, and rules about who may initiate.
+"""The model of a policy: groups of addresses, and rules about initiators.
 
 There are no rules for replies: a connection that was allowed answers by itself, as do ICMP errors about it. A new
 connection passes if every group of the originator allows it as egress and every group of the responder allows it as
@@ -45,7 +45,7 @@ class Evidence:
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """Who may initiate what, towards the members of a group or from them.
+    """A rule: peers, protocol and ports that may be initiated towards a group or from it.
 
     Attributes:
         peers: The other end, any of these: `any`, names of groups, networks.
@@ -90,7 +90,7 @@ class Group:
         return self.ingress if side == "ingress" else self.egress
 
     def default(self, side: Side) -> Default | None:
-        """What holds for a direction without a rule, if the group says so itself."""
+        """The group's own default for a direction without a rule, or None."""
         return self.ingress_default if side == "ingress" else self.egress_default
 
 
@@ -138,7 +138,7 @@ class Ruleset:
         return found
 
     def default_of(self, name: str, side: Side) -> Default:
-        """What holds for a direction of a group without a rule for it."""
+        """The default for a direction of a group without a rule."""
         return self.groups[name].default(side) or self.default
 
     def networks(self, peers: tuple[str, ...]) -> list[Network]:

@@ -1,4 +1,4 @@
-"""`Policy`: read it, suggest it, ask it, check it, lint it, write it."""
+"""`Policy`: load, suggest, evaluate, check, lint and write policies."""
 
 from __future__ import annotations
 
@@ -14,25 +14,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conntrack_py import _native
-from conntrack_py.config import Config
-from conntrack_py.connections import ConnectionTable
+from conntrack_py.config import Config, checked
 from conntrack_py.exceptions import PolicyError
+from conntrack_py.io.progress import Progress, observer
+from conntrack_py.io.source import inputs
 from conntrack_py.policy import check as checks
-from conntrack_py.policy import document, formats, suggest
+from conntrack_py.policy import document, formats, rulesets, suggest
 from conntrack_py.policy.check import CheckResult
 from conntrack_py.policy.compiled import compiled, evaluate
 from conntrack_py.policy.model import Ruleset
 from conntrack_py.policy.suggest import Budget, Report
-from conntrack_py.policy.traffic import CONFIDENCE
-from conntrack_py.tracker import Progress, TrackResult, checked, inputs, observer, stats_with_warning
+from conntrack_py.policy.traffic.pairs import CONFIDENCE
+from conntrack_py.stats import stats_with_warning
+from conntrack_py.table import ConnectionTable
+from conntrack_py.track import TrackResult
 
 if TYPE_CHECKING:
     from conntrack_py.policy.lint import Problem
 
 #: Formats of the native form.
 NATIVE = ("toml", "json")
-#: What is read only to lint it.
-FIREWALLS = ("nftables", "nftables-json", "iptables-save", "nacl")
+#: Formats of policies that are written, that are read, and that are linted: a firewall's own rules among the last.
+WRITTEN = (*NATIVE, *formats.WRITERS)
+READ = (*NATIVE, *formats.READERS)
+LINTED = (*READ, *rulesets.READERS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,10 +82,10 @@ class Policy(Ruleset):
             ruleset, notes = document.loads(text, format, name), list[str]()
         elif format in formats.READERS:
             ruleset, notes = formats.read(text, format, name)
-        elif format in FIREWALLS:
+        elif format in rulesets.READERS:
             raise PolicyError(f"{name}: found a firewall's own rules ({format}), expected a policy; they can be linted")
         else:
-            expected = ", ".join((*NATIVE, *formats.READERS))
+            expected = ", ".join(READ)
             raise PolicyError(f"{name}: found {format}, expected one of {expected}")
         return cls._of(ruleset, warnings=tuple(notes))
 
@@ -116,7 +121,7 @@ class Policy(Ruleset):
         fold_peers: int | None = None,
         progress: bool | Progress = False,
     ) -> Self:
-        """The least policy that allows what was seen and is not suspect, and nothing in the other direction.
+        """Suggest the least policy that allows the observed connections that are not suspect, in their direction.
 
         Connections whose initiator is not sure, scans and whatever nobody answered are left out and counted. What
         servers (groups that mostly answer) initiate towards other networks is left out too, and listed for a person to
@@ -191,7 +196,7 @@ class Policy(Ruleset):
         min_confidence: float = CONFIDENCE,
         progress: bool | Progress = False,
     ) -> CheckResult:
-        """What this policy refuses of a capture, and which of its rules were never used.
+        """Check a capture: refused connections, and rules never used.
 
         Connections are judged by who initiated them. Where a capture is given, its packets also go through a gateway
         with this policy, in capture time: replies pass, a packet of a refused connection is refused, `invalid` is
@@ -229,7 +234,7 @@ class Policy(Ruleset):
         return checks.check(self, table, packets=(packets, refused), fates=every, confidence=min_confidence)
 
     def lint(self, connections: ConnectionTable | None = None) -> list[Problem]:
-        """What is wrong with the policy on its face and, with connections, by what was seen.
+        """Lint the policy on its own and, given connections, against traffic.
 
         The checks and their examples are in docs/policy-lint.md.
         """
@@ -239,7 +244,7 @@ class Policy(Ruleset):
         return lint.lint(self, connections, verdicts)
 
     def convert(self, format: str, *, group: str | None = None) -> formats.Written:
-        """The policy in another tool's language.
+        """Convert the policy to another tool's language.
 
         Args:
             format: `toml`, `json`, or one of `conntrack_py.policy.formats.WRITERS`.
@@ -312,10 +317,10 @@ def lint_file(
         PolicyError: It is neither.
         FileNotFoundError: There is no such file.
     """
-    from conntrack_py.policy import lint, rulesets
+    from conntrack_py.policy import lint
 
     name, text = read_text(path)
     found = format or formats.guess(text, name) or "an unknown format"
-    if found in FIREWALLS:
+    if found in rulesets.READERS:
         return lint.lint_firewall(rulesets.read(text, found, name), connections)
     return Policy._read(text, name, found).lint(connections)

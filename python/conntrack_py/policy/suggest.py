@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from conntrack_py import _native
-from conntrack_py.connections import ConnectionTable
-from conntrack_py.policy import fold, roles
+from conntrack_py.policy import fold
 from conntrack_py.policy.document import moment
 from conntrack_py.policy.members import Membership
 from conntrack_py.policy.model import (
@@ -23,14 +22,16 @@ from conntrack_py.policy.model import (
     effective_members,
     merged,
 )
-from conntrack_py.policy.roles import Host
-from conntrack_py.policy.services import breaks
-from conntrack_py.policy.traffic import CONFIDENCE, LEFT_OUT, Pair, Traffic
+from conntrack_py.policy.traffic import roles
+from conntrack_py.policy.traffic.pairs import CONFIDENCE, LEFT_OUT, Pair, Traffic
+from conntrack_py.policy.traffic.roles import Host
+from conntrack_py.policy.traffic.services import breaks
+from conntrack_py.table import ConnectionTable
 
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """How far rules may be folded; None: not at all.
+    """Limits to which rules are folded; None: no folding.
 
     Attributes:
         max_rules: At most so many rules, by merging those whose merger allows the fewest pairs that were not seen.
@@ -46,7 +47,7 @@ class Budget:
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """What servers of a group initiate: for a person to decide.
+    """Connections that servers of a group initiate, for a person to decide.
 
     Attributes:
         group: The group.
@@ -67,7 +68,7 @@ class Decision:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What a suggestion is made of, and what it leaves to a person.
+    """Report of a suggestion: its basis, and the decisions left to a person.
 
     Attributes:
         connections: Connections in the capture.
@@ -252,7 +253,7 @@ def _rule(draft: fold.Draft, groups: Mapping[str, Sequence[str]]) -> Rule:
 
 
 def evidence(pairs: Sequence[Pair], peers: int) -> Evidence:
-    """What some connections say together."""
+    """Evidence of some connections taken together."""
     return Evidence(
         connections=sum(pair.connections for pair in pairs),
         peers=peers,
@@ -268,7 +269,7 @@ def _decisions(
     membership: Membership,
     asked: Mapping[tuple[str, str, str, int], set[str]],
 ) -> list[Decision]:
-    """What servers initiate, by group and service; what waits for a decision first."""
+    """Decisions about connections that servers initiate, by group and service, undecided ones first."""
     found: dict[tuple[str, str, int, bool], list[Pair]] = {}
     for kept, pairs in ((False, undecided), (True, allowed)):
         for pair in pairs:

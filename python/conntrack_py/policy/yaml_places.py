@@ -1,4 +1,4 @@
-"""Where things stand in a YAML or JSON document."""
+"""Line numbers of the nodes of a YAML or JSON document."""
 
 from __future__ import annotations
 

@@ -23,51 +23,55 @@ impl Config {
     }
 }
 
+/// The keys of `conntrack_py.Config`, by name.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+#[allow(clippy::struct_excessive_bools, reason = "the keys of the contract")]
+pub struct Keys {
+    local: Vec<String>,
+    zones: BTreeMap<String, Vec<String>>,
+    profile: String,
+    timeouts: BTreeMap<String, f64>,
+    loose: bool,
+    liberal: bool,
+    ignore_invalid_rst: bool,
+    tunnels: String,
+    checksum: bool,
+    likely_server_ports: Option<Vec<String>>,
+    max_connections: Option<usize>,
+    memory_limit: Option<usize>,
+    strict: bool,
+    threads: Option<usize>,
+}
+
 #[pymethods]
 impl Config {
     #[new]
-    #[pyo3(signature = (*, local, zones, profile, timeouts, loose, liberal, ignore_invalid_rst, tunnels, checksum, likely_server_ports, max_connections, memory_limit, strict, threads))]
-    #[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools, reason = "the keys of the contract")]
-    #[allow(clippy::needless_pass_by_value, reason = "extracted from Python")]
-    fn new(
-        local: Vec<String>,
-        zones: BTreeMap<String, Vec<String>>,
-        profile: &str,
-        timeouts: BTreeMap<String, f64>,
-        loose: bool,
-        liberal: bool,
-        ignore_invalid_rst: bool,
-        tunnels: &str,
-        checksum: bool,
-        likely_server_ports: Option<Vec<String>>,
-        max_connections: Option<usize>,
-        memory_limit: Option<usize>,
-        strict: bool,
-        threads: Option<usize>,
-    ) -> PyResult<Self> {
-        let profile = profile_named(profile)?;
-        let mut rules = Rules { loose, liberal, ignore_invalid_rst, ..profile.rules() };
-        for (name, seconds) in &timeouts {
+    fn new(keys: Keys) -> PyResult<Self> {
+        let profile = profile_named(&keys.profile)?;
+        let rules = Rules { loose: keys.loose, liberal: keys.liberal, ..profile.rules() };
+        let mut rules = Rules { ignore_invalid_rst: keys.ignore_invalid_rst, ..rules };
+        for (name, seconds) in &keys.timeouts {
             set_timeout(&mut rules.timeouts, name, *seconds)?;
         }
-        let zones = zones.iter().map(|(name, networks)| {
+        let zones = keys.zones.iter().map(|(name, networks)| {
             let networks = parse_networks(&format!("zones.{name}"), networks)?;
             Ok(Zone { name: name.clone(), networks })
         });
         let core = Core {
-            local: parse_networks("local", &local)?,
+            local: parse_networks("local", &keys.local)?,
             zones: zones.collect::<PyResult<_>>()?,
             rules,
-            decode: Options { tunnels: tunnel_mode(tunnels)?, checksum },
-            likely_server_ports: likely_server_ports.map(|ports| parse_ports(&ports)).transpose()?,
+            decode: Options { tunnels: tunnel_mode(&keys.tunnels)?, checksum: keys.checksum },
+            likely_server_ports: keys.likely_server_ports.map(|ports| parse_ports(&ports)).transpose()?,
             zeek: profile.is_zeek(),
-            strict,
+            strict: keys.strict,
             bounds: Bounds {
-                connections: max_connections.unwrap_or(usize::MAX),
-                bytes: memory_limit.unwrap_or(usize::MAX),
+                connections: keys.max_connections.unwrap_or(usize::MAX),
+                bytes: keys.memory_limit.unwrap_or(usize::MAX),
             },
             hash_key: None,
-            threads: threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
+            threads: keys.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
         };
         Ok(Self { core })
     }

@@ -55,13 +55,14 @@ mod _native {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        module.add("FORMATS", super::formats(module.py())?)?;
+        module.add("LABELS", conntrack_core::labels::FIELDS.to_vec())?;
+        module.add("LABEL_BYTES", conntrack_core::labels::WIDTH)?;
         module.add("LOCAL", conntrack_core::config::Config::LOCAL.to_vec())?;
         module.add("EVIDENCE", super::evidence(module.py())?)?;
-        module.add("FORMATS", super::formats(module.py())?)?;
-        module.add("LABEL_FIELDS", conntrack_core::labels::FIELDS.to_vec())?;
-        module.add("LABEL_WIDTH", conntrack_core::labels::WIDTH)?;
         module.add("PROFILES", super::config::profiles())?;
         module.add("PROTOCOLS", super::policy::protocols())?;
+        module.add("REASONS", conntrack_core::pipeline::reasons().collect::<Vec<_>>())?;
         module.add("WORDS", super::words(module.py())?)
     }
 }
@@ -75,19 +76,22 @@ fn evidence(py: Python<'_>) -> PyResult<Bound<'_, pyo3::types::PyDict>> {
     Ok(rungs)
 }
 
-/// The formats of files by name: the suffixes that tell them, and whether they are lines for a terminal.
+/// The file formats: name → (suffixes, what is written is binary, each row is complete with its line).
 fn formats(py: Python<'_>) -> PyResult<Bound<'_, pyo3::types::PyDict>> {
+    use write::Content;
     let formats = pyo3::types::PyDict::new(py);
     for format in write::Format::ALL {
-        formats.set_item(format.name(), (format.suffixes().to_vec(), format.is_text()))?;
+        let content = format.content();
+        let facts = (format.suffixes().to_vec(), content == Content::Binary, content == Content::Rows);
+        formats.set_item(format.name(), facts)?;
     }
     Ok(formats)
 }
 
-/// The lists of words: those behind the numbers of labels by enum and the reasons to skip.
+/// Words behind the numbers of labels, by enum.
 fn words(py: Python<'_>) -> PyResult<Bound<'_, pyo3::types::PyDict>> {
     use conntrack_core::direction::Direction;
-    use conntrack_core::pipeline::{Fate, reasons};
+    use conntrack_core::pipeline::Fate;
     use conntrack_core::proto::{CtDir, CtState, State};
     use conntrack_core::verdicts::Verdict;
     let words = pyo3::types::PyDict::new(py);
@@ -96,7 +100,6 @@ fn words(py: Python<'_>) -> PyResult<Bound<'_, pyo3::types::PyDict>> {
     words.set_item("Direction", Direction::NAMES.map(str::to_uppercase).to_vec())?;
     words.set_item("State", State::NAMES.to_vec())?;
     words.set_item("Verdict", Verdict::NAMES.to_vec())?;
-    words.set_item("Skipped", reasons().collect::<Vec<_>>())?;
     words.set_item("Fate", Fate::NAMES.to_vec())?;
     Ok(words)
 }

@@ -44,9 +44,9 @@ WRITERS: Mapping[str, Writer] = {
     "gcp": _later("gcp", "write"),
     "azure": _later("azure", "write"),
 }
-#: Those that can be read.
+#: Formats that can be read.
 READERS: Mapping[str, Reader] = {"aws": _later("aws_read", "read"), "kubernetes": _later("kubernetes_read", "read")}
-#: Those that can be written for one host.
+#: Formats that can be written for one host.
 FOR_HOSTS = ("nftables", "iptables", "ip6tables")
 
 

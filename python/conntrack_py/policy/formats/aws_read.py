@@ -148,7 +148,7 @@ class _Reader:
 
 
 def _is_first_egress(rule: Rule) -> bool:
-    """Whether it is the rule that AWS gives every new group of a network without IPv6."""
+    """True for the default egress rule that AWS gives new groups of networks without IPv6."""
     return rule.proto == ANY and EVERYWHERE[4] in rule.peers
 
 

@@ -1,4 +1,4 @@
-"""What the formats share: names, protocols, peers as networks, and warnings."""
+"""Helpers of the formats: names, protocols, peers as networks, and warnings."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def open_sides(ruleset: Ruleset, name: str) -> list[Side]:
 
 
 def is_undescribed(group: Group) -> bool:
-    """Whether a group is only known as a peer: it has no members, no rules, and says of itself that it has no limits.
+    """True for a group known only as a peer: no members, no rules, both directions unlimited.
 
     Readers make such groups of what a file refers to and does not describe; the name is all that is known of them.
     Nobody may make rules for one: they would take the limits away that it has where it is described.
@@ -111,7 +111,7 @@ def by_side(ruleset: Ruleset) -> dict[tuple[str, Side], list[Numbered]]:
 
 
 def all_types(rule: Rule) -> bool:
-    """Whether an ICMP rule holds for all types."""
+    """True if an ICMP rule holds for all types."""
     return rule.proto in WITH_TYPES and (not rule.ports or (0, 255) in rule.ports)
 
 

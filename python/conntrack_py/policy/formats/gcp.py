@@ -88,7 +88,7 @@ class _Writer:
                 yield made | {action: [{"IPProtocol": "all"}], _RANGES[side]: [cidr]}
 
     def rule(self, name: str, side: str, end: str, priority: int, description: str) -> dict[str, Any]:
-        """What all rules have."""
+        """Keys that all rules have."""
         return {
             "name": f"{self.tags[name]}-{side}-{end}",
             "network": "global/networks/default",

@@ -26,7 +26,7 @@ _PROTOS = {"TCP": "tcp", "UDP": "udp", "SCTP": "sctp"}
 
 @dataclass
 class _Pods:
-    """What policies say about the pods of a selector."""
+    """Rules about the pods of a selector."""
 
     namespace: str
     labels: dict[str, str]
@@ -327,7 +327,7 @@ def _without(block: Network, excepted: list[Network]) -> Iterator[str]:
 
 
 def _disjoint(one: _Pods, other: _Pods) -> bool:
-    """Whether no pod can be in both: another namespace, or another value of a label."""
+    """True if no pod can be in both: another namespace, or another value of a label."""
     if one.namespace != other.namespace:
         return True
     return any(other.labels.get(key, value) != value for key, value in one.labels.items())

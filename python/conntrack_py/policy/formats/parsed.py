@@ -50,14 +50,14 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _yaml_int)
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
-    """What may have been meant, or what there is."""
+    """The nearest valid key, or all of them."""
     words = list(words)
     near = difflib.get_close_matches(word[:SHOWN], words, n=1)
     return f"did you mean {near[0]}?" if near else f"valid are {', '.join(words)}"
 
 
 def _is_large(root: yaml.Node) -> bool:
-    """Whether there are too many nodes if aliases are followed; one that holds itself has no end of them."""
+    """True if following aliases gives too many nodes; a recursive alias has no end of them."""
     waiting, count = [root], 0
     while waiting and count <= _MOST_NODES:
         inner = inner_nodes(waiting.pop())
@@ -158,7 +158,7 @@ class Piece:
 
     @property
     def line(self) -> int:
-        """Its line, or that of what holds it."""
+        """The line of the node, or of its parent."""
         return self.source.line(self.path) or 1
 
     def refuse(self, why: str) -> NoReturn:
@@ -178,7 +178,7 @@ class Piece:
         self.refuse(f"found {shown(self.value)}, expected {what}")
 
     def table(self, known: Iterable[str] = ()) -> dict[str, Any]:
-        """It as a table. If keys are named, there may be no others.
+        """The node as a table; with `keys`, others are refused.
 
         Raises:
             PolicyError: It is none, or has another key.
@@ -194,7 +194,7 @@ class Piece:
         return self.value
 
     def get(self, key: str) -> Piece:
-        """What a table has under a key; nothing where it has none."""
+        """The value of a key of a table, or an empty node."""
         return Piece(self.source, self.table().get(key), (*self.path, key))
 
     def items(self, what: str = "a list") -> list[Piece]:

@@ -10,13 +10,13 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from conntrack_py.connections import ConnectionTable
 from conntrack_py.policy.lint import shape, use
 from conntrack_py.policy.lint.firewall import lint_firewall
 from conntrack_py.policy.lint.problem import CHECKS, Check, Problem, in_order
 from conntrack_py.policy.lint.scope import Scope
 from conntrack_py.policy.lint.traffic import Traffic
 from conntrack_py.policy.model import Numbered, Ruleset
+from conntrack_py.table import ConnectionTable
 
 __all__ = ["CHECKS", "Check", "Problem", "lint", "lint_firewall"]
 

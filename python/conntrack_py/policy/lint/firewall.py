@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from conntrack_py.connections import ConnectionTable
 from conntrack_py.policy.lint.problem import Problem, Severity, in_order, plural, problem
 from conntrack_py.policy.rulesets import spans
 from conntrack_py.policy.rulesets.model import REPLY_STATES, Chain, Firewall, FirewallRule, Match
 from conntrack_py.policy.rulesets.spans import Spans
+from conntrack_py.table import ConnectionTable
 
 _STATE_RULE = {
     "nftables": "ct state established,related accept",
@@ -93,7 +93,7 @@ def _mirrored(rules: list[FirewallRule]) -> _Pairs:
 
 
 def _from_anywhere(rule: FirewallRule) -> bool:
-    """It asks for no source port, or for any that clients have."""
+    """True if the rule matches all source ports that clients use."""
     return not rule.match.has_source_ports or spans.is_ephemeral(rule.match.sports)
 
 
@@ -147,7 +147,7 @@ def _mirror(
 
 
 def _initiated(connections: ConnectionTable | None, protos: list[str], ports: Spans) -> tuple[int, int]:
-    """How many connections of a service came in, and how many went out."""
+    """Counts of connections of a service: inbound, outbound."""
     if connections is None:
         return 0, 0
     codes, words = connections.codes("proto")
@@ -265,6 +265,6 @@ def _output_open(firewall: Firewall, chains: list[Chain], connections: Connectio
 
 
 def _ends_in_a_drop(chain: Chain) -> bool:
-    """Its last rule drops, perhaps all that is left: it asks for something that is not understood."""
+    """True if the last rule drops and has a match that is not understood, so perhaps drops the rest."""
     last = chain.rules[-1] if chain.rules else None
     return last is not None and last.verdict == "drop" and last.is_for_all and "new" in last.match.states

@@ -1,4 +1,4 @@
-"""What lint can find, and how it says so."""
+"""Problems that lint reports."""
 
 from __future__ import annotations
 

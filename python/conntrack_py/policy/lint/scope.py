@@ -84,13 +84,13 @@ class Scope:
         return np.array(hulls, dtype=np.int64).reshape(len(hulls), 4)
 
     def around(self, numbered: Numbered, rules: Sequence[Numbered]) -> list[Numbered]:
-        """Those of some rules that may cover a rule: a cheap look before a close one."""
+        """Candidates among some rules that may cover a rule."""
         hulls, (first, last, low, high) = self._of(rules), self._hulls[numbered.number]
         may = (hulls[:, 0] <= first) & (hulls[:, 1] >= last) & (hulls[:, 2] <= low) & (hulls[:, 3] >= high)
         return [rules[place] for place in np.flatnonzero(may).tolist()]
 
     def near(self, numbered: Numbered, rules: Sequence[Numbered]) -> list[Numbered]:
-        """Those of some rules that may have something in common with a rule."""
+        """Candidates among some rules that may overlap with a rule."""
         hulls, (first, last, low, high) = self._of(rules), self._hulls[numbered.number]
         may = (hulls[:, 0] <= last) & (hulls[:, 1] >= first) & (hulls[:, 2] <= high) & (hulls[:, 3] >= low)
         return [rules[place] for place in np.flatnonzero(may).tolist()]

@@ -1,4 +1,4 @@
-"""What a capture says about the rules of a policy."""
+"""Traffic of a capture by the rules of a policy."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conntrack_py import text
-from conntrack_py.connections import EVIDENCE, ConnectionTable
 from conntrack_py.policy.lint.scope import Scope
 from conntrack_py.policy.model import ANY, WITH_TYPES, Numbered, Side
 from conntrack_py.policy.rulesets import spans
 from conntrack_py.policy.rulesets.spans import Spans
-from conntrack_py.policy.traffic import CONFIDENCE, NOBODY
+from conntrack_py.policy.traffic.pairs import CONFIDENCE, NOBODY
+from conntrack_py.table import EVIDENCE, ConnectionTable
 
 #: Rows of connections that nobody opened in earnest.
 _NOBODY = ("scan", "backscatter")
@@ -76,7 +76,7 @@ class Traffic:
         return found % max(1, len(self))
 
     def counts(self, group: str) -> tuple[int, int]:
-        """How many connections a group answered, and how many it initiated; none where it shares addresses."""
+        """Counts of connections that a group answered and initiated; none where groups share addresses."""
         if self.shares(group):
             return 0, 0
         number = self._scope.names.index(group)
@@ -85,12 +85,12 @@ class Traffic:
         return int(answered.sum()), int(initiated.sum())
 
     def asked_for_names(self, group: str) -> int:
-        """How many connections to name servers a group initiated."""
+        """The number of connections to name servers that a group initiated."""
         mine = self._groups["egress"] == self._scope.names.index(group)
         return int((mine & self._is_proto("udp", "tcp") & (self.asked == _DNS) & self.sure).sum())
 
     def initiated(self, group: str, side: Side, proto: str, ports: Spans, peers: Spans) -> int:
-        """How many connections with these ports and peers came in to a group, or went out of it."""
+        """The number of connections with these ports and peers into a group, or out of it."""
         mask = self._of(group, side, proto) & _within(self.asked, ports)
         return int(self._with_peers(mask, side, peers).sum())
 

@@ -86,7 +86,7 @@ def too_wide(scope: Scope, traffic: Traffic, known: set[int], addresses: int, po
 
 
 def _wide_peers(scope: Scope, traffic: Traffic, numbered: Numbered, rows: Rows, most: int) -> tuple[str, str] | None:
-    """What a rule allows beyond the peers that were seen, and these; a group is as wide as it was meant to be."""
+    """Peers that a rule allows beyond the observed ones, and the observed ones; groups count as intended."""
     named = numbered.rule.peers
     seen = traffic.peers(rows, numbered.side)
     if scope.is_any(numbered):
@@ -105,7 +105,7 @@ def _wide_peers(scope: Scope, traffic: Traffic, numbered: Numbered, rows: Rows, 
 
 
 def _width(own: Spans) -> int:
-    """How many addresses there are; of IPv6 subnets of 64 bits."""
+    """The number of addresses; of IPv6 the number of /64 subnets."""
     v6 = sum((last - first) // _SUBNET + 1 for first, last in spans.both(own, spans.V6))
     return spans.count(spans.both(own, spans.V4)) + v6
 

@@ -1,4 +1,4 @@
-"""What others wrote: JSON read with limits, and words of it that can be shown."""
+"""Untrusted JSON: read with limits, and quoted safely."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 #: Digits of a number, and characters of a value in a message.
 DIGITS, SHOWN = 20, 60
-#: What is said of a text of which Python cannot find the end.
+#: The message about text nested too deeply for Python's parsers.
 DEEP = "nested too deeply"
 
 
@@ -103,7 +103,7 @@ def _line_of_twice(text: str) -> int | None:
 
 
 def inner_nodes(node: yaml.Node) -> list[yaml.Node]:
-    """What a node holds: keys and values, or elements."""
+    """Children of a node: keys and values, or elements."""
     import yaml
 
     if isinstance(node, yaml.MappingNode):

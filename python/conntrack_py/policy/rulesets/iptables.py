@@ -50,7 +50,7 @@ _DIGITS, _SHOWN = 6, 60
 
 
 class _LineError(Exception):
-    """What is wrong with a line."""
+    """An error in a line."""
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""What lint knows of a firewall: chains of rules that accept or drop packets, in order."""
+"""The model of a firewall: ordered chains of rules that accept or drop packets."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def protocol(found: object) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Match:
-    """Which packets a rule is about. What is not given is everything.
+    """The match of a rule. A criterion that is not given matches everything.
 
     Attributes:
         protos: Protocols; None: all.
@@ -93,17 +93,17 @@ class Match:
 
     @property
     def has_ports(self) -> bool:
-        """It asks for destination ports."""
+        """True if destination ports are matched."""
         return self.dports != ALL_PORTS
 
     @property
     def has_source_ports(self) -> bool:
-        """It asks for source ports."""
+        """True if source ports are matched."""
         return self.sports != ALL_PORTS
 
     @property
     def has_addresses(self) -> bool:
-        """It asks for addresses, not only for their version."""
+        """True if addresses are matched, beyond their version."""
         return not (is_everybody(self.saddr) and is_everybody(self.daddr))
 
 
@@ -131,24 +131,24 @@ class FirewallRule:
 
     @property
     def place(self) -> str:
-        """Where it stands, in a few words."""
+        """The place of the rule, in a few words."""
         return self.chain if self.handle is None else f"{self.chain} handle {self.handle}"
 
     @property
     def lets_in(self) -> bool:
-        """It accepts packets that open connections."""
+        """True if packets that open connections are accepted."""
         return self.verdict == "accept" and "new" in self.match.states and not self.match.loopback
 
     @property
     def is_state_rule(self) -> bool:
-        """It accepts what belongs to connections, whatever their ports."""
+        """True if packets of existing connections are accepted, whatever their ports."""
         match = self.match
         asks = match.states != ALL_STATES and "established" in match.states
         return self.verdict == "accept" and asks and not (match.has_ports or match.has_source_ports)
 
     @property
     def is_for_all(self) -> bool:
-        """It asks for nothing but states and interfaces."""
+        """True if only states and interfaces are matched."""
         match = self.match
         return match.protos is None and not (match.has_ports or match.has_source_ports or match.has_addresses)
 
@@ -175,7 +175,7 @@ class Chain:
 
     @property
     def drops(self) -> bool:
-        """What no rule takes is dropped: by the policy, or by a last rule that drops the rest."""
+        """True if unmatched packets are dropped, by the policy or by a last rule."""
         last = self.rules[-1] if self.rules else None
         if self.policy == "drop" or last is None or last.verdict != "drop":
             return self.policy == "drop"

@@ -161,7 +161,7 @@ class _Reader:
         return list(found.values())
 
     def _met(self, match: Match, table: str, left: Any, op: str, right: Any) -> Match | None:
-        """What is left of a match; None: nothing."""
+        """The remaining match; None: empty."""
         try:
             return match.meet(self._match(table, left, op, right))
         except (_UnknownError, KeyError, TypeError, ValueError, AttributeError, IndexError):

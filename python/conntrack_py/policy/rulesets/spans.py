@@ -20,7 +20,7 @@ V6: Spans = ((_V6, _V6 + (1 << 128) - 1),)
 EVERYBODY: Spans = (*V4, *V6, (_UNKNOWN, _UNKNOWN + (1 << 32)))
 ALL_PORTS: Spans = ((0, 65535),)
 NOTHING: Spans = ()
-#: How many networks are named in a message.
+#: Networks named in a message.
 _SHOWN = 4
 
 
@@ -45,12 +45,12 @@ def of_address(text: str) -> int:
 
 
 def union(*many: Iterable[tuple[int, int]]) -> Spans:
-    """What is in any of them."""
+    """The union."""
     return merged(tuple(span for spans in many for span in spans))
 
 
 def both(a: Spans, b: Spans) -> Spans:
-    """What is in both."""
+    """The intersection."""
     found, i, j = [], 0, 0
     while i < len(a) and j < len(b):
         first, last = max(a[i][0], b[j][0]), min(a[i][1], b[j][1])
@@ -64,7 +64,7 @@ def both(a: Spans, b: Spans) -> Spans:
 
 
 def without(a: Spans, b: Spans) -> Spans:
-    """What is in the first only."""
+    """The difference: in the first, not in the second."""
     found, j = [], 0
     for first, last in a:
         at = first
@@ -82,23 +82,23 @@ def without(a: Spans, b: Spans) -> Spans:
 
 
 def within(a: Spans, b: Spans) -> bool:
-    """Whether all of the first is in the second."""
+    """True if the first is a subset of the second."""
     return not without(a, b)
 
 
 def holds(spans: Spans, value: int) -> bool:
-    """Whether a number is in it."""
+    """True if the spans contain a number."""
     place = bisect.bisect_right(spans, (value, 1 << 200)) - 1
     return place >= 0 and value <= spans[place][1]
 
 
 def count(spans: Spans) -> int:
-    """How many numbers there are."""
+    """The count of numbers."""
     return sum(last - first + 1 for first, last in spans)
 
 
 def is_everybody(spans: Spans) -> bool:
-    """Whether it has all of IPv4 or all of IPv6."""
+    """True if the spans contain all of IPv4 or all of IPv6."""
     return within(V4, spans) or within(V6, spans)
 
 
@@ -131,5 +131,5 @@ def ports_text(spans: Spans) -> str:
 
 
 def is_ephemeral(spans: Spans) -> bool:
-    """Whether a range is one out of which systems take the ports of clients."""
+    """True for a range from which systems take client ports."""
     return any(first >= 1024 and last in (60999, 65535) and last - first > 10000 for first, last in spans)

@@ -50,7 +50,7 @@ pub struct Tracked {
 }
 
 /// Why a record is in no connection although it could have begun one: the table was full of assured ones.
-const TABLE_FULL: &str = "table_full";
+pub const TABLE_FULL: &str = "table_full";
 
 /// Every key that [`Stats::skipped`] may have.
 pub fn reasons() -> impl Iterator<Item = &'static str> {

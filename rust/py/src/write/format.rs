@@ -49,13 +49,24 @@ conntrack_core::words! {
     }
 }
 
+/// Bytes of a file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// Text, each row complete with its line.
+    Rows,
+    /// Text whose rows are not all connections.
+    Text,
+    /// Not for a terminal.
+    Binary,
+}
+
 impl Format {
     /// The format of this name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|format| format.name() == name)
     }
 
-    /// The suffix of a file among others.
+    /// The suffix of a file among others; `txt` where none tells the format.
     pub fn suffix(self) -> &'static str {
         match self {
             Self::Conntrack => "txt",
@@ -76,11 +87,12 @@ impl Format {
         }
     }
 
-    /// Lines for a terminal.
-    pub fn is_text(self) -> bool {
+    /// The bytes of its files.
+    pub fn content(self) -> Content {
         match self {
-            Self::Csv | Self::Jsonl | Self::Conntrack | Self::Zeek => true,
-            Self::Arrow | Self::Parquet | Self::Ipfix => false,
+            Self::Csv | Self::Jsonl => Content::Rows,
+            Self::Conntrack | Self::Zeek => Content::Text,
+            Self::Arrow | Self::Parquet | Self::Ipfix => Content::Binary,
         }
     }
 }

@@ -17,7 +17,7 @@ use pyo3::prelude::*;
 use crate::errors::{arrow_error, system_error};
 use crate::table::{Run, Table};
 use format::Encoder;
-pub use format::Format;
+pub use format::{Content, Format};
 use partition::{By, Partitions};
 use sink::{Out, PartialFile};
 pub use sink::{PyWrite, complete};

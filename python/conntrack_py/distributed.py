@@ -1,0 +1,179 @@
+"""A distributed run in two halves: headers of captures by shard, and connections of a shard.
+
+An engine (Spark, Ray, Dask, a database) moves the rows: it runs `decode_headers` on each capture, groups the rows by
+shard, sorts them by `ts`, `file` and `idx`, and runs `track_stream` on each group. The connections of all shards do not
+depend on the number of shards or on the order of files.
+"""
+
+from __future__ import annotations
+
+import operator
+import warnings
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from conntrack_py import _native
+from conntrack_py.config import Config, checked
+from conntrack_py.exceptions import CaptureWarning, ConfigError
+from conntrack_py.io.source import Source, inputs
+from conntrack_py.stats import stats_from
+
+#: As many cells of pairs of addresses are there, and as many shards at most.
+CELLS = 1 << 16
+
+
+class ArrowBatch:
+    """An Arrow record batch, for consumers of the Arrow PyCapsule interface, without a copy.
+
+    >>> import pyarrow
+    >>> batches = map(pyarrow.record_batch, decode_headers("capture.pcap", 0, 4096))  # doctest: +SKIP
+    """
+
+    __slots__ = ("_native",)
+
+    def __init__(self, native: _native.ArrowBatch) -> None:
+        """Wrap what the extension module holds."""
+        self._native = native
+
+    def __len__(self) -> int:
+        """The number of rows."""
+        return len(self._native)
+
+    def __arrow_c_schema__(self) -> Any:
+        """The schema."""
+        return self._native.__arrow_c_schema__()
+
+    def __arrow_c_array__(self, requested_schema: object = None) -> Any:
+        """The batch as a struct array. `requested_schema` is not followed, which the interface permits."""
+        return self._native.__arrow_c_array__(requested_schema)
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> Any:
+        """The batch as a stream of one."""
+        return self._native.__arrow_c_stream__(requested_schema)
+
+    def __repr__(self) -> str:
+        """The number of rows."""
+        return f"<ArrowBatch: {len(self):,} row{'' if len(self) == 1 else 's'}>"
+
+
+def shard_v1(one: str, other: str, shards: int) -> int:
+    """The shard of packets between two addresses, whichever of them sends: version 1 of the hash, which never changes.
+
+    Both addresses are 16 bytes (IPv4 mapped into IPv6, RFC 4291 section 2.5.5.2), the smaller one first, and are taken
+    as four big-endian words of 64 bits. From `h = 0`, each word gives `h = mix(h ^ word)`, where `mix(s)` is the number
+    that SplitMix64 makes of seed `s` (Steele, Lea, Flood 2014). The upper 16 bits of `h` are the cell, and the shard is
+    the cell modulo `shards`.
+
+    Raises:
+        ValueError: One of them is no address, or there are too many shards.
+    """
+    return _native.cell(one, other) % _shards(shards)
+
+
+def decode_headers(path: Source, file_id: int, shards: int, *, config: Config | None = None) -> Iterator[ArrowBatch]:
+    """The headers of a capture's packets, each with the shard that tracks it.
+
+    Columns, none of them with nulls: `ts` (int64, nanoseconds since 1970 UTC), `file` (int64, `file_id`), `idx` (int64,
+    which record of the capture it is), `shard` (int32); to filter by, `src` and `dst` (text), `sport`, `dport` (ICMP:
+    type and code) and `proto` (int32) and `length` (int64, bytes of the IP packet), all of the packet that is tracked;
+    and what the tracker needs: `linktype` (int32), `wire` (int64, bytes on the wire), `frame` (binary: the frame,
+    without its payload where that says nothing of who initiated) and `abridged` (bool: such a payload was left out).
+    Records that carry no IP packet are left out. What could not be used is a `CaptureWarning` once all were read.
+
+    The shard is that of the packet's addresses (`shard_v1`), of those inside a tunnel as `config.tunnels` says; an
+    ICMP error goes with the packet that it quotes, a later fragment with its first one. Inside a fragmented tunnel
+    datagram this holds where the first fragment comes first and in the same file.
+
+    Args:
+        path: A path, `"-"`, or a binary file object.
+        file_id: What tells the capture from others of the run; of packets of one time, the smaller comes first.
+        shards: How many shards there are, 1 to 65536.
+        config: Whose `tunnels`, `checksum` and `strict` are followed; the same as `track_stream` gets.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        CaptureError: It is no capture; at its end: all of its packets have a link type without a decoder.
+        ConfigError: The configuration has what no shard can do alone; see `track_stream`.
+        ValueError: `file_id` or `shards` is out of range.
+    """
+    number = operator.index(file_id)
+    if not 0 <= number < 1 << 63:
+        raise ValueError(f"file_id: found {number}, expected 0 to 2**63 - 1")
+    count, core = _shards(shards), _alone(config)._native()
+    return _headers(_native.Headers(inputs(path), core, number, count))
+
+
+def _headers(native: _native.Headers) -> Iterator[ArrowBatch]:
+    for batch in iter(native.next, None):
+        yield ArrowBatch(batch)
+    loss = stats_from(native.account()).describe_loss()
+    if loss is not None:
+        warnings.warn(loss, CaptureWarning, stacklevel=2)
+
+
+def track_stream(
+    batches: Iterable[Any] | Any, *, config: Config | None = None, until: int | None = None
+) -> Iterator[ArrowBatch]:
+    """The connections of some shards, batch by batch as they end, in bounded memory.
+
+    The columns are those of a `ConnectionTable` in types that every engine has: times are int64 nanoseconds, counts
+    int64, ports int32, words and addresses text. Before them comes `id`, 32 hexadecimal digits that tell the
+    connection from all others of the run: a hash of its tuple and of time, file and place of its first packet.
+    `related_to` is such an `id`.
+
+    The answers are those of a `Tracker`: who initiated is judged by what has come so far, without a look back over the
+    whole capture. They differ where they must, so that they do not depend on what else is in a shard: connections of
+    ICMP errors are told apart also by the shard cell of the packet that they quote, and a fragmented error is related
+    to nothing; and what has not ended at the end ends by its own timeout, or with `until` by whether that comes first.
+    Of a capture whose clock stepped back, packets are taken in the order of their times, not of the file.
+
+    Args:
+        batches: Rows of `decode_headers` (all columns but those to filter by and `shard` are needed), sorted by `ts`,
+            `file` and `idx`: anything with the Arrow PyCapsule interface, or an iterable of such.
+        config: The configuration, by default `Config()`.
+        until: When the capture of all shards ends, in nanoseconds since 1970 UTC: what lives then has the `end_reason`
+            `end_of_capture`. Default: nobody knows, and the timeouts of all connections run out.
+
+    Raises:
+        ConfigError: `max_connections` or `memory_limit` is set, or `tunnels` is `both`, or `profile` is `zeek`, whose
+            connections of ICMP errors are those of many shards.
+        ValueError: A column is missing or has another type, or rows are not sorted.
+    """
+    moment = None if until is None else operator.index(until)
+    if moment is not None and not -(1 << 63) <= moment < 1 << 63:
+        raise ValueError(f"until: found {moment}, expected nanoseconds since 1970 in 64 bits")
+    return _tracked(_native.Part(_alone(config)._native()), _each(batches), moment)
+
+
+def _tracked(part: _native.Part, batches: Iterable[Any], until: int | None) -> Iterator[ArrowBatch]:
+    for batch in batches:
+        over = ArrowBatch(part.take(batch))
+        if len(over):
+            yield over
+    yield ArrowBatch(part.finish(until))
+
+
+def _each(batches: Iterable[Any] | Any) -> Iterable[Any]:
+    """Batches one by one, those of an Arrow stream as they come."""
+    if hasattr(batches, "__arrow_c_stream__"):
+        return iter(_native.ArrowReader(batches).next, None)
+    return [batches] if hasattr(batches, "__arrow_c_array__") else batches
+
+
+def _alone(config: Config | None) -> Config:
+    """A configuration whose connections do not depend on each other."""
+    config = checked(config)
+    for key, refused in (("profile", "zeek"), ("tunnels", "both")):
+        if getattr(config, key) == refused:
+            raise ConfigError(f"{key}: found {refused!r}, expected another one: shards are tracked each alone")
+    for key in ("max_connections", "memory_limit"):
+        if getattr(config, key) is not None:
+            raise ConfigError(f"{key}: found {getattr(config, key)}, expected none: shards are tracked each alone")
+    return config
+
+
+def _shards(shards: int) -> int:
+    number = operator.index(shards)
+    if not 1 <= number <= CELLS:
+        raise ValueError(f"shards: found {number}, expected 1 to {CELLS}")
+    return number

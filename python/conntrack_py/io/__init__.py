@@ -1,0 +1,1 @@
+"""Input and output: captures, batches, columns, file formats, labels and progress."""

@@ -1,0 +1,1 @@
+"""Traffic as policies see it: pairs of hosts, their roles and what servers initiate."""

@@ -1,0 +1,166 @@
+"""Connections as input of rules: originator, responder, service, and the reason to leave them out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from conntrack_py import text
+from conntrack_py.policy.model import WITH_PORTS, WITH_TYPES
+from conntrack_py.policy.traffic.numbering import Numbering
+from conntrack_py.table import ConnectionTable
+
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+#: The least confidence of connections that rules are made of: the initiator was right in 99.8 % of cases or more.
+CONFIDENCE = 0.9
+#: Evidence of connections that nobody initiated in earnest, or of which nobody can say.
+NOBODY = ("unknown", "scan", "backscatter")
+#: Datagrams without an answer after which somebody local is not trying a port but sending a stream: logs, metrics.
+_STREAM = 4
+#: The ICMP messages to which a gateway makes an entry (net/netfilter/nf_conntrack_proto_icmp.c and icmpv6.c of Linux).
+_OPENS = {"icmp": (8, 13, 15, 17), "icmp6": (128, 139)}
+#: Neighbour discovery and listener reports, which a gateway does not track.
+_UNTRACKED = (*range(130, 137), 143)
+
+#: Reasons to leave connections out of rules, in the order of their checks.
+LEFT_OUT = {
+    "icmp_error": "ICMP errors: they pass with the connection that they speak of",
+    "untracked": "neighbour discovery, which gateways do not track",
+    "opens_nothing": "ICMP messages that open no connection",
+    "nobody": "scans, their echoes, and connections whose initiator is unknown",
+    "low_confidence": "connections whose initiator is not sure enough",
+    "refused": "connections that the responder refused",
+    "unanswered": "connections that nobody answered",
+}
+KEPT = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Connections from one address to a service of another.
+
+    Attributes:
+        orig: The originator.
+        resp: The responder.
+        proto: A word of the `proto` column.
+        service: The responder's port, or the ICMP type that asks; 0 where there is neither.
+        connections: How many.
+        first: When the first of them began, nanoseconds.
+        last: When the last of them began.
+    """
+
+    orig: str
+    resp: str
+    proto: str
+    service: int
+    connections: int
+    first: int
+    last: int
+
+
+class Traffic:
+    """The columns of a table that rules are made of; addresses and services numbered."""
+
+    def __init__(self, table: ConnectionTable, confidence: float = CONFIDENCE) -> None:
+        self.table = table
+        addresses = Numbering()
+        self.orig = addresses.numbers(table["orig_addr"])
+        self.resp = addresses.numbers(table["resp_addr"])
+        self.addresses = list(addresses.known)
+        self.proto, self.protos = table.codes("proto")
+        self.service = self._services()
+        #: Protocol and service of each connection as one number, see `service_of`.
+        self.services: Ints = self.proto.astype(np.int64) << 16 | self.service
+        self.start: Ints = table["start"].view(np.int64)
+        self.orig_local, self.orig_group = table.places(0)
+        self.resp_local, self.resp_group = table.places(1)
+        self.answered: Bools = table["resp_pkts"] > 0
+        self.why = self._reasons(confidence)
+
+    @property
+    def kept(self) -> Bools:
+        """The connections that rules may be made of."""
+        return np.equal(self.why, KEPT)
+
+    @property
+    def egress(self) -> Bools:
+        """The connections that leave the local networks."""
+        codes, words = self.table.codes("direction")
+        return np.equal(codes, words.index("egress"))
+
+    def is_proto(self, words: tuple[str, ...]) -> Bools:
+        """The connections of these protocols."""
+        return np.isin(self.proto, [self.protos.index(word) for word in words])
+
+    def left_out(self) -> dict[str, int]:
+        """Counts of connections left out, by reason."""
+        counts = np.bincount(self.why[self.why != KEPT], minlength=len(LEFT_OUT)).tolist()
+        return {reason: count for reason, count in zip(LEFT_OUT, counts, strict=True) if count}
+
+    def service_of(self, number: int) -> tuple[str, int]:
+        """The protocol and service of such a number."""
+        return self.protos[number >> 16], number & 0xFFFF
+
+    def pairs(self, which: Bools) -> list[Pair]:
+        """The different pairs of originator and service among some connections, in the order of their first one."""
+        return [pair for pair, _ in self.grouped(np.flatnonzero(which))]
+
+    def grouped(self, rows: Ints) -> list[tuple[Pair, Ints]]:
+        """Pairs of some rows, each with the rows of its connections by start time."""
+        if not len(rows):
+            return []
+        services = self.services[rows]
+        order = np.lexsort((self.start[rows], services, self.resp[rows], self.orig[rows]))
+        rows, services = rows[order], services[order]
+        keys = np.stack((self.orig[rows], self.resp[rows], services))
+        begins = np.flatnonzero(np.concatenate(([True], (keys[:, 1:] != keys[:, :-1]).any(axis=0))))
+        ends = np.append(begins[1:], len(rows))
+        found = [
+            (
+                Pair(
+                    self.addresses[orig],
+                    self.addresses[resp],
+                    self.protos[service >> 16],
+                    service & 0xFFFF,
+                    end - begin,
+                    first,
+                    last,
+                ),
+                rows[begin:end],
+            )
+            for begin, end, orig, resp, service, first, last in zip(
+                begins.tolist(),
+                ends.tolist(),
+                *keys[:, begins].tolist(),
+                self.start[rows[begins]].tolist(),
+                self.start[rows[ends - 1]].tolist(),
+                strict=True,
+            )
+        ]
+        return sorted(found, key=lambda it: (it[0].first, it[0].orig, it[0].resp, it[0].proto, it[0].service))
+
+    def _services(self) -> Ints:
+        ports = np.where(self.is_proto(WITH_PORTS), self.table["resp_port"], 0)
+        return np.where(self.is_proto(WITH_TYPES), self.table["orig_port"], ports).astype(np.int64)
+
+    def _reasons(self, confidence: float) -> NDArray[np.int8]:
+        errors, opens = np.zeros(len(self.table), bool), np.ones(len(self.table), bool)
+        for word in WITH_TYPES:
+            mine = self.is_proto((word,))
+            errors |= mine & np.isin(self.service, [kind for kind in range(256) if text.is_icmp_error(word, kind)])
+            opens &= ~mine | np.isin(self.service, _OPENS[word])
+        untracked = self.is_proto(("icmp6",)) & np.isin(self.service, _UNTRACKED)
+        evidence, words = self.table.codes("evidence")
+        nobody = np.isin(evidence, [words.index(word) for word in NOBODY])
+        states, state_words = self.table.codes("conn_state")
+        refused = states == state_words.index("REJ")
+        stream = self.orig_local & ~self.is_proto(("tcp", "sctp")) & (self.table["orig_pkts"] >= _STREAM)
+        unanswered = ~self.answered & ~self.resp_group & ~stream
+        # A float32 of 0.9 is a little less than 0.9.
+        unsure = self.table["confidence"] < np.float32(confidence)
+        reasons = (errors, untracked, ~opens, nobody, unsure, refused, unanswered)
+        return np.select(reasons, np.arange(len(reasons)), KEPT).astype(np.int8)

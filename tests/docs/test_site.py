@@ -1,0 +1,174 @@
+"""The pages of docs/ say what is true: their examples are run, their tables compared, and the site asks nobody else."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pyarrow
+import pytest
+
+import conntrack_py as ct
+from conntrack_py import _native
+from support import page_examples
+from support.program import ROOT
+
+DOCS = ROOT / "docs"
+#: Pages whose examples have tests of their own.
+ELSEWHERE = {
+    "policy-formats.md": "policy/test_formats.py",
+    "policy-lint.md": "policy/test_lint_docs.py",
+}
+PAGES = [path for path in sorted(DOCS.rglob("*.md")) if path.name not in ELSEWHERE]
+#: How many blocks of a page are marked as not run; the mark above each says why.
+NOT_RUN = {
+    "quick-start.md": 2,  # installs, and makes the capture that is already there
+    "how-to/wireshark.md": 2,  # tshark, which not everybody has, and Wireshark's filter bar
+    "how-to/ci.md": 1,  # a job for a code host
+}
+
+
+def name(path: Path) -> str:
+    return path.relative_to(DOCS).as_posix()
+
+
+def table(page: str, first: str) -> list[list[str]]:
+    """The cells of the table of a page whose head begins with that word, without its head."""
+    text = (DOCS / page).read_text()
+    (rows,) = re.findall(rf"^\| {first} \|.*\n\|[-|]*\n((?:\|.*\n)+)", text, re.MULTILINE)
+    return [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows.splitlines()]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_examples(page: Path, here: Path) -> None:
+    for block, what, shown, printed in page_examples.run(page):
+        assert page_examples.is_shown(shown, printed), f"{name(page)}:{block.line}: {what}\nprinted:\n{printed}"
+
+
+def test_no_block_escapes() -> None:
+    marked = {}
+    for page in PAGES:
+        text = page.read_text()
+        blocks = page_examples.blocks(text)
+        assert len(re.findall(r"^\s*(?:```|~~~)", text, re.MULTILINE)) == 2 * len(blocks), name(page)
+        marked[name(page)] = sum(bool(block.mark) for block in blocks)
+        assert text.count("<!-- not run") == marked[name(page)], f"{name(page)}: a mark is not above a fence"
+    assert {page: count for page, count in marked.items() if count} == NOT_RUN
+    assert all((ROOT / "tests" / test).is_file() and (DOCS / page).is_file() for page, test in ELSEWHERE.items())
+
+
+@pytest.mark.parametrize(
+    ("shown", "printed", "same"),
+    [
+        ("a\nb\n", "a  \nb\n\n", True),
+        ("a\n...\nd\n", "a\nb\nc\nd\n", True),
+        ("a\n...\n", "a\n", True),
+        ("", "", True),
+        ("a\n", "a\nb\n", False),
+        ("a\n...\nd\n", "a\nb\n", False),
+        ("a.c\n", "abc\n", False),
+        ("", "a\n", False),
+    ],
+)
+def test_what_is_shown_is_compared(shown: str, printed: str, same: bool) -> None:
+    assert page_examples.is_shown(shown, printed) == same
+
+
+def test_every_public_name_is_described() -> None:
+    # The function `track` has the name of its module, which the site's generator would describe instead.
+    described = re.findall(
+        r"^::: conntrack_py\.(?:track\.)?(\w+)$", (DOCS / "reference" / "python.md").read_text(), re.MULTILINE
+    )
+    assert sorted(described) == sorted(set(ct.__all__) - {"__version__"})
+
+
+def test_columns(demo_pcap: Path) -> None:
+    connections = ct.track(demo_pcap, labels=True)
+    arrow = pyarrow.table(connections.connections).schema
+
+    def numpy_word(column: str) -> str:
+        dtype = connections.connections[column].dtype
+        return "str" if dtype.kind == "U" else dtype.name
+
+    def arrow_word(column: str) -> str:
+        kind = arrow.field(column).type
+        if pyarrow.types.is_dictionary(kind):
+            return f"dictionary of {kind.value_type}"
+        return str(kind).replace("tz=", "")
+
+    rows = table("reference/columns.md", "column")
+    names = connections.connections.columns
+    assert [row[:3] for row in rows] == [[f"`{one}`", numpy_word(one), arrow_word(one)] for one in names]
+    assert connections.labels is not None
+    fields = connections.labels.dtype
+    assert [row[:2] for row in table("reference/columns.md", "field")] == [
+        [f"`{field}`", fields[field].name] for field in fields.names or ()
+    ]
+
+
+def test_configuration() -> None:
+    rows = table("reference/configuration.md", "key")
+    assert [row[0] for row in rows] == [f"`{field.name}`" for field in dataclasses.fields(ct.Config)]
+    for key, default, _ in rows:
+        # That of `local` is in words; `test_config.py` has the networks.
+        if key != "`local`":
+            assert eval(default.strip("`")) == getattr(ct.Config(), key.strip("`")), key
+
+
+def test_timeouts() -> None:
+    rows = table("reference/configuration.md", "timeout")
+    profiles = [ct.Config(profile=profile).effective_timeouts for profile in _native.PROFILES]
+    assert rows == [[f"`{one}`", *(f"{timeouts[one]:g}" for timeouts in profiles)] for one in profiles[0]]
+    assert f"| timeout | {' | '.join(_native.PROFILES)} |" in (DOCS / "reference" / "configuration.md").read_text()
+
+
+def test_numbers_are_measured() -> None:
+    measured = (ROOT / "benches" / "README.md").read_text()
+    for row in table("how-to/speed.md", "capture"):
+        assert f"| {' | '.join(row)} |" in measured
+
+
+def test_the_words_of_evidence_are_all_there(demo_pcap: Path) -> None:
+    words = ct.track(demo_pcap).connections.codes("evidence")[1]
+    rows = table("concepts/initiator.md", "rung")
+    assert {word for row in rows for word in re.findall(r"`(\w+)`", row[1])} == set(words)
+
+
+@pytest.fixture(scope="module")
+def hooks() -> ModuleType:
+    """docs/hooks.py, which is no package's."""
+    spec = importlib.util.spec_from_file_location("docs_hooks", DOCS / "hooks.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("html", "outside"),
+    [
+        ('<script src="https://cdn.example/x.js"></script>', ["https://cdn.example/x.js"]),
+        ('<img src="//cdn.example/x.png">', ["//cdn.example/x.png"]),
+        ('<link rel="stylesheet" href="HTTP://fonts.example/css">', ["HTTP://fonts.example/css"]),
+        ('<link rel="preconnect" href="https://fonts.example">', ["https://fonts.example"]),
+        ("<style>@import url(https://a.example/b.css)</style>", ["https://a.example/b.css"]),
+        ('<p style="background: url(https://a.example/b.png)">', ["https://a.example/b.png"]),
+        ('<a data-md-component="source" href="x">', ['data-md-component="source"']),
+        ('<a href="https://example.org">read</a><link rel="canonical" href="https://example.org">', []),
+        (
+            '<script src="../assets/x.js"></script><img src="data:image/png;base64,AA"><code>https://a.example</code>',
+            [],
+        ),
+    ],
+)
+def test_what_a_page_asks_of_others_is_seen(hooks: ModuleType, html: str, outside: list[str]) -> None:
+    assert hooks.outside_in_html(html) == outside
+
+
+def test_what_a_style_asks_of_others_is_seen(hooks: ModuleType) -> None:
+    css = '@import "https://a.example/a.css"; b { background: url( "//b.example/b.png" ) } c { src: url(c.woff2) }'
+    assert hooks.outside_in_css(css) == ["https://a.example/a.css", "//b.example/b.png"]

@@ -1,0 +1,168 @@
+"""Mutation testing of one module: mutants that the tests let live, at most `--most` of them sampled by a fixed seed.
+
+    python tests/mutants.py python/conntrack_py/text.py --tests tests/cli tests/output
+    python tests/mutants.py rust/core/src/time.rs --tests --lib
+
+Python mutants are cosmic-ray's, Rust mutants cargo-mutants'. Both work in a copy of the checkout below target/mutants,
+so that an interrupted run leaves the sources as they are. Exit status: 0 all mutants were killed, 1 some survived,
+2 the tests fail without a mutant, or a tool is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+ROOT = Path(__file__).resolve().parents[1]
+WORK = ROOT / "target" / "mutants"
+#: The seed of samples: two runs of one module have the same mutants.
+SEED = 19
+MOST = 300
+#: Tests of the modules that users import, which lie in no room of their own.
+OF_THE_TOP = ("tests/track", "tests/output")
+
+_T = TypeVar("_T")
+
+
+def sample(mutants: Sequence[_T], most: int, seed: int) -> list[_T]:
+    """At most so many mutants, in their order."""
+    chosen = random.Random(seed).sample(range(len(mutants)), min(most, len(mutants)))
+    return [mutants[number] for number in sorted(chosen)]
+
+
+def copied() -> Path:
+    """A copy of the files that git knows, and of the extension module."""
+    tree = WORK / "tree"
+    shutil.rmtree(tree, ignore_errors=True)
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    built = (ROOT / "python" / "conntrack_py").glob("_native*.so")
+    for name in (*listed.strip("\0").split("\0"), *(str(path.relative_to(ROOT)) for path in built)):
+        if (ROOT / name).is_file():
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, tree / name)
+    # The corpus lies beside a checkout.
+    beside = WORK / "shared"
+    if not beside.is_symlink() and (ROOT.parent / "shared").is_dir():
+        beside.symlink_to((ROOT.parent / "shared").resolve())
+    return tree
+
+
+def tests_of(module: Path) -> list[str]:
+    """The tests that mirror a Python module: the files of its name, or else the folder of its room."""
+    found = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob(f"test_{module.stem}.py"))
+    room = module.relative_to("python/conntrack_py").parts[0]
+    return found or ([f"tests/{room}"] if (ROOT / "tests" / room).is_dir() else list(OF_THE_TOP))
+
+
+def in_annotations(source: str) -> Callable[[tuple[int, int]], bool]:
+    """A test for places within annotations, which nothing evaluates: mutants there are no mutants."""
+    spans = []
+    for node in ast.walk(ast.parse(source)):
+        found = (getattr(node, "annotation", None), getattr(node, "returns", None))
+        spans += [
+            ((one.lineno, one.col_offset), (one.end_lineno or 0, one.end_col_offset or 0))
+            for one in found
+            if isinstance(one, ast.expr)
+        ]
+    return lambda place: any(start <= place < end for start, end in spans)
+
+
+def python_survivors(module: Path, most: int, seed: int, tests: list[str]) -> list[str]:
+    """The mutants of a Python module that live, each with its difference."""
+    from cosmic_ray.commands import execute, init
+    from cosmic_ray.config import ConfigDict
+    from cosmic_ray.work_db import WorkDB, use_db
+    from cosmic_ray.work_item import TestOutcome, WorkerOutcome, WorkResult
+
+    tree = copied()
+    os.chdir(tree)
+    os.environ |= {"PYTHONPATH": str(tree / "python"), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = f"{sys.executable} -m pytest -x -q -p no:cacheprovider --no-header {' '.join(tests)}"
+    if subprocess.run(command, shell=True, stdout=subprocess.DEVNULL).returncode != 0:
+        raise SystemExit(f"the tests fail without a mutant: {command}")
+    settings = {
+        "module-path": str(module),
+        "timeout": 600.0,
+        "excluded-modules": [],
+        "test-command": command,
+        "distributor": {"name": "local"},
+    }
+    session = WORK / "session.sqlite"
+    session.unlink(missing_ok=True)
+    with use_db(str(session), WorkDB.Mode.create) as database:
+        init([module], database, {})
+        is_annotation = in_annotations(module.read_text())
+        mutants = [item for item in database.work_items if not is_annotation(item.mutations[0].start_pos)]
+        mutants.sort(key=lambda item: (item.mutations[0].start_pos, _mutation(item)))
+        chosen = {item.job_id for item in sample(mutants, most, seed)}
+        others = [item.job_id for item in database.work_items if item.job_id not in chosen]
+        database.set_multiple_results(others, WorkResult(worker_outcome=WorkerOutcome.SKIPPED))
+        print(f"{len(chosen):,} of {len(mutants):,} mutants of {module}, by {' '.join(tests)}", flush=True)
+        execute(database, ConfigDict(settings))
+        return [
+            f"{module}:{item.mutations[0].start_pos[0]}: {_mutation(item)}\n{result.diff}"
+            for item, result in database.completed_work_items
+            if result.test_outcome == TestOutcome.SURVIVED
+        ]
+
+
+def _mutation(item: Any) -> str:
+    mutation = item.mutations[0]
+    return f"{mutation.operator_name} {mutation.occurrence}"
+
+
+def rust_survivors(module: Path, most: int, seed: int, tests: list[str]) -> list[str]:
+    """The mutants of a Rust file that live, each in a line."""
+    only = ["cargo", "mutants", "--file", str(module)]
+    listed = subprocess.run([*only, "--list"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    mutants = listed.splitlines()
+    chosen = sample(mutants, most, seed)
+    print(f"{len(chosen):,} of {len(mutants):,} mutants of {module}", flush=True)
+    if not chosen:
+        return []
+    config = WORK / "mutants.toml"
+    config.parent.mkdir(parents=True, exist_ok=True)
+    patterns = ",\n".join(f"'''^{re.escape(mutant)}$'''" for mutant in chosen)
+    config.write_text(f"examine_re = [\n{patterns}\n]\n")
+    # For building as well as for running: else every mutant would build all test programs.
+    selected = [f"--cargo-arg={one}" for one in tests]
+    run = [*only, "--config", str(config), "--output", str(WORK), "--no-times", *selected]
+    # Dependencies are built once, not for every run.
+    built = {"CARGO_TARGET_DIR": os.environ.get("CARGO_TARGET_DIR", str(WORK / "target"))}
+    status = subprocess.run(run, cwd=ROOT, env=os.environ | built).returncode
+    # 2: some survived; 3: some ran out of time, which kills them.
+    if status not in (0, 2, 3):
+        raise SystemExit(f"cargo mutants ended with {status}: {' '.join(run)}")
+    return (WORK / "mutants.out" / "missed.txt").read_text().splitlines()
+
+
+def main() -> int:
+    """Print the survivors of the module of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("module", type=Path, help="a file below python/conntrack_py or rust")
+    parser.add_argument("--most", type=int, default=MOST)
+    parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--tests", nargs="*", default=[], help="pytest's arguments, or those of cargo test")
+    asked, more = parser.parse_known_args()
+    module, tests = asked.module, [*asked.tests, *more]
+    if module.suffix == ".rs":
+        found = rust_survivors(module, asked.most, asked.seed, tests)
+    else:
+        found = python_survivors(module, asked.most, asked.seed, tests or tests_of(module))
+    for survivor in found:
+        print(survivor)
+    print(f"survived: {len(found):,}")
+    return int(bool(found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

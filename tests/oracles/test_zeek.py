@@ -1,0 +1,261 @@
+"""`profile="zeek"` and `format="zeek"` against the conn.logs of Zeek's own tests, connection by connection.
+
+Each test of Zeek's is tracked with its settings and written as a conn.log, which is read as `zeek-cut` reads it. What
+is not equal is a row of `docs/differences.md` (oracle `zeek-profile`), or a failure.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+import conntrack_py as ct
+from support.corpus import SUMMARY, Capture, Expectation, address, captures, require
+from support.known_differences import Difference, end_text, listed, settle
+from support.packets import ACK, SYN, download, echo, evenly, pcap_bytes, tcp, udp
+
+ORACLE = "zeek-profile"
+#: Tests whose Zeek told connections apart by another key.
+_OTHER = ("vlan-in-key", "custom-conn-key")
+#: Columns of the log and what the corpus calls them.
+_COLUMNS = {
+    "conn_state": "conn_state",
+    "history": "history",
+    "orig_pkts": "orig_pkts",
+    "resp_pkts": "resp_pkts",
+    "orig_ip_bytes": "orig_ip_bytes",
+    "resp_ip_bytes": "resp_ip_bytes",
+    "orig_bytes": "orig_payload_bytes",
+    "resp_bytes": "resp_payload_bytes",
+    "duration": "duration",
+    "missed_bytes": "missed_bytes",
+    "local_orig": "local_orig",
+    "local_resp": "local_resp",
+}
+#: What an expectation must be trusted for, for a column to count.
+_TRUST = {
+    "conn_state": "conn_state",
+    "history": "history",
+    "duration": "duration",
+    "orig_pkts": "packets",
+    "resp_pkts": "packets",
+    "orig_ip_bytes": "ip_bytes",
+    "resp_ip_bytes": "ip_bytes",
+    "orig_bytes": "bytes",
+    "resp_bytes": "bytes",
+    "missed_bytes": "bytes",
+    "local_orig": "local",
+    "local_resp": "local",
+}
+#: Columns that Zeek leaves unset on purpose.
+_UNSET = ("history", "duration")
+#: What Zeek 8 takes for private (`Site::private_address_space`), and therefore for local.
+_PRIVATE = [
+    *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24"),
+    *("192.0.2.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/24"),
+    *("239.0.0.0/8", "240.0.0.0/4", "::/128", "::1/128", "2001::/23", "2001:db8::/32", "fc00::/7", "fe80::/10"),
+]
+_TRANSPORTS = {6: "tcp", 17: "udp", 1: "icmp", 58: "icmp"}
+
+
+def cut(log: str) -> list[dict[str, str]]:
+    """The rows of a log by column, as `zeek-cut` finds them: by the header lines alone."""
+    head = {line.split(None, 1)[0]: line for line in log.splitlines() if line.startswith("#")}
+    separator = head["#separator"].split(" ", 1)[1].encode().decode("unicode_escape")
+    names = head["#fields"].split(separator)[1:]
+    assert len(head["#types"].split(separator)) == len(names) + 1
+    rows = [line.split(separator) for line in log.splitlines() if not line.startswith("#")]
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def conn_log(source: str | bytes, **config: Any) -> list[dict[str, str]]:
+    """Track a file, or the bytes of one, and read back its log."""
+    log = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ct.CaptureWarning)
+        opened = io.BytesIO(source) if isinstance(source, bytes) else source
+        ct.track(opened, config=ct.Config(**config)).connections.write(log, format="zeek")
+    return cut(log.getvalue().decode())
+
+
+def shown(value: Any) -> str:
+    """A value of the corpus as the log writes it."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "T" if value else "F"
+    return f"{value:.6f}" if isinstance(value, float) else str(value)
+
+
+def ends(row: dict[str, str]) -> tuple[tuple[str, int], tuple[str, int]]:
+    return (
+        (address(row["id.orig_h"]), int(row["id.orig_p"])),
+        (address(row["id.resp_h"]), int(row["id.resp_p"])),
+    )
+
+
+def differences(capture: Capture, expectation: Expectation, numbers: Counter[str]) -> Iterable[Difference]:
+    """Every connection of the expectation beside the nearest of ours with the same ends."""
+    config: dict[str, Any] = {"profile": "zeek", "tunnels": "both", "checksum": expectation.checksum}
+    if expectation.bare:
+        config["likely_server_ports"] = expectation.likely_server_ports
+    config["local"] = [*_PRIVATE, *re.findall(r"[0-9.]+/[0-9]+", expectation.local_nets or "")]
+    left = conn_log(str(capture.path), **config)
+    for expected in expectation.connections:
+        wanted = {
+            column: shown(expected.fields.get(name))
+            for column, name in _COLUMNS.items()
+            if _TRUST[column] in expectation.trusted and (expected.fields.get(name) is not None or column in _UNSET)
+        }
+        pair = {expected.orig, expected.resp}
+        kind = _TRANSPORTS.get(expected.proto or 0, "unknown_transport")
+        same = [row for row in left if set(ends(row)) == pair and (expected.proto is None or row["proto"] == kind)]
+        name = f"{expected.proto or 'any'} {end_text(expected.orig)} {end_text(expected.resp)}"
+
+        def equal(row: dict[str, str], wanted: dict[str, str] = wanted, orig: Any = expected.orig) -> int:
+            return sum(row[column] == value for column, value in wanted.items()) + (ends(row)[0] == orig)
+
+        if not same:
+            yield (capture.name, ORACLE, name, "connection", "absent", "present")
+            continue
+        ours = max(same, key=equal)
+        left.remove(ours)
+        numbers["connections"] += 1
+        numbers["originators"] += ends(ours)[0] == expected.orig
+        if ends(ours)[0] != expected.orig:
+            yield (capture.name, ORACLE, name, "originator", end_text(ends(ours)[0]), end_text(expected.orig))
+        for column, value in wanted.items():
+            kind = column if column in ("conn_state", "history", "duration") else "sums"
+            numbers[kind] += 1
+            numbers[f"{kind} equal"] += ours[column] == value
+            if ours[column] != value:
+                yield (capture.name, ORACLE, name, column, ours[column], value)
+    if expectation.complete:
+        for row in left:
+            orig, resp = ends(row)
+            name = f"{row['proto']} {end_text(orig)} {end_text(resp)}"
+            yield (capture.name, ORACLE, name, "connection", "present", "absent")
+
+
+def test_zeeks_own_tests() -> None:
+    """As Zeek has it, but for what docs/differences.md explains."""
+    require()
+    numbers: Counter[str] = Counter()
+    found: set[Difference] = set()
+    for capture in captures():
+        for expectation in capture.expectations:
+            if expectation.log == "conn.log" and not any(c.startswith(_OTHER) for c in expectation.caveats):
+                numbers["tests"] += 1
+                found.update(differences(capture, expectation, numbers))
+    kinds = ("conn_state", "history", "duration", "sums")
+    equal = ", ".join(f"{kind} {numbers[f'{kind} equal']} of {numbers[kind]}" for kind in kinds)
+    SUMMARY.append(
+        f"profile zeek: {numbers['tests']} tests of Zeek's, originators {numbers['originators']} of "
+        f"{numbers['connections']}, {equal}"
+    )
+    assert numbers["originators"] == numbers["connections"]
+    settle(found, {row for row in listed() if row[1] == ORACLE})
+
+
+def zeek(packets: Iterable[tuple[float, bytes]], **config: Any) -> list[dict[str, str]]:
+    return conn_log(pcap_bytes(packets), profile="zeek", **config)
+
+
+A, B = "10.0.0.5", "203.0.113.80"
+
+
+def test_attempts_are_given_up_after_five_seconds() -> None:
+    syn = tcp(A, 40000, B, 443, SYN, 1)
+    assert [row["orig_pkts"] for row in zeek([(0, syn), (1, syn), (3, syn), (7, syn)])] == ["3", "1"]
+    assert [row["conn_state"] for row in zeek([(0, syn), (7, syn)])] == ["S0", "S0"]
+
+
+def test_a_closed_connection_is_kept_for_five_seconds() -> None:
+    whole = evenly(download(A, 40000, B, 443, down=1000))
+    straggler = tcp(B, 443, A, 40000, ACK, 5000, 200)
+    assert [row["resp_pkts"] for row in zeek([*whole, (4, straggler)])] == ["4"]
+    apart = zeek([*whole, (6, straggler)])
+    assert [(row["history"], row["conn_state"]) for row in apart] == [("ShADdFf", "SF"), ("^a", "OTH")]
+
+
+def test_idle_connections_end_as_zeeks_do() -> None:
+    first = evenly(download(A, 40000, B, 443, down=1000)[:6])
+    more = tcp(A, 40000, B, 443, ACK, 103, 1901)
+    assert len(zeek([*first, (299, more)])) == 1
+    assert len(zeek([*first, (301, more)])) == 2
+    query = udp(A, 40000, B, 9999)
+    assert len(zeek([(0, query), (59, query)])) == 1
+    assert len(zeek([(0, query), (61, query)])) == 2
+    assert len(zeek([(0, query), (61, query)], timeouts={"nf_conntrack_udp_timeout": 120})) == 1
+
+
+def test_a_syn_of_another_number_begins_anew() -> None:
+    first = download(A, 40000, B, 443, down=1000)[:6]
+    again = evenly([*first, tcp(A, 40000, B, 443, SYN, 777_777)])
+    assert [row["history"] for row in zeek(again)] == ["ShADd", "S"]
+    assert [row["history"] for row in zeek(evenly([*first, first[0]]))] == ["ShADd"]
+
+
+def test_the_originator_is_zeeks() -> None:
+    middle = [tcp(B, 443, A, 40000, ACK, 5, 9, b"x"), tcp(A, 40000, B, 443, ACK, 9, 6)]
+    (row,) = zeek(evenly(middle))
+    assert (row["id.orig_h"], row["history"]) == (A, "^dA")
+    (row,) = zeek(evenly(middle), likely_server_ports=[])
+    assert (row["id.orig_h"], row["history"]) == (B, "Da")
+    # A SYN+ACK may be a scan, until somebody follows.
+    answer = tcp(B, 7777, A, 40000, SYN | ACK, 1, 2)
+    assert [row["history"] for row in zeek(evenly([answer]))] == ["H"]
+    assert [row["history"] for row in zeek(evenly([answer, tcp(A, 40000, B, 7777, ACK, 2, 2)]))] == ["^hA"]
+
+
+def test_what_tells_no_connections_apart() -> None:
+    """VLANs and ICMP identifiers do for us, and not for Zeek."""
+    tagged = [echo(A, B, 8)[:12] + b"\x81\x00\x00" + bytes([vlan]) + echo(A, B, 8)[12:] for vlan in (1, 2)]
+    assert len(zeek(evenly(tagged))) == 1
+    assert len(conn_log(pcap_bytes(evenly(tagged)))) == 2
+
+
+def test_the_log_of_any_profile() -> None:
+    """Every value is the table's; times are the capture's; a set of parents; the same twice."""
+    packets = evenly([*download(A, 40000, B, 443), udp(A, 5353, "224.0.0.251", 5353)])
+    result = ct.track(io.BytesIO(pcap_bytes(packets)))
+    logs = [io.BytesIO(), io.BytesIO()]
+    for log in logs:
+        result.connections.write(log, format="zeek")
+    text = logs[0].getvalue().decode()
+    assert text == logs[1].getvalue().decode()
+    lines = text.splitlines()
+    assert lines[:6] == [
+        *("#separator \\x09", "#set_separator\t,", "#empty_field\t(empty)", "#unset_field\t-", "#path\tconn"),
+        "#open\t2026-01-01-00-00-00",
+    ]
+    assert lines[-1] == "#close\t2026-01-01-00-00-00"
+    rows = cut(text)
+    assert len({row["uid"] for row in rows}) == len(rows) == len(result.connections)
+    for row, connection in zip(rows, result.connections, strict=True):
+        assert re.fullmatch(r"C[0-9A-Za-z]{14,17}", row["uid"])
+        assert (row["id.orig_h"], int(row["id.orig_p"])) == (connection.orig_addr, connection.orig_port)
+        assert (row["conn_state"], row["history"]) == (connection.conn_state, connection.history)
+        assert (int(row["orig_pkts"]), int(row["resp_ip_bytes"])) == (connection.orig_pkts, connection.resp_ip_bytes)
+        assert row["community_id"] == connection.community_id
+        assert float(row["ts"]) == pytest.approx(connection.start / 1e9, abs=1e-6)
+    assert [(row["local_orig"], row["local_resp"]) for row in rows] == [("T", "F"), ("T", "F")]
+    # What lasted no time has no size, as Zeek has it.
+    assert (rows[1]["duration"], rows[1]["orig_bytes"]) == ("-", "-")
+    assert rows[0]["duration"] != "-"
+
+
+def test_a_tunnel_names_its_parent() -> None:
+    require()
+    (vxlan,) = (capture for capture in captures() if capture.name == "zeek__tunnels__vxlan.pcap")
+    rows = conn_log(str(vxlan.path), profile="zeek", tunnels="both")
+    uids = {row["uid"] for row in rows if row["id.resp_p"] == "4789"}
+    (inner,) = (row for row in rows if row["proto"] == "icmp")
+    assert inner["tunnel_parents"] in uids
+    assert {row["tunnel_parents"] for row in rows if row is not inner} == {"-"}

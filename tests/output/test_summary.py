@@ -1,0 +1,221 @@
+"""The summary against an obvious one, connection by connection, on real captures and at size."""
+
+from __future__ import annotations
+
+import io
+import ipaddress
+import time
+import warnings
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import pytest
+
+import conntrack_py as ct
+from conntrack_py import text
+from conntrack_py.cli.render import grid
+from conntrack_py.cli.render import summary as render_summary
+from conntrack_py.summary import ROLES, Summary, as_json, summarise
+from support.packets import Packet, ethernet, evenly, pcap_bytes, tcp, udp
+
+CONFIG = ct.Config()
+
+
+def summed(table: ct.ConnectionTable, stats: ct.Stats, top: int = 10**6) -> Summary:
+    return summarise(table, stats, CONFIG, top=top)
+
+
+def service(row: ct.Connection) -> str:
+    return text.service(row.proto, row.orig_port if text.is_icmp(row.proto) else row.resp_port)
+
+
+def is_icmp_error(row: ct.Connection) -> bool:
+    if row.proto == "icmp":
+        return row.orig_port in (3, 4, 5, 11, 12)
+    return row.proto == "icmp6" and row.orig_port < 128
+
+
+def is_local(address: str) -> bool:
+    return any(ipaddress.ip_address(address) in ipaddress.ip_network(network) for network in CONFIG.local)
+
+
+def check(table: ct.ConnectionTable, facts: Summary) -> None:
+    """Every number of a summary, counted in the plainest way."""
+    rows = [row for row in table if not is_icmp_error(row)]
+    assert facts.icmp_errors == len(table) - len(rows)
+    unsure = [row.proto == "tcp" and row.evidence == "first_packet" for row in rows]
+    assert facts.totals.connections == len(rows)
+    assert facts.totals.unsure == facts.evidence.unsure == sum(unsure)
+    assert facts.totals.orig_bytes == sum(row.orig_ip_bytes for row in rows)
+    assert facts.totals.resp_packets == sum(row.resp_pkts for row in rows)
+    assert {word: sums.connections for word, sums in facts.directions.items()} == Counter(r.direction for r in rows)
+    assert facts.evidence.by_word == Counter(row.evidence for row in rows)
+    evidence = facts.evidence
+    assert evidence.seen + evidence.deduced + evidence.first_packet + evidence.unsure == len(rows)
+
+    by_service = defaultdict(list)
+    for row in rows:
+        by_service[row.direction, service(row)].append(row)
+    assert facts.all_services == len(facts.services) == len(by_service)
+    for one in facts.services:
+        its = by_service[one.direction, one.service]
+        assert one.totals.connections == len(its)
+        assert one.totals.resp_bytes == sum(row.resp_ip_bytes for row in its)
+        assert one.originators == len({row.orig_addr for row in its})
+        assert one.responders == len({row.resp_addr for row in its})
+
+    listed = {
+        host.address: host
+        for hosts in (facts.local_hosts, facts.remote_hosts)
+        for role in ROLES
+        for host in hosts.top[role]
+    }
+    counts = Counter({role: facts.local_hosts.counts[role] + facts.remote_hosts.counts[role] for role in ROLES})
+    assert +counts == Counter(host.role for host in listed.values())
+    asked_of = {row.resp_addr for row in rows if row.direction != "multicast"}
+    assert set(listed) == ({row.orig_addr for row in rows} | asked_of) - {"0.0.0.0", "::"}
+    for address, host in listed.items():
+        initiated = [row for row in rows if row.orig_addr == address]
+        asked = [row for row in rows if row.resp_addr == address and row.direction != "multicast"]
+        answered = [row for row in asked if row.resp_pkts]
+        assert host.local == is_local(address)
+        assert (host.initiated, host.answered, host.unanswered) == (
+            len(initiated),
+            len(answered),
+            len(asked) - len(answered),
+        )
+        assert host.egress == sum(row.direction == "egress" for row in initiated)
+        assert host.uses == Counter(map(service, initiated))
+        assert host.offers == Counter(map(service, answered))
+        assert list(host.uses.values()) == sorted(host.uses.values(), reverse=True)
+        expected = (
+            "both" if initiated and answered else "initiates" if initiated else "answers" if answered else "silent"
+        )
+        assert host.role == expected
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ndpi__1kxun.pcap",
+        "zeek__tunnels__Teredo.pcap",
+        "ndpi__netbios.pcap",
+        "arkime__v6-http.pcap",
+    ],
+)
+def test_real_captures(corpus_dir: Path, name: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ct.CaptureWarning)
+        result = ct.track(corpus_dir / "pcaps" / name)
+    check(result.connections, summed(result.connections, result.stats))
+
+
+def test_demo(demo_pcap: Path) -> None:
+    result = ct.track(demo_pcap)
+    check(result.connections, summed(result.connections, result.stats))
+
+
+def test_top_keeps_the_busiest(demo_pcap: Path) -> None:
+    result = ct.track(demo_pcap)
+    facts = summed(result.connections, result.stats, top=1)
+    assert [one.service for one in facts.services] in (["443/tcp"], ["8443/tcp"])
+    assert facts.all_services == 9
+    (host,) = facts.local_hosts.top["both"]
+    assert (host.address, facts.local_hosts.counts["both"]) == ("10.0.20.10", 2)
+
+
+def test_a_role_that_rests_on_guesses_is_unsure() -> None:
+    """A mid-stream TCP packet makes its sender an initiator, but only perhaps."""
+    frames = [
+        tcp("10.0.0.80", 41000, "198.51.100.7", 40000, 16, 500, 100, b"x"),
+        udp("198.51.100.8", 5000, "10.0.0.80", 53),
+        udp("10.0.0.80", 53, "198.51.100.8", 5000),
+    ]
+    result = ct.track(io.BytesIO(pcap_bytes(evenly(frames))))
+    facts = summed(result.connections, result.stats)
+    (host,) = facts.local_hosts.top["both"]
+    assert (host.address, host.unsure) == ("10.0.0.80", True)
+    (sure,) = facts.remote_hosts.top["initiates"]
+    assert (sure.address, sure.unsure) == ("198.51.100.8", False)
+
+
+def unreachable(router: str, query: bytes) -> bytes:
+    """What a router answers to a packet that it cannot deliver: port unreachable, with the packet's first bytes."""
+    packet = query[14:]
+    src = ".".join(map(str, packet[12:16]))
+    return ethernet(router, src, 1, b"\x03\x03\0\0\0\0\0\0" + packet[:28])
+
+
+def unanswered(number: int) -> list[bytes]:
+    """So many queries, each answered by an ICMP error of another router."""
+    queries = [udp("10.0.0.5", 5000 + at, "192.0.2.53", 53, b"?") for at in range(number)]
+    errors = [unreachable(f"203.0.113.{at + 1}", query) for at, query in enumerate(queries)]
+    return [frame for pair in zip(queries, errors, strict=True) for frame in pair]
+
+
+def test_icmp_errors_initiate_nothing() -> None:
+    config = ct.Config(zones={"office": ["10.0.0.0/24"], "routers": ["203.0.113.0/24"]})
+    result = ct.track(io.BytesIO(pcap_bytes(evenly(unanswered(5)))), config=config)
+    assert [row.proto for row in result.connections].count("icmp") == 5
+    facts = summarise(result.connections, result.stats, config)
+    check(result.connections, summed(result.connections, result.stats))
+    assert (facts.icmp_errors, facts.totals.connections, facts.totals.orig_packets) == (5, 5, 5)
+    assert {word: sums.connections for word, sums in facts.directions.items()} == {"egress": 5}
+    assert [one.service for one in facts.services] == ["53/udp"]
+    assert facts.remote_hosts.counts == {"both": 0, "initiates": 0, "answers": 0, "silent": 1}
+    assert [(pair.orig_zone, pair.resp_zone) for pair in facts.zones] == [("office", "")]
+    assert (facts.evidence.deduced, as_json(facts)["icmp_errors"]) == (5, 5)
+
+
+@pytest.mark.parametrize(
+    ("number", "head"),
+    [
+        (0, []),
+        (1, ["1 ICMP error, which initiates nothing, is not counted below"]),
+        (5, ["5 ICMP errors, which initiate nothing, are not counted below"]),
+    ],
+)
+def test_icmp_errors_are_one_line(number: int, head: list[str]) -> None:
+    frames = [*unanswered(number), udp("10.0.0.5", 9, "192.0.2.1", 9)]
+    result = ct.track(io.BytesIO(pcap_bytes(evenly(frames))))
+    out = io.StringIO()
+    render_summary.summary(grid.console(out, 80), summed(result.connections, result.stats))
+    lines = out.getvalue().splitlines()
+    counts = {0: "1 connection in 1 packet ", 1: "3 connections in 3 packets ", 5: "11 connections in 11 packets "}
+    assert lines[0].startswith(counts[number])
+    assert lines[1 : 1 + len(head) + 1] == [*head, ""]
+
+
+def test_nothing_but_icmp_errors() -> None:
+    """The capture has the errors' side only."""
+    result = ct.track(io.BytesIO(pcap_bytes(evenly(unanswered(2)[1::2]))))
+    out = io.StringIO()
+    render_summary.summary(grid.console(out, 80), summed(result.connections, result.stats))
+    assert out.getvalue().splitlines()[-1] == "Nobody initiated a connection."
+
+
+def test_which_icmp_is_an_error() -> None:
+    assert [kind for kind in range(256) if text.is_icmp_error("icmp", kind)] == [3, 4, 5, 11, 12]
+    assert [kind for kind in range(256) if text.is_icmp_error("icmp6", kind)] == list(range(128))
+    assert not text.is_icmp_error("udp", 3)
+
+
+def test_no_address_is_no_host() -> None:
+    """A DHCP client that has no address yet is no host that initiates; its query counts."""
+    result = ct.track(io.BytesIO(pcap_bytes([(0.0, udp("0.0.0.0", 68, "255.255.255.255", 67))])))
+    facts = summed(result.connections, result.stats)
+    assert facts.directions["multicast"].connections == 1
+    assert {*facts.local_hosts.counts.values(), *facts.remote_hosts.counts.values()} == {0}
+
+
+def test_speed() -> None:
+    """A million connections take less than two seconds; here a tenth of that, with room for a busy machine."""
+    packets: list[Packet] = [
+        (number * 1e-5, udp(f"10.{number % 200}.{number // 200 % 200}.1", 1000 + number // 40_000, "192.0.2.1", 53))
+        for number in range(100_000)
+    ]
+    result = ct.track(io.BytesIO(pcap_bytes(packets)))
+    assert len(result.connections) == 100_000
+    at = time.perf_counter()
+    summarise(result.connections, result.stats, CONFIG)
+    assert time.perf_counter() - at < 0.6

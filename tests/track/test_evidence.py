@@ -1,0 +1,215 @@
+"""The ladder of evidence, rung by rung, on captures made by hand: who initiated, and why we say so."""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+from collections.abc import Iterable
+
+import pytest
+
+import conntrack_py as ct
+from support.packets import ACK, FIN, PSH, RST, SYN, Packet, download, echo, ethernet, evenly, pcap_bytes, tcp, udp
+from support.verdicts import ANSWER, QUERY, A, B, C, D, segment, track, verdicts
+
+
+def test_a_syn_ack_that_was_followed() -> None:
+    answer = tcp(B, 50000, A, 40000, SYN | ACK, 1, 2)
+    for follower in (tcp(A, 40000, B, 50000, ACK, 2, 2), tcp(B, 50000, A, 40000, PSH | ACK, 2, 2, b"banner")):
+        assert verdicts([answer, follower]) == [(A, 40000, "syn_ack")]
+
+
+def test_scans_and_backscatter_are_a_class_of_their_own() -> None:
+    answer = tcp(B, 80, A, 40000, SYN | ACK, 1, 2)
+    refusal = tcp(A, 40000, B, 80, RST, 2)
+    for frames in ([answer], [answer, answer], [answer, refusal]):
+        ((_, _, evidence),) = verdicts(frames)
+        assert evidence == "backscatter"
+    for flags in (0, FIN, FIN | PSH | 32):
+        assert verdicts([tcp(A, 40000, B, 80, flags, 1)]) == [(A, 40000, "scan")]
+        assert verdicts([tcp(A, 40000, B, 80, flags, 1), tcp(B, 80, A, 40000, RST | ACK, 0, 2)])[0][2] == "scan"
+    for row in track(evenly([answer])).connections:
+        assert row.confidence == 0.5
+
+
+def test_a_refusal_names_who_asked() -> None:
+    assert verdicts([tcp(B, 50000, A, 40000, RST | ACK, 0, 2)]) == [(A, 40000, "refused")]
+    assert verdicts([tcp(B, 50000, A, 40000, RST | ACK, 77, 2)])[0][2] != "refused"
+
+
+@pytest.mark.parametrize(
+    ("payload", "asks"),
+    [
+        (b"GET /index.html HTTP/1.1\r\n", True),
+        (b"HTTP/1.1 200 OK\r\n", False),
+        (bytes([22, 3, 1, 0, 200, 1, 0, 0, 196]) + bytes(50), True),
+        (bytes([22, 3, 3, 0, 74, 2, 0, 0, 70]) + bytes(50), False),
+        (struct.pack("!IBBI", 44, 6, 30, 32) + bytes(40), True),
+        (struct.pack("!IBBI", 260, 6, 31, 51) + bytes(250), False),
+        (b"EHLO there\r\n", True),
+        (b"220 ready\r\n", False),
+    ],
+)
+def test_the_first_bytes_say_who_speaks(payload: bytes, asks: bool) -> None:
+    asker = (A, 40000, "payload") if asks else (B, 50000, "payload")
+    assert verdicts([segment(A, 40000, B, 50000, payload)]) == [asker]
+    # Also in the middle of a connection, and over the port of a service.
+    noise = segment(B, 50000, A, 40000, b"\x17\x03\x03")
+    assert verdicts([noise, segment(A, 40000, B, 50000, payload)]) == [asker]
+    assert verdicts([segment(A, 443, B, 50000, payload)]) == [(asker[0], 443 if asks else 50000, "payload")]
+
+
+def test_dns_and_ntp() -> None:
+    for client in (53, 40000):
+        assert verdicts([udp(B, 53, A, client, ANSWER)]) == [(A, client, "payload")]
+        assert verdicts([udp(A, client, B, 53, QUERY)]) == [(A, client, "payload")]
+        assert verdicts([udp(B, 123, A, client, b"\x24" + bytes(47))]) == [(A, client, "payload")]
+    over_tcp = struct.pack("!H", len(ANSWER)) + ANSWER
+    assert verdicts([segment(B, 53, A, 40000, over_tcp)]) == [(A, 40000, "payload")]
+    # Multicast DNS announces unasked: the group initiated nothing.
+    assert verdicts([udp(A, 5353, "224.0.0.251", 5353, ANSWER)]) == [(A, 5353, "multicast")]
+
+
+def test_groups_never_initiate() -> None:
+    for group in ("224.0.0.251", "255.255.255.255"):
+        assert verdicts([udp(A, 40190, group, 7437, b"x")], likely_server_ports=["40190/udp"])[0] == (
+            A,
+            40190,
+            "multicast",
+        )
+
+
+def test_a_listener_is_learned_also_for_those_before() -> None:
+    """B:7777 accepts a connection at the end; the one in mid-stream at the beginning went there, too."""
+    middle = [segment(B, 7777, A, 6161, b"x"), segment(B, 7777, A, 6161, b"y", PSH | ACK)]
+    assert verdicts(middle)[0][2] == "unknown"
+    learned = verdicts([*middle, *download(C, 7000, B, 7777, down=1000)])
+    assert learned == [(A, 6161, "listener"), (C, 7000, "syn")]
+
+
+def test_nobody_was_seen_to_connect_but_many_meet_there() -> None:
+    meeting = [segment(B, 7777, peer, 6100 + port, b"x") for port, peer in enumerate((A, C, D))]
+    assert {verdict[2] for verdict in verdicts(meeting)} == {"many_peers"}
+    assert {verdict[0] for verdict in verdicts(meeting)} == {A, C, D}
+
+
+def test_what_hosts_do_elsewhere() -> None:
+    middle = [segment(B, 50007, A, 40007, b"x")]
+    between = download(A, 41000, B, 443, down=1000)
+    assert verdicts([*middle, *between])[0] == (A, 40007, "role")
+    others = [frame for port in range(3) for frame in download(A, 42000 + port, C, 443, down=1000)]
+    assert verdicts([*middle, *others])[0] == (A, 40007, "role")
+    # A host that does both tells nothing.
+    both = download(D, 43000, A, 22, down=1000)
+    assert verdicts([*middle, *others, *both])[0][2] == "unknown"
+
+
+def test_ports() -> None:
+    assert verdicts([segment(B, 443, A, 40000, b"x")]) == [(A, 40000, "service_port")]
+    assert verdicts([segment(B, 9999, A, 9998, b"x")], likely_server_ports=["9998/tcp"]) == [(B, 9999, "service_port")]
+    assert verdicts([segment(B, 443, A, 40000, b"x")], likely_server_ports=[])[0] == (A, 40000, "ephemeral_port")
+    # Equal ports never break a tie.
+    assert verdicts([segment(B, 179, A, 179, b"x")])[0][2] == "unknown"
+
+
+def test_ranges_of_client_ports() -> None:
+    """Linux's and IANA's, then those of older systems, then what is neither, then system ports."""
+    for server, client in ((21477, 1637), (21477, 40000), (1637, 40000), (1000, 21477)):
+        found = verdicts([segment(B, server, A, client, b"x")], likely_server_ports=[])
+        assert found == [(A, client, "ephemeral_port")], (server, client)
+    assert verdicts([segment(B, 40000, A, 50000, b"x")])[0][2] == "unknown"
+
+
+def test_the_first_window_of_a_connecting_host() -> None:
+    stamps = b"\1\1\x08\x0a" + bytes(8)
+
+    def sent(by: str, port: int, to: str, window: int, options: bytes = stamps) -> bytes:
+        return tcp(by, port, to, 90000 - port, PSH | ACK, 1, 1, b"x", window=window, options=options)
+
+    for connects, accepts in ((502, 510), (229, 227), (502, 1000), (1000, 510)):
+        frames = [sent(B, 50000, A, accepts), sent(A, 40000, B, connects), sent(B, 50000, A, connects)]
+        assert verdicts(frames) == [(A, 40000, "window")], (connects, accepts)
+    # Both say the same, or have no timestamps to tell them apart.
+    assert verdicts([sent(B, 50000, A, 502), sent(A, 40000, B, 502)])[0][2] == "unknown"
+    assert verdicts([sent(B, 50000, A, 510, b""), sent(A, 40000, B, 502, b"")])[0][2] == "unknown"
+
+
+def test_who_acknowledges() -> None:
+    frames = [segment(B, 50000, A, 40000, b"x" * 100), segment(A, 40000, B, 50000)] * 3
+    assert verdicts(frames) == [(A, 40000, "acknowledgements")]
+
+
+def test_udp_that_was_answered() -> None:
+    assert verdicts([udp(A, 40000, B, 50000, b"?"), udp(B, 50000, A, 40000, b"!")]) == [(A, 40000, "answered")]
+    assert verdicts([udp(A, 40000, B, 50000, b"?")]) == [(A, 40000, "first_packet")]
+
+
+def ftp(line: bytes, server: bool) -> bytes:
+    ends = (B, 21, A, 40000) if server else (A, 40000, B, 21)
+    return segment(*ends, line + b"\r\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "server", "orig"),
+    [
+        (b"PORT 10,0,0,5,195,80", False, (B, 50001)),
+        (b"EPRT |1|10.0.0.5|50000|", False, (B, 50001)),
+        (b"227 Entering Passive Mode (203,0,113,80,195,81)", True, (A, 50000)),
+        (b"229 Entering Extended Passive Mode (|||50001|)", True, (A, 50000)),
+    ],
+)
+def test_ftp_announces_its_data_connections(line: bytes, server: bool, orig: tuple[str, int]) -> None:
+    data = segment(B, 50001, A, 50000, b"contents")
+    _, found = verdicts([ftp(line, server), data])
+    assert found == (*orig, "related")
+
+
+def test_icmp() -> None:
+    assert verdicts([echo(B, A, 0)])[0][0::2] == (A, "icmp_reply")
+    query = udp(A, 40000, B, 50000)
+    error = ethernet(B, A, 1, b"\x03\x03\0\0\0\0\0\0" + query[14:42])
+    assert [evidence for _, _, evidence in verdicts([query, error])] == ["first_packet", "related"]
+
+
+def later(packets: Iterable[Packet], seconds: float) -> list[Packet]:
+    return [(at + seconds, frame) for at, frame in packets]
+
+
+def test_the_initiator_belongs_to_the_connection() -> None:
+    """A timeout cuts a connection in two; its second record begins with the other end, and has the same initiator."""
+    first = evenly([udp(A, 40000, B, 50000, b"?"), udp(B, 50000, A, 40000, b"!")])
+    second = later(evenly([udp(B, 50000, A, 40000, b"!"), udp(A, 40000, B, 50000, b"?")]), 1000)
+    rows = list(track([*first, *second]).connections)
+    assert [(row.orig_addr, row.evidence, row.flipped) for row in rows] == [
+        (A, "answered", False),
+        (A, "seen_before", True),
+    ]
+    # The better evidence may come later.
+    syn = later(evenly(download(A, 40000, B, 50000, down=1000)), 1_000_000)
+    middle = evenly([segment(B, 50000, A, 40000, b"x")])
+    assert [row.orig_addr for row in track([*middle, *syn]).connections] == [A, A]
+
+
+def test_the_initiator_is_kept_across_files() -> None:
+    packets = [*evenly(download(A, 40000, B, 50000)), *later(evenly([segment(B, 50000, A, 40000, b"x")]), 1_000_000)]
+    whole = track(packets).connections
+    assert [row.orig_addr for row in whole] == [A, A]
+    for cut in (1, 2, 5, len(packets) - 1):
+        parts = [io.BytesIO(pcap_bytes(packets[:cut])), io.BytesIO(pcap_bytes(packets[cut:]))]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ct.CaptureWarning)
+            table = ct.track(parts).connections
+        assert list(map(repr, table)) == list(map(repr, whole))
+
+
+def test_a_flip_reaches_the_labels_of_earlier_packets() -> None:
+    """The server's first packets come first; the request that says it all comes last."""
+    frames = [segment(B, 50000, A, 40000, b"x"), segment(B, 50000, A, 40000, b"y")]
+    result = track(evenly([*frames, segment(A, 40000, B, 50000, b"GET / HTTP/1.1\r\n")]))
+    (row,) = result.connections
+    assert (row.orig_addr, row.flipped, row.history, row.direction) == (A, True, "^dtD", "egress")
+    assert (row.orig_pkts, row.resp_pkts, row.orig_bytes, row.resp_bytes) == (1, 2, 16, 2)
+    assert result.labels is not None
+    assert result.labels["reply"].tolist() == [True, True, False]
+    assert set(result.labels["direction"].tolist()) == {ct.Direction.EGRESS}
