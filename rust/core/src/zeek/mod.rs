@@ -15,6 +15,7 @@ mod tcp;
 
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::count;
 use crate::decode::{L4, Packet, ipproto};
 use crate::flow::Side;
 
@@ -45,6 +46,7 @@ pub struct View {
     pub(crate) letters: Letters,
     pub(crate) timers: Timers,
     /// Bytes that were acknowledged and not captured.
+    #[serde(deserialize_with = "count")]
     missed: u64,
     /// Picked up in mid-stream.
     pub(crate) partial: bool,
