@@ -26,7 +26,7 @@ help:
 	@echo 'PROFILE=release with demo or test builds the extension as a wheel has it'
 	@echo 'make clean   remove what these made'
 
-# How the extension is built: `checkout` compiles in half the time, `release` is what a wheel has, and what is measured.
+# Cargo profile of the extension: `checkout` compiles faster, `release` is that of a wheel, and is measured.
 PROFILE ?= checkout
 BUILT := .venv/.built-$(PROFILE)
 
