@@ -181,6 +181,8 @@ bench-flowscope:
 SECONDS ?= 60
 FUZZ := arrays capture checkpoint decode track
 HOST = $(shell rustc -vV | sed -n "s/^host: //p")
+SANCOV := --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4
+SANCOV += -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table
 FUZZ_PYTHON := policy rulesets tables
 START_FROM := $(wildcard ../shared/corpus/pcaps)
 
@@ -203,8 +205,7 @@ fuzz: fuzz/corpus
 # build scripts). The targets of Python run in tests/test_fuzz.py.
 fuzz-short: SECONDS := 5
 fuzz-short: fuzz/corpus
-	CARGO_PROFILE_RELEASE_OPT_LEVEL=1 RUSTFLAGS='--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
-	    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table' \
+	CARGO_PROFILE_RELEASE_OPT_LEVEL=1 RUSTFLAGS='$(SANCOV)' \
 	    cargo build --release --locked --manifest-path fuzz/Cargo.toml --target-dir target/fuzz --bins \
 	    --target $(HOST)
 	for target in $(FUZZ); do \
