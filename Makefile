@@ -6,7 +6,7 @@ BIN := .venv/bin
 SOURCES := $(shell find rust -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock pyproject.toml
 DEMO := target/demo.pcap
 
-.PHONY: help demo test model-test kernel-test lint docs bench bench-instructions bench-stages bench-peers bench-flowscope fuzz mutants clean
+.PHONY: help demo test model-test kernel-test lint docs bench bench-instructions bench-stages bench-peers bench-flowscope fuzz fuzz-short mutants wheel dependencies clean
 .DEFAULT_GOAL := help
 
 help:
@@ -20,21 +20,36 @@ help:
 	@echo 'make bench-instructions  instructions a packet against the accepted counts; UPDATE=1 accepts them anew'
 	@echo 'make bench-stages  nanoseconds and instructions a packet in the core, stage by stage: STAGES="A mix loss1" LABELS=1'
 	@echo 'make bench-peers  beside other programs, and flowscope: TRACES="A B C loss1 mix" ROUNDS=3 FLOWS="1 100" B_PACKETS=20000000'
-	@echo 'make fuzz    coverage-guided fuzzing of each target, SECONDS=60 long'
+	@echo 'make fuzz    coverage-guided fuzzing of each target, SECONDS=60 long; fuzz-short: the short form of CI'
 	@echo 'make mutants MODULE=python/conntrack_py/text.py  mutation testing of a Python or Rust file: TESTS=... MOST=300 SEED=19'
+	@echo 'make wheel   a source distribution and a wheel for any Linux with glibc 2.28, checked and tried, in dist'
+	@echo 'make dependencies  crates that differ from the reviewed list; UPDATE=1 writes the list anew'
+	@echo 'PROFILE=release with demo or test builds the extension as a wheel has it'
 	@echo 'make clean   remove what these made'
+
+# Cargo profile of the extension: `checkout` compiles faster, `release` is that of a wheel, and is measured.
+PROFILE ?= checkout
+BUILT := .venv/.built-$(PROFILE)
 
 $(BIN)/python:
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
-# Release mode, and the Python files as they are in the checkout.
-.venv/.package: $(BIN)/python $(SOURCES)
-	$(BIN)/python -m pip install --quiet --editable .
+$(BIN)/maturin: $(BIN)/python
+	$(BIN)/python -m pip install --quiet 'maturin>=1.9.4,<2'
+
+# The Python files as they are in the checkout. Cargo says what it compiles; pip would hide it.
+.venv/.built-%: $(BIN)/maturin $(SOURCES)
+	@echo 'compiling the extension, profile $*: at first some minutes, nearly all for other crates; later only what has changed'
+	$(BIN)/maturin develop --profile $*
+	@rm -f .venv/.built-* && touch $@
+
+.venv/.packages: $(BIN)/python pyproject.toml
+	$(BIN)/python -c 'import tomllib; extras = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]; \
+	    print(*sum(extras.values(), []), sep="\n")' | $(BIN)/python -m pip install --quiet --requirement /dev/stdin
 	@touch $@
 
-.venv/.tools: .venv/.package
-	$(BIN)/python -m pip install --quiet --editable '.[test,dev,docs]'
+.venv/.tools: .venv/.packages $(BUILT)
 	@touch $@
 
 $(DEMO): docs/demo.py $(BIN)/python
@@ -42,12 +57,17 @@ $(DEMO): docs/demo.py $(BIN)/python
 	$(BIN)/python docs/demo.py $@
 
 # The commands and what they print are the README's opening.
-demo: .venv/.package $(DEMO)
-	@cd $(dir $(DEMO)) && for command in 'summary --top 4' 'track --format table --limit 8' 'policy suggest -o policy.toml'; do \
-	    echo "$$ conntrack-py $$command $(notdir $(DEMO))"; \
-	    ../$(BIN)/conntrack-py $$command $(notdir $(DEMO)); \
+demo: $(BUILT) $(DEMO)
+	@set -e; for command in 'summary --top 4' 'track --format table --limit 8' 'policy suggest -o $(dir $(DEMO))policy.toml'; do \
+	    echo "$$ $(BIN)/conntrack-py $$command $(DEMO)"; \
+	    $(BIN)/conntrack-py $$command $(DEMO); \
 	    echo; \
 	done
+	@echo 'The command is $(BIN)/conntrack-py, the capture $(DEMO), the policy $(dir $(DEMO))policy.toml. To go on, paste:'
+	@echo
+	@echo '    $(BIN)/conntrack-py policy check $(dir $(DEMO))policy.toml $(DEMO)'
+	@echo '    $(BIN)/conntrack-py track --format jsonl $(DEMO)'
+	@echo '    $(BIN)/conntrack-py --help'
 
 test: .venv/.tools
 	cargo test --locked --workspace --exclude conntrack-py
@@ -89,7 +109,7 @@ docs: .venv/.tools
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo 'target/site/index.html'
 
-bench: .venv/.tools
+bench: .venv/.packages .venv/.built-release
 	$(BIN)/python -m pytest benches/test_stages.py
 
 # Traces and peers are made and built here; the programs of Debian are skipped where they are not installed. The mix needs
@@ -144,7 +164,7 @@ bench-stages: $(STAGES:%=$(SMALL)/%.pcap)
 	cargo bench --locked -p conntrack-core --bench stages
 	$(COUNT) $(call small,$(STAGES)) --stages $(if $(LABELS),--labels)
 
-bench-peers: .venv/.package .venv-bench/.peers $(foreach trace,$(TRACES),$(TRACE_$(trace)))
+bench-peers: .venv/.built-release .venv-bench/.peers $(foreach trace,$(TRACES),$(TRACE_$(trace)))
 	$(BIN)/python benches/peers.py $(foreach trace,$(filter-out $(MORE),$(TRACES)),$(trace)=$(TRACE_$(trace))) \
 	    $(addprefix --more ,$(foreach trace,$(filter $(MORE),$(TRACES)),$(trace)=$(TRACE_$(trace)))) \
 	    --rounds $(ROUNDS) --python .venv-bench/bin/python --output $(PEERS)/peers.md
@@ -158,18 +178,50 @@ bench-flowscope:
 	cargo run $(PEER_CRATE) --features compare --bin compare-flowscope -- $(ROUNDS) $(FLOWS) > $(PEERS)/flowscope.md && \
 	cat $(PEERS)/flowscope.md
 
-# Without a sanitizer it runs on the stable toolchain; the core has no unsafe code for one to look at. The corpus beside
-# the project, where there is one, is where it starts from.
+# Without a sanitizer it runs on the stable toolchain; the core has no unsafe code for one to look at. The seeds are written
+# here; the corpus beside the project, where there is one, is added to them.
 SECONDS ?= 60
+FUZZ := arrays capture checkpoint decode track
+HOST = $(shell rustc -vV | sed -n "s/^host: //p")
+SANCOV := --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4
+SANCOV += -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table
+FUZZ_PYTHON := policy rulesets tables
 START_FROM := $(wildcard ../shared/corpus/pcaps)
 
-fuzz:
+fuzz/corpus: fuzz/seeds.py docs/demo.py .venv/.tools
+	$(BIN)/python fuzz/seeds.py $@
+	@touch $@
+
+fuzz: fuzz/corpus
 	command -v cargo-fuzz > /dev/null || cargo install --locked cargo-fuzz
-	for target in capture decode track; do \
-	    mkdir -p fuzz/corpus/$$target; \
+	for target in $(FUZZ); do \
 	    cargo fuzz run --sanitizer none $$target fuzz/corpus/$$target $(START_FROM) -- \
 	        -max_total_time=$(SECONDS) -max_len=65536 || exit 1; \
 	done
+	$(BIN)/python -m pip install --quiet atheris || { echo 'skipped $(FUZZ_PYTHON): atheris cannot be had here'; exit 0; }; \
+	for target in $(FUZZ_PYTHON); do \
+	    $(BIN)/python fuzz/python/run.py $$target fuzz/corpus/$$target -max_total_time=$(SECONDS) -max_len=4096 || exit 1; \
+	done
+
+# For CI: seconds for each target of Rust, and the flags of cargo-fuzz without cargo-fuzz (a target triple keeps them away from
+# build scripts). The targets of Python run in tests/test_fuzz.py.
+fuzz-short: SECONDS := 5
+fuzz-short: fuzz/corpus
+	CARGO_PROFILE_RELEASE_OPT_LEVEL=1 RUSTFLAGS='$(SANCOV)' \
+	    cargo build --release --locked --manifest-path fuzz/Cargo.toml --target-dir target/fuzz --bins \
+	    --target $(HOST)
+	for target in $(FUZZ); do \
+	    target/fuzz/$(HOST)/release/$$target fuzz/corpus/$$target -max_total_time=$(SECONDS) -max_len=16384 -verbosity=0 \
+	        -print_final_stats=1 -artifact_prefix=target/fuzz/ || exit 1; \
+	done
+
+wheel: .venv/.tools
+	.ci/wheel
+
+# The reviewed crates; cargo-deny, where it is installed, asks its database as well.
+dependencies: $(BIN)/python
+	$(BIN)/python tests/test_dependencies.py $(if $(UPDATE),--update)
+	! command -v cargo-deny > /dev/null || cargo deny check
 
 # At most MOST mutants, sampled by SEED; TESTS are pytest's arguments, or those of cargo test.
 MOST ?= 300

@@ -6,8 +6,8 @@
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error};
+use serde::{Deserialize, Deserializer, Serialize};
 use sha1::{Digest, Sha1};
 
 /// What the parts of this build look like. Others are refused: state is handed on for days, not for years.
@@ -21,6 +21,19 @@ const LONGEST: u32 = 1 << 30;
 const BUFFER: usize = 1 << 16;
 /// How much of a list is in a part.
 const TOGETHER: usize = 1 << 10;
+
+/// The largest count that is accepted: more than any capture has, and room to go on counting.
+const MOST: u64 = 1 << 62;
+
+/// Deserialize a count, for `#[serde(deserialize_with)]`. A count without room for more is an error.
+pub fn count<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    let found = u64::deserialize(from)?;
+    if found > MOST { Err(D::Error::custom("a count is too large")) } else { Ok(found) }
+}
+
+/// A count in a part of a checkpoint.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Count(#[serde(deserialize_with = "count")] pub u64);
 
 /// Why there is nothing to go on from.
 #[derive(Debug, thiserror::Error)]
@@ -243,6 +256,16 @@ mod tests {
         assert!(matches!(reader.get::<u8>(), Err(CheckpointError::Damaged { .. })));
         let mut reader = open(&bytes).unwrap();
         assert!(matches!(reader.get::<u64>(), Err(CheckpointError::Damaged { .. })), "something else was put there");
+    }
+
+    #[test]
+    fn counts_have_room_for_more() {
+        let read = |count: u64| {
+            let mut writer = Writer::new(Vec::new()).unwrap();
+            writer.put(&count).unwrap();
+            open(&writer.finish().unwrap()).unwrap().get::<Count>().map(|count| count.0).ok()
+        };
+        assert_eq!([MOST, MOST + 1, u64::MAX].map(read), [Some(MOST), None, None]);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::assembly::Assembly;
 use super::ip::Piece;
 use super::transport::has_payload;
 use super::{Addr, Family, FiveTuple, L4, Packet, Tunnel, Vlan};
-use crate::checkpoint::{CheckpointError, Reader, Writer};
+use crate::checkpoint::{CheckpointError, Count, Reader, Writer};
 
 /// Datagrams remembered at once.
 pub(super) const MOST_DATAGRAMS: usize = 65_536;
@@ -227,7 +227,7 @@ impl Fragments {
     /// Reads what was written.
     pub fn load(from: &mut Reader<impl Read>) -> Result<Self, CheckpointError> {
         let mut fragments = Self::default();
-        (fragments.stamps, fragments.orphans) = from.get()?;
+        (Count(fragments.stamps), Count(fragments.orphans)) = from.get()?;
         from.get_all(|(key, stamp, entry): (Key, u64, Option<Entry>)| {
             fragments.queue.push_back((key, stamp));
             fragments.entries.extend(entry.map(|entry| (key, entry)));

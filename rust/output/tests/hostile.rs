@@ -78,6 +78,22 @@ fn loaded(narrow: &[Saved], broad: &[Saved]) -> Option<Tracker> {
     tracker.load(&mut Reader::new(Cursor::new(bytes)).unwrap()).ok().map(|()| tracker)
 }
 
+#[test]
+fn counts_without_room_for_more_are_refused() {
+    let refusal = |counts: [u64; 3]| {
+        let mut out = Writer::new(Vec::new()).unwrap();
+        out.put(&(Clock::stopped(NOW), i64::MIN, false)).unwrap();
+        out.put(&counts).unwrap();
+        let mut tracker = Tracker::new(&Config::default());
+        tracker.load(&mut Reader::new(Cursor::new(out.finish().unwrap())).unwrap()).unwrap_err().to_string()
+    };
+    for counts in [[u64::MAX, 0, 0], [0, u64::MAX, 0], [0, 0, u64::MAX]] {
+        assert!(refusal(counts).contains("a part cannot be read"), "{counts:?}");
+    }
+    assert!(refusal([1 << 48, 0, 0]).contains("too many connections have begun"));
+    assert!(refusal([1 << 47, 0, 0]).contains("a part is not there"), "what follows is read");
+}
+
 /// Records as they are after the first packets of connections of every kind.
 fn sound(family: Family) -> Vec<Saved> {
     let is_v6 = family == Family::V6;

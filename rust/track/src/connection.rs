@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::count;
 use crate::config::Rules;
 use crate::decode::{L4, Packet, Tunnel, Vlan, ipproto, sctp_chunk};
 use crate::flow::{FlowKey, Side};
@@ -68,10 +69,13 @@ impl EndReason {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
     /// IP datagrams.
+    #[serde(deserialize_with = "count")]
     pub packets: u64,
     /// Bytes from the IP header on.
+    #[serde(deserialize_with = "count")]
     pub ip_bytes: u64,
     /// Bytes above the transport header.
+    #[serde(deserialize_with = "count")]
     pub payload_bytes: u64,
 }
 

@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
-use crate::checkpoint::{self, CheckpointError};
+use crate::checkpoint::{self, CheckpointError, Count};
 use crate::config::{Config, ServerPorts};
 use crate::conn::{self, Flags, Limits};
 use crate::connection::{Connection, EndReason};
@@ -29,6 +29,9 @@ pub use keys::{Found, Keys};
 pub use label::Label;
 
 use input::{Context, Input};
+
+/// Connections that a checkpoint may have begun: a number has 48 bits in a row, and more follow.
+const MOST_CONNECTIONS: u64 = 1 << 47;
 
 /// A connection that is over, and why.
 #[derive(Clone, Debug)]
@@ -127,7 +130,10 @@ impl Tracker {
     /// Reads what was written by a tracker of the same configuration; nothing was tracked yet.
     pub fn load(&mut self, from: &mut checkpoint::Reader<impl Read>) -> Result<(), CheckpointError> {
         (self.clock, self.swept, self.pending) = from.get()?;
-        (self.next_id, self.evicted, self.refused) = from.get()?;
+        (Count(self.next_id), Count(self.evicted), Count(self.refused)) = from.get()?;
+        if self.next_id > MOST_CONNECTIONS {
+            return Err(CheckpointError::damaged("too many connections have begun"));
+        }
         self.set_swept(self.swept);
         self.table.load(from)
     }

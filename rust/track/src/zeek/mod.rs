@@ -16,6 +16,7 @@ mod timers;
 
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::count;
 use crate::decode::{L4, Packet, ipproto};
 use crate::flow::Side;
 
@@ -46,6 +47,7 @@ pub struct View {
     pub(crate) letters: Letters,
     pub(crate) timers: Timers,
     /// Bytes that were acknowledged and not captured.
+    #[serde(deserialize_with = "count")]
     missed: u64,
     /// Picked up in mid-stream.
     pub(crate) partial: bool,
