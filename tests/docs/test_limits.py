@@ -12,11 +12,26 @@ from conftest import ROOT
 PAGE = (ROOT / "docs" / "limits.md").read_text()
 #: Seconds stay seconds: the page says nanoseconds where the code does.
 KNOWN = {"SECOND": 1, "u32::MAX": 2**32 - 1, "i32::MAX": 2**31 - 1}
+#: Constants with the name of a bound that are none: facts of a protocol, a ratio, and a code.
+NO_BOUNDS = {
+    ("ether.rs", "LONGEST_LENGTH"): "IEEE 802.3: a larger number is an EtherType",
+    ("fixed.rs", "LONGEST_V6"): "the payload length of IPv6 has 16 bits",
+    ("window.rs", "LARGEST"): "the window of a SYN has 16 bits",
+    ("payload.rs", "MOST_PADDING"): "less than two blocks of a cipher",
+    ("reader.rs", "MOST_KEPT"): "a ratio from which a buffer is given back",
+    ("traffic.py", "KEPT"): "a code",
+}
+BOUND = re.compile(
+    r"^\s*(?:pub(?:\(\w+\))? )?(?:const )?(_?(?:MOST|LONGEST|DEEPEST|LARGEST|LIMIT|MAX|KEPT)\w*|\w+_(?:MAX|LIMIT))"
+    r"(?:: \w+)?(?:, \w+)* = ",
+    re.MULTILINE,
+)
 SOURCES = [
     path
     for top in ("rust", "python")
     for path in sorted((ROOT / top).rglob("*"))
-    if path.suffix in (".rs", ".py") and not {"target", "tests"} & set(path.parts)
+    if path.suffix in (".rs", ".py")
+    and not {"target", "tests", "tests.rs", "testkit.rs", "testing.rs"} & set(path.parts)
 ]
 
 
@@ -59,3 +74,10 @@ def test_the_number_is_that_of_the_code(file: str, name: str, number: float) -> 
 def test_rows_are_read() -> None:
     rows = [line for line in PAGE.splitlines() if re.search(r"\| `[\w.]+` `\w+` \|$", line)]
     assert len(bounds()) == len(rows) > 50
+
+
+def test_every_bound_is_on_the_page() -> None:
+    found = {(path.name, name) for path in SOURCES for name in BOUND.findall(path.read_text())}
+    assert found - {(file, name) for file, name, _ in bounds()} == set(NO_BOUNDS), (
+        "a bound without a row in docs/limits.md"
+    )
