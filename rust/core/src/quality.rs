@@ -7,10 +7,12 @@ use crate::flow::{Descriptor, FlowKey};
 use crate::rows::Row;
 use crate::time::SECOND;
 
-/// A second copy of a packet comes within this time: a mirror port that sends what comes in and what goes out.
-const COPY_WITHIN_MICROS: u32 = 10_000;
-/// The same where no identification tells a copy from the same segment sent again.
-const SAME_SEGMENT_WITHIN_MICROS: u32 = 1_000;
+/// Times of packets are compared in units of so many nanoseconds as a power of two: about a microsecond.
+const UNIT: u32 = 10;
+/// A second copy of a packet comes within 10 ms: a mirror port that sends what comes in and what goes out.
+const COPY_WITHIN: u32 = 10_000_000 >> UNIT;
+/// The same within 1 ms, where no identification tells a copy from the same segment sent again.
+const SAME_SEGMENT_WITHIN: u32 = 1_000_000 >> UNIT;
 /// Packets that are remembered, each in its place: as many as the first cache holds beside everything else.
 const PLACES: usize = 1 << 10;
 /// Identifications from here on tell packets apart; 0 and 1 are what those write who do not count.
@@ -47,14 +49,43 @@ pub struct Quality {
 /// Watches packets go by.
 pub struct Watch {
     quality: Quality,
-    /// A mark of the last packet in each place, and when it came in microseconds.
-    recent: Box<[(u32, u32); PLACES]>,
+    recent: Box<Recent>,
     last: Option<i64>,
+}
+
+/// A mark of the last packet in each place, and its time in units of [`UNIT`].
+struct Recent([(u32, u32); PLACES]);
+
+impl Recent {
+    /// Compares any packet; None where copies of it are not told.
+    #[inline(never)]
+    fn compare(&mut self, one: &Descriptor, broad: &[u64; 4]) -> Option<bool> {
+        let is_v6 = one.is(kind::BROAD) && (one.key[1] >> 48 & 0xff) == Family::V6 as u64;
+        let is_v6_data = is_v6 && one.payload_bytes > 0 && !one.is(kind::UDP);
+        let within = match one.identification {
+            _ if one.is(kind::STATELESS) => return None,
+            FIRST_IDENTIFICATION.. => COPY_WITHIN,
+            _ if is_v6_data => SAME_SEGMENT_WITHIN,
+            _ => return None,
+        };
+        let mark = if one.is(kind::BROAD) { broad_mark(one, broad) } else { narrow_mark(one) };
+        Some(self.is_copy(one, mark, within))
+    }
+
+    /// Notes a packet of this mark. Returns whether the same one was noted within so many units.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "once per packet")]
+    fn is_copy(&mut self, one: &Descriptor, mark: u64, within: u32) -> bool {
+        let place = &mut self.0[mark as usize % PLACES];
+        let (mark, now) = ((mark >> 32) as u32, (one.ts >> UNIT) as u32);
+        let (before, then) = std::mem::replace(place, (mark, now));
+        before == mark && now.wrapping_sub(then) <= within
+    }
 }
 
 impl Default for Watch {
     fn default() -> Self {
-        Self { quality: Quality::default(), recent: Box::new([(0, 0); PLACES]), last: None }
+        Self { quality: Quality::default(), recent: Box::new(Recent([(0, 0); PLACES])), last: None }
     }
 }
 
@@ -96,36 +127,38 @@ impl Watch {
         }
     }
 
-    /// Compares a packet, with the first four words of a broad key, with those before.
-    #[inline(always)]
-    #[expect(clippy::inline_always, reason = "once per packet, and many have nothing to compare")]
-    pub fn compare(&mut self, one: &Descriptor, broad: &[u64; 4]) {
-        let within =
-            if one.identification >= FIRST_IDENTIFICATION { COPY_WITHIN_MICROS } else { SAME_SEGMENT_WITHIN_MICROS };
-        let is_v6_data = || {
-            let is_v6 = one.is(kind::BROAD) && (one.key[1] >> 48 & 0xff) == Family::V6 as u64;
-            is_v6 && one.payload_bytes > 0 && !one.is(kind::UDP)
-        };
-        if one.is(kind::ECHO) || (one.identification < FIRST_IDENTIFICATION && !is_v6_data()) {
-            return;
+    /// Compares packets, in their order, with those before. `broad`: the first four words of broad keys; `outermost`: the
+    /// outermost packet of a record that is not ordinary, by its place.
+    #[inline]
+    pub fn compare(
+        &mut self,
+        descriptors: &[Descriptor],
+        broad: &[[u64; 4]],
+        outermost: impl Fn(usize) -> Option<(Descriptor, [u64; 4])>,
+    ) {
+        let recent = &mut *self.recent;
+        let (mut compared, mut duplicates) = (0, 0);
+        for (at, (one, broad)) in descriptors.iter().zip(broad).enumerate() {
+            let is_usual = !one.is(kind::OTHER | kind::STATELESS | kind::BROAD);
+            let is_copy = if is_usual && one.identification >= FIRST_IDENTIFICATION {
+                Some(recent.is_copy(one, narrow_mark(one), COPY_WITHIN))
+            } else if !one.is(kind::OTHER) {
+                recent.compare(one, broad)
+            } else {
+                outermost(at).and_then(|(one, broad)| recent.compare(&one, &broad))
+            };
+            compared += u64::from(is_copy.is_some());
+            duplicates += u64::from(is_copy == Some(true));
         }
-        let mark = mark(one, broad);
-        let (mark, place, now) = ((mark >> 32) as u32, mark as usize % PLACES, (one.ts / 1_000) as u32);
-        let recent = &mut self.recent[place];
-        self.quality.compared += 1;
-        self.quality.duplicates += u64::from(recent.0 == mark && now.wrapping_sub(recent.1) <= within);
-        *recent = (mark, now);
+        self.quality.compared += compared;
+        self.quality.duplicates += duplicates;
     }
 
-    /// The same of a packet that is not ordinary, in the bytes of its record.
-    pub fn compare_packet(&mut self, packet: &Packet, frame: &[u8], ts: i64) {
+    /// A packet that is not ordinary, in the bytes of its record, as far as copies of it are told; None where they are not.
+    pub fn comparable(packet: &Packet, frame: &[u8], ts: i64) -> Option<(Descriptor, [u64; 4])> {
+        let is_told = !packet.fragment && matches!(packet.l4, L4::Tcp(_) | L4::Udp);
         let (key, side) = FlowKey::of_tuple(&packet.tuple, 0, Vlan::default(), Tunnel::default());
-        if !packet.fragment
-            && matches!(packet.l4, L4::Tcp(_) | L4::Udp)
-            && let Some((one, broad)) = Descriptor::of_any(packet, ts, (key.words(), side), frame)
-        {
-            self.compare(&one, &broad);
-        }
+        is_told.then(|| Descriptor::of_any(packet, ts, (key.words(), side), frame))?
     }
 
     /// The account, with what the connections and the decoder say.
@@ -154,25 +187,30 @@ fn is_cut(packet: &Packet) -> bool {
 /// may be the same as another one has none: a fragment, what has no ports, what has no identification; of IPv6, which never has
 /// one, only TCP data is told apart.
 ///
-/// The numbers are folded into two products: the low bits, which choose the place, depend on all of them. They have no secret
-/// key, for the account is the same in every run.
+/// The numbers are folded into one product: the low bits, which choose the place, depend on all of them. The product has no
+/// secret key, for the account is the same in every run.
 #[inline]
-fn mark(one: &Descriptor, broad: &[u64; 4]) -> u64 {
-    const NARROW_PORTS: u64 = 0xffff_ffff_0000_000f;
-    const BROAD_PORTS: u64 = 0xffff_ffff_0000_0000;
-    const BROAD_KIND: u64 = 0xffff_0000_0000_0000;
-    let [first, second] = if one.is(kind::BROAD) {
-        let addresses = fold(broad[0] ^ KEYS[0], broad[1] ^ KEYS[1]) ^ fold(broad[2] ^ KEYS[2], broad[3] ^ KEYS[3]);
-        [one.key[0] & BROAD_PORTS ^ addresses, one.key[1] & BROAD_KIND]
-    } else {
-        [one.key[0], one.key[1] & NARROW_PORTS]
-    };
-    let numbers = u64::from(one.ack) << 32 | u64::from(one.seq);
-    let lengths = [one.payload_bytes, one.ip_bytes, one.window, one.identification];
-    let lengths = lengths.into_iter().rev().fold(0, |all, field| all << 16 | u64::from(field));
-    let kinds = u64::from(one.flags) << 16 | u64::from(one.kind & kind::SIDE_B) << 8;
-    let once = fold(first ^ KEYS[0], second ^ kinds ^ KEYS[1]);
-    fold(once ^ numbers ^ KEYS[2], lengths ^ KEYS[3])
+fn mark(one: &Descriptor, [first, second]: [u64; 2]) -> u64 {
+    let numbers = u64::from(one.seq) | u64::from(one.ack) << 32;
+    let lengths = u64::from(one.payload_bytes)
+        | u64::from(one.ip_bytes) << 16
+        | u64::from(one.window) << 32
+        | u64::from(one.identification) << 48;
+    let kinds = (u64::from(one.kind & kind::SIDE_B) | u64::from(one.flags) << 16) << 8;
+    fold(first ^ numbers ^ KEYS[0], second ^ lengths.rotate_left(24) ^ kinds ^ KEYS[1])
+}
+
+#[inline]
+fn narrow_mark(one: &Descriptor) -> u64 {
+    const PORTS: u64 = 0xffff_ffff_0000_000f;
+    mark(one, [one.key[0], one.key[1] & PORTS])
+}
+
+fn broad_mark(one: &Descriptor, broad: &[u64; 4]) -> u64 {
+    const PORTS: u64 = 0xffff_ffff_0000_0000;
+    const KIND: u64 = 0xffff_0000_0000_0000;
+    let addresses = fold(broad[0] ^ KEYS[0], broad[1] ^ KEYS[1]) ^ fold(broad[2] ^ KEYS[2], broad[3] ^ KEYS[3]);
+    mark(one, [one.key[0] & PORTS ^ addresses, one.key[1] & KIND])
 }
 
 /// Odd numbers without pattern: digits of the fractional part of pi.
@@ -198,7 +236,8 @@ mod tests {
     fn duplicates(packets: &[(i64, Packet)]) -> u64 {
         let mut watch = Watch::default();
         for (millis, packet) in packets {
-            watch.compare_packet(packet, &[], millis * SECOND / 1_000);
+            let other = Descriptor { kind: kind::OTHER, ..Descriptor::default() };
+            watch.compare(&[other], &[[0; 4]], |_| Watch::comparable(packet, &[], millis * SECOND / 1_000));
         }
         watch.finish(std::iter::empty(), 0).duplicates
     }
@@ -273,7 +312,7 @@ mod tests {
         let is_copy = |(at, one): (usize, &Descriptor)| {
             let before = &trace[at.saturating_sub(PLACES)..at];
             let last = before.iter().rev().find(|other| facts(other) == facts(one));
-            last.is_some_and(|other| one.ts - other.ts <= i64::from(COPY_WITHIN_MICROS) * 1_000)
+            last.is_some_and(|other| (one.ts >> UNIT) - (other.ts >> UNIT) <= i64::from(COPY_WITHIN))
         };
         trace.iter().enumerate().filter(|one| is_copy(*one)).count() as u64
     }
@@ -284,7 +323,7 @@ mod tests {
             let trace = mirrored(flows, 20_000, seed);
             let mut watch = Watch::default();
             for one in &trace {
-                watch.compare(one, &[0; 4]);
+                watch.compare(std::slice::from_ref(one), &[[0; 4]], |_| None);
             }
             let (found, all) = (watch.quality.duplicates, exact(&trace));
             assert!(all > 9_000 && found <= all, "{found} of {all}");
@@ -300,7 +339,7 @@ mod tests {
         const FLOWS: u64 = 32;
         let places = |of: &dyn Fn(u32) -> Descriptor| {
             let places: std::collections::HashSet<_> =
-                (0..PLACES as u32).map(|number| mark(&of(number), &[0; 4]) as usize % PLACES).collect();
+                (0..PLACES as u32).map(|number| narrow_mark(&of(number)) as usize % PLACES).collect();
             places.len()
         };
         let kinds: [(&str, Numbered); 5] = [

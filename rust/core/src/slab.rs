@@ -244,6 +244,7 @@ impl<T> Pool<T> {
     }
 
     /// Takes a value out.
+    #[inline]
     pub fn remove(&mut self, number: u32) -> Option<T> {
         let place = self.segments.get_mut(number as usize / POOLED)?.get_mut(number as usize % POOLED)?;
         let value = place.take()?;

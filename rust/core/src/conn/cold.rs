@@ -40,10 +40,25 @@ impl Colds {
         Some(connection)
     }
 
+    /// Changes the connection of a number, and what it takes on the heap.
+    #[inline]
+    pub fn change(&mut self, number: u32, change: impl FnOnce(&mut Connection)) {
+        let Some(connection) = self.pool.get_mut(number) else { return };
+        let before = connection.zeek.heap_bytes();
+        change(connection);
+        self.heap = (self.heap + connection.zeek.heap_bytes()).saturating_sub(before);
+    }
+
     /// Takes a connection out.
     pub fn remove(&mut self, number: u32) -> Option<Connection> {
         self.step(number)?;
         self.pool.remove(number)
+    }
+
+    /// The same into a box: a connection is large, and moved once.
+    pub fn remove_boxed(&mut self, number: u32) -> Option<Box<Connection>> {
+        self.step(number)?;
+        self.pool.remove(number).map(Box::new)
     }
 
     /// Bytes of memory.

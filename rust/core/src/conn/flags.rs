@@ -58,8 +58,8 @@ impl Flags {
     pub const TCP: Self = Self(1);
     /// UDP.
     pub const UDP: Self = Self(2);
-    /// ICMP echo.
-    pub const ECHO: Self = Self(3);
+    /// ICMP echo, and the protocols that a gateway tracks by the IP header alone.
+    pub const STATELESS: Self = Self(3);
     /// Nothing but the deadline is in the record; the cold part has everything.
     pub const COLD: Self = Self(4);
 
@@ -259,17 +259,16 @@ impl Flags {
         dir << LAST_DIR.at | retrans << RETRANS.at
     }
 
-    /// Why the originator is the originator: TCP and echo without a cold part begin with what opens them.
+    /// Why the originator is the originator: TCP without a cold part begins with a SYN.
     #[inline]
     pub fn evidence(self) -> Evidence {
         match self.kind() {
             Self::TCP => Evidence::Syn,
-            Self::ECHO => Evidence::IcmpRequest,
             _ => Evidence::numbered(self.get(EVIDENCE) as u8),
         }
     }
 
-    /// UDP: sets why the originator is the originator.
+    /// All but TCP: sets why the originator is the originator.
     #[inline]
     pub fn set_evidence(&mut self, evidence: Evidence) {
         self.put(EVIDENCE, evidence as u64);

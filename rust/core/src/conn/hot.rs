@@ -245,7 +245,7 @@ impl Image {
             _ if self.is(path::COLD) || !self.is_some() => return self,
             ipproto::TCP => Flags::TCP,
             ipproto::UDP => Flags::UDP,
-            _ => Flags::ECHO,
+            _ => Flags::STATELESS,
         };
         let in_order = |at: usize| {
             let [sent, acked] = [self.next[at], self.acked[at]].map(|number| number.wrapping_sub(self.first[at]));

@@ -1,8 +1,8 @@
-//! In place: how connections begin. A SYN and what answers it, the first datagrams of UDP, ICMP echo.
+//! In place: how connections begin. A SYN and what answers it, the first datagrams of UDP, ICMP echo, and the protocols that a
+//! gateway tracks by the IP header alone.
 
-use crate::config::Timeout;
 use crate::connection::{Evidence, READ_UDP, take_claim};
-use crate::decode::{Tcp, ipproto, tcpflag};
+use crate::decode::{Tcp, tcpflag};
 use crate::direction;
 use crate::flow::descriptor::{Arrival, kind};
 use crate::flow::{Descriptor, Side};
@@ -26,27 +26,27 @@ pub fn begin(arrival: &Arrival<'_>, id: u64, limits: &Limits) -> Option<Image> {
     }
     let mut hot = Image { start: one.ts as u64, id: u32::try_from(id).ok()?, ..Image::default() };
     (hot.packets[at], hot.ip_bytes[at]) = (1, one.ip_bytes.into());
-    if !one.is(kind::UDP | kind::ECHO) {
+    if !one.is(kind::UDP | kind::STATELESS) {
         return begin_tcp(hot, arrival, limits);
     }
-    let mut flags = if one.is(kind::UDP) { Flags::UDP } else { Flags::ECHO };
-    flags.set(Flags::TO_GROUP, one.is(kind::GROUP));
-    flags.set_timeout(if one.is(kind::UDP) { Timeout::Udp } else { echo_timeout(arrival) });
-    flags.set_roles(side, side);
     if one.is(kind::ECHO) && !asks(arrival) {
         return None;
     }
+    let mut flags = if one.is(kind::UDP) { Flags::UDP } else { Flags::STATELESS };
+    flags.set(Flags::TO_GROUP, one.is(kind::GROUP));
+    flags.set_timeout(proto::linger(arrival.key().proto, false));
+    flags.set_roles(side, side);
+    flags.set_evidence(if one.is(kind::ECHO) { Evidence::IcmpRequest } else { Evidence::FirstPacket });
     hot.first[at] = one.payload_bytes.into();
     hot.path = path::READY;
     if one.is(kind::UDP) {
         hot.letters = letters::with(0, code::DATA, at) << 16;
         hot.path |= path::NOTED[at][1];
-        flags.set_evidence(Evidence::FirstPacket);
-        hot.flags = flags.0;
-        read_claim(&mut hot, arrival);
-        return Some(hot);
     }
     hot.flags = flags.0;
+    if one.is(kind::UDP) {
+        read_claim(&mut hot, arrival);
+    }
     Some(hot)
 }
 
@@ -54,10 +54,6 @@ pub fn begin(arrival: &Arrival<'_>, id: u64, limits: &Limits) -> Option<Image> {
 fn asks(arrival: &Arrival<'_>) -> bool {
     let (key, side) = (arrival.key(), arrival.descriptor.side());
     (side == Side::A) == key.a_asks
-}
-
-fn echo_timeout(arrival: &Arrival<'_>) -> Timeout {
-    if arrival.key().proto == ipproto::ICMP { Timeout::Icmp } else { Timeout::Icmpv6 }
 }
 
 /// Takes whom the payload of a datagram names as the originator.
@@ -219,7 +215,7 @@ fn step(mut flags: Flags, one: &Descriptor, age: u64, limits: &Limits) -> Flags 
     flags
 }
 
-/// Takes a datagram of UDP, or an ICMP echo, of a connection that is [`path::READY`] and lives; false: it takes the slow path,
+/// Takes a packet of UDP or without states, of a connection that is [`path::READY`] and lives; false: it takes the slow path,
 /// and nothing was changed.
 #[inline]
 pub fn datagram(hot: &Shared, one: &Descriptor, arrival: &Arrival<'_>, limits: &Limits) -> bool {

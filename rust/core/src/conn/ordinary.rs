@@ -265,48 +265,49 @@ fn beside<'a, const S: usize, const READERS: bool>(
             connection.pure_acks[S] = connection.pure_acks[S].saturating_add(1);
         }
     }
-    if (own_data || peers_data)
-        && let Some(connection) = colds.step(number)
-    {
-        if own_data {
-            missing_own::<S>(hot, connection, one);
-        }
-        if peers_data {
-            missing_peers::<S>(hot, connection, one);
-        }
-        colds.account(number);
+    if own_data || peers_data {
+        colds.change(number, |connection| {
+            if own_data {
+                missing_own::<S>(hot, connection, one);
+            }
+            if peers_data {
+                missing_peers::<S>(hot, connection, one);
+            }
+        });
     }
     true
 }
 
 /// Takes data of side `S` to Zeek's stream: cut behind data that came, or behind a hole.
+#[inline]
 fn missing_own<const S: usize>(hot: &Shared, connection: &mut Connection, one: &Descriptor) {
-    let (bits, own) = (hot.path.get(), one.side());
     let (end, sent) = (&mut connection.zeek.ends[S], &mut connection.ends[S]);
-    sent.payload_bytes += u64::from(one.seq.wrapping_sub(end.last));
+    let before = end.last;
     (end.last, end.acked) = (one.seq, hot.acked[S].get());
-    let (relative, _) = end.relative_seq(one.seq);
-    if bits & path::HOLE[S] == 0 {
+    let relative = end.sent_so_far();
+    if one.is(kind::CUT) {
         (end.stream.delivered, end.stream.trimmed) = (relative.max(1), end.acked_so_far().max(1));
-        hot.path.set(bits | path::HOLE[S]);
-    }
-    if !one.is(kind::CUT) {
+        hot.path.set(hot.path.get() | path::HOLE[S]);
+    } else {
         end.last = one.seq.wrapping_add(one.payload_bytes.into());
-        sent.payload_bytes += u64::from(one.payload_bytes);
-        connection.zeek.deliver(relative, one.payload_bytes.into(), own);
+    }
+    sent.payload_bytes += u64::from(end.last.wrapping_sub(before));
+    if !one.is(kind::CUT) {
+        connection.zeek.deliver(relative, one.payload_bytes.into(), one.side());
         let end = &connection.zeek.ends[S];
         mark::<S>(hot, end.stream.gave_up(), end.has_hole());
     }
 }
 
 /// Takes an acknowledgement of side `S` to Zeek's stream of the other side, behind a hole.
+#[inline]
 fn missing_peers<const S: usize>(hot: &Shared, connection: &mut Connection, one: &Descriptor) {
     let (q, peer) = (1 - S, one.side().other());
     let (end, sent) = (&mut connection.zeek.ends[q], &mut connection.ends[q]);
-    sent.payload_bytes += u64::from(hot.next[q].get().wrapping_sub(end.last));
-    (end.last, end.acked) = (hot.next[q].get(), hot.acked[q].get());
-    let (acked, _) = end.relative_ack(one.ack);
-    end.acked = one.ack;
+    let sent_up_to = hot.next[q].get();
+    sent.payload_bytes += u64::from(sent_up_to.wrapping_sub(end.last));
+    (end.last, end.acked) = (sent_up_to, one.ack);
+    let acked = end.acked_so_far();
     connection.zeek.deliver_acknowledged(acked, peer, one.ts);
     let end = &connection.zeek.ends[q];
     let (gave_up, has_hole) = (end.stream.gave_up(), end.has_hole());

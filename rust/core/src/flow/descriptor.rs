@@ -77,6 +77,10 @@ pub mod kind {
     pub const FTP: u16 = 1 << 11;
     /// Other: a later fragment that came before the first one of its datagram.
     pub const EARLY: u16 = 1 << 12;
+    /// A protocol of which a gateway reads nothing but the IP header; see [`super::is_generic`].
+    pub const GENERIC: u16 = 1 << 13;
+    /// Neither TCP nor UDP.
+    pub const STATELESS: u16 = ECHO | GENERIC;
 }
 
 /// The control port of FTP.
@@ -164,7 +168,8 @@ impl Descriptor {
         (!is_odd).then_some(())
     }
 
-    /// Whether a packet that the decoder read may have a descriptor: a whole and sound one of TCP, UDP or echo.
+    /// Whether a packet that the decoder read may have a descriptor: a whole and sound one of TCP, UDP, echo or a generic
+    /// protocol.
     pub fn may_be_of(packet: &Packet) -> bool {
         let is_whole = packet.complete && !packet.fragment && packet.packets == 1;
         let is_sound = !packet.malformed && !packet.bad_checksum && !packet.bad_header;
@@ -175,6 +180,7 @@ impl Descriptor {
         let is_known = match packet.l4 {
             L4::Tcp(_) | L4::Udp => true,
             L4::Icmp { kind, .. } => is_echo(tuple.proto, kind),
+            L4::Other => is_generic(tuple.proto),
             _ => false,
         };
         is_known && is_whole && is_sound && !is_odd
@@ -186,7 +192,8 @@ impl Descriptor {
         if Self::may_be_of(packet) { Self::of_any(packet, ts, key, frame) } else { None }
     }
 
-    /// The same of any TCP segment, UDP datagram or echo; None of others, or where a length has no room.
+    /// The same of any TCP segment, UDP datagram, echo or packet of a generic protocol; None of others, or where a length has no
+    /// room.
     pub fn of_any(packet: &Packet, ts: i64, (words, side): (Words, Side), frame: &[u8]) -> Option<(Self, [u64; 4])> {
         let mut one = Self { ts, ..Self::default() };
         match packet.l4 {
@@ -197,6 +204,7 @@ impl Descriptor {
                 one.kind = kind::UDP;
             }
             L4::Icmp { kind, .. } if is_echo(packet.tuple.proto, kind) => one.seq = packet.flow_id.into(),
+            L4::Other if is_generic(packet.tuple.proto) => {}
             _ => return None,
         }
         one.payload_bytes = packet.payload_bytes.try_into().ok()?;
@@ -302,8 +310,16 @@ fn kind_of(proto: u8, ports: [u16; 2]) -> u16 {
         ipproto::TCP if ports[0] == FTP || ports[1] == FTP => kind::FTP,
         ipproto::TCP => 0,
         ipproto::UDP | ipproto::UDPLITE => kind::UDP,
-        _ => kind::ECHO,
+        ipproto::ICMP | ipproto::ICMPV6 => kind::ECHO,
+        _ => kind::GENERIC,
     }
+}
+
+/// Whether this is a protocol that Linux tracks by the IP header alone (`nf_conntrack_proto_generic.c`): it has no ports, and no
+/// tracker of its own.
+fn is_generic(proto: u8) -> bool {
+    use ipproto::{GRE, ICMP, ICMPV6, SCTP, TCP, UDP, UDPLITE};
+    !matches!(proto, TCP | UDP | UDPLITE | SCTP | ICMP | ICMPV6 | GRE)
 }
 
 /// A descriptor with everything that is beside it.

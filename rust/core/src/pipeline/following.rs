@@ -146,28 +146,38 @@ impl Following {
     /// Takes the packets of a batch of at most [`GROUP`] records.
     pub fn take<L: OnLabel>(&mut self, batch: &Batch<'_>, labels: &mut L) {
         let Some(descriptors) = batch.decoded.descriptors.get(..batch.records.len().min(GROUP)) else { return };
-        self.tracker.table().look_ahead(descriptors.iter(), &mut self.guesses[..]);
+        let is_ahead = self.tracker.table().look_ahead(descriptors.iter(), &mut self.guesses[..]);
         let times = || descriptors.iter().map(|one| one.ts);
         let over = &mut self.over;
         let is_quiet = !self.each_ticks && self.tracker.is_quiet(descriptors.len(), times, |closed| over.put(closed));
         match (is_quiet, self.tracker.table().has_readers()) {
-            (true, false) => self.steps::<L, false, false>(batch, labels),
-            (true, true) => self.steps::<L, false, true>(batch, labels),
-            (false, false) => self.steps::<L, true, false>(batch, labels),
-            (false, true) => self.steps::<L, true, true>(batch, labels),
+            (true, false) => self.steps::<L, false, false>(batch, is_ahead, labels),
+            (true, true) => self.steps::<L, false, true>(batch, is_ahead, labels),
+            (false, false) => self.steps::<L, true, false>(batch, is_ahead, labels),
+            (false, true) => self.steps::<L, true, true>(batch, is_ahead, labels),
         }
     }
 
-    /// Takes one packet after the other. With `TICKS`, the clock is asked for each.
+    /// Takes one packet after the other. With `TICKS`, the clock is asked for each. `is_ahead`: slots were guessed.
     #[inline(never)]
-    fn steps<L: OnLabel, const TICKS: bool, const READERS: bool>(&mut self, batch: &Batch<'_>, labels: &mut L) {
+    fn steps<L: OnLabel, const TICKS: bool, const READERS: bool>(
+        &mut self,
+        batch: &Batch<'_>,
+        is_ahead: bool,
+        labels: &mut L,
+    ) {
         let descriptors = batch.decoded.descriptors.get(..batch.records.len()).unwrap_or_default();
         for (at, one) in descriptors.iter().enumerate().take(GROUP) {
             if TICKS {
                 let over = &mut self.over;
                 self.tracker.advance(one.ts, |closed| over.put(closed));
             }
-            let (guess, arrival) = (self.guesses[at], || batch.arrival(at));
+            let mut guess = self.guesses[at];
+            if !is_ahead || guess == NO_SLOT {
+                // The connection may have begun within the batch.
+                guess = self.tracker.table().guess_one(one);
+            }
+            let arrival = || batch.arrival(at);
             let taken = if L::WANTED {
                 self.tracker.take_ready::<true, READERS>(one, guess, arrival)
             } else {
@@ -180,17 +190,8 @@ impl Following {
 
     /// Takes a packet that is not the plain acknowledgement of a connection that is ready.
     #[inline(never)]
-    fn other<const READERS: bool>(&mut self, batch: &Batch<'_>, at: usize, mut guess: u32) -> Label {
+    fn other<const READERS: bool>(&mut self, batch: &Batch<'_>, at: usize, guess: u32) -> Label {
         let (one, broad) = (&batch.decoded.descriptors[at], &batch.decoded.broad[at]);
-        if guess == NO_SLOT && !one.is(kind::OTHER) {
-            // The connection may have begun within the batch.
-            guess = self.tracker.table().guess_one(one);
-            if guess != NO_SLOT
-                && let Some(label) = self.tracker.take_ready::<true, READERS>(one, guess, || batch.arrival(at))
-            {
-                return label;
-            }
-        }
         if let Some(label) = self.tracker.take_ready_other::<READERS>(one, broad, guess, || batch.arrival(at)) {
             return label;
         }

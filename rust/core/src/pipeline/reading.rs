@@ -180,15 +180,15 @@ impl Reading {
     /// Compares the outermost packet of each record with those before, in their order.
     #[inline(never)]
     fn mark_copies(&mut self, batch: &Batch<'_>) {
-        let decoded = batch.decoded;
-        let all = decoded.descriptors.iter().zip(&decoded.broad).take(batch.records.len());
-        for (at, (one, broad)) in all.enumerate() {
-            if !one.is(kind::OTHER) {
-                self.watch.compare(one, broad);
-            } else if let Some(packet) = batch.packets(at).first() {
-                self.watch.compare_packet(packet, batch.frame(at), one.ts);
-            }
-        }
+        let count = batch.records.len();
+        let (Some(descriptors), Some(broad)) =
+            (batch.decoded.descriptors.get(..count), batch.decoded.broad.get(..count))
+        else {
+            return;
+        };
+        self.watch.compare(descriptors, broad, |at| {
+            Watch::comparable(batch.packets(at).first()?, batch.frame(at), descriptors.get(at)?.ts)
+        });
     }
 
     fn count(&mut self, records: &[Record]) {
@@ -314,7 +314,7 @@ fn lack(one: &mut Descriptor, record: &Record, lacks: Lacks) {
     if lacks.payloads || record.abridged {
         one.kind &= !kind::CUT;
     }
-    if lacks.numbers && !one.is(kind::UDP | kind::ECHO) {
+    if lacks.numbers && !one.is(kind::UDP | kind::STATELESS) {
         one.kind = one.kind & !kind::TIMESTAMPS | kind::UNNUMBERED;
         (one.seq, one.ack, one.edge, one.window) = (0, 0, 0, 0);
     }

@@ -184,7 +184,7 @@ fn hot_state(hot: &Image, orig: Side) -> ConnState {
             // After two RSTs more than the states counts; a record has at most one.
             ConnState::of_tcp(own, other, || false, conn::written(hot.letters >> 16, orig))
         }
-        Flags::ECHO => ConnState::Oth,
+        Flags::STATELESS => ConnState::Oth,
         _ => ConnState::of_activity(hot.packets[own] > 0, hot.packets[other] > 0),
     }
 }
@@ -255,7 +255,7 @@ impl Packed {
         let left = closed.stopped.filter(|_| !hot.is_refused()).map(|now| deadline.saturating_sub(now));
         let left = left.filter(|left| *left > 0).map(|left| left / SECOND);
         // The entry of a live echo has an identifier and a code.
-        if left.is_some() && flags.kind() == Flags::ECHO {
+        if left.is_some() && flags.kind() == Flags::STATELESS {
             return None;
         }
         let left = left.map_or(Some(0), |seconds| u32::try_from(seconds).ok()?.checked_add(1))?;

@@ -8,17 +8,17 @@ use super::slot::Slot;
 use super::width::{IN_CACHE, NO_SLOT};
 
 impl FlowTable {
-    /// Guesses the slots of these packets. Where the connections are so many that packets wait for memory, reads all lines of the
-    /// index and then all slots that the packets will read.
-    pub fn look_ahead<'a>(&self, packets: impl Iterator<Item = &'a Descriptor> + Clone, guesses: &mut [u32]) {
+    /// Guesses the slots of these packets where the connections are so many that packets wait for memory: reads all lines of the
+    /// index, and then all slots. False: everything is in the caches, and [`Self::guess_one`] is owed for each packet, which
+    /// also finds what begins among them.
+    pub fn look_ahead<'a>(&self, packets: impl Iterator<Item = &'a Descriptor> + Clone, guesses: &mut [u32]) -> bool {
         let is_large = self.len() > IN_CACHE;
         if is_large {
             self.touch_index(packets.clone());
-        }
-        self.guess(packets.clone(), guesses);
-        if is_large {
+            self.guess(packets.clone(), guesses);
             self.touch_slots(packets, guesses);
         }
+        is_large
     }
 
     /// Reads the lines of the index where these packets are looked up, so that they wait for memory together.

@@ -27,8 +27,8 @@ mod width;
 
 use std::sync::Arc;
 
-use crate::config::Bounds;
-use crate::conn::{self, Colds, Image, Limits, Shared, path};
+use crate::config::{Bounds, Rules};
+use crate::conn::{self, Colds, Flags, Image, Limits, Shared, path};
 use crate::connection::Connection;
 use crate::flow::{FlowKey, KeyHasher, Words};
 use crate::slab::Slab;
@@ -198,7 +198,13 @@ impl FlowTable {
     /// Begins a step of the slow path: the number of the cold part of the connection in a slot, up to date; made here where
     /// there was none. [`Self::settle`] or [`Self::remove`] is owed. Readers see the connection as it was until then.
     pub fn step(&mut self, slot: SlotId) -> Option<u32> {
-        let image = self.hot(slot)?.image();
+        let hot = self.hot(slot)?;
+        if Flags(hot.flags.get()).kind() == Flags::COLD {
+            let number = hot.cold.get();
+            self.colds.step(number)?;
+            return Some(number);
+        }
+        let image = hot.image();
         if image.is(path::COLD) {
             conn::sync(&image, self.colds.step(image.cold)?, &self.limits);
             return Some(image.cold);
@@ -217,12 +223,19 @@ impl FlowTable {
         self.colds.get_mut(number)
     }
 
+    /// The same with the rules.
+    #[inline]
+    pub fn cold_and_rules(&mut self, number: u32) -> Option<(&mut Connection, &Rules)> {
+        Some((self.colds.get_mut(number)?, &self.limits.rules))
+    }
+
     /// Gives up a connection that was begun, and is in no slot.
     pub fn forget(&mut self, number: u32) -> Option<Connection> {
         self.colds.remove(number)
     }
 
     /// The record of a cold part once its step is over.
+    #[inline]
     fn record(&mut self, number: u32, places: u32) -> Image {
         let mut image = Image::default();
         if let Some(connection) = self.colds.account(number) {
@@ -325,7 +338,7 @@ impl FlowTable {
         if let Some(place) = self.shown.get(image.cold) {
             place.show(None);
         }
-        let mut connection = Box::new(self.colds.remove(image.cold)?);
+        let mut connection = self.colds.remove_boxed(image.cold)?;
         conn::sync(image, &mut connection, &self.limits);
         Some(connection)
     }

@@ -27,8 +27,9 @@ impl Tracker {
         guess: u32,
         arrival: impl Fn() -> Arrival<'a>,
     ) -> Option<Label> {
-        const NO: u16 = kind::UDP | kind::BROAD | kind::ECHO | kind::UNNUMBERED | kind::OTHER;
-        if one.is(NO) || one.flags & KINDS != tcpflag::ACK || one.ts < self.quick_from {
+        const NO: u16 = kind::BROAD | kind::STATELESS | kind::UNNUMBERED | kind::OTHER;
+        let is_usual = one.flags & KINDS == tcpflag::ACK || one.is(kind::UDP);
+        if one.is(NO) || !is_usual || one.ts < self.quick_from {
             return None;
         }
         let (is_nearer, label) = self.table.ready::<READERS, _>(&one.key, guess, |change| {
@@ -50,11 +51,11 @@ impl Tracker {
         guess: u32,
         arrival: impl Fn() -> Arrival<'a>,
     ) -> Option<Label> {
-        if !one.is(kind::UDP | kind::BROAD) {
+        if !one.is(kind::BROAD) {
             return None;
         }
         let is_usual = one.is(kind::UDP) || one.flags & KINDS == tcpflag::ACK;
-        if one.is(kind::ECHO | kind::UNNUMBERED | kind::OTHER) || !is_usual || one.ts < self.quick_from {
+        if one.is(kind::STATELESS | kind::UNNUMBERED | kind::OTHER) || !is_usual || one.ts < self.quick_from {
             return None;
         }
         let take = |change: &mut Change<'_>| {
@@ -130,8 +131,15 @@ impl Tracker {
             }
         }
         let guess = slot.map_or(NO_SLOT, SlotId::number);
-        let (read, frame) = (arrival.packet(), arrival.frame);
-        self.step(Input { packet: &read, frame, ts: one.ts, context: Context::default() }, &found, guess, closed)
+        let read;
+        let packet = if let Some(packet) = arrival.decoded {
+            packet
+        } else {
+            read = arrival.packet();
+            &read
+        };
+        let input = Input { packet, frame: arrival.frame, ts: one.ts, context: Context::default() };
+        self.step(input, &found, guess, closed)
     }
 
     /// The record of a connection that begins, if there is a shortcut for it.
@@ -183,7 +191,7 @@ fn quick<'a, const READERS: bool>(
 fn in_place<const READERS: bool>(change: &mut Change<'_>, arrival: &Arrival<'_>) -> bool {
     let (one, hot) = (arrival.descriptor, change.hot);
     let bits = hot.path.get();
-    if one.is(kind::UDP | kind::ECHO) {
+    if one.is(kind::UDP | kind::STATELESS) {
         return bits & path::READY != 0 && conn::datagram(hot, one, arrival, change.limits);
     }
     if !one.is(kind::UNNUMBERED) {

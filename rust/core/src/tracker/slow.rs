@@ -123,9 +123,10 @@ impl Tracker {
         outcome: Outcome,
         side: Side,
     ) -> Label {
-        let rules = self.table.limits().rules;
-        let Some(connection) = self.table.cold(held.cold) else { return Label::outside(CtState::Invalid) };
-        connection.set_deadline(ts, &rules);
+        let Some((connection, rules)) = self.table.cold_and_rules(held.cold) else {
+            return Label::outside(CtState::Invalid);
+        };
+        connection.set_deadline(ts, rules);
         let related = context.related.and_then(|label| label.connection);
         connection.related_to = connection.related_to.or(related);
         connection.carrier = connection.carrier.or(context.carrier);
@@ -212,10 +213,11 @@ impl Tracker {
         (side, ts): (Side, i64),
         closed: &mut impl FnMut(&Closed),
     ) -> (Held, Side, Outcome) {
-        let rules = self.table.limits().rules;
         loop {
-            let Some(connection) = self.table.cold(held.cold) else { return (held, side, INVALID) };
-            match ask_gateway(connection, packet, side, ts, (&rules, self.policy.as_deref())) {
+            let Some((connection, rules)) = self.table.cold_and_rules(held.cold) else {
+                return (held, side, INVALID);
+            };
+            match ask_gateway(connection, packet, side, ts, (rules, self.policy.as_deref())) {
                 Answer::Word(side, outcome) => return (held, side, outcome),
                 Answer::OpensAnew => {
                     let Some(begun) = self.begin(lookup, packet, side, ts) else { return (held, side, INVALID) };

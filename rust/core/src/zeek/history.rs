@@ -78,9 +78,10 @@ fn cased(letter: u8, side: Side) -> u8 {
     }
 }
 
-/// Whether what happened this many times is noted at the last one.
+/// Whether what happened this many times is noted at the last one: powers of ten.
+#[inline]
 fn is_noted(count: u32) -> bool {
-    count.checked_ilog10().and_then(|zeros| 10_u32.checked_pow(zeros)) == Some(count)
+    matches!(count, 1 | 10 | 100 | 1_000 | 10_000 | 100_000 | 1_000_000 | 10_000_000 | 100_000_000 | 1_000_000_000)
 }
 
 impl Letters {

@@ -144,31 +144,52 @@ impl Stream {
         }
     }
 
-    /// Data up to `seq` were acknowledged. Every hole below is handed to `gap` with its length. `ignore_start`: the
-    /// connection was picked up in mid-stream, so that its first byte may never have been there.
-    pub(super) fn acknowledged(&mut self, seq: u64, ignore_start: bool, mut gap: impl FnMut(u64)) -> bool {
+    /// Takes an acknowledgement of everything before `seq`, and returns the holes below; None where it is not new. `ignore_start`:
+    /// the connection was picked up in mid-stream, so that its first byte may never have been there.
+    #[inline]
+    pub(super) fn acknowledged(&mut self, seq: u64, ignore_start: bool) -> Option<Gaps> {
         if seq <= self.trimmed {
-            return false;
+            return None;
         }
+        let mut gaps = Gaps::default();
         if seq > self.delivered && !(seq <= 2 && ignore_start) {
-            while !self.gave_up {
-                if self.length == 0 || self.first >= seq {
-                    break;
-                }
-                gap(self.first.saturating_sub(self.delivered));
-                self.delivered = self.first;
-                self.absorb();
+            if self.length > 0 && !self.gave_up {
+                self.pass_runs(seq, &mut gaps);
             }
             if seq > self.delivered {
                 if !self.gave_up {
-                    gap(seq - self.delivered);
+                    gaps.add(seq - self.delivered);
                 }
                 self.delivered = seq;
             }
         }
         self.trimmed = seq;
         self.absorb();
-        true
+        Some(gaps)
+    }
+
+    /// Takes note of the holes in front of each run that begins before `seq`, and delivers those runs.
+    fn pass_runs(&mut self, seq: u64, gaps: &mut Gaps) {
+        while self.length > 0 && self.first < seq {
+            gaps.add(self.first.saturating_sub(self.delivered));
+            self.delivered = self.first;
+            self.absorb();
+        }
+    }
+}
+
+/// Holes that were acknowledged: how many, and their bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Gaps {
+    pub(super) count: u32,
+    pub(super) bytes: u64,
+}
+
+impl Gaps {
+    #[inline]
+    fn add(&mut self, length: u64) {
+        self.count += 1;
+        self.bytes = self.bytes.saturating_add(length);
     }
 }
 
@@ -176,10 +197,9 @@ impl Stream {
 mod tests {
     use super::*;
 
-    fn gaps(stream: &mut Stream, ack: u64) -> Vec<u64> {
-        let mut found = Vec::new();
-        stream.acknowledged(ack, false, |length| found.push(length));
-        found
+    fn gaps(stream: &mut Stream, ack: u64) -> (u32, u64) {
+        let gaps = stream.acknowledged(ack, false).unwrap_or_default();
+        (gaps.count, gaps.bytes)
     }
 
     #[test]
@@ -187,7 +207,7 @@ mod tests {
         let mut stream = Stream::default();
         stream.data(1, 101, true, 100);
         assert!(stream.holds_any());
-        assert!(gaps(&mut stream, 101).is_empty());
+        assert_eq!(gaps(&mut stream, 101), (0, 0));
         assert!(!stream.holds_any());
         assert_eq!(stream.delivered(), 101);
     }
@@ -199,7 +219,7 @@ mod tests {
         stream.data(21, 31, false, 0);
         stream.data(41, 51, false, 0);
         assert_eq!(stream.delivered(), 11);
-        assert_eq!(gaps(&mut stream, 51), [10, 10]);
+        assert_eq!(gaps(&mut stream, 51), (2, 20));
         assert_eq!(stream.delivered(), 51);
     }
 
@@ -211,7 +231,7 @@ mod tests {
         stream.data(15, 35, false, 0);
         stream.data(1, 11, false, 0);
         assert_eq!(stream.delivered(), 41);
-        assert!(gaps(&mut stream, 41).is_empty());
+        assert_eq!(gaps(&mut stream, 41), (0, 0));
     }
 
     #[test]

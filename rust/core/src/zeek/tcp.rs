@@ -259,29 +259,25 @@ impl View {
             let closed = end.state == State::Closed && end.before == State::Established;
             end.state == State::Established || closed
         };
-        let report = self.ends.iter().all(is_clean);
         let partial = self.partial;
         let end = &mut self.ends[side as usize];
-        let acked = end.before_fin(acked);
-        let (letters, missed) = (&mut self.letters, &mut self.missed);
-        let went_on = end.stream.acknowledged(acked, partial, |length| {
-            // Elsewhere, holes come from packets before the capture, or from numbers that cannot be trusted.
-            if report {
-                letters.scaled(Scaled::Gap, side);
-                *missed = missed.saturating_add(length);
+        let Some(gaps) = end.stream.acknowledged(end.before_fin(acked), partial) else { return };
+        // Elsewhere, holes come from packets before the capture, or from numbers that cannot be trusted.
+        if gaps.count > 0 && self.ends.iter().all(is_clean) {
+            for _ in 0..gaps.count {
+                self.letters.scaled(Scaled::Gap, side);
             }
-        });
-        if went_on {
-            self.report_end(side, ts);
+            self.missed = self.missed.saturating_add(gaps.bytes);
         }
+        self.report_end(side, ts);
     }
 
     /// Data of an end came.
     #[inline]
     pub(crate) fn deliver(&mut self, start: u64, length: u32, side: Side) {
-        let size = self.tcp_size(side);
+        let unacked = self.ends[side as usize].nothing_acked();
+        let size = if unacked { self.tcp_size(side) } else { 0 };
         let end = &mut self.ends[side as usize];
-        let unacked = end.nothing_acked();
         let (first, behind) = (start.max(end.acked_so_far()), start.saturating_add(u64::from(length)));
         end.stream.data(first, behind, unacked, size);
     }

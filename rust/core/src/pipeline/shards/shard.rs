@@ -34,7 +34,7 @@ impl Shard {
         let mut guesses = [NO_SLOT; GROUP];
         let batch = Batch { records: &load.batch.records, bytes: &load.batch, decoded: &load.decoded };
         for items in load.work[self.number].chunks(GROUP) {
-            self.look_ahead(items, load, &mut guesses);
+            let is_ahead = self.look_ahead(items, load, &mut guesses);
             for (item, guess) in items.iter().zip(guesses) {
                 let (Item::Packet(at) | Item::Quoted(at, _)) = *item;
                 while let Some((_, due)) = ticks.next_if(|(tick, _)| *tick <= at) {
@@ -47,6 +47,8 @@ impl Shard {
                     said.related.push(related.map(|label| among(self.number, label)));
                     continue;
                 }
+                let one = &load.decoded.descriptors[at as usize];
+                let guess = if is_ahead { guess } else { self.following.tracker.table().guess_one(one) };
                 let begun = self.following.tracker.begun();
                 let related = about(at, said);
                 let label = self.following.one(&batch, at as usize, guess, related);
@@ -64,13 +66,13 @@ impl Shard {
     }
 
     /// Reads what the packets will read of the table, so that they wait for memory together.
-    fn look_ahead(&self, items: &[Item], load: &Load, guesses: &mut [u32; GROUP]) {
+    fn look_ahead(&self, items: &[Item], load: &Load, guesses: &mut [u32; GROUP]) -> bool {
         let nothing = Descriptor::default();
         let one = |item: &Item| match *item {
             Item::Packet(at) => &load.decoded.descriptors[at as usize],
             Item::Quoted(..) => &nothing,
         };
-        self.following.tracker.table().look_ahead(items.iter().map(one), guesses);
+        self.following.tracker.table().look_ahead(items.iter().map(one), guesses)
     }
 }
 
