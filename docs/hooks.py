@@ -1,4 +1,4 @@
-"""What `make docs` checks beyond mkdocs: no page or style asks another host for anything.
+"""Check of the built site beyond mkdocs: no page or style asks another host for anything.
 
 Links are for the reader to follow; what a browser fetches by itself (scripts, styles, pictures, fonts) has to be
 in the site. What is not is a warning, and `mkdocs build --strict` fails.

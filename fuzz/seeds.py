@@ -21,8 +21,9 @@ from conntrack_py.policy.model import Group, Rule, Ruleset
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "docs"), str(ROOT / "fuzz" / "python")]
 import demo  # noqa: E402
-import policy  # noqa: E402
 import rulesets  # noqa: E402
+
+import policy  # noqa: E402
 
 #: Frames of the demo in a seed.
 FRAMES = 24

@@ -28,6 +28,7 @@ NOT_RUN = {
     "quick-start.md": 2,  # installs, and makes the capture that is already there
     "how-to/wireshark.md": 2,  # tshark, which not everybody has, and Wireshark's filter bar
     "how-to/ci.md": 1,  # a job for a code host
+    "record.md": 1,  # a picture
 }
 
 
@@ -127,8 +128,12 @@ def test_timeouts() -> None:
 
 def test_numbers_are_measured() -> None:
     measured = (ROOT / "benches" / "README.md").read_text()
-    for row in table("how-to/speed.md", "capture"):
+    for row in [*table("how-to/speed.md", "capture"), *table("how-to/speed.md", "flows")]:
         assert f"| {' | '.join(row)} |" in measured
+
+
+def test_completion_is_described() -> None:
+    assert "_CONNTRACK_PY_COMPLETE=bash_source" in (DOCS / "reference" / "command-line.md").read_text()
 
 
 def test_the_words_of_evidence_are_all_there(demo_pcap: Path) -> None:
