@@ -7,8 +7,8 @@ use super::fragment::{Fragments, Key};
 use super::ip::{self, Ip, Net, Piece};
 use super::tunnel::{self, Carried};
 use super::{Options, Packet, Skip, Tunnel, TunnelMode, link, transport, udp};
-use crate::capture::Record;
-use crate::checkpoint::{CheckpointError, Reader, Writer};
+use conntrack_base::checkpoint::{CheckpointError, Reader, Writer};
+use conntrack_capture::Record;
 
 /// IP headers inside IP headers that are followed; a packet deeper inside is not looked at.
 const DEEPEST: usize = 8;

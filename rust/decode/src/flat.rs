@@ -9,7 +9,7 @@ use super::ip::{self, v4_field, v6_field};
 use super::tcp::{self, field as tcp_field};
 use super::udp::field as udp_field;
 use super::{Addr, Family, FiveTuple, Vlan, ether, ethertype, ipproto, link, ports, transport};
-use crate::capture::{LinkType, Record, RecordBatch};
+use conntrack_capture::{LinkType, Record, RecordBatch};
 
 /// The packet's fields. What does not belong to its protocol is 0 or empty.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -14,7 +14,7 @@ use super::assembly::Assembly;
 use super::ip::Piece;
 use super::transport::has_payload;
 use super::{Addr, Family, FiveTuple, L4, Packet, Tunnel, Vlan};
-use crate::checkpoint::{CheckpointError, Count, Reader, Writer};
+use conntrack_base::checkpoint::{CheckpointError, Count, Reader, Writer};
 
 /// Datagrams remembered at once.
 pub(super) const MOST_DATAGRAMS: usize = 65_536;

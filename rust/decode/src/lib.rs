@@ -4,8 +4,6 @@
 //! here panics or reads out of bounds, whatever the bytes are; what cannot be read is a [`Skip`] with its reason.
 #![forbid(unsafe_code)]
 
-use conntrack_base::checkpoint;
-use conntrack_capture as capture;
 use serde::{Deserialize, Serialize};
 
 mod assembly;
@@ -42,7 +40,7 @@ pub use flat::Flat;
 pub use link::{SUPPORTED, supports};
 pub use tuple::{Addr, Family, FiveTuple};
 
-use crate::capture::Lacks;
+use conntrack_capture::Lacks;
 
 /// IP protocol numbers used by name.
 pub mod ipproto {
@@ -170,7 +168,7 @@ pub struct Packet {
 }
 
 impl Packet {
-    /// The segment of a source that [lacks](crate::capture::Lacks) its numbers.
+    /// The segment of a source that [lacks](conntrack_capture::Lacks) its numbers.
     #[inline]
     pub fn is_unnumbered(&self) -> bool {
         matches!(self.l4, L4::Tcp(Tcp { unnumbered: true, .. }))
@@ -262,7 +260,7 @@ pub struct Tcp {
     /// Highest right edge of the SACK blocks that lies beyond `ack` (modulo 2^32), or None. A duplicate SACK
     /// (RFC 2883) lies below `ack` and says nothing new.
     pub sack: Option<u32>,
-    /// Of the header only the flags are known: see [`crate::capture::Lacks::numbers`].
+    /// Of the header only the flags are known: see [`conntrack_capture::Lacks::numbers`].
     pub unnumbered: bool,
 }
 

@@ -3,7 +3,7 @@
 use super::bytes::{Fields, Span};
 use super::ip::Net;
 use super::{Family, Skip, ether, ethertype, ieee80211, ppp};
-use crate::capture::LinkType;
+use conntrack_capture::LinkType;
 
 /// Every link type that has a decoder, in the order of their numbers.
 pub const SUPPORTED: &[LinkType] = &[

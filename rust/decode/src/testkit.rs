@@ -1,7 +1,7 @@
 //! Packets built by hand for the tests of this module, with right lengths and checksums.
 
 use super::{Decoder, Options, Packet, Skip, TunnelMode};
-use crate::capture::{LinkType, Record};
+use conntrack_capture::{LinkType, Record};
 
 pub const ETHERNET: u16 = 1;
 pub const RAW: u16 = 101;

@@ -3,13 +3,13 @@
 use std::net::IpAddr;
 use std::sync::LazyLock;
 
-use crate::connection::{EndReason, Evidence};
-use crate::decode::TunnelKind;
-use crate::direction::Direction;
-use crate::flow::community;
-use crate::proto::State;
 use crate::rows::Row;
-use crate::zeek::ConnState;
+use conntrack_decode::TunnelKind;
+use conntrack_track::connection::{EndReason, Evidence};
+use conntrack_track::direction::Direction;
+use conntrack_track::flow::community;
+use conntrack_track::proto::State;
+use conntrack_track::zeek::ConnState;
 
 /// How a column is read from a row, and what it holds.
 #[derive(Clone, Copy)]

@@ -12,11 +12,11 @@
 use std::io::{self, Write};
 use std::net::IpAddr;
 
-use crate::connection::EndReason;
-use crate::decode::{Family, ipproto};
-use crate::flow::icmp;
 use crate::rows::Row;
-use crate::time::SECOND;
+use conntrack_base::time::SECOND;
+use conntrack_decode::{Family, ipproto};
+use conntrack_track::connection::EndReason;
+use conntrack_track::flow::icmp;
 
 /// The most octets of a message: what an Ethernet's datagram has room for, under the headers of IPv6 and UDP.
 const MESSAGE: usize = 1452;

@@ -1,9 +1,9 @@
 //! One row for every captured packet, in capture order, as NumPy will see it.
 
-use crate::direction::Direction;
-use crate::flow::Side;
 use crate::rows::Rows;
-use crate::tracker::Label;
+use conntrack_track::direction::Direction;
+use conntrack_track::flow::Side;
+use conntrack_track::tracker::Label;
 
 /// Bytes of a row, in native byte order: [`FIELDS`], and padding.
 pub const WIDTH: usize = 16;
@@ -33,13 +33,13 @@ pub const FIELDS: [(&str, &str, usize); 6] = [
 pub struct SettledLabel {
     /// The place of its connection among the rows.
     pub connection: Option<usize>,
-    /// The number of a [`crate::proto::CtState`].
+    /// The number of a [`conntrack_track::proto::CtState`].
     pub ctstate: u8,
     /// The responder sent it.
     pub reply: bool,
     /// The connection's direction.
     pub direction: Direction,
-    /// The number of a [`crate::proto::State`].
+    /// The number of a [`conntrack_track::proto::State`].
     pub state: u8,
 }
 

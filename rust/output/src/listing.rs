@@ -4,9 +4,9 @@
 
 use std::fmt::Write as _;
 
-use crate::decode::{Family, ipproto};
-use crate::proto::State;
 use crate::rows::{Live, Row};
+use conntrack_decode::{Family, ipproto};
+use conntrack_track::proto::State;
 
 /// The line of a row, without a line feed; None where no entry is alive.
 pub fn line(row: Row<'_>) -> Option<String> {
@@ -65,11 +65,11 @@ fn tuple(row: Row<'_>, live: &Live, from: usize, to: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::config::Config;
-    use crate::decode::{Addr, FiveTuple, L4, Packet, Tcp, tcpflag};
     use crate::rows::Finished;
-    use crate::time::SECOND;
-    use crate::tracker::Tracker;
+    use conntrack_base::time::SECOND;
+    use conntrack_decode::{Addr, FiveTuple, L4, Packet, Tcp, tcpflag};
+    use conntrack_track::config::Config;
+    use conntrack_track::tracker::Tracker;
 
     use super::*;
 
@@ -81,8 +81,10 @@ mod tests {
     /// The listing after these packets, a second apart.
     fn listing(packets: &[Packet]) -> Vec<String> {
         let config = Config::default();
-        let (mut tracker, mut rows) =
-            (Tracker::new(&config), Finished::new(std::sync::Arc::new(crate::direction::Locality::new(&config))));
+        let (mut tracker, mut rows) = (
+            Tracker::new(&config),
+            Finished::new(std::sync::Arc::new(conntrack_track::direction::Locality::new(&config))),
+        );
         for (packet, ts) in packets.iter().zip(0..) {
             tracker.advance(ts * SECOND, |_| ());
             tracker.record(std::slice::from_ref(packet), &[], ts * SECOND, |_| ());

@@ -1,12 +1,12 @@
 //! What a capture is worth: duplicated packets, one-sided connections, a clock that steps, and how well it is known who
 //! initiated.
 
-use crate::decode::{Family, L4, Packet, Tunnel, Vlan, ipproto};
-use crate::direction::Certainty;
-use crate::flow::descriptor::kind;
-use crate::flow::{Descriptor, FlowKey};
 use crate::rows::Row;
-use crate::time::SECOND;
+use conntrack_base::time::SECOND;
+use conntrack_decode::{Family, L4, Packet, Tunnel, Vlan, ipproto};
+use conntrack_track::direction::Certainty;
+use conntrack_track::flow::descriptor::kind;
+use conntrack_track::flow::{Descriptor, FlowKey};
 
 /// Times of packets are compared in units of so many nanoseconds as a power of two: about a microsecond.
 const UNIT: u32 = 10;
@@ -253,7 +253,7 @@ fn fold(a: u64, b: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::{FiveTuple, Tcp};
+    use conntrack_decode::{FiveTuple, Tcp};
 
     fn segment(seq: u32, identification: u16) -> Packet {
         let tuple = FiveTuple { proto: 6, sport: 1, dport: 2, ..FiveTuple::default() };

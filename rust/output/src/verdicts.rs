@@ -1,8 +1,8 @@
 //! What a policy says of finished connections, one row each, as NumPy will see it.
 
-use crate::flow::icmp::is_icmp;
-use crate::policy::{Policy, Ruled, Word};
 use crate::rows::{Row, Rows};
+use conntrack_track::flow::icmp::is_icmp;
+use conntrack_track::policy::{Policy, Ruled, Word};
 
 /// Bytes of a row: `verdict` u1 at 0, padding to 4, then `egress_rule`, `ingress_rule`, `orig_group` and `resp_group`, i4
 /// each; native byte order.

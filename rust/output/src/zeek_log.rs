@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 use sha1::{Digest as _, Sha1};
 
 use crate::columns::{community_id, history_text};
-use crate::decode::ipproto;
 use crate::rows::Row;
-use crate::time::SECOND;
-use crate::zeek::ConnState;
+use conntrack_base::time::SECOND;
+use conntrack_decode::ipproto;
+use conntrack_track::zeek::ConnState;
 
 /// Every column and its type; `community_id` is what Zeek's policy script of that name adds.
 const FIELDS: [(&str, &str); 23] = [

@@ -2,12 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::count;
 use crate::config::Rules;
-use crate::decode::{L4, Packet, Tunnel, Vlan, ipproto, sctp_chunk};
 use crate::flow::{FlowKey, Side};
 use crate::proto::{self, Gateway, State};
 use crate::zeek::{ConnState, Roles, View};
+use conntrack_base::checkpoint::count;
+use conntrack_decode::{L4, Packet, Tunnel, Vlan, ipproto, sctp_chunk};
 
 pub use crate::evidence::Evidence;
 

@@ -1,9 +1,6 @@
 //! Packets to connections: what a gateway's connection tracking and Zeek say of each, and who initiated it.
 #![forbid(unsafe_code)]
 
-use conntrack_base::{checkpoint, slab, sync, time};
-use conntrack_decode as decode;
-
 pub mod config;
 pub mod conn;
 pub mod connection;

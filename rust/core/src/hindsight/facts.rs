@@ -7,10 +7,10 @@ use std::hash::Hash;
 
 use ahash::AHashMap as HashMap;
 
-use crate::connection::Evidence;
-use crate::decode::{Addr, Family, Tunnel, Vlan, ipproto};
-use crate::flow::Side;
-use crate::rows::{Row, Rows};
+use conntrack_decode::{Addr, Family, Tunnel, Vlan, ipproto};
+use conntrack_output::rows::{Row, Rows};
+use conntrack_track::connection::Evidence;
+use conntrack_track::flow::Side;
 
 /// Originator and responder.
 pub(super) const ENDS: [usize; 2] = [0, 1];

@@ -5,11 +5,11 @@
 
 mod facts;
 
-use crate::config::ServerPorts;
-use crate::connection::Evidence;
-use crate::decode::ipproto;
-use crate::direction::{Announcements, Locality, window};
-use crate::rows::{Row, Rows};
+use conntrack_decode::ipproto;
+use conntrack_output::rows::{Row, Rows};
+use conntrack_track::config::ServerPorts;
+use conntrack_track::connection::Evidence;
+use conntrack_track::direction::{Announcements, Locality, window};
 
 use facts::{ENDS, Facts, Question, Record, has_any, only, turned, was_accepted};
 
@@ -220,13 +220,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::config::Config;
-    use crate::connection::Endpoint as Sent;
-    use crate::decode::{Addr, Family, FiveTuple, L4, Packet, Tcp};
-    use crate::rows::Finished;
-    use crate::table::Last;
-    use crate::time::SECOND;
-    use crate::tracker::{Closed, Tracker};
+    use conntrack_base::time::SECOND;
+    use conntrack_decode::{Addr, Family, FiveTuple, L4, Packet, Tcp};
+    use conntrack_output::rows::Finished;
+    use conntrack_track::config::Config;
+    use conntrack_track::connection::Endpoint as Sent;
+    use conntrack_track::table::Last;
+    use conntrack_track::tracker::{Closed, Tracker};
 
     /// Packets of few hosts and ports, so that they meet again in every role.
     fn packets() -> impl Strategy<Value = Vec<Packet>> {

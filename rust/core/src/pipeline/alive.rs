@@ -2,7 +2,7 @@
 
 use ahash::HashMap;
 
-use crate::time::SECOND;
+use conntrack_base::time::SECOND;
 
 /// By how many there were more than the second before, for each second of capture time.
 #[derive(Default)]

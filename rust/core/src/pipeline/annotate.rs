@@ -4,13 +4,13 @@
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
-use crate::capture::{Captures, Crossing, PcapngWriter, Record, RecordBatch};
-use crate::connection::Evidence;
-use crate::direction::Direction;
-use crate::error::CaptureError;
-use crate::labels::SettledLabel;
-use crate::proto::{CtState, State};
-use crate::rows::{Row, Rows};
+use conntrack_capture::error::CaptureError;
+use conntrack_capture::{Captures, Crossing, PcapngWriter, Record, RecordBatch};
+use conntrack_output::labels::SettledLabel;
+use conntrack_output::rows::{Row, Rows};
+use conntrack_track::connection::Evidence;
+use conntrack_track::direction::Direction;
+use conntrack_track::proto::{CtState, State};
 
 use super::{Observe, Progress, Tracked};
 

@@ -1,12 +1,12 @@
 //! The bare loops that tracking is measured against: the path cut off after a step, with nothing done there.
 
-use crate::capture::{Captures, LinkType, RecordBatch};
-use crate::config::Config;
-use crate::conn::{Image, Limits};
-use crate::decode::Decoder;
-use crate::error::CaptureError;
-use crate::flow::{Descriptor, KeyHasher};
-use crate::table::{FlowTable, Lookup, NO_SLOT};
+use conntrack_capture::error::CaptureError;
+use conntrack_capture::{Captures, LinkType, RecordBatch};
+use conntrack_decode::Decoder;
+use conntrack_track::config::Config;
+use conntrack_track::conn::{Image, Limits};
+use conntrack_track::flow::{Descriptor, KeyHasher};
+use conntrack_track::table::{FlowTable, Lookup, NO_SLOT};
 
 use super::following::GROUP;
 

@@ -3,16 +3,16 @@
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
-use crate::checkpoint::{CheckpointError, Reader, Writer};
-use crate::direction::Locality;
-use crate::flow::Descriptor;
-use crate::flow::descriptor::kind;
-use crate::labels::Labels;
-use crate::proto::CtState;
-use crate::rows::Finished;
-use crate::table::NO_SLOT;
-use crate::time::Clock;
-use crate::tracker::{Closed, Label, Tracker};
+use conntrack_base::checkpoint::{CheckpointError, Reader, Writer};
+use conntrack_base::time::Clock;
+use conntrack_output::labels::Labels;
+use conntrack_output::rows::Finished;
+use conntrack_track::direction::Locality;
+use conntrack_track::flow::Descriptor;
+use conntrack_track::flow::descriptor::kind;
+use conntrack_track::proto::CtState;
+use conntrack_track::table::NO_SLOT;
+use conntrack_track::tracker::{Closed, Label, Tracker};
 
 use super::alive::Alive;
 use super::reading::Batch;

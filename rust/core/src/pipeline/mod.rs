@@ -16,15 +16,15 @@ mod seam;
 mod shards;
 mod stream;
 
-use crate::capture::{Captures, DamageKind, RecordBatch};
-use crate::config::{Bounds, Config, ServerPorts};
-use crate::decode::{Skip, TunnelMode};
-use crate::error::CaptureError;
 use crate::hindsight::{self, Known};
-use crate::labels::Labels;
-use crate::rows::Rows;
-use crate::stats::Stats;
-use crate::tracker::{Keys, Tracker};
+use conntrack_capture::error::CaptureError;
+use conntrack_capture::{Captures, DamageKind, RecordBatch};
+use conntrack_decode::{Skip, TunnelMode};
+use conntrack_output::labels::Labels;
+use conntrack_output::rows::Rows;
+use conntrack_output::stats::Stats;
+use conntrack_track::config::{Bounds, Config, ServerPorts};
+use conntrack_track::tracker::{Keys, Tracker};
 
 pub use annotate::{AnnotateError, label, split};
 pub use bare::{Depth, walk};
@@ -43,7 +43,7 @@ use shards::Shards;
 pub struct Tracked {
     /// The connections, in the order of their first packets.
     pub rows: Rows,
-    /// The labels as bytes of [`crate::labels::WIDTH`] each, if they were asked for.
+    /// The labels as bytes of [`conntrack_output::labels::WIDTH`] each, if they were asked for.
     pub labels: Option<Vec<u8>>,
     /// The account.
     pub stats: Stats,

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
-use crate::capture::Captures;
-use crate::config::{Bounds, Config};
-use crate::decode::FiveTuple;
-use crate::error::CaptureError;
-use crate::flow::descriptor::kind;
-use crate::names;
-use crate::tracker::{Keys, Label, Tracker};
+use conntrack_capture::Captures;
+use conntrack_capture::error::CaptureError;
+use conntrack_decode::FiveTuple;
+use conntrack_decode::names;
+use conntrack_track::config::{Bounds, Config};
+use conntrack_track::flow::descriptor::kind;
+use conntrack_track::tracker::{Keys, Label, Tracker};
 
 use super::following::{Followed, Following};
 use super::reading::{Batch, Reading};

@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
 
-use crate::capture::{Captures, Lacks, LinkType, Record, RecordBatch};
-use crate::checkpoint::{CheckpointError, Reader, Writer};
-use crate::config::Config;
-use crate::decode::{Decoder, Packet, Skip};
-use crate::direction::{self, Announcements};
-use crate::error::CaptureError;
-use crate::flow::Descriptor;
-use crate::flow::descriptor::{Arrival, kind};
-use crate::quality::Watch;
-use crate::stats::Stats;
-use crate::tracker::Keys;
+use conntrack_base::checkpoint::{CheckpointError, Reader, Writer};
+use conntrack_capture::error::CaptureError;
+use conntrack_capture::{Captures, Lacks, LinkType, Record, RecordBatch};
+use conntrack_decode::{Decoder, Packet, Skip};
+use conntrack_output::quality::Watch;
+use conntrack_output::stats::Stats;
+use conntrack_track::config::Config;
+use conntrack_track::direction::{self, Announcements};
+use conntrack_track::flow::Descriptor;
+use conntrack_track::flow::descriptor::{Arrival, kind};
+use conntrack_track::tracker::Keys;
 
 /// What some records hold, in their order.
 #[derive(Default)]
@@ -343,7 +343,7 @@ impl LinkTypes {
                 offset,
                 linktype,
                 name: LinkType(linktype).name(),
-                supported: crate::decode::SUPPORTED
+                supported: conntrack_decode::SUPPORTED
                     .iter()
                     .map(|linktype| linktype.name())
                     .collect::<Vec<_>>()

@@ -6,12 +6,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::capture::Captures;
-use crate::config::{Bounds, Config};
-use crate::error::CaptureError;
-use crate::policy::Policy;
-use crate::proto::CtState;
-use crate::tracker::{Keys, Label, Tracker};
+use conntrack_capture::Captures;
+use conntrack_capture::error::CaptureError;
+use conntrack_track::config::{Bounds, Config};
+use conntrack_track::policy::Policy;
+use conntrack_track::proto::CtState;
+use conntrack_track::tracker::{Keys, Label, Tracker};
 
 use super::following::{Followed, Following};
 use super::reading::{Batch, Reading};

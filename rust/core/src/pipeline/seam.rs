@@ -8,17 +8,17 @@ use std::collections::HashMap;
 
 use sha1::{Digest as _, Sha1};
 
-use crate::capture::{Captures, Record, RecordBatch};
-use crate::config::Config;
-use crate::decode::{Flat, L4, Packet, flat};
-use crate::direction;
-use crate::error::CaptureError;
-use crate::flow::descriptor::kind;
-use crate::flow::{FlowKey, shard};
-use crate::rows::Rows;
-use crate::stats::Stats;
-use crate::time::Clock;
-use crate::tracker::{Keys, Label, Tracker};
+use conntrack_base::time::Clock;
+use conntrack_capture::error::CaptureError;
+use conntrack_capture::{Captures, Record, RecordBatch};
+use conntrack_decode::{Flat, L4, Packet, flat};
+use conntrack_output::rows::Rows;
+use conntrack_output::stats::Stats;
+use conntrack_track::config::Config;
+use conntrack_track::direction;
+use conntrack_track::flow::descriptor::kind;
+use conntrack_track::flow::{FlowKey, shard};
+use conntrack_track::tracker::{Keys, Label, Tracker};
 
 use super::following::{Following, GROUP};
 use super::reading::{Batch, Decoded, Reading};

@@ -11,20 +11,20 @@ use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-use crate::capture::{Captures, RecordBatch};
-use crate::checkpoint::{self, CheckpointError};
-use crate::config::Config;
-use crate::connection::{Connection, EndReason};
-use crate::decode::{FiveTuple, Vlan};
-use crate::error::CaptureError;
-use crate::flow::descriptor::kind;
-use crate::labels::Labels;
-use crate::proto::CtState;
-use crate::rows::{Finished, Rows};
-use crate::stats::Stats;
-use crate::sync::{AtomicI64, Ordering, Queue, Station};
-use crate::table::{Last, Reader};
-use crate::tracker::{Closed, Keys, Label, Tracker};
+use conntrack_base::checkpoint::{self, CheckpointError};
+use conntrack_base::sync::{AtomicI64, Ordering, Queue, Station};
+use conntrack_capture::error::CaptureError;
+use conntrack_capture::{Captures, RecordBatch};
+use conntrack_decode::{FiveTuple, Vlan};
+use conntrack_output::labels::Labels;
+use conntrack_output::rows::{Finished, Rows};
+use conntrack_output::stats::Stats;
+use conntrack_track::config::Config;
+use conntrack_track::connection::{Connection, EndReason};
+use conntrack_track::flow::descriptor::kind;
+use conntrack_track::proto::CtState;
+use conntrack_track::table::{Last, Reader};
+use conntrack_track::tracker::{Closed, Keys, Label, Tracker};
 
 use super::count_refused;
 use super::following::{Following, GROUP, OnLabel};
@@ -88,7 +88,7 @@ impl Stream {
         self.with(|state| state.save(out))
     }
 
-    /// Follows a batch. Returns the label of each of its records, [`crate::labels::WIDTH`] bytes each; who initiated is
+    /// Follows a batch. Returns the label of each of its records, [`conntrack_output::labels::WIDTH`] bytes each; who initiated is
     /// what is known once the record has come, and connections have their numbers in the order of their first packets.
     pub fn process(&self, batch: Arc<RecordBatch>) -> Vec<u8> {
         let job = Arc::new(Job { batch, labels: Queue::default(), feeder: thread::current() });

@@ -2,7 +2,7 @@
 
 use super::super::testkit::*;
 use super::super::{SUPPORTED, Skip, Vlan, supports};
-use crate::capture::LinkType;
+use conntrack_capture::LinkType;
 
 /// VID + 1, as [`Vlan`] has it.
 fn tags(outer: u16, inner: u16) -> Vlan {

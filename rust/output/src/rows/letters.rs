@@ -1,6 +1,6 @@
 //! A history in one word: up to twelve letters of five bits.
 
-use crate::flow::Side;
+use conntrack_track::flow::Side;
 
 /// The letters of a history, and how many there are.
 pub type HistoryLetters = ([u8; 31], u8);

@@ -13,15 +13,15 @@ use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::checkpoint::{CheckpointError, Reader, Writer};
-use crate::config::Config;
-use crate::connection::{EndReason, Endpoint, Evidence};
-use crate::decode::{Addr, Family, Tunnel, Vlan};
-use crate::direction::{Direction, Locality};
-use crate::flow::Side;
-use crate::proto::State;
-use crate::tracker::Closed;
-use crate::zeek::ConnState;
+use conntrack_base::checkpoint::{CheckpointError, Reader, Writer};
+use conntrack_decode::{Addr, Family, Tunnel, Vlan};
+use conntrack_track::config::Config;
+use conntrack_track::connection::{EndReason, Endpoint, Evidence};
+use conntrack_track::direction::{Direction, Locality};
+use conntrack_track::flow::Side;
+use conntrack_track::proto::State;
+use conntrack_track::tracker::Closed;
+use conntrack_track::zeek::ConnState;
 
 pub use letters::HistoryLetters;
 pub use packed::Live;

@@ -2,16 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::conn::{self, Flags, Image, path};
-use crate::connection::{Connection, EndReason, Endpoint, Evidence};
-use crate::decode::{Addr, Family, Tunnel, TunnelKind, Vlan, ipproto};
-use crate::direction::{AddressScope, Direction, Locality};
-use crate::flow::{FlowKey, Side};
-use crate::proto::State;
-use crate::table::Last;
-use crate::time::SECOND;
-use crate::tracker::Closed;
-use crate::zeek::ConnState;
+use conntrack_base::time::SECOND;
+use conntrack_decode::{Addr, Family, Tunnel, TunnelKind, Vlan, ipproto};
+use conntrack_track::conn::{self, Flags, Image, path};
+use conntrack_track::connection::{Connection, EndReason, Endpoint, Evidence};
+use conntrack_track::direction::{AddressScope, Direction, Locality};
+use conntrack_track::flow::{FlowKey, Side};
+use conntrack_track::proto::State;
+use conntrack_track::table::Last;
+use conntrack_track::tracker::Closed;
+use conntrack_track::zeek::ConnState;
 
 use super::letters::{self, HistoryLetters};
 use super::segments::Segments;

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use ipnet::IpNet;
 
-use crate::decode;
-use crate::time::SECOND;
+use conntrack_base::time::SECOND;
+use conntrack_decode as decode;
 
 pub use ports::ServerPorts;
 pub use profile::Profile;

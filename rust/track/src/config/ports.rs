@@ -1,6 +1,6 @@
 //! Ports at which servers are likely: the word of last resort on who initiated.
 
-use crate::decode::ipproto;
+use conntrack_decode::ipproto;
 
 /// Protocols that have ports, and how they are written behind one.
 const PROTOCOLS: [(u8, &str); 3] = [(ipproto::TCP, "tcp"), (ipproto::UDP, "udp"), (ipproto::SCTP, "sctp")];

@@ -5,7 +5,7 @@
 //! also where a connection begins and ends, and who initiated it, is as Zeek has it (`zeek/`).
 
 use super::{Rules, Timeouts, UdpStream};
-use crate::time::SECOND;
+use conntrack_base::time::SECOND;
 
 /// A named set of timeouts and rules.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,11 +1,11 @@
 //! In place: acknowledgements and FINs, in order, of a connection without a cold part, in any state; so how TCP connections
 //! open and close where nothing is missing.
 
-use crate::decode::tcpflag;
 use crate::flow::Descriptor;
 use crate::flow::descriptor::kind;
 use crate::proto::tcp::{choose_timeout, leads_to};
 use crate::proto::{CtDir, State, TcpClass};
+use conntrack_decode::tcpflag;
 
 use super::flags::STATES;
 use super::hot::{LONGEST, Limits, Shared, path};

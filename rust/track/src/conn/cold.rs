@@ -1,7 +1,7 @@
 //! Whole connections beside their records, by number.
 
 use crate::connection::Connection;
-use crate::slab::Pool;
+use conntrack_base::slab::Pool;
 
 /// The cold parts of a table, and the bytes that they take on the heap.
 #[derive(Default)]

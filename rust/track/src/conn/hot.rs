@@ -3,13 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Rules, Timeout};
-use crate::decode::ipproto;
 use crate::direction::Direction;
 use crate::flow::descriptor::is_stateless;
 use crate::flow::{FlowKey, Side};
 use crate::proto::tcp::choose_timeout;
 use crate::proto::{State, TcpClass};
-use crate::sync::{Cell32, Cell64};
+use conntrack_base::sync::{Cell32, Cell64};
+use conntrack_decode::ipproto;
 
 use super::{Flags, letters};
 

@@ -49,7 +49,7 @@ mod opening;
 mod ordinary;
 mod whole;
 
-use crate::decode::tcpflag;
+use conntrack_decode::tcpflag;
 
 pub use closing::{closing, path_of};
 pub use cold::Colds;

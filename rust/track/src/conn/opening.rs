@@ -3,12 +3,12 @@
 
 use crate::config::Timeout;
 use crate::connection::{Evidence, READ_UDP, take_claim};
-use crate::decode::{Tcp, tcpflag};
 use crate::direction;
 use crate::flow::descriptor::{Arrival, kind};
 use crate::flow::{Descriptor, Side};
 use crate::proto::tcp::choose_timeout;
 use crate::proto::{self, Offer, State, TcpClass};
+use conntrack_decode::{Tcp, tcpflag};
 
 use super::closing::Timed;
 use super::hot::{Image, Limits, Shared, path};

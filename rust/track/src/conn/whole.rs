@@ -5,11 +5,11 @@
 
 use crate::config::Timeout;
 use crate::connection::{Connection, Endpoint as Counts, Evidence, READ_UDP};
-use crate::decode::ipproto;
 use crate::flow::{FlowKey, Side};
 use crate::proto::tcp::choose_timeout;
 use crate::proto::{Gateway, State, TcpClass, TcpEnd, TcpTrack, Track};
 use crate::zeek::{EndState, Endpoint, Roles, Stream, View, WITHOUT_ACKS};
+use conntrack_decode::ipproto;
 
 use super::hot::{Image, LONGEST, Limits, path};
 use super::{Flags, HALF, LARGEST_WINDOW, letters};

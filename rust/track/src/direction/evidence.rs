@@ -6,10 +6,10 @@
 //! in [`crate::evidence`]; its rule is here or there.
 
 use crate::connection::{Connection, Evidence, READ_UDP, take_claim};
-use crate::decode::{FiveTuple, L4, Packet, Tcp, ipproto, sctp_chunk, tcpflag};
 use crate::flow::descriptor::{Arrival, kind};
 use crate::flow::{Side, icmp};
 use crate::proto::State;
+use conntrack_decode::{FiveTuple, L4, Packet, Tcp, ipproto, sctp_chunk, tcpflag};
 
 use super::payload::{self, Speaker};
 

@@ -5,8 +5,8 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-use crate::decode::{FiveTuple, Packet, ipproto};
-use crate::time::SECOND;
+use conntrack_base::time::SECOND;
+use conntrack_decode::{FiveTuple, Packet, ipproto};
 
 /// Port of FTP's control connections.
 const CONTROL: u16 = 21;
@@ -105,7 +105,7 @@ fn extended(text: &str) -> Option<(&str, &str, u16)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::Addr;
+    use conntrack_decode::Addr;
 
     #[test]
     fn four_ways_to_say_it() {

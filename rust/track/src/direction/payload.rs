@@ -3,7 +3,7 @@
 //! Only what is written at the beginning of messages of the commonest protocols, each with its source. What could also be
 //! the middle of something else is held against its own lengths, so that encrypted or compressed bytes seldom pass.
 
-use crate::decode::ipproto;
+use conntrack_decode::ipproto;
 
 /// Who sends such bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

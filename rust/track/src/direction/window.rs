@@ -8,7 +8,7 @@
 
 use std::sync::LazyLock;
 
-use crate::decode::Family;
+use conntrack_decode::Family;
 
 /// Bytes of the timestamps option and its padding in every segment.
 const TIMESTAMPS: u32 = 12;

@@ -6,9 +6,9 @@
 
 use crate::config::ServerPorts;
 use crate::connection::{Connection, Evidence};
-use crate::decode::{Addr, Family, L4, Packet, ipproto, tcpflag};
 use crate::flow::{Side, icmp};
 use crate::zeek::Roles;
+use conntrack_decode::{Addr, Family, L4, Packet, ipproto, tcpflag};
 
 /// UDP ports of the protocols whose messages say who asks.
 const DNS: [u16; 4] = [53, 137, 5353, 5355];

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha1::{Digest as _, Sha1};
 
-use crate::decode::ipproto;
+use conntrack_decode::ipproto;
 
 /// The identifier of a connection, given originator and responder and the ports as reported (ICMP: type and
 /// counterpart, or type and code where there is none).

@@ -6,8 +6,8 @@
 
 #![allow(clippy::inline_always, reason = "one copy for each protocol and family, whose branches are then constants")]
 
-use crate::decode::fixed::{self, Frame, Transport, V4, V6};
-use crate::decode::{Family, FiveTuple, L4, Packet, Tcp, Vlan, ipproto, tcpflag};
+use conntrack_decode::fixed::{self, Frame, Transport, V4, V6};
+use conntrack_decode::{Family, FiveTuple, L4, Packet, Tcp, Vlan, ipproto, tcpflag};
 
 use super::{FlowKey, KeyHasher, Side, Words, icmp};
 

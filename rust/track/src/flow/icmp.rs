@@ -3,7 +3,7 @@
 //! RFC 792, RFC 950, RFC 1256, RFC 4443, RFC 4620, RFC 4861, RFC 2710; the pairs are those of the Community ID
 //! specification, which Zeek reports as ports.
 
-use crate::decode::ipproto;
+use conntrack_decode::ipproto;
 
 /// Question and answer types of ICMP.
 const V4: [(u8, u8); 5] = [(8, 0), (13, 14), (15, 16), (17, 18), (10, 9)];

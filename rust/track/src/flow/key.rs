@@ -4,7 +4,7 @@ use std::hash::{Hash, Hasher};
 
 use serde::{Deserialize, Serialize};
 
-use crate::decode::{Addr, Family, FiveTuple, Packet, Tunnel, Vlan, ipproto};
+use conntrack_decode::{Addr, Family, FiveTuple, Packet, Tunnel, Vlan, ipproto};
 
 use super::icmp;
 

@@ -4,7 +4,7 @@
 //! packet that it quotes goes. There are 65,536 cells, and a shard is a cell modulo the number of shards: what is in one cell
 //! is in one shard, however many there are.
 
-use crate::decode::{Addr, Family, L4, Packet, flat};
+use conntrack_decode::{Addr, Family, L4, Packet, flat};
 
 /// How many cells there are, and how many shards at most.
 pub const CELLS: usize = 1 << 16;

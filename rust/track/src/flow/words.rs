@@ -3,7 +3,7 @@
 //! Two widths: what nearly every connection is (IPv4, TCP, UDP or ICMP, in no tunnel) fits into two words; six hold any.
 
 use super::{FlowKey, Side};
-use crate::decode::{Addr, Family, FiveTuple, Tunnel, TunnelKind, Vlan, ipproto};
+use conntrack_decode::{Addr, Family, FiveTuple, Tunnel, TunnelKind, Vlan, ipproto};
 
 /// The key of a connection over IPv4 in no tunnel.
 pub type Narrow = [u64; 2];

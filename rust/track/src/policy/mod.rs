@@ -14,9 +14,9 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use prefix_trie::joint::JointPrefixMap;
 
-use crate::decode::FiveTuple;
 use crate::direction::Ranges;
 use crate::flow::icmp::is_icmp;
+use conntrack_decode::FiveTuple;
 
 use bits::Rows;
 use services::Services;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::decode::{Tcp, tcpflag};
+use conntrack_decode::{Tcp, tcpflag};
 
 use super::state::CtDir;
 

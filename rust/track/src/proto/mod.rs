@@ -11,8 +11,8 @@ pub mod tcp;
 pub mod tcp_window;
 
 use crate::config::{Rules, Timeout};
-use crate::decode::{L4, Packet, ipproto};
 use crate::flow::{Side, icmp};
+use conntrack_decode::{L4, Packet, ipproto};
 
 pub use entry::{Gateway, Track};
 pub use memory::{Offer, SctpTrack, TcpClass, TcpEnd, TcpTrack};

@@ -3,7 +3,7 @@
 //! Sources: RFC 9260 (verification tags: section 8.5), and the behaviour of `nf_conntrack_proto_sctp` of kernel 6.18.
 
 use crate::config::Timeout;
-use crate::decode::{L4, Packet, Sctp, sctp_chunk as chunk};
+use conntrack_decode::{L4, Packet, Sctp, sctp_chunk as chunk};
 
 use super::entry::{Gateway, Track as ProtoTrack};
 use super::memory::SctpTrack as Track;

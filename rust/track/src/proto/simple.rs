@@ -1,8 +1,8 @@
 //! UDP, UDP-Lite, ICMP queries, GRE and every protocol without states of its own.
 
 use crate::config::{Rules, Timeout, UdpStream};
-use crate::decode::ipproto;
-use crate::time::SECOND;
+use conntrack_base::time::SECOND;
+use conntrack_decode::ipproto;
 
 use super::entry::Gateway;
 use super::state::CtDir;

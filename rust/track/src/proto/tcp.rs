@@ -4,8 +4,8 @@
 //! on kernel 6.18; the transition table below is that measurement.
 
 use crate::config::{Rules, Timeout};
-use crate::decode::{Tcp, tcpflag};
-use crate::time::SECOND;
+use conntrack_base::time::SECOND;
+use conntrack_decode::{Tcp, tcpflag};
 
 use super::entry::{Gateway, Track as ProtoTrack};
 use super::memory::{Offer, TcpClass as Class, TcpEnd, TcpTrack as Track};

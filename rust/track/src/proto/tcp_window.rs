@@ -4,7 +4,7 @@
 //! applies them. All comparisons are modulo 2^32.
 
 use crate::config::Rules;
-use crate::decode::{Tcp, tcpflag};
+use conntrack_decode::{Tcp, tcpflag};
 
 use super::memory::{TcpEnd, TcpTrack as Track};
 use super::state::{CtDir, State};

@@ -7,11 +7,11 @@ use std::io::{self, Read, Write};
 use super::FlowTable;
 use super::slot::{Slot, Stored};
 use super::width::{Hasher, Table};
-use crate::checkpoint::{CheckpointError, Reader, Writer};
 use crate::conn::{self, Colds, Image, Limits, path};
 use crate::connection::Connection;
 use crate::flow::{FlowKey, KeyHasher};
-use crate::slab::Slab;
+use conntrack_base::checkpoint::{CheckpointError, Reader, Writer};
+use conntrack_base::slab::Slab;
 
 impl FlowTable {
     /// Writes everything in it.

@@ -11,7 +11,7 @@
 
 use std::sync::Arc;
 
-use crate::sync::{AtomicU64, Mutant, Ordering, Published, mutant};
+use conntrack_base::sync::{AtomicU64, Mutant, Ordering, Published, mutant};
 
 /// Regions, by the top bits of the hash.
 const REGION_BITS: u32 = if cfg!(feature = "models") { 1 } else { 8 };

@@ -32,8 +32,8 @@ use crate::conn::{self, Colds, Flags, Image, Limits, Shared, path};
 use crate::connection::Connection;
 use crate::flow::descriptor::kind;
 use crate::flow::{Descriptor, FlowKey, KeyHasher, Words};
-use crate::slab::Slab;
-use crate::sync::Published;
+use conntrack_base::slab::Slab;
+use conntrack_base::sync::Published;
 
 pub use last::Last;
 pub use reader::Reader;

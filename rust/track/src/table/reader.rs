@@ -8,8 +8,8 @@ use super::{FlowTable, Lookup, ShownCold, Table, show};
 use crate::conn::{self, Limits, path};
 use crate::connection::Connection;
 use crate::flow::{FlowKey, KeyHasher, Words};
-use crate::slab::Places;
-use crate::sync::{Mutant, Versions, mutant};
+use conntrack_base::slab::Places;
+use conntrack_base::sync::{Mutant, Versions, mutant};
 
 /// Reads a table from any thread.
 #[derive(Clone)]

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::conn::{Hot, Image, Shared};
-use crate::sync::Cell64;
+use conntrack_base::sync::Cell64;
 
 /// A slot; with two words of key two cache lines, with six three.
 #[repr(C, align(64))]

@@ -6,8 +6,8 @@ use crate::flow::Descriptor;
 
 use super::*;
 use crate::config::Config;
-use crate::decode::{Addr, Family, FiveTuple, L4, Packet, Tcp, Tunnel, Vlan, ipproto, tcpflag};
 use crate::flow::descriptor::Arrival;
+use conntrack_decode::{Addr, Family, FiveTuple, L4, Packet, Tcp, Tunnel, Vlan, ipproto, tcpflag};
 
 const SYN: u8 = tcpflag::SYN;
 const ACK: u8 = tcpflag::ACK;

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::time::SECOND;
+use conntrack_base::time::SECOND;
 
 /// Marks for each connection on average, beyond which a nearer deadline is not marked: connections that keep closing and
 /// living on make stale ones, and are then looked at when their old one comes.

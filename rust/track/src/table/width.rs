@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::conn::{Image, Limits};
-use crate::slab::Slab;
-use crate::sync::{Mutant, Versions, mutant};
+use conntrack_base::slab::Slab;
+use conntrack_base::sync::{Mutant, Versions, mutant};
 
 use super::index::Index;
 use super::slot::Slot;

@@ -2,11 +2,11 @@
 
 use crate::config::Rules;
 use crate::connection::Connection;
-use crate::decode::Packet;
 use crate::flow::Side;
 use crate::policy::Policy;
 use crate::proto::{self, CtDir, CtState, State, Verdict};
-use crate::time::SECOND;
+use conntrack_base::time::SECOND;
+use conntrack_decode::Packet;
 
 /// What a step did with a packet: its word, direction and the state after it.
 pub(super) type Outcome = (CtState, CtDir, State);

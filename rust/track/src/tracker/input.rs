@@ -1,6 +1,6 @@
 //! A packet on the slow path.
 
-use crate::decode::Packet;
+use conntrack_decode::Packet;
 
 use super::label::Label;
 

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use crate::config::Config;
 use crate::conn::path;
-use crate::decode::{FiveTuple, L4, Packet, Tunnel, TunnelMode, Vlan};
 use crate::direction::Locality;
 use crate::flow::{Descriptor, FlowKey, KeyHasher, Side};
 use crate::table::Lookup;
 use crate::zeek;
+use conntrack_decode::{FiveTuple, L4, Packet, Tunnel, TunnelMode, Vlan};
 
 /// A packet's key, ready to be looked up, and the side that sent it.
 #[derive(Clone, Copy, Debug, Default)]

@@ -11,19 +11,19 @@ use std::borrow::Cow;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
-use crate::checkpoint::{self, CheckpointError, Count};
 use crate::config::{Config, ServerPorts};
 use crate::conn::{self, Flags, Limits};
 use crate::connection::{Connection, EndReason};
-use crate::decode::Packet;
 use crate::direction::Direction;
 use crate::flow::descriptor::Arrival;
 use crate::flow::{Descriptor, Side};
 use crate::policy::Policy;
 use crate::proto::CtState;
 use crate::table::{Expired, FlowTable, Last, NO_SLOT, Reader, SlotId};
-use crate::time::{Clock, SECOND};
 use crate::zeek;
+use conntrack_base::checkpoint::{self, CheckpointError, Count};
+use conntrack_base::time::{Clock, SECOND};
+use conntrack_decode::Packet;
 
 pub use keys::{Found, Keys};
 pub use label::Label;

@@ -2,12 +2,12 @@
 
 use crate::conn::{self, Flags, Image, Shared, path};
 use crate::connection::EndReason;
-use crate::decode::tcpflag;
 use crate::flow::descriptor::{Arrival, kind};
 use crate::flow::{Descriptor, Side};
 use crate::proto::{CtDir, CtState};
 use crate::table::{Change, Lookup, SlotId, is_before_mark};
 use crate::zeek;
+use conntrack_decode::tcpflag;
 
 use super::gateway::INVALID;
 use super::input::{Context, Input};

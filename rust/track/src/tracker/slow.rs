@@ -4,12 +4,12 @@
 //! and writes the record anew, from which it is known whether the next packet may take a shortcut.
 
 use crate::connection::{Connection, EndReason, Evidence};
-use crate::decode::{L4, Packet, ipproto};
 use crate::direction;
 use crate::flow::{Side, Words};
 use crate::proto::CtState;
 use crate::table::{Last, Lookup, NO_SLOT, SlotId};
 use crate::zeek::{self, Roles};
+use conntrack_decode::{L4, Packet, ipproto};
 
 use super::gateway::{Answer, INVALID, Outcome, ask_gateway, ask_gateway_within};
 use super::input::{Context, Input};

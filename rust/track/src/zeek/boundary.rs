@@ -5,9 +5,9 @@
 //! other connections. Source: `init-bare.zeek` for the values, `TCPSessionAdapter` for the rules.
 
 use crate::config::{Timeout, Timeouts};
-use crate::decode::{L4, Packet, ipproto, tcpflag};
 use crate::flow::Side;
-use crate::time::SECOND;
+use conntrack_base::time::SECOND;
+use conntrack_decode::{L4, Packet, ipproto, tcpflag};
 
 use super::endpoint::State;
 use super::timers::{Since, Timers};

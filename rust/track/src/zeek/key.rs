@@ -1,7 +1,7 @@
 //! What belongs to one connection for Zeek: addresses and ports alone, or for ICMP the types.
 
-use crate::decode::{FiveTuple, L4, Packet, Tunnel, Vlan, ipproto};
 use crate::flow::{FlowKey, Side};
+use conntrack_decode::{FiveTuple, L4, Packet, Tunnel, Vlan, ipproto};
 
 /// The key of a tuple as it travelled, and the side that sent it. VLANs and tunnels do not tell connections apart, nor
 /// do ICMP identifiers; protocols that Zeek does not parse have no ports (`unknown_ip_transport`).

@@ -16,9 +16,9 @@ mod timers;
 
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::count;
-use crate::decode::{L4, Packet, ipproto};
 use crate::flow::Side;
+use conntrack_base::checkpoint::count;
+use conntrack_decode::{L4, Packet, ipproto};
 
 use history::{Once, Scaled};
 use timers::Timers;
@@ -145,8 +145,8 @@ impl View {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::{Tcp, tcpflag};
-    use crate::time::SECOND;
+    use conntrack_base::time::SECOND;
+    use conntrack_decode::{Tcp, tcpflag};
 
     const S: u8 = tcpflag::SYN;
     const A: u8 = tcpflag::ACK;

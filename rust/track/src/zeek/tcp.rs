@@ -2,8 +2,8 @@
 //!
 //! Source: `TCPSessionAdapter::Process` and the functions that it calls.
 
-use crate::decode::{Packet, Tcp, tcpflag};
 use crate::flow::Side;
+use conntrack_decode::{Packet, Tcp, tcpflag};
 
 use super::endpoint::{Flags, State};
 use super::history::{Once, Scaled};

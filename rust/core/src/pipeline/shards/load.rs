@@ -1,14 +1,14 @@
 //! A batch on its way to many trackers: who takes what of it, and what they say.
 
-use crate::capture::RecordBatch;
-use crate::config::Config;
-use crate::flow::descriptor::kind;
-use crate::flow::hash::shard_of;
-use crate::flow::icmp::is_icmp;
 use crate::pipeline::reading::{Batch, Decoded, Reading};
-use crate::sync::{AtomicUsize, Ordering, Turn};
-use crate::time::Clock;
-use crate::tracker::{Found, Keys, Label};
+use conntrack_base::sync::{AtomicUsize, Ordering, Turn};
+use conntrack_base::time::Clock;
+use conntrack_capture::RecordBatch;
+use conntrack_track::config::Config;
+use conntrack_track::flow::descriptor::kind;
+use conntrack_track::flow::hash::shard_of;
+use conntrack_track::flow::icmp::is_icmp;
+use conntrack_track::tracker::{Found, Keys, Label};
 
 /// Where a record went that no tracker takes.
 const NOWHERE: u8 = u8::MAX;

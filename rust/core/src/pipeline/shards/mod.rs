@@ -17,13 +17,13 @@ use std::time::Duration;
 
 use crossbeam_utils::Backoff;
 
-use crate::capture::Captures;
-use crate::config::Config;
-use crate::direction::Locality;
-use crate::error::CaptureError;
-use crate::sync::{AtomicU64, AtomicUsize, Ordering, Queue, Station, Turn};
-use crate::time::Clock;
-use crate::tracker::{Keys, Tracker};
+use conntrack_base::sync::{AtomicU64, AtomicUsize, Ordering, Queue, Station, Turn};
+use conntrack_base::time::Clock;
+use conntrack_capture::Captures;
+use conntrack_capture::error::CaptureError;
+use conntrack_track::config::Config;
+use conntrack_track::direction::Locality;
+use conntrack_track::tracker::{Keys, Tracker};
 
 use super::following::{Followed, Following};
 use super::progress::{Observe, Progress};

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::flow::Descriptor;
-use crate::labels::Labels;
 use crate::pipeline::following::{Following, GROUP, outside};
 use crate::pipeline::reading::Batch;
-use crate::proto::CtState;
-use crate::table::NO_SLOT;
-use crate::tracker::Label;
+use conntrack_output::labels::Labels;
+use conntrack_track::flow::Descriptor;
+use conntrack_track::proto::CtState;
+use conntrack_track::table::NO_SLOT;
+use conntrack_track::tracker::Label;
 
 use super::load::{Item, Load, LoadLabels, among};
 

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::decode::testkit::{ETHERNET, ethernet, join, record, tcp, udp, v4, v4_piece, v6};
-use crate::decode::{Decoder, Options, TunnelMode};
+use conntrack_decode::testkit::{ETHERNET, ethernet, join, record, tcp, udp, v4, v4_piece, v6};
+use conntrack_decode::{Decoder, Options, TunnelMode};
 
 /// An echo message.
 fn echo(kind: u8, code: u8, data: &[u8]) -> Vec<u8> {

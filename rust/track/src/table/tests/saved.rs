@@ -5,8 +5,8 @@ use std::io::Cursor;
 use proptest::prelude::*;
 
 use super::*;
-use crate::checkpoint::{Reader, Writer};
-use crate::time::SECOND;
+use conntrack_base::checkpoint::{Reader, Writer};
+use conntrack_base::time::SECOND;
 
 /// What happens to the connection of a number.
 #[derive(Clone, Copy, Debug)]
