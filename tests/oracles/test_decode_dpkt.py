@@ -162,7 +162,8 @@ def _transport(ip: dpkt.Packet, proto: int, data: bytes, header: int, total: int
         elif proto == SCTP:
             sctp = dpkt.sctp.SCTP(data)
             ports = (sctp.sport, sctp.dport)
-        elif proto in (ICMP, ICMP6):
+        # ICMP of the other version is no ICMP, and has no ports.
+        elif proto == (ICMP if ip.v == 4 else ICMP6):
             icmp = (dpkt.icmp.ICMP if proto == ICMP else dpkt.icmp6.ICMP6)(data[:4])
             ports, payload = naive.Decoder.icmp_ports(proto, icmp.type, icmp.code), size - 8
             if size < 8:

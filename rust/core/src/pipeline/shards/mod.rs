@@ -34,6 +34,8 @@ use shard::{Last, Shard};
 
 /// Trackers beside that of ICMP: more than this gain nothing.
 const MOST: usize = 64;
+/// Yields of an idle thread before it sleeps: some hundred microseconds, because a sleep takes longer than a batch.
+const ROUNDS: u32 = 1_000;
 /// How long a thread sleeps that found nothing to do.
 const NAP: Duration = Duration::from_micros(100);
 
@@ -131,7 +133,7 @@ impl<'a> Shards<'a> {
     /// Does whatever there is to do, until everything is done or `goes_on` says no. A thread that panics takes the others with it.
     fn work(&self, first: usize, goes_on: &mut dyn FnMut() -> bool) {
         let over = OnExit(|| self.stage.store(stage::OVER, Ordering::Release));
-        let idle = Backoff::new();
+        let (idle, mut rounds) = (Backoff::new(), 0);
         while self.stage.load(Ordering::Acquire) != stage::OVER && goes_on() {
             let mut did = self.read();
             did |= self.front.serve(|front, load| self.send(front, load));
@@ -143,10 +145,12 @@ impl<'a> Shards<'a> {
             did |= self.end();
             if did {
                 idle.reset();
-            } else if idle.is_completed() {
-                std::thread::sleep(NAP);
-            } else {
+                rounds = 0;
+            } else if rounds < ROUNDS {
                 idle.snooze();
+                rounds += 1;
+            } else {
+                std::thread::sleep(NAP);
             }
         }
         drop(over);
