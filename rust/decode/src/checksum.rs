@@ -2,12 +2,12 @@
 
 use super::{Family, FiveTuple};
 
-/// A running one's complement sum.
+/// Running one's complement sum (RFC 1071).
 #[derive(Clone, Copy, Default)]
 pub(super) struct Sum(u64);
 
 impl Sum {
-    /// The pseudo-header of IPv4 (RFC 9293 section 3.1) or IPv6 (RFC 8200 section 8.1).
+    /// Sum of the pseudo-header of IPv4 (RFC 9293 section 3.1) or IPv6 (RFC 8200 section 8.1).
     pub fn pseudo(tuple: &FiveTuple, length: usize) -> Self {
         let mut sum = Self(u64::from(tuple.proto) + length as u64);
         for address in [tuple.src.0, tuple.dst.0] {
@@ -19,7 +19,7 @@ impl Sum {
         sum
     }
 
-    /// Adds bytes that begin at an even offset.
+    /// Add bytes that begin at an even offset.
     pub fn add(&mut self, bytes: &[u8]) {
         let (words, rest) = bytes.as_chunks::<4>();
         // Sums of 32-bit words fold to the same 16 bits; 2^32 words would have to come before the u64 overflows.
@@ -33,7 +33,7 @@ impl Sum {
         self.0 += u64::from(u32::from_be_bytes(last));
     }
 
-    /// Whether data that include their checksum sum up as they must.
+    /// Verify the sum of data that include their checksum.
     pub fn is_right(self) -> bool {
         let mut sum = self.0;
         while sum > 0xffff {
@@ -43,7 +43,7 @@ impl Sum {
     }
 }
 
-/// Whether `bytes`, a header or message with its checksum in it, sum up.
+/// Verify `bytes`, a header or message that includes its checksum.
 pub(super) fn sums_up(bytes: &[u8]) -> bool {
     let mut sum = Sum::default();
     sum.add(bytes);

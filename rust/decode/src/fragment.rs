@@ -1,8 +1,8 @@
-//! Fragments: later ones have no ports, so they are given those of the first.
+//! Fragment tracking: later fragments have no ports and inherit the first fragment's.
 //!
-//! Nothing is put together; what has come is only noted. A datagram is remembered from its first fragment (or from later ones that overtook it) for
-//! as long as Linux would try to reassemble it. An entry can be replaced but not added to by a second "first"
-//! fragment, and what is remembered is bounded: the oldest datagram goes first.
+//! No datagram is reassembled; only the received byte ranges are recorded. A datagram is remembered from its first
+//! received fragment on, for the time of Linux reassembly. A second first fragment replaces an entry, and never
+//! extends the entry. Memory is bounded: the oldest datagram is evicted first.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -16,15 +16,15 @@ use super::transport::has_payload;
 use super::{Addr, Family, FiveTuple, L4, Packet, Tunnel, Vlan};
 use conntrack_base::checkpoint::{CheckpointError, Count, Reader, Writer};
 
-/// Datagrams remembered at once.
+/// Maximum number of datagrams in memory.
 pub(super) const MOST_DATAGRAMS: usize = 65_536;
-/// Nanoseconds that an IPv4 datagram is remembered; Linux: net.ipv4.ipfrag_time.
+/// Lifetime of an IPv4 datagram in nanoseconds; Linux: net.ipv4.ipfrag_time.
 pub(super) const IPFRAG_TIME: i64 = 30_000_000_000;
-/// The same for IPv6; Linux: net.netfilter.nf_conntrack_frag6_timeout.
+/// Lifetime of an IPv6 datagram in nanoseconds; Linux: net.netfilter.nf_conntrack_frag6_timeout.
 pub(super) const NF_CONNTRACK_FRAG6_TIMEOUT: i64 = 60_000_000_000;
 
-/// What the fragments of a datagram have in common: RFC 791 section 3.2, RFC 8200 section 4.5; and the network that
-/// they are in, for addresses mean something only there.
+/// Key of a datagram's fragments (RFC 791 section 3.2, RFC 8200 section 4.5). VLAN and tunnel belong to the key,
+/// because addresses are unique only within a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Key {
     src: Addr,
@@ -32,13 +32,13 @@ pub(super) struct Key {
     id: u32,
     vlan: Vlan,
     tunnel: Tunnel,
-    /// 0 for IPv6, where a later fragment's next header may differ from the first one's.
+    /// Protocol; 0 for IPv6, where a later fragment's next header may differ from the first fragment's.
     proto: u8,
     family: Family,
 }
 
 impl Key {
-    /// The key of a fragment with this identification; `packet` needs addresses, protocol, VLAN and tunnel only.
+    /// Key of a fragment with this identification; only addresses, protocol, VLAN and tunnel of `packet` matter.
     pub fn new(packet: &Packet, id: u32) -> Self {
         let FiveTuple { src, dst, proto, family, .. } = packet.tuple;
         let proto = if family == Family::V4 { proto } else { 0 };
@@ -46,7 +46,7 @@ impl Key {
     }
 }
 
-/// What later fragments take from the first.
+/// Properties that later fragments inherit from the first.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct First {
     tuple: FiveTuple,
@@ -54,15 +54,15 @@ struct First {
     tunnel: Tunnel,
     flow_id: u16,
     l4: L4,
-    /// Bytes of the IP header.
+    /// Size of the IP header in bytes.
     ip_header: u32,
-    /// Bytes of the transport header.
+    /// Size of the transport header in bytes.
     header: u32,
-    /// What the UDP header says is the length.
+    /// Length field of the UDP header.
     udp_length: Option<u32>,
-    /// The packet is one that the datagram carries, whose header has already said its whole length.
+    /// True if the packet is the inner packet of the datagram, whose length is in its own header.
     carried: bool,
-    /// The packet that the datagram carries, which is whole once the datagram is.
+    /// Inner packet of the datagram, complete once the datagram is.
     inside: Option<Box<Packet>>,
 }
 
@@ -73,8 +73,9 @@ impl First {
         Self { tuple, vlan, tunnel, flow_id, l4, ip_header, header, udp_length, carried: false, inside: None }
     }
 
-    /// Makes the packet of the completing fragment speak for its datagram, whose payload is `total` bytes long, or for
-    /// the one that the datagram carries. Returns the latter where it is a packet of its own.
+    /// Turn the packet of the completing fragment into the verdict packet of its datagram, of `total` payload bytes.
+    /// An inner packet takes precedence where the fragment counts for one. Otherwise an inner packet is returned
+    /// separately.
     fn complete(&mut self, packet: &mut Packet, total: u32) -> Option<Packet> {
         let inside = self.inside.take();
         if self.carried {
@@ -92,41 +93,41 @@ impl First {
     }
 }
 
-/// A datagram.
+/// State of a datagram.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Entry {
-    /// What has come of it.
+    /// Received byte ranges.
     assembly: Assembly,
-    /// None while only later fragments have come.
+    /// None before the first fragment.
     first: Option<First>,
-    /// Payload of later fragments that came before the first.
+    /// Payload bytes of later fragments that preceded the first.
     early_bytes: u32,
-    /// How many they were.
+    /// Number of later fragments that preceded the first.
     early_records: u32,
-    /// Capture time of the fragment that began the entry.
+    /// Capture time in nanoseconds of the fragment that created the entry.
     begun: i64,
-    /// When the entry began, in begun entries: tells a renewed one from what the queue remembers.
+    /// Sequence number of the entry's creation; tells a recreated entry from an older element of the queue.
     stamp: u64,
 }
 
-/// All datagrams with fragments to come.
+/// Datagrams with missing fragments.
 #[derive(Debug, Default)]
 pub(super) struct Fragments {
     entries: HashMap<Key, Entry>,
-    /// Every key of `entries` once, oldest first, with the stamp it had when it was put here.
+    /// Every key of `entries` once, oldest first, with the stamp at the time of the push.
     queue: VecDeque<(Key, u64)>,
     stamps: u64,
-    /// Early fragments whose first one came in time are taken off again.
+    /// Count of early fragments; a first fragment in time subtracts its early fragments.
     orphans: u64,
 }
 
 impl Fragments {
-    /// Later fragments whose first one has not come.
+    /// Number of later fragments without a first fragment.
     pub fn orphans(&self) -> u64 {
         self.orphans
     }
 
-    /// Remembers a first fragment, whose IP payload has `length` bytes, and adds to its packet what came before it.
+    /// Insert a first fragment with `length` bytes of IP payload, and add earlier fragments to its packet.
     pub fn first(&mut self, key: Key, packet: &mut Packet, length: u32, udp_length: Option<u32>, ts: i64) {
         self.forget_expired(ts);
         let stamp = self.next_stamp();
@@ -145,14 +146,14 @@ impl Fragments {
         }
         fresh.first = Some(first);
         if known {
-            // Its place in the queue stands.
+            // The key keeps its position in the queue.
             self.entries.insert(key, fresh);
         } else {
             self.insert(key, fresh);
         }
     }
 
-    /// Makes the later fragments of a datagram belong to `packet`, which it carries.
+    /// Attribute the later fragments of a datagram to `packet`, the inner packet.
     pub fn carry(&mut self, key: &Key, packet: &Packet) {
         if let Some(entry) = self.entries.get_mut(key) {
             let Packet { tuple, vlan, tunnel, flow_id, .. } = *packet;
@@ -162,15 +163,16 @@ impl Fragments {
         }
     }
 
-    /// Keeps the packet that an incomplete datagram carries until the datagram is whole.
+    /// Store the inner packet of an incomplete datagram until the datagram is complete.
     pub fn hold(&mut self, key: &Key, packet: &Packet) {
         if let Some(first) = self.entries.get_mut(key).and_then(|entry| entry.first.as_mut()) {
             first.inside = Some(Box::new(*packet));
         }
     }
 
-    /// A later fragment with `bytes` of payload: fills in `packet` where the first one is known (true), else keeps
-    /// the bytes for it (false). With it, a packet that was inside a datagram that this fragment makes whole.
+    /// Process a later fragment with `bytes` of payload. With a known first fragment, `packet` inherits its
+    /// properties (true); otherwise the bytes are recorded (false). The second value is an inner packet that this
+    /// fragment completes.
     pub fn later(
         &mut self,
         key: Key,
@@ -210,21 +212,21 @@ impl Fragments {
         (false, None)
     }
 
-    /// Forgets a datagram, so that its later fragments are orphans.
+    /// Drop the first fragment of a datagram, so that later fragments are orphans.
     pub fn forget(&mut self, key: &Key) {
         if let Some(entry) = self.entries.get_mut(key) {
             entry.first = None;
         }
     }
 
-    /// Writes all datagrams, in the order in which they will be forgotten.
+    /// Save all datagrams, in eviction order.
     pub fn save(&self, out: &mut Writer<'_, impl Write>) -> io::Result<()> {
         out.put(&(self.stamps, self.orphans))?;
         let known = self.queue.iter().map(|(key, stamp)| (key, stamp, self.entries.get(key)));
         out.put_all(self.queue.len(), known)
     }
 
-    /// Reads what was written.
+    /// Load the result of [`Self::save`].
     pub fn load(from: &mut Reader<impl Read>) -> Result<Self, CheckpointError> {
         let mut fragments = Self::default();
         (Count(fragments.stamps), Count(fragments.orphans)) = from.get()?;
@@ -258,8 +260,8 @@ impl Fragments {
         while self.forget_oldest_if(|key, entry| is_expired(key, entry, ts)) {}
     }
 
-    /// Takes the front of the queue out if `test` says so; moves it to the back if its entry has begun anew since.
-    /// False where it stays. Each entry is moved once per beginning at most.
+    /// Pop the front of the queue if `test` is true, or move the front to the back if its entry was recreated. False
+    /// if the front stays. Each entry moves at most once per creation.
     fn forget_oldest_if(&mut self, test: impl FnOnce(&Key, &Entry) -> bool) -> bool {
         let Some(&(key, stamp)) = self.queue.front() else { return false };
         match self.entries.get(&key) {
@@ -278,12 +280,12 @@ impl Fragments {
     }
 }
 
-/// A packet that was counted with the first fragment of its carrier, whole now.
+/// The completed form of an inner packet, whose bytes were counted with the carrier's first fragment.
 fn completed(inside: &Packet) -> Packet {
     Packet { packets: 0, ip_bytes: 0, payload_bytes: 0, complete: true, cut: false, payload: (0, 0), ..*inside }
 }
 
-/// Adds the payload of a later fragment to a packet.
+/// Add the payload of a later fragment to a packet.
 fn add(packet: &mut Packet, bytes: u32) {
     packet.ip_bytes = packet.ip_bytes.saturating_add(bytes);
     if has_payload(&packet.tuple) {
@@ -291,7 +293,7 @@ fn add(packet: &mut Packet, bytes: u32) {
     }
 }
 
-/// By capture time; a clock that went back expires nothing.
+/// True past the lifetime in capture time; a clock that steps back expires nothing.
 fn is_expired(key: &Key, entry: &Entry, ts: i64) -> bool {
     let timeout = match key.family {
         Family::V4 => IPFRAG_TIME,

@@ -1,4 +1,4 @@
-//! From an IP header to a [`Packet`]: ports, lengths and the facts of the transport header.
+//! From an IP header to a [`Packet`]: ports, lengths and transport header.
 
 use super::bytes::Fields;
 use super::ip::{Ip, Net};
@@ -6,7 +6,7 @@ use super::{
     Addr, Family, FiveTuple, L4, Packet, Skip, Tunnel, checksum, ethertype, icmp, ipproto, sctp, tcp, tunnel, udp,
 };
 
-/// The packet that an IP header begins: its tuple has no ports yet.
+/// The packet of an IP header; the tuple has no ports yet.
 #[inline]
 pub(super) fn begin(net: &Net<'_>, ip: &Ip<'_>, tunnel: Tunnel) -> Packet {
     Packet {
@@ -32,7 +32,7 @@ pub(super) fn begin(net: &Net<'_>, ip: &Ip<'_>, tunnel: Tunnel) -> Packet {
     }
 }
 
-/// Multicast (RFC 5771, RFC 4291 section 2.7) and limited broadcast.
+/// True for multicast (RFC 5771, RFC 4291 section 2.7) and limited broadcast addresses.
 #[inline]
 pub(super) fn is_group(family: Family, dst: Addr) -> bool {
     match family {
@@ -41,7 +41,7 @@ pub(super) fn is_group(family: Family, dst: Addr) -> bool {
     }
 }
 
-/// Reads the transport header of a whole datagram or a first fragment into `packet`.
+/// Decode the transport header of a whole datagram or a first fragment into `packet`.
 #[inline]
 pub(super) fn read(ip: &Ip<'_>, verify: bool, packet: &mut Packet) -> Result<(), Skip> {
     match ip.proto {
@@ -69,7 +69,7 @@ fn read_other(ip: &Ip<'_>, packet: &mut Packet) -> Result<(), Skip> {
     }
 }
 
-/// Whether the protocol's payload is counted; see [`Packet::payload_bytes`].
+/// True if the protocol's payload is counted; see [`Packet::payload_bytes`].
 pub(super) fn has_payload(tuple: &FiveTuple) -> bool {
     match tuple.proto {
         ipproto::TCP | ipproto::UDP | ipproto::UDPLITE | ipproto::SCTP => true,
@@ -81,14 +81,14 @@ pub(super) fn has_payload(tuple: &FiveTuple) -> bool {
 
 fn gre(ip: &Ip<'_>, packet: &mut Packet) {
     if let Some(gre) = tunnel::gre::header(ip.payload) {
-        // Version 1 is PPTP's (RFC 2637), and carries PPP.
+        // Version 1 is PPTP (RFC 2637), whose payload is PPP.
         packet.malformed = gre.version == 1 && gre.protocol != ethertype::PPP;
         packet.l4 = L4::Gre { version: gre.version, key: gre.key };
         packet.flow_id = if gre.version == 1 { gre.key } else { 0 };
     }
 }
 
-/// Whether the checksum of a whole transport segment is right; true for protocols without one.
+/// Verify the checksum of a whole transport segment; true for protocols without a checksum.
 fn is_right(tuple: &FiveTuple, segment: &[u8]) -> bool {
     let with_pseudo_header = |covered: &[u8]| {
         let mut sum = checksum::Sum::pseudo(tuple, segment.len());

@@ -5,7 +5,7 @@ use super::ip::Ip;
 use super::ports::ports;
 use super::{L4, Packet, Skip, ipproto};
 
-/// UDP header, RFC 768; UDP-Lite (RFC 3828) has a coverage in the length's place.
+/// UDP header (RFC 768); UDP-Lite (RFC 3828) has a coverage in place of the length.
 pub(super) mod field {
     pub const LENGTH: usize = 4;
     pub const CHECKSUM: usize = 6;
@@ -22,7 +22,7 @@ pub(super) fn read(ip: &Ip<'_>, packet: &mut Packet) -> Result<(), Skip> {
             // A jumbogram's length does not fit (RFC 2675 section 4).
             0 if wire > usize::from(u16::MAX) => (rest, false),
             length @ 0..field::SIZE => (rest, length < field::SIZE),
-            // The length is the whole datagram's: this fragment adds what it carries, the later ones add theirs.
+            // The length covers the whole datagram: each fragment adds its own bytes.
             _ if ip.piece.is_some() => (rest, false),
             length if length > wire => (rest, true),
             length => (length - field::SIZE, false),
@@ -54,13 +54,13 @@ pub(super) fn read_lite(ip: &Ip<'_>, packet: &mut Packet) -> Result<(), Skip> {
     Ok(())
 }
 
-/// The length that a UDP header says, of fragments too.
+/// Length field of a UDP header, in fragments too.
 pub(super) fn length(ip: &Ip<'_>) -> Option<u32> {
     let header = ip.payload.head::<{ field::SIZE }>().ok().filter(|_| ip.proto == ipproto::UDP)?;
     Some(u32::from(header.be16::<{ field::LENGTH }>()))
 }
 
-/// What a UDP header of a packet that is not malformed has above it.
+/// Payload of a UDP header in a packet that is not malformed.
 pub(super) fn payload<'a>(ip: &Ip<'a>) -> Result<Span<'a>, Skip> {
     let length = usize::from(ip.payload.head::<{ field::SIZE }>()?.be16::<{ field::LENGTH }>());
     let datagram = match (length, ip.piece) {

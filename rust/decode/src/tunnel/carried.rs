@@ -1,17 +1,17 @@
-//! A packet inside another one.
+//! The inner packet of a tunnel.
 
 use super::super::ip::Net;
 use super::super::{Tunnel, TunnelKind};
 
-/// What a packet carries.
+/// Inner packet of a tunnel, undecoded.
 #[derive(Clone, Copy, Debug)]
 pub(in super::super) struct Carried<'a> {
-    /// The way to the inner IP header.
+    /// Inner IP header and the layers around the header.
     pub net: Net<'a>,
-    /// What carries it.
+    /// Tunnel around the inner packet.
     pub tunnel: Tunnel,
-    /// The inner packet must not be longer than its carrier has room for. Not asked of fragments, whose carrier
-    /// is not all here.
+    /// True if the inner packet must not be longer than the carrier's payload. False for fragments, whose payload is
+    /// incomplete.
     pub must_fit: bool,
 }
 
