@@ -20,7 +20,7 @@ const PEEK_SIZE: usize = 16 << 10;
 /// Files are opened when their first record is due and closed at their end. Thousands of consecutive files need one
 /// open file at a time.
 pub struct Captures {
-    files: Vec<Captured>,
+    files: Vec<InputFile>,
     strict: bool,
     read_size: usize,
     /// Number of files whose first record was peeked at.
@@ -31,17 +31,17 @@ pub struct Captures {
     refill: Option<u32>,
 }
 
-struct Captured {
+struct InputFile {
     name: PathBuf,
     size: Option<u64>,
-    state: State,
+    state: FileState,
     /// Bytes read, set at the close.
     done: u64,
     /// Damage, set at the close.
     damage: DamageReport,
 }
 
-enum State {
+enum FileState {
     /// Not peeked at yet.
     New(Input),
     /// A regular file, peeked at and closed again.
@@ -76,11 +76,11 @@ impl Captures {
             }
             let state = if single {
                 let reader = CaptureReader::new(input, index as u32, strict)?;
-                State::Open(Box::new(Open { reader, batch: RecordBatch::default(), at: 0 }))
+                FileState::Open(Box::new(Open { reader, batch: RecordBatch::default(), at: 0 }))
             } else {
-                State::New(input)
+                FileState::New(input)
             };
-            files.push(Captured { name, size, state, done: 0, damage: DamageReport::default() });
+            files.push(InputFile { name, size, state, done: 0, damage: DamageReport::default() });
         }
         Ok(Self { files, strict, read_size: READ_SIZE, peeked: 0, heads: BinaryHeap::new(), refill: None })
     }
@@ -90,7 +90,7 @@ impl Captures {
     pub fn with_read_size(mut self, bytes: usize) -> Self {
         self.read_size = bytes.max(1);
         for file in &mut self.files {
-            if let State::Open(open) = &mut file.state {
+            if let FileState::Open(open) = &mut file.state {
                 open.reader.read_size = self.read_size;
             }
         }
@@ -117,7 +117,7 @@ impl Captures {
         let mut report = DamageReport::default();
         for file in &self.files {
             report.merge(&file.damage);
-            if let State::Open(open) = &file.state {
+            if let FileState::Open(open) = &file.state {
                 report.merge(open.reader.damage());
             }
         }
@@ -127,7 +127,7 @@ impl Captures {
     /// Bytes read of all (compressed) files, and their total size if all are regular files.
     pub fn progress(&self) -> (u64, Option<u64>) {
         let done = self.files.iter().map(|file| match &file.state {
-            State::Open(open) => open.reader.progress().0,
+            FileState::Open(open) => open.reader.progress().0,
             _ => file.done,
         });
         (done.sum(), self.files.iter().map(|file| file.size).sum())
@@ -136,7 +136,7 @@ impl Captures {
     /// Replace the contents of `batch` by the next records; false at the end. See [`CaptureReader::next_batch`].
     pub fn next_batch(&mut self, batch: &mut RecordBatch) -> Result<bool, CaptureError> {
         batch.records.clear();
-        if let [Captured { state: State::Open(only), .. }] = self.files.as_mut_slice() {
+        if let [InputFile { state: FileState::Open(only), .. }] = self.files.as_mut_slice() {
             return only.reader.next_batch(batch);
         }
         while self.peeked < self.files.len() {
@@ -158,7 +158,7 @@ impl Captures {
             let Some(Reverse((_, file))) = self.heads.pop() else { return Ok(!batch.records.is_empty()) };
             let next = self.heads.peek().map(|&Reverse(head)| head);
             let before = |record: &Record| next.is_none_or(|next| (record.ts, file) < next);
-            let State::Open(open) = &mut self.files[file as usize].state else {
+            let FileState::Open(open) = &mut self.files[file as usize].state else {
                 // The file's first record is due: open the file.
                 self.refill = Some(file);
                 continue;
@@ -189,25 +189,25 @@ impl Captures {
     fn peek(&mut self, index: usize) -> Result<(), CaptureError> {
         let file = &mut self.files[index];
         if file.size == Some(0) && !self.strict {
-            // A file without a record, as a capturing program has just created: the reading of earlier files goes on.
-            file.state = State::Done;
+            // An empty file, as a capturing program has just created: the reading of earlier files goes on.
+            file.state = FileState::Done;
             file.damage.push(Damage { file: index as u32, offset: 0, bytes: 0, kind: DamageKind::TruncatedFile });
         }
-        if matches!(file.state, State::New(_))
-            && let State::New(input) = std::mem::replace(&mut file.state, State::Done)
+        if matches!(file.state, FileState::New(_))
+            && let FileState::New(input) = std::mem::replace(&mut file.state, FileState::Done)
         {
             let reader = CaptureReader::new(input, index as u32, self.strict)?.with_read_size(PEEK_SIZE);
-            file.state = State::Open(Box::new(Open { reader, batch: RecordBatch::default(), at: 0 }));
+            file.state = FileState::Open(Box::new(Open { reader, batch: RecordBatch::default(), at: 0 }));
         }
         // After an interruption the peek continues with its reader.
-        while let State::Open(open) = &mut file.state {
+        while let FileState::Open(open) = &mut file.state {
             let more = open.reader.next_batch(&mut open.batch)?;
             match open.batch.records.first() {
                 Some(first) => {
                     self.heads.push(Reverse((first.ts, index as u32)));
                     open.reader.read_size = self.read_size;
                     if open.reader.is_regular() {
-                        file.state = State::Closed;
+                        file.state = FileState::Closed;
                     }
                     break;
                 }
@@ -221,13 +221,13 @@ impl Captures {
     /// Read a file's next batch and enter its first record's time. False for an empty batch that is not the last.
     fn load(&mut self, index: u32) -> Result<bool, CaptureError> {
         let file = &mut self.files[index as usize];
-        if matches!(file.state, State::Closed) {
+        if matches!(file.state, FileState::Closed) {
             // A file that cannot be reopened does not stop the reading of later files.
-            file.state = State::Done;
+            file.state = FileState::Done;
             let reader = CaptureReader::open(&file.name, index, self.strict)?.with_read_size(self.read_size);
-            file.state = State::Open(Box::new(Open { reader, batch: RecordBatch::default(), at: 0 }));
+            file.state = FileState::Open(Box::new(Open { reader, batch: RecordBatch::default(), at: 0 }));
         }
-        let State::Open(open) = &mut file.state else { return Ok(true) };
+        let FileState::Open(open) = &mut file.state else { return Ok(true) };
         open.at = 0;
         let more = open.reader.next_batch(&mut open.batch)?;
         match open.batch.records.first() {
@@ -239,9 +239,9 @@ impl Captures {
     }
 }
 
-impl Captured {
+impl InputFile {
     fn close(&mut self) {
-        if let State::Open(open) = std::mem::replace(&mut self.state, State::Done) {
+        if let FileState::Open(open) = std::mem::replace(&mut self.state, FileState::Done) {
             self.done = open.reader.progress().0;
             self.damage = open.reader.damage().clone();
         }
@@ -358,7 +358,7 @@ mod tests {
         let mut records = Vec::new();
         while captures.next_batch(&mut batch).expect("sound files") {
             collect(&batch, &mut records);
-            let open = captures.files.iter().filter(|f| matches!(f.state, State::Open(_))).count();
+            let open = captures.files.iter().filter(|f| matches!(f.state, FileState::Open(_))).count();
             assert!(open <= 1, "{open} files are open");
         }
         assert!(records.iter().map(|r| r.file).eq((0..50 * per_file).map(|i| 49 - i / per_file)));

@@ -60,9 +60,9 @@ impl Sink<'_> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scan {
     /// Index at which plausible data begin.
-    Found(usize),
+    Resync(usize),
     /// Index before which no plausible data begin; a decision beyond needs more data.
-    More(usize),
+    NeedMore(usize),
 }
 
 /// Decode a 16-bit field; 0 out of bounds, which callers exclude by a length check.

@@ -72,7 +72,7 @@ pub(super) struct Pcap {
 
 /// True if a record is far in time from the previous record.
 #[inline]
-fn far(sec: u32, before: Option<u32>) -> bool {
+fn is_far(sec: u32, before: Option<u32>) -> bool {
     before.is_some_and(|before| before.abs_diff(sec) > JUMP_SECONDS)
 }
 
@@ -166,28 +166,28 @@ impl Pcap {
         loop {
             if let Some(from) = self.damaged {
                 match self.scan::<BIG>(data, pos, chunk.last) {
-                    Scan::Found(at) => {
+                    Scan::Resync(at) => {
                         self.damaged = None;
                         let bytes = offset + at as u64 - from;
                         sink.damage(from, bytes, DamageKind::RecordHeader, String::new, "");
                         pos = at;
                     }
-                    Scan::More(_) if chunk.last => {
+                    Scan::NeedMore(_) if chunk.last => {
                         self.damaged = None;
                         let bytes = offset + data.len() as u64 - from;
                         sink.damage(from, bytes, DamageKind::RecordHeader, String::new, "");
                         return data.len();
                     }
-                    Scan::More(at) => return at,
+                    Scan::NeedMore(at) => return at,
                 }
             }
-            pos = self.usual::<BIG>(chunk, pos, sink);
+            pos = self.fast_path::<BIG>(chunk, pos, sink);
             if data.len().saturating_sub(pos) < self.record_len {
                 return pos;
             }
             let header = self.header_at::<BIG>(data, pos);
-            let Some(believed) = self.believable::<BIG>(data, pos, header, chunk.last) else { return pos };
-            if !believed {
+            let Some(plausible) = self.plausible::<BIG>(data, pos, header, chunk.last) else { return pos };
+            if !plausible {
                 let at = offset + pos as u64;
                 if sink.strict {
                     let found = || self.describe(header);
@@ -211,7 +211,7 @@ impl Pcap {
 
     /// Parse complete records from `pos` on. Returns the index of the first record that is unusual or incomplete.
     #[inline(never)]
-    fn usual<const BIG: bool>(&mut self, chunk: Chunk<'_>, mut pos: usize, sink: &mut Sink<'_>) -> usize {
+    fn fast_path<const BIG: bool>(&mut self, chunk: Chunk<'_>, mut pos: usize, sink: &mut Sink<'_>) -> usize {
         let (Some(mut before), Lengths::Standard) = (self.last_sec, self.lengths) else { return pos };
         let (file, one) = (sink.file, self.clone());
         while let Some(rest) = chunk.data.get(pos..)
@@ -223,7 +223,7 @@ impl Pcap {
                 || header.caplen > header.len
                 || header.len > ABSOLUTE_MAX
                 || header.frac >= one.second
-                || far(header.sec, Some(before));
+                || is_far(header.sec, Some(before));
             let whole = one.record_len + header.caplen as usize;
             if unusual || whole > rest.len() {
                 break;
@@ -256,7 +256,7 @@ impl Pcap {
     /// oddity is tolerated where a possible header follows. Without the check of the next header, a captured length
     /// with one wrong bit would swallow every record in its reach.
     #[cold]
-    fn believable<const BIG: bool>(&mut self, data: &[u8], pos: usize, header: Header, last: bool) -> Option<bool> {
+    fn plausible<const BIG: bool>(&mut self, data: &[u8], pos: usize, header: Header, last: bool) -> Option<bool> {
         // A crash leaves zeros in place of data, which would parse as many records of the year 1970.
         let zeros = (header.sec, header.frac, header.caplen, header.len) == (0, 0, 0, 0);
         if zeros && self.last_sec.is_some_and(|sec| sec != 0) {
@@ -268,15 +268,15 @@ impl Pcap {
             _ => return Some(false),
         }
         let next = pos + self.record_len + header.caplen as usize;
-        let believed = if data.len().saturating_sub(next) >= self.record_len {
+        let plausible = if data.len().saturating_sub(next) >= self.record_len {
             self.oddities(self.header_at::<BIG>(data, next), Some(header.sec)) < 2
         } else if last {
             next <= data.len()
         } else {
             return None;
         };
-        self.loose |= believed && header.caplen > header.len;
-        Some(believed)
+        self.loose |= plausible && header.caplen > header.len;
+        Some(plausible)
     }
 
     /// Count the oddities of a header; a captured length over the limit is conclusive alone.
@@ -286,7 +286,7 @@ impl Pcap {
             + u32::from(header.caplen > header.len)
             + u32::from(header.len > ABSOLUTE_MAX)
             + u32::from(header.frac >= self.second)
-            + u32::from(far(header.sec, near))
+            + u32::from(is_far(header.sec, near))
     }
 
     fn describe(&self, header: Header) -> String {
@@ -303,9 +303,9 @@ impl Pcap {
         let mut at = from;
         loop {
             match self.chain::<BIG>(data, at, last) {
-                Some(true) => return Scan::Found(at),
+                Some(true) => return Scan::Resync(at),
                 Some(false) => at += 1,
-                None => return Scan::More(at),
+                None => return Scan::NeedMore(at),
             }
         }
     }
@@ -324,13 +324,13 @@ impl Pcap {
                 return if last && at < data.len() { Some(links >= least) } else { None };
             }
             let header = self.header_at::<BIG>(data, pos);
-            if links == 0 && far(header.sec, near) {
+            if links == 0 && is_far(header.sec, near) {
                 if header.sec < FAR_SECONDS {
                     return Some(false);
                 }
                 (near, needed) = (None, FAR_CHAIN);
             }
-            if !self.likely(header, near) {
+            if !self.strictly_plausible(header, near) {
                 return Some(false);
             }
             near = Some(header.sec);
@@ -342,13 +342,13 @@ impl Pcap {
 
     /// Check a header of a chain, without tolerance, so that payload is not mistaken for a header.
     #[inline]
-    fn likely(&self, header: Header, near: Option<u32>) -> bool {
+    fn strictly_plausible(&self, header: Header, near: Option<u32>) -> bool {
         header.frac < self.second
             && header.len.max(header.caplen) > 0
             && (header.caplen <= header.len || self.loose)
             && header.caplen <= USUAL_MAX
             && header.len <= ABSOLUTE_MAX
-            && !far(header.sec, near)
+            && !is_far(header.sec, near)
     }
 }
 

@@ -143,9 +143,9 @@ impl Pcapng {
         loop {
             if let Some((from, kind)) = self.damaged {
                 let end = match self.scan(data, pos, chunk.last) {
-                    Scan::Found(at) => at,
-                    Scan::More(_) if chunk.last => data.len(),
-                    Scan::More(at) => return at,
+                    Scan::Resync(at) => at,
+                    Scan::NeedMore(_) if chunk.last => data.len(),
+                    Scan::NeedMore(at) => return at,
                 };
                 self.damaged = None;
                 sink.damage(from, chunk.offset + end as u64 - from, kind, String::new, "");
@@ -162,7 +162,7 @@ impl Pcapng {
                 self.skipping = true;
                 let Some(big) = byte_order(block) else {
                     let found = || format!("byte-order magic {}", hex(&block[8..12]));
-                    if self.lost(at, DamageKind::SectionHeader, sink, found, "1a 2b 3c 4d in either order") {
+                    if self.skip_from(at, DamageKind::SectionHeader, sink, found, "1a 2b 3c 4d in either order") {
                         return pos;
                     }
                     pos += 1;
@@ -175,7 +175,7 @@ impl Pcapng {
             let framed = (BLOCK_MIN..=BLOCK_MAX).contains(&length) && length.is_multiple_of(4);
             let whole = framed && block.len() >= length;
             // A block truncated by the end of the file has an intact frame, unless further blocks lie within.
-            if framed && !whole && !(chunk.last && matches!(self.scan(data, pos + 1, true), Scan::Found(_))) {
+            if framed && !whole && !(chunk.last && matches!(self.scan(data, pos + 1, true), Scan::Resync(_))) {
                 return pos;
             }
             let trailer = if whole { u32_at(self.big, block, length - 4) as usize } else { 0 };
@@ -184,7 +184,7 @@ impl Pcapng {
                     0 => format!("a block of {length} bytes"),
                     _ => format!("a block of {length} bytes that ends with the length {trailer}"),
                 };
-                if self.lost(at, DamageKind::BlockLength, sink, found, LENGTHS) {
+                if self.skip_from(at, DamageKind::BlockLength, sink, found, LENGTHS) {
                     return pos;
                 }
                 pos += 1;
@@ -198,7 +198,7 @@ impl Pcapng {
     }
 
     /// Skip from a block without a trustworthy frame. True if the reading is strict.
-    fn lost(
+    fn skip_from(
         &mut self,
         at: u64,
         kind: DamageKind,
@@ -333,17 +333,17 @@ impl Pcapng {
         let mut at = from;
         while let Some(block) = data.get(at..).filter(|block| block.len() >= BLOCK_MIN) {
             let length = self.length(block);
-            if self.known(block) && (BLOCK_MIN..=BLOCK_MAX).contains(&length) && length.is_multiple_of(4) {
+            if self.may_begin(block) && (BLOCK_MIN..=BLOCK_MAX).contains(&length) && length.is_multiple_of(4) {
                 if block.len() < length && !last {
-                    return Scan::More(at);
+                    return Scan::NeedMore(at);
                 }
                 if block.len() >= length && self.length_at(block, length - 4) == length {
-                    return Scan::Found(at);
+                    return Scan::Resync(at);
                 }
             }
             at += 1;
         }
-        Scan::More(at)
+        Scan::NeedMore(at)
     }
 
     /// Length field at the rear of a block.
@@ -354,7 +354,7 @@ impl Pcapng {
     }
 
     /// True if a block may begin here. In a skipped section only the next section header counts.
-    fn known(&self, block: &[u8]) -> bool {
+    fn may_begin(&self, block: &[u8]) -> bool {
         match u32_at(self.big, block, 0) {
             SECTION => byte_order(block).is_some(),
             // Packets, interfaces, names, statistics, the systemd journal, secrets and custom blocks.

@@ -17,14 +17,14 @@ const MOST_FRUITLESS: u32 = 4;
 
 /// Maximum wait for a pipe before the caller regains control. A signal just before the wait does not end the wait.
 #[cfg(unix)]
-const PATIENCE: rustix::event::Timespec = rustix::event::Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+const POLL_TIMEOUT: rustix::event::Timespec = rustix::event::Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
 /// A pipe, socket or device that may stay silent for long: a timed-out read is [`io::ErrorKind::Interrupted`].
 #[cfg(unix)]
-struct Waiting(File);
+struct PollReader(File);
 
 #[cfg(unix)]
-impl Waiting {
+impl PollReader {
     /// Open without waiting for a writer.
     fn open(path: &Path) -> io::Result<Self> {
         use std::os::unix::fs::OpenOptionsExt;
@@ -39,10 +39,10 @@ impl Waiting {
 }
 
 #[cfg(unix)]
-impl Read for Waiting {
+impl Read for PollReader {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let mut awaited = [rustix::event::PollFd::new(&self.0, rustix::event::PollFlags::IN)];
-        if rustix::event::poll(&mut awaited, Some(&PATIENCE))? == 0 {
+        if rustix::event::poll(&mut awaited, Some(&POLL_TIMEOUT))? == 0 {
             return Err(io::ErrorKind::Interrupted.into());
         }
         match self.0.read(into) {
@@ -120,14 +120,14 @@ impl Source {
         let mut total = None;
         let reader: Box<dyn Read + Send> = match input {
             #[cfg(unix)]
-            Input::Path(path) if !std::fs::metadata(&path)?.is_file() => Box::new(Waiting::open(&path)?),
+            Input::Path(path) if !std::fs::metadata(&path)?.is_file() => Box::new(PollReader::open(&path)?),
             Input::Path(path) => {
                 let file = File::open(path)?;
                 total = file.metadata().ok().filter(std::fs::Metadata::is_file).map(|m| m.len());
                 Box::new(file)
             }
             #[cfg(unix)]
-            Input::Stdin => Box::new(Waiting::stdin()?),
+            Input::Stdin => Box::new(PollReader::stdin()?),
             #[cfg(not(unix))]
             Input::Stdin => Box::new(io::stdin()),
             Input::Reader { reader, .. } => reader,

@@ -42,7 +42,7 @@ impl<W: Write> PcapngWriter<W> {
         writer.block.extend(0x1A2B_3C4D_u32.to_le_bytes());
         writer.block.extend([1, 0, 0, 0]);
         writer.block.extend((-1_i64).to_le_bytes());
-        writer.put(SECTION)?;
+        writer.write_block(SECTION)?;
         Ok(writer)
     }
 
@@ -74,7 +74,7 @@ impl<W: Write> PcapngWriter<W> {
         if !comment.is_empty() || crossing != Crossing::Unknown {
             option(block, 0, &[]);
         }
-        self.put(ENHANCED_PACKET)
+        self.write_block(ENHANCED_PACKET)
     }
 
     /// Flush the output and end the file.
@@ -90,12 +90,12 @@ impl<W: Write> PcapngWriter<W> {
         self.block.extend([0; 6]);
         option(&mut self.block, TIME_RESOLUTION, &[9]);
         option(&mut self.block, 0, &[]);
-        self.put(INTERFACE)?;
+        self.write_block(INTERFACE)?;
         self.interfaces.push(linktype);
         Ok(self.interfaces.len() as u32 - 1)
     }
 
-    fn put(&mut self, kind: u32) -> io::Result<()> {
+    fn write_block(&mut self, kind: u32) -> io::Result<()> {
         let length = (self.block.len() as u32 + 12).to_le_bytes();
         self.out.write_all(&kind.to_le_bytes())?;
         self.out.write_all(&length)?;
@@ -123,7 +123,7 @@ mod tests {
     use crate::{CaptureReader, Input, RecordBatch};
 
     #[test]
-    fn what_is_written_is_read_again() {
+    fn a_round_trip_returns_every_packet() {
         let mut file = Vec::new();
         let mut writer = PcapngWriter::new(&mut file).unwrap();
         let packets = [
