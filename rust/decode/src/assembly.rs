@@ -41,22 +41,22 @@ impl Assembly {
         if !more {
             self.total = Some(end);
         }
-        let place = self.runs.partition_point(|run| run.1 <= start);
-        match self.runs.get(place) {
+        let index = self.runs.partition_point(|run| run.1 <= start);
+        match self.runs.get(index) {
             Some(run) if run.0 <= start && end <= run.1 => return None,
             Some(run) if run.0 < end => return self.discard(),
             _ => {}
         }
-        let touches_before = place > 0 && self.runs[place - 1].1 == start;
-        let touches_behind = self.runs.get(place).is_some_and(|run| run.0 == end);
+        let touches_before = index > 0 && self.runs[index - 1].1 == start;
+        let touches_behind = self.runs.get(index).is_some_and(|run| run.0 == end);
         match (touches_before, touches_behind) {
             (true, true) => {
-                self.runs[place - 1].1 = self.runs[place].1;
-                self.runs.remove(place);
+                self.runs[index - 1].1 = self.runs[index].1;
+                self.runs.remove(index);
             }
-            (true, false) => self.runs[place - 1].1 = end,
-            (false, true) => self.runs[place].0 = start,
-            (false, false) if self.runs.len() < MOST_RUNS => self.runs.insert(place, (start, end)),
+            (true, false) => self.runs[index - 1].1 = end,
+            (false, true) => self.runs[index].0 = start,
+            (false, false) if self.runs.len() < MOST_RUNS => self.runs.insert(index, (start, end)),
             (false, false) => return self.discard(),
         }
         let total = self.total.filter(|total| self.runs == [(0, *total)]);

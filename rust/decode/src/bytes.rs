@@ -36,7 +36,7 @@ impl<'a> Span<'a> {
 
     /// Offset of the first byte in the record.
     #[inline]
-    pub fn place(self) -> usize {
+    pub fn offset(self) -> usize {
         self.at
     }
 
@@ -117,5 +117,5 @@ impl<const N: usize> Fields for [u8; N] {
 #[inline]
 pub(super) fn payload_place(segment: Span<'_>, header: usize) -> (u32, u32) {
     let captured = segment.bytes().len().saturating_sub(header);
-    if captured == 0 { (0, 0) } else { ((segment.place() + header) as u32, captured as u32) }
+    if captured == 0 { (0, 0) } else { ((segment.offset() + header) as u32, captured as u32) }
 }

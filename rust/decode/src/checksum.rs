@@ -34,7 +34,7 @@ impl Sum {
     }
 
     /// Verify the sum of data that include their checksum.
-    pub fn is_right(self) -> bool {
+    pub fn is_valid(self) -> bool {
         let mut sum = self.0;
         while sum > 0xffff {
             sum = (sum & 0xffff) + (sum >> 16);
@@ -44,10 +44,10 @@ impl Sum {
 }
 
 /// Verify `bytes`, a header or message that includes its checksum.
-pub(super) fn sums_up(bytes: &[u8]) -> bool {
+pub(super) fn verify(bytes: &[u8]) -> bool {
     let mut sum = Sum::default();
     sum.add(bytes);
-    sum.is_right()
+    sum.is_valid()
 }
 
 const CRC32C_POLYNOMIAL: u32 = 0x82f6_3b78;
@@ -87,10 +87,10 @@ mod tests {
     fn internet_checksum_of_rfc_1071() {
         // RFC 1071 section 3: these words sum to ddf2, so their checksum is 220d.
         let mut message = vec![0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7];
-        assert!(!sums_up(&message));
+        assert!(!verify(&message));
         message.extend([0x22, 0x0d]);
-        assert!(sums_up(&message));
+        assert!(verify(&message));
         message.push(0);
-        assert!(sums_up(&message), "an odd zero byte changes nothing");
+        assert!(verify(&message), "an odd zero byte changes nothing");
     }
 }

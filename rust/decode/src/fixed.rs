@@ -20,17 +20,17 @@ const BEFORE_V4: usize = ETHERNET + super::ip::v4_field::SIZE;
 /// Bytes before the transport header of IPv6 without extension headers.
 const BEFORE_V6: usize = ETHERNET + super::ip::v6_field::SIZE;
 /// Minimum size of an ordinary frame, so that a TCP header fits for any protocol.
-const LEAST_V4: usize = BEFORE_V4 + tcp::field::SIZE;
-const LEAST_V6: usize = BEFORE_V6 + tcp::field::SIZE;
+const MIN_V4: usize = BEFORE_V4 + tcp::field::SIZE;
+const MIN_V6: usize = BEFORE_V6 + tcp::field::SIZE;
 /// Maximum IPv6 payload whose packet length fits into sixteen bits.
 const LONGEST_V6: u32 = u16::MAX as u32 - super::ip::v6_field::SIZE as u32;
 
 /// Head of an IPv4 frame.
 #[derive(Clone, Copy)]
-pub struct V4<'a>(&'a [u8], &'a [u8; LEAST_V4]);
+pub struct V4<'a>(&'a [u8], &'a [u8; MIN_V4]);
 /// Head of an IPv6 frame.
 #[derive(Clone, Copy)]
-pub struct V6<'a>(&'a [u8], &'a [u8; LEAST_V6]);
+pub struct V6<'a>(&'a [u8], &'a [u8; MIN_V6]);
 
 /// Candidate for the fast path.
 pub enum Frame<'a> {
@@ -67,7 +67,7 @@ pub fn open(frame: &[u8]) -> Option<Frame<'_>> {
     use super::ethertype::{IPV4, IPV6};
     use super::ip::v4_field::{FLAGS_OFFSET, MORE_FRAGMENTS, OFFSET_MASK};
     const VERSION_AND_LENGTH: u8 = 0x45;
-    let head = frame.first_chunk::<LEAST_V4>()?;
+    let head = frame.first_chunk::<MIN_V4>()?;
     let first = head.byte::<ETHERNET>();
     match head.be16::<ETHERTYPE>() {
         IPV4 if first == VERSION_AND_LENGTH
@@ -229,13 +229,13 @@ fn segment<const AT: usize>(above: &[u8], header: &[u8; tcp::field::SIZE], wire:
 /// Highest right edge of SACK blocks beyond `ack`, else `ack`; and true if timestamps are among the options.
 #[inline(always)]
 fn options(above: &[u8], size: usize, ack: u32) -> (u32, bool) {
-    if tcp::are_usual(above, size) { (ack, true) } else { any_options(above, size, ack) }
+    if tcp::are_timestamps_only(above, size) { (ack, true) } else { scan_options(above, size, ack) }
 }
 
 #[inline(never)]
-fn any_options(above: &[u8], size: usize, ack: u32) -> (u32, bool) {
+fn scan_options(above: &[u8], size: usize, ack: u32) -> (u32, bool) {
     let mut tcp = Tcp { ack, ..Tcp::default() };
-    tcp::take_options(&mut tcp, above, size);
+    tcp::parse_options(&mut tcp, above, size);
     (tcp.sack.unwrap_or(ack), tcp.timestamps)
 }
 
@@ -246,7 +246,7 @@ pub fn tcp_header(frame: &[u8], is_v6: bool, offset: u8) -> Option<Tcp> {
     let mut tcp = tcp::of_header(above.first_chunk()?);
     let size = usize::from(offset).checked_sub(at)?;
     if size > tcp::field::SIZE {
-        tcp::take_options(&mut tcp, above, size);
+        tcp::parse_options(&mut tcp, above, size);
     }
     Some(tcp)
 }

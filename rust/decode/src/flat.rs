@@ -128,16 +128,16 @@ impl<'a> Flat<'a> {
     fn try_read(record: &Record, bytes: &'a [u8]) -> Option<Self> {
         let net = link::open(record.linktype, Span::new(bytes, record.len as usize)).ok()?;
         let ip = ip::read(&net, false).ok()?;
-        let fragment_header = if net.family == Family::V6 && ip.piece.is_some() { UNIT } else { 0 };
+        let fragment_header = if net.family == Family::V6 && ip.fragment.is_some() { UNIT } else { 0 };
         let length = ip.length.checked_add(fragment_header).filter(|length| *length <= LONGEST)?;
-        let piece = ip.piece;
-        let (offset, more) = piece.map_or((0, false), |piece| (piece.offset, piece.more));
+        let fragment = ip.fragment;
+        let (offset, more) = fragment.map_or((0, false), |fragment| (fragment.offset, fragment.more));
         let mut tuple =
             FiveTuple { src: ip.src, dst: ip.dst, proto: ip.proto, family: ip.family, ..FiveTuple::default() };
         let mut flat = Flat {
             length,
             ip_header_length: length.checked_sub(u32::try_from(ip.payload.wire()).ok()?)?,
-            ip_id: piece.map_or(u32::from(ip.identification), |piece| piece.id),
+            ip_id: fragment.map_or(u32::from(ip.identification), |fragment| fragment.id),
             fragment_offset: u16::try_from(offset).ok()?,
             more_fragments: more,
             vlan: net.vlan,
@@ -276,13 +276,13 @@ impl<'a> Flat<'a> {
         let mut header = [0; 60];
         header[0] = 0x40 | (self.ip_header_length / 4) as u8;
         // An oversized length stays zero, as with segmentation offload.
-        put(&mut header, TOTAL_LENGTH, u16::try_from(self.length).unwrap_or(0).to_be_bytes());
-        put(&mut header, ID, (self.ip_id as u16).to_be_bytes());
+        write_field(&mut header, TOTAL_LENGTH, u16::try_from(self.length).unwrap_or(0).to_be_bytes());
+        write_field(&mut header, ID, (self.ip_id as u16).to_be_bytes());
         let more = if self.more_fragments { MORE_FRAGMENTS } else { 0 };
-        put(&mut header, FLAGS_OFFSET, ((self.fragment_offset / 8) | more).to_be_bytes());
+        write_field(&mut header, FLAGS_OFFSET, ((self.fragment_offset / 8) | more).to_be_bytes());
         header[PROTOCOL] = tuple.proto;
-        put(&mut header, SRC, (tuple.src.0 as u32).to_be_bytes());
-        put(&mut header, DST, (tuple.dst.0 as u32).to_be_bytes());
+        write_field(&mut header, SRC, (tuple.src.0 as u32).to_be_bytes());
+        write_field(&mut header, DST, (tuple.dst.0 as u32).to_be_bytes());
         // Options: all of them "end of options".
         out.extend_from_slice(header.get(..self.ip_header_length as usize).unwrap_or(&header[..SIZE]));
     }
@@ -294,10 +294,10 @@ impl<'a> Flat<'a> {
         let mut header = [0; SIZE];
         header[VERSION] = 0x60;
         let length = u16::try_from(self.length - SIZE as u32).unwrap_or(0);
-        put(&mut header, PAYLOAD_LENGTH, length.to_be_bytes());
+        write_field(&mut header, PAYLOAD_LENGTH, length.to_be_bytes());
         header[NEXT_HEADER] = if extensions > 0 { DESTINATION } else { behind };
-        put(&mut header, SRC, tuple.src.0.to_be_bytes());
-        put(&mut header, DST, tuple.dst.0.to_be_bytes());
+        write_field(&mut header, SRC, tuple.src.0.to_be_bytes());
+        write_field(&mut header, DST, tuple.dst.0.to_be_bytes());
         out.extend_from_slice(&header);
         while extensions > 0 {
             let size = extensions.min(EXTENSION);
@@ -316,26 +316,26 @@ impl<'a> Flat<'a> {
         let mut header = [0; tcp_field::SIZE];
         if kind == Transport::Icmp {
             (header[0], header[1]) = (tuple.sport as u8, tuple.dport as u8);
-            put(&mut header, 4, self.icmp_id.to_be_bytes());
+            write_field(&mut header, 4, self.icmp_id.to_be_bytes());
         } else {
-            put(&mut header, 0, tuple.sport.to_be_bytes());
-            put(&mut header, 2, tuple.dport.to_be_bytes());
+            write_field(&mut header, 0, tuple.sport.to_be_bytes());
+            write_field(&mut header, 2, tuple.dport.to_be_bytes());
         }
         match kind {
             Transport::Tcp => {
                 use tcp_field::{ACK, DATA_OFFSET, FLAGS, SEQ, WINDOW};
-                put(&mut header, SEQ, self.seq.to_be_bytes());
-                put(&mut header, ACK, self.ack.to_be_bytes());
+                write_field(&mut header, SEQ, self.seq.to_be_bytes());
+                write_field(&mut header, ACK, self.ack.to_be_bytes());
                 header[DATA_OFFSET] = (((tcp_field::SIZE + self.tcp_options.len()) / 4) << 4) as u8;
                 header[FLAGS] = self.tcp_flags;
-                put(&mut header, WINDOW, self.window.to_be_bytes());
+                write_field(&mut header, WINDOW, self.window.to_be_bytes());
             }
             Transport::Udp => {
-                put(&mut header, udp_field::LENGTH, self.udp_length.to_be_bytes());
+                write_field(&mut header, udp_field::LENGTH, self.udp_length.to_be_bytes());
                 // A nonzero checksum, as UDP-Lite requires.
-                put(&mut header, udp_field::CHECKSUM, [0xff; 2]);
+                write_field(&mut header, udp_field::CHECKSUM, [0xff; 2]);
             }
-            Transport::Sctp => put(&mut header, 4, self.sctp_vtag.to_be_bytes()),
+            Transport::Sctp => write_field(&mut header, 4, self.sctp_vtag.to_be_bytes()),
             Transport::Icmp | Transport::Other => {}
         }
         out.extend_from_slice(&header[..kind.size()]);
@@ -346,7 +346,7 @@ impl<'a> Flat<'a> {
 }
 
 /// Write a field within the header; a field out of bounds is left out.
-fn put<const L: usize>(header: &mut [u8], at: usize, bytes: [u8; L]) {
+fn write_field<const L: usize>(header: &mut [u8], at: usize, bytes: [u8; L]) {
     if let Some(field) = header.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
         *field = bytes;
     }
@@ -357,8 +357,8 @@ fn put<const L: usize>(header: &mut [u8], at: usize, bytes: [u8; L]) {
 pub fn batch<'a>(
     packets: impl ExactSizeIterator<Item = (i64, Flat<'a>)>,
 ) -> Result<RecordBatch, (usize, Option<Refusal>)> {
-    const USUAL: usize = 14 + 20 + 20;
-    let mut data = Vec::with_capacity(packets.len() * USUAL);
+    const TYPICAL: usize = 14 + 20 + 20;
+    let mut data = Vec::with_capacity(packets.len() * TYPICAL);
     let mut records = Vec::with_capacity(packets.len());
     for (place, (ts, flat)) in packets.enumerate() {
         let start = data.len();
@@ -424,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn a_round_trip_keeps_the_fields() {
         let vlan = Vlan { outer: 8, inner: 4096 };
         let kinds = [
             Flat {
@@ -465,7 +465,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_there_is_not_captured() {
+    fn no_more_bytes_are_captured_than_the_packet_has() {
         let short = Flat { length: 31, udp_length: 11, payload: b"longer than three", ..flat(Family::V4, 17) };
         assert_eq!(again(&made(&short)).payload, b"lon");
         let packet = decoded(&made(&Flat { length: 40, tcp_flags: 2, ..flat(Family::V4, 6) }));

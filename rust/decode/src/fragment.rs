@@ -11,7 +11,7 @@ use ahash::AHashMap as HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::assembly::Assembly;
-use super::ip::Piece;
+use super::ip::Fragment;
 use super::transport::has_payload;
 use super::{Addr, Family, FiveTuple, L4, Packet, Tunnel, Vlan};
 use conntrack_base::checkpoint::{CheckpointError, Count, Reader, Writer};
@@ -48,7 +48,7 @@ impl Key {
 
 /// Properties that later fragments inherit from the first.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct First {
+struct FirstFragment {
     tuple: FiveTuple,
     vlan: Vlan,
     tunnel: Tunnel,
@@ -61,26 +61,26 @@ struct First {
     /// Length field of the UDP header.
     udp_length: Option<u32>,
     /// True if the packet is the inner packet of the datagram, whose length is in its own header.
-    carried: bool,
+    is_inner: bool,
     /// Inner packet of the datagram, complete once the datagram is.
-    inside: Option<Box<Packet>>,
+    inner: Option<Box<Packet>>,
 }
 
-impl First {
+impl FirstFragment {
     fn of(packet: &Packet, length: u32, udp_length: Option<u32>) -> Self {
         let Packet { tuple, vlan, tunnel, flow_id, l4, payload_bytes, ip_bytes, .. } = *packet;
         let (ip_header, header) = (ip_bytes.saturating_sub(length), length.saturating_sub(payload_bytes));
-        Self { tuple, vlan, tunnel, flow_id, l4, ip_header, header, udp_length, carried: false, inside: None }
+        Self { tuple, vlan, tunnel, flow_id, l4, ip_header, header, udp_length, is_inner: false, inner: None }
     }
 
     /// Turn the packet of the completing fragment into the verdict packet of its datagram, of `total` payload bytes.
     /// An inner packet takes precedence where the fragment counts for one. Otherwise an inner packet is returned
     /// separately.
     fn complete(&mut self, packet: &mut Packet, total: u32) -> Option<Packet> {
-        let inside = self.inside.take();
-        if self.carried {
-            if let Some(inside) = inside {
-                *packet = completed(&inside);
+        let inner = self.inner.take();
+        if self.is_inner {
+            if let Some(inner) = inner {
+                *packet = completed(&inner);
             }
             return None;
         }
@@ -89,23 +89,23 @@ impl First {
         packet.segment_bytes = total.saturating_sub(self.header);
         packet.datagram_bytes = self.ip_header.saturating_add(total);
         packet.malformed = self.header > total || self.udp_length.is_some_and(|length| length < 8 || length > total);
-        inside.map(|inside| completed(&inside))
+        inner.map(|inner| completed(&inner))
     }
 }
 
 /// State of a datagram.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Entry {
+struct Datagram {
     /// Received byte ranges.
     assembly: Assembly,
     /// None before the first fragment.
-    first: Option<First>,
+    first: Option<FirstFragment>,
     /// Payload bytes of later fragments that preceded the first.
     early_bytes: u32,
     /// Number of later fragments that preceded the first.
     early_records: u32,
     /// Capture time in nanoseconds of the fragment that created the entry.
-    begun: i64,
+    created: i64,
     /// Sequence number of the entry's creation; tells a recreated entry from an older element of the queue.
     stamp: u64,
 }
@@ -113,7 +113,7 @@ struct Entry {
 /// Datagrams with missing fragments.
 #[derive(Debug, Default)]
 pub(super) struct Fragments {
-    entries: HashMap<Key, Entry>,
+    entries: HashMap<Key, Datagram>,
     /// Every key of `entries` once, oldest first, with the stamp at the time of the push.
     queue: VecDeque<(Key, u64)>,
     stamps: u64,
@@ -128,12 +128,12 @@ impl Fragments {
     }
 
     /// Insert a first fragment with `length` bytes of IP payload, and add earlier fragments to its packet.
-    pub fn first(&mut self, key: Key, packet: &mut Packet, length: u32, udp_length: Option<u32>, ts: i64) {
+    pub fn insert_first(&mut self, key: Key, packet: &mut Packet, length: u32, udp_length: Option<u32>, ts: i64) {
         self.forget_expired(ts);
         let stamp = self.next_stamp();
-        let mut first = First::of(packet, length, udp_length);
+        let mut first = FirstFragment::of(packet, length, udp_length);
         let assembly = Assembly::default();
-        let mut fresh = Entry { assembly, first: None, early_bytes: 0, early_records: 0, begun: ts, stamp };
+        let mut fresh = Datagram { assembly, first: None, early_bytes: 0, early_records: 0, created: ts, stamp };
         let old = self.entries.remove(&key);
         let known = old.is_some();
         if let Some(old) = old.filter(|old| !is_expired(&key, old, ts)) {
@@ -154,29 +154,29 @@ impl Fragments {
     }
 
     /// Attribute the later fragments of a datagram to `packet`, the inner packet.
-    pub fn carry(&mut self, key: &Key, packet: &Packet) {
+    pub fn assign_later(&mut self, key: &Key, packet: &Packet) {
         if let Some(entry) = self.entries.get_mut(key) {
             let Packet { tuple, vlan, tunnel, flow_id, .. } = *packet;
             if let Some(first) = &mut entry.first {
-                *first = First { tuple, vlan, tunnel, flow_id, carried: true, ..first.clone() };
+                *first = FirstFragment { tuple, vlan, tunnel, flow_id, is_inner: true, ..first.clone() };
             }
         }
     }
 
     /// Store the inner packet of an incomplete datagram until the datagram is complete.
-    pub fn hold(&mut self, key: &Key, packet: &Packet) {
+    pub fn hold_inner(&mut self, key: &Key, packet: &Packet) {
         if let Some(first) = self.entries.get_mut(key).and_then(|entry| entry.first.as_mut()) {
-            first.inside = Some(Box::new(*packet));
+            first.inner = Some(Box::new(*packet));
         }
     }
 
     /// Process a later fragment with `bytes` of payload. With a known first fragment, `packet` inherits its
     /// properties (true); otherwise the bytes are recorded (false). The second value is an inner packet that this
     /// fragment completes.
-    pub fn later(
+    pub fn insert_later(
         &mut self,
         key: Key,
-        piece: Piece,
+        fragment: Fragment,
         bytes: u32,
         packet: &mut Packet,
         ts: i64,
@@ -184,26 +184,26 @@ impl Fragments {
         self.forget_expired(ts);
         let stamp = self.next_stamp();
         let mut assembly = Assembly::default();
-        assembly.add(key.family, piece.offset, bytes, piece.more);
-        let early = Entry { assembly, first: None, early_bytes: bytes, early_records: 1, begun: ts, stamp };
+        assembly.add(key.family, fragment.offset, bytes, fragment.more);
+        let early = Datagram { assembly, first: None, early_bytes: bytes, early_records: 1, created: ts, stamp };
         match self.entries.get_mut(&key) {
             None => self.insert(key, early),
             Some(entry) if is_expired(&key, entry, ts) => *entry = early,
-            Some(Entry { first: Some(first), assembly, .. }) => {
+            Some(Datagram { first: Some(first), assembly, .. }) => {
                 packet.tuple = first.tuple;
                 packet.vlan = first.vlan;
                 packet.tunnel = first.tunnel;
                 packet.flow_id = first.flow_id;
                 packet.packets = 0;
                 packet.ip_bytes = 0;
-                if !first.carried {
+                if !first.is_inner {
                     add(packet, bytes);
                 }
-                let whole = assembly.add(key.family, piece.offset, bytes, piece.more);
+                let whole = assembly.add(key.family, fragment.offset, bytes, fragment.more);
                 return (true, whole.and_then(|total| first.complete(packet, total)));
             }
             Some(entry) => {
-                entry.assembly.add(key.family, piece.offset, bytes, piece.more);
+                entry.assembly.add(key.family, fragment.offset, bytes, fragment.more);
                 entry.early_bytes = entry.early_bytes.saturating_add(bytes);
                 entry.early_records = entry.early_records.saturating_add(1);
             }
@@ -213,7 +213,7 @@ impl Fragments {
     }
 
     /// Drop the first fragment of a datagram, so that later fragments are orphans.
-    pub fn forget(&mut self, key: &Key) {
+    pub fn forget_first(&mut self, key: &Key) {
         if let Some(entry) = self.entries.get_mut(key) {
             entry.first = None;
         }
@@ -230,7 +230,7 @@ impl Fragments {
     pub fn load(from: &mut Reader<impl Read>) -> Result<Self, CheckpointError> {
         let mut fragments = Self::default();
         (Count(fragments.stamps), Count(fragments.orphans)) = from.get()?;
-        from.get_all(|(key, stamp, entry): (Key, u64, Option<Entry>)| {
+        from.get_all(|(key, stamp, entry): (Key, u64, Option<Datagram>)| {
             fragments.queue.push_back((key, stamp));
             fragments.entries.extend(entry.map(|entry| (key, entry)));
             Ok(())
@@ -248,7 +248,7 @@ impl Fragments {
         self.stamps
     }
 
-    fn insert(&mut self, key: Key, entry: Entry) {
+    fn insert(&mut self, key: Key, entry: Datagram) {
         while self.entries.len() >= MOST_DATAGRAMS {
             self.forget_oldest_if(|_, _| true);
         }
@@ -262,7 +262,7 @@ impl Fragments {
 
     /// Pop the front of the queue if `test` is true, or move the front to the back if its entry was recreated. False
     /// if the front stays. Each entry moves at most once per creation.
-    fn forget_oldest_if(&mut self, test: impl FnOnce(&Key, &Entry) -> bool) -> bool {
+    fn forget_oldest_if(&mut self, test: impl FnOnce(&Key, &Datagram) -> bool) -> bool {
         let Some(&(key, stamp)) = self.queue.front() else { return false };
         match self.entries.get(&key) {
             Some(entry) if entry.stamp != stamp => {
@@ -281,8 +281,8 @@ impl Fragments {
 }
 
 /// The completed form of an inner packet, whose bytes were counted with the carrier's first fragment.
-fn completed(inside: &Packet) -> Packet {
-    Packet { packets: 0, ip_bytes: 0, payload_bytes: 0, complete: true, cut: false, payload: (0, 0), ..*inside }
+fn completed(inner: &Packet) -> Packet {
+    Packet { packets: 0, ip_bytes: 0, payload_bytes: 0, complete: true, cut: false, payload: (0, 0), ..*inner }
 }
 
 /// Add the payload of a later fragment to a packet.
@@ -294,10 +294,10 @@ fn add(packet: &mut Packet, bytes: u32) {
 }
 
 /// True past the lifetime in capture time; a clock that steps back expires nothing.
-fn is_expired(key: &Key, entry: &Entry, ts: i64) -> bool {
+fn is_expired(key: &Key, entry: &Datagram, ts: i64) -> bool {
     let timeout = match key.family {
         Family::V4 => IPFRAG_TIME,
         Family::V6 => NF_CONNTRACK_FRAG6_TIMEOUT,
     };
-    ts.saturating_sub(entry.begun) > timeout
+    ts.saturating_sub(entry.created) > timeout
 }

@@ -48,7 +48,7 @@ pub(super) fn read(ip: &Ip<'_>, packet: &mut Packet) -> Result<(), Skip> {
     packet.tuple.sport = u16::from(kind);
     packet.tuple.dport = u16::from(code);
     packet.payload_bytes = message.wire().saturating_sub(field::SIZE) as u32;
-    packet.malformed = message.wire() < field::SIZE && ip.piece.is_none();
+    packet.malformed = message.wire() < field::SIZE && ip.fragment.is_none();
     packet.l4 = match message.head::<{ field::SIZE }>() {
         Err(_) => L4::Other,
         Ok(header) => match class(ip.family, kind) {

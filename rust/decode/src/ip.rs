@@ -36,7 +36,7 @@ impl<'a> Net<'a> {
 
 /// Position of a fragment in its datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Piece {
+pub(super) struct Fragment {
     /// Identification.
     pub id: u32,
     /// Offset of this fragment's data in bytes; 0: the first fragment.
@@ -58,7 +58,7 @@ pub(super) struct Ip<'a> {
     /// Payload: length by the header, bytes as captured.
     pub payload: Span<'a>,
     /// Set for fragments; a datagram in a single fragment counts as unfragmented.
-    pub piece: Option<Piece>,
+    pub fragment: Option<Fragment>,
     /// True if a routing header lists further addresses, so that the transport checksum uses another `dst`.
     pub rerouted: bool,
     /// True if the IPv4 header checksum is wrong.
@@ -139,7 +139,7 @@ fn v4(span: Span<'_>, verify: bool) -> Result<Ip<'_>, Skip> {
         return Err(Skip::BadIpHeader);
     }
     let flags_offset = header.be16::<FLAGS_OFFSET>();
-    let piece = (flags_offset & (MORE_FRAGMENTS | OFFSET_MASK) != 0).then(|| Piece {
+    let fragment = (flags_offset & (MORE_FRAGMENTS | OFFSET_MASK) != 0).then(|| Fragment {
         id: u32::from(header.be16::<ID>()),
         offset: u32::from(flags_offset & OFFSET_MASK) * 8,
         more: flags_offset & MORE_FRAGMENTS != 0,
@@ -151,10 +151,10 @@ fn v4(span: Span<'_>, verify: bool) -> Result<Ip<'_>, Skip> {
         proto: header.byte::<PROTOCOL>(),
         length: total as u32,
         payload: span.limit(total).skip(header_length)?,
-        piece,
+        fragment,
         rerouted: false,
         identification: header.be16::<ID>(),
-        bad_checksum: verify && span.bytes().get(..header_length).is_some_and(|header| !checksum::sums_up(header)),
+        bad_checksum: verify && span.bytes().get(..header_length).is_some_and(|header| !checksum::verify(header)),
     })
 }
 
@@ -178,7 +178,7 @@ fn v6(span: Span<'_>) -> Result<Ip<'_>, Skip> {
         return Err(Skip::NoNextHeader);
     }
     // The reassembled datagram has no fragment header.
-    let dropped = if chain.piece.is_some() { FRAGMENT_HEADER } else { 0 };
+    let dropped = if chain.fragment.is_some() { FRAGMENT_HEADER } else { 0 };
     Ok(Ip {
         family: Family::V6,
         src: Addr::v6(header.array::<SRC, 16>()),
@@ -186,7 +186,7 @@ fn v6(span: Span<'_>) -> Result<Ip<'_>, Skip> {
         proto: chain.proto,
         length: (SIZE + payload_length).saturating_sub(dropped).try_into().unwrap_or(u32::MAX),
         payload: chain.rest,
-        piece: chain.piece,
+        fragment: chain.fragment,
         rerouted: chain.rerouted,
         identification: 0,
         bad_checksum: false,
@@ -208,7 +208,7 @@ const FRAGMENT_HEADER: usize = 8;
 struct Chain<'a> {
     proto: u8,
     rest: Span<'a>,
-    piece: Option<Piece>,
+    fragment: Option<Fragment>,
     rerouted: bool,
 }
 
@@ -224,7 +224,7 @@ fn extensions(next: u8, span: Span<'_>) -> Result<Chain<'_>, Skip> {
     const OFFSET_MASK: u16 = 0xfff8;
     const MORE: u16 = 1;
 
-    let mut chain = Chain { proto: next, rest: span, piece: None, rerouted: false };
+    let mut chain = Chain { proto: next, rest: span, fragment: None, rerouted: false };
     for _ in 0..MOST {
         if !matches!(chain.proto, HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION) {
             return Ok(chain);
@@ -248,11 +248,11 @@ fn extensions(next: u8, span: Span<'_>) -> Result<Chain<'_>, Skip> {
                 let offset_more = header.be16::<OFFSET_MORE>();
                 // Offset 0 without further fragments is an atomic fragment (RFC 6946): a whole packet.
                 if offset_more & (OFFSET_MASK | MORE) != 0 {
-                    if chain.piece.is_some() {
+                    if chain.fragment.is_some() {
                         return Err(Skip::BadIpHeader);
                     }
                     let offset = u32::from(offset_more & OFFSET_MASK);
-                    chain.piece = Some(Piece { id: header.be32::<ID>(), offset, more: offset_more & MORE != 0 });
+                    chain.fragment = Some(Fragment { id: header.be32::<ID>(), offset, more: offset_more & MORE != 0 });
                 }
             }
             _ => {}
@@ -260,7 +260,7 @@ fn extensions(next: u8, span: Span<'_>) -> Result<Chain<'_>, Skip> {
         chain.proto = header.byte::<NEXT>();
         chain.rest = chain.rest.skip(size)?;
         // A later fragment continues with data, whatever its next header says.
-        if chain.piece.is_some_and(|piece| piece.offset > 0) {
+        if chain.fragment.is_some_and(|fragment| fragment.offset > 0) {
             return Ok(chain);
         }
     }
@@ -278,7 +278,7 @@ pub(super) fn quoted(family: Family, span: Span<'_>) -> Option<Ip<'_>> {
             if header.be16::<FLAGS_OFFSET>() & OFFSET_MASK != 0 {
                 return None;
             }
-            let chain = Chain { proto: header.byte::<PROTOCOL>(), rest, piece: None, rerouted: false };
+            let chain = Chain { proto: header.byte::<PROTOCOL>(), rest, fragment: None, rerouted: false };
             (Addr::v4(header.array::<SRC, 4>()), Addr::v4(header.array::<DST, 4>()), chain)
         }
         Family::V6 => {
@@ -291,7 +291,7 @@ pub(super) fn quoted(family: Family, span: Span<'_>) -> Option<Ip<'_>> {
             (Addr::v6(header.array::<SRC, 16>()), Addr::v6(header.array::<DST, 16>()), chain)
         }
     };
-    let later = chain.piece.is_some_and(|piece| piece.offset > 0);
+    let later = chain.fragment.is_some_and(|fragment| fragment.offset > 0);
     (!later).then_some(Ip {
         family,
         src,
@@ -299,7 +299,7 @@ pub(super) fn quoted(family: Family, span: Span<'_>) -> Option<Ip<'_>> {
         proto: chain.proto,
         length: span.wire() as u32,
         payload: chain.rest,
-        piece: chain.piece,
+        fragment: chain.fragment,
         rerouted: chain.rerouted,
         identification: 0,
         bad_checksum: false,

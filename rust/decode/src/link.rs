@@ -46,7 +46,7 @@ pub fn supports(linktype: LinkType) -> bool {
 
 /// Fast path: Ethernet II with IPv4. None for all others.
 #[inline]
-pub(super) fn usual(linktype: LinkType, span: Span<'_>) -> Option<Net<'_>> {
+pub(super) fn fast_path(linktype: LinkType, span: Span<'_>) -> Option<Net<'_>> {
     if linktype == LinkType::ETHERNET { ether::plain_ipv4(span) } else { None }
 }
 

@@ -29,7 +29,7 @@ pub(super) fn read(ip: &Ip<'_>, packet: &mut Packet) -> Result<(), Skip> {
     let segment = ip.payload;
     ports(segment, &mut packet.tuple)?;
     packet.payload_bytes = segment.wire().saturating_sub(field::SIZE) as u32;
-    packet.malformed = segment.wire() < field::SIZE + chunk_field::SIZE && ip.piece.is_none();
+    packet.malformed = segment.wire() < field::SIZE + chunk_field::SIZE && ip.fragment.is_none();
     if let Ok(common) = segment.head::<{ field::SIZE }>()
         && let Ok(chunks) = segment.skip(field::SIZE)
         && chunks.head::<{ chunk_field::SIZE }>().is_ok()
@@ -43,15 +43,15 @@ fn walk(mut rest: Span<'_>) -> Sctp {
     use chunk::{COOKIE_ACK, COOKIE_ECHO, INIT, INIT_ACK, SHUTDOWN_COMPLETE};
     use chunk_field::{DATA, FLAGS, INIT_SIZE, INITIATE_TAG, LENGTH, SIZE, T, TYPE};
     let mut found = Sctp { well_formed: true, ..Sctp::default() };
-    let (mut place, mut first, mut must_be_alone) = (0, true, false);
+    let (mut shift, mut first, mut must_be_alone) = (0, true, false);
     // Each iteration consumes at least the four bytes of a chunk header.
     while let Ok(header) = rest.head::<SIZE>() {
         let kind = header.byte::<TYPE>();
         match kind {
             INIT..=INIT_ACK | chunk::HEARTBEAT..=COOKIE_ACK | SHUTDOWN_COMPLETE => {
                 let reflected = u64::from(header.byte::<FLAGS>() & T);
-                found.order |= (u64::from(kind) | reflected << 4).checked_shl(place).unwrap_or(0);
-                place += 5;
+                found.order |= (u64::from(kind) | reflected << 4).checked_shl(shift).unwrap_or(0);
+                shift += 5;
             }
             _ => found.has_others = true,
         }
@@ -76,7 +76,7 @@ fn walk(mut rest: Span<'_>) -> Sctp {
 }
 
 /// Verify the CRC32c of a whole packet, computed with zeros in the checksum field.
-pub(super) fn is_right(packet: &[u8]) -> bool {
+pub(super) fn is_valid(packet: &[u8]) -> bool {
     let Some((header, chunks)) = packet.split_first_chunk::<{ field::SIZE }>() else { return true };
     let Some(before) = header.first_chunk::<{ field::CHECKSUM }>() else { return true };
     // RFC 9260 appendix A: the only little-endian field.

@@ -24,8 +24,8 @@ mod option {
     pub const SACK: u8 = 5;
     pub const TIMESTAMPS: u8 = 8;
     /// NOP, NOP, timestamps of ten bytes: the only options of nearly every segment.
-    pub const USUAL: [u8; 4] = [1, 1, 8, 10];
-    pub const USUAL_SIZE: usize = 12;
+    pub const TIMESTAMPS_ONLY: [u8; 4] = [1, 1, 8, 10];
+    pub const TIMESTAMPS_ONLY_SIZE: usize = 12;
 }
 
 /// Maximum window shift; larger shifts count as the maximum (RFC 7323 section 2.3).
@@ -41,19 +41,19 @@ pub(super) fn read(ip: &Ip<'_>, packet: &mut Packet) -> Result<(), Skip> {
         // Truncated behind the ports: the data offset may be present.
         let size = segment.at::<1>(DATA_OFFSET).map_or(SIZE, |byte| header_size(byte.byte::<0>()).max(SIZE));
         packet.payload_bytes = wire.saturating_sub(size) as u32;
-        packet.malformed = wire < SIZE && ip.piece.is_none();
+        packet.malformed = wire < SIZE && ip.fragment.is_none();
         return Ok(());
     };
     let size = header_size(header.byte::<DATA_OFFSET>());
     packet.payload_bytes = wire.saturating_sub(size.max(SIZE)) as u32;
     // In a tiny first fragment the options may be in the next fragment.
-    packet.malformed = size < SIZE || (size > wire && ip.piece.is_none());
+    packet.malformed = size < SIZE || (size > wire && ip.fragment.is_none());
     packet.cut = !segment.is_complete();
     packet.payload = payload_place(segment, size.max(SIZE));
     let mut tcp = of_header(header);
     tcp.has_options = size > SIZE;
     if tcp.has_options && !packet.malformed {
-        take_options(&mut tcp, segment.bytes(), size);
+        parse_options(&mut tcp, segment.bytes(), size);
     }
     packet.l4 = L4::Tcp(tcp);
     Ok(())
@@ -74,9 +74,9 @@ pub(super) fn of_header(header: &[u8; field::SIZE]) -> Tcp {
 
 /// Parse the captured options of a header of this size, which [`of_header`] has read, at the beginning of a segment.
 #[inline]
-pub(super) fn take_options(tcp: &mut Tcp, segment: &[u8], size: usize) {
+pub(super) fn parse_options(tcp: &mut Tcp, segment: &[u8], size: usize) {
     tcp.has_options = true;
-    if are_usual(segment, size) {
+    if are_timestamps_only(segment, size) {
         tcp.timestamps = true;
         return;
     }
@@ -90,11 +90,11 @@ pub(super) fn take_options(tcp: &mut Tcp, segment: &[u8], size: usize) {
 
 /// True if the options of a header of this size are timestamps and nothing else.
 #[inline]
-pub(super) fn are_usual(segment: &[u8], size: usize) -> bool {
-    size == field::SIZE + option::USUAL_SIZE
+pub(super) fn are_timestamps_only(segment: &[u8], size: usize) -> bool {
+    size == field::SIZE + option::TIMESTAMPS_ONLY_SIZE
         && segment
-            .first_chunk::<{ field::SIZE + option::USUAL_SIZE }>()
-            .is_some_and(|segment| segment.array::<{ field::SIZE }, 4>() == option::USUAL)
+            .first_chunk::<{ field::SIZE + option::TIMESTAMPS_ONLY_SIZE }>()
+            .is_some_and(|segment| segment.array::<{ field::SIZE }, 4>() == option::TIMESTAMPS_ONLY)
 }
 
 /// Values of the options; see the fields of [`Tcp`].
@@ -189,8 +189,8 @@ mod tests {
 
     #[test]
     fn the_usual_layout_has_timestamps_and_impossible_lengths_give_nothing() {
-        let usual = Options { timestamps: true, ..Options::default() };
-        assert_eq!(read_options(&[1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2], 0), usual);
+        let expected = Options { timestamps: true, ..Options::default() };
+        assert_eq!(read_options(&[1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2], 0), expected);
         for bytes in [&[3][..], &[3, 0, 7], &[3, 1, 7], &[3, 9, 7], &[5, 4, 0, 0], &[0, 3, 3, 7]] {
             assert_eq!(read_options(bytes, 0), Options::default(), "{bytes:?}");
         }

@@ -17,8 +17,8 @@ pub(super) fn begin(net: &Net<'_>, ip: &Ip<'_>, tunnel: Tunnel) -> Packet {
         ip_bytes: ip.length,
         payload_bytes: 0,
         to_group: net.to_group || is_group(ip.family, ip.dst),
-        fragment: ip.piece.is_some(),
-        complete: ip.piece.is_none(),
+        fragment: ip.fragment.is_some(),
+        complete: ip.fragment.is_none(),
         segment_bytes: 0,
         datagram_bytes: ip.length,
         malformed: false,
@@ -50,8 +50,8 @@ pub(super) fn read(ip: &Ip<'_>, verify: bool, packet: &mut Packet) -> Result<(),
         _ => read_other(ip, packet)?,
     }
     packet.segment_bytes = packet.payload_bytes;
-    if verify && ip.piece.is_none() && !ip.rerouted && !packet.malformed && ip.payload.is_complete() {
-        packet.bad_checksum |= !is_right(&packet.tuple, ip.payload.bytes());
+    if verify && ip.fragment.is_none() && !ip.rerouted && !packet.malformed && ip.payload.is_complete() {
+        packet.bad_checksum |= !is_valid(&packet.tuple, ip.payload.bytes());
     }
     Ok(())
 }
@@ -89,17 +89,17 @@ fn gre(ip: &Ip<'_>, packet: &mut Packet) {
 }
 
 /// Verify the checksum of a whole transport segment; true for protocols without a checksum.
-fn is_right(tuple: &FiveTuple, segment: &[u8]) -> bool {
+fn is_valid(tuple: &FiveTuple, segment: &[u8]) -> bool {
     let with_pseudo_header = |covered: &[u8]| {
         let mut sum = checksum::Sum::pseudo(tuple, segment.len());
         sum.add(covered);
-        sum.is_right()
+        sum.is_valid()
     };
     let header = segment.first_chunk::<{ udp::field::SIZE }>();
     match (tuple.proto, tuple.family, header) {
         (ipproto::TCP, ..) | (ipproto::ICMPV6, Family::V6, _) => with_pseudo_header(segment),
-        (ipproto::ICMP, Family::V4, _) => checksum::sums_up(segment),
-        (ipproto::SCTP, ..) => sctp::is_right(segment),
+        (ipproto::ICMP, Family::V4, _) => checksum::verify(segment),
+        (ipproto::SCTP, ..) => sctp::is_valid(segment),
         (ipproto::UDP, family, Some(header)) => {
             if header.be16::<{ udp::field::CHECKSUM }>() == 0 {
                 return family == Family::V4;
@@ -108,7 +108,7 @@ fn is_right(tuple: &FiveTuple, segment: &[u8]) -> bool {
             let datagram = if length == 0 { segment } else { segment.get(..length).unwrap_or(segment) };
             let mut sum = checksum::Sum::pseudo(tuple, datagram.len());
             sum.add(datagram);
-            sum.is_right()
+            sum.is_valid()
         }
         (ipproto::UDPLITE, _, Some(header)) => {
             let coverage = usize::from(header.be16::<{ udp::field::LENGTH }>());

@@ -3,14 +3,14 @@
 //! UDP tunnels are detected by port. Because other protocols may use the port, every field of the tunnel header must
 //! be valid, and the inner packet must fit.
 
-mod carried;
 pub(super) mod gre;
+mod inner;
 mod udp;
 
 use super::ip::{Ip, Net};
 use super::{Family, Packet, TunnelKind, ipproto};
 
-pub(super) use carried::Carried;
+pub(super) use inner::InnerPacket;
 
 /// True if UDP datagrams of this port may be tunnels. Teredo is possible on every port.
 #[inline]
@@ -26,15 +26,15 @@ pub(super) fn begins_as_teredo(payload: &[u8]) -> bool {
 
 /// Inner packet of `packet`, whose IP header is `ip`; None outside of tunnels and without an inner IP packet.
 #[inline]
-pub(super) fn carried<'a>(ip: &Ip<'a>, packet: &Packet) -> Option<Carried<'a>> {
+pub(super) fn inner<'a>(ip: &Ip<'a>, packet: &Packet) -> Option<InnerPacket<'a>> {
     match ip.proto {
-        ipproto::UDP => udp::carried(ip, packet),
-        ipproto::IPIP => Some(Carried::new(TunnelKind::IpIp, Net::plain(Family::V4, ip.payload))),
+        ipproto::UDP => udp::inner(ip, packet),
+        ipproto::IPIP => Some(InnerPacket::new(TunnelKind::IpIp, Net::plain(Family::V4, ip.payload))),
         ipproto::IPV6 => {
             let kind = if ip.family == Family::V4 { TunnelKind::SixInFour } else { TunnelKind::IpIp };
-            Some(Carried::new(kind, Net::plain(Family::V6, ip.payload)))
+            Some(InnerPacket::new(kind, Net::plain(Family::V6, ip.payload)))
         }
-        ipproto::GRE => gre::carried(ip.payload),
+        ipproto::GRE => gre::inner(ip.payload),
         _ => None,
     }
 }

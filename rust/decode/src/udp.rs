@@ -23,11 +23,11 @@ pub(super) fn read(ip: &Ip<'_>, packet: &mut Packet) -> Result<(), Skip> {
             0 if wire > usize::from(u16::MAX) => (rest, false),
             length @ 0..field::SIZE => (rest, length < field::SIZE),
             // The length covers the whole datagram: each fragment adds its own bytes.
-            _ if ip.piece.is_some() => (rest, false),
+            _ if ip.fragment.is_some() => (rest, false),
             length if length > wire => (rest, true),
             length => (length - field::SIZE, false),
         },
-        Err(_) => (rest, wire < field::SIZE && ip.piece.is_none()),
+        Err(_) => (rest, wire < field::SIZE && ip.fragment.is_none()),
     };
     packet.payload_bytes = payload as u32;
     packet.malformed = malformed;
@@ -45,9 +45,9 @@ pub(super) fn read_lite(ip: &Ip<'_>, packet: &mut Packet) -> Result<(), Skip> {
         Ok(header) if header.be16::<{ field::CHECKSUM }>() == 0 => true,
         Ok(header) => match usize::from(header.be16::<{ field::LENGTH }>()) {
             0 => false,
-            coverage => coverage < field::SIZE || (coverage > wire && ip.piece.is_none()),
+            coverage => coverage < field::SIZE || (coverage > wire && ip.fragment.is_none()),
         },
-        Err(_) => wire < field::SIZE && ip.piece.is_none(),
+        Err(_) => wire < field::SIZE && ip.fragment.is_none(),
     };
     packet.payload_bytes = wire.saturating_sub(field::SIZE) as u32;
     packet.l4 = L4::Udp;
@@ -63,7 +63,7 @@ pub(super) fn length(ip: &Ip<'_>) -> Option<u32> {
 /// Payload of a UDP header in a packet that is not malformed.
 pub(super) fn payload<'a>(ip: &Ip<'a>) -> Result<Span<'a>, Skip> {
     let length = usize::from(ip.payload.head::<{ field::SIZE }>()?.be16::<{ field::LENGTH }>());
-    let datagram = match (length, ip.piece) {
+    let datagram = match (length, ip.fragment) {
         (0, _) | (_, Some(_)) => ip.payload,
         (length, None) => ip.payload.limit(length),
     };

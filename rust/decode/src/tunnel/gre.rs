@@ -4,7 +4,7 @@ use super::super::TunnelKind;
 use super::super::bytes::{Fields, Span};
 use super::super::ip::Net;
 use super::super::{ether, ethertype, ieee80211};
-use super::carried::Carried;
+use super::inner::InnerPacket;
 
 /// Size in bytes of flags and protocol, the common part of all GRE headers.
 pub(in super::super) const SIZE: usize = 4;
@@ -74,7 +74,7 @@ pub(in super::super) fn header(span: Span<'_>) -> Option<Gre<'_>> {
     Some(Gre { version: version as u8, key, protocol, flags, payload: span.skip(size).ok() })
 }
 
-pub(super) fn carried(span: Span<'_>) -> Option<Carried<'_>> {
+pub(super) fn inner(span: Span<'_>) -> Option<InnerPacket<'_>> {
     let gre = header(span)?;
     let payload = gre.payload?;
     match (gre.version, gre.protocol) {
@@ -83,24 +83,24 @@ pub(super) fn carried(span: Span<'_>) -> Option<Carried<'_>> {
         (0, protocol::ERSPAN) => erspan_ii(payload),
         (0, protocol::ERSPAN_III) => erspan_iii(payload),
         (0, other) if protocol::is_aruba(other) => {
-            Some(Carried::new(TunnelKind::Gre, ieee80211::frame(payload, false).ok()?))
+            Some(InnerPacket::new(TunnelKind::Gre, ieee80211::frame(payload, false).ok()?))
         }
         (0, other) => {
             // A number below the EtherTypes would parse as an LLC length.
             let net = (other > 1500).then(|| ether::typed(other, payload, false).ok())??;
-            Some(Carried::new(TunnelKind::Gre, net))
+            Some(InnerPacket::new(TunnelKind::Gre, net))
         }
         (1, ethertype::PPP) => {
             let net = ether::typed(ethertype::PPP, payload, false).ok()?;
-            Some(Carried::new(TunnelKind::Gre, net))
+            Some(InnerPacket::new(TunnelKind::Gre, net))
         }
         _ => None,
     }
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "the last step of functions that return an Option")]
-fn erspan(net: Net<'_>) -> Option<Carried<'_>> {
-    Some(Carried::new(TunnelKind::Erspan, net))
+fn erspan(net: Net<'_>) -> Option<InnerPacket<'_>> {
+    Some(InnerPacket::new(TunnelKind::Erspan, net))
 }
 
 /// Version in the four bits at the front of ERSPAN II and III headers.
@@ -109,7 +109,7 @@ fn erspan_version(header: u8) -> u8 {
 }
 
 /// Parse ERSPAN type II: eight bytes, then the mirrored frame (draft-foschiano-erspan-03 section 4.2).
-fn erspan_ii(span: Span<'_>) -> Option<Carried<'_>> {
+fn erspan_ii(span: Span<'_>) -> Option<InnerPacket<'_>> {
     const SIZE: usize = 8;
     const VERSION: u8 = 1;
     let first = span.head::<SIZE>().ok()?.byte::<0>();
@@ -120,7 +120,7 @@ fn erspan_ii(span: Span<'_>) -> Option<Carried<'_>> {
 }
 
 /// Parse ERSPAN type III: twelve bytes, eight more with the O bit, then a frame or a bare IP packet (section 4.3).
-fn erspan_iii(span: Span<'_>) -> Option<Carried<'_>> {
+fn erspan_iii(span: Span<'_>) -> Option<InnerPacket<'_>> {
     const SIZE: usize = 12;
     const SUBHEADER: usize = 8;
     const VERSION: u8 = 2;

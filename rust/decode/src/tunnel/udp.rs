@@ -5,7 +5,7 @@ use super::super::ether;
 use super::super::ip::{Ip, Net};
 use super::super::udp::payload;
 use super::super::{Family, Packet, Skip, Tunnel, TunnelKind, ethertype};
-use super::carried::Carried;
+use super::inner::InnerPacket;
 
 /// Well-known ports, as registered with IANA.
 mod port {
@@ -19,7 +19,7 @@ mod port {
 }
 
 /// Kind, network identifier and inner packet of a tunnel.
-type Opened<'a> = Result<(TunnelKind, u32, Net<'a>), Skip>;
+type Decapsulation<'a> = Result<(TunnelKind, u32, Net<'a>), Skip>;
 
 /// True for ports of tunnels over UDP.
 #[inline]
@@ -35,7 +35,7 @@ pub(super) fn begins_as_teredo(payload: &[u8]) -> bool {
 }
 
 #[inline]
-pub(super) fn carried<'a>(ip: &Ip<'a>, packet: &Packet) -> Option<Carried<'a>> {
+pub(super) fn inner<'a>(ip: &Ip<'a>, packet: &Packet) -> Option<InnerPacket<'a>> {
     let (sport, dport) = (packet.tuple.sport, packet.tuple.dport);
     if packet.malformed {
         return None;
@@ -48,11 +48,11 @@ pub(super) fn carried<'a>(ip: &Ip<'a>, packet: &Packet) -> Option<Carried<'a>> {
         (_, port::GENEVE) => geneve(payload(ip).ok()?),
         (_, port::GTPU) | (port::GTPU, _) => gtpu(payload(ip).ok()?),
         (_, port::TEREDO) | (port::TEREDO, _) if ip.family == Family::V4 => teredo(payload(ip).ok()?),
-        _ if ip.family == Family::V4 && ip.piece.is_none() => teredo_relay(payload(ip).ok()?),
+        _ if ip.family == Family::V4 && ip.fragment.is_none() => teredo_relay(payload(ip).ok()?),
         _ => return None,
     }
     .ok()?;
-    Some(Carried { net, tunnel: Tunnel { kind, vni }, must_fit: ip.piece.is_none() })
+    Some(InnerPacket { net, tunnel: Tunnel { kind, vni }, must_fit: ip.fragment.is_none() })
 }
 
 /// Common header of VXLAN and VXLAN-GPE: flags, two reserved bytes and a protocol or group, VNI, reserved.
@@ -72,7 +72,7 @@ fn network_identifier([high, middle, low, reserved]: [u8; 4]) -> (u32, u8) {
 }
 
 /// Parse VXLAN, RFC 7348 section 5.
-fn vxlan(span: Span<'_>) -> Opened<'_> {
+fn vxlan(span: Span<'_>) -> Decapsulation<'_> {
     use vxlan_field::{FLAGS, I, SIZE, VNI};
     /// Flag of the group policy extension, which writes a group into reserved bytes.
     const GROUP_POLICY: u8 = 0x80;
@@ -88,7 +88,7 @@ fn vxlan(span: Span<'_>) -> Opened<'_> {
 }
 
 /// Parse VXLAN-GPE, draft-ietf-nvo3-vxlan-gpe section 3.
-fn vxlan_gpe(span: Span<'_>) -> Opened<'_> {
+fn vxlan_gpe(span: Span<'_>) -> Decapsulation<'_> {
     use vxlan_field::{FLAGS, I, NEXT_PROTOCOL, SIZE, VNI};
     /// Version, B and O bits, reserved bits: control messages of the overlay, or another protocol.
     const NO_PAYLOAD_MASK: u8 = 0xf3;
@@ -113,7 +113,7 @@ fn vxlan_gpe(span: Span<'_>) -> Opened<'_> {
 }
 
 /// Parse GENEVE, RFC 8926 section 3.4.
-fn geneve(span: Span<'_>) -> Opened<'_> {
+fn geneve(span: Span<'_>) -> Decapsulation<'_> {
     const VERSION_LENGTH: usize = 0;
     const OPTIONS_LENGTH_MASK: u8 = 0x3f;
     const FLAGS: usize = 1;
@@ -136,7 +136,7 @@ fn geneve(span: Span<'_>) -> Opened<'_> {
 }
 
 /// Parse GTP-U version 1, 3GPP TS 29.281 section 5: user packets (G-PDU) only.
-fn gtpu(span: Span<'_>) -> Opened<'_> {
+fn gtpu(span: Span<'_>) -> Decapsulation<'_> {
     const FLAGS: usize = 0;
     const TYPE: usize = 1;
     const LENGTH: usize = 2;
@@ -187,7 +187,7 @@ fn gtpu(span: Span<'_>) -> Opened<'_> {
 }
 
 /// Parse Teredo, RFC 4380 section 5.1.1: authentication and origin indications may precede the packet.
-fn teredo(span: Span<'_>) -> Opened<'_> {
+fn teredo(span: Span<'_>) -> Decapsulation<'_> {
     const AUTHENTICATION: [u8; 2] = [0, 1];
     const ORIGIN: [u8; 2] = [0, 0];
     const ORIGIN_SIZE: usize = 8;
@@ -209,7 +209,7 @@ const TEREDO_PREFIX: [u8; 4] = [0x20, 0x01, 0, 0];
 
 /// Parse Teredo between clients and relays, which use any port. The IPv6 packet must fill the datagram exactly, and
 /// one end must have a Teredo address.
-fn teredo_relay(span: Span<'_>) -> Opened<'_> {
+fn teredo_relay(span: Span<'_>) -> Decapsulation<'_> {
     const PAYLOAD_LENGTH: usize = 4;
     const SRC: usize = 8;
     const DST: usize = 24;

@@ -5,7 +5,7 @@ use super::super::{Tunnel, TunnelKind};
 
 /// Inner packet of a tunnel, undecoded.
 #[derive(Clone, Copy, Debug)]
-pub(in super::super) struct Carried<'a> {
+pub(in super::super) struct InnerPacket<'a> {
     /// Inner IP header and the layers around the header.
     pub net: Net<'a>,
     /// Tunnel around the inner packet.
@@ -15,7 +15,7 @@ pub(in super::super) struct Carried<'a> {
     pub must_fit: bool,
 }
 
-impl<'a> Carried<'a> {
+impl<'a> InnerPacket<'a> {
     pub(super) fn new(kind: TunnelKind, net: Net<'a>) -> Self {
         Self { net, tunnel: Tunnel { kind, vni: 0 }, must_fit: false }
     }
