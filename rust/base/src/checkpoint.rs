@@ -207,7 +207,7 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    /// Iterate over the list that [`Writer::put_all`] wrote.
+    /// Decode a list of [`Writer::put_all`] and call `each` for every element.
     pub fn get_all<T: DeserializeOwned>(
         &mut self,
         mut each: impl FnMut(T) -> Result<(), CheckpointError>,
@@ -257,7 +257,7 @@ mod tests {
         assert_eq!(all, (0..3_000).collect::<Vec<_>>());
         assert!(matches!(reader.get::<u8>(), Err(CheckpointError::Damaged { .. })));
         let mut reader = open(&bytes).unwrap();
-        assert!(matches!(reader.get::<u64>(), Err(CheckpointError::Damaged { .. })), "something else was put there");
+        assert!(matches!(reader.get::<u64>(), Err(CheckpointError::Damaged { .. })), "the part has another type");
     }
 
     #[test]

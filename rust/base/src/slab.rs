@@ -21,7 +21,7 @@ type Segment<T> = Arc<[T]>;
 /// Slab for the owner. Slots change through a shared reference, because concurrent readers may hold references.
 pub struct Slab<T> {
     segments: Vec<Segment<T>>,
-    shown: Places<T>,
+    published: Places<T>,
     free: Vec<u32>,
     /// Lowest index that was never taken.
     fresh: u32,
@@ -51,25 +51,25 @@ impl<T> Places<T> {
         0..u32::try_from(self.0.count() * SEGMENT).unwrap_or(u32::MAX)
     }
 
-    fn show(&self, at: usize, segment: &Segment<T>) {
+    fn publish(&self, at: usize, segment: &Segment<T>) {
         match self.0.get(at) {
-            Some(place) => place.show(Some(segment.clone())),
+            Some(cell) => cell.show(Some(segment.clone())),
             None => {
                 self.0.push(Published::new(Some(segment.clone())));
             }
         }
     }
 
-    fn hide(&self, at: usize) {
-        if let Some(place) = self.0.get(at) {
-            place.show(None);
+    fn unpublish(&self, at: usize) {
+        if let Some(cell) = self.0.get(at) {
+            cell.show(None);
         }
     }
 }
 
 impl<T> Default for Slab<T> {
     fn default() -> Self {
-        Self { segments: Vec::new(), shown: Places(Arc::default()), free: Vec::new(), fresh: 0 }
+        Self { segments: Vec::new(), published: Places(Arc::default()), free: Vec::new(), fresh: 0 }
     }
 }
 
@@ -98,7 +98,7 @@ impl<T: Default> Slab<T> {
     #[cold]
     fn add_segment(&mut self) {
         let segment = (0..SEGMENT).map(|_| T::default()).collect();
-        self.shown.show(self.segments.len(), &segment);
+        self.published.publish(self.segments.len(), &segment);
         self.segments.push(segment);
     }
 
@@ -144,7 +144,7 @@ impl<T> Slab<T> {
 
     /// A read-only handle for concurrent readers.
     pub fn places(&self) -> Places<T> {
-        self.shown.clone()
+        self.published.clone()
     }
 
     /// Number of allocated slots.
@@ -192,7 +192,7 @@ impl<T> Slab<T> {
         self.fresh = 0;
         for (at, segment) in std::mem::take(&mut self.segments).into_iter().enumerate() {
             segment.iter().for_each(&mut gone);
-            self.shown.hide(at);
+            self.published.unpublish(at);
         }
     }
 }

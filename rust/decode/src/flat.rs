@@ -360,10 +360,10 @@ pub fn batch<'a>(
     const TYPICAL: usize = 14 + 20 + 20;
     let mut data = Vec::with_capacity(packets.len() * TYPICAL);
     let mut records = Vec::with_capacity(packets.len());
-    for (place, (ts, flat)) in packets.enumerate() {
+    for (index, (ts, flat)) in packets.enumerate() {
         let start = data.len();
-        let len = flat.write(&mut data).map_err(|refusal| (place, Some(refusal)))?;
-        let (Ok(start), Ok(end)) = (u32::try_from(start), u32::try_from(data.len())) else { return Err((place, None)) };
+        let len = flat.write(&mut data).map_err(|refusal| (index, Some(refusal)))?;
+        let (Ok(start), Ok(end)) = (u32::try_from(start), u32::try_from(data.len())) else { return Err((index, None)) };
         let linktype = LinkType::ETHERNET;
         records.push(Record {
             ts,

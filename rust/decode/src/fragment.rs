@@ -73,9 +73,8 @@ impl FirstFragment {
         Self { tuple, vlan, tunnel, flow_id, l4, ip_header, header, udp_length, is_inner: false, inner: None }
     }
 
-    /// Turn the packet of the completing fragment into the verdict packet of its datagram, of `total` payload bytes.
-    /// An inner packet takes precedence where the fragment counts for one. Otherwise an inner packet is returned
-    /// separately.
+    /// Complete the datagram, of `total` payload bytes, with the completing fragment's `packet`. If later fragments
+    /// count for the inner packet, `packet` becomes the inner packet; otherwise the inner packet is returned.
     fn complete(&mut self, packet: &mut Packet, total: u32) -> Option<Packet> {
         let inner = self.inner.take();
         if self.is_inner {

@@ -300,7 +300,7 @@ impl Sctp {
     pub fn chunks(&self) -> impl Iterator<Item = (u8, bool)> + use<> {
         let order = self.order;
         (0..12)
-            .map(move |place| (order >> (5 * place)) as u8 & 31)
+            .map(move |index| (order >> (5 * index)) as u8 & 31)
             .take_while(|code| *code != 0)
             .map(|code| (code & 15, code & 16 != 0))
     }

@@ -167,8 +167,8 @@ mod tests {
         #[test]
         fn any_bytes_are_read_or_refused(bytes: Vec<u8>, cut in 0..200usize, at in 0..200usize, byte: u8) {
             let mut damaged = hello(b"mirror.example");
-            let place = at % damaged.len();
-            damaged[place] = byte;
+            let index = at % damaged.len();
+            damaged[index] = byte;
             damaged.truncate(cut);
             for (proto, sport, dport) in [(ipproto::TCP, 1, 443), (ipproto::UDP, 1, 53), (ipproto::UDP, 53, 1)] {
                 for payload in [&bytes, &damaged] {

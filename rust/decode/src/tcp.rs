@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn the_usual_layout_has_timestamps_and_impossible_lengths_give_nothing() {
+    fn timestamps_alone_are_parsed_and_impossible_lengths_end_the_options() {
         let expected = Options { timestamps: true, ..Options::default() };
         assert_eq!(read_options(&[1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2], 0), expected);
         for bytes in [&[3][..], &[3, 0, 7], &[3, 1, 7], &[3, 9, 7], &[5, 4, 0, 0], &[0, 3, 3, 7]] {
