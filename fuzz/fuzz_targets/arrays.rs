@@ -1,4 +1,4 @@
-//! Any numbers as columns of a table of packets: a field is refused, or its packet says the same once it is read again.
+//! Arbitrary numbers as columns of a packet table: a field is refused, or its packet survives a round trip.
 #![no_main]
 
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use conntrack_core::labels::WIDTH;
 use conntrack_core::pipeline::Stream;
 use libfuzzer_sys::fuzz_target;
 
-/// Bytes of the numbers of a packet.
+/// Bytes of the numeric fields of a packet.
 const NUMBERS: usize = 72;
 
-/// Numbers one after another.
+/// Reader of consecutive numbers.
 struct Numbers<'a>(&'a [u8; NUMBERS], usize);
 
 impl Numbers<'_> {
@@ -31,7 +31,7 @@ impl Numbers<'_> {
     }
 }
 
-/// A packet of the numbers, and of options and payload behind them; the rest.
+/// A packet of numeric fields, options and payload; and the rest of the input.
 fn packet(data: &[u8]) -> Option<((i64, Flat<'_>), &[u8])> {
     let (numbers, rest) = data.split_first_chunk()?;
     let mut numbers = Numbers(numbers, 0);
@@ -75,7 +75,7 @@ fuzz_target!(|data: &[u8]| {
         packets.push(packet);
         rest = tail;
     }
-    // Packets that are refused are named one by one.
+    // Remove refused packets one by one.
     while let Err((place, refusal)) = flat::batch(packets.iter().copied()) {
         assert!(refusal.is_some_and(|refusal| !refusal.expected.is_empty()));
         packets.remove(place);

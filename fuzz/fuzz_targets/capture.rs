@@ -1,4 +1,4 @@
-//! Any bytes as a capture: reading ends, records lie inside their batch, and the size of the pieces does not matter.
+//! Arbitrary bytes as a capture: reading terminates, records lie inside their batch, and the read size has no effect.
 #![no_main]
 
 use std::io::Cursor;
@@ -13,7 +13,7 @@ fn records(data: &[u8], piece: usize) -> Vec<(Record, Vec<u8>)> {
     let mut batch = RecordBatch::default();
     let mut all = Vec::new();
     while let Ok(more) = reader.next_batch(&mut batch) {
-        // Where a record starts in the buffer depends on the pieces; everything else must not.
+        // Only the index of a record in the buffer depends on the read size.
         all.extend(batch.records.iter().map(|record| (Record { start: 0, ..*record }, batch.bytes(record).to_vec())));
         if !more {
             break;

@@ -1,7 +1,8 @@
-//! A checkpoint with damaged contents under a right checksum: loading ends, and a tracker that was loaded goes on.
+//! Checkpoints with damaged contents under a valid checksum: loading terminates, and a loaded tracker keeps tracking.
 //!
-//! An input is a list of edits to a saved state, which this build has written: a corpus does not age with the format.
-//! Lengths of parts are made anew after each edit. An input from 0x80 on is the file's contents, and the file itself.
+//! An input is a list of edits to a state saved by this build, so a corpus does not age with the format. The part
+//! lengths are recomputed after each edit. An input whose first byte is 0x80 or more is tested as file contents and
+//! as a whole file.
 #![no_main]
 
 use std::hint::black_box;
@@ -21,7 +22,7 @@ use sha1::{Digest, Sha1};
 
 const HEAD: usize = 12;
 const SUM: usize = 20;
-/// Bytes of an edit: the state's part, a position in it of two bytes, an operation and its operand.
+/// Bytes of an edit: part, two-byte position in the part, operation, operand.
 const EDIT: usize = 5;
 
 static CONFIG: LazyLock<Config> = LazyLock::new(Config::default);
@@ -51,7 +52,7 @@ fn packets(family: Family) -> Vec<(i64, Flat<'static>)> {
     (0..).map(|second: i64| second * 1_000_000_000).zip(all).collect()
 }
 
-/// The first pieces of datagrams, which wait for the rest.
+/// First fragments of datagrams that stay incomplete.
 fn fragments() -> Vec<(i64, Flat<'static>)> {
     let piece = |(at, flat): (i64, Flat<'static>)| (at, Flat { more_fragments: true, ip_id: at as u16 as u32, ..flat });
     packets(Family::V4).into_iter().map(piece).collect()
@@ -73,7 +74,7 @@ fn written(stream: &Stream) -> Vec<u8> {
     writer.finish().expect("memory")
 }
 
-/// The parts of a file.
+/// Split a file into its parts.
 fn parts(file: &[u8]) -> Vec<Vec<u8>> {
     let body = zstd::decode_all(&file[HEAD..file.len() - SUM]).expect("a frame");
     let (mut rest, mut parts) = (&body[..], Vec::new());
@@ -94,7 +95,7 @@ fn edit(parts: &mut Vec<Vec<u8>>, [part, high, low, operation, operand]: [u8; ED
         1 => part.truncate(at),
         2 => parts.swap_remove(number).clear(),
         3 => parts.insert(number, parts[number].clone()),
-        // The largest number of ten bytes, where a number begins.
+        // The largest ten-byte number, at a position where a number begins.
         4 => drop(part.splice(at..(at + 1).min(part.len()), [0xff; 9].into_iter().chain([1]))),
         5 if at < part.len() => drop(part.remove(at)),
         6 if at < part.len() => part[at] = part[at].wrapping_add(operand),
@@ -103,7 +104,7 @@ fn edit(parts: &mut Vec<Vec<u8>>, [part, high, low, operation, operand]: [u8; ED
     }
 }
 
-/// A file with these contents and the right checksum.
+/// A file with these contents and a valid checksum.
 fn sealed(body: &[u8]) -> Vec<u8> {
     let empty = Writer::new(Vec::new()).and_then(Writer::finish).expect("memory");
     let mut file = empty[..HEAD].to_vec();
@@ -128,7 +129,7 @@ fn go_on(stream: &Stream) {
     read(&stream.finish());
 }
 
-/// Reads every column of all rows.
+/// Read every column of all rows.
 fn read(rows: &Rows) {
     for (row, column) in rows.iter().flat_map(|row| COLUMNS.into_iter().map(move |column| (row, column))) {
         match column.kind {

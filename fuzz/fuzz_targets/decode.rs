@@ -1,4 +1,4 @@
-//! Any bytes as packets of any link type, one after another through one decoder (fragments have a memory).
+//! Arbitrary bytes as packets of any link type, decoded in sequence by one decoder, so that fragments have a memory.
 #![no_main]
 
 use conntrack_core::capture::{LinkType, Record};
@@ -11,7 +11,7 @@ fuzz_target!(|data: &[u8]| {
     let mut decoder = Decoder::new(Options { tunnels, checksum: mode & 0x80 != 0 });
     let linktype = SUPPORTED.get(*link as usize).copied().unwrap_or(LinkType(1));
     let mut packets = Vec::new();
-    // The first byte of each piece is its length in steps of 16.
+    // The first byte of each packet is its length in steps of 16.
     let mut rest = rest;
     let mut ts = 0;
     while let [steps, tail @ ..] = rest {

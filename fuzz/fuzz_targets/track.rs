@@ -1,4 +1,4 @@
-//! Any bytes as a capture, all the way to rows and labels, behind a policy, and with names.
+//! Arbitrary bytes as a capture, up to rows and labels, with a policy, and with names.
 #![no_main]
 
 use std::io::Cursor;
@@ -12,7 +12,7 @@ use conntrack_core::pipeline;
 use conntrack_core::policy::{Group, Policy};
 use libfuzzer_sys::fuzz_target;
 
-/// Half of all addresses, which nobody may reach and which may reach anybody.
+/// A group of half of all addresses, closed to ingress and open to egress.
 static POLICY: LazyLock<Arc<Policy>> = LazyLock::new(|| {
     let members = ["0.0.0.0/1", "::/1"].into_iter().filter_map(|net| net.parse().ok()).collect();
     Arc::new(Policy::new(&[Group { members, open: [false, true], ..Group::default() }]))

@@ -18,7 +18,7 @@ NAMES = (
     *("window", "tcp_options", "payload", "ip_header_length", "ip_id", "fragment_offset", "more_fragments", "vlan"),
     *("inner_vlan", "to_group", "udp_length", "icmp_id", "sctp_vtag"),
 )
-#: What each column usually is; other types come from the input.
+#: The usual type of each column; other types come from the input.
 USUAL: dict[str, Any] = {
     "timestamp": pa.timestamp("ns"),
     "src": pa.string(),
@@ -66,7 +66,7 @@ DTYPES = (
     "U15",
     "O",
 )
-#: What each column of NumPy usually is.
+#: The usual type of each NumPy column.
 USUAL_DTYPES = {"timestamp": "i8", "src": "u4", "dst": "u4", "proto": "u1"}
 ADDRESSES = ("10.0.0.1", "192.0.2.7", "2001:db8::1", "::ffff:10.0.0.9", "", "10.0.0.256", "x")
 

@@ -1,8 +1,9 @@
-//! A checkpoint: the state of a tracker in a file, which another process goes on from.
+//! The checkpoint file: the serialized state of a tracker, from which another process resumes.
 //!
-//! Eight bytes that say what it is and the version, four bytes each; then, as one Zstandard frame, parts: a length of four bytes and
-//! so many bytes of Postcard; at the end the SHA-1 of everything before. Numbers are little-endian. Nothing is believed before the
-//! sum was right. What a part holds is the business of whoever puts it in; a change there is a new [`VERSION`].
+//! Layout, little-endian: an eight-byte magic number, a four-byte [`VERSION`], one Zstandard frame (RFC 8878), and the
+//! SHA-1 of all preceding bytes. The frame is a sequence of parts: a four-byte length, then that many bytes of
+//! Postcard. The checksum is verified before decoding. Each writer defines the contents of its parts; a change there
+//! is a new [`VERSION`].
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
@@ -10,74 +11,75 @@ use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer, Serialize};
 use sha1::{Digest, Sha1};
 
-/// What the parts of this build look like. Others are refused: state is handed on for days, not for years.
+/// Version of the parts' layout. Other versions are refused, because state is handed over within days, not years.
 pub const VERSION: u32 = 3;
 
 const MAGIC: [u8; 8] = *b"ctracker";
 const SUM: usize = 20;
 const HEAD: usize = MAGIC.len() + 4;
-/// More than any part has; less than what a wrong length could ask for.
+/// Maximum length of a part in bytes: above every real part, and a bound for the allocation that a wrong length asks
+/// for.
 const LONGEST: u32 = 1 << 30;
 const BUFFER: usize = 1 << 16;
-/// How much of a list is in a part.
-const TOGETHER: usize = 1 << 10;
+/// Number of list elements in a part.
+const LIST_CHUNK: usize = 1 << 10;
 
-/// The largest count that is accepted: more than any capture has, and room to go on counting.
-const MOST: u64 = 1 << 62;
+/// Maximum accepted count: above every capture's, with headroom for further increments.
+const MAX_COUNT: u64 = 1 << 62;
 
-/// Deserialize a count, for `#[serde(deserialize_with)]`. A count without room for more is an error.
+/// Deserialize a count, for `#[serde(deserialize_with)]`. Counts above the maximum are an error.
 pub fn count<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
     let found = u64::deserialize(from)?;
-    if found > MOST { Err(D::Error::custom("a count is too large")) } else { Ok(found) }
+    if found > MAX_COUNT { Err(D::Error::custom("a count is too large")) } else { Ok(found) }
 }
 
 /// A count in a part of a checkpoint.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub struct Count(#[serde(deserialize_with = "count")] pub u64);
 
-/// Why there is nothing to go on from.
+/// Reasons why a checkpoint cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CheckpointError {
-    /// The system refused.
+    /// An I/O error.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// It is something else.
+    /// A file that is no checkpoint.
     #[error("found {found}, expected a checkpoint that Tracker.save has written")]
     Foreign {
-        /// How it begins.
+        /// Description of the file's first bytes.
         found: String,
     },
-    /// It is of another build.
+    /// A checkpoint of another version.
     #[error(
         "found a checkpoint of version {found}, expected version {VERSION}: go on with the release that wrote it, or begin anew"
     )]
     Version {
-        /// Its version.
+        /// Version in the file.
         found: u32,
     },
-    /// It is cut or was changed.
+    /// A truncated or modified checkpoint.
     #[error("the checkpoint is damaged ({what}): go on from an earlier one, or begin anew")]
     Damaged {
-        /// What is wrong with it.
+        /// Description of the damage.
         what: &'static str,
     },
 }
 
 impl CheckpointError {
-    /// It is cut or was changed.
+    /// The error for damage that this text describes.
     pub fn damaged(what: &'static str) -> Self {
         Self::Damaged { what }
     }
 }
 
-/// Hands on what it is given, and sums it up.
-struct Summed<W> {
+/// Writer adapter that hashes every byte on the way to the inner writer.
+struct HashingWriter<W> {
     out: W,
     sum: Sha1,
 }
 
-impl<W: Write> Write for Summed<W> {
+impl<W: Write> Write for HashingWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.out.write(bytes)?;
         self.sum.update(&bytes[..written]);
@@ -89,23 +91,23 @@ impl<W: Write> Write for Summed<W> {
     }
 }
 
-/// Writes a checkpoint.
+/// Checkpoint writer.
 pub struct Writer<'a, W: Write> {
-    out: zstd::stream::write::Encoder<'a, Summed<W>>,
+    out: zstd::stream::write::Encoder<'a, HashingWriter<W>>,
     part: Vec<u8>,
 }
 
 impl<W: Write> Writer<'_, W> {
-    /// Begins one.
+    /// Write the header.
     pub fn new(out: W) -> io::Result<Self> {
-        let mut out = Summed { out, sum: Sha1::new() };
+        let mut out = HashingWriter { out, sum: Sha1::new() };
         out.write_all(&MAGIC)?;
         out.write_all(&VERSION.to_le_bytes())?;
-        // The fastest level: who saves makes others wait.
+        // The fastest level, because the tracker stands still while its state is saved.
         Ok(Self { out: zstd::stream::write::Encoder::new(out, 1)?, part: Vec::new() })
     }
 
-    /// Adds a part.
+    /// Append a part. A part above the maximum length is an error.
     pub fn put(&mut self, part: &impl Serialize) -> io::Result<()> {
         self.part.clear();
         let bytes = postcard::to_extend(part, std::mem::take(&mut self.part)).map_err(io::Error::other)?;
@@ -116,13 +118,13 @@ impl<W: Write> Writer<'_, W> {
         Ok(())
     }
 
-    /// Adds a list of so many, a few in a part.
+    /// Append a list of `count` elements, several elements to a part.
     pub fn put_all<T: Serialize>(&mut self, count: usize, all: impl Iterator<Item = T>) -> io::Result<()> {
         self.put(&(count as u64))?;
-        let mut part = Vec::with_capacity(count.min(TOGETHER));
+        let mut part = Vec::with_capacity(count.min(LIST_CHUNK));
         for one in all {
             part.push(one);
-            if part.len() == TOGETHER {
+            if part.len() == LIST_CHUNK {
                 self.put(&part)?;
                 part.clear();
             }
@@ -130,23 +132,23 @@ impl<W: Write> Writer<'_, W> {
         if part.is_empty() { Ok(()) } else { self.put(&part) }
     }
 
-    /// Ends it, and returns what it was written to.
+    /// Write the end of the frame and the checksum, and return the inner writer.
     pub fn finish(self) -> io::Result<W> {
-        let Summed { mut out, sum } = self.out.finish()?;
+        let HashingWriter { mut out, sum } = self.out.finish()?;
         out.write_all(&sum.finalize())?;
         out.flush()?;
         Ok(out)
     }
 }
 
-/// Reads a checkpoint.
+/// Checkpoint reader.
 pub struct Reader<R: Read> {
     from: zstd::stream::read::Decoder<'static, io::BufReader<io::Take<R>>>,
     part: Vec<u8>,
 }
 
 impl<R: Read + Seek> Reader<R> {
-    /// Opens one whose sum is right.
+    /// Read the header and verify magic number, version and checksum.
     pub fn new(mut from: R) -> Result<Self, CheckpointError> {
         let end = from.seek(SeekFrom::End(0))?;
         from.rewind()?;
@@ -185,7 +187,7 @@ impl<R: Read + Seek> Reader<R> {
 }
 
 impl<R: Read> Reader<R> {
-    /// The next part.
+    /// Decode the next part.
     pub fn get<T: DeserializeOwned>(&mut self) -> Result<T, CheckpointError> {
         let wrong = |_| CheckpointError::damaged("a part is not there");
         let mut length = [0; 4];
@@ -205,7 +207,7 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    /// What [`Writer::put_all`] has put, one after the other.
+    /// Decode a list of [`Writer::put_all`] and call `each` for every element.
     pub fn get_all<T: DeserializeOwned>(
         &mut self,
         mut each: impl FnMut(T) -> Result<(), CheckpointError>,
@@ -241,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_put_is_got() {
+    fn a_round_trip_returns_every_part() {
         let bytes = written();
         let mut reader = open(&bytes).unwrap();
         assert_eq!(reader.get::<(u64, String)>().unwrap(), (7, "text".to_owned()));
@@ -255,7 +257,7 @@ mod tests {
         assert_eq!(all, (0..3_000).collect::<Vec<_>>());
         assert!(matches!(reader.get::<u8>(), Err(CheckpointError::Damaged { .. })));
         let mut reader = open(&bytes).unwrap();
-        assert!(matches!(reader.get::<u64>(), Err(CheckpointError::Damaged { .. })), "something else was put there");
+        assert!(matches!(reader.get::<u64>(), Err(CheckpointError::Damaged { .. })), "the part has another type");
     }
 
     #[test]
@@ -265,11 +267,11 @@ mod tests {
             writer.put(&count).unwrap();
             open(&writer.finish().unwrap()).unwrap().get::<Count>().map(|count| count.0).ok()
         };
-        assert_eq!([MOST, MOST + 1, u64::MAX].map(read), [Some(MOST), None, None]);
+        assert_eq!([MAX_COUNT, MAX_COUNT + 1, u64::MAX].map(read), [Some(MAX_COUNT), None, None]);
     }
 
     #[test]
-    fn what_is_damaged_foreign_or_newer_is_refused() {
+    fn damaged_foreign_and_newer_files_are_refused() {
         let mut writer = Writer::new(Vec::new()).unwrap();
         writer.put(&(7_u64, "text")).unwrap();
         let bytes = writer.finish().unwrap();

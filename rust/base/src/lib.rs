@@ -1,5 +1,4 @@
-//! The base of every layer: the clock of a capture, sections of a checkpoint, a slab, lists of words, and the primitives
-//! that threads share.
+//! Base of every layer: the capture clock, checkpoint sections, a slab, word enums, and synchronization primitives.
 #![forbid(unsafe_code)]
 
 pub mod checkpoint;

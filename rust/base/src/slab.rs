@@ -1,7 +1,7 @@
-//! Places by number: what is put into one never moves, and readers beside the owner find it by its number.
+//! Slabs with stable indices: an occupied slot never moves, and concurrent readers reach a slot by its index.
 //!
-//! Places are added a segment at a time, so that growing copies nothing and costs as little for the millionth as for the
-//! first; collections that grow by copying themselves would stall a packet.
+//! Memory grows a segment at a time, so that growth copies nothing and the millionth insertion costs as little as the
+//! first. Collections that reallocate would stall a packet.
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
@@ -12,26 +12,26 @@ use serde::de::DeserializeOwned;
 use crate::checkpoint::{CheckpointError, Reader, Writer};
 use crate::sync::Published;
 
-/// Places of a segment.
+/// Slots of a segment.
 pub const SEGMENT: usize = if cfg!(feature = "models") { 2 } else { 1 << 10 };
 
-/// Made in its place: what is built elsewhere first is copied.
+/// Segments are constructed in place, because construction elsewhere ends in a copy.
 type Segment<T> = Arc<[T]>;
 
-/// Places by number, for their owner. What is in a place is changed through a shared reference: it may be read by others.
+/// Slab for the owner. Slots change through a shared reference, because concurrent readers may hold references.
 pub struct Slab<T> {
     segments: Vec<Segment<T>>,
-    shown: Places<T>,
+    published: Places<T>,
     free: Vec<u32>,
-    /// The first one that was never taken.
+    /// Lowest index that was never taken.
     fresh: u32,
 }
 
-/// A segment while there is one.
-type Shown<T> = Published<Option<Segment<T>>>;
+/// Cell of a segment that readers see once the segment is allocated.
+type SegmentCell<T> = Published<Option<Segment<T>>>;
 
-/// The same places for readers.
-pub struct Places<T>(Arc<boxcar::Vec<Shown<T>>>);
+/// Read-only handle of a [`Slab`], for concurrent readers.
+pub struct Places<T>(Arc<boxcar::Vec<SegmentCell<T>>>);
 
 impl<T> Clone for Places<T> {
     fn clone(&self) -> Self {
@@ -40,41 +40,41 @@ impl<T> Clone for Places<T> {
 }
 
 impl<T> Places<T> {
-    /// What `look` sees in a place; None where there is no memory for it.
+    /// Apply `look` to a slot; None for an index without memory.
     pub fn with<R>(&self, number: u32, look: impl FnOnce(&T) -> R) -> Option<R> {
         let segment = self.0.get(number as usize / SEGMENT)?.get();
         Option::as_ref(&segment).and_then(|segment| segment.get(number as usize % SEGMENT)).map(look)
     }
 
-    /// The numbers that there are places for.
+    /// Indices of the allocated slots.
     pub fn numbers(&self) -> std::ops::Range<u32> {
         0..u32::try_from(self.0.count() * SEGMENT).unwrap_or(u32::MAX)
     }
 
-    fn show(&self, at: usize, segment: &Segment<T>) {
+    fn publish(&self, at: usize, segment: &Segment<T>) {
         match self.0.get(at) {
-            Some(place) => place.show(Some(segment.clone())),
+            Some(cell) => cell.show(Some(segment.clone())),
             None => {
                 self.0.push(Published::new(Some(segment.clone())));
             }
         }
     }
 
-    fn hide(&self, at: usize) {
-        if let Some(place) = self.0.get(at) {
-            place.show(None);
+    fn unpublish(&self, at: usize) {
+        if let Some(cell) = self.0.get(at) {
+            cell.show(None);
         }
     }
 }
 
 impl<T> Default for Slab<T> {
     fn default() -> Self {
-        Self { segments: Vec::new(), shown: Places(Arc::default()), free: Vec::new(), fresh: 0 }
+        Self { segments: Vec::new(), published: Places(Arc::default()), free: Vec::new(), fresh: 0 }
     }
 }
 
 impl<T: Default> Slab<T> {
-    /// Takes a place, and returns its number and what was left in it; None where there are no more numbers.
+    /// Take a free slot; returns the index and the slot with its stale contents. None once all indices are in use.
     pub fn take(&mut self) -> Option<(u32, &T)> {
         let number = if let Some(number) = self.free.pop() {
             number
@@ -87,7 +87,7 @@ impl<T: Default> Slab<T> {
         Some((number, self.get(number)?))
     }
 
-    /// Adds segments until there is a place of this number; none of them counts as taken.
+    /// Allocate segments up to this index; no slot becomes taken.
     #[inline]
     pub fn cover(&mut self, number: u32) {
         while number as usize / SEGMENT >= self.segments.len() {
@@ -98,11 +98,11 @@ impl<T: Default> Slab<T> {
     #[cold]
     fn add_segment(&mut self) {
         let segment = (0..SEGMENT).map(|_| T::default()).collect();
-        self.shown.show(self.segments.len(), &segment);
+        self.published.publish(self.segments.len(), &segment);
         self.segments.push(segment);
     }
 
-    /// Reads what [`Self::save`] has written, into no places yet; `fill` puts it into one.
+    /// Restore a slab from [`Self::save`] into an empty slab; `fill` restores one slot.
     pub fn load<V: DeserializeOwned>(
         from: &mut Reader<impl Read>,
         fill: impl Fn(&T, V),
@@ -131,73 +131,73 @@ impl<T: Default> Slab<T> {
 }
 
 impl<T> Slab<T> {
-    /// What is in a place.
+    /// The slot of an index.
     #[inline]
     pub fn get(&self, number: u32) -> Option<&T> {
         self.segments.get(number as usize / SEGMENT)?.get(number as usize % SEGMENT)
     }
 
-    /// Gives a place back that was taken.
+    /// Return a taken slot to the free list.
     pub fn give_back(&mut self, number: u32) {
         self.free.push(number);
     }
 
-    /// The same places for readers.
+    /// A read-only handle for concurrent readers.
     pub fn places(&self) -> Places<T> {
-        self.shown.clone()
+        self.published.clone()
     }
 
-    /// Places that there is memory for.
+    /// Number of allocated slots.
     pub fn capacity(&self) -> usize {
         self.segments.len() * SEGMENT
     }
 
-    /// The same once another one is taken.
+    /// Number of allocated slots after one more [`Self::take`].
     pub fn next_capacity(&self) -> usize {
         let is_full = self.free.is_empty() && self.fresh as usize == self.capacity();
         self.capacity() + if is_full { SEGMENT } else { 0 }
     }
 
-    /// How many places were ever taken: their numbers are below.
+    /// Upper bound of the indices ever taken, exclusive.
     pub fn reach(&self) -> u32 {
         self.fresh
     }
 
-    /// How many are taken.
+    /// Number of taken slots.
     pub fn len(&self) -> usize {
         self.fresh as usize - self.free.len()
     }
 
-    /// Whether none is.
+    /// True if no slot is taken.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// What is in the places there is memory for, taken or not, in the order of their numbers.
+    /// Iterate over all allocated slots, free slots included, in index order.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.segments.iter().flat_map(|segment| segment.iter())
     }
 
-    /// Writes what `look` sees in all places, and which are free: who reads it takes the same ones next.
+    /// Save the view `look` of every slot, and the free list: a restored slab takes slots in an unchanged order.
     pub fn save<V: Serialize>(&self, out: &mut Writer<'_, impl Write>, look: impl Fn(&T) -> V) -> io::Result<()> {
         let count = self.fresh as usize;
         out.put_all(count, self.iter().take(count).map(look))?;
         out.put_all(self.free.len(), self.free.iter())
     }
 
-    /// Walks through them once more and leaves none. A segment's memory is free once it has been walked through, and no
-    /// reader has it.
+    /// Visit every slot a last time and leave the slab empty. A segment's memory is released after its last slot,
+    /// once no reader holds the segment.
     pub fn drain(&mut self, mut gone: impl FnMut(&T)) {
         self.free.clear();
         self.fresh = 0;
         for (at, segment) in std::mem::take(&mut self.segments).into_iter().enumerate() {
             segment.iter().for_each(&mut gone);
-            self.shown.hide(at);
+            self.published.unpublish(at);
         }
     }
 }
 
-/// Values by number that only their owner sees: what is in a place never moves.
+/// Single-owner slab of values with stable indices.
 pub struct Pool<T> {
     segments: Vec<Vec<Option<T>>>,
     free: Vec<u32>,
@@ -205,7 +205,7 @@ pub struct Pool<T> {
 }
 
 /// Values of a segment of a [`Pool`].
-const POOLED: usize = 1 << 8;
+const POOL_SEGMENT: usize = 1 << 8;
 
 impl<T> Default for Pool<T> {
     fn default() -> Self {
@@ -214,51 +214,52 @@ impl<T> Default for Pool<T> {
 }
 
 impl<T> Pool<T> {
-    /// Adds a value, and returns its number; None where there are no more numbers.
+    /// Insert a value and return its index; None once all indices are in use.
     pub fn insert(&mut self, value: T) -> Option<u32> {
         self.len += 1;
         if let Some(number) = self.free.pop() {
-            *self.segments.get_mut(number as usize / POOLED)?.get_mut(number as usize % POOLED)? = Some(value);
+            *self.segments.get_mut(number as usize / POOL_SEGMENT)?.get_mut(number as usize % POOL_SEGMENT)? =
+                Some(value);
             return Some(number);
         }
-        if self.segments.last().is_none_or(|last| last.len() == POOLED) {
-            self.segments.push(Vec::with_capacity(POOLED));
+        if self.segments.last().is_none_or(|last| last.len() == POOL_SEGMENT) {
+            self.segments.push(Vec::with_capacity(POOL_SEGMENT));
         }
         let segments = self.segments.len() - 1;
         let last = self.segments.last_mut()?;
-        let number = u32::try_from(segments * POOLED + last.len()).ok()?;
+        let number = u32::try_from(segments * POOL_SEGMENT + last.len()).ok()?;
         last.push(Some(value));
         Some(number)
     }
 
-    /// The value of a number.
+    /// The value of an index.
     #[inline]
     pub fn get(&self, number: u32) -> Option<&T> {
-        self.segments.get(number as usize / POOLED)?.get(number as usize % POOLED)?.as_ref()
+        self.segments.get(number as usize / POOL_SEGMENT)?.get(number as usize % POOL_SEGMENT)?.as_ref()
     }
 
-    /// The value of a number, to be changed.
+    /// The value of an index, mutable.
     #[inline]
     pub fn get_mut(&mut self, number: u32) -> Option<&mut T> {
-        self.segments.get_mut(number as usize / POOLED)?.get_mut(number as usize % POOLED)?.as_mut()
+        self.segments.get_mut(number as usize / POOL_SEGMENT)?.get_mut(number as usize % POOL_SEGMENT)?.as_mut()
     }
 
-    /// Takes a value out.
+    /// Remove a value and return it.
     #[inline]
     pub fn remove(&mut self, number: u32) -> Option<T> {
-        let place = self.segments.get_mut(number as usize / POOLED)?.get_mut(number as usize % POOLED)?;
+        let place = self.segments.get_mut(number as usize / POOL_SEGMENT)?.get_mut(number as usize % POOL_SEGMENT)?;
         let value = place.take()?;
         self.free.push(number);
         self.len -= 1;
         Some(value)
     }
 
-    /// How many there are.
+    /// Number of values.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there are none.
+    /// True if there are no values.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -275,7 +276,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_taken_again() {
+    fn free_slots_are_reused() {
         let mut slab: Slab<AtomicU32> = Slab::default();
         let places = slab.places();
         assert_eq!((slab.capacity(), slab.next_capacity()), (0, SEGMENT));
@@ -303,15 +304,15 @@ mod tests {
         let mut pool = Pool::default();
         let first = pool.insert(7_u64).unwrap();
         let place: *const u64 = pool.get(first).unwrap();
-        let rest: Vec<_> = (0..3 * POOLED as u64).map(|value| pool.insert(value).unwrap()).collect();
+        let rest: Vec<_> = (0..3 * POOL_SEGMENT as u64).map(|value| pool.insert(value).unwrap()).collect();
         assert_eq!(pool.get(first).map(std::ptr::from_ref), Some(place));
-        assert_eq!((pool.len(), pool.is_empty()), (3 * POOLED + 1, false));
+        assert_eq!((pool.len(), pool.is_empty()), (3 * POOL_SEGMENT + 1, false));
         assert!(rest.iter().zip(0..).all(|(number, value)| pool.get(*number) == Some(&value)));
-        assert_eq!(rest.iter().copied().max(), Some(3 * POOLED as u32), "numbers have no gaps");
+        assert_eq!(rest.iter().copied().max(), Some(3 * POOL_SEGMENT as u32), "numbers have no gaps");
     }
 
     #[test]
-    fn a_pool_drops_what_is_taken_out() {
+    fn a_pool_drops_removed_values() {
         let value = Rc::new(());
         let mut pool = Pool::default();
         let number = pool.insert(value.clone()).unwrap();

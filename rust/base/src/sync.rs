@@ -1,10 +1,11 @@
-//! What threads share: atomics, words that readers see whole, and what is published for them.
+//! Synchronization primitives: atomics, seqlocks, published values and work queues.
 //!
-//! A writer never waits for a reader. [`Versions`] say whether words changed while they were read: a writer makes its
-//! version odd, writes, and makes it even again; a reader who found it odd or changed reads again. Acquire and release
-//! are all that it needs: whoever reads a word of a later write also sees its odd version, so that no fence orders them,
-//! and the models (`tests/loom/`, the feature `models`) can check all of it. Each [`Mutant`] leaves out one thing that
-//! matters; a model fails for it.
+//! A writer never waits for a reader. [`Versions`] are seqlocks: the writer makes the version odd, writes, and makes
+//! the version even again. A reader that sees an odd or a changed version retries.
+//!
+//! Acquire and release orderings suffice: a reader of any word of a later write also sees the odd version of that
+//! write. So no fence is needed, and the loom models (`tests/loom/`, the feature `models`) cover the whole protocol.
+//! Each [`Mutant`] removes one essential step, and a model fails for each mutant.
 
 #[cfg(feature = "models")]
 pub use loom::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -18,39 +19,39 @@ pub use modelled::{Published, Queue, Turn, mutate};
 #[cfg(not(feature = "models"))]
 pub use shared::{Published, Queue, Turn};
 
-/// What a model can leave out.
+/// Protocol steps that a model can remove.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mutant {
-    /// Words are written while their version says that they are at rest.
+    /// Write words without an odd version.
     NoVersion,
-    /// The writes of words are not ordered behind their odd version.
+    /// Relax the stores of words, so that the odd version no longer precedes them.
     RelaxedWords,
-    /// Reading words does not see what was written before them.
+    /// Relax the loads of words, so that earlier stores may be missed.
     RelaxedReads,
-    /// A region is shown before it was filled.
+    /// Publish a region before initialization.
     EarlyRegion,
-    /// A place whose connection is gone still shows it.
+    /// Leave a removed connection visible in its slot.
     NoVacating,
-    /// A reader believes the tag and does not compare the key.
+    /// Trust the tag without a key comparison.
     NoCompare,
-    /// Who gives a turn back does not look again whether something came meanwhile.
+    /// Skip the rescan of the queue after the lock is released.
     NoRescan,
 }
 
-/// Whether this is what the running model leaves out.
+/// True if the running model has removed this step.
 #[cfg(feature = "models")]
 pub fn mutant(mutant: Mutant) -> bool {
     modelled::is(mutant)
 }
 
-/// Nothing is left out.
+/// Always false outside of models.
 #[cfg(not(feature = "models"))]
 #[inline]
 pub const fn mutant(_: Mutant) -> bool {
     false
 }
 
-/// Lets other threads go on, before something is tried again.
+/// Hint to the scheduler in a retry loop.
 pub fn pause() {
     #[cfg(feature = "models")]
     loom::thread::yield_now();
@@ -58,7 +59,7 @@ pub fn pause() {
     std::thread::yield_now();
 }
 
-/// Declares a number of one owner that any thread may read: the owner's loads and stores are plain moves on x86-64.
+/// Declare an atomic word with one writer and any number of readers. The writer's accesses are plain moves on x86-64.
 macro_rules! cell {
     ($(#[$doc:meta])* $cell:ident, $atomic:ident, $number:ident) => {
         $(#[$doc])*
@@ -72,19 +73,19 @@ macro_rules! cell {
         }
 
         impl $cell {
-            /// The owner's load.
+            /// Load by the writer.
             #[inline]
             pub fn get(&self) -> $number {
                 self.0.load(Relaxed)
             }
 
-            /// The owner's store, ordered behind the odd version of its slot.
+            /// Store by the writer, ordered after the odd version of its slot.
             #[inline]
             pub fn set(&self, number: $number) {
                 self.0.store(number, if mutant(Mutant::RelaxedWords) { Relaxed } else { Release });
             }
 
-            /// The load of any other thread; see [`Versions::read`].
+            /// Load by a reader; see [`Versions::read`].
             #[inline]
             pub fn read(&self) -> $number {
                 self.0.load(if mutant(Mutant::RelaxedReads) { Relaxed } else { Acquire })
@@ -102,10 +103,10 @@ cell!(
     Cell32, AtomicU32, u32
 );
 
-/// Versions of places, each of which many places share: few enough to stay in the nearest cache.
+/// Number of seqlock stripes. Many slots share a stripe, so that all versions fit into the first-level cache.
 pub const STRIPES: usize = if cfg!(feature = "models") { 1 } else { 256 };
 
-/// Says of places by number whether they are at rest, and whether they changed. They have one writer.
+/// Striped seqlocks of a slab with a single writer.
 pub struct Versions([AtomicU64; STRIPES]);
 
 impl Default for Versions {
@@ -115,14 +116,14 @@ impl Default for Versions {
 }
 
 impl Versions {
-    /// Changes what is in a place, and beside it, as [`Self::change`] does where readers exist. Without readers nobody looks
-    /// at versions.
+    /// Write a slot and its cold fields. Equals [`Self::change`] where readers exist; without readers no version
+    /// changes.
     #[inline]
     pub fn change_if<const READERS: bool, R>(&self, number: u32, change: impl FnOnce() -> R) -> R {
         if READERS { self.change(number, change) } else { change() }
     }
 
-    /// Changes what is in a place, and beside it. Changes do not nest.
+    /// Write a slot and its cold fields under an odd version. Write sections do not nest.
     #[inline]
     pub fn change<R>(&self, number: u32, change: impl FnOnce() -> R) -> R {
         let version = &self.0[number as usize % STRIPES];
@@ -137,7 +138,7 @@ impl Versions {
         changed
     }
 
-    /// What `look` sees of a place, and beside it, while nothing of it changes: it looks until that is so.
+    /// Read a slot and its cold fields consistently: call `look` until no write interferes.
     pub fn read<R>(&self, number: u32, mut look: impl FnMut() -> R) -> R {
         let version = &self.0[number as usize % STRIPES];
         loop {
@@ -153,25 +154,25 @@ impl Versions {
     }
 }
 
-/// What one thread at a time works on, and the work that waits for it. Whoever brings work, and whoever has nothing else to
-/// do, serves it; who finds somebody else serving leaves his work there and does not wait.
+/// Work queue drained by whichever thread holds the state's lock (flat combining). A thread that finds the lock taken
+/// leaves its work in the queue and does not wait.
 pub struct Station<T, W> {
     turn: Turn<T>,
     waiting: Queue<W>,
 }
 
 impl<T, W> Station<T, W> {
-    /// Nothing waits.
+    /// An empty queue for this state.
     pub fn new(state: Box<T>) -> Self {
         Self { turn: Turn::new(state), waiting: Queue::default() }
     }
 
-    /// Brings work. [`Self::serve`] is owed afterwards.
+    /// Enqueue work. The caller must call [`Self::serve`] afterwards.
     pub fn bring(&self, work: W) {
         self.waiting.push(work);
     }
 
-    /// Does what waits, in the order in which it came, unless somebody else is at it. Returns whether anything was done.
+    /// Drain the queue in arrival order, unless another thread holds the lock. Returns true if any work was done.
     pub fn serve(&self, mut work: impl FnMut(&mut T, W)) -> bool {
         let mut served = false;
         while !self.waiting.is_empty() {
@@ -181,7 +182,7 @@ impl<T, W> Station<T, W> {
                 served = true;
             }
             self.turn.give_back(state);
-            // What came after the last look and before the turn was back has found nobody: one more look.
+            // Work that arrived after the last pop and before the unlock saw a taken lock, so rescan the queue.
             if mutant(Mutant::NoRescan) {
                 break;
             }
@@ -189,13 +190,13 @@ impl<T, W> Station<T, W> {
         served
     }
 
-    /// What it worked on, once nobody does any more; None where that never came back.
+    /// The state, once no thread holds the lock; None if a thread panicked with the lock held.
     pub fn into_inner(self) -> Option<Box<T>> {
         self.turn.take()
     }
 
-    /// What it works on, between two pieces of work: whoever is at it is waited for. [`Self::serve`] is owed afterwards where
-    /// others may bring work.
+    /// Lock the state and apply `look`, waiting for the current holder. The caller must call [`Self::serve`]
+    /// afterwards if other threads enqueue work.
     pub fn between<R>(&self, look: impl FnOnce(&mut T) -> R) -> R {
         let mut state = loop {
             match self.turn.take() {
@@ -217,21 +218,22 @@ mod shared {
     use crossbeam_queue::SegQueue;
     use crossbeam_utils::atomic::AtomicCell;
 
-    /// A value that one thread replaces and any may read; a replaced one lives as long as somebody reads it.
+    /// Value that one thread replaces and any thread reads. A replaced value lives until its last reader drops the
+    /// reference.
     pub struct Published<T>(ArcSwap<T>);
 
     impl<T> Published<T> {
-        /// Shows this value.
+        /// Publish the initial value.
         pub fn new(value: T) -> Self {
             Self(ArcSwap::from_pointee(value))
         }
 
-        /// Shows another one from now on.
+        /// Replace the value.
         pub fn show(&self, value: T) {
             self.0.store(Arc::new(value));
         }
 
-        /// What is shown.
+        /// The current value.
         pub fn get(&self) -> Arc<T> {
             self.0.load_full()
         }
@@ -243,27 +245,28 @@ mod shared {
         }
     }
 
-    /// What one thread at a time has in hand, by taking it; who comes meanwhile finds it gone and does not wait.
+    /// Try-lock of a boxed value: a thread that finds the value taken does not wait.
     pub struct Turn<T>(AtomicCell<Option<Box<T>>>);
 
     impl<T> Turn<T> {
-        /// It is there.
+        /// An unlocked value.
         pub fn new(value: Box<T>) -> Self {
             Self(AtomicCell::new(Some(value)))
         }
 
-        /// Takes it; None where somebody has it.
+        /// Take the value; None while another thread holds the value.
         pub fn take(&self) -> Option<Box<T>> {
             self.0.take()
         }
 
-        /// Gives it back. A swap, not a store: who found it gone before is seen from now on.
+        /// Put the value back. A swap and not a store: work enqueued by a thread that saw a taken lock becomes
+        /// visible here.
         pub fn give_back(&self, value: Box<T>) {
             self.0.swap(Some(value));
         }
     }
 
-    /// First in, first out, for any number of threads.
+    /// Unbounded multi-producer, multi-consumer FIFO queue.
     pub struct Queue<T>(SegQueue<T>);
 
     impl<T> Default for Queue<T> {
@@ -273,17 +276,17 @@ mod shared {
     }
 
     impl<T> Queue<T> {
-        /// Adds one at the end.
+        /// Append an element.
         pub fn push(&self, value: T) {
             self.0.push(value);
         }
 
-        /// Takes the first one.
+        /// Pop the oldest element; None if the queue is empty.
         pub fn pop(&self) -> Option<T> {
             self.0.pop()
         }
 
-        /// Whether there is none.
+        /// True if the queue is empty.
         pub fn is_empty(&self) -> bool {
             self.0.is_empty()
         }
@@ -292,8 +295,8 @@ mod shared {
 
 #[cfg(feature = "models")]
 mod modelled {
-    //! Stand-ins for what the models take for proved: only the order that they promise is modelled. What they hold is
-    //! behind locks that the models do not see.
+    //! Stand-ins for library types that the models take as proved. Only the promised ordering is modelled; the
+    //! contents are behind locks that the models do not see.
 
     use std::collections::VecDeque;
     use std::sync::{Arc, Mutex, PoisonError};
@@ -306,7 +309,7 @@ mod modelled {
         mutex.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Leaves something out from now on.
+    /// Remove a protocol step from now on; None restores the protocol.
     pub fn mutate(left_out: Option<Mutant>) {
         *locked(&LEFT_OUT) = left_out;
     }
@@ -321,19 +324,19 @@ mod modelled {
         }
     }
 
-    /// See `shared`.
+    /// Model of `shared::Published`.
     pub struct Published<T> {
         last: AtomicUsize,
         values: Mutex<Vec<Arc<T>>>,
     }
 
     impl<T> Published<T> {
-        /// Shows this value.
+        /// Publish the initial value.
         pub fn new(value: T) -> Self {
             Self { last: AtomicUsize::new(0), values: Mutex::new(vec![Arc::new(value)]) }
         }
 
-        /// Shows another one from now on.
+        /// Replace the value.
         pub fn show(&self, value: T) {
             let mut values = locked(&self.values);
             values.push(Arc::new(value));
@@ -342,38 +345,38 @@ mod modelled {
             self.last.store(last, Ordering::Release);
         }
 
-        /// What is shown.
+        /// The current value.
         pub fn get(&self) -> Arc<T> {
             let last = self.last.load(Ordering::Acquire);
             locked(&self.values)[last].clone()
         }
     }
 
-    /// See `shared`.
+    /// Model of `shared::Turn`.
     pub struct Turn<T> {
         there: AtomicUsize,
         value: Mutex<Option<Box<T>>>,
     }
 
     impl<T> Turn<T> {
-        /// It is there.
+        /// An unlocked value.
         pub fn new(value: Box<T>) -> Self {
             Self { there: AtomicUsize::new(1), value: Mutex::new(Some(value)) }
         }
 
-        /// Takes it; None where somebody has it.
+        /// Take the value; None while another thread holds the value.
         pub fn take(&self) -> Option<Box<T>> {
             (self.there.swap(0, Ordering::AcqRel) == 1).then(|| locked(&self.value).take()).flatten()
         }
 
-        /// Gives it back.
+        /// Put the value back.
         pub fn give_back(&self, value: Box<T>) {
             *locked(&self.value) = Some(value);
             self.there.swap(1, Ordering::AcqRel);
         }
     }
 
-    /// See `shared`.
+    /// Model of `shared::Queue`.
     pub struct Queue<T> {
         changes: AtomicUsize,
         values: Mutex<VecDeque<T>>,
@@ -386,19 +389,19 @@ mod modelled {
     }
 
     impl<T> Queue<T> {
-        /// Adds one at the end.
+        /// Append an element.
         pub fn push(&self, value: T) {
             self.changes.fetch_add(1, Ordering::AcqRel);
             locked(&self.values).push_back(value);
         }
 
-        /// Takes the first one.
+        /// Pop the oldest element; None if the queue is empty.
         pub fn pop(&self) -> Option<T> {
             self.changes.fetch_add(1, Ordering::AcqRel);
             locked(&self.values).pop_front()
         }
 
-        /// Whether there is none.
+        /// True if the queue is empty.
         pub fn is_empty(&self) -> bool {
             self.changes.load(Ordering::Acquire);
             locked(&self.values).is_empty()

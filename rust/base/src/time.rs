@@ -1,26 +1,27 @@
-//! Capture time is the only clock.
+//! The capture clock, the only clock.
 //!
-//! Timestamps and durations are `i64` nanoseconds (timestamps since the epoch, UTC). [`Clock`] turns the stream of
-//! packet times into the moments at which idle connections are swept out of memory.
+//! Timestamps and durations are `i64` nanoseconds; timestamps count from the Unix epoch in UTC. [`Clock`] turns the
+//! sequence of packet times into the times at which idle connections are swept from memory.
 
 use serde::{Deserialize, Serialize};
 
 /// One second in nanoseconds.
 pub const SECOND: i64 = 1_000_000_000;
 
-/// How late a packet may come and still find its connection: entries are swept this long after their deadline.
+/// Grace period in nanoseconds between an entry's deadline and its sweep. A late packet within the period finds its
+/// connection.
 pub const LATENESS: i64 = 10 * SECOND;
 
-/// The hour that a time is in, UTC, as `2026-11-25T14`.
+/// The UTC hour of a timestamp, as `2026-11-25T14`.
 pub fn hour(ts: i64) -> String {
     chrono::DateTime::from_timestamp_nanos(ts).format("%Y-%m-%dT%H").to_string()
 }
 
-/// A clock that one wrong timestamp cannot move.
+/// Clock that a single wrong timestamp cannot move.
 ///
-/// It follows the smaller of the last two packet times, so that a single packet from the far future does not time out
-/// every connection, and steps back with the capture (appended files, a corrected clock). It depends on the order of
-/// the packets alone, so that sweeps happen at the same packets for any batch size or number of threads.
+/// The clock is the smaller of the last two packet times. So one packet from the far future times out no connection,
+/// and the clock steps back with the capture (appended files, a corrected clock). Only the packet order matters, so
+/// sweeps happen at fixed packets for any batch size and thread count.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Clock {
     last: Option<i64>,
@@ -29,17 +30,17 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// A clock that stopped at this time.
+    /// A clock at rest at this time.
     pub fn stopped(at: i64) -> Self {
         Self { last: Some(at), swept: None, now: at }
     }
 
-    /// Notes a packet's time. Returns the time up to which deadlines are due, once for each second of capture time.
+    /// Advance to a packet's time. Returns the time up to which deadlines are due, once per second of capture time.
     #[inline]
     pub fn tick(&mut self, ts: i64) -> Option<i64> {
         let last = self.last.replace(ts).unwrap_or(ts);
         self.now = last.min(ts);
-        // A division for each packet is worth avoiding.
+        // Compare instead of divide: this runs for every packet.
         let since = |second: i64| self.now.wrapping_sub(second.wrapping_mul(SECOND));
         if self.swept.is_some_and(|second| (0..SECOND).contains(&since(second))) {
             return None;
@@ -48,7 +49,7 @@ impl Clock {
         Some(self.now.saturating_sub(LATENESS))
     }
 
-    /// Notes the times of packets, if [`Self::tick`] would return None for each; false: nothing was noted.
+    /// Advance past packets for each of which [`Self::tick`] would return None. False: the clock is unchanged.
     #[inline]
     pub fn pass(&mut self, times: impl Iterator<Item = i64>) -> bool {
         let (Some(before), Some(second)) = (self.last, self.swept) else { return false };
@@ -66,12 +67,12 @@ impl Clock {
         all
     }
 
-    /// The current capture time.
+    /// Current capture time in nanoseconds.
     pub fn now(&self) -> i64 {
         self.now
     }
 
-    /// The time of the last packet, at which a capture ends.
+    /// Time of the last packet in nanoseconds, the end of a capture.
     pub fn end(&self) -> i64 {
         self.last.unwrap_or_default()
     }
@@ -123,7 +124,7 @@ mod tests {
         assert_eq!(clock.now(), 1_000_000 * SECOND);
     }
 
-    /// A few times, most of them within a second.
+    /// Up to a few timestamps, most of them within one second.
     fn times() -> impl Strategy<Value = Vec<i64>> {
         let second = prop_oneof![8 => Just(100_i64), 2 => 99..102_i64, 1 => Just(-1), 1 => Just(0), 1 => any::<i32>().prop_map(i64::from)];
         let nanos = prop_oneof![4 => 0..SECOND, 1 => Just(0), 1 => Just(SECOND - 1)];
@@ -158,7 +159,7 @@ mod tests {
         #[test]
         fn a_second_passes_at_once(second in -5..5_i64, nanos in prop::collection::vec(0..SECOND, 2..9)) {
             let mut clock = Clock::default();
-            // Two times, for a clock that went back follows the earlier one.
+            // Two packets, because the clock is the smaller of two times.
             clock.tick(second * SECOND + nanos[0]);
             clock.tick(second * SECOND + nanos[1]);
             prop_assert!(clock.pass(nanos.iter().map(|nanos| second * SECOND + nanos)));

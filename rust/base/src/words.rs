@@ -1,6 +1,6 @@
-//! Enums whose variants have words, declared once.
+//! Enums whose variants are named by words in serialized text.
 
-/// Declares an enum of words: a line has a variant and its word. `ALL` and `NAMES` are in the order of the numbers.
+/// Declare an enum of words, one `Variant = "word"` a line. `ALL` and `NAMES` are in discriminant order.
 #[macro_export]
 macro_rules! words {
     ($(#[$about:meta])* pub enum $name:ident { $($(#[$doc:meta])* $variant:ident = $word:literal,)+ }) => {
@@ -11,13 +11,13 @@ macro_rules! words {
         }
 
         impl $name {
-            /// The variants in the order of their numbers.
+            /// All variants, in discriminant order.
             pub const ALL: [Self; [$($word),+].len()] = [$(Self::$variant),+];
 
-            /// The words in the order of the numbers.
+            /// All words, in discriminant order.
             pub const NAMES: [&'static str; Self::ALL.len()] = [$($word),+];
 
-            /// The word.
+            /// Word of the variant.
             #[inline]
             pub const fn name(self) -> &'static str {
                 Self::NAMES[self as usize]

@@ -1,7 +1,7 @@
-//! Decompression as state machines fed with slices.
+//! Decompressors as push-based state machines, fed with slices.
 //!
-//! The machines never read by themselves: the one `read()` stays with the source, so that a signal that interrupts
-//! it finds every machine in order, and what was decoded so far can be handed on before waiting for more.
+//! No decompressor reads: the single `read()` stays in the source. So an interrupting signal finds every state
+//! machine consistent, and decoded output is delivered before a wait for more input.
 
 use std::fmt;
 use std::io::{Cursor, Read};
@@ -10,16 +10,17 @@ use liblzma::stream as xz;
 use lz4_flex::frame::FrameDecoder;
 use zstd::stream::raw::Operation;
 
-/// No xz preset needs more than 65 MiB; a header that asks for gigabytes is not obeyed.
+/// Memory limit of an xz decoder in bytes. No xz preset needs more than 65 MiB, so a header that asks for gigabytes
+/// is refused.
 const XZ_MEMORY: u64 = 256 << 20;
 
-/// The largest block of the lz4 frame format.
+/// Size in bytes of the largest block of the LZ4 frame format.
 const LZ4_BLOCK: u32 = 4 << 20;
 
-/// Bytes in front of each block of a zstd frame (RFC 8878, 3.1.1.2).
+/// Size in bytes of the header of a Zstandard block (RFC 8878, 3.1.1.2).
 const ZSTD_BLOCK_HEADER: usize = 3;
 
-/// Bytes of the file's head that [`Kind::detect`] may look at.
+/// Number of bytes at the head of a file that [`Kind::detect`] needs.
 pub(super) const MAGIC_LEN: usize = 6;
 
 /// A compression format.
@@ -33,11 +34,11 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// Recognises a format by its magic number, never by the file's name.
+    /// Detect a format by its magic number, never by the file's name.
     pub(super) fn detect(head: &[u8]) -> Option<Self> {
         match head {
             [0x1f, 0x8b, 0x08, ..] => Some(Self::Gzip),
-            // The second is a skippable frame, which parallel compressors put first.
+            // The range is the skippable frames, which parallel compressors write first.
             [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Some(Self::Zstd),
             [0x04, 0x22, 0x4d, 0x18, ..] => Some(Self::Lz4),
             [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Some(Self::Xz),
@@ -46,7 +47,7 @@ impl Kind {
         }
     }
 
-    /// Whether another member may begin with this byte.
+    /// True if another member may begin with this byte.
     fn begins_with(self, byte: u8) -> bool {
         match self {
             Self::Gzip => byte == 0x1f,
@@ -70,21 +71,21 @@ impl fmt::Display for Kind {
     }
 }
 
-/// What one step did.
+/// Result of one step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Step {
-    /// Input bytes used.
+    /// Input bytes consumed.
     pub(super) read: usize,
     /// Output bytes written.
     pub(super) written: usize,
 }
 
-/// Decodes a sequence of members of one format, as the command-line tools do: one after another, zero padding between
-/// or after them ignored.
+/// Decoder of concatenated members of one format. As in the command-line tools, zero padding between or after members
+/// is ignored.
 pub(super) struct Codec {
     kind: Kind,
     machine: Machine,
-    /// A member has ended and no other has begun; the file may end here.
+    /// True between two members, where the file may end.
     between: bool,
 }
 
@@ -105,14 +106,13 @@ impl Codec {
         self.kind
     }
 
-    /// Whether the input may end here.
+    /// True if the input may end here.
     pub(super) fn may_end(&self) -> bool {
         self.between
     }
 
-    /// Decodes some of `input` into `out`. Nothing read and nothing written means that more input is needed. What was
-    /// written counts even if an error follows it, so that the output before an error never depends on how the input
-    /// was cut.
+    /// Decode a part of `input` into `out`. A step that consumes and writes nothing needs more input. Output before
+    /// an error is valid, so the output before an error does not depend on the slicing of the input.
     pub(super) fn step(&mut self, input: &[u8], out: &mut [u8]) -> (Step, Result<(), String>) {
         let mut padding = 0;
         if self.between {
@@ -146,16 +146,16 @@ impl Machine {
         })
     }
 
-    /// Makes ready for another member.
+    /// Reset for the next member.
     fn restart(&mut self, kind: Kind) -> Result<(), String> {
-        // zstd goes on by itself, and its context is worth keeping: parallel compressors write many frames.
+        // A zstd context continues across frames and is kept: parallel compressors write many frames.
         if kind != Kind::Zstd {
             *self = Self::new(kind)?;
         }
         Ok(())
     }
 
-    /// One step within a member, and whether the member ended.
+    /// Run one step within a member; returns true at the member's end.
     fn run(&mut self, input: &[u8], out: &mut [u8]) -> (Step, Result<bool, String>) {
         match self {
             Self::Gzip(gzip) => {
@@ -186,13 +186,13 @@ fn step(read: u64, written: u64) -> Step {
     Step { read: read as usize, written: written as usize }
 }
 
-/// zstd forgets what a call wrote when the same call ends in an error. So a call is given no more than the one block
-/// it asks for, and nothing at all while earlier output waits: an error then never has output beside it.
+/// Zstandard decoder. A call that ends in an error reports no output of that call. So each call gets at most the one
+/// requested block, and no input while earlier output waits: an error never comes with output.
 struct Zstd {
     decoder: zstd::stream::raw::Decoder<'static>,
-    /// How much input the decoder asked for: a block, and the header of the next one.
+    /// Number of input bytes that the decoder requested: a block, and the header of the next block.
     wanted: usize,
-    /// The last call filled its output; there may be more.
+    /// True if the last call filled its output, so that more output may wait.
     flushing: bool,
 }
 
@@ -218,22 +218,22 @@ impl Zstd {
             if done == Step::default() && flushed {
                 continue;
             }
-            // Nothing more is wanted: that is the end of a frame.
+            // No input requested: the end of a frame.
             return (done, Ok(done != Step::default() && status.remaining == 0));
         }
     }
 }
 
-/// The lz4 frame decoder wants a reader and cannot resume in the middle of a block. So whole blocks are collected
-/// here first, and it only ever reads from memory.
+/// LZ4 frame decoder. The library's decoder needs a reader and cannot resume inside a block. So whole blocks are
+/// collected here, and the decoder reads from memory only.
 struct Lz4 {
     decoder: FrameDecoder<Cursor<Vec<u8>>>,
     expects: Lz4Part,
-    /// Bytes of the collected input that the current part ends at.
+    /// Length of the collected input at which the current part is complete.
     needed: usize,
     block_checksum: bool,
     content_checksum: bool,
-    /// The decoder has a block to decode or to hand out.
+    /// True while the decoder has a block to decode or to deliver.
     fed: bool,
 }
 
@@ -245,7 +245,7 @@ enum Lz4Part {
     Header,
     /// A block's length.
     Length,
-    /// A block, or what follows the end mark.
+    /// A block, or the field behind the end mark.
     Block { last: bool },
 }
 
@@ -292,14 +292,14 @@ impl Lz4 {
             self.expects = Lz4Part::Length;
             self.needed = 4;
             if !ended && read == 0 {
-                // Nothing came of this call, but not for want of input.
+                // This call made no progress, but input is left.
                 return self.run(input, out);
             }
         }
         (Step { read, written }, Ok(ended))
     }
 
-    /// The current part is complete: find out where the next one ends.
+    /// Compute the end of the next part, once the current part is complete.
     fn advance(&mut self) -> Result<(), String> {
         let collected = self.decoder.get_ref().get_ref();
         match self.expects {
@@ -419,7 +419,7 @@ mod tests {
                     assert_eq!(format_error(&strict).1, "the compressed data ends too early");
                 }
             }
-            // With the last byte missing, nothing but a checksum or an end mark is.
+            // Without the last byte, only a checksum or an end mark is incomplete.
             assert_eq!(read(&bytes[..bytes.len() - 1]).records.len(), 400, "{kind}");
         }
     }

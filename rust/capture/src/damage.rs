@@ -1,49 +1,49 @@
-//! What was wrong with a capture, counted: a damaged record costs itself, not the rest of the file.
+//! Damage of a capture, counted: a damaged record costs itself, not the rest of the file.
 
-/// How many places of damage are remembered one by one; the counts are exact beyond it.
+/// Maximum number of damage details; counts stay exact beyond.
 pub const DETAILS: usize = 64;
 
 conntrack_base::words! {
-    /// What kind of damage was met.
+    /// Kind of damage.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
     #[non_exhaustive]
     pub enum DamageKind {
-        /// A pcap record header that cannot be one; bytes were skipped up to the next believable chain of records.
+        /// A pcap record header with impossible fields; bytes were skipped up to the next plausible chain of records.
         RecordHeader = "bad_record_header",
-        /// A pcapng block whose lengths are impossible or disagree; bytes were skipped up to the next believable block.
+        /// A pcapng block with impossible or contradictory lengths; bytes were skipped up to the next plausible
+        /// block.
         BlockLength = "bad_block_length",
         /// A pcapng section header with an unknown byte-order magic or version; its section was skipped.
         SectionHeader = "bad_section_header",
         /// A pcapng packet of an interface that no block of its section describes; the packet was skipped.
         UnknownInterface = "unknown_interface",
-        /// A pcapng section with more than 65,536 interfaces; those beyond are unknown.
+        /// A pcapng section with more than 65,536 interfaces; further interfaces are unknown.
         TooManyInterfaces = "too_many_interfaces",
-        /// A pcapng packet said to be longer than its block; the packet was skipped.
+        /// A pcapng packet whose captured length exceeds its block; the packet was skipped.
         CaptureLength = "packet_longer_than_block",
-        /// A time outside of the years 1717 to 2223; the record stays, its time is the nearest that can be expressed.
+        /// A timestamp outside of the years 1717 to 2223; the record is kept with the nearest valid timestamp.
         Timestamp = "time_out_of_range",
-        /// The file ends inside a record; what is before it was used.
+        /// A file that ends inside a record; the records before the end were used.
         TruncatedFile = "truncated_file",
-        /// A compressed stream that is cut or corrupt; what could be decompressed was used.
+        /// A truncated or corrupt compressed stream; the output before the damage was used.
         Compression = "damaged_compression",
     }
 }
 
-/// One place of damage.
+/// Details of one damage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Damage {
-    /// Index of the file in the source's order of names.
+    /// Index of the file in the source's list of names.
     pub file: u32,
-    /// Where it begins: a byte offset in the uncompressed file.
+    /// Byte offset of the damage in the uncompressed file.
     pub offset: u64,
-    /// Bytes of the uncompressed file that were not used; for [`DamageKind::TruncatedFile`] the bytes known to be
-    /// missing.
+    /// Unused bytes of the uncompressed file; for [`DamageKind::TruncatedFile`] the number of missing bytes.
     pub bytes: u64,
-    /// What was wrong.
+    /// Kind of damage.
     pub kind: DamageKind,
 }
 
-/// All damage of one or more files: exact counts, and details of the first [`DETAILS`].
+/// Damage of one or more files: exact counts, and details of the first [`DETAILS`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DamageReport {
     counts: [u64; DamageKind::ALL.len()],
@@ -51,22 +51,22 @@ pub struct DamageReport {
 }
 
 impl DamageReport {
-    /// How often a kind of damage was met.
+    /// Count of one kind.
     pub fn count(&self, kind: DamageKind) -> u64 {
         self.counts[kind as usize]
     }
 
-    /// Every kind with its count, zeros included.
+    /// Count of every kind, zeros included.
     pub fn counts(&self) -> impl Iterator<Item = (DamageKind, u64)> + '_ {
         DamageKind::ALL.iter().copied().zip(self.counts)
     }
 
-    /// How often any damage was met.
+    /// Total count.
     pub fn total(&self) -> u64 {
         self.counts.iter().sum()
     }
 
-    /// The first places of damage, in the order they were met.
+    /// Details of the first damages, in order of detection.
     pub fn details(&self) -> &[Damage] {
         &self.details
     }

@@ -1,33 +1,32 @@
-//! Errors written for the person who sees them: the file, the offset, what was found, what was expected.
+//! Errors for the person who reads them: file, offset, found and expected content.
 
 use std::path::PathBuf;
 
-/// Why a capture could not be read.
+/// Reasons why a capture cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CaptureError {
-    /// The operating system refused; a missing file is `io::ErrorKind::NotFound`.
+    /// An I/O error of the operating system; a missing file is `io::ErrorKind::NotFound`.
     #[error("{}: {source}", path.display())]
     Io {
         /// The file as the caller named it (`-` is standard input).
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         source: std::io::Error,
     },
-    /// The bytes are not what a capture holds there. Raised for the file's head always, for later damage only when
-    /// `strict` is set.
+    /// Malformed contents. Raised always for the head of a file, and for later damage only with `strict`.
     #[error("{}: offset {offset}: found {found}, expected {expected}", path.display())]
     Format {
         /// The file as the caller named it.
         path: PathBuf,
         /// Byte offset in the uncompressed capture.
         offset: u64,
-        /// What was found.
+        /// Found content.
         found: String,
-        /// What should have been there.
+        /// Expected content.
         expected: String,
     },
-    /// A link type this crate cannot decode.
+    /// A link type without a decoder.
     #[error("{}: offset {offset}: link type {linktype} ({name}) is not supported; supported are {supported}", path.display())]
     LinkType {
         /// The file as the caller named it.
@@ -36,12 +35,12 @@ pub enum CaptureError {
         offset: u64,
         /// The LINKTYPE_ number.
         linktype: u16,
-        /// Its registered name, or `unknown`.
+        /// Registered name of the link type, or `unknown`.
         name: &'static str,
-        /// The names of all supported link types.
+        /// Names of all supported link types.
         supported: String,
     },
-    /// A signal arrived while reading; the caller decides whether to go on.
+    /// A signal arrived during a read; the caller decides about continuation.
     #[error("interrupted")]
     Interrupted,
 }

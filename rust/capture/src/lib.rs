@@ -1,6 +1,7 @@
 //! Bytes → records: captures in, batches of [`Record`]s out.
 //!
-//! A file is recognised by its magic numbers, never by its name; it is read once, in pieces, and never held whole.
+//! A file's format is detected by magic numbers, never by the name. A file is read once, in pieces, and never held
+//! whole.
 #![forbid(unsafe_code)]
 
 mod codec;
@@ -26,55 +27,55 @@ pub use reader::CaptureReader;
 pub use source::Input;
 pub use write::{Crossing, PcapngWriter};
 
-/// One captured packet; its bytes are `start .. start + caplen` of its batch's buffer.
+/// A captured packet, whose bytes are `start .. start + caplen` of the batch's buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
     /// Capture time in nanoseconds since the epoch, UTC.
     pub ts: i64,
-    /// Offset of the record in its (uncompressed) file, for reports of damage.
+    /// Byte offset of the record in the uncompressed file, for damage reports.
     pub offset: u64,
-    /// Where the packet's bytes begin in [`RecordBatch::data`].
+    /// Index of the packet's first byte in [`RecordBatch::data`].
     pub start: u32,
-    /// Bytes captured (may be cut by snaplen).
+    /// Captured bytes, limited by the snaplen.
     pub caplen: u32,
     /// Bytes on the wire.
     pub len: u32,
-    /// Index of the file in the source's order of names.
+    /// Index of the file in the source's list of names.
     pub file: u32,
-    /// What the first byte of the packet is.
+    /// Link type of the packet's outermost header.
     pub linktype: LinkType,
-    /// Bytes that say nothing were left out behind those that are here, and had been captured.
+    /// True if captured bytes without information were dropped behind the packet's present bytes.
     pub abridged: bool,
 }
 
-/// A run of records in capture order, and the bytes they point into. Reused from batch to batch.
+/// Run of records in capture order, and the buffer of their bytes. Reused from batch to batch.
 #[derive(Debug, Default)]
 pub struct RecordBatch {
-    /// The buffer that `Record::start` indexes. Bytes outside the records are unspecified.
+    /// Buffer that `Record::start` indexes. Bytes outside of the records are unspecified.
     pub data: Vec<u8>,
-    /// The records, in capture order.
+    /// Records, in capture order.
     pub records: Vec<Record>,
-    /// What none of them has.
+    /// Properties that every record of the batch lacks.
     pub lacks: Lacks,
 }
 
-/// What the packets of a source do not have, where they were not captured but made of a table's columns.
+/// Missing properties of packets that were rebuilt from columns of a table instead of captured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, not a state")]
 pub struct Lacks {
-    /// Payloads: those that the lengths speak of were there, and nobody knows what they were.
+    /// Payloads are missing: lengths are known, contents are not.
     pub payloads: bool,
-    /// Sequence and acknowledgement numbers, windows and options of TCP.
+    /// Sequence and acknowledgement numbers, windows and TCP options are missing.
     pub numbers: bool,
-    /// Checksums.
+    /// Checksums are missing.
     pub checksums: bool,
-    /// What [`Record::abridged`] says.
+    /// Some captured bytes are missing, as in [`Record::abridged`].
     pub some_bytes: bool,
 }
 
 impl RecordBatch {
-    /// Frames of one link type, which lie one behind another in `data`: the end of each, its capture time, and its length on
-    /// the wire. None where an end is before the one before it or behind the data, or the data is too long for a batch.
+    /// Batch of frames of one link type, stored back to back in `data`: end offset, capture time in nanoseconds, wire
+    /// length in bytes. None for offsets out of order or range, or for data too long for a batch.
     pub fn of_frames(
         data: Vec<u8>,
         linktype: LinkType,
@@ -101,7 +102,7 @@ impl RecordBatch {
         Some(Self { data, records, ..Self::default() })
     }
 
-    /// The captured bytes of one of this batch's records.
+    /// Captured bytes of a record of this batch.
     pub fn bytes(&self, record: &Record) -> &[u8] {
         let start = record.start as usize;
         &self.data[start..start + record.caplen as usize]

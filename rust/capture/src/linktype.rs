@@ -1,6 +1,6 @@
 //! LINKTYPE_ numbers and names, as registered at <https://www.tcpdump.org/linktypes.html>.
 
-/// A LINKTYPE_ number: what the first byte of a packet is.
+/// LINKTYPE_ number: type of a packet's outermost header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkType(pub u16);
 
@@ -21,7 +21,7 @@ impl LinkType {
     pub const PPP_HDLC: Self = Self(50);
     /// PPPoE from the session header on (RFC 2516).
     pub const PPP_ETHER: Self = Self(51);
-    /// An IPv4 or IPv6 packet without a link layer; the version is in its first nibble.
+    /// An IPv4 or IPv6 packet without a link layer; the first nibble is the version.
     pub const RAW: Self = Self(101);
     /// Cisco PPP with HDLC framing (RFC 1547, 4.3.1).
     pub const C_HDLC: Self = Self(104);
@@ -45,7 +45,7 @@ impl LinkType {
     pub const IEEE802_11_AVS: Self = Self(163);
     /// PPP with a direction byte in place of the HDLC address.
     pub const PPP_PPPD: Self = Self(166);
-    /// Per-packet information, which names another link type.
+    /// Per-packet information, a wrapper that names another link type.
     pub const PPI: Self = Self(192);
     /// PPP behind a direction byte.
     pub const PPP_WITH_DIR: Self = Self(204);
@@ -61,13 +61,13 @@ impl LinkType {
     pub const IPV6: Self = Self(229);
     /// Linux netfilter log messages.
     pub const NFLOG: Self = Self(239);
-    /// Apple PKTAP, which names another link type.
+    /// Apple PKTAP, a wrapper that names another link type.
     pub const PKTAP: Self = Self(258);
     /// Linux cooked capture, version 2.
     pub const LINUX_SLL2: Self = Self(276);
 
-    /// Reads the link type field of a file: a pcap header keeps the length of the frame check sequence in its upper
-    /// 16 bits. Numbers that some systems wrote for raw IP (`DLT_RAW` 12, and 14 on OpenBSD) become [`Self::RAW`].
+    /// Decode the link type field of a file header. A pcap header has the length of the frame check sequence in the
+    /// upper 16 bits. System-specific numbers of raw IP (`DLT_RAW` 12, and 14 on OpenBSD) become [`Self::RAW`].
     pub fn from_header(field: u32) -> Self {
         match field as u16 {
             12 | 14 => Self::RAW,
@@ -75,13 +75,13 @@ impl LinkType {
         }
     }
 
-    /// The registered name without `LINKTYPE_`; `unknown` for a number that is not in the registry.
+    /// Registered name without `LINKTYPE_`; `unknown` for unregistered numbers.
     pub fn name(self) -> &'static str {
         NAMES.binary_search_by_key(&self.0, |&(number, _)| number).map_or("unknown", |i| NAMES[i].1)
     }
 }
 
-/// The registry, in the order of the numbers.
+/// The registry, in numeric order.
 const NAMES: &[(u16, &str)] = &[
     (0, "NULL"),
     (1, "ETHERNET"),

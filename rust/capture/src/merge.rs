@@ -1,4 +1,4 @@
-//! Several captures as one: merged by time where they overlap, one after another where they follow.
+//! Merge of several captures: by time where captures overlap, one after another otherwise.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -10,45 +10,45 @@ use super::source::Input;
 use super::{Record, RecordBatch};
 use crate::error::CaptureError;
 
-/// Read size for the look at a file's first record.
+/// Read size in bytes for the peek at a file's first record.
 const PEEK_SIZE: usize = 16 << 10;
 
-/// Records in the order of their time, from any number of captures.
+/// Records of any number of captures, in time order.
 ///
-/// At each step the earliest of the files' next records is taken, the first file's if times are equal. So the order
-/// within one file never changes, even where its times run backwards, and the result does not depend on the size of
-/// batches. Files are opened when their first record is due and closed at their end: thousands of files that
-/// follow one another need one open file at a time.
+/// Each step takes the earliest of the files' next records; among equal times the first file wins. So the order
+/// within a file never changes, even where its times run backwards, and the result does not depend on batch sizes.
+/// Files are opened when their first record is due and closed at their end. Thousands of consecutive files need one
+/// open file at a time.
 pub struct Captures {
-    files: Vec<Captured>,
+    files: Vec<InputFile>,
     strict: bool,
     read_size: usize,
-    /// How many files were looked at, for the time of their first record.
+    /// Number of files whose first record was peeked at.
     peeked: usize,
-    /// The time of each file's next record, and the file's index.
+    /// Time of each file's next record, and the file's index.
     heads: BinaryHeap<Reverse<(i64, u32)>>,
-    /// The file whose records are used up and whose next batch was not read yet.
+    /// File whose batch is used up and whose next batch was not read yet.
     refill: Option<u32>,
 }
 
-struct Captured {
+struct InputFile {
     name: PathBuf,
     size: Option<u64>,
-    state: State,
-    /// Bytes read, once it is closed.
+    state: FileState,
+    /// Bytes read, set at the close.
     done: u64,
-    /// Damage, once it is closed.
+    /// Damage, set at the close.
     damage: DamageReport,
 }
 
-enum State {
-    /// Not looked at yet.
+enum FileState {
+    /// Not peeked at yet.
     New(Input),
-    /// A regular file that was looked at and closed.
+    /// A regular file, peeked at and closed again.
     Closed,
-    /// Being read; `batch.records[at..]` are still to come.
+    /// Open file; `batch.records[at..]` are pending.
     Open(Box<Open>),
-    /// Nothing is left.
+    /// End of the file.
     Done,
 }
 
@@ -59,10 +59,10 @@ struct Open {
 }
 
 impl Captures {
-    /// Takes the captures to read. With `strict` the first damage is an error, as in [`CaptureReader::open`].
+    /// Take the captures to read. With `strict` the first damage is an error, as in [`CaptureReader::open`].
     ///
-    /// Only a single capture is opened here; of several it is only checked that the files exist. That one is no
-    /// capture at all is an error of the first [`Self::next_batch`], which looks at all of them.
+    /// A single capture is opened here; several files are only checked for existence. A file that is no capture is an
+    /// error of the first [`Self::next_batch`], which peeks at all files.
     pub fn open(inputs: Vec<Input>, strict: bool) -> Result<Self, CaptureError> {
         let single = inputs.len() == 1;
         let mut files = Vec::with_capacity(inputs.len());
@@ -76,67 +76,67 @@ impl Captures {
             }
             let state = if single {
                 let reader = CaptureReader::new(input, index as u32, strict)?;
-                State::Open(Box::new(Open { reader, batch: RecordBatch::default(), at: 0 }))
+                FileState::Open(Box::new(Open { reader, batch: RecordBatch::default(), at: 0 }))
             } else {
-                State::New(input)
+                FileState::New(input)
             };
-            files.push(Captured { name, size, state, done: 0, damage: DamageReport::default() });
+            files.push(InputFile { name, size, state, done: 0, damage: DamageReport::default() });
         }
         Ok(Self { files, strict, read_size: READ_SIZE, peeked: 0, heads: BinaryHeap::new(), refill: None })
     }
 
-    /// Sets how many bytes are read at once from each file, as in [`CaptureReader::with_read_size`].
+    /// Set the read size of each file in bytes, as in [`CaptureReader::with_read_size`].
     #[must_use]
     pub fn with_read_size(mut self, bytes: usize) -> Self {
         self.read_size = bytes.max(1);
         for file in &mut self.files {
-            if let State::Open(open) = &mut file.state {
+            if let FileState::Open(open) = &mut file.state {
                 open.reader.read_size = self.read_size;
             }
         }
         self
     }
 
-    /// How many captures there are.
+    /// Number of captures.
     pub fn len(&self) -> usize {
         self.files.len()
     }
 
-    /// Whether there is no capture at all.
+    /// True if there is no capture.
     pub fn is_empty(&self) -> bool {
         self.files.is_empty()
     }
 
-    /// The name of a file by its index in the list, as [`Record::file`] and damage give it.
+    /// Name of a file by its index, as in [`Record::file`] and in damage details.
     pub fn name(&self, file: u32) -> Option<&std::path::Path> {
         self.files.get(file as usize).map(|file| file.name.as_path())
     }
 
-    /// The damage of all files met so far. Counts are exact; details are in the order of the files.
+    /// Damage of all files so far. Counts are exact; details are in file order.
     pub fn damage(&self) -> DamageReport {
         let mut report = DamageReport::default();
         for file in &self.files {
             report.merge(&file.damage);
-            if let State::Open(open) = &file.state {
+            if let FileState::Open(open) = &file.state {
                 report.merge(open.reader.damage());
             }
         }
         report
     }
 
-    /// Bytes read of all (compressed) files, and their size if all are regular files.
+    /// Bytes read of all (compressed) files, and their total size if all are regular files.
     pub fn progress(&self) -> (u64, Option<u64>) {
         let done = self.files.iter().map(|file| match &file.state {
-            State::Open(open) => open.reader.progress().0,
+            FileState::Open(open) => open.reader.progress().0,
             _ => file.done,
         });
         (done.sum(), self.files.iter().map(|file| file.size).sum())
     }
 
-    /// Replaces the contents of `batch` by the next records; false at the end. See [`CaptureReader::next_batch`].
+    /// Replace the contents of `batch` by the next records; false at the end. See [`CaptureReader::next_batch`].
     pub fn next_batch(&mut self, batch: &mut RecordBatch) -> Result<bool, CaptureError> {
         batch.records.clear();
-        if let [Captured { state: State::Open(only), .. }] = self.files.as_mut_slice() {
+        if let [InputFile { state: FileState::Open(only), .. }] = self.files.as_mut_slice() {
             return only.reader.next_batch(batch);
         }
         while self.peeked < self.files.len() {
@@ -149,7 +149,7 @@ impl Captures {
                 if !batch.records.is_empty() {
                     return Ok(true);
                 }
-                // An empty batch is passed on too: the caller may want to stop while long damage is skipped.
+                // Return an empty batch too: the caller may want to stop while long damage is skipped.
                 if !self.load(file)? {
                     return Ok(true);
                 }
@@ -158,8 +158,8 @@ impl Captures {
             let Some(Reverse((_, file))) = self.heads.pop() else { return Ok(!batch.records.is_empty()) };
             let next = self.heads.peek().map(|&Reverse(head)| head);
             let before = |record: &Record| next.is_none_or(|next| (record.ts, file) < next);
-            let State::Open(open) = &mut self.files[file as usize].state else {
-                // Its turn has come: open it and see.
+            let FileState::Open(open) = &mut self.files[file as usize].state else {
+                // The file's first record is due: open the file.
                 self.refill = Some(file);
                 continue;
             };
@@ -185,29 +185,29 @@ impl Captures {
         }
     }
 
-    /// Finds the time of a file's first record, and closes it again if it can be opened once more.
+    /// Read the time of a file's first record, and close the file if a reopen is possible.
     fn peek(&mut self, index: usize) -> Result<(), CaptureError> {
         let file = &mut self.files[index];
         if file.size == Some(0) && !self.strict {
-            // What a capturing program has just begun to write: it must not stop the reading of those before it.
-            file.state = State::Done;
+            // An empty file, as a capturing program has just created: the reading of earlier files goes on.
+            file.state = FileState::Done;
             file.damage.push(Damage { file: index as u32, offset: 0, bytes: 0, kind: DamageKind::TruncatedFile });
         }
-        if matches!(file.state, State::New(_))
-            && let State::New(input) = std::mem::replace(&mut file.state, State::Done)
+        if matches!(file.state, FileState::New(_))
+            && let FileState::New(input) = std::mem::replace(&mut file.state, FileState::Done)
         {
             let reader = CaptureReader::new(input, index as u32, self.strict)?.with_read_size(PEEK_SIZE);
-            file.state = State::Open(Box::new(Open { reader, batch: RecordBatch::default(), at: 0 }));
+            file.state = FileState::Open(Box::new(Open { reader, batch: RecordBatch::default(), at: 0 }));
         }
-        // An interrupted look goes on with the same reader.
-        while let State::Open(open) = &mut file.state {
+        // After an interruption the peek continues with its reader.
+        while let FileState::Open(open) = &mut file.state {
             let more = open.reader.next_batch(&mut open.batch)?;
             match open.batch.records.first() {
                 Some(first) => {
                     self.heads.push(Reverse((first.ts, index as u32)));
                     open.reader.read_size = self.read_size;
                     if open.reader.is_regular() {
-                        file.state = State::Closed;
+                        file.state = FileState::Closed;
                     }
                     break;
                 }
@@ -218,16 +218,16 @@ impl Captures {
         Ok(())
     }
 
-    /// Reads a file's next batch and enters its first record's time. False if the batch is empty, but not the last.
+    /// Read a file's next batch and enter its first record's time. False for an empty batch that is not the last.
     fn load(&mut self, index: u32) -> Result<bool, CaptureError> {
         let file = &mut self.files[index as usize];
-        if matches!(file.state, State::Closed) {
-            // If it cannot be opened any more, the files after it can still be read.
-            file.state = State::Done;
+        if matches!(file.state, FileState::Closed) {
+            // A file that cannot be reopened does not stop the reading of later files.
+            file.state = FileState::Done;
             let reader = CaptureReader::open(&file.name, index, self.strict)?.with_read_size(self.read_size);
-            file.state = State::Open(Box::new(Open { reader, batch: RecordBatch::default(), at: 0 }));
+            file.state = FileState::Open(Box::new(Open { reader, batch: RecordBatch::default(), at: 0 }));
         }
-        let State::Open(open) = &mut file.state else { return Ok(true) };
+        let FileState::Open(open) = &mut file.state else { return Ok(true) };
         open.at = 0;
         let more = open.reader.next_batch(&mut open.batch)?;
         match open.batch.records.first() {
@@ -239,16 +239,16 @@ impl Captures {
     }
 }
 
-impl Captured {
+impl InputFile {
     fn close(&mut self) {
-        if let State::Open(open) = std::mem::replace(&mut self.state, State::Done) {
+        if let FileState::Open(open) = std::mem::replace(&mut self.state, FileState::Done) {
             self.done = open.reader.progress().0;
             self.damage = open.reader.damage().clone();
         }
     }
 }
 
-/// Copies a record behind the `used` bytes of a batch.
+/// Copy a record behind the `used` bytes of a batch.
 fn append(batch: &mut RecordBatch, used: &mut usize, record: &Record, bytes: &[u8]) {
     let end = *used + bytes.len();
     if batch.data.len() < end {
@@ -273,7 +273,7 @@ mod tests {
         file.bytes
     }
 
-    /// The (file, millisecond) of the merged records, which must not depend on how the files are read.
+    /// The (file, millisecond) pairs of the merged records, checked to be independent of the read size.
     fn merged(files: &[&[u32]]) -> Vec<(u32, u32)> {
         let captures: Vec<Vec<u8>> = files.iter().map(|times| at(times)).collect();
         let inputs = |step, interrupts| {
@@ -317,7 +317,7 @@ mod tests {
         assert!(got.iter().map(|&(_, ms)| ms).eq(0..9000));
     }
 
-    /// A folder of its own for a test, removed at its end.
+    /// A temporary folder of a test, removed on drop.
     struct Folder(PathBuf);
 
     impl Folder {
@@ -358,7 +358,7 @@ mod tests {
         let mut records = Vec::new();
         while captures.next_batch(&mut batch).expect("sound files") {
             collect(&batch, &mut records);
-            let open = captures.files.iter().filter(|f| matches!(f.state, State::Open(_))).count();
+            let open = captures.files.iter().filter(|f| matches!(f.state, FileState::Open(_))).count();
             assert!(open <= 1, "{open} files are open");
         }
         assert!(records.iter().map(|r| r.file).eq((0..50 * per_file).map(|i| 49 - i / per_file)));
@@ -372,7 +372,7 @@ mod tests {
         let folder = Folder::new("single");
         let bytes = sample(100);
         let mut captures = Captures::open(vec![folder.write("one", &bytes)], false).expect("the file exists");
-        // It was opened by `open` and is not opened again.
+        // `open` opened the file, so no second open is needed.
         drop(folder);
         let mut batch = RecordBatch::default();
         assert!(captures.next_batch(&mut batch).expect("a sound file"));

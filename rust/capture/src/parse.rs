@@ -1,15 +1,15 @@
-//! What the parsers of both formats share: their input, their output, and fields in either byte order.
+//! Shared parts of both format parsers: input, output, and fields in either byte order.
 
 use super::Record;
 use super::damage::{Damage, DamageKind, DamageReport};
 
-/// Believed without further evidence: libpcap's limit for the captured length.
+/// Maximum captured length accepted without further evidence: libpcap's limit, in bytes.
 pub(super) const USUAL_MAX: u32 = 262_144;
 
-/// The longest packet that is believed when the file's snaplen allows it, and with it a bound for every allocation.
+/// Maximum captured length in bytes with any snaplen, and so a bound of every allocation.
 pub(super) const ABSOLUTE_MAX: u32 = 16 << 20;
 
-/// Bytes to parse. The first is always the start of a record, or of what is skipped.
+/// Bytes to parse. The first byte begins a record or a skipped region.
 #[derive(Clone, Copy)]
 pub(super) struct Chunk<'a> {
     pub(super) data: &'a [u8],
@@ -17,18 +17,18 @@ pub(super) struct Chunk<'a> {
     pub(super) origin: u32,
     /// Offset of the first byte in the file.
     pub(super) offset: u64,
-    /// Nothing follows.
+    /// True if no bytes follow.
     pub(super) last: bool,
 }
 
-/// What the first damage of a strict reading was.
+/// First damage of a strict reading.
 pub(super) struct Fault {
     pub(super) offset: u64,
     pub(super) found: String,
     pub(super) expected: String,
 }
 
-/// Where a parser puts what it finds.
+/// Output of a parser.
 pub(super) struct Sink<'a> {
     pub(super) records: &'a mut Vec<Record>,
     pub(super) damage: &'a mut DamageReport,
@@ -38,7 +38,7 @@ pub(super) struct Sink<'a> {
 }
 
 impl Sink<'_> {
-    /// Notes damage. True means that the reading is strict and the parser must stop.
+    /// Record damage. True if the reading is strict and the parser must stop.
     #[cold]
     pub(super) fn damage(
         &mut self,
@@ -56,30 +56,30 @@ impl Sink<'_> {
     }
 }
 
-/// Where a scan for believable data got to.
+/// Progress of a scan for plausible data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scan {
-    /// Data can be believed again at this index.
-    Found(usize),
-    /// Everything before this index is hopeless; more data is needed to judge from there on.
-    More(usize),
+    /// Index at which plausible data begin.
+    Resync(usize),
+    /// Index before which no plausible data begin; a decision beyond needs more data.
+    NeedMore(usize),
 }
 
-/// A 16-bit field; 0 behind the end, which callers exclude by checking lengths first.
+/// Decode a 16-bit field; 0 out of bounds, which callers exclude by a length check.
 #[inline]
 pub(super) fn u16_at(big: bool, data: &[u8], at: usize) -> u16 {
     let Some(&field) = data.get(at..).and_then(|d| d.first_chunk::<2>()) else { return 0 };
     if big { u16::from_be_bytes(field) } else { u16::from_le_bytes(field) }
 }
 
-/// A 32-bit field; 0 behind the end, which callers exclude by checking lengths first.
+/// Decode a 32-bit field; 0 out of bounds, which callers exclude by a length check.
 #[inline]
 pub(super) fn u32_at(big: bool, data: &[u8], at: usize) -> u32 {
     let Some(&field) = data.get(at..).and_then(|d| d.first_chunk::<4>()) else { return 0 };
     if big { u32::from_be_bytes(field) } else { u32::from_le_bytes(field) }
 }
 
-/// Bytes for a message, `7f 45 4c 46`.
+/// Format bytes for a message, `7f 45 4c 46`.
 pub(super) fn hex(bytes: &[u8]) -> String {
     let words: Vec<String> = bytes.iter().map(|b| format!("{b:02x}")).collect();
     words.join(" ")

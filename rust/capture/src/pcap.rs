@@ -1,32 +1,32 @@
 //! The classic pcap format (draft-ietf-opsawg-pcap) and its variants.
 //!
-//! A record has no mark of its own: when a header cannot be one, the only way on is to look for the next place where
-//! several headers follow one another. See [`Pcap::scan`].
+//! A record has no magic number. After an impossible header the only recovery is a scan for the next chain of
+//! plausible headers; see [`Pcap::scan`].
 
 use super::Record;
 use super::damage::DamageKind;
 use super::linktype::LinkType;
 use super::parse::{ABSOLUTE_MAX, Chunk, Scan, Sink, USUAL_MAX, u16_at, u32_at};
 
-/// Bytes of the file header of all variants but Ixia's, which has 4 more.
+/// Size in bytes of the file header of all variants except Ixia's, which adds 4 bytes.
 pub(super) const HEADER_LEN: usize = 24;
 
-/// Bytes of the standard record header; variants have more fields behind it.
+/// Size in bytes of the standard record header; variants append fields.
 const RECORD_LEN: usize = 16;
 
-/// While skipping damage: how many headers in a row are believed.
+/// Number of consecutive headers that end a damaged stretch.
 const CHAIN: usize = 3;
 
-/// The same where the first is not near the last good record in time, as in files that were put together from others.
+/// Number of consecutive headers where the first time is far from the last good record's, as in concatenated files.
 const FAR_CHAIN: usize = 5;
 
-/// No such chain begins before March 1973: small numbers are everywhere.
+/// Earliest time of a distant chain, in seconds (March 1973), because small numbers are frequent in payloads.
 const FAR_SECONDS: u32 = 100_000_000;
 
-/// A record that is more seconds than this away from the one before it is odd.
+/// Distance in seconds between consecutive records above which the second record is odd.
 const JUMP_SECONDS: u32 = 30 * 86_400;
 
-/// A record's header, in host byte order.
+/// Record header, in host byte order.
 #[derive(Clone, Copy)]
 struct Header {
     sec: u32,
@@ -35,14 +35,14 @@ struct Header {
     len: u32,
 }
 
-/// The order of the two lengths in a record header.
+/// Order of the two lengths in a record header.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Lengths {
     /// Captured, then original: since version 2.4.
     Standard,
     /// Original, then captured: before version 2.3, and DG/UX's 543.0.
     Swapped,
-    /// Version 2.3 was written both ways; the captured length is the smaller.
+    /// Version 2.3, written in both orders; the captured length is the smaller.
     Either,
 }
 
@@ -50,34 +50,33 @@ enum Lengths {
 #[derive(Clone)]
 pub(super) struct Pcap {
     big: bool,
-    /// Nanoseconds of a fraction's unit: 1000 or 1.
+    /// Nanoseconds per unit of the fraction: 1000 or 1.
     unit: u32,
-    /// The first fraction that is a whole second.
+    /// Number of fraction units in a second, an exclusive bound.
     second: u32,
-    /// Bytes of a record header.
+    /// Size in bytes of a record header.
     record_len: usize,
     lengths: Lengths,
     linktype: LinkType,
-    /// No captured length should be greater.
+    /// Captured length in bytes above which a record is odd.
     snaplen: u32,
-    /// No captured length is greater.
+    /// Captured length in bytes above which a record is impossible.
     limit: u32,
     /// Seconds of the last good record.
     last_sec: Option<u32>,
-    /// The writer is known to get original lengths wrong.
+    /// True if the writer is known for wrong original lengths.
     loose: bool,
-    /// Offset at which skipped bytes begin, while they are skipped.
+    /// Offset of the first skipped byte, while bytes are skipped.
     damaged: Option<u64>,
 }
 
-/// Whether a record is oddly far from the one before it.
+/// True if a record is far in time from the previous record.
 #[inline]
-fn far(sec: u32, before: Option<u32>) -> bool {
+fn is_far(sec: u32, before: Option<u32>) -> bool {
     before.is_some_and(|before| before.abs_diff(sec) > JUMP_SECONDS)
 }
 
-/// The variants that the magic number tells apart: fraction unit in nanoseconds, bytes of the file header and of a
-/// record header.
+/// Variant by magic number: fraction unit in nanoseconds, sizes in bytes of the file header and of a record header.
 fn variant(magic: u32) -> Option<(u32, usize, usize)> {
     match magic {
         0xa1b2_c3d4 => Some((1000, 24, 16)),
@@ -93,14 +92,14 @@ fn variant(magic: u32) -> Option<(u32, usize, usize)> {
     }
 }
 
-/// Bytes of the file header if the first 4 bytes are those of a pcap file.
+/// Size in bytes of the file header if the first 4 bytes are a pcap magic number.
 pub(super) fn header_len(head: &[u8]) -> Option<usize> {
     let magic = head.first_chunk::<4>()?;
     variant(u32::from_le_bytes(*magic)).or_else(|| variant(u32::from_be_bytes(*magic))).map(|v| v.1)
 }
 
 impl Pcap {
-    /// Reads the file header, of which all of [`header_len`] must be there.
+    /// Parse the file header, of which [`header_len`] bytes must be present.
     pub(super) fn new(head: &[u8]) -> Option<Self> {
         let big = variant(u32_at(true, head, 0)).is_some();
         let (unit, _, record_len) = variant(u32_at(big, head, 0))?;
@@ -118,7 +117,7 @@ impl Pcap {
             record_len,
             lengths,
             linktype: LinkType::from_header(u32_at(big, head, 20)),
-            // 0 means that there is no limit.
+            // A snaplen of 0 means no limit.
             snaplen: if snaplen == 0 { limit } else { snaplen.min(limit) },
             limit,
             last_sec: None,
@@ -127,12 +126,12 @@ impl Pcap {
         })
     }
 
-    /// Parses all whole records of `chunk` and returns how many bytes are done with.
+    /// Parse all complete records of `chunk` and return the number of bytes consumed.
     pub(super) fn parse(&mut self, chunk: Chunk<'_>, sink: &mut Sink<'_>) -> usize {
         if self.big { self.run::<true>(chunk, sink) } else { self.run::<false>(chunk, sink) }
     }
 
-    /// How many bytes are missing behind `rest`, an unfinished record at the end of the file.
+    /// Number of bytes missing behind `rest`, an incomplete record at the end of the file.
     pub(super) fn missing(&self, rest: &[u8]) -> u64 {
         let body = if rest.len() < self.record_len { 0 } else { u64::from(self.header(rest).caplen) };
         (self.record_len as u64 + body).saturating_sub(rest.len() as u64)
@@ -142,7 +141,7 @@ impl Pcap {
         if self.big { self.header_at::<true>(data, 0) } else { self.header_at::<false>(data, 0) }
     }
 
-    /// The header at `at`, all zeros if its bytes are not there, which callers exclude.
+    /// Decode the header at `at`; all zeros out of bounds, which callers exclude.
     #[inline]
     fn header_at<const BIG: bool>(&self, data: &[u8], at: usize) -> Header {
         self.header_of::<BIG>(data.get(at..).and_then(|rest| rest.first_chunk()).unwrap_or(&[0; RECORD_LEN]))
@@ -167,28 +166,28 @@ impl Pcap {
         loop {
             if let Some(from) = self.damaged {
                 match self.scan::<BIG>(data, pos, chunk.last) {
-                    Scan::Found(at) => {
+                    Scan::Resync(at) => {
                         self.damaged = None;
                         let bytes = offset + at as u64 - from;
                         sink.damage(from, bytes, DamageKind::RecordHeader, String::new, "");
                         pos = at;
                     }
-                    Scan::More(_) if chunk.last => {
+                    Scan::NeedMore(_) if chunk.last => {
                         self.damaged = None;
                         let bytes = offset + data.len() as u64 - from;
                         sink.damage(from, bytes, DamageKind::RecordHeader, String::new, "");
                         return data.len();
                     }
-                    Scan::More(at) => return at,
+                    Scan::NeedMore(at) => return at,
                 }
             }
-            pos = self.usual::<BIG>(chunk, pos, sink);
+            pos = self.fast_path::<BIG>(chunk, pos, sink);
             if data.len().saturating_sub(pos) < self.record_len {
                 return pos;
             }
             let header = self.header_at::<BIG>(data, pos);
-            let Some(believed) = self.believable::<BIG>(data, pos, header, chunk.last) else { return pos };
-            if !believed {
+            let Some(plausible) = self.plausible::<BIG>(data, pos, header, chunk.last) else { return pos };
+            if !plausible {
                 let at = offset + pos as u64;
                 if sink.strict {
                     let found = || self.describe(header);
@@ -210,21 +209,21 @@ impl Pcap {
         }
     }
 
-    /// Takes whole records from `pos` on. Returns the index of the first one that is unusual, or not whole.
+    /// Parse complete records from `pos` on. Returns the index of the first record that is unusual or incomplete.
     #[inline(never)]
-    fn usual<const BIG: bool>(&mut self, chunk: Chunk<'_>, mut pos: usize, sink: &mut Sink<'_>) -> usize {
+    fn fast_path<const BIG: bool>(&mut self, chunk: Chunk<'_>, mut pos: usize, sink: &mut Sink<'_>) -> usize {
         let (Some(mut before), Lengths::Standard) = (self.last_sec, self.lengths) else { return pos };
         let (file, one) = (sink.file, self.clone());
         while let Some(rest) = chunk.data.get(pos..)
             && let Some(header) = rest.first_chunk()
         {
             let header = one.header_of::<BIG>(header);
-            // A captured length of 0, less one, is more than any limit.
+            // A captured length of 0 wraps to more than any limit.
             let unusual = header.caplen.wrapping_sub(1) >= one.snaplen
                 || header.caplen > header.len
                 || header.len > ABSOLUTE_MAX
                 || header.frac >= one.second
-                || far(header.sec, Some(before));
+                || is_far(header.sec, Some(before));
             let whole = one.record_len + header.caplen as usize;
             if unusual || whole > rest.len() {
                 break;
@@ -251,14 +250,14 @@ impl Pcap {
         }
     }
 
-    /// Whether the unusual header at `pos` may still be one; unknown as long as the header after it is not there.
+    /// Decide about the unusual header at `pos`; None until the next header is present.
     ///
-    /// There are writers that get the original length, or the fraction, wrong in every record, and clocks that are
-    /// set. So a single oddity is tolerated where a header that can be one follows. Without that test a captured
-    /// length with one wrong bit would swallow all the records that it reaches over.
+    /// Some writers get the original length or the fraction wrong in every record, and clocks are set. So a single
+    /// oddity is tolerated where a possible header follows. Without the check of the next header, a captured length
+    /// with one wrong bit would swallow every record in its reach.
     #[cold]
-    fn believable<const BIG: bool>(&mut self, data: &[u8], pos: usize, header: Header, last: bool) -> Option<bool> {
-        // A crash leaves files with zeros where data should be; as records they would be many, at the year 1970.
+    fn plausible<const BIG: bool>(&mut self, data: &[u8], pos: usize, header: Header, last: bool) -> Option<bool> {
+        // A crash leaves zeros in place of data, which would parse as many records of the year 1970.
         let zeros = (header.sec, header.frac, header.caplen, header.len) == (0, 0, 0, 0);
         if zeros && self.last_sec.is_some_and(|sec| sec != 0) {
             return Some(false);
@@ -269,25 +268,25 @@ impl Pcap {
             _ => return Some(false),
         }
         let next = pos + self.record_len + header.caplen as usize;
-        let believed = if data.len().saturating_sub(next) >= self.record_len {
+        let plausible = if data.len().saturating_sub(next) >= self.record_len {
             self.oddities(self.header_at::<BIG>(data, next), Some(header.sec)) < 2
         } else if last {
             next <= data.len()
         } else {
             return None;
         };
-        self.loose |= believed && header.caplen > header.len;
-        Some(believed)
+        self.loose |= plausible && header.caplen > header.len;
+        Some(plausible)
     }
 
-    /// How much speaks against a header; a captured length over the limit is enough alone.
+    /// Count the oddities of a header; a captured length over the limit is conclusive alone.
     fn oddities(&self, header: Header, near: Option<u32>) -> u32 {
         u32::from(header.caplen > self.limit) * 2
             + u32::from(header.caplen > self.snaplen)
             + u32::from(header.caplen > header.len)
             + u32::from(header.len > ABSOLUTE_MAX)
             + u32::from(header.frac >= self.second)
-            + u32::from(far(header.sec, near))
+            + u32::from(is_far(header.sec, near))
     }
 
     fn describe(&self, header: Header) -> String {
@@ -298,20 +297,20 @@ impl Pcap {
         format!("captured length {caplen}, original length {len}, time {sec} s + {frac}")
     }
 
-    /// Looks for the first index from `from` on at which [`CHAIN`] headers follow one another, or fewer of them up to
-    /// the end of the file. Each index costs a look at no more than [`FAR_CHAIN`] headers: the work is linear.
+    /// Scan from `from` on for the first chain of [`CHAIN`] headers, or of fewer up to the end of the file. Each
+    /// index costs at most [`FAR_CHAIN`] header reads, so the scan is linear.
     fn scan<const BIG: bool>(&self, data: &[u8], from: usize, last: bool) -> Scan {
         let mut at = from;
         loop {
             match self.chain::<BIG>(data, at, last) {
-                Some(true) => return Scan::Found(at),
+                Some(true) => return Scan::Resync(at),
                 Some(false) => at += 1,
-                None => return Scan::More(at),
+                None => return Scan::NeedMore(at),
             }
         }
     }
 
-    /// Whether a chain of headers begins at `at`; unknown as long as it leads out of the data and more may follow.
+    /// True if a chain of headers begins at `at`; None if the chain leaves the data and more data may follow.
     fn chain<const BIG: bool>(&self, data: &[u8], at: usize, last: bool) -> Option<bool> {
         let mut pos = at;
         let mut near = self.last_sec;
@@ -319,18 +318,19 @@ impl Pcap {
         let mut links = 0;
         while links < needed {
             if data.len().saturating_sub(pos) < self.record_len {
-                // At the end of the file two headers and a cut one are enough, or one that ends exactly there.
+                // At the end of the file, two headers and a truncated header suffice, or a header whose record ends
+                // exactly there.
                 let least = if pos == data.len() { needed - 2 } else { needed - 1 };
                 return if last && at < data.len() { Some(links >= least) } else { None };
             }
             let header = self.header_at::<BIG>(data, pos);
-            if links == 0 && far(header.sec, near) {
+            if links == 0 && is_far(header.sec, near) {
                 if header.sec < FAR_SECONDS {
                     return Some(false);
                 }
                 (near, needed) = (None, FAR_CHAIN);
             }
-            if !self.likely(header, near) {
+            if !self.strictly_plausible(header, near) {
                 return Some(false);
             }
             near = Some(header.sec);
@@ -340,15 +340,15 @@ impl Pcap {
         Some(true)
     }
 
-    /// The test of a link of a chain: nothing may be odd, for it must not take payload for a header.
+    /// Check a header of a chain, without tolerance, so that payload is not mistaken for a header.
     #[inline]
-    fn likely(&self, header: Header, near: Option<u32>) -> bool {
+    fn strictly_plausible(&self, header: Header, near: Option<u32>) -> bool {
         header.frac < self.second
             && header.len.max(header.caplen) > 0
             && (header.caplen <= header.len || self.loose)
             && header.caplen <= USUAL_MAX
             && header.len <= ABSOLUTE_MAX
-            && !far(header.sec, near)
+            && !is_far(header.sec, near)
     }
 }
 
@@ -425,7 +425,7 @@ mod tests {
             let caplen = if i == 50 { u32::MAX } else { data.len() as u32 };
             file.raw(T0, i, caplen, 0, &data);
         }
-        // The record before the damage is lost too: nothing vouches for its length.
+        // The record before the damage is lost too, because no next header confirms its length.
         let all = read_every_way(&file.bytes);
         assert_eq!((all.records.len(), all.damage.total()), (98, 1));
     }

@@ -1,16 +1,16 @@
 //! The pcapng format (draft-ietf-opsawg-pcapng).
 //!
-//! Every block carries its length at both ends, so damage inside a block costs that block, and damage to its frame
-//! costs what lies before the next block whose two lengths agree.
+//! Every block has its length at both ends. So damage inside a block costs that block, and damage to its frame costs
+//! the bytes up to the next block whose lengths agree.
 //!
-//! A simple packet block has no time: its packet gets the time of the packet before it in the file, or 0.
+//! A simple packet block has no timestamp: its packet gets the previous packet's timestamp, or 0.
 
 use super::Record;
 use super::damage::DamageKind;
 use super::linktype::LinkType;
 use super::parse::{ABSOLUTE_MAX, Chunk, Scan, Sink, hex, u16_at, u32_at};
 
-/// Type of the section header block; it reads the same in both byte orders.
+/// Type of the section header block, a palindrome in both byte orders.
 pub(super) const SECTION: u32 = 0x0a0d_0d0a;
 const INTERFACE: u32 = 1;
 const OBSOLETE_PACKET: u32 = 2;
@@ -19,37 +19,37 @@ const ENHANCED_PACKET: u32 = 6;
 
 const ORDER_MAGIC: u32 = 0x1a2b_3c4d;
 
-/// Bytes of the smallest section header block.
+/// Size in bytes of the smallest section header block.
 pub(super) const HEADER_LEN: usize = 28;
 
-/// Bytes of the smallest block: type and length, and the length again.
+/// Size in bytes of the smallest block: type, length, and length again.
 const BLOCK_MIN: usize = 12;
 
-/// No longer block is believed: the longest packet, and room for its options.
+/// Maximum accepted size of a block in bytes: the longest packet and its options.
 const BLOCK_MAX: usize = ABSOLUTE_MAX as usize + (64 << 10);
 
-/// Interfaces of one section beyond this are not remembered.
+/// Maximum number of interfaces of a section.
 const INTERFACES_MAX: usize = 1 << 16;
 
-/// Codes of the interface description block's options.
+/// Option codes of the interface description block.
 const TSRESOL: u16 = 9;
 const TSOFFSET: u16 = 14;
 
 const LENGTHS: &str = "a block with two equal lengths that are multiples of 4";
 
-/// How an interface counts time.
+/// Timestamp resolution of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Resolution {
-    /// So many nanoseconds a tick.
+    /// Nanoseconds per tick.
     Times(u64),
-    /// So many ticks a nanosecond.
+    /// Ticks per nanosecond.
     Over(u64),
-    /// 2 to this power ticks a second.
+    /// Ticks per second, as a power of 2.
     Binary(u32),
 }
 
 impl Resolution {
-    /// From the option `if_tsresol`: a power of 10, or of 2 if the upper bit is set.
+    /// Decode the option `if_tsresol`: a power of 10, or of 2 if the upper bit is set.
     fn from_option(value: u8) -> Self {
         let power = u32::from(value & 0x7f);
         if value & 0x80 != 0 {
@@ -57,7 +57,7 @@ impl Resolution {
         } else if power <= 9 {
             Self::Times(10_u64.pow(9 - power))
         } else {
-            // Of ticks shorter than 10^-28 s no 64-bit number makes a nanosecond.
+            // With ticks below 10^-28 s no 64-bit count reaches a nanosecond.
             10_u64.checked_pow(power - 9).map_or(Self::Times(0), Self::Over)
         }
     }
@@ -65,18 +65,18 @@ impl Resolution {
 
 struct Interface {
     linktype: LinkType,
-    /// 0: unlimited.
+    /// Snaplen in bytes; 0: unlimited.
     snaplen: u32,
     resolution: Resolution,
-    /// Seconds to add to every time.
+    /// Seconds to add to every timestamp.
     offset: i64,
 }
 
-/// The farthest time from the epoch, in nanoseconds: what is left of an `i64` holds the longest timeout.
+/// Maximum distance of a timestamp from the epoch in nanoseconds; the rest of an `i64` holds the longest timeout.
 pub(super) const TIME_LIMIT: i64 = 8_000_000_000_000_000_000;
 
 impl Interface {
-    /// Nanoseconds since the epoch; the nearest that fits in an error.
+    /// Nanoseconds since the epoch; the nearest valid time as the error.
     fn time(&self, ticks: u64) -> Result<i64, i64> {
         let ns = match self.resolution {
             Resolution::Times(ns) => i128::from(ticks) * i128::from(ns),
@@ -92,20 +92,21 @@ impl Interface {
 pub(super) struct Pcapng {
     big: bool,
     interfaces: Vec<Interface>,
-    /// The section's header could not be read: its blocks mean nothing.
+    /// True after an unreadable section header, which leaves the section's blocks without meaning.
     skipping: bool,
-    /// Time of the last packet, for the simple packet blocks, which have none.
+    /// Time of the last packet in nanoseconds, for simple packet blocks.
     last_ts: i64,
-    /// Offset at which skipped bytes begin and what is wrong there, while they are skipped.
+    /// Offset of the first skipped byte and the kind of damage there, while bytes are skipped.
     damaged: Option<(u64, DamageKind)>,
 }
 
-/// The byte order of a section from its byte-order magic: whether it is big-endian.
+/// Byte order of a section by its byte-order magic; true for big-endian.
 fn byte_order(block: &[u8]) -> Option<bool> {
     [false, true].into_iter().find(|&big| u32_at(big, block, 8) == ORDER_MAGIC)
 }
 
-/// Why the file's first section header, of at least [`HEADER_LEN`] bytes, cannot be one: offset, found, expected.
+/// Check the first section header, of at least [`HEADER_LEN`] bytes. The error has offset, found and expected
+/// content.
 pub(super) fn check_head(head: &[u8]) -> Result<(), (u64, String, String)> {
     let Some(big) = byte_order(head) else {
         let found = head.get(8..12).unwrap_or_default();
@@ -122,29 +123,29 @@ impl Pcapng {
         Self { big: false, interfaces: Vec::new(), skipping: true, last_ts: 0, damaged: None }
     }
 
-    /// How many bytes are missing behind `rest`, an unfinished block at the end of the file.
+    /// Number of bytes missing behind `rest`, an incomplete block at the end of the file.
     pub(super) fn missing(&self, rest: &[u8]) -> u64 {
         let length = if rest.len() < BLOCK_MIN { BLOCK_MIN } else { self.length(rest) };
         length.saturating_sub(rest.len()) as u64
     }
 
-    /// The length at the front of a block.
+    /// Length field at the front of a block.
     fn length(&self, block: &[u8]) -> usize {
         let section = u32_at(false, block, 0) == SECTION;
         let big = if section { byte_order(block).unwrap_or(self.big) } else { self.big };
         u32_at(big, block, 4) as usize
     }
 
-    /// Parses all whole blocks of `chunk` and returns how many bytes are done with.
+    /// Parse all complete blocks of `chunk` and return the number of bytes consumed.
     pub(super) fn parse(&mut self, chunk: Chunk<'_>, sink: &mut Sink<'_>) -> usize {
         let data = chunk.data;
         let mut pos = 0;
         loop {
             if let Some((from, kind)) = self.damaged {
                 let end = match self.scan(data, pos, chunk.last) {
-                    Scan::Found(at) => at,
-                    Scan::More(_) if chunk.last => data.len(),
-                    Scan::More(at) => return at,
+                    Scan::Resync(at) => at,
+                    Scan::NeedMore(_) if chunk.last => data.len(),
+                    Scan::NeedMore(at) => return at,
                 };
                 self.damaged = None;
                 sink.damage(from, chunk.offset + end as u64 - from, kind, String::new, "");
@@ -156,12 +157,12 @@ impl Pcapng {
             }
             let at = chunk.offset + pos as u64;
             if u32_at(false, block, 0) == SECTION {
-                // Even if the rest of the header is damaged, the section before it has ended.
+                // A damaged section header ends the previous section all the same.
                 self.interfaces.clear();
                 self.skipping = true;
                 let Some(big) = byte_order(block) else {
                     let found = || format!("byte-order magic {}", hex(&block[8..12]));
-                    if self.lost(at, DamageKind::SectionHeader, sink, found, "1a 2b 3c 4d in either order") {
+                    if self.skip_from(at, DamageKind::SectionHeader, sink, found, "1a 2b 3c 4d in either order") {
                         return pos;
                     }
                     pos += 1;
@@ -173,8 +174,8 @@ impl Pcapng {
             let length = u32_at(self.big, block, 4) as usize;
             let framed = (BLOCK_MIN..=BLOCK_MAX).contains(&length) && length.is_multiple_of(4);
             let whole = framed && block.len() >= length;
-            // A block that the end of the file cuts is no damage to the frame, unless more blocks lie within it.
-            if framed && !whole && !(chunk.last && matches!(self.scan(data, pos + 1, true), Scan::Found(_))) {
+            // A block truncated by the end of the file has an intact frame, unless further blocks lie within.
+            if framed && !whole && !(chunk.last && matches!(self.scan(data, pos + 1, true), Scan::Resync(_))) {
                 return pos;
             }
             let trailer = if whole { u32_at(self.big, block, length - 4) as usize } else { 0 };
@@ -183,7 +184,7 @@ impl Pcapng {
                     0 => format!("a block of {length} bytes"),
                     _ => format!("a block of {length} bytes that ends with the length {trailer}"),
                 };
-                if self.lost(at, DamageKind::BlockLength, sink, found, LENGTHS) {
+                if self.skip_from(at, DamageKind::BlockLength, sink, found, LENGTHS) {
                     return pos;
                 }
                 pos += 1;
@@ -196,8 +197,8 @@ impl Pcapng {
         }
     }
 
-    /// The frame of a block cannot be trusted: skip from here. True if the reading is strict.
-    fn lost(
+    /// Skip from a block without a trustworthy frame. True if the reading is strict.
+    fn skip_from(
         &mut self,
         at: u64,
         kind: DamageKind,
@@ -212,7 +213,7 @@ impl Pcapng {
         false
     }
 
-    /// One block with a sound frame. True if the reading is strict and damage was found.
+    /// Parse a block with an intact frame. True if the reading is strict and damage was found.
     fn block(&mut self, block: &[u8], at: u64, origin: u32, sink: &mut Sink<'_>) -> bool {
         let kind = u32_at(self.big, block, 0);
         let least = match kind {
@@ -220,7 +221,7 @@ impl Pcapng {
             INTERFACE => 20,
             OBSOLETE_PACKET | ENHANCED_PACKET => 32,
             SIMPLE_PACKET => 16,
-            // Names, statistics, secrets and whatever is invented later.
+            // Names, statistics, secrets and future block types.
             _ => return false,
         };
         let bytes = block.len() as u64;
@@ -326,34 +327,34 @@ impl Pcapng {
         strict
     }
 
-    /// Looks for the next block of a known type whose two lengths agree. Every index is tried, for bytes may have been
-    /// lost. The work is linear: an index is left for good before the next is looked at.
+    /// Scan for the next block of a known type whose two lengths agree. Every index is tried, because bytes may be
+    /// missing. The scan is linear: no index is visited twice.
     fn scan(&self, data: &[u8], from: usize, last: bool) -> Scan {
         let mut at = from;
         while let Some(block) = data.get(at..).filter(|block| block.len() >= BLOCK_MIN) {
             let length = self.length(block);
-            if self.known(block) && (BLOCK_MIN..=BLOCK_MAX).contains(&length) && length.is_multiple_of(4) {
+            if self.may_begin(block) && (BLOCK_MIN..=BLOCK_MAX).contains(&length) && length.is_multiple_of(4) {
                 if block.len() < length && !last {
-                    return Scan::More(at);
+                    return Scan::NeedMore(at);
                 }
                 if block.len() >= length && self.length_at(block, length - 4) == length {
-                    return Scan::Found(at);
+                    return Scan::Resync(at);
                 }
             }
             at += 1;
         }
-        Scan::More(at)
+        Scan::NeedMore(at)
     }
 
-    /// The length at the rear of a block.
+    /// Length field at the rear of a block.
     fn length_at(&self, block: &[u8], at: usize) -> usize {
         let section = u32_at(false, block, 0) == SECTION;
         let big = if section { byte_order(block).unwrap_or(self.big) } else { self.big };
         u32_at(big, block, at) as usize
     }
 
-    /// Whether a block may begin here. In a section that is skipped only the next section is of interest.
-    fn known(&self, block: &[u8]) -> bool {
+    /// True if a block may begin here. In a skipped section only the next section header counts.
+    fn may_begin(&self, block: &[u8]) -> bool {
         match u32_at(self.big, block, 0) {
             SECTION => byte_order(block).is_some(),
             // Packets, interfaces, names, statistics, the systemd journal, secrets and custom blocks.
@@ -417,7 +418,7 @@ mod tests {
         }
     }
 
-    /// A file of 3 packets with something between the first and the second.
+    /// A file of 3 packets with an insertion between the first and the second.
     fn with_inserted(insert: impl FnOnce(&mut PcapngFile)) -> (Vec<u8>, u64, u64) {
         let mut file = PcapngFile::new(false);
         file.interface(1, 0, &[(9, &[0])]).packet(0, 1, &payload(1));

@@ -1,4 +1,4 @@
-//! Whatever the bytes are: no panic, an end, and the same result however they are read.
+//! Properties of arbitrary bytes: no panic, termination, and a result independent of the reads.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::testing::*;
 use super::{CaptureReader, RecordBatch};
 
-/// Reads in every way, and checks what must hold of any file.
+/// Read in every way, and check the invariants of any file.
 fn check(bytes: &[u8]) -> All {
     let all = read_every_way(bytes);
     assert!(all.records.is_sorted_by(|a, b| a.offset < b.offset), "offsets go forward");
@@ -19,7 +19,7 @@ fn check(bytes: &[u8]) -> All {
     all
 }
 
-/// What holds of an uncompressed file besides.
+/// Check the further invariants of uncompressed files.
 fn check_plain(bytes: &[u8]) {
     let held: usize = check(bytes).records.iter().map(|r| r.bytes.len()).sum();
     assert!(held <= bytes.len(), "no byte is in two packets");
@@ -94,7 +94,7 @@ proptest! {
     }
 }
 
-/// The shared folder of real captures: none outside of the project's own machines, except where tests must not skip.
+/// Folder of real captures. None outside of the project's own machines, except where tests must not be skipped.
 fn corpus() -> Option<PathBuf> {
     let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/corpus"));
     if path.is_dir() {

@@ -1,4 +1,4 @@
-//! One capture file: reads it in pieces and parses the records where they lie.
+//! Reader of one capture file: reads in pieces and parses records in place.
 
 use std::path::{Path, PathBuf};
 
@@ -10,17 +10,17 @@ use super::source::{Input, ReadError, Source};
 use super::{Record, RecordBatch};
 use crate::error::CaptureError;
 
-/// A buffer so many times larger than it need be is given back.
+/// Factor by which a buffer may exceed its need before the buffer shrinks.
 const MOST_KEPT: usize = 8;
 
-/// Bytes of one read, and so about the size of a batch: large enough that the system call costs nothing, small enough
-/// that the packets are still in the second-level cache when they are decoded.
+/// Size of one read in bytes, and so the approximate size of a batch. The system call is amortized, and packets are
+/// still in the second-level cache during decoding.
 pub const READ_SIZE: usize = 256 << 10;
 
-/// Reads go to aligned addresses: from the page cache that is several times faster than to others.
+/// Alignment of read addresses in bytes; reads from the page cache are several times faster with aligned addresses.
 const ALIGN: usize = 4096;
 
-/// After so many bytes without a record an empty batch is returned, so that the caller can look for signals.
+/// Bytes without a record after which an empty batch is returned, so that the caller can check for signals.
 const IDLE: usize = 16 << 20;
 
 enum Format {
@@ -28,43 +28,42 @@ enum Format {
     Pcapng(Pcapng),
 }
 
-/// A reader of one capture.
+/// Reader of one capture.
 ///
-/// Memory does not depend on the size of the file: a batch holds one read's bytes, and more only while a single record
-/// is longer than that (16 MiB at most). Which records come, and in which order, does not depend on how the
-/// bytes are cut into reads; how they are cut into batches does.
+/// Memory does not depend on the file size: a batch holds the bytes of one read. Only a longer single record needs
+/// more, 16 MiB at most. The sequence of records does not depend on the reads; the division into batches does.
 pub struct CaptureReader {
     name: PathBuf,
     file: u32,
     strict: bool,
     pub(super) read_size: usize,
     source: Source,
-    /// Unknown until the head of the file was read.
+    /// None until the head of the file was read.
     format: Option<Format>,
-    /// The bytes behind the last whole record, kept for the next batch.
+    /// Bytes behind the last complete record, for the next batch.
     tail: Vec<u8>,
-    /// Offset in the uncompressed file of the first byte not parsed.
+    /// Offset in the uncompressed file of the first unparsed byte.
     offset: u64,
     ended: bool,
-    /// Why the compressed data ended before its end.
+    /// Reason why the compressed data ended early.
     cut: Option<String>,
-    /// What to report when the records before it were handed on.
+    /// Error to return after the records before the error.
     failure: Option<CaptureError>,
     done: bool,
     damage: DamageReport,
 }
 
 impl CaptureReader {
-    /// Opens a capture; `-` is standard input. Nothing is read yet: that a file is no capture at all is the first
-    /// error of [`Self::next_batch`].
+    /// Open a capture; `-` is standard input. No byte is read yet: a file that is no capture is the first error of
+    /// [`Self::next_batch`].
     ///
-    /// `file` is the index that its records carry. With `strict` the first damage ends the reading with
-    /// [`CaptureError::Format`] after the records before it; otherwise damage is counted and skipped.
+    /// `file` becomes the index in the records. With `strict` the first damage ends the reading with
+    /// [`CaptureError::Format`] after the records before the damage. Without `strict`, damage is counted and skipped.
     pub fn open(name: &Path, file: u32, strict: bool) -> Result<Self, CaptureError> {
         Self::new(Input::named(name), file, strict)
     }
 
-    /// Like [`Self::open`] for any input.
+    /// Variant of [`Self::open`] for any input.
     pub fn new(input: Input, file: u32, strict: bool) -> Result<Self, CaptureError> {
         let name = input.name();
         let source = Source::open(input).map_err(|source| CaptureError::Io { path: name.clone(), source })?;
@@ -85,39 +84,38 @@ impl CaptureReader {
         })
     }
 
-    /// Sets how many bytes are read at once (at least 1). The default, [`READ_SIZE`], is right but for tests.
+    /// Set the read size in bytes (at least 1). Only tests need another value than the default, [`READ_SIZE`].
     #[must_use]
     pub fn with_read_size(mut self, bytes: usize) -> Self {
         self.read_size = bytes.max(1);
         self
     }
 
-    /// The file as the caller named it.
+    /// File name as given by the caller.
     pub fn name(&self) -> &Path {
         &self.name
     }
 
-    /// The damage met so far.
+    /// Damage so far.
     pub fn damage(&self) -> &DamageReport {
         &self.damage
     }
 
-    /// Bytes read of the (compressed) file, and its size if it is a regular file.
+    /// Bytes read of the (compressed) file, and its size if the file is regular.
     pub fn progress(&self) -> (u64, Option<u64>) {
         self.source.progress()
     }
 
-    /// Whether the file can be closed and opened once more from the start.
+    /// True if the file can be closed and reopened from the start.
     pub(super) fn is_regular(&self) -> bool {
         self.source.is_regular()
     }
 
-    /// Replaces the contents of `batch` by the next records; false at the end.
+    /// Replace the contents of `batch` by the next records; false at the end.
     ///
-    /// It waits for input at most until there is one whole record, so a live pipe delivers packets promptly; only
-    /// after a pcap header with something odd in it the next header is awaited too. A batch
-    /// may be empty while long damage is skipped. After [`CaptureError::Interrupted`] the next call goes on where this
-    /// one was; after any other error the file is at its end.
+    /// A wait for input ends with one complete record, so a live pipe delivers packets promptly. Only an odd pcap
+    /// header waits for the next header too. A batch may be empty while long damage is skipped. After
+    /// [`CaptureError::Interrupted`] the next call resumes; after any other error the file is at its end.
     pub fn next_batch(&mut self, batch: &mut RecordBatch) -> Result<bool, CaptureError> {
         batch.records.clear();
         if self.done {
@@ -177,14 +175,14 @@ impl CaptureReader {
         }
     }
 
-    /// Puts the kept bytes into the buffer so that what is read behind them is aligned.
+    /// Place the tail in the buffer so that the next read goes to an aligned address.
     fn place_tail(&mut self, data: &mut Vec<u8>) -> (usize, usize) {
         let tail = self.tail.len();
         let least = tail + 2 * ALIGN + self.read_size;
         if data.len() < least {
             data.resize(least, 0);
         } else if data.len() > MOST_KEPT * least {
-            // One very long record must not keep its memory until the end of the file.
+            // Release the memory of one very long record before the end of the file.
             data.truncate(least);
             data.shrink_to_fit();
         }
@@ -202,12 +200,12 @@ impl CaptureReader {
         self.tail.extend_from_slice(rest);
     }
 
-    /// Makes sure that something can be read behind `end`.
+    /// Ensure room for a read behind `end`.
     fn make_room(&self, data: &mut Vec<u8>, start: &mut usize, end: &mut usize) {
         if data.len() - *end >= self.read_size.min(ALIGN) {
             return;
         }
-        // Either enough was skipped in front, or one record is longer than the buffer.
+        // Either enough bytes were skipped in front, or one record exceeds the buffer.
         let used = *end - *start;
         if *start > used {
             data.copy_within(*start..*end, 0);
@@ -219,7 +217,7 @@ impl CaptureReader {
         }
     }
 
-    /// Parses what is there and returns how many bytes are done with.
+    /// Parse the available data and return the number of bytes consumed.
     fn parse(&mut self, data: &[u8], origin: u32, records: &mut Vec<Record>) -> Result<usize, CaptureError> {
         let mut used = 0;
         if self.format.is_none() {
@@ -246,7 +244,7 @@ impl CaptureReader {
         Ok(used)
     }
 
-    /// Recognises the format; none if the file's head is not complete.
+    /// Detect the format; None while the file's head is incomplete.
     fn head(&self, data: &[u8]) -> Result<Option<(Format, usize)>, CaptureError> {
         let section = data.first_chunk::<4>().is_some_and(|b| u32::from_be_bytes(*b) == pcapng::SECTION);
         let pcap = pcap::header_len(data);
@@ -287,7 +285,7 @@ impl CaptureReader {
         Err(self.bad(0, found, &expected))
     }
 
-    /// The end of the file: nothing may be left of it.
+    /// Check the end of the file, which must leave no incomplete record.
     fn finish(&mut self, rest: &[u8]) -> Result<bool, CaptureError> {
         let (kind, bytes, found, expected) = if let Some(cause) = self.cut.take() {
             (DamageKind::Compression, rest.len() as u64, cause, "sound compressed data up to its end")
@@ -366,7 +364,7 @@ mod tests {
         assert!(all.records.iter().map(|r| r.bytes.len()).eq([1, 5 << 20, 1]));
     }
 
-    /// A pipe that gives what it was sent and then waits.
+    /// A pipe that delivers the sent chunks and then blocks.
     struct Pipe(mpsc::Receiver<Vec<u8>>);
 
     impl Read for Pipe {

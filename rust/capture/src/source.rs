@@ -1,4 +1,4 @@
-//! Where a capture comes from: a file, standard input or a reader; plain or compressed.
+//! Sources of a capture: a file, standard input or a reader; plain or compressed.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -8,25 +8,24 @@ use std::path::PathBuf;
 
 use super::codec::{Codec, Kind, MAGIC_LEN};
 
-/// Size of the first read, and of every read of compressed data. A multiple of the page size, so that the reads of
-/// plain data that follow begin at aligned offsets of the file.
+/// Size in bytes of the first read, and of every read of compressed data. A multiple of the page size, so that later
+/// reads of plain data begin at aligned file offsets.
 const PIECE: usize = 64 << 10;
 
-/// Pieces of compressed data that may give nothing before the caller is asked whether to go on.
+/// Number of reads of compressed data without output after which the caller regains control.
 const MOST_FRUITLESS: u32 = 4;
 
-/// How long a pipe is waited for at most before the caller is asked whether to go on. A signal that arrives just before the
-/// waiting begins does not end it.
+/// Maximum wait for a pipe before the caller regains control. A signal just before the wait does not end the wait.
 #[cfg(unix)]
-const PATIENCE: rustix::event::Timespec = rustix::event::Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+const POLL_TIMEOUT: rustix::event::Timespec = rustix::event::Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
-/// A pipe, socket or device, of which nothing may come for long: reading it is then [`io::ErrorKind::Interrupted`].
+/// A pipe, socket or device that may stay silent for long: a timed-out read is [`io::ErrorKind::Interrupted`].
 #[cfg(unix)]
-struct Waiting(File);
+struct PollReader(File);
 
 #[cfg(unix)]
-impl Waiting {
-    /// Opens without a wait for who writes to it.
+impl PollReader {
+    /// Open without waiting for a writer.
     fn open(path: &Path) -> io::Result<Self> {
         use std::os::unix::fs::OpenOptionsExt;
         let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
@@ -40,31 +39,31 @@ impl Waiting {
 }
 
 #[cfg(unix)]
-impl Read for Waiting {
+impl Read for PollReader {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let mut awaited = [rustix::event::PollFd::new(&self.0, rustix::event::PollFlags::IN)];
-        if rustix::event::poll(&mut awaited, Some(&PATIENCE))? == 0 {
+        if rustix::event::poll(&mut awaited, Some(&POLL_TIMEOUT))? == 0 {
             return Err(io::ErrorKind::Interrupted.into());
         }
         match self.0.read(into) {
-            // Another reader was faster.
+            // Another reader took the data first.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(io::ErrorKind::Interrupted.into()),
             read => read,
         }
     }
 }
 
-/// One capture to read.
+/// A capture to read.
 pub enum Input {
-    /// A file by name. It is opened when it is needed, and it may be a pipe, whose writer may come later.
+    /// A file by name, opened when needed. The file may be a pipe whose writer comes later.
     Path(PathBuf),
     /// Standard input.
     Stdin,
-    /// Any reader, with the name to show in messages.
+    /// Any reader, with a name for messages.
     Reader {
-        /// The name to show.
+        /// Name for messages.
         name: PathBuf,
-        /// Where the bytes come from.
+        /// Source of the bytes.
         reader: Box<dyn Read + Send>,
     },
 }
@@ -76,7 +75,7 @@ impl Input {
         if name.as_os_str() == "-" { Self::Stdin } else { Self::Path(name) }
     }
 
-    /// The name to show in messages; `-` for standard input.
+    /// Name for messages; `-` for standard input.
     pub fn name(&self) -> PathBuf {
         match self {
             Self::Path(name) | Self::Reader { name, .. } => name.clone(),
@@ -85,34 +84,34 @@ impl Input {
     }
 }
 
-/// Why [`Source::read`] has no more bytes to give.
+/// Reasons why [`Source::read`] returns no bytes.
 #[derive(Debug)]
 pub(super) enum ReadError {
-    /// A signal arrived; the next call goes on where this one was.
+    /// A signal arrived; the next call resumes.
     Interrupted,
-    /// Much was read and nothing came of it (empty members, padding); the next call goes on where this one was.
+    /// Much input without output (empty members, padding); the next call resumes.
     Idle,
-    /// The operating system or the caller's reader failed.
+    /// An I/O error of the operating system or of the caller's reader.
     Io(io::Error),
-    /// The compressed data is cut or corrupt.
+    /// Truncated or corrupt compressed data.
     Compression(String),
 }
 
-/// An opened input: the uncompressed bytes, one after another.
+/// Opened input: a sequence of uncompressed bytes.
 pub(super) struct Source {
     reader: Box<dyn Read + Send>,
-    /// Size of a regular file.
+    /// Size of a regular file in bytes.
     total: Option<u64>,
     /// Bytes read from `reader`.
     done: u64,
-    /// Raw bytes that were read and not yet handed on are `piece[at..filled]`.
+    /// Buffer of raw bytes, pending in `piece[at..filled]`.
     piece: Vec<u8>,
     at: usize,
     filled: usize,
     ended: bool,
     codec: Option<Codec>,
     detected: bool,
-    /// What stopped the decoder while earlier output was still to be handed on.
+    /// Error of the decoder, returned after its earlier output.
     failed: Option<String>,
 }
 
@@ -121,14 +120,14 @@ impl Source {
         let mut total = None;
         let reader: Box<dyn Read + Send> = match input {
             #[cfg(unix)]
-            Input::Path(path) if !std::fs::metadata(&path)?.is_file() => Box::new(Waiting::open(&path)?),
+            Input::Path(path) if !std::fs::metadata(&path)?.is_file() => Box::new(PollReader::open(&path)?),
             Input::Path(path) => {
                 let file = File::open(path)?;
                 total = file.metadata().ok().filter(std::fs::Metadata::is_file).map(|m| m.len());
                 Box::new(file)
             }
             #[cfg(unix)]
-            Input::Stdin => Box::new(Waiting::stdin()?),
+            Input::Stdin => Box::new(PollReader::stdin()?),
             #[cfg(not(unix))]
             Input::Stdin => Box::new(io::stdin()),
             Input::Reader { reader, .. } => reader,
@@ -147,22 +146,22 @@ impl Source {
         })
     }
 
-    /// Bytes read of the (compressed) input, and its size if it is a regular file.
+    /// Bytes read of the (compressed) input, and its size if the input is a regular file.
     pub(super) fn progress(&self) -> (u64, Option<u64>) {
         (self.done, self.total)
     }
 
-    /// Whether it can be closed and opened once more from the start.
+    /// True if the input can be closed and reopened from the start.
     pub(super) fn is_regular(&self) -> bool {
         self.total.is_some()
     }
 
-    /// The compression that was recognised.
+    /// Detected compression.
     pub(super) fn compression(&self) -> Option<Kind> {
         self.codec.as_ref().map(Codec::kind)
     }
 
-    /// Reads some uncompressed bytes, 0 at the end. It waits for input at most once it has nothing to give.
+    /// Read uncompressed bytes; 0 at the end. A call waits for input only if no output is pending.
     pub(super) fn read(&mut self, out: &mut [u8]) -> Result<usize, ReadError> {
         if !self.detected {
             self.detect()?;
@@ -228,7 +227,7 @@ impl Source {
         Ok(n)
     }
 
-    /// Reads more raw bytes behind those not yet used.
+    /// Read more raw bytes behind the pending bytes.
     fn refill(&mut self) -> Result<(), ReadError> {
         if self.at > 0 {
             self.piece.copy_within(self.at..self.filled, 0);
@@ -236,7 +235,7 @@ impl Source {
             self.at = 0;
         }
         if self.filled == self.piece.len() {
-            // A decoder that takes nothing of a whole piece asks for more than any member can need.
+            // A decoder that consumes nothing of a full buffer asks for more than any member needs.
             return Err(ReadError::Compression("no progress".to_owned()));
         }
         let mut piece = std::mem::take(&mut self.piece);
@@ -252,7 +251,7 @@ impl Source {
         }
         match self.reader.read(out) {
             Ok(n) => {
-                // A reader that claims more than fits is broken; do not believe it.
+                // A reader may claim more bytes than fit: clamp.
                 let n = n.min(out.len());
                 self.done += n as u64;
                 self.ended = n == 0;

@@ -1,14 +1,14 @@
-//! Captures built byte by byte, and readers that behave badly.
+//! Builders of captures, and readers that misbehave.
 
 use std::io::{self, Read};
 
 use super::{CaptureReader, Captures, DamageReport, Input, LinkType, RecordBatch};
 use crate::error::CaptureError;
 
-/// A time to build packets at: seconds since the epoch.
+/// Base time of test packets: seconds since the epoch.
 pub(super) const T0: u32 = 1_700_000_000;
 
-/// A classic pcap file under construction.
+/// Builder of a classic pcap file.
 pub(super) struct PcapFile {
     pub(super) big: bool,
     pub(super) record_len: usize,
@@ -20,7 +20,7 @@ impl PcapFile {
         Self::with(magic, big, (2, 4), 65_535, 1)
     }
 
-    /// The usual: microseconds, little-endian, Ethernet.
+    /// The default variant: microseconds, little-endian, Ethernet.
     pub(super) fn plain() -> Self {
         Self::new(0xa1b2_c3d4, false)
     }
@@ -48,7 +48,7 @@ impl PcapFile {
         self.bytes.extend(u32_bytes(self.big, value));
     }
 
-    /// A record whose header says what it is told to, right or wrong.
+    /// Append a record with arbitrary header fields, right or wrong.
     pub(super) fn raw(&mut self, sec: u32, frac: u32, caplen: u32, len: u32, data: &[u8]) -> &mut Self {
         for field in [sec, frac, caplen, len] {
             self.u32(field);
@@ -63,7 +63,7 @@ impl PcapFile {
     }
 }
 
-/// `n` packets of different sizes, a millisecond apart.
+/// A capture of `n` packets of different sizes, a millisecond apart.
 pub(super) fn sample(n: u32) -> Vec<u8> {
     let mut file = PcapFile::plain();
     for i in 0..n {
@@ -72,7 +72,7 @@ pub(super) fn sample(n: u32) -> Vec<u8> {
     file.bytes
 }
 
-/// A packet's bytes, never such that they could be taken for a header.
+/// Payload of a packet, never similar to a header.
 pub(super) fn payload(seed: u32) -> Vec<u8> {
     (0..40 + seed * 7 % 60).map(|i| 0x80 | (seed.wrapping_mul(31) + i) as u8).collect()
 }
@@ -85,7 +85,7 @@ fn u32_bytes(big: bool, value: u32) -> [u8; 4] {
     if big { value.to_be_bytes() } else { value.to_le_bytes() }
 }
 
-/// A pcapng file under construction.
+/// Builder of a pcapng file.
 pub(super) struct PcapngFile {
     pub(super) big: bool,
     pub(super) bytes: Vec<u8>,
@@ -131,7 +131,7 @@ impl PcapngFile {
         self.block(1, &[&body])
     }
 
-    /// An enhanced packet (6), or an obsolete one (2), whose header says what it is told to.
+    /// Append an enhanced packet (6) or an obsolete packet (2) with arbitrary header fields.
     pub(super) fn raw(&mut self, kind: u32, number: u32, ticks: u64, caplen: u32, data: &[u8]) -> &mut Self {
         let number = match kind {
             2 => [u16_bytes(self.big, number as u16), u16_bytes(self.big, 0xffff)].concat(),
@@ -141,7 +141,7 @@ impl PcapngFile {
         let lengths = [u32_bytes(self.big, caplen), u32_bytes(self.big, data.len() as u32)].concat();
         let mut padded = data.to_vec();
         padded.resize(padded.len().next_multiple_of(4), 0);
-        // A comment that is longer than the options have room for.
+        // A comment that exceeds the options.
         let option = [&u16_bytes(self.big, 1)[..], &u16_bytes(self.big, 0xffff)].concat();
         self.block(kind, &[&number, &time, &lengths, &padded, &option])
     }
@@ -156,7 +156,7 @@ impl PcapngFile {
     }
 }
 
-/// `n` packets of different sizes, a millisecond apart.
+/// A capture of `n` packets of different sizes, a millisecond apart.
 pub(super) fn sample_ng(n: u32) -> Vec<u8> {
     let mut file = PcapngFile::new(false);
     file.interface(1, 65_535, &[]);
@@ -177,7 +177,7 @@ pub(super) struct Got {
     pub(super) bytes: Vec<u8>,
 }
 
-/// All that comes out of a capture.
+/// Complete output of a capture.
 #[derive(Debug)]
 pub(super) struct All {
     pub(super) records: Vec<Got>,
@@ -196,7 +196,7 @@ pub(super) fn collect(batch: &RecordBatch, into: &mut Vec<Got>) {
     }));
 }
 
-/// A reader that gives `step` bytes at a time and is interrupted before each read if told to.
+/// Reader that returns `step` bytes at a time and is optionally interrupted before each read.
 pub(super) struct Dribble {
     pub(super) bytes: Vec<u8>,
     pub(super) at: usize,
@@ -270,7 +270,7 @@ pub(super) fn read_merged(inputs: Vec<Input>, read_size: usize) -> All {
     All { records, damage: captures.damage(), error }
 }
 
-/// Reads the same bytes in ways that must not matter, and returns what they all agree on.
+/// Read the bytes with several read sizes, and return the common result.
 pub(super) fn read_every_way(bytes: &[u8]) -> All {
     let whole = read(bytes);
     for (step, interrupts, read_size) in [(1, true, 7), (usize::MAX, false, 1), (61, true, 4096), (5000, false, 100)] {
@@ -285,7 +285,7 @@ pub(super) fn read_every_way(bytes: &[u8]) -> All {
     whole
 }
 
-/// The found, expected and offset of a format error.
+/// Offset, found and expected content of a format error.
 pub(super) fn format_error(all: &All) -> (u64, &str, &str) {
     match &all.error {
         Some(CaptureError::Format { offset, found, expected, .. }) => (*offset, found, expected),

@@ -1,7 +1,7 @@
-//! Records → a pcapng file, with nanoseconds and options.
+//! Records → a pcapng file, with nanosecond timestamps and options.
 //!
-//! <https://ietf-opsawg-wg.github.io/draft-ietf-opsawg-pcap/draft-ietf-opsawg-pcapng.html>: a section, an interface for each
-//! link type as it turns up, and an enhanced packet block for each record.
+//! Format: <https://ietf-opsawg-wg.github.io/draft-ietf-opsawg-pcap/draft-ietf-opsawg-pcapng.html>. The file has one
+//! section, an interface for each link type at its first record, and an enhanced packet block for each record.
 
 use std::io::{self, Write};
 
@@ -10,25 +10,25 @@ use super::LinkType;
 const SECTION: u32 = 0x0A0D_0D0A;
 const INTERFACE: u32 = 1;
 const ENHANCED_PACKET: u32 = 6;
-/// Options of an enhanced packet block.
+/// Option codes of an enhanced packet block.
 const COMMENT: u16 = 1;
 const FLAGS: u16 = 2;
-/// The option of an interface that says what its timestamps count: 9 are nanoseconds.
+/// Option code of an interface's timestamp resolution `if_tsresol`; a value of 9 is nanoseconds.
 const TIME_RESOLUTION: u16 = 9;
 
-/// Which way a packet crossed the border of the local networks, in the two lowest bits of `epb_flags`.
+/// Direction of a packet across the border of the local networks, in the two lowest bits of `epb_flags`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Crossing {
-    /// It did not, or it is not known.
+    /// No crossing, or an unknown direction.
     Unknown = 0,
-    /// It came in.
+    /// Inbound packet.
     Inbound = 1,
-    /// It went out.
+    /// Outbound packet.
     Outbound = 2,
 }
 
-/// A pcapng file that is being written.
+/// Writer of a pcapng file.
 pub struct PcapngWriter<W> {
     out: W,
     interfaces: Vec<LinkType>,
@@ -36,18 +36,18 @@ pub struct PcapngWriter<W> {
 }
 
 impl<W: Write> PcapngWriter<W> {
-    /// Begins a file.
+    /// Write the section header.
     pub fn new(out: W) -> io::Result<Self> {
         let mut writer = Self { out, interfaces: Vec::new(), block: Vec::new() };
         writer.block.extend(0x1A2B_3C4D_u32.to_le_bytes());
         writer.block.extend([1, 0, 0, 0]);
         writer.block.extend((-1_i64).to_le_bytes());
-        writer.put(SECTION)?;
+        writer.write_block(SECTION)?;
         Ok(writer)
     }
 
-    /// Adds a packet: its capture time in nanoseconds, its length on the wire, what was captured, which way it went, and a
-    /// comment, if it has one.
+    /// Append a packet: capture time in nanoseconds, wire length in bytes, captured bytes, direction, optional
+    /// comment.
     pub fn packet(
         &mut self,
         ts: i64,
@@ -74,10 +74,10 @@ impl<W: Write> PcapngWriter<W> {
         if !comment.is_empty() || crossing != Crossing::Unknown {
             option(block, 0, &[]);
         }
-        self.put(ENHANCED_PACKET)
+        self.write_block(ENHANCED_PACKET)
     }
 
-    /// Ends the file.
+    /// Flush the output and end the file.
     pub fn finish(mut self) -> io::Result<()> {
         self.out.flush()
     }
@@ -90,12 +90,12 @@ impl<W: Write> PcapngWriter<W> {
         self.block.extend([0; 6]);
         option(&mut self.block, TIME_RESOLUTION, &[9]);
         option(&mut self.block, 0, &[]);
-        self.put(INTERFACE)?;
+        self.write_block(INTERFACE)?;
         self.interfaces.push(linktype);
         Ok(self.interfaces.len() as u32 - 1)
     }
 
-    fn put(&mut self, kind: u32) -> io::Result<()> {
+    fn write_block(&mut self, kind: u32) -> io::Result<()> {
         let length = (self.block.len() as u32 + 12).to_le_bytes();
         self.out.write_all(&kind.to_le_bytes())?;
         self.out.write_all(&length)?;
@@ -123,7 +123,7 @@ mod tests {
     use crate::{CaptureReader, Input, RecordBatch};
 
     #[test]
-    fn what_is_written_is_read_again() {
+    fn a_round_trip_returns_every_packet() {
         let mut file = Vec::new();
         let mut writer = PcapngWriter::new(&mut file).unwrap();
         let packets = [

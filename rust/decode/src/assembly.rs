@@ -1,26 +1,26 @@
-//! When is a fragmented datagram whole? A gateway gives its one verdict then, on the fragment that completes it.
+//! Completion of fragmented datagrams. A gateway judges a datagram once, at the fragment that completes the datagram.
 //!
-//! The rules are those of Linux reassembly (`ip_fragment.c`, `nf_conntrack_reasm.c`): a fragment that repeats what is
-//! there is dropped, one that overlaps it or contradicts the datagram's end takes the whole datagram with it.
+//! The rules are Linux reassembly's (`ip_fragment.c`, `nf_conntrack_reasm.c`). A duplicate fragment is dropped. A
+//! fragment that overlaps another or contradicts the datagram's end discards the whole datagram.
 
 use serde::{Deserialize, Serialize};
 
 use super::Family;
 
-/// Pieces of a datagram that do not touch each other yet; nobody sends more, and memory has a bound.
+/// Maximum number of disjoint runs of a datagram, a bound of memory above every real datagram.
 const MOST_RUNS: usize = 128;
 
-/// Which bytes of a datagram's payload have come.
+/// Received byte ranges of a datagram's payload.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Assembly {
     /// Disjoint runs in order, as (first byte, byte behind the last).
     runs: Vec<(u32, u32)>,
-    /// The length, known from the last fragment.
+    /// Length of the payload, from the last fragment.
     total: Option<u32>,
 }
 
 impl Assembly {
-    /// Adds a fragment; returns the length of the datagram if that makes it whole, and begins anew.
+    /// Add a fragment. Returns the payload length if the datagram is now complete, and resets the state.
     pub(super) fn add(&mut self, family: Family, start: u32, length: u32, more: bool) -> Option<u32> {
         let mut end = start.saturating_add(length);
         if more && !end.is_multiple_of(8) {
@@ -41,22 +41,22 @@ impl Assembly {
         if !more {
             self.total = Some(end);
         }
-        let place = self.runs.partition_point(|run| run.1 <= start);
-        match self.runs.get(place) {
+        let index = self.runs.partition_point(|run| run.1 <= start);
+        match self.runs.get(index) {
             Some(run) if run.0 <= start && end <= run.1 => return None,
             Some(run) if run.0 < end => return self.discard(),
             _ => {}
         }
-        let touches_before = place > 0 && self.runs[place - 1].1 == start;
-        let touches_behind = self.runs.get(place).is_some_and(|run| run.0 == end);
+        let touches_before = index > 0 && self.runs[index - 1].1 == start;
+        let touches_behind = self.runs.get(index).is_some_and(|run| run.0 == end);
         match (touches_before, touches_behind) {
             (true, true) => {
-                self.runs[place - 1].1 = self.runs[place].1;
-                self.runs.remove(place);
+                self.runs[index - 1].1 = self.runs[index].1;
+                self.runs.remove(index);
             }
-            (true, false) => self.runs[place - 1].1 = end,
-            (false, true) => self.runs[place].0 = start,
-            (false, false) if self.runs.len() < MOST_RUNS => self.runs.insert(place, (start, end)),
+            (true, false) => self.runs[index - 1].1 = end,
+            (false, true) => self.runs[index].0 = start,
+            (false, false) if self.runs.len() < MOST_RUNS => self.runs.insert(index, (start, end)),
             (false, false) => return self.discard(),
         }
         let total = self.total.filter(|total| self.runs == [(0, *total)]);
@@ -66,7 +66,7 @@ impl Assembly {
         total
     }
 
-    /// Nothing of this datagram is any good; what comes next begins another.
+    /// Discard the datagram; the next fragment begins a new datagram.
     fn discard(&mut self) -> Option<u32> {
         *self = Self::default();
         None
@@ -77,7 +77,7 @@ impl Assembly {
 mod tests {
     use super::*;
 
-    /// Feeds (start, length, more) and returns what the last one gives.
+    /// Feed (start, length, more) triples and return the last result.
     fn feed(family: Family, pieces: &[(u32, u32, bool)]) -> Option<u32> {
         let mut assembly = Assembly::default();
         pieces.iter().map(|(start, length, more)| assembly.add(family, *start, *length, *more)).last().flatten()

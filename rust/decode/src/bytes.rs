@@ -1,64 +1,64 @@
 //! Checked views of captured bytes.
 //!
-//! A header of known size is taken once as an array; its fields are then read at constant offsets that the compiler
-//! has checked against the array's size. What has no fixed size goes through [`Span`].
+//! A header of fixed size is read once as an array. Field offsets are constants that the compiler checks against the
+//! array's size. Variable parts are read through [`Span`].
 
 use super::Skip;
 
-/// Captured bytes, and how many of them there were before the capture cut them.
+/// Captured bytes with their length before the capture truncated them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Span<'a> {
     bytes: &'a [u8],
-    /// The length on the wire, or as the enclosing header says; never below `bytes.len()`.
+    /// Length on the wire or by the enclosing header; never below `bytes.len()`.
     wire: usize,
-    /// Where it begins in the record.
+    /// Offset of the first byte in the record.
     at: usize,
 }
 
 impl<'a> Span<'a> {
-    /// A record's bytes; `wire` is the length it had on the wire.
+    /// Span of a record; `wire` is the length on the wire in bytes.
     #[inline]
     pub fn new(bytes: &'a [u8], wire: usize) -> Self {
         Self { bytes, wire: wire.max(bytes.len()), at: 0 }
     }
 
-    /// What was captured.
+    /// Captured bytes.
     #[inline]
     pub fn bytes(self) -> &'a [u8] {
         self.bytes
     }
 
-    /// How long it was before the capture cut it.
+    /// Length in bytes before truncation.
     #[inline]
     pub fn wire(self) -> usize {
         self.wire
     }
 
-    /// Where it begins in the record.
+    /// Offset of the first byte in the record.
     #[inline]
-    pub fn place(self) -> usize {
+    pub fn offset(self) -> usize {
         self.at
     }
 
-    /// Whether nothing of it was cut.
+    /// True if no byte was truncated.
     #[inline]
     pub fn is_complete(self) -> bool {
         self.bytes.len() == self.wire
     }
 
-    /// The first `N` bytes.
+    /// Read the first `N` bytes.
     #[inline]
     pub fn head<const N: usize>(self) -> Result<&'a [u8; N], Skip> {
         self.bytes.first_chunk().ok_or(Skip::Truncated)
     }
 
-    /// `N` bytes from `at` on.
+    /// Read `N` bytes at offset `at`.
     #[inline]
     pub fn at<const N: usize>(self, at: usize) -> Result<&'a [u8; N], Skip> {
         self.bytes.get(at..).and_then(|rest| rest.first_chunk()).ok_or(Skip::Truncated)
     }
 
-    /// What follows the first `n` bytes.
+    /// Skip the first `n` bytes.
     #[inline]
     pub fn skip(self, n: usize) -> Result<Self, Skip> {
         match self.bytes.get(n..) {
@@ -68,16 +68,16 @@ impl<'a> Span<'a> {
         }
     }
 
-    /// The first `n` bytes, on the word of a length field: fewer may have been captured, or ever been there.
+    /// Limit to the first `n` bytes by a length field; fewer bytes may have been captured or sent.
     #[inline]
     pub fn limit(self, n: usize) -> Self {
         Self { bytes: self.bytes.get(..n).unwrap_or(self.bytes), wire: n, at: self.at }
     }
 }
 
-/// Fields of a fixed header, at offsets checked at compile time.
+/// Fields of a fixed header, at offsets that are checked at compile time.
 pub(super) trait Fields {
-    /// The byte at `AT`.
+    /// Byte at `AT`.
     fn byte<const AT: usize>(&self) -> u8;
     /// Sixteen bits at `AT`, network order.
     fn be16<const AT: usize>(&self) -> u16;
@@ -113,9 +113,9 @@ impl<const N: usize> Fields for [u8; N] {
     }
 }
 
-/// Where the payload behind a header of this size is in the record, and how much of it was captured.
+/// Offset in the record of the payload behind a header of this size, and the number of captured payload bytes.
 #[inline]
 pub(super) fn payload_place(segment: Span<'_>, header: usize) -> (u32, u32) {
     let captured = segment.bytes().len().saturating_sub(header);
-    if captured == 0 { (0, 0) } else { ((segment.place() + header) as u32, captured as u32) }
+    if captured == 0 { (0, 0) } else { ((segment.offset() + header) as u32, captured as u32) }
 }

@@ -2,12 +2,12 @@
 
 use super::{Family, FiveTuple};
 
-/// A running one's complement sum.
+/// Running one's complement sum (RFC 1071).
 #[derive(Clone, Copy, Default)]
 pub(super) struct Sum(u64);
 
 impl Sum {
-    /// The pseudo-header of IPv4 (RFC 9293 section 3.1) or IPv6 (RFC 8200 section 8.1).
+    /// Sum of the pseudo-header of IPv4 (RFC 9293 section 3.1) or IPv6 (RFC 8200 section 8.1).
     pub fn pseudo(tuple: &FiveTuple, length: usize) -> Self {
         let mut sum = Self(u64::from(tuple.proto) + length as u64);
         for address in [tuple.src.0, tuple.dst.0] {
@@ -19,7 +19,7 @@ impl Sum {
         sum
     }
 
-    /// Adds bytes that begin at an even offset.
+    /// Add bytes that begin at an even offset.
     pub fn add(&mut self, bytes: &[u8]) {
         let (words, rest) = bytes.as_chunks::<4>();
         // Sums of 32-bit words fold to the same 16 bits; 2^32 words would have to come before the u64 overflows.
@@ -33,8 +33,8 @@ impl Sum {
         self.0 += u64::from(u32::from_be_bytes(last));
     }
 
-    /// Whether data that include their checksum sum up as they must.
-    pub fn is_right(self) -> bool {
+    /// Verify the sum of data that include their checksum.
+    pub fn is_valid(self) -> bool {
         let mut sum = self.0;
         while sum > 0xffff {
             sum = (sum & 0xffff) + (sum >> 16);
@@ -43,11 +43,11 @@ impl Sum {
     }
 }
 
-/// Whether `bytes`, a header or message with its checksum in it, sum up.
-pub(super) fn sums_up(bytes: &[u8]) -> bool {
+/// Verify `bytes`, a header or message that includes its checksum.
+pub(super) fn verify(bytes: &[u8]) -> bool {
     let mut sum = Sum::default();
     sum.add(bytes);
-    sum.is_right()
+    sum.is_valid()
 }
 
 const CRC32C_POLYNOMIAL: u32 = 0x82f6_3b78;
@@ -87,10 +87,10 @@ mod tests {
     fn internet_checksum_of_rfc_1071() {
         // RFC 1071 section 3: these words sum to ddf2, so their checksum is 220d.
         let mut message = vec![0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7];
-        assert!(!sums_up(&message));
+        assert!(!verify(&message));
         message.extend([0x22, 0x0d]);
-        assert!(sums_up(&message));
+        assert!(verify(&message));
         message.push(0);
-        assert!(sums_up(&message), "an odd zero byte changes nothing");
+        assert!(verify(&message), "an odd zero byte changes nothing");
     }
 }

@@ -1,78 +1,80 @@
-//! The decoder: one record in, its packets out.
+//! The decoder: from a record to its packets.
 
 use std::io::{self, Read, Write};
 
 use super::bytes::Span;
 use super::fragment::{Fragments, Key};
-use super::ip::{self, Ip, Net, Piece};
-use super::tunnel::{self, Carried};
+use super::ip::{self, Fragment, Ip, Net};
+use super::tunnel::{self, InnerPacket};
 use super::{Options, Packet, Skip, Tunnel, TunnelMode, link, transport, udp};
 use conntrack_base::checkpoint::{CheckpointError, Reader, Writer};
 use conntrack_capture::Record;
 
-/// IP headers inside IP headers that are followed; a packet deeper inside is not looked at.
+/// Maximum number of nested IP headers; deeper packets are not decoded.
 const DEEPEST: usize = 8;
 
-/// Turns records into packets. It remembers fragmented datagrams from record to record, so that all records of a
-/// capture must go through the same one, in order.
+/// Decoder of records into packets. Fragmented datagrams are remembered between records, so all records of a capture
+/// must go through one decoder, in order.
 #[derive(Debug, Default)]
 pub struct Decoder {
     options: Options,
     fragments: Fragments,
-    /// Fragmented datagrams on the way to the packet of this record. Here so that its memory is reused.
+    /// Keys of the fragmented datagrams around the current packet; a field, so that its memory is reused.
     carriers: Vec<Key>,
 }
 
-/// A packet on the way inwards.
-struct Found<'a> {
+/// Packet at one level of encapsulation.
+struct Level<'a> {
     packet: Packet,
-    /// What it carries.
-    carried: Option<Carried<'a>>,
-    /// Its key where it is the first fragment of a datagram.
+    /// The inner packet, undecoded.
+    inner: Option<InnerPacket<'a>>,
+    /// Key of the datagram whose first fragment the packet is.
     first: Option<Key>,
-    /// What was inside the datagram that this fragment made whole.
-    inside: Option<Packet>,
+    /// Completed inner packet of the datagram that this fragment completes.
+    completed: Option<Packet>,
 }
 
 impl Decoder {
-    /// A decoder that has seen nothing yet.
+    /// A decoder without state.
     pub fn new(options: Options) -> Self {
         Self { options, ..Self::default() }
     }
 
-    /// Appends the packets of this record to `out`, outermost first: exactly one with [`TunnelMode::Inner`] and
-    /// [`TunnelMode::Outer`], one or more with [`TunnelMode::Both`]. A packet in a fragmented tunnel datagram comes with
-    /// its first fragment, and is complete with the one that makes the datagram whole. None only for a later fragment that came before
-    /// the first one of its datagram: its bytes are added to that one's packet.
+    /// Decode a record and append its packets to `out`, outermost first. [`TunnelMode::Inner`] and
+    /// [`TunnelMode::Outer`] give exactly one packet, [`TunnelMode::Both`] one or more.
     ///
-    /// `bytes` are the record's captured bytes. Where it returns `Err`, `out` is as it was.
+    /// An inner packet of a fragmented datagram comes with the first fragment, and is complete with the fragment that
+    /// completes the datagram. Only a later fragment before its first fragment gives no packet: its bytes are added
+    /// to the first fragment's packet.
+    ///
+    /// `bytes` are the record's captured bytes. On `Err`, `out` is unchanged.
     #[inline]
     pub fn decode(&mut self, record: &Record, bytes: &[u8], out: &mut Vec<Packet>) -> Result<(), Skip> {
         let span = Span::new(bytes, record.len as usize);
-        match link::usual(record.linktype, span) {
+        match link::fast_path(record.linktype, span) {
             Some(net) => self.network(&net, record.ts, out),
-            None => self.unusual(record, span, out),
+            None => self.slow_path(record, span, out),
         }
     }
 
-    /// Records other than IPv4 right behind an Ethernet header. Apart from those, so that for them the compiler knows
-    /// every header's layout and keeps what it has read in registers.
+    /// Decode a record other than Ethernet with IPv4. The separate function lets the compiler specialize the fast
+    /// path: fixed header layouts, fields in registers.
     #[inline(never)]
-    fn unusual(&mut self, record: &Record, span: Span<'_>, out: &mut Vec<Packet>) -> Result<(), Skip> {
+    fn slow_path(&mut self, record: &Record, span: Span<'_>, out: &mut Vec<Packet>) -> Result<(), Skip> {
         self.network(&link::open(record.linktype, span)?, record.ts, out)
     }
 
     #[inline(always)]
-    #[expect(clippy::inline_always, reason = "one copy for the usual frame, one for all others; see `unusual`")]
+    #[expect(clippy::inline_always, reason = "one copy for the fast path, one for all others; see `slow_path`")]
     fn network(&mut self, net: &Net<'_>, ts: i64, out: &mut Vec<Packet>) -> Result<(), Skip> {
         let ip = ip::read(net, self.options.checksum)?;
-        if let Some(piece) = ip.piece {
-            if let Some(found) = self.fragment(net, &ip, piece, Tunnel::default(), ts)? {
-                self.inwards(found, ts, out);
+        if let Some(fragment) = ip.fragment {
+            if let Some(found) = self.fragment(net, &ip, fragment, Tunnel::default(), ts)? {
+                self.follow_tunnels(found, ts, out);
             }
             return Ok(());
         }
-        // Most packets of most captures: no fragment, no tunnel. Written where it stays, for copying takes as long as
+        // Fast path: no fragment, no tunnel. The packet is built in place, because a copy costs as much as the
         // decoding.
         out.push(transport::begin(net, &ip, Tunnel::default()));
         let Some(packet) = out.last_mut() else { return Ok(()) };
@@ -80,123 +82,124 @@ impl Decoder {
             out.pop();
             return Err(skip);
         }
-        if let Some(carried) = self.carried(&ip, packet) {
+        if let Some(inner) = self.inner(&ip, packet) {
             let packet = *packet;
             out.pop();
-            self.inwards(Found { packet, carried: Some(carried), first: None, inside: None }, ts, out);
+            self.follow_tunnels(Level { packet, inner: Some(inner), first: None, completed: None }, ts, out);
         }
         Ok(())
     }
 
-    /// Writes what it remembers.
+    /// Save the fragment memory.
     pub fn save(&self, out: &mut Writer<'_, impl Write>) -> io::Result<()> {
         self.fragments.save(out)
     }
 
-    /// Reads what was written.
+    /// Load the fragment memory.
     pub fn load(&mut self, from: &mut Reader<impl Read>) -> Result<(), CheckpointError> {
         self.fragments = Fragments::load(from)?;
         Ok(())
     }
 
-    /// Later fragments given up because their first one was not seen, was forgotten, or has not come yet.
+    /// Number of later fragments whose first fragment was missing, was evicted, or has not arrived yet.
     pub fn orphans(&self) -> u64 {
         self.fragments.orphans()
     }
 
-    /// Datagrams in the fragment memory, and entries of its queue.
+    /// Sizes of the fragment memory and of its queue.
     #[cfg(test)]
     pub(super) fn remembered(&self) -> (usize, usize) {
         self.fragments.remembered()
     }
 
-    /// Follows tunnels from a packet to the one that counts.
+    /// Follow tunnels from a packet to the packet that counts.
     #[inline(never)]
-    fn inwards(&mut self, mut found: Found<'_>, ts: i64, out: &mut Vec<Packet>) {
+    fn follow_tunnels(&mut self, mut level: Level<'_>, ts: i64, out: &mut Vec<Packet>) {
         self.carriers.clear();
         let mut incomplete = None;
         for _ in 1..DEEPEST {
-            let Some(carried) = &found.carried else { break };
-            // What cannot be read inside leaves its carrier as the packet.
-            let Ok(inner) = self.inner(carried, ts) else { break };
-            incomplete = found.first.filter(|_| !found.packet.complete).or(incomplete);
+            let Some(inner) = &level.inner else { break };
+            // An undecodable inner packet leaves the carrier as the packet.
+            let Ok(next) = self.decode_inner(inner, ts) else { break };
+            incomplete = level.first.filter(|_| !level.packet.complete).or(incomplete);
             match self.options.tunnels {
-                TunnelMode::Both => out.push(found.packet),
-                TunnelMode::Inner | TunnelMode::Outer => self.carriers.extend(found.first),
+                TunnelMode::Both => out.push(level.packet),
+                TunnelMode::Inner | TunnelMode::Outer => self.carriers.extend(level.first),
             }
-            let Some(inner) = inner else {
-                // Whose packet it is will be known when the first fragment inside comes; this datagram's own later
-                // fragments cannot wait for that.
+            let Some(next) = next else {
+                // The owner of the bytes is known only with the inner first fragment. The later fragments of this
+                // datagram cannot wait for that fragment.
                 for key in &self.carriers {
-                    self.fragments.forget(key);
+                    self.fragments.forget_first(key);
                 }
                 return;
             };
-            found = inner;
+            level = next;
         }
         for key in &self.carriers {
-            self.fragments.carry(key, &found.packet);
+            self.fragments.assign_later(key, &level.packet);
         }
-        // What a fragment carries is whole, and judged, once the fragment's datagram is.
+        // A fragment's inner packet is complete, and judged, once the datagram is.
         if let Some(key) = incomplete
-            && found.packet.complete
+            && level.packet.complete
         {
-            self.fragments.hold(&key, &found.packet);
-            found.packet.complete = false;
+            self.fragments.hold_inner(&key, &level.packet);
+            level.packet.complete = false;
         }
-        out.push(found.packet);
-        out.extend(found.inside);
+        out.push(level.packet);
+        out.extend(level.completed);
     }
 
-    /// The packet inside a tunnel; None for an early fragment.
-    fn inner<'a>(&mut self, carried: &Carried<'a>, ts: i64) -> Result<Option<Found<'a>>, Skip> {
-        let Carried { net, tunnel, must_fit } = carried;
+    /// Decode the inner packet of a tunnel; None for an early fragment.
+    fn decode_inner<'a>(&mut self, inner: &InnerPacket<'a>, ts: i64) -> Result<Option<Level<'a>>, Skip> {
+        let InnerPacket { net, tunnel, must_fit } = inner;
         let ip = ip::read(net, self.options.checksum)?;
         if *must_fit && ip.length as usize > net.span.wire() {
             return Err(Skip::BadIpHeader);
         }
-        match ip.piece {
-            Some(piece) => self.fragment(net, &ip, piece, *tunnel, ts),
+        match ip.fragment {
+            Some(fragment) => self.fragment(net, &ip, fragment, *tunnel, ts),
             None => self.whole(net, &ip, *tunnel).map(Some),
         }
     }
 
-    /// A whole datagram.
+    /// Decode an unfragmented datagram.
     #[inline]
-    fn whole<'a>(&self, net: &Net<'a>, ip: &Ip<'a>, tunnel: Tunnel) -> Result<Found<'a>, Skip> {
+    fn whole<'a>(&self, net: &Net<'a>, ip: &Ip<'a>, tunnel: Tunnel) -> Result<Level<'a>, Skip> {
         let mut packet = transport::begin(net, ip, tunnel);
         transport::read(ip, self.options.checksum, &mut packet)?;
-        let carried = self.carried(ip, &packet);
-        Ok(Found { packet, carried, first: None, inside: None })
+        let inner = self.inner(ip, &packet);
+        Ok(Level { packet, inner, first: None, completed: None })
     }
 
-    /// One fragment of a datagram; None where it came before the first one.
+    /// Decode one fragment of a datagram; None before the datagram's first fragment.
     #[inline(never)]
     fn fragment<'a>(
         &mut self,
         net: &Net<'a>,
         ip: &Ip<'a>,
-        piece: Piece,
+        fragment: Fragment,
         tunnel: Tunnel,
         ts: i64,
-    ) -> Result<Option<Found<'a>>, Skip> {
+    ) -> Result<Option<Level<'a>>, Skip> {
         let mut packet = transport::begin(net, ip, tunnel);
-        let key = Key::new(&packet, piece.id);
-        if piece.offset > 0 {
-            let (known, inside) = self.fragments.later(key, piece, ip.payload.wire() as u32, &mut packet, ts);
-            return Ok(known.then_some(Found { packet, carried: None, first: None, inside }));
+        let key = Key::new(&packet, fragment.id);
+        if fragment.offset > 0 {
+            let (known, completed) =
+                self.fragments.insert_later(key, fragment, ip.payload.wire() as u32, &mut packet, ts);
+            return Ok(known.then_some(Level { packet, inner: None, first: None, completed }));
         }
         transport::read(ip, self.options.checksum, &mut packet)?;
-        self.fragments.first(key, &mut packet, ip.payload.wire() as u32, udp::length(ip), ts);
-        let carried = self.carried(ip, &packet);
-        Ok(Some(Found { packet, carried, first: Some(key), inside: None }))
+        self.fragments.insert_first(key, &mut packet, ip.payload.wire() as u32, udp::length(ip), ts);
+        let inner = self.inner(ip, &packet);
+        Ok(Some(Level { packet, inner, first: Some(key), completed: None }))
     }
 
     #[inline]
-    fn carried<'a>(&self, ip: &Ip<'a>, packet: &Packet) -> Option<Carried<'a>> {
+    fn inner<'a>(&self, ip: &Ip<'a>, packet: &Packet) -> Option<InnerPacket<'a>> {
         match self.options.tunnels {
             TunnelMode::Outer => None,
-            TunnelMode::Inner | TunnelMode::Both => tunnel::carried(ip, packet),
+            TunnelMode::Inner | TunnelMode::Both => tunnel::inner(ip, packet),
         }
     }
 }

@@ -1,18 +1,18 @@
-//! Ethernet and everything that continues with an EtherType: LLC/SNAP, VLAN tags, MPLS, PPPoE, provider bridges.
+//! Ethernet and the layers with an EtherType: LLC/SNAP, VLAN tags, MPLS, PPPoE, provider bridges.
 
 use super::bytes::{Fields, Span};
 use super::ip::Net;
 use super::{Family, Skip, Vlan, ethertype, ppp};
 
-/// Up to here the field is a length and an LLC header follows (IEEE 802.3 section 3.2.6).
+/// Maximum value that is a length with an LLC header behind (IEEE 802.3 section 3.2.6).
 const LONGEST_LENGTH: u16 = 1500;
 
-/// More tags in a row are no network's.
+/// Maximum number of consecutive layers, above every real network's.
 const MOST_TAGS: usize = 16;
 
 /// Ethernet II and 802.3 header.
 mod field {
-    /// First byte of the destination; its lowest bit marks groups.
+    /// Destination; the lowest bit of the first byte marks groups.
     pub const DST: usize = 0;
     pub const ETHERTYPE: usize = 12;
     pub const SIZE: usize = 14;
@@ -21,14 +21,14 @@ mod field {
 /// The group bit of a MAC address, in its first byte.
 pub(super) const GROUP_BIT: u8 = 1;
 
-/// Reads an Ethernet frame.
+/// Parse an Ethernet frame.
 pub(super) fn frame(span: Span<'_>) -> Result<Net<'_>, Skip> {
     let header = span.head::<{ field::SIZE }>()?;
     let to_group = header.byte::<{ field::DST }>() & GROUP_BIT != 0;
     typed(header.be16::<{ field::ETHERTYPE }>(), span.skip(field::SIZE)?, to_group)
 }
 
-/// Reads an Ethernet frame if IPv4 is right behind its header.
+/// Parse an Ethernet frame with IPv4 directly behind its header; None for other frames.
 #[inline]
 pub(super) fn plain_ipv4(span: Span<'_>) -> Option<Net<'_>> {
     let header = span.head::<{ field::SIZE }>().ok()?;
@@ -39,7 +39,7 @@ pub(super) fn plain_ipv4(span: Span<'_>) -> Option<Net<'_>> {
     Some(Net { to_group, ..Net::plain(Family::V4, span.skip(field::SIZE).ok()?) })
 }
 
-/// Reads what an EtherType (or an 802.3 length) announces.
+/// Parse the payload of an EtherType (or of an 802.3 length).
 pub(super) fn typed(kind: u16, span: Span<'_>, to_group: bool) -> Result<Net<'_>, Skip> {
     let mut layer = Layer { kind, span, to_group, vlan: Vlan::default() };
     for _ in 0..MOST_TAGS {
@@ -50,14 +50,14 @@ pub(super) fn typed(kind: u16, span: Span<'_>, to_group: bool) -> Result<Net<'_>
     Err(Skip::TooDeep)
 }
 
-/// Reads an LLC header and what follows it.
+/// Parse an LLC header and its payload.
 pub(super) fn llc(span: Span<'_>, to_group: bool) -> Result<Net<'_>, Skip> {
     typed(ethertype::LINUX_LLC, span, to_group)
 }
 
-/// One step on the way to the IP header.
+/// Layer on the path to the IP header.
 struct Layer<'a> {
-    /// EtherType or 802.3 length of what is at `span`.
+    /// EtherType or 802.3 length of the layer at `span`.
     kind: u16,
     span: Span<'a>,
     to_group: bool,
@@ -65,7 +65,7 @@ struct Layer<'a> {
 }
 
 impl Layer<'_> {
-    /// Opens this layer: Some where it is IP, None where another EtherType follows.
+    /// Open this layer: Some for IP, None if another EtherType follows.
     fn open(&mut self) -> Result<Option<Family>, Skip> {
         match self.kind {
             ethertype::IPV4 => return Ok(Some(Family::V4)),
@@ -98,14 +98,14 @@ impl Layer<'_> {
         Ok(None)
     }
 
-    /// The next EtherType is at offset `AT`, its layer right behind.
+    /// Continue with the EtherType at offset `AT` and its payload directly behind.
     fn continue_at<const AT: usize>(&mut self) -> Result<(), Skip> {
         self.kind = u16::from_be_bytes(*self.span.at(AT)?);
         self.span = self.span.skip(AT + 2)?;
         Ok(())
     }
 
-    /// 802.1Q and its kin: the first two VIDs are kept.
+    /// Open an 802.1Q tag or a related tag; the first two VIDs are kept.
     fn vlan_tag(&mut self) -> Result<(), Skip> {
         const CONTROL: usize = 0;
         const VID_MASK: u16 = 0x0fff;
@@ -120,20 +120,20 @@ impl Layer<'_> {
         self.continue_at::<2>()
     }
 
-    /// 802.1ah: an I-TAG, then the customer's frame.
+    /// Open an 802.1ah header: an I-TAG, then the customer's frame.
     fn backbone(&mut self) -> Result<(), Skip> {
         const I_TAG: usize = 4;
         self.span = self.span.skip(I_TAG)?;
         self.bridged()
     }
 
-    /// A whole Ethernet frame.
+    /// Open a whole Ethernet frame.
     fn bridged(&mut self) -> Result<(), Skip> {
         self.to_group = self.span.head::<1>()?.byte::<{ field::DST }>() & GROUP_BIT != 0;
         self.continue_at::<{ field::ETHERTYPE }>()
     }
 
-    /// A network service header (RFC 8300 section 2.2): its length in words and what is next.
+    /// Open a network service header (RFC 8300 section 2.2): length in words and next protocol.
     fn service_header(&mut self) -> Result<(), Skip> {
         const LENGTH: usize = 1;
         const LENGTH_MASK: u8 = 0x3f;
@@ -151,7 +151,7 @@ impl Layer<'_> {
         Ok(())
     }
 
-    /// A label stack (RFC 3032), which does not name what follows: it is guessed from the first nibble (RFC 4928).
+    /// Open a label stack (RFC 3032), which does not name its payload; the first nibble decides (RFC 4928).
     fn mpls(&mut self) -> Result<(), Skip> {
         const BOTTOM: u32 = 0x100;
         const MOST_LABELS: usize = 32;
@@ -171,8 +171,8 @@ impl Layer<'_> {
         Err(Skip::TooDeep)
     }
 
-    /// An Ethernet pseudowire (RFC 4448). Its control word is optional and begins with a zero nibble, as most MAC
-    /// addresses do: what tells them apart is where a known EtherType stands.
+    /// Open an Ethernet pseudowire (RFC 4448). The control word is optional and begins with a zero nibble, as most
+    /// MAC addresses do. The position of a known EtherType decides.
     fn pseudowire(&mut self, nibble: u8) -> Result<(), Skip> {
         const CONTROL_WORD: usize = 4;
         self.span.head::<{ CONTROL_WORD + field::SIZE }>()?;
@@ -185,17 +185,17 @@ impl Layer<'_> {
         self.bridged()
     }
 
-    /// LLC (IEEE 802.2) and SNAP (RFC 1042).
+    /// Open LLC (IEEE 802.2) and SNAP (RFC 1042).
     fn logical_link(&mut self) -> Result<(), Skip> {
         const SNAP: [u8; 3] = [0xaa, 0xaa, 0x03];
         const IP: [u8; 3] = [0x06, 0x06, 0x03];
         const RFC_1042: [u8; 3] = [0, 0, 0];
-        /// 802.1H, for protocols that a bridge must tell apart.
+        /// SNAP code of 802.1H, for protocols that bridges must distinguish.
         const BRIDGE_TUNNEL: [u8; 3] = [0, 0, 0xf8];
         match *self.span.head::<3>()? {
             SNAP if matches!(*self.span.at::<3>(3)?, RFC_1042 | BRIDGE_TUNNEL) => {
                 self.continue_at::<6>()?;
-                // A length here would be a second LLC header, which is nobody's.
+                // A length here would announce a second LLC header, which is invalid.
                 if self.kind <= LONGEST_LENGTH { Err(Skip::NotIp) } else { Ok(()) }
             }
             IP => {
@@ -208,7 +208,7 @@ impl Layer<'_> {
     }
 }
 
-/// EtherTypes that a customer's frame in a pseudowire may have.
+/// True for plausible EtherTypes of a customer's frame in a pseudowire.
 fn is_known(kind: u16) -> bool {
     matches!(
         kind,

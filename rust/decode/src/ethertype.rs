@@ -11,11 +11,11 @@ pub(super) const CUSTOMER_VLAN: u16 = 0x8100;
 pub(super) const SERVICE_VLAN: u16 = 0x88a8;
 /// Service tags from before 802.1ad.
 pub(super) const OLD_VLAN: u16 = 0x9100;
-/// Another one of those.
+/// Older service tags from before 802.1ad.
 pub(super) const OLDER_VLAN: u16 = 0x9200;
 /// 802.1ah, provider backbone bridges.
 pub(super) const BACKBONE: u16 = 0x88e7;
-/// Cisco VN-Tag, 802.1BR's forerunner.
+/// Cisco VN-Tag, the predecessor of 802.1BR.
 pub(super) const VN_TAG: u16 = 0x8926;
 /// Cisco MetaData (TrustSec security group tags).
 pub(super) const CISCO_METADATA: u16 = 0x8909;
@@ -29,5 +29,5 @@ pub(super) const PPP: u16 = 0x880b;
 pub(super) const BRIDGED: u16 = 0x6558;
 /// Network service header, RFC 8300.
 pub(super) const NSH: u16 = 0x894f;
-/// Not an EtherType: Linux' name for a frame that begins with its LLC header.
+/// Linux pseudo-EtherType of a frame that begins with its LLC header.
 pub(super) const LINUX_LLC: u16 = 0x0004;

@@ -1,8 +1,9 @@
-//! Ordinary packets at fixed offsets: whole, well-formed TCP segments, UDP datagrams and ICMP echo in no tunnel, right behind
-//! an Ethernet header, as nearly all are.
+//! Fast path for ordinary packets, decoded at fixed offsets.
 //!
-//! Several times faster than the decoder, which reads everything; the decoder is asked where this gives None. Both say the
-//! same of a packet (`flow/descriptor/tests.rs`), so that it does not matter which of them was asked.
+//! Ordinary packets are whole, well-formed TCP segments, UDP datagrams and ICMP echoes, without tunnel, directly
+//! behind an Ethernet header. Nearly all packets are ordinary. The fast path is several times faster than the general
+//! decoder, the slow path, which handles every packet that gives None here. Both paths agree on each packet
+//! (`flow/descriptor/tests.rs`), so the choice has no effect.
 
 #![allow(
     clippy::inline_always,
@@ -14,59 +15,59 @@ use super::{Tcp, ipproto, tcp, tcpflag, tunnel};
 
 const ETHERNET: usize = 14;
 const ETHERTYPE: usize = 12;
-/// Bytes in front of the transport header of IPv4 without options.
+/// Bytes before the transport header of IPv4 without options.
 const BEFORE_V4: usize = ETHERNET + super::ip::v4_field::SIZE;
-/// Bytes in front of the transport header of IPv6 without extension headers.
+/// Bytes before the transport header of IPv6 without extension headers.
 const BEFORE_V6: usize = ETHERNET + super::ip::v6_field::SIZE;
-/// The shortest frames that are ordinary: a TCP header fits, whatever is there.
-const LEAST_V4: usize = BEFORE_V4 + tcp::field::SIZE;
-const LEAST_V6: usize = BEFORE_V6 + tcp::field::SIZE;
-/// The longest IPv6 payload whose packet has a length of sixteen bits.
+/// Minimum size of an ordinary frame, so that a TCP header fits for any protocol.
+const MIN_V4: usize = BEFORE_V4 + tcp::field::SIZE;
+const MIN_V6: usize = BEFORE_V6 + tcp::field::SIZE;
+/// Maximum IPv6 payload whose packet length fits into sixteen bits.
 const LONGEST_V6: u32 = u16::MAX as u32 - super::ip::v6_field::SIZE as u32;
 
-/// The beginning of an IPv4 frame.
+/// Head of an IPv4 frame.
 #[derive(Clone, Copy)]
-pub struct V4<'a>(&'a [u8], &'a [u8; LEAST_V4]);
-/// The beginning of an IPv6 frame.
+pub struct V4<'a>(&'a [u8], &'a [u8; MIN_V4]);
+/// Head of an IPv6 frame.
 #[derive(Clone, Copy)]
-pub struct V6<'a>(&'a [u8], &'a [u8; LEAST_V6]);
+pub struct V6<'a>(&'a [u8], &'a [u8; MIN_V6]);
 
-/// A frame that may be ordinary.
+/// Candidate for the fast path.
 pub enum Frame<'a> {
-    /// With an IPv4 header without options, of a datagram that is no fragment.
+    /// Frame with an IPv4 header without options, of an unfragmented datagram.
     V4(V4<'a>),
-    /// With an IPv6 header.
+    /// Frame with an IPv6 header.
     V6(V6<'a>),
 }
 
-/// A transport header.
+/// Transport header.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Transport {
-    /// Sequence number; of UDP, the first eight bytes of payload are here and in `ack`; of ICMP the identifier.
+    /// TCP sequence number. UDP: the first eight bytes of payload are here and in `ack`. ICMP: the identifier.
     pub seq: u32,
     /// Acknowledgement number.
     pub ack: u32,
-    /// The highest right edge of SACK blocks beyond `ack`, or `ack`; of a SYN `ack`.
+    /// Highest right edge of SACK blocks beyond `ack`, else `ack`; always `ack` in a SYN.
     pub edge: u32,
     /// Window as sent.
     pub window: u16,
     /// TCP's flag byte.
     pub flags: u8,
-    /// Where in the record the payload begins.
+    /// Offset of the payload in the record.
     pub offset: u8,
-    /// Bytes above the header, as the headers say.
+    /// Bytes above the header, by the length fields.
     pub payload_bytes: u16,
-    /// TCP's timestamps option is there; not looked for in a SYN.
+    /// True with a TCP timestamps option; not evaluated in a SYN.
     pub timestamps: bool,
 }
 
-/// The frame, if it may be ordinary.
+/// The frame as a candidate for the fast path.
 #[inline(always)]
 pub fn open(frame: &[u8]) -> Option<Frame<'_>> {
     use super::ethertype::{IPV4, IPV6};
     use super::ip::v4_field::{FLAGS_OFFSET, MORE_FRAGMENTS, OFFSET_MASK};
     const VERSION_AND_LENGTH: u8 = 0x45;
-    let head = frame.first_chunk::<LEAST_V4>()?;
+    let head = frame.first_chunk::<MIN_V4>()?;
     let first = head.byte::<ETHERNET>();
     match head.be16::<ETHERTYPE>() {
         IPV4 if first == VERSION_AND_LENGTH
@@ -93,7 +94,7 @@ impl V4<'_> {
         self.1.byte::<{ ETHERNET + super::ip::v4_field::PROTOCOL }>()
     }
 
-    /// Bytes of the datagram, IP header included.
+    /// Bytes of the datagram by the length field, IP header included.
     #[inline(always)]
     pub fn ip_bytes(&self) -> u16 {
         self.1.be16::<{ ETHERNET + super::ip::v4_field::TOTAL_LENGTH }>()
@@ -105,23 +106,23 @@ impl V4<'_> {
         self.1.be16::<{ ETHERNET + super::ip::v4_field::ID }>()
     }
 
-    /// The link layer or the address says that it was sent to a group or to everybody.
+    /// True for broadcast and multicast, by link layer or address.
     #[inline(always)]
     pub fn is_to_group(&self) -> bool {
-        // From the first multicast address on there are the others, class E, and everybody's.
+        // The range from the first multicast address on also covers class E and the limited broadcast.
         const MULTICAST: u32 = 0xe000_0000;
         let (_, dst) = self.addresses();
         self.1[0] & super::ether::GROUP_BIT != 0
             || (dst >= MULTICAST && (dst >> 28 == MULTICAST >> 28 || dst == u32::MAX))
     }
 
-    /// Bytes above the IP header; None where the header contradicts itself.
+    /// Bytes above the IP header; None if the header contradicts itself.
     #[inline(always)]
     pub fn wire(&self) -> Option<u32> {
         u32::from(self.ip_bytes()).checked_sub(super::ip::v4_field::SIZE as u32)
     }
 
-    /// The capture cut the packet.
+    /// True if the capture truncated the packet.
     #[inline(always)]
     pub fn is_cut(&self, wire: u32) -> bool {
         ((self.0.len() - BEFORE_V4) as u32) < wire
@@ -133,7 +134,7 @@ impl V4<'_> {
         [self.1.be16::<BEFORE_V4>(), self.1.be16::<{ BEFORE_V4 + 2 }>()]
     }
 
-    /// The header of protocol `PROTO` above, of so many bytes on the wire.
+    /// Header of protocol `PROTO`; `wire` is the number of bytes above the IP header on the wire.
     #[inline(always)]
     pub fn transport<const PROTO: u8>(&self, wire: u32) -> Option<Transport> {
         let above = self.0.get(BEFORE_V4..)?;
@@ -163,21 +164,21 @@ impl V6<'_> {
         self.1.byte::<{ ETHERNET + super::ip::v6_field::NEXT_HEADER }>()
     }
 
-    /// The link layer or the address says that it was sent to a group.
+    /// True for multicast, by link layer or address.
     #[inline(always)]
     pub fn is_to_group(&self) -> bool {
         let (_, dst) = self.addresses();
         self.1[0] & super::ether::GROUP_BIT != 0 || dst[0] >> 56 == 0xff
     }
 
-    /// Bytes above the IP header; None where there are none, or the packet is a jumbogram.
+    /// Bytes above the IP header; None without any, and for jumbograms.
     #[inline(always)]
     pub fn wire(&self) -> Option<u32> {
         let wire = u32::from(self.1.be16::<{ ETHERNET + super::ip::v6_field::PAYLOAD_LENGTH }>());
         (wire != 0 && wire <= LONGEST_V6).then_some(wire)
     }
 
-    /// The capture cut the packet.
+    /// True if the capture truncated the packet.
     #[inline(always)]
     pub fn is_cut(&self, wire: u32) -> bool {
         ((self.0.len() - BEFORE_V6) as u32) < wire
@@ -189,7 +190,7 @@ impl V6<'_> {
         [self.1.be16::<BEFORE_V6>(), self.1.be16::<{ BEFORE_V6 + 2 }>()]
     }
 
-    /// The header of protocol `PROTO` above, of so many bytes on the wire.
+    /// Header of protocol `PROTO`; `wire` is the number of bytes above the IP header on the wire.
     #[inline(always)]
     pub fn transport<const PROTO: u8>(&self, wire: u32) -> Option<Transport> {
         let above = self.0.get(BEFORE_V6..)?;
@@ -210,7 +211,7 @@ fn segment<const AT: usize>(above: &[u8], header: &[u8; tcp::field::SIZE], wire:
     }
     let ack = header.be32::<ACK>();
     let flags = header.byte::<FLAGS>();
-    // What a SYN offers is read where it is of use.
+    // SYN options are parsed on demand.
     let reads = size > SIZE && flags & tcpflag::SYN == 0;
     let (edge, timestamps) = if reads { options(above, size, ack) } else { (ack, false) };
     Some(Transport {
@@ -225,27 +226,27 @@ fn segment<const AT: usize>(above: &[u8], header: &[u8; tcp::field::SIZE], wire:
     })
 }
 
-/// The highest right edge of SACK blocks beyond `ack`, or `ack`; and whether timestamps are among the options.
+/// Highest right edge of SACK blocks beyond `ack`, else `ack`; and true if timestamps are among the options.
 #[inline(always)]
 fn options(above: &[u8], size: usize, ack: u32) -> (u32, bool) {
-    if tcp::are_usual(above, size) { (ack, true) } else { any_options(above, size, ack) }
+    if tcp::are_timestamps_only(above, size) { (ack, true) } else { scan_options(above, size, ack) }
 }
 
 #[inline(never)]
-fn any_options(above: &[u8], size: usize, ack: u32) -> (u32, bool) {
+fn scan_options(above: &[u8], size: usize, ack: u32) -> (u32, bool) {
     let mut tcp = Tcp { ack, ..Tcp::default() };
-    tcp::take_options(&mut tcp, above, size);
+    tcp::parse_options(&mut tcp, above, size);
     (tcp.sack.unwrap_or(ack), tcp.timestamps)
 }
 
-/// The TCP header of an ordinary segment whose payload begins `offset` bytes into its frame, with all options.
+/// Full TCP header of an ordinary segment whose payload begins at `offset` in its frame.
 pub fn tcp_header(frame: &[u8], is_v6: bool, offset: u8) -> Option<Tcp> {
     let at = if is_v6 { BEFORE_V6 } else { BEFORE_V4 };
     let above = frame.get(at..)?;
     let mut tcp = tcp::of_header(above.first_chunk()?);
     let size = usize::from(offset).checked_sub(at)?;
     if size > tcp::field::SIZE {
-        tcp::take_options(&mut tcp, above, size);
+        tcp::parse_options(&mut tcp, above, size);
     }
     Some(tcp)
 }
@@ -273,7 +274,7 @@ fn datagram<const AT: usize>(above: &[u8], ports: [u16; 2], wire: u32) -> Option
     })
 }
 
-/// Echo request or reply.
+/// True for an echo request or reply.
 #[inline(always)]
 fn echo<const AT: usize>(above: &[u8], kinds: [u8; 2], wire: u32) -> Option<Transport> {
     const SIZE: usize = 8;

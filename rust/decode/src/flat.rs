@@ -1,8 +1,8 @@
-//! A packet as flat fields, as a table of packets has them: from a record, and back to one.
+//! Flat packets: the fields of a packet as columns of a packet table, from a record and back to a frame.
 //!
-//! [`Flat::read`] says what the outermost IP packet of a record carries; [`Flat::write`] makes a frame that says the same to
-//! the decoder, so that tables of packets take the path of any capture. Options and extension headers keep their length, not
-//! their bytes, for nobody looks at them; checksums are not made.
+//! [`Flat::read`] decodes the outermost IP packet of a record. [`Flat::write`] builds a frame that decodes to equal
+//! fields, so that packet tables take the path of any capture. Options and extension headers keep their length
+//! without their bytes, which the tracker does not read; checksums are left out.
 
 use super::bytes::{Fields, Span};
 use super::ip::{self, v4_field, v6_field};
@@ -11,24 +11,25 @@ use super::udp::field as udp_field;
 use super::{Addr, Family, FiveTuple, Vlan, ether, ethertype, ipproto, link, ports, transport};
 use conntrack_capture::{LinkType, Record, RecordBatch};
 
-/// The packet's fields. What does not belong to its protocol is 0 or empty.
+/// Fields of a packet. Fields of other protocols are 0 or empty.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Flat<'a> {
-    /// Addresses, ports and protocol; ICMP has type and code as ports. None: no IP packet, or not all of its headers.
+    /// Addresses, ports and protocol; ICMP has type and code as ports. None without an IP packet or with incomplete
+    /// headers.
     pub tuple: Option<FiveTuple>,
-    /// Bytes of the IP packet, header included, as it says.
+    /// Bytes of the IP packet by its length field, header included.
     pub length: u32,
-    /// Bytes of its header: IPv4 with options, IPv6 with extension headers.
+    /// Bytes of the IP header: IPv4 with options, IPv6 with extension headers.
     pub ip_header_length: u32,
     /// Identification of fragments, and of any IPv4 packet.
     pub ip_id: u32,
-    /// Bytes of the datagram before those of this fragment.
+    /// Bytes of the datagram before this fragment's.
     pub fragment_offset: u16,
-    /// Fragments follow.
+    /// True if further fragments follow.
     pub more_fragments: bool,
     /// VLAN tags.
     pub vlan: Vlan,
-    /// The link layer or the address says that it was sent to a group or to everybody.
+    /// True for broadcast and multicast, by link layer or address.
     pub to_group: bool,
     /// TCP: the flag byte.
     pub tcp_flags: u8,
@@ -42,23 +43,23 @@ pub struct Flat<'a> {
     pub tcp_options: &'a [u8],
     /// UDP: the length in its header; UDP-Lite: the coverage.
     pub udp_length: u16,
-    /// ICMP: the two bytes that queries have their identifier in.
+    /// ICMP: the two bytes that are the identifier of queries.
     pub icmp_id: u16,
     /// SCTP: the verification tag.
     pub sctp_vtag: u32,
-    /// What was captured of that which is above the header of TCP (options included), UDP, UDP-Lite, ICMP (8 bytes) and SCTP
-    /// (12 bytes), and above the IP header of other protocols and of later fragments.
+    /// Captured payload: above the header of TCP (options included), UDP, UDP-Lite, ICMP (8 bytes) and SCTP (12
+    /// bytes). For other protocols and later fragments, above the IP header.
     pub payload: &'a [u8],
 }
 
-/// Why fields make no packet.
+/// Error for fields that make no packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// The field.
+    /// Name of the field.
     pub field: &'static str,
-    /// What it has.
+    /// Value of the field.
     pub found: u64,
-    /// What would do.
+    /// Description of the valid values.
     pub expected: String,
 }
 
@@ -68,21 +69,21 @@ impl Refusal {
     }
 }
 
-/// The longest IP packet that a frame is made of.
+/// Maximum length of the IP packet of a built frame, in bytes.
 const LONGEST: u32 = i32::MAX as u32;
-/// A destination options header (RFC 8200 section 4.6) and a fragment header.
+/// Next header of destination options (RFC 8200 section 4.6).
 const DESTINATION: u8 = 60;
 const FRAGMENT: u8 = 44;
 const UNIT: u32 = 8;
-/// The most that one extension header holds, and how many of them the decoder follows beside a fragment header.
+/// Maximum size of one extension header, and the maximum number of extension headers beside a fragment header.
 const EXTENSION: u32 = 256 * UNIT;
 const EXTENSIONS: u32 = 15;
-/// The most that TCP options take, RFC 9293 section 3.1.
+/// Maximum size of TCP options in bytes, RFC 9293 section 3.1.
 const MOST_OPTIONS: usize = 40;
 const ICMP_HEADER: usize = 8;
 const SCTP_HEADER: usize = 12;
 
-/// What carries addresses of its own above IP.
+/// Header above IP that has fields of its own.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Transport {
     Tcp,
@@ -105,7 +106,7 @@ impl Transport {
         }
     }
 
-    /// Bytes of the header without options.
+    /// Size of the header in bytes, without options.
     fn size(self) -> usize {
         match self {
             Self::Tcp => tcp_field::SIZE,
@@ -118,8 +119,8 @@ impl Transport {
 }
 
 impl<'a> Flat<'a> {
-    /// The outermost IP packet of a record. It has no tuple where there is none, or its headers were cut or contradict
-    /// themselves.
+    /// Decode the outermost IP packet of a record. The tuple is None without such a packet, and for truncated or
+    /// contradictory headers.
     pub fn read(record: &Record, bytes: &'a [u8]) -> Self {
         Self::try_read(record, bytes).unwrap_or_default()
     }
@@ -127,16 +128,16 @@ impl<'a> Flat<'a> {
     fn try_read(record: &Record, bytes: &'a [u8]) -> Option<Self> {
         let net = link::open(record.linktype, Span::new(bytes, record.len as usize)).ok()?;
         let ip = ip::read(&net, false).ok()?;
-        let fragment_header = if net.family == Family::V6 && ip.piece.is_some() { UNIT } else { 0 };
+        let fragment_header = if net.family == Family::V6 && ip.fragment.is_some() { UNIT } else { 0 };
         let length = ip.length.checked_add(fragment_header).filter(|length| *length <= LONGEST)?;
-        let piece = ip.piece;
-        let (offset, more) = piece.map_or((0, false), |piece| (piece.offset, piece.more));
+        let fragment = ip.fragment;
+        let (offset, more) = fragment.map_or((0, false), |fragment| (fragment.offset, fragment.more));
         let mut tuple =
             FiveTuple { src: ip.src, dst: ip.dst, proto: ip.proto, family: ip.family, ..FiveTuple::default() };
         let mut flat = Flat {
             length,
             ip_header_length: length.checked_sub(u32::try_from(ip.payload.wire()).ok()?)?,
-            ip_id: piece.map_or(u32::from(ip.identification), |piece| piece.id),
+            ip_id: fragment.map_or(u32::from(ip.identification), |fragment| fragment.id),
             fragment_offset: u16::try_from(offset).ok()?,
             more_fragments: more,
             vlan: net.vlan,
@@ -150,7 +151,7 @@ impl<'a> Flat<'a> {
         Some(flat)
     }
 
-    /// Reads the header of a transport, and returns what is above it.
+    /// Decode the header of a transport and return the payload.
     fn read_transport(&mut self, kind: Transport, tuple: &mut FiveTuple, segment: Span<'a>) -> Option<Span<'a>> {
         let header = segment.bytes().get(..kind.size())?;
         if kind != Transport::Other {
@@ -173,7 +174,7 @@ impl<'a> Flat<'a> {
             Transport::Udp => {
                 let header: &[u8; udp_field::SIZE] = header.first_chunk()?;
                 self.udp_length = header.be16::<{ udp_field::LENGTH }>();
-                // Of UDP-Lite, a checksum of zero is malformed, and the frame that is made has none of its own.
+                // In UDP-Lite a zero checksum is malformed, and built frames have a zero checksum.
                 let is_lite = tuple.proto == ipproto::UDPLITE;
                 if is_lite && header.be16::<{ udp_field::CHECKSUM }>() == 0 {
                     return None;
@@ -190,10 +191,10 @@ impl<'a> Flat<'a> {
         segment.skip(kind.size()).ok()
     }
 
-    /// Appends an Ethernet frame that says the same, as far as there is payload; returns its length on the wire.
+    /// Append an Ethernet frame with these fields and the available payload; returns the wire length in bytes.
     pub fn write(&self, out: &mut Vec<u8>) -> Result<u32, Refusal> {
         let Some(tuple) = &self.tuple else {
-            // An EtherType for local experiments (IEEE 802.3 clause 9.2.4): nothing that is tracked.
+            // An EtherType for local experiments (IEEE 802.3 clause 9.2.4), never tracked.
             out.extend([0; 12]);
             out.extend([0x88, 0xb5]);
             return Ok(14);
@@ -209,7 +210,7 @@ impl<'a> Flat<'a> {
             Family::V6 => self.write_v6(tuple, out),
         }
         self.write_transport(tuple, kind, out);
-        // Nobody captures more than there was.
+        // A capture holds no more bytes than the packet has.
         let room = (self.length - self.ip_header_length) as usize - kind.size() - options;
         out.extend_from_slice(self.payload.get(..room).unwrap_or(self.payload));
         Ok(link as u32 + self.length)
@@ -274,14 +275,14 @@ impl<'a> Flat<'a> {
         use v4_field::{DST, FLAGS_OFFSET, ID, MORE_FRAGMENTS, PROTOCOL, SIZE, SRC, TOTAL_LENGTH};
         let mut header = [0; 60];
         header[0] = 0x40 | (self.ip_header_length / 4) as u8;
-        // What does not fit is left at zero, as segmentation offload does.
-        put(&mut header, TOTAL_LENGTH, u16::try_from(self.length).unwrap_or(0).to_be_bytes());
-        put(&mut header, ID, (self.ip_id as u16).to_be_bytes());
+        // An oversized length stays zero, as with segmentation offload.
+        write_field(&mut header, TOTAL_LENGTH, u16::try_from(self.length).unwrap_or(0).to_be_bytes());
+        write_field(&mut header, ID, (self.ip_id as u16).to_be_bytes());
         let more = if self.more_fragments { MORE_FRAGMENTS } else { 0 };
-        put(&mut header, FLAGS_OFFSET, ((self.fragment_offset / 8) | more).to_be_bytes());
+        write_field(&mut header, FLAGS_OFFSET, ((self.fragment_offset / 8) | more).to_be_bytes());
         header[PROTOCOL] = tuple.proto;
-        put(&mut header, SRC, (tuple.src.0 as u32).to_be_bytes());
-        put(&mut header, DST, (tuple.dst.0 as u32).to_be_bytes());
+        write_field(&mut header, SRC, (tuple.src.0 as u32).to_be_bytes());
+        write_field(&mut header, DST, (tuple.dst.0 as u32).to_be_bytes());
         // Options: all of them "end of options".
         out.extend_from_slice(header.get(..self.ip_header_length as usize).unwrap_or(&header[..SIZE]));
     }
@@ -293,10 +294,10 @@ impl<'a> Flat<'a> {
         let mut header = [0; SIZE];
         header[VERSION] = 0x60;
         let length = u16::try_from(self.length - SIZE as u32).unwrap_or(0);
-        put(&mut header, PAYLOAD_LENGTH, length.to_be_bytes());
+        write_field(&mut header, PAYLOAD_LENGTH, length.to_be_bytes());
         header[NEXT_HEADER] = if extensions > 0 { DESTINATION } else { behind };
-        put(&mut header, SRC, tuple.src.0.to_be_bytes());
-        put(&mut header, DST, tuple.dst.0.to_be_bytes());
+        write_field(&mut header, SRC, tuple.src.0.to_be_bytes());
+        write_field(&mut header, DST, tuple.dst.0.to_be_bytes());
         out.extend_from_slice(&header);
         while extensions > 0 {
             let size = extensions.min(EXTENSION);
@@ -315,26 +316,26 @@ impl<'a> Flat<'a> {
         let mut header = [0; tcp_field::SIZE];
         if kind == Transport::Icmp {
             (header[0], header[1]) = (tuple.sport as u8, tuple.dport as u8);
-            put(&mut header, 4, self.icmp_id.to_be_bytes());
+            write_field(&mut header, 4, self.icmp_id.to_be_bytes());
         } else {
-            put(&mut header, 0, tuple.sport.to_be_bytes());
-            put(&mut header, 2, tuple.dport.to_be_bytes());
+            write_field(&mut header, 0, tuple.sport.to_be_bytes());
+            write_field(&mut header, 2, tuple.dport.to_be_bytes());
         }
         match kind {
             Transport::Tcp => {
                 use tcp_field::{ACK, DATA_OFFSET, FLAGS, SEQ, WINDOW};
-                put(&mut header, SEQ, self.seq.to_be_bytes());
-                put(&mut header, ACK, self.ack.to_be_bytes());
+                write_field(&mut header, SEQ, self.seq.to_be_bytes());
+                write_field(&mut header, ACK, self.ack.to_be_bytes());
                 header[DATA_OFFSET] = (((tcp_field::SIZE + self.tcp_options.len()) / 4) << 4) as u8;
                 header[FLAGS] = self.tcp_flags;
-                put(&mut header, WINDOW, self.window.to_be_bytes());
+                write_field(&mut header, WINDOW, self.window.to_be_bytes());
             }
             Transport::Udp => {
-                put(&mut header, udp_field::LENGTH, self.udp_length.to_be_bytes());
-                // A checksum that is there, which UDP-Lite must have.
-                put(&mut header, udp_field::CHECKSUM, [0xff; 2]);
+                write_field(&mut header, udp_field::LENGTH, self.udp_length.to_be_bytes());
+                // A nonzero checksum, as UDP-Lite requires.
+                write_field(&mut header, udp_field::CHECKSUM, [0xff; 2]);
             }
-            Transport::Sctp => put(&mut header, 4, self.sctp_vtag.to_be_bytes()),
+            Transport::Sctp => write_field(&mut header, 4, self.sctp_vtag.to_be_bytes()),
             Transport::Icmp | Transport::Other => {}
         }
         out.extend_from_slice(&header[..kind.size()]);
@@ -344,25 +345,25 @@ impl<'a> Flat<'a> {
     }
 }
 
-/// Writes a field; it is within the header, or nothing is written.
-fn put<const L: usize>(header: &mut [u8], at: usize, bytes: [u8; L]) {
+/// Write a field within the header; a field out of bounds is left out.
+fn write_field<const L: usize>(header: &mut [u8], at: usize, bytes: [u8; L]) {
     if let Some(field) = header.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
         *field = bytes;
     }
 }
 
-/// A batch of packets by their fields, with capture times in nanoseconds. The error has the packet's place; None: it is more
-/// than a batch holds, 4 GiB.
+/// Build a batch of packets with capture times in nanoseconds. The error is the packet's index and the refusal; the
+/// refusal is None beyond the size of a batch, 4 GiB.
 pub fn batch<'a>(
     packets: impl ExactSizeIterator<Item = (i64, Flat<'a>)>,
 ) -> Result<RecordBatch, (usize, Option<Refusal>)> {
-    const USUAL: usize = 14 + 20 + 20;
-    let mut data = Vec::with_capacity(packets.len() * USUAL);
+    const TYPICAL: usize = 14 + 20 + 20;
+    let mut data = Vec::with_capacity(packets.len() * TYPICAL);
     let mut records = Vec::with_capacity(packets.len());
-    for (place, (ts, flat)) in packets.enumerate() {
+    for (index, (ts, flat)) in packets.enumerate() {
         let start = data.len();
-        let len = flat.write(&mut data).map_err(|refusal| (place, Some(refusal)))?;
-        let (Ok(start), Ok(end)) = (u32::try_from(start), u32::try_from(data.len())) else { return Err((place, None)) };
+        let len = flat.write(&mut data).map_err(|refusal| (index, Some(refusal)))?;
+        let (Ok(start), Ok(end)) = (u32::try_from(start), u32::try_from(data.len())) else { return Err((index, None)) };
         let linktype = LinkType::ETHERNET;
         records.push(Record {
             ts,
@@ -378,13 +379,13 @@ pub fn batch<'a>(
     Ok(RecordBatch { data, records, ..RecordBatch::default() })
 }
 
-/// An address and its family as sixteen bytes in network order, IPv4 mapped into IPv6 (RFC 4291 section 2.5.5.2).
+/// Convert to sixteen bytes in network order, with IPv4 mapped into IPv6 (RFC 4291 section 2.5.5.2).
 pub fn mapped(addr: Addr, family: Family) -> [u8; 16] {
     let prefix = if family == Family::V4 { MAPPED } else { 0 };
     (addr.0 | prefix).to_be_bytes()
 }
 
-/// The IPv4 address that is mapped into these bytes.
+/// Extract an IPv4 address that is mapped into IPv6.
 pub fn unmapped(bytes: [u8; 16]) -> Option<Addr> {
     let number = u128::from_be_bytes(bytes);
     (number >> 32 == MAPPED >> 32).then_some(Addr(number & 0xffff_ffff))
@@ -423,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn a_round_trip_keeps_the_fields() {
         let vlan = Vlan { outer: 8, inner: 4096 };
         let kinds = [
             Flat {
@@ -464,7 +465,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_there_is_not_captured() {
+    fn no_more_bytes_are_captured_than_the_packet_has() {
         let short = Flat { length: 31, udp_length: 11, payload: b"longer than three", ..flat(Family::V4, 17) };
         assert_eq!(again(&made(&short)).payload, b"lon");
         let packet = decoded(&made(&Flat { length: 40, tcp_flags: 2, ..flat(Family::V4, 6) }));

@@ -5,7 +5,7 @@ use super::ip::{self, Ip};
 use super::ports::ports;
 use super::{Family, FiveTuple, L4, Packet, Skip, ipproto};
 
-/// The header that all messages share; queries have an identifier in its rest.
+/// Common header of all messages; queries have an identifier in the rest.
 mod field {
     pub const TYPE: usize = 0;
     pub const CODE: usize = 1;
@@ -13,12 +13,12 @@ mod field {
     pub const SIZE: usize = 8;
 }
 
-/// What a message type is for.
+/// Class of a message type.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Class {
-    /// Request or answer with an identifier.
+    /// Request or reply with an identifier.
     Query,
-    /// Quotes the packet that it is about.
+    /// Error that quotes the offending packet.
     Error,
     Other,
 }
@@ -48,7 +48,7 @@ pub(super) fn read(ip: &Ip<'_>, packet: &mut Packet) -> Result<(), Skip> {
     packet.tuple.sport = u16::from(kind);
     packet.tuple.dport = u16::from(code);
     packet.payload_bytes = message.wire().saturating_sub(field::SIZE) as u32;
-    packet.malformed = message.wire() < field::SIZE && ip.piece.is_none();
+    packet.malformed = message.wire() < field::SIZE && ip.fragment.is_none();
     packet.l4 = match message.head::<{ field::SIZE }>() {
         Err(_) => L4::Other,
         Ok(header) => match class(ip.family, kind) {
@@ -67,7 +67,7 @@ pub(super) fn read(ip: &Ip<'_>, packet: &mut Packet) -> Result<(), Skip> {
     Ok(())
 }
 
-/// The quoted packet's tuple, and the identifier where it is an ICMP query.
+/// Tuple of the quoted packet, and the identifier of an ICMP query.
 fn quoted(family: Family, quote: Span<'_>) -> Option<(FiveTuple, u16)> {
     let ip = ip::quoted(family, quote)?;
     let mut tuple = FiveTuple { src: ip.src, dst: ip.dst, proto: ip.proto, family, ..FiveTuple::default() };

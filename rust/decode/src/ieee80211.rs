@@ -1,11 +1,11 @@
-//! 802.11 data frames, and the headers that monitor-mode captures put before them.
+//! 802.11 data frames, and the headers of monitor-mode captures.
 
 use super::Skip;
 use super::bytes::{Fields, Span};
 use super::ether::{self, GROUP_BIT};
 use super::ip::Net;
 
-/// IEEE 802.11-2020 section 9.2.4.1.
+/// Frame control field, IEEE 802.11-2020 section 9.2.4.1.
 mod frame_control {
     pub const VERSION_MASK: u8 = 0x03;
     pub const TYPE_MASK: u8 = 0x0c;
@@ -26,19 +26,19 @@ mod field {
     pub const ADDRESS_1: usize = 4;
     pub const ADDRESS_3: usize = 16;
     pub const SEQUENCE: usize = 22;
-    /// Without fourth address, QoS and HT control.
+    /// Size without fourth address, QoS and HT control.
     pub const SIZE: usize = 24;
     pub const ADDRESS_4_SIZE: usize = 6;
     pub const QOS_SIZE: usize = 2;
     pub const HT_CONTROL_SIZE: usize = 4;
 }
 
-/// Reads an 802.11 frame; `padded` where the capture aligned the body to four bytes.
+/// Parse an 802.11 frame; `padded` where the capture aligned the body to four bytes.
 pub(super) fn frame(span: Span<'_>, padded: bool) -> Result<Net<'_>, Skip> {
     use frame_control::{FROM_DS, NO_DATA, ORDER, PROTECTED, QOS, TO_DS, TYPE_DATA, TYPE_MASK, VERSION_MASK};
     const FRAGMENT_NUMBER: u8 = 0x0f;
     const AGGREGATE: u8 = 0x80;
-    /// Destination, source, length (section 9.3.2.2).
+    /// Size of an A-MSDU subframe header: destination, source, length (section 9.3.2.2).
     const SUBFRAME: usize = 14;
 
     let [control, flags] = *span.head::<2>()?;
@@ -50,7 +50,7 @@ pub(super) fn frame(span: Span<'_>, padded: bool) -> Result<Net<'_>, Skip> {
     }
     let header = span.head::<{ field::SIZE }>()?;
     if header.byte::<{ field::SEQUENCE }>() & FRAGMENT_NUMBER != 0 {
-        // The middle of a frame: its LLC header is in the first piece.
+        // A later fragment of a frame: the LLC header is in the first fragment.
         return Err(Skip::NotIp);
     }
     let destination = match flags & TO_DS {
@@ -80,7 +80,7 @@ pub(super) fn frame(span: Span<'_>, padded: bool) -> Result<Net<'_>, Skip> {
     ether::llc(body.skip(SUBFRAME)?, to_group)
 }
 
-/// Radiotap (<https://www.radiotap.org>): little-endian, its length in the third and fourth byte.
+/// Parse a radiotap header (<https://www.radiotap.org>): little-endian, with its length in the third and fourth byte.
 pub(super) fn radiotap(span: Span<'_>) -> Result<Net<'_>, Skip> {
     const VERSION: usize = 0;
     const LENGTH: usize = 2;
@@ -93,7 +93,7 @@ pub(super) fn radiotap(span: Span<'_>) -> Result<Net<'_>, Skip> {
     frame(span.skip(length.max(SIZE))?, is_padded(span.limit(length)).unwrap_or(false))
 }
 
-/// Whether the flags field of a radiotap header says that the 802.11 header was padded.
+/// True if the flags field of a radiotap header reports padding behind the 802.11 header.
 fn is_padded(header: Span<'_>) -> Result<bool, Skip> {
     const PRESENT: usize = 4;
     const HAS_TSFT: u32 = 1;
@@ -116,11 +116,11 @@ fn is_padded(header: Span<'_>) -> Result<bool, Skip> {
     Ok(header.at::<1>(at)?.byte::<0>() & DATA_PAD != 0)
 }
 
-/// The version in the first word of an AVS header, whose lowest bits count revisions.
+/// Version in the first word of an AVS header; the lowest bits are a revision.
 const AVS_MAGIC: u32 = 0x8021_1000;
 const AVS_REVISION_MASK: u32 = 0xfff;
 
-/// AVS: version and length, both big-endian.
+/// Parse an AVS header: version and length, both big-endian.
 pub(super) fn avs(span: Span<'_>) -> Result<Net<'_>, Skip> {
     const VERSION: usize = 0;
     const LENGTH: usize = 4;
@@ -131,12 +131,12 @@ pub(super) fn avs(span: Span<'_>) -> Result<Net<'_>, Skip> {
     frame(span.skip(header.be32::<LENGTH>() as usize)?, false)
 }
 
-/// Prism: message code and length in the byte order of the machine that captured. AVS headers come under the same
-/// link type.
+/// Parse a Prism header: message code and length in the byte order of the capturing host. The link type also covers
+/// AVS headers.
 pub(super) fn prism(span: Span<'_>) -> Result<Net<'_>, Skip> {
     const CODE: usize = 0;
     const LENGTH: usize = 4;
-    /// The message codes that drivers write: 0x41 and 0x44.
+    /// Message codes of the drivers: 0x41 and 0x44.
     const CODES: [u32; 2] = [0x41, 0x44];
     let header = span.head::<8>()?;
     let length = if CODES.contains(&u32::from_le_bytes(header.array::<CODE, 4>())) {

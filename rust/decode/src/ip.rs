@@ -3,21 +3,21 @@
 use super::bytes::{Fields, Span};
 use super::{Addr, Family, Skip, Vlan, checksum};
 
-/// Where a link layer or a tunnel leads: an IP header, and what the layers around it said.
+/// IP header behind a link layer or tunnel, with the facts of the layers around the header.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Net<'a> {
-    /// Which IP version the layer below names.
+    /// IP version by the layer below.
     pub family: Family,
-    /// From the IP header on.
+    /// Bytes from the IP header on.
     pub span: Span<'a>,
-    /// VLAN tags on the way.
+    /// VLAN tags around the packet.
     pub vlan: Vlan,
-    /// Sent to a group address of the link layer.
+    /// True if the frame was sent to a group address of the link layer.
     pub to_group: bool,
 }
 
 impl<'a> Net<'a> {
-    /// A layer that names no version: the header's first nibble does.
+    /// IP header behind a layer that names no version; the first nibble is the version.
     pub fn by_version(span: Span<'a>) -> Result<Self, Skip> {
         let family = match span.head::<1>()?.byte::<0>() >> 4 {
             4 => Family::V4,
@@ -27,25 +27,25 @@ impl<'a> Net<'a> {
         Ok(Self::plain(family, span))
     }
 
-    /// An IP header with nothing around it.
+    /// IP header without layers around.
     #[inline]
     pub fn plain(family: Family, span: Span<'a>) -> Self {
         Self { family, span, vlan: Vlan::default(), to_group: false }
     }
 }
 
-/// One fragment of a datagram, or its first.
+/// Position of a fragment in its datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Piece {
+pub(super) struct Fragment {
     /// Identification.
     pub id: u32,
-    /// Offset of this fragment's data in bytes; 0: the first.
+    /// Offset of this fragment's data in bytes; 0: the first fragment.
     pub offset: u32,
-    /// More fragments follow.
+    /// True if further fragments follow.
     pub more: bool,
 }
 
-/// What an IP header says.
+/// Decoded IP header.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ip<'a> {
     pub family: Family,
@@ -53,21 +53,21 @@ pub(super) struct Ip<'a> {
     pub dst: Addr,
     /// Protocol above, behind IPv6 extension headers.
     pub proto: u8,
-    /// Bytes of the datagram, header included, padding of the link layer not.
+    /// Bytes of the datagram, header included, without padding of the link layer.
     pub length: u32,
-    /// What the protocol above gets: as long as the header says, as far as captured.
+    /// Payload: length by the header, bytes as captured.
     pub payload: Span<'a>,
-    /// Set for fragments; a datagram whose only fragment this is counts as whole.
-    pub piece: Option<Piece>,
-    /// A routing header has addresses still to visit, so that `dst` is not the one in the transport checksum.
+    /// Set for fragments; a datagram in a single fragment counts as unfragmented.
+    pub fragment: Option<Fragment>,
+    /// True if a routing header lists further addresses, so that the transport checksum uses another `dst`.
     pub rerouted: bool,
-    /// The IPv4 header checksum is wrong.
+    /// True if the IPv4 header checksum is wrong.
     pub bad_checksum: bool,
     /// Identification of the IPv4 header; 0 for IPv6.
     pub identification: u16,
 }
 
-/// Reads the IP header that `net` leads to.
+/// Decode the IP header at `net`.
 #[inline]
 pub(super) fn read<'a>(net: &Net<'a>, verify: bool) -> Result<Ip<'a>, Skip> {
     match net.family {
@@ -110,11 +110,11 @@ mod next_header {
     pub const NONE: u8 = 59;
     pub const DESTINATION: u8 = 60;
 
-    /// Nobody sends more; a chain that is longer only costs time.
+    /// Maximum number of extension headers; a longer chain only costs time.
     pub const MOST: usize = 16;
 }
 
-/// The header length in bytes, where version and length are possible.
+/// Size of the header in bytes, if version and length are valid.
 #[inline]
 fn v4_header_length(header: &[u8; v4_field::SIZE]) -> Result<usize, Skip> {
     let first = header.byte::<{ v4_field::VERSION_IHL }>();
@@ -131,7 +131,7 @@ fn v4(span: Span<'_>, verify: bool) -> Result<Ip<'_>, Skip> {
     let header = span.head::<SIZE>()?;
     let header_length = v4_header_length(header)?;
     let total = match header.be16::<TOTAL_LENGTH>() {
-        // Segmentation offload: the length did not fit, or the card was to fill it in.
+        // Segmentation offload: the length did not fit, or the network card fills in the length.
         0 => span.wire(),
         total => usize::from(total),
     };
@@ -139,7 +139,7 @@ fn v4(span: Span<'_>, verify: bool) -> Result<Ip<'_>, Skip> {
         return Err(Skip::BadIpHeader);
     }
     let flags_offset = header.be16::<FLAGS_OFFSET>();
-    let piece = (flags_offset & (MORE_FRAGMENTS | OFFSET_MASK) != 0).then(|| Piece {
+    let fragment = (flags_offset & (MORE_FRAGMENTS | OFFSET_MASK) != 0).then(|| Fragment {
         id: u32::from(header.be16::<ID>()),
         offset: u32::from(flags_offset & OFFSET_MASK) * 8,
         more: flags_offset & MORE_FRAGMENTS != 0,
@@ -151,10 +151,10 @@ fn v4(span: Span<'_>, verify: bool) -> Result<Ip<'_>, Skip> {
         proto: header.byte::<PROTOCOL>(),
         length: total as u32,
         payload: span.limit(total).skip(header_length)?,
-        piece,
+        fragment,
         rerouted: false,
         identification: header.be16::<ID>(),
-        bad_checksum: verify && span.bytes().get(..header_length).is_some_and(|header| !checksum::sums_up(header)),
+        bad_checksum: verify && span.bytes().get(..header_length).is_some_and(|header| !checksum::verify(header)),
     })
 }
 
@@ -168,7 +168,7 @@ fn v6(span: Span<'_>) -> Result<Ip<'_>, Skip> {
     let behind = span.skip(SIZE)?;
     let payload_length = match header.be16::<PAYLOAD_LENGTH>() {
         0 if next == next_header::NONE => 0,
-        // A jumbogram says its length in an option; without one, segmentation offload left it at 0.
+        // A jumbogram has its length in an option; without the option, segmentation offload left the length at 0.
         0 if next == next_header::HOP_BY_HOP => jumbo_length(behind).unwrap_or(behind.wire()),
         0 => behind.wire(),
         length => usize::from(length),
@@ -178,7 +178,7 @@ fn v6(span: Span<'_>) -> Result<Ip<'_>, Skip> {
         return Err(Skip::NoNextHeader);
     }
     // The reassembled datagram has no fragment header.
-    let dropped = if chain.piece.is_some() { FRAGMENT_HEADER } else { 0 };
+    let dropped = if chain.fragment.is_some() { FRAGMENT_HEADER } else { 0 };
     Ok(Ip {
         family: Family::V6,
         src: Addr::v6(header.array::<SRC, 16>()),
@@ -186,14 +186,14 @@ fn v6(span: Span<'_>) -> Result<Ip<'_>, Skip> {
         proto: chain.proto,
         length: (SIZE + payload_length).saturating_sub(dropped).try_into().unwrap_or(u32::MAX),
         payload: chain.rest,
-        piece: chain.piece,
+        fragment: chain.fragment,
         rerouted: chain.rerouted,
         identification: 0,
         bad_checksum: false,
     })
 }
 
-/// The length in a jumbo payload option (RFC 2675 section 2), the first in its hop-by-hop header.
+/// Length in a jumbo payload option (RFC 2675 section 2), which must be the first hop-by-hop option.
 fn jumbo_length(hop_by_hop: Span<'_>) -> Option<usize> {
     const OPTION: usize = 2;
     const LENGTH: usize = 4;
@@ -204,18 +204,18 @@ fn jumbo_length(hop_by_hop: Span<'_>) -> Option<usize> {
 
 const FRAGMENT_HEADER: usize = 8;
 
-/// What is behind a chain of extension headers.
+/// Payload behind a chain of extension headers.
 struct Chain<'a> {
     proto: u8,
     rest: Span<'a>,
-    piece: Option<Piece>,
+    fragment: Option<Fragment>,
     rerouted: bool,
 }
 
-/// Walks the chain that begins with header `next`. Authentication headers are passed over, as Linux does.
+/// Walk the chain that begins with header `next`. Authentication headers are skipped, as in Linux.
 fn extensions(next: u8, span: Span<'_>) -> Result<Chain<'_>, Skip> {
     use next_header::{AUTHENTICATION, DESTINATION, FRAGMENT, HOP_BY_HOP, MOST, ROUTING};
-    // Fields that these headers share (RFC 8200 section 4), and those of routing and fragment headers.
+    // Common fields of extension headers (RFC 8200 section 4), and fields of routing and fragment headers.
     const NEXT: usize = 0;
     const LENGTH: usize = 1;
     const SEGMENTS_LEFT: usize = 3;
@@ -224,7 +224,7 @@ fn extensions(next: u8, span: Span<'_>) -> Result<Chain<'_>, Skip> {
     const OFFSET_MASK: u16 = 0xfff8;
     const MORE: u16 = 1;
 
-    let mut chain = Chain { proto: next, rest: span, piece: None, rerouted: false };
+    let mut chain = Chain { proto: next, rest: span, fragment: None, rerouted: false };
     for _ in 0..MOST {
         if !matches!(chain.proto, HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION) {
             return Ok(chain);
@@ -246,29 +246,29 @@ fn extensions(next: u8, span: Span<'_>) -> Result<Chain<'_>, Skip> {
             ROUTING => chain.rerouted |= header.byte::<SEGMENTS_LEFT>() > 0,
             FRAGMENT => {
                 let offset_more = header.be16::<OFFSET_MORE>();
-                // Offset 0 and none to follow is an atomic fragment (RFC 6946): a whole packet.
+                // Offset 0 without further fragments is an atomic fragment (RFC 6946): a whole packet.
                 if offset_more & (OFFSET_MASK | MORE) != 0 {
-                    if chain.piece.is_some() {
+                    if chain.fragment.is_some() {
                         return Err(Skip::BadIpHeader);
                     }
                     let offset = u32::from(offset_more & OFFSET_MASK);
-                    chain.piece = Some(Piece { id: header.be32::<ID>(), offset, more: offset_more & MORE != 0 });
+                    chain.fragment = Some(Fragment { id: header.be32::<ID>(), offset, more: offset_more & MORE != 0 });
                 }
             }
             _ => {}
         }
         chain.proto = header.byte::<NEXT>();
         chain.rest = chain.rest.skip(size)?;
-        // Behind a later fragment's header there are data, whatever the next header is called.
-        if chain.piece.is_some_and(|piece| piece.offset > 0) {
+        // A later fragment continues with data, whatever its next header says.
+        if chain.fragment.is_some_and(|fragment| fragment.offset > 0) {
             return Ok(chain);
         }
     }
     Err(Skip::TooDeep)
 }
 
-/// The header of a packet quoted in an ICMP error: its lengths are not believed, for routers rewrite and cut them.
-/// None for later fragments, which have no ports.
+/// Decode the header of a packet quoted in an ICMP error. Its length fields are ignored, because routers rewrite and
+/// truncate quotes. None for later fragments, which have no ports.
 pub(super) fn quoted(family: Family, span: Span<'_>) -> Option<Ip<'_>> {
     let (src, dst, chain) = match family {
         Family::V4 => {
@@ -278,7 +278,7 @@ pub(super) fn quoted(family: Family, span: Span<'_>) -> Option<Ip<'_>> {
             if header.be16::<FLAGS_OFFSET>() & OFFSET_MASK != 0 {
                 return None;
             }
-            let chain = Chain { proto: header.byte::<PROTOCOL>(), rest, piece: None, rerouted: false };
+            let chain = Chain { proto: header.byte::<PROTOCOL>(), rest, fragment: None, rerouted: false };
             (Addr::v4(header.array::<SRC, 4>()), Addr::v4(header.array::<DST, 4>()), chain)
         }
         Family::V6 => {
@@ -291,7 +291,7 @@ pub(super) fn quoted(family: Family, span: Span<'_>) -> Option<Ip<'_>> {
             (Addr::v6(header.array::<SRC, 16>()), Addr::v6(header.array::<DST, 16>()), chain)
         }
     };
-    let later = chain.piece.is_some_and(|piece| piece.offset > 0);
+    let later = chain.fragment.is_some_and(|fragment| fragment.offset > 0);
     (!later).then_some(Ip {
         family,
         src,
@@ -299,7 +299,7 @@ pub(super) fn quoted(family: Family, span: Span<'_>) -> Option<Ip<'_>> {
         proto: chain.proto,
         length: span.wire() as u32,
         payload: chain.rest,
-        piece: chain.piece,
+        fragment: chain.fragment,
         rerouted: chain.rerouted,
         identification: 0,
         bad_checksum: false,

@@ -1,7 +1,7 @@
 //! Records → packets: link layers, IP, fragments, transports and tunnels.
 //!
-//! A packet is what its headers say: lengths come from the IP header, so captures cut by snaplen count right. Nothing
-//! here panics or reads out of bounds, whatever the bytes are; what cannot be read is a [`Skip`] with its reason.
+//! A packet is described by its headers: lengths come from the IP header, so snaplen-limited captures count right. No
+//! input causes a panic or an out-of-bounds read; an undecodable record is a [`Skip`] with a reason.
 #![forbid(unsafe_code)]
 
 use serde::{Deserialize, Serialize};
@@ -42,7 +42,7 @@ pub use tuple::{Addr, Family, FiveTuple};
 
 use conntrack_capture::Lacks;
 
-/// IP protocol numbers used by name.
+/// IP protocol numbers (IANA).
 pub mod ipproto {
     /// ICMP for IPv4.
     pub const ICMP: u8 = 1;
@@ -64,30 +64,30 @@ pub mod ipproto {
     pub const UDPLITE: u8 = 136;
 }
 
-/// Which IP packet of a tunnelled stack is the packet.
+/// Choice of the IP packet of a tunnelled record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TunnelMode {
-    /// What the tunnel carries: the innermost IP packet that can be read.
+    /// The inner view: the innermost decodable IP packet.
     #[default]
     Inner,
-    /// What a gateway on the path sees: the outermost IP packet.
+    /// The gateway's view: the outermost IP packet.
     Outer,
     /// Every IP packet of the stack, outermost first.
     Both,
 }
 
 conntrack_base::words! {
-    /// What carried this IP packet.
+    /// Tunnel protocol of an IP packet.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
     pub enum TunnelKind {
-        /// Nothing: it was not in a tunnel.
+        /// No tunnel.
         #[default]
         None = "none",
         /// GRE, RFC 2784.
         Gre = "gre",
         /// ERSPAN types I, II and III.
         Erspan = "erspan",
-        /// IPv4 or IPv6 in IPv4 or IPv6 (RFC 2003, RFC 2473), 6in4 (RFC 4213) apart.
+        /// IPv4 or IPv6 in IPv4 or IPv6 (RFC 2003, RFC 2473), except 6in4 (RFC 4213).
         IpIp = "ipip",
         /// IPv6 in IPv4, RFC 4213.
         SixInFour = "6in4",
@@ -102,79 +102,79 @@ conntrack_base::words! {
     }
 }
 
-/// The tunnel next to the packet: its kind and, where both directions share one, its network identifier (VNI).
+/// Innermost tunnel around a packet: its kind and, if common to both directions, its network identifier (VNI).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Tunnel {
-    /// What carried the packet.
+    /// Tunnel protocol.
     pub kind: TunnelKind,
-    /// VXLAN and GENEVE: the 24-bit VNI. 0 elsewhere: GRE keys and GTP TEIDs differ by direction.
+    /// VXLAN and GENEVE: the 24-bit VNI. 0 elsewhere, because GRE keys and GTP TEIDs differ by direction.
     pub vni: u32,
 }
 
-/// VLAN tags of the frame that carried the IP packet directly (inside the innermost tunnel).
+/// VLAN tags of the frame directly around the IP packet, inside the innermost tunnel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Vlan {
-    /// Outer tag's VID + 1; 0: untagged.
+    /// VID + 1 of the outer tag; 0: untagged.
     pub outer: u16,
-    /// Second tag's VID + 1; 0: none.
+    /// VID + 1 of the second tag; 0: none.
     pub inner: u16,
 }
 
-/// One IP packet (a whole datagram, its first fragment, or a later fragment given its first one's ports).
+/// IP packet: a whole datagram, a first fragment, or a later fragment with the first fragment's ports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts about one packet, not a state")]
 pub struct Packet {
-    /// Addresses, ports, protocol, as this packet travelled.
+    /// Addresses, ports and protocol, in the packet's direction.
     pub tuple: FiveTuple,
     /// VLAN tags.
     pub vlan: Vlan,
-    /// Tunnel.
+    /// Innermost tunnel.
     pub tunnel: Tunnel,
-    /// Datagrams this record adds: 1; 0 for a later fragment.
+    /// Datagrams that the packet counts for: 1; 0 for a later fragment.
     pub packets: u32,
-    /// IP bytes this record adds, as the headers say: total length; for a later fragment its payload only.
+    /// IP bytes by the length field; for a later fragment its payload only.
     pub ip_bytes: u32,
-    /// Bytes above the TCP, UDP, UDP-Lite, ICMP (8 bytes) or SCTP (12 bytes) header, as the headers say; 0 for other
-    /// protocols. Over the fragments of a datagram it adds up to what the whole datagram would have had.
+    /// Bytes above the TCP, UDP, UDP-Lite, ICMP (8 bytes) or SCTP (12 bytes) header by the length fields; 0 for other
+    /// protocols. The sum over all fragments is the payload of the whole datagram.
     pub payload_bytes: u32,
-    /// True where the link layer or the address says that it was sent to a group or to everybody.
+    /// True for broadcast and multicast, by link layer or address.
     pub to_group: bool,
-    /// True for fragments (first or later).
+    /// True for first and later fragments.
     pub fragment: bool,
-    /// A gateway gives its verdict on it: a whole datagram, or the fragment that makes one whole.
+    /// True if a gateway judges the datagram at this packet: a whole datagram, or the completing fragment.
     pub complete: bool,
-    /// Bytes above the transport header of the whole datagram, where it is complete.
+    /// Bytes above the transport header of a complete datagram.
     pub segment_bytes: u32,
-    /// IP bytes of the whole datagram, where it is complete.
+    /// IP bytes of a complete datagram.
     pub datagram_bytes: u32,
-    /// The transport header contradicts itself or the IP header: TCP data offset, UDP length, UDP-Lite coverage, an
-    /// SCTP chunk length, or less IP payload than the header takes.
+    /// True if the transport header contradicts itself or the IP header. Causes: TCP data offset, UDP length,
+    /// UDP-Lite coverage, an SCTP chunk length, or less IP payload than the header needs.
     pub malformed: bool,
-    /// A checksum (IPv4 header or transport) is wrong; looked at only with [`Options::checksum`].
+    /// True if the IPv4 header or transport checksum is wrong; computed only with [`Options::checksum`].
     pub bad_checksum: bool,
-    /// It is that of the IPv4 header.
+    /// True if the wrong checksum is the IPv4 header's.
     pub bad_header: bool,
-    /// The capture cut the payload of TCP or UDP.
+    /// True if the capture truncated the payload of TCP or UDP.
     pub cut: bool,
     /// Identification of the IPv4 header; 0 for IPv6.
     pub identification: u16,
-    /// What tells flows apart besides addresses and ports: the identifier of an ICMP query, the call id of GRE
-    /// version 1; 0 elsewhere. Later fragments have their first one's.
+    /// Flow discriminator besides addresses and ports: the identifier of an ICMP query, the call id of GRE version 1,
+    /// 0 elsewhere. Later fragments inherit the first fragment's.
     pub flow_id: u16,
-    /// The transport header's facts; of a fragment that completes its datagram, the first one's.
+    /// Transport header; for a completing fragment, the first fragment's.
     pub l4: L4,
-    /// Where in its record the payload of TCP or UDP begins, and how many bytes of it are there.
+    /// Offset in the record and captured bytes of the TCP or UDP payload.
     pub payload: (u32, u32),
 }
 
 impl Packet {
-    /// The segment of a source that [lacks](conntrack_capture::Lacks) its numbers.
+    /// True for a TCP segment of a source that [lacks](conntrack_capture::Lacks) sequence numbers.
     #[inline]
     pub fn is_unnumbered(&self) -> bool {
         matches!(self.l4, L4::Tcp(Tcp { unnumbered: true, .. }))
     }
 
-    /// Takes out what its source lacks.
+    /// Clear the properties that the source lacks.
     pub fn lack(&mut self, lacks: Lacks) {
         self.cut &= !lacks.payloads;
         if lacks.checksums {
@@ -187,7 +187,7 @@ impl Packet {
         }
     }
 
-    /// The payload of TCP or UDP in the bytes of its record, as far as captured; nothing where it came with another one.
+    /// Captured TCP or UDP payload in the record's bytes; empty if the payload came with another record.
     #[inline]
     pub fn payload_in<'a>(&self, record: &'a [u8]) -> &'a [u8] {
         let (at, length) = (self.payload.0 as usize, self.payload.1 as usize);
@@ -195,10 +195,10 @@ impl Packet {
     }
 }
 
-/// What the transport header says.
+/// Transport header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub enum L4 {
-    /// No header to look at: other protocols, later fragments, headers cut off right behind the ports.
+    /// No decoded header: other protocols, later fragments, headers truncated right behind the ports.
     #[default]
     Other,
     /// TCP, RFC 9293.
@@ -214,13 +214,13 @@ pub enum L4 {
         /// Identifier of query messages (0 for others).
         id: u16,
     },
-    /// An ICMP or ICMPv6 error and the packet it quotes.
+    /// An ICMP or ICMPv6 error and the quoted packet.
     IcmpError {
         /// Message type.
         kind: u8,
         /// Message code.
         code: u8,
-        /// The quoted packet's tuple, as *it* travelled; None where it cannot be read. ICMP queries quoted: see
+        /// Tuple of the quoted packet in that packet's direction; None if undecodable. Quoted ICMP queries: see
         /// `quoted_id`.
         quoted: Option<FiveTuple>,
         /// Identifier of a quoted ICMP query.
@@ -237,19 +237,19 @@ pub enum L4 {
     },
 }
 
-/// TCP header facts.
+/// TCP header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts about one header, not a state")]
 pub struct Tcp {
     /// Sequence number.
     pub seq: u32,
-    /// Acknowledgement number (meaningful with ACK).
+    /// Acknowledgement number, meaningful with the ACK flag.
     pub ack: u32,
     /// Window as sent, unscaled.
     pub window: u16,
     /// The flag byte: FIN 1, SYN 2, RST 4, PSH 8, ACK 16, URG 32, ECE 64, CWR 128.
     pub flags: u8,
-    /// There are options of any kind: the header is longer than 20 bytes.
+    /// True if the header has options, so that its size exceeds 20 bytes.
     pub has_options: bool,
     /// Window scale option: shift (at most 14, RFC 7323 section 2.3) + 1; 0: absent.
     pub wscale: u8,
@@ -257,56 +257,56 @@ pub struct Tcp {
     pub sack_permitted: bool,
     /// Timestamps option (RFC 7323).
     pub timestamps: bool,
-    /// Highest right edge of the SACK blocks that lies beyond `ack` (modulo 2^32), or None. A duplicate SACK
-    /// (RFC 2883) lies below `ack` and says nothing new.
+    /// Highest right edge of the SACK blocks beyond `ack` (modulo 2^32), or None. A duplicate SACK (RFC 2883) lies
+    /// below `ack` and carries no new information.
     pub sack: Option<u32>,
-    /// Of the header only the flags are known: see [`conntrack_capture::Lacks::numbers`].
+    /// True if only the flags are known; see [`conntrack_capture::Lacks::numbers`].
     pub unnumbered: bool,
 }
 
 impl Tcp {
-    /// What is left where only the flags are known.
+    /// The header reduced to its flags.
     #[must_use]
     pub fn without_numbers(self) -> Self {
         Self { flags: self.flags, unnumbered: true, ..Self::default() }
     }
 
-    /// With numbers as if everything had come once and in order, and the largest window.
+    /// The header with numbers of a loss-free, ordered stream, and the largest window.
     #[must_use]
     pub fn numbered(self, (seq, ack): (u32, u32)) -> Self {
         Self { seq, ack, window: u16::MAX, ..self }
     }
 }
 
-/// SCTP facts: the chunks that mean something to a state machine, in order.
+/// SCTP header and the chunks that matter to the state machine, in order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sctp {
     /// Verification tag.
     pub vtag: u32,
-    /// Initiate tag of an INIT or INIT ACK chunk that is there in full.
+    /// Initiate tag of a complete INIT or INIT ACK chunk.
     pub init_tag: Option<u32>,
-    /// The chunk types of [`sctp_chunk`], five bits each (type, then the T bit), the first one lowest.
+    /// Chunk types of [`sctp_chunk`], five bits each (type, then the T bit), the first chunk lowest.
     pub(crate) order: u64,
-    /// There is a DATA chunk.
+    /// True if there is a DATA chunk.
     pub has_data: bool,
-    /// There are chunks (DATA, SACK, ...) that are not in `order`.
+    /// True if there are chunks (DATA, SACK, ...) outside of `order`.
     pub has_others: bool,
-    /// Chunks that must be alone or first are, and every chunk has a length.
+    /// True if every chunk has a valid length, and no chunk violates the rules for sole and first chunks.
     pub well_formed: bool,
 }
 
 impl Sctp {
-    /// The chunks that mean something: type, and whether the T bit is set.
+    /// Iterate over the chunks that matter to the state machine: type and T bit.
     pub fn chunks(&self) -> impl Iterator<Item = (u8, bool)> + use<> {
         let order = self.order;
         (0..12)
-            .map(move |place| (order >> (5 * place)) as u8 & 31)
+            .map(move |index| (order >> (5 * index)) as u8 & 31)
             .take_while(|code| *code != 0)
             .map(|code| (code & 15, code & 16 != 0))
     }
 }
 
-/// SCTP chunk types that mean something to a state machine, RFC 9260 section 3.2.
+/// SCTP chunk types that matter to the state machine, RFC 9260 section 3.2.
 #[allow(missing_docs, reason = "the names are the RFC's")]
 pub mod sctp_chunk {
     pub const INIT: u8 = 1;
@@ -339,23 +339,23 @@ pub mod tcpflag {
 }
 
 conntrack_base::words! {
-    /// Why a record gave no packet. The words are the keys of `stats.skipped`.
+    /// Reason why a record gave no packet. The words are the keys of `stats.skipped`.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
     pub enum Skip {
-        /// A frame that carries no IP: ARP, LLC, discovery and control frames.
+        /// A frame without IP: ARP, LLC, discovery and control frames.
         NotIp = "not_ip",
         /// A link type without a decoder.
         LinkType = "link_type",
-        /// The packet ends before its addresses and ports, mostly because the capture cut it.
+        /// A packet that ends before its addresses and ports, usually truncated by the capture.
         Truncated = "truncated",
         /// An 802.11 frame whose payload is encrypted.
         Encrypted = "encrypted",
         /// An IP header that contradicts itself.
         BadIpHeader = "bad_ip_header",
-        /// A later fragment whose first one was not seen, or was forgotten. Known only afterwards, so that `decode` never
-        /// returns it: [`Decoder::orphans`] counts them.
+        /// A later fragment whose first fragment was missing or evicted. Known only afterwards, so `decode` never
+        /// returns this reason; [`Decoder::orphans`] counts such fragments.
         FragmentWithoutFirst = "fragment_without_first",
-        /// More headers inside headers than anybody sends.
+        /// Implausibly many nested headers.
         TooDeep = "too_deep",
         /// An IPv6 packet that ends with its header (next header 59, RFC 8200 section 4.7).
         NoNextHeader = "no_next_header",
@@ -363,17 +363,17 @@ conntrack_base::words! {
 }
 
 impl TunnelKind {
-    /// The kind with this number; `None` where there is none.
+    /// The kind of a number; `None` for unknown numbers.
     pub fn numbered(number: u8) -> Self {
         Self::ALL.get(usize::from(number)).copied().unwrap_or_default()
     }
 }
 
-/// What the decoder is asked to do.
+/// Options of the decoder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// Which IP packet of a tunnelled stack counts.
+    /// Choice of the IP packet of a tunnelled record.
     pub tunnels: TunnelMode,
-    /// Verify IPv4, TCP, UDP, UDP-Lite, ICMP, ICMPv6 and SCTP checksums where the whole packet was captured.
+    /// Verify IPv4, TCP, UDP, UDP-Lite, ICMP, ICMPv6 and SCTP checksums of completely captured packets.
     pub checksum: bool,
 }

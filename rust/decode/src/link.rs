@@ -1,11 +1,11 @@
-//! Link layers: from the first byte of a record to its IP header.
+//! Link layers: from the first byte of a record to the IP header.
 
 use super::bytes::{Fields, Span};
 use super::ip::Net;
 use super::{Family, Skip, ether, ethertype, ieee80211, ppp};
 use conntrack_capture::LinkType;
 
-/// Every link type that has a decoder, in the order of their numbers.
+/// All link types with a decoder, in numeric order.
 pub const SUPPORTED: &[LinkType] = &[
     LinkType::NULL,
     LinkType::ETHERNET,
@@ -39,18 +39,18 @@ pub const SUPPORTED: &[LinkType] = &[
     LinkType::LINUX_SLL2,
 ];
 
-/// Whether records of this link type can be decoded.
+/// True if the decoder supports records of this link type.
 pub fn supports(linktype: LinkType) -> bool {
     SUPPORTED.binary_search(&linktype).is_ok()
 }
 
-/// The frame that most captures are full of: Ethernet II with IPv4. None for all others.
+/// Fast path: Ethernet II with IPv4. None for all others.
 #[inline]
-pub(super) fn usual(linktype: LinkType, span: Span<'_>) -> Option<Net<'_>> {
+pub(super) fn fast_path(linktype: LinkType, span: Span<'_>) -> Option<Net<'_>> {
     if linktype == LinkType::ETHERNET { ether::plain_ipv4(span) } else { None }
 }
 
-/// Finds the IP header of a record.
+/// Find the IP header of a record.
 pub(super) fn open(linktype: LinkType, span: Span<'_>) -> Result<Net<'_>, Skip> {
     match linktype {
         LinkType::PPI => {
@@ -65,7 +65,7 @@ pub(super) fn open(linktype: LinkType, span: Span<'_>) -> Result<Net<'_>, Skip> 
     }
 }
 
-/// Link layers that wrap no other one.
+/// Parse a link layer that does not wrap another link layer.
 fn open_frame(linktype: LinkType, span: Span<'_>) -> Result<Net<'_>, Skip> {
     let unicast = |(kind, behind)| ether::typed(kind, behind, false);
     match linktype {
@@ -99,12 +99,12 @@ fn open_frame(linktype: LinkType, span: Span<'_>) -> Result<Net<'_>, Skip> {
     }
 }
 
-/// The frame inside PPI or PKTAP, which name its link type; neither goes into another one.
+/// Parse the inner frame of PPI or PKTAP, which name its link type; neither wrapper nests.
 fn open_wrapped(linktype: u32, span: Span<'_>) -> Result<Net<'_>, Skip> {
     open_frame(LinkType::from_header(linktype), span)
 }
 
-/// Address families as the systems that write captures number them.
+/// IP version of an address family, as numbered by the capturing systems.
 fn family(number: u32) -> Result<Family, Skip> {
     match number {
         2 => Ok(Family::V4),
@@ -114,55 +114,55 @@ fn family(number: u32) -> Result<Family, Skip> {
     }
 }
 
-/// A family in 32 bits, in the byte order of whoever wrote it: no family has a number above 65,535.
+/// IP version of a 32-bit address family in the writer's byte order: family numbers are at most 65,535.
 fn family_in_either_order(bytes: [u8; 4]) -> Result<Family, Skip> {
     family(u32::from_be_bytes(bytes)).or_else(|_| family(u32::from_le_bytes(bytes)))
 }
 
-/// LINKTYPE_NULL and LINKTYPE_LOOP: the address family.
+/// Parse LINKTYPE_NULL and LINKTYPE_LOOP: the address family.
 fn loopback(span: Span<'_>) -> Result<Net<'_>, Skip> {
     const SIZE: usize = 4;
     Ok(Net::plain(family_in_either_order(*span.head::<SIZE>()?)?, span.skip(SIZE)?))
 }
 
-/// LINKTYPE_ENC, OpenBSD's IPsec interface: family, SPI, flags.
+/// Parse LINKTYPE_ENC, OpenBSD's IPsec interface: family, SPI, flags.
 fn encapsulated(span: Span<'_>) -> Result<Net<'_>, Skip> {
     const FAMILY: usize = 0;
     const SIZE: usize = 12;
     Ok(Net::plain(family_in_either_order(span.head::<SIZE>()?.array::<FAMILY, 4>())?, span.skip(SIZE)?))
 }
 
-/// LINKTYPE_PFLOG: its length without padding, then the family.
+/// Parse LINKTYPE_PFLOG: header length without padding, then the family.
 fn packet_filter_log(span: Span<'_>) -> Result<Net<'_>, Skip> {
     let [length, number] = *span.head::<2>()?;
     Ok(Net::plain(family(u32::from(number))?, span.skip(usize::from(length).next_multiple_of(4))?))
 }
 
-/// Packet types of Linux' cooked captures: 1 broadcast, 2 multicast.
+/// True for group packet types of Linux cooked captures: 1 broadcast, 2 multicast.
 fn is_group_type(kind: u16) -> bool {
     matches!(kind, 1 | 2)
 }
 
-/// Device types of Linux' cooked captures (ARPHRD_ numbers) whose protocol field is not an EtherType.
+/// Device types of Linux cooked captures (ARPHRD_ numbers) whose protocol field is not an EtherType.
 mod device {
     pub const FRAD: u16 = 770;
     pub const IEEE80211_RADIOTAP: u16 = 803;
     pub const NETLINK: u16 = 824;
 }
 
-/// What a cooked header leads to.
+/// Parse the payload of a cooked header.
 fn cooked_payload(device: u16, protocol: u16, to_group: bool, span: Span<'_>) -> Result<Net<'_>, Skip> {
     match device {
         device::IEEE80211_RADIOTAP => ieee80211::radiotap(span),
         device::FRAD | device::NETLINK => Err(Skip::NotIp),
         _ if protocol == ethertype::LINUX_LLC => ether::llc(span, to_group),
-        // Below the EtherTypes there are Linux' own numbers, none of them IP.
+        // Numbers below the EtherTypes are Linux-specific, none of them IP.
         _ if protocol <= 1500 => Err(Skip::NotIp),
         _ => ether::typed(protocol, span, to_group),
     }
 }
 
-/// LINKTYPE_LINUX_SLL.
+/// Parse LINKTYPE_LINUX_SLL.
 fn cooked(span: Span<'_>) -> Result<Net<'_>, Skip> {
     const PACKET_TYPE: usize = 0;
     const DEVICE: usize = 2;
@@ -173,7 +173,7 @@ fn cooked(span: Span<'_>) -> Result<Net<'_>, Skip> {
     cooked_payload(header.be16::<DEVICE>(), header.be16::<PROTOCOL>(), to_group, span.skip(SIZE)?)
 }
 
-/// LINKTYPE_LINUX_SLL2.
+/// Parse LINKTYPE_LINUX_SLL2.
 fn cooked_v2(span: Span<'_>) -> Result<Net<'_>, Skip> {
     const PROTOCOL: usize = 0;
     const DEVICE: usize = 8;
@@ -184,7 +184,7 @@ fn cooked_v2(span: Span<'_>) -> Result<Net<'_>, Skip> {
     cooked_payload(header.be16::<DEVICE>(), header.be16::<PROTOCOL>(), to_group, span.skip(SIZE)?)
 }
 
-/// LINKTYPE_PPI: header length and link type, little-endian.
+/// Parse LINKTYPE_PPI: header length and link type, little-endian.
 fn per_packet_information(span: Span<'_>) -> Result<(u32, Span<'_>), Skip> {
     const LENGTH: usize = 2;
     const LINKTYPE: usize = 4;
@@ -194,7 +194,7 @@ fn per_packet_information(span: Span<'_>) -> Result<(u32, Span<'_>), Skip> {
     Ok((u32::from_le_bytes(header.array::<LINKTYPE, 4>()), span.skip(length.max(SIZE))?))
 }
 
-/// LINKTYPE_PKTAP, Darwin's wrapper, written by little-endian machines.
+/// Parse LINKTYPE_PKTAP, Darwin's wrapper, written by little-endian hosts.
 fn packet_tap(span: Span<'_>) -> Result<(u32, Span<'_>), Skip> {
     const LENGTH: usize = 0;
     const KIND: usize = 4;
@@ -209,8 +209,8 @@ fn packet_tap(span: Span<'_>) -> Result<(u32, Span<'_>), Skip> {
     Ok((u32::from_le_bytes(header.array::<LINKTYPE, 4>()), span.skip(length.max(SIZE))?))
 }
 
-/// LINKTYPE_NFLOG: attributes in the byte order of whoever captured, which nothing names. The order in which they
-/// lead to a payload is the right one.
+/// Parse LINKTYPE_NFLOG: attributes in the capturing host's byte order, which no field names. The order that leads to
+/// a payload is right.
 fn netfilter_log(span: Span<'_>) -> Result<Net<'_>, Skip> {
     const FAMILY: usize = 0;
     const SIZE: usize = 4;
@@ -230,7 +230,7 @@ fn nflog_payload(mut span: Span<'_>, order: fn([u8; 2]) -> u16) -> Result<Span<'
     const KIND: usize = 2;
     const SIZE: usize = 4;
     const PAYLOAD: u16 = 9;
-    /// The kernel writes fewer than twenty kinds, each once.
+    /// Maximum number of attributes; the kernel writes fewer than twenty kinds, each once.
     const MOST_ATTRIBUTES: usize = 64;
     for _ in 0..MOST_ATTRIBUTES {
         let header = span.head::<SIZE>()?;
@@ -246,12 +246,12 @@ fn nflog_payload(mut span: Span<'_>, order: fn([u8; 2]) -> u16) -> Result<Span<'
     Err(Skip::TooDeep)
 }
 
-/// Frame control of FDDI and token ring: frames that carry LLC.
+/// True for the frame control of LLC frames in FDDI and token ring.
 fn is_llc(frame_control: u8) -> bool {
     frame_control & 0xc0 == 0x40
 }
 
-/// LINKTYPE_FDDI.
+/// Parse LINKTYPE_FDDI.
 fn fddi(span: Span<'_>) -> Result<Net<'_>, Skip> {
     const CONTROL: usize = 0;
     const DST: usize = 1;
@@ -263,7 +263,7 @@ fn fddi(span: Span<'_>) -> Result<Net<'_>, Skip> {
     ether::llc(span.skip(SIZE)?, header.byte::<DST>() & ether::GROUP_BIT != 0)
 }
 
-/// LINKTYPE_IEEE802_5, token ring: addresses have their bits in the opposite order, and a source route may follow.
+/// Parse LINKTYPE_IEEE802_5, token ring: addresses are bit-reversed, and a source route may follow.
 fn token_ring(span: Span<'_>) -> Result<Net<'_>, Skip> {
     const CONTROL: usize = 1;
     const DST: usize = 2;
@@ -283,11 +283,11 @@ fn token_ring(span: Span<'_>) -> Result<Net<'_>, Skip> {
     ether::llc(behind.skip(route)?, header.byte::<DST>() & FIRST_BIT != 0)
 }
 
-/// LINKTYPE_SLIP: direction, kind, and the compressed header as it came; then the packet.
+/// Parse LINKTYPE_SLIP: direction, kind, and the compressed header as received; then the packet.
 fn slip(span: Span<'_>) -> Result<Net<'_>, Skip> {
     const KIND: usize = 1;
     const SIZE: usize = 16;
-    /// Compressed TCP (RFC 1144) has no IP header to read.
+    /// Kind of compressed TCP (RFC 1144), which has no IP header.
     const COMPRESSED: u8 = 0x80;
     if span.head::<SIZE>()?.byte::<KIND>() & COMPRESSED != 0 {
         return Err(Skip::NotIp);

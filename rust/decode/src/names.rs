@@ -1,7 +1,7 @@
-//! Names in payloads: what a client asked for, and what DNS said an address is called.
+//! Host names in payloads: the name requested by a client, and the names of addresses in DNS answers.
 //!
-//! They explain a connection to a person and decide nothing. Only what looks like the name of a host is one: letters,
-//! digits, hyphens, underscores and dots.
+//! Names are for display and influence no decision. Only letters, digits, hyphens, underscores and dots make a host
+//! name.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -10,12 +10,12 @@ use simple_dns::{Packet, PacketFlag, rdata::RData};
 use crate::{FiveTuple, ipproto};
 
 const DNS: u16 = 53;
-/// Longer than any name of a host (RFC 1035 section 2.3.4).
+/// Maximum length of a host name in bytes (RFC 1035 section 2.3.4).
 const LONGEST: usize = 253;
-/// Header lines of a request that are looked at for its host.
+/// Maximum number of header lines searched for the host.
 const HEADERS: usize = 32;
 
-/// The name of a host, lower case, without a dot at the end.
+/// Normalized host name: lower case, without a trailing dot.
 fn name(text: &str) -> Option<String> {
     let text = text.strip_suffix('.').unwrap_or(text);
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
@@ -23,8 +23,8 @@ fn name(text: &str) -> Option<String> {
     (fits && text.contains('.')).then(|| text.to_ascii_lowercase())
 }
 
-/// The name that the sender of a payload asks for: the server name of a TLS handshake, the host of an HTTP request, the
-/// question of a DNS message.
+/// Name requested by a payload: the server name of a TLS handshake, the host of an HTTP request, the question of a
+/// DNS message.
 pub fn asked(tuple: &FiveTuple, payload: &[u8]) -> Option<String> {
     match (tuple.proto, payload) {
         (ipproto::TCP, [22, 3, ..]) => server_name(payload),
@@ -37,7 +37,7 @@ pub fn asked(tuple: &FiveTuple, payload: &[u8]) -> Option<String> {
     }
 }
 
-/// The addresses that a DNS answer gives, and the name that was asked for.
+/// Question name and addresses of a DNS answer.
 pub fn resolved(tuple: &FiveTuple, payload: &[u8]) -> Option<(String, Vec<IpAddr>)> {
     if tuple.proto != ipproto::UDP || tuple.sport != DNS {
         return None;
@@ -51,18 +51,19 @@ pub fn resolved(tuple: &FiveTuple, payload: &[u8]) -> Option<(String, Vec<IpAddr
     Some((name(&message.questions.first()?.qname.to_string())?, addresses.collect()))
 }
 
-/// The Host header (RFC 9110 section 7.2) of a request whose head is there.
+/// Host header (RFC 9110 section 7.2) of a request.
 fn host(payload: &[u8]) -> Option<String> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS];
     let mut request = httparse::Request::new(&mut headers);
-    // Of a head that goes on elsewhere, the lines that came are read.
+    // An incomplete head is parsed as far as present.
     request.parse(payload).ok()?;
     let host = request.headers.iter().find(|header| header.name.eq_ignore_ascii_case("host"))?;
     let host = std::str::from_utf8(host.value).ok()?;
     name(host.split_once(':').map_or(host, |(host, _)| host))
 }
 
-/// The server_name extension (RFC 6066 section 3) of a ClientHello (RFC 8446 section 4.1.2) at the beginning of a segment.
+/// Extension server_name (RFC 6066 section 3) of a ClientHello (RFC 8446 section 4.1.2) at the beginning of a
+/// segment.
 fn server_name(payload: &[u8]) -> Option<String> {
     let mut rest = payload.get(5..)?;
     let [1, _, _, _] = take::<4>(&mut rest)? else { return None };
@@ -109,7 +110,7 @@ mod tests {
         FiveTuple { sport, dport, proto, ..FiveTuple::default() }
     }
 
-    /// A ClientHello with a session, two suites, another extension, and this name.
+    /// A ClientHello with a session, two cipher suites, another extension, and this name.
     fn hello(name: &[u8]) -> Vec<u8> {
         let mut list = vec![0];
         list.extend((name.len() as u16).to_be_bytes());
@@ -166,8 +167,8 @@ mod tests {
         #[test]
         fn any_bytes_are_read_or_refused(bytes: Vec<u8>, cut in 0..200usize, at in 0..200usize, byte: u8) {
             let mut damaged = hello(b"mirror.example");
-            let place = at % damaged.len();
-            damaged[place] = byte;
+            let index = at % damaged.len();
+            damaged[index] = byte;
             damaged.truncate(cut);
             for (proto, sport, dport) in [(ipproto::TCP, 1, 443), (ipproto::UDP, 1, 53), (ipproto::UDP, 53, 1)] {
                 for payload in [&bytes, &damaged] {

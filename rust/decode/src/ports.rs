@@ -3,7 +3,7 @@
 use super::bytes::{Fields, Span};
 use super::{FiveTuple, Skip};
 
-/// Source and destination port, which TCP, UDP, UDP-Lite and SCTP have in the same place.
+/// Source and destination port, in the common position of TCP, UDP, UDP-Lite and SCTP.
 #[inline]
 pub(super) fn ports(payload: Span<'_>, tuple: &mut FiveTuple) -> Result<(), Skip> {
     let header = payload.head::<4>()?;

@@ -1,4 +1,4 @@
-//! PPP (RFC 1661), its framings, and Cisco HDLC, which shares serial lines with it.
+//! PPP (RFC 1661), its framings, and Cisco HDLC, a sibling on serial lines.
 
 use super::bytes::{Fields, Span};
 use super::{Skip, ethertype};
@@ -6,7 +6,7 @@ use super::{Skip, ethertype};
 /// Address and control of PPP in HDLC-like framing (RFC 1662 section 3.1).
 const ADDRESS_CONTROL: [u8; 2] = [0xff, 0x03];
 
-/// PPP protocol numbers, and the EtherTypes that say the same.
+/// EtherType of a PPP protocol number.
 fn ethertype_of(protocol: u16) -> Result<u16, Skip> {
     match protocol {
         0x0021 => Ok(ethertype::IPV4),
@@ -17,14 +17,14 @@ fn ethertype_of(protocol: u16) -> Result<u16, Skip> {
     }
 }
 
-/// A PPP frame, with or without address and control, its protocol field compressed (RFC 1661 section 6.5) or not.
-/// Gives the EtherType and what it names.
+/// Parse a PPP frame, with or without address and control, and with or without protocol field compression (RFC 1661
+/// section 6.5). Returns the EtherType and the payload.
 pub(super) fn frame(span: Span<'_>) -> Result<(u16, Span<'_>), Skip> {
     let span = match *span.head::<2>()? {
         ADDRESS_CONTROL => span.skip(ADDRESS_CONTROL.len())?,
         _ => span,
     };
-    // The last byte of a protocol number is odd, every other one even.
+    // The last byte of a protocol number is odd, earlier bytes are even.
     let first = span.head::<1>()?.byte::<0>();
     if first & 1 == 1 {
         return Ok((ethertype_of(u16::from(first))?, span.skip(1)?));
@@ -32,7 +32,7 @@ pub(super) fn frame(span: Span<'_>) -> Result<(u16, Span<'_>), Skip> {
     Ok((ethertype_of(span.head::<2>()?.be16::<0>())?, span.skip(2)?))
 }
 
-/// A PPPoE session packet (RFC 2516 section 4), behind the Ethernet header.
+/// Parse a PPPoE session packet (RFC 2516 section 4), behind the Ethernet header.
 pub(super) fn session(span: Span<'_>) -> Result<(u16, Span<'_>), Skip> {
     const CODE: usize = 1;
     const SIZE: usize = 6;
@@ -43,7 +43,8 @@ pub(super) fn session(span: Span<'_>) -> Result<(u16, Span<'_>), Skip> {
     frame(span.skip(SIZE)?)
 }
 
-/// LINKTYPE_PPP_WITH_DIR and LINKTYPE_PPP_PPPD: a direction byte first, which pppd puts in place of the address.
+/// Parse LINKTYPE_PPP_WITH_DIR and LINKTYPE_PPP_PPPD: a direction byte first, which pppd writes in place of the
+/// address.
 pub(super) fn with_direction(span: Span<'_>) -> Result<(u16, Span<'_>), Skip> {
     const CONTROL: u8 = 0x03;
     let behind = span.skip(1)?;
@@ -53,13 +54,13 @@ pub(super) fn with_direction(span: Span<'_>) -> Result<(u16, Span<'_>), Skip> {
     }
 }
 
-/// Cisco HDLC: address, control, EtherType.
+/// Parse Cisco HDLC: address, control, EtherType.
 pub(super) fn cisco_hdlc(span: Span<'_>) -> Result<(u16, Span<'_>), Skip> {
     const ETHERTYPE: usize = 2;
     Ok((span.head::<4>()?.be16::<ETHERTYPE>(), span.skip(4)?))
 }
 
-/// LINKTYPE_PPP_HDLC: PPP in HDLC-like framing or Cisco HDLC, by their address bytes.
+/// Parse LINKTYPE_PPP_HDLC: PPP in HDLC-like framing or Cisco HDLC, by the address byte.
 pub(super) fn serial(span: Span<'_>) -> Result<(u16, Span<'_>), Skip> {
     const CISCO_UNICAST: u8 = 0x0f;
     const CISCO_MULTICAST: u8 = 0x8f;
@@ -69,7 +70,7 @@ pub(super) fn serial(span: Span<'_>) -> Result<(u16, Span<'_>), Skip> {
     }
 }
 
-/// Frame relay: RFC 2427 encapsulation, or Cisco's, which is an EtherType.
+/// Parse Frame Relay: RFC 2427 encapsulation, or Cisco's with an EtherType.
 pub(super) fn frame_relay(span: Span<'_>) -> Result<(u16, Span<'_>), Skip> {
     const LAST_ADDRESS_BYTE: u8 = 1;
     const UNNUMBERED: u8 = 0x03;
@@ -77,7 +78,7 @@ pub(super) fn frame_relay(span: Span<'_>) -> Result<(u16, Span<'_>), Skip> {
     const NLPID_SNAP: u8 = 0x80;
     const NLPID_IPV6: u8 = 0x8e;
     const NLPID_IPV4: u8 = 0xcc;
-    // Q.922 addresses have two to four bytes; the lowest bit marks the last.
+    // Q.922 addresses have two to four bytes; the lowest bit marks the last byte.
     let address = span.head::<4>()?.iter().position(|byte| byte & LAST_ADDRESS_BYTE != 0).ok_or(Skip::NotIp)?;
     let behind = span.skip(address + 1)?;
     if behind.head::<1>()?.byte::<0>() != UNNUMBERED {

@@ -20,7 +20,7 @@ mod chunk_field {
     pub const SIZE: usize = 4;
     pub const T: u8 = 1;
     pub const DATA: u8 = 0;
-    /// INIT and INIT ACK: the tag that the other side shall use, and the fixed part of the chunk (section 3.3.2).
+    /// INIT and INIT ACK: the tag for the receiver's packets, and the fixed part of the chunk (section 3.3.2).
     pub const INITIATE_TAG: usize = 4;
     pub const INIT_SIZE: usize = 20;
 }
@@ -29,7 +29,7 @@ pub(super) fn read(ip: &Ip<'_>, packet: &mut Packet) -> Result<(), Skip> {
     let segment = ip.payload;
     ports(segment, &mut packet.tuple)?;
     packet.payload_bytes = segment.wire().saturating_sub(field::SIZE) as u32;
-    packet.malformed = segment.wire() < field::SIZE + chunk_field::SIZE && ip.piece.is_none();
+    packet.malformed = segment.wire() < field::SIZE + chunk_field::SIZE && ip.fragment.is_none();
     if let Ok(common) = segment.head::<{ field::SIZE }>()
         && let Ok(chunks) = segment.skip(field::SIZE)
         && chunks.head::<{ chunk_field::SIZE }>().is_ok()
@@ -43,15 +43,15 @@ fn walk(mut rest: Span<'_>) -> Sctp {
     use chunk::{COOKIE_ACK, COOKIE_ECHO, INIT, INIT_ACK, SHUTDOWN_COMPLETE};
     use chunk_field::{DATA, FLAGS, INIT_SIZE, INITIATE_TAG, LENGTH, SIZE, T, TYPE};
     let mut found = Sctp { well_formed: true, ..Sctp::default() };
-    let (mut place, mut first, mut must_be_alone) = (0, true, false);
-    // Each turn takes at least the four bytes of a chunk header.
+    let (mut shift, mut first, mut must_be_alone) = (0, true, false);
+    // Each iteration consumes at least the four bytes of a chunk header.
     while let Ok(header) = rest.head::<SIZE>() {
         let kind = header.byte::<TYPE>();
         match kind {
             INIT..=INIT_ACK | chunk::HEARTBEAT..=COOKIE_ACK | SHUTDOWN_COMPLETE => {
                 let reflected = u64::from(header.byte::<FLAGS>() & T);
-                found.order |= (u64::from(kind) | reflected << 4).checked_shl(place).unwrap_or(0);
-                place += 5;
+                found.order |= (u64::from(kind) | reflected << 4).checked_shl(shift).unwrap_or(0);
+                shift += 5;
             }
             _ => found.has_others = true,
         }
@@ -75,11 +75,11 @@ fn walk(mut rest: Span<'_>) -> Sctp {
     found
 }
 
-/// Whether the CRC32c of a whole packet, taken with zeros in its own place, is right.
-pub(super) fn is_right(packet: &[u8]) -> bool {
+/// Verify the CRC32c of a whole packet, computed with zeros in the checksum field.
+pub(super) fn is_valid(packet: &[u8]) -> bool {
     let Some((header, chunks)) = packet.split_first_chunk::<{ field::SIZE }>() else { return true };
     let Some(before) = header.first_chunk::<{ field::CHECKSUM }>() else { return true };
-    // RFC 9260 appendix A: the only field that travels lowest byte first.
+    // RFC 9260 appendix A: the only little-endian field.
     let sent = u32::from_le_bytes(header.array::<{ field::CHECKSUM }, 4>());
     checksum::crc32c(&[before, &[0; 4], chunks]) == sent
 }

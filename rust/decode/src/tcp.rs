@@ -23,12 +23,12 @@ mod option {
     pub const SACK_PERMITTED: u8 = 4;
     pub const SACK: u8 = 5;
     pub const TIMESTAMPS: u8 = 8;
-    /// NOP, NOP, timestamps of ten bytes: what nearly every segment has, and nothing else with it.
-    pub const USUAL: [u8; 4] = [1, 1, 8, 10];
-    pub const USUAL_SIZE: usize = 12;
+    /// NOP, NOP, timestamps of ten bytes: the only options of nearly every segment.
+    pub const TIMESTAMPS_ONLY: [u8; 4] = [1, 1, 8, 10];
+    pub const TIMESTAMPS_ONLY_SIZE: usize = 12;
 }
 
-/// RFC 7323 section 2.3: larger shifts count as this.
+/// Maximum window shift; larger shifts count as the maximum (RFC 7323 section 2.3).
 const LARGEST_SHIFT: u8 = 14;
 
 #[inline]
@@ -38,28 +38,28 @@ pub(super) fn read(ip: &Ip<'_>, packet: &mut Packet) -> Result<(), Skip> {
     ports(segment, &mut packet.tuple)?;
     let wire = segment.wire();
     let Ok(header) = segment.head::<SIZE>() else {
-        // Cut behind the ports: the data offset may be there yet.
+        // Truncated behind the ports: the data offset may be present.
         let size = segment.at::<1>(DATA_OFFSET).map_or(SIZE, |byte| header_size(byte.byte::<0>()).max(SIZE));
         packet.payload_bytes = wire.saturating_sub(size) as u32;
-        packet.malformed = wire < SIZE && ip.piece.is_none();
+        packet.malformed = wire < SIZE && ip.fragment.is_none();
         return Ok(());
     };
     let size = header_size(header.byte::<DATA_OFFSET>());
     packet.payload_bytes = wire.saturating_sub(size.max(SIZE)) as u32;
-    // In a tiny first fragment the options may be in the next one.
-    packet.malformed = size < SIZE || (size > wire && ip.piece.is_none());
+    // In a tiny first fragment the options may be in the next fragment.
+    packet.malformed = size < SIZE || (size > wire && ip.fragment.is_none());
     packet.cut = !segment.is_complete();
     packet.payload = payload_place(segment, size.max(SIZE));
     let mut tcp = of_header(header);
     tcp.has_options = size > SIZE;
     if tcp.has_options && !packet.malformed {
-        take_options(&mut tcp, segment.bytes(), size);
+        parse_options(&mut tcp, segment.bytes(), size);
     }
     packet.l4 = L4::Tcp(tcp);
     Ok(())
 }
 
-/// What a header says without its options.
+/// Header fields without options.
 #[inline]
 pub(super) fn of_header(header: &[u8; field::SIZE]) -> Tcp {
     use field::{ACK, FLAGS, SEQ, WINDOW};
@@ -72,11 +72,11 @@ pub(super) fn of_header(header: &[u8; field::SIZE]) -> Tcp {
     }
 }
 
-/// Takes the options of a header of this size, which [`of_header`] has read, at the beginning of a segment, as far as captured.
+/// Parse the captured options of a header of this size, which [`of_header`] has read, at the beginning of a segment.
 #[inline]
-pub(super) fn take_options(tcp: &mut Tcp, segment: &[u8], size: usize) {
+pub(super) fn parse_options(tcp: &mut Tcp, segment: &[u8], size: usize) {
     tcp.has_options = true;
-    if are_usual(segment, size) {
+    if are_timestamps_only(segment, size) {
         tcp.timestamps = true;
         return;
     }
@@ -88,16 +88,16 @@ pub(super) fn take_options(tcp: &mut Tcp, segment: &[u8], size: usize) {
     tcp.sack = options.sack;
 }
 
-/// Whether the options of a header of this size are timestamps and nothing else.
+/// True if the options of a header of this size are timestamps and nothing else.
 #[inline]
-pub(super) fn are_usual(segment: &[u8], size: usize) -> bool {
-    size == field::SIZE + option::USUAL_SIZE
+pub(super) fn are_timestamps_only(segment: &[u8], size: usize) -> bool {
+    size == field::SIZE + option::TIMESTAMPS_ONLY_SIZE
         && segment
-            .first_chunk::<{ field::SIZE + option::USUAL_SIZE }>()
-            .is_some_and(|segment| segment.array::<{ field::SIZE }, 4>() == option::USUAL)
+            .first_chunk::<{ field::SIZE + option::TIMESTAMPS_ONLY_SIZE }>()
+            .is_some_and(|segment| segment.array::<{ field::SIZE }, 4>() == option::TIMESTAMPS_ONLY)
 }
 
-/// What the options say; see the fields of [`Tcp`].
+/// Values of the options; see the fields of [`Tcp`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Options {
     pub wscale: u8,
@@ -109,13 +109,13 @@ struct Options {
 /// Length of the timestamps option, RFC 7323 section 3.2.
 const TIMESTAMPS_SIZE: u8 = 10;
 
-/// The header's length in bytes, options included.
+/// Size of the header in bytes, options included.
 #[inline]
 pub(super) fn header_size(data_offset: u8) -> usize {
     usize::from(data_offset >> 4) * 4
 }
 
-/// Reads the options until their end, the capture's, or the first impossible length.
+/// Parse options up to their end, the end of the capture, or the first impossible length.
 fn read_options(mut options: &[u8], ack: u32) -> Options {
     let mut found = Options::default();
     while let Some((whole, rest)) = next_option(options) {
@@ -132,7 +132,7 @@ fn read_options(mut options: &[u8], ack: u32) -> Options {
     found
 }
 
-/// The first option, and those behind it; None at the end or at an impossible length.
+/// Split off the first option; None at the end or at an impossible length.
 fn next_option(options: &[u8]) -> Option<(&[u8], &[u8])> {
     let size = match options {
         [option::END | option::NOP, ..] => 1,
@@ -142,7 +142,7 @@ fn next_option(options: &[u8]) -> Option<(&[u8], &[u8])> {
     options.split_at_checked(size)
 }
 
-/// The highest right edge beyond `ack`; distances are taken modulo 2^32.
+/// Highest right edge of the blocks beyond `ack`; distances are modulo 2^32.
 fn highest_right_edge(blocks: &[u8], ack: u32) -> Option<u32> {
     const RIGHT_EDGE: usize = 4;
     let (blocks, _) = blocks.as_chunks::<8>();
@@ -188,9 +188,9 @@ mod tests {
     }
 
     #[test]
-    fn the_usual_layout_has_timestamps_and_impossible_lengths_give_nothing() {
-        let usual = Options { timestamps: true, ..Options::default() };
-        assert_eq!(read_options(&[1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2], 0), usual);
+    fn timestamps_alone_are_parsed_and_impossible_lengths_end_the_options() {
+        let expected = Options { timestamps: true, ..Options::default() };
+        assert_eq!(read_options(&[1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2], 0), expected);
         for bytes in [&[3][..], &[3, 0, 7], &[3, 1, 7], &[3, 9, 7], &[5, 4, 0, 0], &[0, 3, 3, 7]] {
             assert_eq!(read_options(bytes, 0), Options::default(), "{bytes:?}");
         }

@@ -1,4 +1,4 @@
-//! Packets built by hand for the tests of this module, with right lengths and checksums.
+//! Builders of test packets, with valid lengths and checksums.
 
 use super::{Decoder, Options, Packet, Skip, TunnelMode};
 use conntrack_capture::{LinkType, Record};
@@ -6,11 +6,11 @@ use conntrack_capture::{LinkType, Record};
 pub const ETHERNET: u16 = 1;
 pub const RAW: u16 = 101;
 
-/// Addresses of every IPv4 packet here.
+/// Source address of every IPv4 packet here.
 pub const V4_SRC: [u8; 4] = [10, 0, 0, 1];
 pub const V4_DST: [u8; 4] = [10, 0, 0, 2];
 
-/// Bytes from hexadecimal digits; blanks are for the reader.
+/// Bytes from hexadecimal digits; blanks are ignored.
 pub fn hex(digits: &str) -> Vec<u8> {
     let digits: Vec<u32> = digits.chars().filter_map(|c| c.to_digit(16)).collect();
     digits.chunks(2).map(|pair| ((pair[0] << 4) | pair[1]) as u8).collect()
@@ -24,7 +24,7 @@ fn put(bytes: &mut [u8], at: usize, value: u16) {
     bytes[at..at + 2].copy_from_slice(&value.to_be_bytes());
 }
 
-/// The Internet checksum as RFC 1071 words it.
+/// Internet checksum, after the words of RFC 1071.
 fn sum16(parts: &[&[u8]]) -> u16 {
     let bytes = parts.concat();
     let mut sum: u32 =
@@ -35,7 +35,7 @@ fn sum16(parts: &[&[u8]]) -> u16 {
     !(sum as u16)
 }
 
-/// Where a transport header has its Internet checksum.
+/// Offset of the Internet checksum in a transport header.
 fn checksum_at(proto: u8) -> Option<usize> {
     match proto {
         6 => Some(16),
@@ -55,7 +55,7 @@ fn with_checksum(proto: u8, pseudo: &[u8], payload: &[u8]) -> Vec<u8> {
     payload
 }
 
-/// An IPv4 fragment; `offset` in bytes. Its transport checksum is left alone.
+/// An IPv4 fragment; `offset` in bytes. Its transport checksum is left unset.
 pub fn v4_piece(id: u16, offset: u16, more: bool, proto: u8, payload: &[u8]) -> Vec<u8> {
     let mut header = hex("4500 0000 0000 0000 4000 0000 0a000001 0a000002");
     put(&mut header, 2, (20 + payload.len()) as u16);
@@ -109,7 +109,7 @@ pub fn ethernet(kind: u16, payload: &[u8]) -> Vec<u8> {
     join(&[&hex("020000000002 020000000001"), &kind.to_be_bytes(), payload])
 }
 
-/// The usual packet in a tunnel: TCP 1000 to 80.
+/// Inner packet of the test tunnels: TCP 1000 to 80.
 pub fn inner_v4() -> Vec<u8> {
     v4(6, &tcp(0x18, &[], b"inner"))
 }
@@ -132,19 +132,19 @@ pub fn decoder(tunnels: TunnelMode) -> Decoder {
     Decoder::new(Options { tunnels, checksum: true })
 }
 
-/// What a fresh decoder makes of one whole record.
+/// Decode one whole record with a fresh decoder.
 pub fn decode_as(tunnels: TunnelMode, linktype: u16, bytes: &[u8]) -> Result<Vec<Packet>, Skip> {
     decode_cut(tunnels, linktype, bytes, bytes.len())
 }
 
-/// The same of a record cut to `caplen` bytes.
+/// Decode a record truncated to `caplen` bytes with a fresh decoder.
 pub fn decode_cut(tunnels: TunnelMode, linktype: u16, bytes: &[u8], caplen: usize) -> Result<Vec<Packet>, Skip> {
     let mut out = Vec::new();
     let cut = &bytes[..caplen];
     decoder(tunnels).decode(&record(linktype, cut, bytes.len()), cut, &mut out).map(|()| out)
 }
 
-/// The one packet of a record, tunnels opened.
+/// Decode the only packet of a record, inside of tunnels.
 pub fn decode(linktype: u16, bytes: &[u8]) -> Result<Packet, Skip> {
     decode_as(TunnelMode::Inner, linktype, bytes).map(|packets| {
         assert_eq!(packets.len(), 1, "{packets:?}");
@@ -152,12 +152,12 @@ pub fn decode(linktype: u16, bytes: &[u8]) -> Result<Packet, Skip> {
     })
 }
 
-/// The one packet of an IP packet.
+/// Decode the only packet of an IP packet.
 pub fn decode_ip(bytes: &[u8]) -> Packet {
     decode(RAW, bytes).expect("a packet")
 }
 
-/// Link layers that are nothing but bytes before an IPv4 header: name, link type, those bytes.
+/// Link layers that only prepend bytes to an IPv4 header: name, link type, prepended bytes.
 pub fn links() -> Vec<(&'static str, u16, Vec<u8>)> {
     const MACS: &str = "020000000002 020000000001";
     const SNAP: &str = "aaaa03 000000 0800";
@@ -242,7 +242,7 @@ pub fn links() -> Vec<(&'static str, u16, Vec<u8>)> {
     ]
 }
 
-/// NFLOG: unlike other link layers it says how long its payload is.
+/// An NFLOG record, which has the length of its payload, unlike other link layers.
 pub fn nflog(family: u8, little_endian: bool, ip: &[u8]) -> Vec<u8> {
     let number = |n: usize| if little_endian { (n as u16).to_le_bytes() } else { (n as u16).to_be_bytes() };
     join(&[

@@ -1,4 +1,4 @@
-//! The decoder as its users see it, on packets built by hand.
+//! Tests of the decoder's public interface, on packets built by hand.
 
 mod fragments;
 mod links;

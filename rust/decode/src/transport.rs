@@ -1,4 +1,4 @@
-//! From an IP header to a [`Packet`]: ports, lengths and the facts of the transport header.
+//! From an IP header to a [`Packet`]: ports, lengths and transport header.
 
 use super::bytes::Fields;
 use super::ip::{Ip, Net};
@@ -6,7 +6,7 @@ use super::{
     Addr, Family, FiveTuple, L4, Packet, Skip, Tunnel, checksum, ethertype, icmp, ipproto, sctp, tcp, tunnel, udp,
 };
 
-/// The packet that an IP header begins: its tuple has no ports yet.
+/// The packet of an IP header; the tuple has no ports yet.
 #[inline]
 pub(super) fn begin(net: &Net<'_>, ip: &Ip<'_>, tunnel: Tunnel) -> Packet {
     Packet {
@@ -17,8 +17,8 @@ pub(super) fn begin(net: &Net<'_>, ip: &Ip<'_>, tunnel: Tunnel) -> Packet {
         ip_bytes: ip.length,
         payload_bytes: 0,
         to_group: net.to_group || is_group(ip.family, ip.dst),
-        fragment: ip.piece.is_some(),
-        complete: ip.piece.is_none(),
+        fragment: ip.fragment.is_some(),
+        complete: ip.fragment.is_none(),
         segment_bytes: 0,
         datagram_bytes: ip.length,
         malformed: false,
@@ -32,7 +32,7 @@ pub(super) fn begin(net: &Net<'_>, ip: &Ip<'_>, tunnel: Tunnel) -> Packet {
     }
 }
 
-/// Multicast (RFC 5771, RFC 4291 section 2.7) and limited broadcast.
+/// True for multicast (RFC 5771, RFC 4291 section 2.7) and limited broadcast addresses.
 #[inline]
 pub(super) fn is_group(family: Family, dst: Addr) -> bool {
     match family {
@@ -41,7 +41,7 @@ pub(super) fn is_group(family: Family, dst: Addr) -> bool {
     }
 }
 
-/// Reads the transport header of a whole datagram or a first fragment into `packet`.
+/// Decode the transport header of a whole datagram or a first fragment into `packet`.
 #[inline]
 pub(super) fn read(ip: &Ip<'_>, verify: bool, packet: &mut Packet) -> Result<(), Skip> {
     match ip.proto {
@@ -50,8 +50,8 @@ pub(super) fn read(ip: &Ip<'_>, verify: bool, packet: &mut Packet) -> Result<(),
         _ => read_other(ip, packet)?,
     }
     packet.segment_bytes = packet.payload_bytes;
-    if verify && ip.piece.is_none() && !ip.rerouted && !packet.malformed && ip.payload.is_complete() {
-        packet.bad_checksum |= !is_right(&packet.tuple, ip.payload.bytes());
+    if verify && ip.fragment.is_none() && !ip.rerouted && !packet.malformed && ip.payload.is_complete() {
+        packet.bad_checksum |= !is_valid(&packet.tuple, ip.payload.bytes());
     }
     Ok(())
 }
@@ -69,7 +69,7 @@ fn read_other(ip: &Ip<'_>, packet: &mut Packet) -> Result<(), Skip> {
     }
 }
 
-/// Whether the protocol's payload is counted; see [`Packet::payload_bytes`].
+/// True if the protocol's payload is counted; see [`Packet::payload_bytes`].
 pub(super) fn has_payload(tuple: &FiveTuple) -> bool {
     match tuple.proto {
         ipproto::TCP | ipproto::UDP | ipproto::UDPLITE | ipproto::SCTP => true,
@@ -81,25 +81,25 @@ pub(super) fn has_payload(tuple: &FiveTuple) -> bool {
 
 fn gre(ip: &Ip<'_>, packet: &mut Packet) {
     if let Some(gre) = tunnel::gre::header(ip.payload) {
-        // Version 1 is PPTP's (RFC 2637), and carries PPP.
+        // Version 1 is PPTP (RFC 2637), whose payload is PPP.
         packet.malformed = gre.version == 1 && gre.protocol != ethertype::PPP;
         packet.l4 = L4::Gre { version: gre.version, key: gre.key };
         packet.flow_id = if gre.version == 1 { gre.key } else { 0 };
     }
 }
 
-/// Whether the checksum of a whole transport segment is right; true for protocols without one.
-fn is_right(tuple: &FiveTuple, segment: &[u8]) -> bool {
+/// Verify the checksum of a whole transport segment; true for protocols without a checksum.
+fn is_valid(tuple: &FiveTuple, segment: &[u8]) -> bool {
     let with_pseudo_header = |covered: &[u8]| {
         let mut sum = checksum::Sum::pseudo(tuple, segment.len());
         sum.add(covered);
-        sum.is_right()
+        sum.is_valid()
     };
     let header = segment.first_chunk::<{ udp::field::SIZE }>();
     match (tuple.proto, tuple.family, header) {
         (ipproto::TCP, ..) | (ipproto::ICMPV6, Family::V6, _) => with_pseudo_header(segment),
-        (ipproto::ICMP, Family::V4, _) => checksum::sums_up(segment),
-        (ipproto::SCTP, ..) => sctp::is_right(segment),
+        (ipproto::ICMP, Family::V4, _) => checksum::verify(segment),
+        (ipproto::SCTP, ..) => sctp::is_valid(segment),
         (ipproto::UDP, family, Some(header)) => {
             if header.be16::<{ udp::field::CHECKSUM }>() == 0 {
                 return family == Family::V4;
@@ -108,7 +108,7 @@ fn is_right(tuple: &FiveTuple, segment: &[u8]) -> bool {
             let datagram = if length == 0 { segment } else { segment.get(..length).unwrap_or(segment) };
             let mut sum = checksum::Sum::pseudo(tuple, datagram.len());
             sum.add(datagram);
-            sum.is_right()
+            sum.is_valid()
         }
         (ipproto::UDPLITE, _, Some(header)) => {
             let coverage = usize::from(header.be16::<{ udp::field::LENGTH }>());

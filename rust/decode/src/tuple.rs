@@ -1,21 +1,21 @@
-//! The five-tuple as a packet carries it.
+//! The five-tuple of a packet.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
-/// The network protocol of a packet's addresses.
+/// IP version of a packet's addresses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum Family {
-    /// IPv4; an [`Addr`] holds it in its low 32 bits.
+    /// IPv4; an [`Addr`] stores the address in its low 32 bits.
     #[default]
     V4 = 4,
     /// IPv6.
     V6 = 6,
 }
 
-/// An address as a number, so that it hashes and compares in two words. Read it with [`Addr::ip`].
+/// Address as a number, hashed and compared in two words. Convert with [`Addr::ip`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Addr(pub u128);
 
@@ -30,7 +30,7 @@ impl Addr {
         Self(u128::from_be_bytes(bytes))
     }
 
-    /// The standard library's form.
+    /// Convert to the standard library's type.
     pub fn ip(self, family: Family) -> IpAddr {
         match family {
             Family::V4 => IpAddr::V4(Ipv4Addr::from(self.0 as u32)),
@@ -39,10 +39,10 @@ impl Addr {
     }
 }
 
-/// Source, destination and protocol of one packet, in the direction it travelled.
+/// Source, destination and protocol of a packet, in the packet's direction.
 ///
-/// Ports: TCP, UDP, UDP-Lite and SCTP carry theirs; ICMP and ICMPv6 carry type (`sport`) and code (`dport`); every
-/// other protocol has 0.
+/// TCP, UDP, UDP-Lite and SCTP have ports; ICMP and ICMPv6 have type (`sport`) and code (`dport`); other protocols
+/// have 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FiveTuple {
     /// Source address.
@@ -55,6 +55,6 @@ pub struct FiveTuple {
     pub dport: u16,
     /// IP protocol number (after IPv6 extension headers).
     pub proto: u8,
-    /// Which protocol the addresses belong to.
+    /// IP version of the addresses.
     pub family: Family,
 }

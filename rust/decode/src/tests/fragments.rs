@@ -4,7 +4,7 @@ use super::super::fragment::{IPFRAG_TIME, MOST_DATAGRAMS, NF_CONNTRACK_FRAG6_TIM
 use super::super::testkit::*;
 use super::super::{Decoder, L4, Packet, Skip, TunnelKind, TunnelMode};
 
-/// One record into a decoder: its packets.
+/// Feed one record to a decoder and return its packets.
 fn feed(decoder: &mut Decoder, ts: i64, ip: &[u8]) -> Result<Vec<Packet>, Skip> {
     let mut out = Vec::new();
     let mut record = record(RAW, ip, ip.len());
@@ -16,12 +16,12 @@ fn feed_all(decoder: &mut Decoder, pieces: &[Vec<u8>]) -> Vec<Packet> {
     pieces.iter().flat_map(|piece| feed(decoder, 0, piece).expect("a fragment")).collect()
 }
 
-/// The sums that must not depend on the order: packets, IP bytes, payload bytes.
+/// Sums that do not depend on the order: packets, IP bytes, payload bytes.
 fn totals(packets: &[Packet]) -> (u32, u32, u32) {
     packets.iter().fold((0, 0, 0), |(n, ip, payload), p| (n + p.packets, ip + p.ip_bytes, payload + p.payload_bytes))
 }
 
-/// A UDP datagram with 2,000 bytes, in three pieces.
+/// A UDP datagram of 2,000 bytes, in three fragments.
 fn pieces_v4(id: u16, sport: u16) -> Vec<Vec<u8>> {
     let datagram = udp(sport, 53, &[1; 2000]);
     vec![
@@ -44,7 +44,7 @@ fn in_order() {
     assert_eq!((packets[1].packets, packets[1].ip_bytes, packets[1].payload_bytes), (0, 800, 800));
     assert_eq!(totals(&packets), (1, 2028, 2000));
     assert!(packets.iter().all(|p| p.tuple == packets[0].tuple && p.tuple.sport == 9 && p.fragment && !p.malformed));
-    // The last one completes the datagram, and speaks for it.
+    // The last fragment completes the datagram, and carries its verdict.
     assert_eq!(
         packets.iter().map(|p| (p.complete, p.l4)).collect::<Vec<_>>(),
         [(false, L4::Udp), (false, L4::Other), (true, L4::Udp)]
@@ -77,7 +77,7 @@ fn ipv6_in_both_orders() {
             pieces.reverse();
         }
         let packets = feed_all(&mut decoder(TunnelMode::Inner), &pieces);
-        // The fragment header is none of the datagram's.
+        // The fragment header does not count for the datagram.
         assert_eq!(totals(&packets), (1, 40 + 2008, 2000));
         assert!(packets.iter().all(|p| p.tuple.sport == 9 && p.tuple.proto == 17));
     }
@@ -116,7 +116,7 @@ fn datagrams_are_forgotten_after_their_time() {
         assert_eq!(feed(&mut decoder, ts, &pieces[1]).unwrap().len(), usize::from(known));
         assert_eq!(decoder.orphans(), u64::from(!known));
     }
-    // Early ones too: their bytes are not a later datagram's.
+    // Early fragments too: their bytes do not count for a later datagram.
     let mut decoder = decoder(TunnelMode::Inner);
     let pieces = pieces_v4(1, 9);
     feed(&mut decoder, 0, &pieces[1]).unwrap();
@@ -138,7 +138,7 @@ fn a_second_first_fragment_replaces_the_entry() {
     let (a, b) = (pieces_v4(1, 100), pieces_v4(1, 200));
     feed_all(&mut decoder, &[a[0].clone(), a[1].clone(), b[0].clone()]);
     assert_eq!(feed(&mut decoder, 0, &b[1]).unwrap()[0].tuple.sport, 200);
-    // Replacing again and again does not grow anything.
+    // Repeated replacement does not grow memory.
     for _ in 0..1000 {
         feed(&mut decoder, 0, &a[0]).unwrap();
     }
@@ -183,7 +183,7 @@ fn vlans_keep_datagrams_apart() {
     assert_eq!((out.len(), decoder.orphans()), (1, 1));
 }
 
-/// A VXLAN datagram whose carrier is in two fragments, the inner packet's headers in the first.
+/// A VXLAN datagram in two fragments, with the inner packet's headers in the first.
 fn tunnelled() -> [Vec<u8>; 2] {
     let inner = ethernet(0x0800, &v4(6, &tcp(0x10, &[], &[1; 1000])));
     let carrier = udp(50_000, 4789, &join(&[&hex("08000000 00002a00"), &inner]));
@@ -211,7 +211,7 @@ fn outer_and_both_give_later_fragments_to_the_carrier() {
     let packets = feed_all(&mut decoder(TunnelMode::Outer), &tunnelled());
     assert_eq!(totals(&packets), (1, carrier_bytes, carrier_bytes - 28));
     let packets = feed_all(&mut decoder(TunnelMode::Both), &tunnelled());
-    // What is inside is whole, and judged, with the fragment that makes its carrier whole.
+    // The inner packet is complete, and judged, with the fragment that completes its carrier.
     let seen = packets.iter().map(|p| (p.tuple.dport, p.packets, p.complete));
     assert_eq!(seen.collect::<Vec<_>>(), [(4789, 1, false), (80, 1, false), (4789, 0, true), (80, 0, true)]);
     assert_eq!((packets[3].segment_bytes, packets[3].datagram_bytes), (1000, 1040));
@@ -227,7 +227,7 @@ fn fragments_inside_a_tunnel() {
     let packets = feed_all(&mut decoder, &[carry(&pieces[2]), carry(&pieces[0]), carry(&pieces[1])]);
     assert_eq!(totals(&packets), (1, 2028, 2000));
     assert!(packets.iter().all(|p| p.tunnel.kind == TunnelKind::Gre && p.tuple.sport == 9));
-    // The same datagram outside is another one.
+    // An equal datagram outside of the tunnel is a different datagram.
     assert!(feed(&mut decoder, 0, &pieces[1]).unwrap().is_empty());
 }
 

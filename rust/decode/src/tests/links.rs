@@ -4,7 +4,7 @@ use super::super::testkit::*;
 use super::super::{SUPPORTED, Skip, Vlan, supports};
 use conntrack_capture::LinkType;
 
-/// VID + 1, as [`Vlan`] has it.
+/// VID + 1, as in [`Vlan`].
 fn tags(outer: u16, inner: u16) -> Vlan {
     Vlan { outer: outer + 1, inner: if inner == 0 { 0 } else { inner + 1 } }
 }
@@ -14,7 +14,7 @@ fn every_link_layer_leads_to_the_same_packet() {
     let ip = inner_v4();
     let plain = decode_ip(&ip);
     for (name, linktype, prefix) in links() {
-        // A trailer, as Ethernet's padding or a frame check sequence, must not count.
+        // A trailer, such as Ethernet padding or a frame check sequence, does not count.
         let frame = join(&[&prefix, &ip, &[0xee; 9]]);
         let packet = decode(linktype, &frame).unwrap_or_else(|skip| panic!("{name}: {skip:?}"));
         assert_eq!(packet.tuple, plain.tuple, "{name}");
@@ -28,7 +28,7 @@ fn every_link_layer_leads_to_the_same_packet() {
 fn exactly_the_supported_link_types_are_decoded() {
     for number in 0..=u16::MAX {
         let refused = decode(number, &[0; 64]) == Err(Skip::LinkType);
-        // PPI names a link type of its own: here 0.
+        // PPI names an inner link type, here 0.
         assert_eq!(supports(LinkType(number)), !refused, "{number}");
     }
     let mut built: Vec<u16> = links().iter().map(|(_, linktype, _)| *linktype).chain([229, 239]).collect();
@@ -89,7 +89,7 @@ fn nflog_in_either_byte_order() {
         assert_eq!(packet.tuple, decode_ip(&inner_v4()).tuple);
         let v6 = v6(17, &udp(1, 2, b""));
         assert_eq!(decode(239, &nflog(10, little_endian, &v6)).unwrap().tuple, decode_ip(&v6).tuple);
-        // Bridges log with a family of their own.
+        // Bridges log with their own address family.
         assert_eq!(decode(239, &nflog(7, little_endian, &v6)).unwrap().tuple, decode_ip(&v6).tuple);
     }
 }
@@ -100,7 +100,7 @@ fn group_addresses_of_the_link_layer() {
     let frames = [
         (ETHERNET, "ffffffffffff 020000000001 0800"),
         (ETHERNET, "01005e000001 020000000001 8100 0001 0800"),
-        // The customer's frame speaks, not the backbone's.
+        // The customer's frame counts, not the backbone's.
         (ETHERNET, "020000000001 020000000002 88e7 00012345 ffffffffffff 020000000003 0800"),
         (113, "0001 0001 0006 0200000000010000 0800"),
         (113, "0002 0001 0006 0200000000010000 0800"),

@@ -53,7 +53,7 @@ fn segmentation_offload_leaves_the_length_at_0() {
     let frame = ethernet(0x0800, &ip);
     let whole = decode(ETHERNET, &frame).unwrap();
     assert_eq!((whole.ip_bytes, whole.payload_bytes), (1040, 1000));
-    // The wire length counts, not what was captured.
+    // The wire length counts, not the captured length.
     let cut = decode_cut(TunnelMode::Inner, ETHERNET, &frame, 60).unwrap()[0];
     assert_eq!((cut.ip_bytes, cut.payload_bytes), (1040, 1000));
 

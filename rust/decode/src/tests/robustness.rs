@@ -1,4 +1,5 @@
-//! Whatever the bytes are: no panic, one packet or a reason, and a cut packet says what the whole one says.
+//! Properties of arbitrary bytes: no panic, one packet or a reason, and truncation changes no field that was
+//! captured.
 
 use proptest::prelude::*;
 
@@ -8,7 +9,7 @@ use super::tunnels::tunnels;
 
 const MODES: [TunnelMode; 3] = [TunnelMode::Inner, TunnelMode::Outer, TunnelMode::Both];
 
-/// Every kind of packet that the tests build: name, link type, bytes.
+/// Every kind of packet of the test builders: name, link type, bytes.
 fn samples() -> Vec<(String, u16, Vec<u8>)> {
     let mut samples = Vec::new();
     for (name, linktype, prefix) in links() {
@@ -39,7 +40,7 @@ fn samples() -> Vec<(String, u16, Vec<u8>)> {
     samples
 }
 
-/// What must hold of every result.
+/// Check the invariants of every result.
 fn check(mode: TunnelMode, result: &Result<Vec<Packet>, Skip>) {
     let Ok(packets) = result else { return };
     // Early fragments have no packet; nothing has more than the deepest level allows.
@@ -61,7 +62,7 @@ fn every_prefix_of_every_sample() {
                 check(mode, &result);
                 match result {
                     Err(skip) => assert_eq!(skip, Skip::Truncated, "{name}: {caplen}"),
-                    // One of the packets that are there, with the same ports and lengths.
+                    // One of the packets of the whole record, with equal ports and lengths.
                     Ok(packets) => {
                         for packet in packets {
                             let same =
@@ -114,7 +115,7 @@ proptest! {
         }
     }
 
-    /// A decoder that has seen anything gives what a fresh one gives, fragments apart.
+    /// Apart from fragments, a used decoder equals a fresh decoder.
     #[test]
     fn records_do_not_disturb_each_other(records in proptest::collection::vec((sample(), any::<u8>()), 1..20)) {
         let mut used = decoder(TunnelMode::Inner);
@@ -127,7 +128,7 @@ proptest! {
         }
     }
 
-    /// The sum over the fragments is the datagram, wherever it is split and in whatever order they come.
+    /// The sum over the fragments equals the datagram, for any split and order.
     #[test]
     fn fragments_add_up(
         data in 0_usize..3000,
@@ -155,7 +156,7 @@ proptest! {
         let sum = |of: fn(&Packet) -> u32| out.iter().map(of).sum::<u32>() as usize;
         prop_assert_eq!(sum(|p| p.packets), 1);
         prop_assert_eq!(sum(|p| p.payload_bytes), data);
-        // A datagram in one piece keeps the fragment header of an atomic fragment.
+        // A datagram in one fragment keeps the fragment header of an atomic fragment.
         let header = if six { 40 + if count == 1 { 8 } else { 0 } } else { 20 };
         prop_assert_eq!(sum(|p| p.ip_bytes), header + datagram.len());
         prop_assert_eq!(decoder.orphans(), 0);

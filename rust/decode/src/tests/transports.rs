@@ -1,4 +1,4 @@
-//! TCP, UDP, UDP-Lite, ICMP, SCTP, GRE: facts, lengths, contradictions, checksums.
+//! TCP, UDP, UDP-Lite, ICMP, SCTP, GRE: header fields, lengths, contradictions, checksums.
 
 use super::super::testkit::*;
 use super::super::{Family, L4, Packet, Skip, Tcp, TunnelMode, ipproto};
@@ -36,7 +36,7 @@ fn a_tcp_header_cut_behind_the_ports() {
     for caplen in 24..40 {
         let packet = decode_cut(TunnelMode::Inner, RAW, &ip, caplen).unwrap()[0];
         assert_eq!((packet.l4, packet.tuple.dport, packet.malformed), (L4::Other, 80, false));
-        // Until the data offset is there, a header without options is assumed.
+        // Without the data offset, a header without options is assumed.
         assert_eq!(packet.payload_bytes, if caplen > 32 { 4 } else { 16 });
     }
     assert_eq!(decode_cut(TunnelMode::Inner, RAW, &ip, 23), Err(Skip::Truncated));
@@ -91,7 +91,7 @@ fn icmp_queries_and_others() {
     assert_eq!(decode(RAW, &v4(1, &[8])), Err(Skip::Truncated));
 }
 
-/// The error about `quoted`, IPv4 and IPv6 each with its own type.
+/// ICMP error about `quoted`, with the type of IPv4 or IPv6.
 fn error_about(family: Family, quoted: &[u8]) -> L4 {
     match family {
         Family::V4 => decode_ip(&v4(1, &join(&[&hex("0303 0000 0000 0000"), quoted]))).l4,
@@ -139,7 +139,7 @@ fn icmp_quotes_that_cannot_be_read() {
     }
 }
 
-/// A packet of these chunks with a right CRC32c: the table's own code is tested against the check value.
+/// An SCTP packet of these chunks with a valid CRC32c; the CRC table itself is tested against the check value.
 fn sctp(chunks: &[u8]) -> Vec<u8> {
     let header = hex("0b58 0b59 deadbeef 00000000");
     let crc = super::super::checksum::crc32c(&[&header, chunks]);
@@ -160,7 +160,7 @@ fn sctp_chunks() {
         L4::Sctp(facts) => facts,
         other => panic!("{other:?}"),
     };
-    // COOKIE ECHO with a length that is padded, an unknown type, DATA, and ABORT with its T bit.
+    // COOKIE ECHO with a padded length, an unknown type, DATA, and ABORT with its T bit.
     let several = facts(&hex("0a00 0005 55 000000 c800 0004 0003 0004 0601 0004"));
     assert!(several.chunks().eq([(10, false), (6, true)]));
     assert!(several.well_formed && several.has_data && several.has_others && several.init_tag.is_none());
@@ -182,7 +182,7 @@ fn gre_as_a_protocol() {
     assert_eq!(keyed.l4, L4::Gre { version: 0, key: 2 });
     let pptp = outer(&v4(47, &hex("2001 880b 0004 abcd")));
     assert_eq!(pptp.l4, L4::Gre { version: 1, key: 0xabcd });
-    // As in Linux: too short for a header it is a flow all the same, and version 1 with anything but PPP is not.
+    // As in Linux: a packet too short for a header is a flow, and version 1 without PPP is not.
     let short = outer(&v4(47, &[0, 0]));
     assert_eq!((short.l4, short.malformed), (L4::Other, false));
     assert!(outer(&v4(47, &hex("3001 0800 0004 abcd 00000001"))).malformed);

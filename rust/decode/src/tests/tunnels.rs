@@ -4,13 +4,13 @@ use super::super::TunnelKind::{self, Erspan, Geneve, Gre, Gtpu, IpIp, SixInFour,
 use super::super::testkit::*;
 use super::super::{Packet, Tunnel, TunnelMode, Vlan};
 
-/// Every tunnel there is, each with TCP 1000 to 80 inside: name, kind, VNI, IP packet.
+/// Every supported tunnel, each with TCP 1000 to 80 inside: name, kind, VNI, IP packet.
 pub fn tunnels() -> Vec<(&'static str, TunnelKind, u32, Vec<u8>)> {
     let ip = inner_v4();
     let frame = ethernet(0x0800, &ip);
     let six = v6(6, &tcp(0x18, &[], b"inner"));
     let mut teredo_six = six.clone();
-    // The same words in another order keep the checksum right.
+    // The address words in another order have an equal checksum.
     teredo_six[8..14].copy_from_slice(&hex("20010000 0db8"));
     let gre = |header: &str, payload: &[u8]| v4(47, &join(&[&hex(header), payload]));
     let over_udp =

@@ -1,56 +1,56 @@
-//! GRE (RFC 2784, RFC 2890), its PPTP version (RFC 2637), and ERSPAN on top of it.
+//! GRE (RFC 2784, RFC 2890), the PPTP version (RFC 2637), and ERSPAN over GRE.
 
 use super::super::TunnelKind;
 use super::super::bytes::{Fields, Span};
 use super::super::ip::Net;
 use super::super::{ether, ethertype, ieee80211};
-use super::carried::Carried;
+use super::inner::InnerPacket;
 
-/// Flags and protocol, which every GRE header has.
+/// Size in bytes of flags and protocol, the common part of all GRE headers.
 pub(in super::super) const SIZE: usize = 4;
 
 /// The first sixteen bits of the header.
 mod flag {
     pub const CHECKSUM: u16 = 0x8000;
-    /// RFC 1701 source routes, gone since RFC 2784.
+    /// RFC 1701 source routes, removed in RFC 2784.
     pub const ROUTING: u16 = 0x4000;
     pub const KEY: u16 = 0x2000;
     pub const SEQUENCE: u16 = 0x1000;
-    /// Version 1 only.
+    /// Acknowledgement number present, in version 1 only.
     pub const ACKNOWLEDGEMENT: u16 = 0x0080;
     pub const VERSION_MASK: u16 = 0x0007;
 }
 
-/// Protocol types that are no EtherTypes of Ethernet frames.
+/// Protocol types other than EtherTypes of Ethernet frames.
 mod protocol {
     /// ERSPAN types I and II.
     pub const ERSPAN: u16 = 0x88be;
     pub const ERSPAN_III: u16 = 0x22eb;
 
-    /// Aruba access points send their stations' 802.11 frames to the controller under these, one a queue.
+    /// Aruba access points tunnel 802.11 frames to the controller under these protocol types, one per queue.
     pub fn is_aruba(protocol: u16) -> bool {
         matches!(protocol, 0x8200..=0x8370 | 0x9000) && protocol.trailing_zeros() >= 4
     }
 }
 
-/// A GRE header.
+/// GRE header.
 pub(in super::super) struct Gre<'a> {
-    /// 0, or 1 for PPTP.
+    /// Version: 0, or 1 for PPTP.
     pub version: u8,
     /// Call id, or the low half of the key.
     pub key: u16,
-    /// Type of what is behind the header.
+    /// Protocol type of the payload.
     pub protocol: u16,
     flags: u16,
-    /// What is behind the header; None where the capture ends before.
+    /// Payload; None where the capture ends before.
     payload: Option<Span<'a>>,
 }
 
-/// Reads a GRE header; None where not even flags and protocol were captured.
+/// Parse a GRE header; None without captured flags and protocol.
 pub(in super::super) fn header(span: Span<'_>) -> Option<Gre<'_>> {
     const FLAGS: usize = 0;
     const PROTOCOL: usize = 2;
-    /// Checksum and offset, key, sequence and acknowledgement number have four bytes each.
+    /// Size in bytes of each optional field: checksum and offset, key, sequence number, acknowledgement number.
     const FIELD: usize = 4;
     let first = span.head::<SIZE>().ok()?;
     let flags = first.be16::<FLAGS>();
@@ -74,7 +74,7 @@ pub(in super::super) fn header(span: Span<'_>) -> Option<Gre<'_>> {
     Some(Gre { version: version as u8, key, protocol, flags, payload: span.skip(size).ok() })
 }
 
-pub(super) fn carried(span: Span<'_>) -> Option<Carried<'_>> {
+pub(super) fn inner(span: Span<'_>) -> Option<InnerPacket<'_>> {
     let gre = header(span)?;
     let payload = gre.payload?;
     match (gre.version, gre.protocol) {
@@ -83,33 +83,33 @@ pub(super) fn carried(span: Span<'_>) -> Option<Carried<'_>> {
         (0, protocol::ERSPAN) => erspan_ii(payload),
         (0, protocol::ERSPAN_III) => erspan_iii(payload),
         (0, other) if protocol::is_aruba(other) => {
-            Some(Carried::new(TunnelKind::Gre, ieee80211::frame(payload, false).ok()?))
+            Some(InnerPacket::new(TunnelKind::Gre, ieee80211::frame(payload, false).ok()?))
         }
         (0, other) => {
-            // A number below the EtherTypes would be taken for an LLC length.
+            // A number below the EtherTypes would parse as an LLC length.
             let net = (other > 1500).then(|| ether::typed(other, payload, false).ok())??;
-            Some(Carried::new(TunnelKind::Gre, net))
+            Some(InnerPacket::new(TunnelKind::Gre, net))
         }
         (1, ethertype::PPP) => {
             let net = ether::typed(ethertype::PPP, payload, false).ok()?;
-            Some(Carried::new(TunnelKind::Gre, net))
+            Some(InnerPacket::new(TunnelKind::Gre, net))
         }
         _ => None,
     }
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "the last step of functions that return an Option")]
-fn erspan(net: Net<'_>) -> Option<Carried<'_>> {
-    Some(Carried::new(TunnelKind::Erspan, net))
+fn erspan(net: Net<'_>) -> Option<InnerPacket<'_>> {
+    Some(InnerPacket::new(TunnelKind::Erspan, net))
 }
 
-/// The four bits at the front of ERSPAN II and III headers.
+/// Version in the four bits at the front of ERSPAN II and III headers.
 fn erspan_version(header: u8) -> u8 {
     header >> 4
 }
 
-/// Type II: eight bytes, then the mirrored frame (draft-foschiano-erspan-03 section 4.2).
-fn erspan_ii(span: Span<'_>) -> Option<Carried<'_>> {
+/// Parse ERSPAN type II: eight bytes, then the mirrored frame (draft-foschiano-erspan-03 section 4.2).
+fn erspan_ii(span: Span<'_>) -> Option<InnerPacket<'_>> {
     const SIZE: usize = 8;
     const VERSION: u8 = 1;
     let first = span.head::<SIZE>().ok()?.byte::<0>();
@@ -119,8 +119,8 @@ fn erspan_ii(span: Span<'_>) -> Option<Carried<'_>> {
     erspan(ether::frame(span.skip(SIZE).ok()?).ok()?)
 }
 
-/// Type III: twelve bytes, eight more with the O bit, then a frame or a bare IP packet (section 4.3).
-fn erspan_iii(span: Span<'_>) -> Option<Carried<'_>> {
+/// Parse ERSPAN type III: twelve bytes, eight more with the O bit, then a frame or a bare IP packet (section 4.3).
+fn erspan_iii(span: Span<'_>) -> Option<InnerPacket<'_>> {
     const SIZE: usize = 12;
     const SUBHEADER: usize = 8;
     const VERSION: u8 = 2;

@@ -5,7 +5,7 @@ use super::super::ether;
 use super::super::ip::{Ip, Net};
 use super::super::udp::payload;
 use super::super::{Family, Packet, Skip, Tunnel, TunnelKind, ethertype};
-use super::carried::Carried;
+use super::inner::InnerPacket;
 
 /// Well-known ports, as registered with IANA.
 mod port {
@@ -14,14 +14,14 @@ mod port {
     pub const VXLAN: u16 = 4789;
     pub const VXLAN_GPE: u16 = 4790;
     pub const GENEVE: u16 = 6081;
-    /// VXLAN in Linux before IANA assigned a port, and its default still.
+    /// Port of VXLAN in Linux before the IANA assignment, still the default there.
     pub const VXLAN_LINUX: u16 = 8472;
 }
 
-/// Kind, network identifier and way to the packet inside.
-type Opened<'a> = Result<(TunnelKind, u32, Net<'a>), Skip>;
+/// Kind, network identifier and inner packet of a tunnel.
+type Decapsulation<'a> = Result<(TunnelKind, u32, Net<'a>), Skip>;
 
-/// Ports of tunnels over UDP.
+/// True for ports of tunnels over UDP.
 #[inline]
 pub(super) fn is_port(port: u16) -> bool {
     matches!(port, port::GTPU | port::TEREDO | port::VXLAN | port::VXLAN_GPE | port::GENEVE | port::VXLAN_LINUX)
@@ -35,46 +35,46 @@ pub(super) fn begins_as_teredo(payload: &[u8]) -> bool {
 }
 
 #[inline]
-pub(super) fn carried<'a>(ip: &Ip<'a>, packet: &Packet) -> Option<Carried<'a>> {
+pub(super) fn inner<'a>(ip: &Ip<'a>, packet: &Packet) -> Option<InnerPacket<'a>> {
     let (sport, dport) = (packet.tuple.sport, packet.tuple.dport);
     if packet.malformed {
         return None;
     }
-    // VXLAN and GENEVE hash flows into their source port, so that only the destination means something. GTP-U and
-    // Teredo answer from their port.
+    // VXLAN and GENEVE hash flows into the source port, so only the destination port identifies the protocol. GTP-U
+    // and Teredo also reply from their port.
     let (kind, vni, net) = match (sport, dport) {
         (_, port::VXLAN | port::VXLAN_LINUX) => vxlan(payload(ip).ok()?),
         (_, port::VXLAN_GPE) => vxlan_gpe(payload(ip).ok()?),
         (_, port::GENEVE) => geneve(payload(ip).ok()?),
         (_, port::GTPU) | (port::GTPU, _) => gtpu(payload(ip).ok()?),
         (_, port::TEREDO) | (port::TEREDO, _) if ip.family == Family::V4 => teredo(payload(ip).ok()?),
-        _ if ip.family == Family::V4 && ip.piece.is_none() => teredo_relay(payload(ip).ok()?),
+        _ if ip.family == Family::V4 && ip.fragment.is_none() => teredo_relay(payload(ip).ok()?),
         _ => return None,
     }
     .ok()?;
-    Some(Carried { net, tunnel: Tunnel { kind, vni }, must_fit: ip.piece.is_none() })
+    Some(InnerPacket { net, tunnel: Tunnel { kind, vni }, must_fit: ip.fragment.is_none() })
 }
 
-/// The header that VXLAN and VXLAN-GPE share: flags, two reserved bytes and a protocol or group, VNI, reserved.
+/// Common header of VXLAN and VXLAN-GPE: flags, two reserved bytes and a protocol or group, VNI, reserved.
 mod vxlan_field {
     pub const FLAGS: usize = 0;
-    /// VXLAN-GPE only.
+    /// Next protocol, in VXLAN-GPE only.
     pub const NEXT_PROTOCOL: usize = 3;
     pub const VNI: usize = 4;
     pub const SIZE: usize = 8;
-    /// The VNI is valid.
+    /// Flag I: the VNI is valid.
     pub const I: u8 = 0x08;
 }
 
-/// The 24-bit VNI that VXLAN and GENEVE have in the same place, and the reserved byte behind it.
+/// The 24-bit VNI, in the common position of VXLAN and GENEVE, and the reserved byte behind the VNI.
 fn network_identifier([high, middle, low, reserved]: [u8; 4]) -> (u32, u8) {
     (u32::from_be_bytes([0, high, middle, low]), reserved)
 }
 
-/// VXLAN, RFC 7348 section 5.
-fn vxlan(span: Span<'_>) -> Opened<'_> {
+/// Parse VXLAN, RFC 7348 section 5.
+fn vxlan(span: Span<'_>) -> Decapsulation<'_> {
     use vxlan_field::{FLAGS, I, SIZE, VNI};
-    /// The group policy extension puts a group where bytes are otherwise reserved.
+    /// Flag of the group policy extension, which writes a group into reserved bytes.
     const GROUP_POLICY: u8 = 0x80;
     let header = span.head::<SIZE>()?;
     let flags = header.byte::<FLAGS>();
@@ -87,10 +87,10 @@ fn vxlan(span: Span<'_>) -> Opened<'_> {
     Ok((TunnelKind::Vxlan, vni, ether::frame(span.skip(SIZE)?)?))
 }
 
-/// VXLAN-GPE, draft-ietf-nvo3-vxlan-gpe section 3.
-fn vxlan_gpe(span: Span<'_>) -> Opened<'_> {
+/// Parse VXLAN-GPE, draft-ietf-nvo3-vxlan-gpe section 3.
+fn vxlan_gpe(span: Span<'_>) -> Decapsulation<'_> {
     use vxlan_field::{FLAGS, I, NEXT_PROTOCOL, SIZE, VNI};
-    /// Version, B and O bits, reserved bits: an overlay's own messages, or something else altogether.
+    /// Version, B and O bits, reserved bits: control messages of the overlay, or another protocol.
     const NO_PAYLOAD_MASK: u8 = 0xf3;
     const HAS_PROTOCOL: u8 = 0x04;
     let header = span.head::<SIZE>()?;
@@ -112,8 +112,8 @@ fn vxlan_gpe(span: Span<'_>) -> Opened<'_> {
     Ok((TunnelKind::Vxlan, vni, net))
 }
 
-/// GENEVE, RFC 8926 section 3.4.
-fn geneve(span: Span<'_>) -> Opened<'_> {
+/// Parse GENEVE, RFC 8926 section 3.4.
+fn geneve(span: Span<'_>) -> Decapsulation<'_> {
     const VERSION_LENGTH: usize = 0;
     const OPTIONS_LENGTH_MASK: u8 = 0x3f;
     const FLAGS: usize = 1;
@@ -135,8 +135,8 @@ fn geneve(span: Span<'_>) -> Opened<'_> {
     Ok((TunnelKind::Geneve, vni, net))
 }
 
-/// GTP-U version 1, 3GPP TS 29.281 section 5: user packets (G-PDU) only.
-fn gtpu(span: Span<'_>) -> Opened<'_> {
+/// Parse GTP-U version 1, 3GPP TS 29.281 section 5: user packets (G-PDU) only.
+fn gtpu(span: Span<'_>) -> Decapsulation<'_> {
     const FLAGS: usize = 0;
     const TYPE: usize = 1;
     const LENGTH: usize = 2;
@@ -144,7 +144,7 @@ fn gtpu(span: Span<'_>) -> Opened<'_> {
     /// Version 1, protocol type GTP, spare bit 0.
     const VERSION_MASK: u8 = 0xf8;
     const VERSION_1: u8 = 0x30;
-    /// Any of E, S, PN: sequence number, N-PDU number and next extension type are there, valid or not.
+    /// Any of E, S, PN: sequence number, N-PDU number and next extension type are present, valid or not.
     const OPTIONAL_MASK: u8 = 0x07;
     const HAS_EXTENSIONS: u8 = 0x04;
     const OPTIONAL_SIZE: usize = 4;
@@ -171,7 +171,7 @@ fn gtpu(span: Span<'_>) -> Opened<'_> {
             if next == NO_EXTENSION {
                 break;
             }
-            // Section 5.2.1: length in four-byte words, contents, type of the next.
+            // Section 5.2.1: length in four-byte words, contents, type of the next header.
             let size = usize::from(payload.head::<1>()?.byte::<0>()) * 4;
             if size == 0 {
                 return Err(Skip::NotIp);
@@ -186,12 +186,12 @@ fn gtpu(span: Span<'_>) -> Opened<'_> {
     Ok((TunnelKind::Gtpu, 0, Net::by_version(payload)?))
 }
 
-/// Teredo, RFC 4380 section 5.1.1: an authentication and an origin indication may come before the packet.
-fn teredo(span: Span<'_>) -> Opened<'_> {
+/// Parse Teredo, RFC 4380 section 5.1.1: authentication and origin indications may precede the packet.
+fn teredo(span: Span<'_>) -> Decapsulation<'_> {
     const AUTHENTICATION: [u8; 2] = [0, 1];
     const ORIGIN: [u8; 2] = [0, 0];
     const ORIGIN_SIZE: usize = 8;
-    /// Indicator, the two lengths, then identifier and value of those lengths, nonce and confirmation.
+    /// Size of the fixed parts: indicator and two length fields, nonce and confirmation.
     const AUTHENTICATION_SIZE: usize = 4 + 8 + 1;
     let mut payload = span;
     if *payload.head::<2>()? == AUTHENTICATION {
@@ -204,12 +204,12 @@ fn teredo(span: Span<'_>) -> Opened<'_> {
     Ok((TunnelKind::Teredo, 0, Net::plain(Family::V6, payload)))
 }
 
-/// RFC 4380 section 2.6.
+/// Prefix of Teredo addresses, RFC 4380 section 2.6.
 const TEREDO_PREFIX: [u8; 4] = [0x20, 0x01, 0, 0];
 
-/// Teredo between clients and relays, which use any port: an IPv6 packet that fills the datagram to the byte, of
-/// which one end has a Teredo address.
-fn teredo_relay(span: Span<'_>) -> Opened<'_> {
+/// Parse Teredo between clients and relays, which use any port. The IPv6 packet must fill the datagram exactly, and
+/// one end must have a Teredo address.
+fn teredo_relay(span: Span<'_>) -> Decapsulation<'_> {
     const PAYLOAD_LENGTH: usize = 4;
     const SRC: usize = 8;
     const DST: usize = 24;
