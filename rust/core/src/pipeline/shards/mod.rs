@@ -35,7 +35,7 @@ use shard::{Last, Shard};
 /// Trackers beside that of ICMP: more than this gain nothing.
 const MOST: usize = 64;
 /// Yields of an idle thread before it sleeps: some hundred microseconds, because a sleep takes longer than a batch.
-const ROUNDS: u32 = 1_000;
+const ROUNDS: u32 = 300;
 /// How long a thread sleeps that found nothing to do.
 const NAP: Duration = Duration::from_micros(100);
 
