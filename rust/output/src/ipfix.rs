@@ -1,13 +1,13 @@
 //! Connections as IPFIX biflows: messages as in a file (RFC 5655) or on a wire (RFC 7011), both directions of a connection in
 //! one record (RFC 5103).
 //!
-//! The source of a record is the originator; `biflowDirection` says whether that is known. A template is there for what a
-//! connection has (IPv4 or IPv6, ports, ICMP or neither, a VLAN, an answer), before its first record, so that no field stands
-//! for something unknown. Messages fit the datagrams of an Ethernet, so that a file's may be sent as they are, and nothing but
-//! the capture is in them: their export time is the last capture time so far.
+//! The source of a record is the originator; `biflowDirection` says whether the initiator is known. Every combination of
+//! fields (IPv4 or IPv6, ports, ICMP or neither, a VLAN, a reply) has a template, written before its first record. So no
+//! field holds a placeholder. Messages fit the datagrams of an Ethernet, so that a file's messages may be sent unchanged. They
+//! depend on the capture alone: the export time is the latest capture time so far.
 //!
-//! Times are told twice. `flowStartMilliseconds` is what every collector reads; `flowStartNanoseconds` is exact, but an NTP
-//! timestamp, which some take for nanoseconds since 1970, and whose seconds end in 2036.
+//! Times are written twice. Every collector reads `flowStartMilliseconds`. `flowStartNanoseconds` is exact, but an NTP
+//! timestamp: some collectors take it for nanoseconds since 1970, and its seconds wrap in 2036.
 
 use std::io::{self, Write};
 use std::net::IpAddr;
@@ -18,7 +18,7 @@ use conntrack_decode::{Family, ipproto};
 use conntrack_track::connection::EndReason;
 use conntrack_track::flow::icmp;
 
-/// The most octets of a message: what an Ethernet's datagram has room for, under the headers of IPv6 and UDP.
+/// Maximum octets of a message: an Ethernet MTU less the headers of IPv6 and UDP.
 const MESSAGE: usize = 1452;
 /// RFC 7011 section 3.1.
 const VERSION: u16 = 10;
@@ -33,16 +33,16 @@ const NTP_1970: i64 = 2_208_988_800;
 /// Evidence below this confidence names an end because one must be named: the first sender seen, a probe, its echo.
 const SURE: f32 = 0.7;
 
-/// What stands where a connection has ports.
+/// Fields of a record in the place of ports.
 #[derive(Clone, Copy, PartialEq)]
 enum Ends {
     Ports,
-    /// A message of each end's; of one end's alone: whose.
+    /// Presence of an ICMP message of the originator, of the responder.
     Icmp(bool, bool),
     Nothing,
 }
 
-/// What a record has: one template each.
+/// Optional fields of a record; each combination is a template.
 #[derive(Clone, Copy)]
 struct Shape {
     family: Family,
@@ -51,7 +51,7 @@ struct Shape {
     is_answered: bool,
 }
 
-/// An information element: its number, its octets, and whether it is the reverse one.
+/// An information element: number, octets, and the reverse flag (RFC 5103).
 type Element = (u16, u16, bool);
 
 impl Shape {
@@ -113,7 +113,7 @@ impl Shape {
     }
 }
 
-/// Type and code of the ICMP message of each end. What is paired has the code 0; what is not is of the end that sent it.
+/// Type and code of the ICMP message of each end. Paired types have the code 0; others belong to their sender.
 fn messages(row: Row<'_>) -> [Option<u16>; 2] {
     let [first, second] = [row.port(0), row.port(1)];
     if icmp::is_pair(row.proto(), first, second) {
@@ -127,16 +127,16 @@ fn messages(row: Row<'_>) -> [Option<u16>; 2] {
 
 /// Writes messages, one after another.
 pub struct Messages {
-    /// The message that is being filled, from its header on.
+    /// The open message, from its header on.
     message: Vec<u8>,
-    /// Where its open set begins, and of which template it is.
+    /// Offset of the open set in the message, and the id of its template.
     set: Option<(usize, u16)>,
-    /// Records in the messages before this one, and in this one.
+    /// Records in the messages before the open one, and in the open one.
     sequence: u32,
     records: u32,
-    /// Templates that were told: a bit each.
+    /// Templates written so far, a bit each.
     told: u64,
-    /// The last capture time so far.
+    /// Latest capture time so far, nanoseconds.
     latest: i64,
 }
 
@@ -148,7 +148,7 @@ impl Default for Messages {
 }
 
 impl Messages {
-    /// Adds a connection; a message that has no room for it is written.
+    /// Adds a connection, and writes the open message first if the record does not fit.
     pub fn put(&mut self, row: Row<'_>, out: &mut impl Write) -> io::Result<()> {
         let shape = Shape::of(row);
         let template = shape.template();
@@ -173,7 +173,7 @@ impl Messages {
         Ok(())
     }
 
-    /// Writes what is left.
+    /// Writes the open message, if any record is in it.
     pub fn finish(&mut self, out: &mut impl Write) -> io::Result<()> {
         if self.records > 0 { self.write(out) } else { Ok(()) }
     }
@@ -273,8 +273,8 @@ fn end_reason(reason: EndReason) -> u8 {
     }
 }
 
-/// Nanoseconds since 1970 as an NTP timestamp (RFC 7011 section 6.1.10), rounded so that reading it gives the same nanosecond.
-/// Eras are not told: 2036 begins anew.
+/// Nanoseconds since 1970 as an NTP timestamp (RFC 7011 section 6.1.10), rounded so that the nanosecond survives decoding.
+/// The era is lost: seconds wrap in 2036.
 fn ntp(time: i64) -> u64 {
     let seconds = (time.div_euclid(SECOND) + NTP_1970) as u32;
     let fraction = ((time.rem_euclid(SECOND) as u64) << 32).div_ceil(SECOND as u64);

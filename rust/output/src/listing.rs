@@ -1,6 +1,6 @@
 //! The gateway's entries as `conntrack -L -o extended` lists them, with `nf_conntrack_acct` on.
 //!
-//! An entry that is alive at the end of a capture is a line; seconds left are counted from the last packet.
+//! One line for each entry alive at the end of the capture; its timeout is counted from the last packet.
 
 use std::fmt::Write as _;
 

@@ -186,7 +186,7 @@ fn flip(image: &mut Image, field: usize, bits: u64) {
 
 const FIELDS: usize = 4 + 16 + 4;
 
-/// What comes afterwards to one of the connections.
+/// A later packet of one of the connections.
 #[derive(Clone, Debug)]
 struct Next {
     which: usize,
