@@ -1,7 +1,7 @@
-//! What the capture says of the ends, hosts and pairs of the connections in question, counted over all rows.
+//! Counts over all rows, for the endpoints, hosts and pairs of the connections whose initiator is open.
 //!
-//! In most captures hardly any connection is in question, and nearly all others have nothing to do with those: a row is
-//! passed over if neither of its hosts is met in one.
+//! In most captures few connections are open, and nearly all others share no host with them. A row without a host of an open
+//! connection is skipped.
 
 use std::hash::Hash;
 
@@ -15,7 +15,7 @@ use conntrack_track::flow::Side;
 /// Originator and responder.
 pub(super) const ENDS: [usize; 2] = [0, 1];
 
-/// The one of two ends of which something is true, unless it is true of both.
+/// Index of the only true element; None if both or neither are true.
 pub(super) fn only(ends: [bool; 2]) -> Option<usize> {
     match ends {
         [true, false] => Some(0),
@@ -24,36 +24,36 @@ pub(super) fn only(ends: [bool; 2]) -> Option<usize> {
     }
 }
 
-/// From so many on, peers that meet at an endpoint make it a server.
+/// Peers from which an endpoint counts as a server.
 const MANY_PEERS: u32 = 3;
-/// From so many connections on, a host that only initiates or only answers is known by it.
+/// Connections from which a host that only initiates, or only answers, has a role.
 const ENOUGH: u32 = 3;
 
-/// How an endpoint was met.
+/// Roles of an endpoint over all rows.
 #[derive(Clone, Copy, Default)]
 struct Met {
-    /// Connections that it accepted.
+    /// Accepted connections.
     accepted: u32,
-    /// It initiated one.
+    /// True if the endpoint ever initiated.
     initiates: bool,
-    /// Peers to which it sent data, each in one of 64 places.
+    /// Peers that were sent data, a bit of a hash each.
     peers: u64,
 }
 
-/// What a host did.
+/// Connections of a host by role.
 #[derive(Clone, Copy, Default)]
 struct Host {
     initiated: u32,
     answered: u32,
 }
 
-/// Its history has one of these letters.
+/// True where the history has one of these letters.
 pub(super) fn has_any(row: Row<'_>, these: &[u8]) -> bool {
     let (letters, len) = row.history();
     letters.iter().take(usize::from(len)).any(|letter| these.contains(letter))
 }
 
-/// The responder took the connection: what refuses it, an RST, is no acceptance.
+/// True where the responder accepted the connection; an RST refuses.
 pub(super) fn was_accepted(row: Row<'_>) -> bool {
     match row.proto() {
         ipproto::TCP => has_any(row, b"hd"),
@@ -61,19 +61,19 @@ pub(super) fn was_accepted(row: Row<'_>) -> bool {
     }
 }
 
-/// One of 64 places for a peer, the same in every run.
+/// Hash of a peer to six bits, equal in every run.
 fn place(addr: Addr, port: u16) -> u32 {
     let mixed =
         (addr.0 as u64 ^ (addr.0 >> 64) as u64 ^ u64::from(port).rotate_left(40)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (mixed >> 58) as u32
 }
 
-/// Neither an echo nor an error: somebody wanted a service.
+/// True for a request of a service: neither an echo nor an error.
 fn is_service(row: Row<'_>) -> bool {
     matches!(row.proto(), ipproto::TCP | ipproto::UDP | ipproto::SCTP) && row.evidence() > Evidence::Related
 }
 
-/// What is known of things, which are numbered as they come, so that they are looked up once.
+/// Interned keys with a value each, so that a key is hashed once.
 struct Numbered<K, V> {
     numbers: HashMap<K, u32>,
     known: Vec<V>,
@@ -86,7 +86,7 @@ impl<K, V> Default for Numbered<K, V> {
 }
 
 impl<K: Eq + Hash, V: Default> Numbered<K, V> {
-    /// The number of a thing, which has one from now on.
+    /// Interns a key, and returns its number.
     fn number(&mut self, thing: K) -> u32 {
         *self.numbers.entry(thing).or_insert_with(|| {
             self.known.push(V::default());
@@ -107,8 +107,7 @@ impl<K: Eq + Hash, V: Default> Numbered<K, V> {
     }
 }
 
-/// A connection in question: numbers of what it is between. What belongs to an end is kept by [`Side`], since the roles may
-/// change.
+/// A connection whose initiator is open, with its interned keys. Arrays are indexed by [`Side`], since roles may change.
 pub(super) struct Question {
     pub(super) place: usize,
     hosts: [u32; 2],
@@ -117,25 +116,25 @@ pub(super) struct Question {
     tuple: u32,
 }
 
-/// A record of a five-tuple of which one is in question, and its endpoints by [`Side`].
+/// A row of a five-tuple that has an open connection, with endpoints by [`Side`].
 pub(super) struct Record {
     pub(super) place: usize,
     pub(super) tuple: u32,
     pub(super) endpoints: [u32; 2],
 }
 
-/// Numbers of originator and responder, from those by [`Side`], or the other way round.
+/// Converts between order by [`Side`] and order by role (originator first).
 pub(super) fn turned<T: Copy>(sides: [T; 2], orig: Side) -> [T; 2] {
     ENDS.map(|end| sides[end ^ orig as usize])
 }
 
-/// Two numbers in order, and which of them is the originator's.
+/// Two numbers in ascending order, and the index of the originator's.
 fn in_order([orig, resp]: [u32; 2]) -> ((u32, u32), usize) {
     if orig <= resp { ((orig, resp), 0) } else { ((resp, orig), 1) }
 }
 
-/// What the capture says of the ends, hosts, pairs and five-tuples of the connections in question. An endpoint is a host, a
-/// protocol and a port; a five-tuple is two endpoints within one network.
+/// Counts for the endpoints, hosts, pairs and five-tuples of open connections. An endpoint is a host, a protocol and a port; a
+/// five-tuple is two endpoints within one VLAN and tunnel.
 #[derive(Default)]
 pub(super) struct Facts {
     hosts: Numbered<(Family, Addr), Host>,
@@ -144,7 +143,7 @@ pub(super) struct Facts {
     tuples: Numbered<((u32, u32), Vlan, Tunnel), ()>,
 }
 
-/// The numbers of a connection's parts, originator's first.
+/// Interned keys of a row, originator first; None: of no open connection.
 struct Numbers {
     hosts: [Option<u32>; 2],
     endpoints: [Option<u32>; 2],
@@ -153,12 +152,12 @@ struct Numbers {
 }
 
 impl Facts {
-    /// How many five-tuples have a number.
+    /// Number of interned five-tuples.
     pub(super) fn tuples(&self) -> usize {
         self.tuples.known.len()
     }
 
-    /// What all rows say of those at these places, which are in question.
+    /// Counts all rows for the open connections at these indices.
     pub(super) fn of(rows: &Rows, open: &[usize]) -> (Self, Vec<Question>, Vec<Record>) {
         let mut facts = Self::default();
         let questions: Vec<Question> =
@@ -188,7 +187,7 @@ impl Facts {
         Question { place, hosts, endpoints, pair, tuple }
     }
 
-    /// What of a row that is not in question has a number; None where nothing has, as is the rule.
+    /// Interned keys of a row that is not open; None, the common case, without a known host.
     fn seen(&self, row: Row<'_>) -> Option<Numbers> {
         let hosts = ENDS.map(|end| self.hosts.find(&(row.family(), row.addr(end))));
         if hosts == [None; 2] {
@@ -230,17 +229,17 @@ impl Facts {
         }
     }
 
-    /// How the ends of a connection in question were met.
+    /// Roles of the endpoints of an open connection, originator first.
     fn met(&self, row: Row<'_>, question: &Question) -> [Met; 2] {
         turned(question.endpoints, row.orig()).map(|endpoint| *self.endpoints.of(endpoint))
     }
 
-    /// The end that accepts connections here.
+    /// The end whose endpoint accepts connections and never initiates.
     pub(super) fn listener(&self, row: Row<'_>, question: &Question) -> Option<usize> {
         only(self.met(row, question).map(|met| met.accepted > 0 && !met.initiates))
     }
 
-    /// The end at which many peers meet, and which is not known to initiate: clients use a port for several servers, too.
+    /// The end with many peers that never initiates: a client may use one port for several servers, too.
     pub(super) fn meeting_place(&self, row: Row<'_>, question: &Question) -> Option<usize> {
         let met = self.met(row, question);
         let peers = met.map(|met| met.peers.count_ones());
@@ -248,7 +247,7 @@ impl Facts {
         only([meets(0), meets(1)])
     }
 
-    /// The end that initiates, by what the two hosts do elsewhere.
+    /// The end that initiates, by the roles of both hosts in other connections.
     pub(super) fn initiator(&self, row: Row<'_>, question: &Question) -> Option<usize> {
         let hosts = turned(question.hosts, row.orig());
         let first = in_order(hosts).1;

@@ -1,7 +1,7 @@
-//! Who initiated, told by the whole capture once it is over: for connections whose own packets did not say it.
+//! Initiators from the whole capture, for connections whose own packets do not show one.
 //!
-//! What is learned from connections that closed long ago serves those that came before it was learned. All of it is
-//! counted, so that nothing depends on the order in which connections ended.
+//! Evidence of any connection serves earlier and later ones. All evidence is counted, so that results do not depend on the
+//! order in which connections ended.
 
 mod facts;
 
@@ -13,11 +13,11 @@ use conntrack_track::direction::{Announcements, Locality, window};
 
 use facts::{ENDS, Facts, Question, Record, has_any, only, turned, was_accepted};
 
-/// What is known beside the connections.
+/// Evidence from outside the connections.
 pub struct Known<'a> {
     /// Ports at which servers are likely.
     pub ports: &'a ServerPorts,
-    /// What FTP announced.
+    /// Endpoints that FTP control connections announced.
     pub announced: &'a Announcements,
 }
 
@@ -25,18 +25,19 @@ pub struct Known<'a> {
 const FIRST_EPHEMERAL: u16 = 32_768;
 /// The end of the client ports of Windows before Vista and BSD before 2000, which began at 1024.
 const LAST_OLD_EPHEMERAL: u16 = 5_000;
-/// Ports that only a privileged server can have (RFC 6335 section 6).
+/// Upper bound of ports that need privileges (RFC 6335 section 6).
 const SYSTEM_PORTS: u16 = 1_024;
 /// The port from which an FTP server connects to the client (active mode, RFC 959 section 3.2).
 const FTP_DATA: u16 = 20;
 /// Ports that clients of NFS and the like reserve (`sunrpc.min_resvport`, `max_resvport`).
 const RESERVED_CLIENTS: std::ops::RangeInclusive<u16> = 665..=1_023;
-/// Its own packets said who initiated.
+
+/// True where the packets of the connection itself show the initiator.
 fn is_known(row: Row<'_>) -> bool {
     row.evidence() >= Evidence::Related
 }
 
-/// Takes every connection that its own packets left open once more. Their originators may change.
+/// Decides every connection that its own packets left open. Originators may change.
 pub fn settle(rows: &mut Rows, known: &Known<'_>) {
     let doubtful = rows.iter().zip(0..).filter(|(row, _)| may_be_revised(*row) || !is_known(*row));
     let mut open: Vec<usize> = doubtful.map(|(_, place)| place).collect();
@@ -63,12 +64,12 @@ fn set(rows: &mut Rows, place: usize, orig: usize, evidence: Evidence, sure: Evi
     rows.revise(place, evidence, sure);
 }
 
-/// Whether there is anything to [`revise`].
+/// True where [`revise`] may change the evidence.
 fn may_be_revised(row: Row<'_>) -> bool {
     matches!(row.evidence(), Evidence::SynAck | Evidence::Scan | Evidence::Refused) || row.is_from_group()
 }
 
-/// What a first packet said, in the light of those that followed it.
+/// Corrects the evidence of a first packet by the packets after it.
 fn revise(rows: &mut Rows, place: usize) {
     let Some(row) = rows.get(place).filter(|row| may_be_revised(*row)) else { return };
     // Whatever else it may have sent: a group never initiates.
@@ -86,7 +87,7 @@ fn revise(rows: &mut Rows, place: usize) {
     rows.revise(place, evidence, evidence);
 }
 
-/// The end that initiated, and why.
+/// The end that initiated, with the evidence.
 fn judge(
     row: Row<'_>,
     question: &Question,
@@ -159,8 +160,8 @@ fn by_window(row: Row<'_>) -> Option<usize> {
     }
 }
 
-/// How much a port looks like a client's, from a system port (RFC 6335 section 6) upwards: those of Linux and IANA's
-/// dynamic ones last, before them those that older Windows and BSD took.
+/// Rank of a port as a client's, from system ports (0, RFC 6335 section 6) to the ephemeral ports of Linux and IANA (3).
+/// Those of older Windows and BSD rank 2.
 fn client_range(port: u16) -> u8 {
     match port {
         ..SYSTEM_PORTS => 0,
@@ -170,8 +171,8 @@ fn client_range(port: u16) -> u8 {
     }
 }
 
-/// What a record of a five-tuple is worth to the others; None: nothing, for nobody was in earnest, or nobody took it. Whether
-/// its first sender was answered does not matter to those before it.
+/// Evidence of a row for other rows of its five-tuple; None for scans, backscatter and refused SYNs. An answer to the first
+/// sender counts for its own row alone.
 fn worth(row: Row<'_>) -> Option<Evidence> {
     match row.evidence() {
         Evidence::Scan | Evidence::Backscatter => None,
@@ -181,12 +182,12 @@ fn worth(row: Row<'_>) -> Option<Evidence> {
     }
 }
 
-/// What the records of one five-tuple say together.
+/// Evidence of all rows of one five-tuple.
 #[derive(Clone, Copy, Default)]
 struct Together {
-    /// How many there are.
+    /// Number of rows.
     records: u32,
-    /// The best one's worth, evidence and originator's endpoint.
+    /// Worth of the best row; below, its evidence and originator's endpoint.
     worth: Option<Evidence>,
     best: Option<(Evidence, u32)>,
 }
@@ -254,7 +255,7 @@ mod tests {
         FiveTuple { src: dst, dst: src, sport: dport, dport: sport, ..tuple }
     }
 
-    /// What becomes of these packets, in the order of their numbers or of what `by` says.
+    /// Rows of these packets, closed in the order of their numbers or of `by`.
     fn rows<K: Ord>(packets: &[Packet], by: impl Fn(&Closed) -> K) -> Rows {
         let mut tracker = Tracker::new(&Config::default());
         let mut closed = Vec::new();
@@ -282,7 +283,7 @@ mod tests {
         rows
     }
 
-    /// What each end sent, whoever initiated.
+    /// Counters of each endpoint, independent of roles.
     fn sums(row: Row<'_>) -> Vec<((Addr, u16), Sent)> {
         let mut ends = Vec::from(ENDS.map(|end| ((row.addr(end), row.port(end)), row.sent(end))));
         ends.sort_by_key(|(endpoint, _)| *endpoint);

@@ -1,5 +1,4 @@
-//! A capture once more, its connections being known: every packet with what is said of it, or by the direction of its
-//! connection.
+//! Second pass over a capture: every packet with its label as a comment, or split by the direction of its connection.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -14,21 +13,21 @@ use conntrack_track::proto::{CtState, State};
 
 use super::{Observe, Progress, Tracked};
 
-/// Why a capture could not be written once more.
+/// Error of the second pass.
 #[derive(Debug, thiserror::Error)]
 pub enum AnnotateError {
-    /// It could not be read.
+    /// The capture could not be read.
     #[error(transparent)]
     Capture(#[from] CaptureError),
-    /// It could not be written.
+    /// The output could not be written.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// It has not the packets that it had when it was tracked.
+    /// The capture changed after it was tracked.
     #[error("found {found} packets, expected {expected}: the capture changed between the first reading and the second")]
     Changed {
-        /// Packets of the second reading, or as many as came before it was given up.
+        /// Packets of the second pass, up to the first mismatch.
         found: u64,
-        /// Packets of the first.
+        /// Packets of the first pass.
         expected: u64,
     },
 }
@@ -72,7 +71,7 @@ pub fn split<W: Write>(
     Ok(())
 }
 
-/// Reads a capture again, with what was said of every packet.
+/// Reads a capture again, and visits every record with its label.
 fn again(
     captures: &mut Captures,
     tracked: &Tracked,
@@ -109,7 +108,7 @@ fn again(
     }
 }
 
-/// Which way a packet went, by the direction of its connection.
+/// Direction bits of a packet, by the direction of its connection.
 fn crossing(said: &SettledLabel) -> Crossing {
     match (said.direction, said.reply) {
         (Direction::Egress, false) | (Direction::Ingress, true) => Crossing::Outbound,

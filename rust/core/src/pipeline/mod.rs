@@ -1,8 +1,8 @@
-//! The path of a packet, told in one place: bytes → record → packet → connection → row.
+//! The path of a packet: bytes → record → packet → connection → row.
 //!
-//! It has two halves. `reading` knows captures and packets and no connection; `following` the other way round. With one
-//! thread they take turns, a few records at a time; with several, `shards` has many trackers beside each other, whose
-//! answers are the same. `stream` is the same path for who feeds it himself, `replay` the one behind a gateway's policy.
+//! The path has two halves. `reading` knows captures and packets and no connection; `following` the other way round. One
+//! thread alternates between them, a few records at a time. `shards` runs a tracker on each of several threads, with equal
+//! results. `stream` is the push-based API, `replay` the path through a gateway with a policy.
 
 mod alive;
 mod annotate;
@@ -39,17 +39,17 @@ use following::{Followed, Following, GROUP, NoLabels};
 use reading::{Batch, Decoded, Read, Reading, name};
 use shards::Shards;
 
-/// What a run gives.
+/// Results of a run.
 pub struct Tracked {
     /// The connections, in the order of their first packets.
     pub rows: Rows,
-    /// The labels as bytes of [`conntrack_output::labels::WIDTH`] each, if they were asked for.
+    /// Labels, [`conntrack_output::labels::WIDTH`] bytes each, if wanted.
     pub labels: Option<Vec<u8>>,
-    /// The account.
+    /// Statistics.
     pub stats: Stats,
 }
 
-/// Why a record is in no connection although it could have begun one: the table was full of assured ones.
+/// Reason for skipping a record that would have begun a connection: the table was full of assured connections.
 pub const TABLE_FULL: &str = "table_full";
 
 /// Every key that [`Stats::skipped`] may have.
@@ -74,16 +74,16 @@ pub fn track(
     finish(captures, config, reading, followed)
 }
 
-/// Whether several trackers say the same as one.
+/// True where sharded trackers give the results of one tracker.
 fn can_be_parted(captures: &Captures, config: &Config) -> bool {
-    // A pipe may have nothing to read for ever, and who waits for it could not be stopped.
+    // A read of a pipe may block for ever, and could not be interrupted.
     let ends = captures.progress().1.is_some();
-    // Whom a full table evicts depends on everybody in it; what a tunnel carries belongs to what carries it; Zeek knows an
-    // ICMP packet by what it quotes.
+    // Evictions of a full table depend on all its entries; inner packets of a tunnel belong to the outer connection; Zeek
+    // keys an ICMP packet by its quotation.
     ends && config.bounds == Bounds::default() && config.decode.tunnels != TunnelMode::Both && !config.zeek
 }
 
-/// One thread: a few records are read and followed while they are in the nearest cache.
+/// Runs on one thread, a few records at a time, which stay in the L1 cache.
 fn in_turn(
     captures: &mut Captures,
     config: &Config,
@@ -102,7 +102,7 @@ fn in_turn(
     Ok((reading, Followed { labels, ..following.followed() }))
 }
 
-/// Reads to the end, and hands on a few records at a time.
+/// Reads to the end, and passes on a few records at a time.
 fn read_on(
     captures: &mut Captures,
     reading: &mut Reading,

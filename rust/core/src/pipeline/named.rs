@@ -15,11 +15,11 @@ use super::following::{Followed, Following};
 use super::reading::{Batch, Reading};
 use super::{Observe, Tracked, finish, read_on};
 
-/// Names of addresses that are kept: what DNS says is what a sender wants it to say.
+/// Maximum of names kept from DNS, whose answers anybody can forge.
 const MOST_RESOLVED: usize = 1 << 20;
 
-/// Tracks captures; and says for each row that has one the name that was asked for or, where none was seen, the name under
-/// which DNS gave out the responder's address.
+/// Tracks captures, with names by row: the name in the payload (SNI, Host, DNS) or else the DNS name of the responder's
+/// address.
 pub fn named(
     captures: &mut Captures,
     config: &Config,
@@ -73,7 +73,7 @@ impl Names {
     }
 }
 
-/// Tells of every payload of some records the record's place, the tuple and the bytes.
+/// Visits every payload of a batch: index of the record, five-tuple and bytes.
 fn each_payload(batch: &Batch<'_>, mut told: impl FnMut(usize, &FiveTuple, &[u8])) {
     for (place, one) in batch.decoded.descriptors.iter().enumerate().take(batch.records.len()) {
         if one.is(kind::OTHER) {

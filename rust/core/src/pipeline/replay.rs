@@ -1,7 +1,7 @@
-//! A capture sent through a gateway that has a policy: what it would have let pass.
+//! A capture replayed through a gateway with a policy: the packets that would have passed.
 //!
-//! Two trackers take every packet. One follows the connections as they were; the other is the gateway, which holds no
-//! entry for what it refused, so that each later packet of it is judged anew, as a gateway would.
+//! Two trackers take every packet. One tracks the connections as captured. The other is the gateway, which keeps no entry
+//! for a refused connection, and so judges each later packet anew.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,16 +18,16 @@ use super::reading::{Batch, Reading};
 use super::{Observe, Tracked, finish, read_on};
 
 conntrack_base::words! {
-    /// What a gateway does with a packet.
+    /// Fate of a packet at a gateway.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub enum Fate {
-        /// It opens an entry, or belongs to one.
+        /// Accepted: the packet opens an entry, or belongs to one.
         Accepted = "ACCEPTED",
-        /// It would open one, and no rule allows it.
+        /// Refused: the packet would open an entry, and no rule allows one.
         Refused = "REFUSED",
-        /// It belongs to no entry and may not open one, or contradicts its entry; or its headers cannot be read.
+        /// Ctstate INVALID: no entry and none may be opened, a contradiction to the entry, or unreadable headers.
         Invalid = "INVALID",
-        /// It is not tracked, and passes: no IP, neighbour discovery.
+        /// Ctstate UNTRACKED, which passes: no IP, neighbour discovery.
         Untracked = "UNTRACKED",
     }
 }
@@ -43,15 +43,15 @@ impl Fate {
     }
 }
 
-/// What came of a replay.
+/// Results of a replay.
 pub struct Replayed {
-    /// The connections as they were, and the account.
+    /// Connections as captured, and statistics.
     pub tracked: Tracked,
-    /// How many packets had each [`Fate`].
+    /// Packets by [`Fate`].
     pub packets: [u64; 4],
-    /// Packets that were refused, by the number of their connection.
+    /// Refused packets by connection number.
     pub refused: BTreeMap<u64, u64>,
-    /// The fate of every packet, if that was asked for, as bytes.
+    /// The fate of every packet as a byte, if wanted.
     pub fates: Option<Vec<u8>>,
 }
 

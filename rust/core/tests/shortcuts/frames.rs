@@ -135,7 +135,7 @@ fn record(frame: &Frame, start: usize) -> Record {
     }
 }
 
-/// What the slow path says of packets without some things: labels with who initiated so far, labels without, and rows.
+/// Results of the slow path for packets without some fields: labels with provisional originators, unsettled labels, and rows.
 fn slowly(config: &Config, frames: &[Frame], lacks: Lacks) -> (Vec<u8>, Labels, Rows) {
     let mut tracker = Tracker::new(config).without_shortcuts();
     let mut decoder = Decoder::new(config.decode);
@@ -158,7 +158,7 @@ fn slowly(config: &Config, frames: &[Frame], lacks: Lacks) -> (Vec<u8>, Labels, 
 
 type Who = Option<(conntrack_core::flow::Side, conntrack_core::direction::Direction)>;
 
-/// Who initiated, as far as is known.
+/// Provisional originator and direction.
 fn who(tracker: &Tracker, label: &Label, packet: Option<&Packet>) -> Who {
     let (packet, _) = (packet?, label.connection?);
     let keys = tracker.keys();
@@ -166,7 +166,7 @@ fn who(tracker: &Tracker, label: &Label, packet: Option<&Packet>) -> Who {
     tracker.known(&found)
 }
 
-/// What a stream says, fed with batches of these lengths in turn; `reads`: beside a reader.
+/// Results of a stream fed with batches of these lengths in turn; `reads`: with a concurrent reader.
 fn streamed(config: &Config, frames: &[Frame], cuts: &[usize], (reads, lacks): (bool, Lacks)) -> (Vec<u8>, Rows) {
     let stream = Stream::new(config);
     if reads {
@@ -200,7 +200,7 @@ fn pcap(frames: &[Frame]) -> Vec<u8> {
     bytes
 }
 
-/// What a whole run says, with as many threads.
+/// Results of a whole run on `threads` threads.
 fn tracked(config: &Config, frames: &[Frame], threads: usize) -> (Vec<u8>, Rows) {
     let input = Input::Reader { name: "frames".into(), reader: Box::new(Cursor::new(pcap(frames))) };
     let mut captures = Captures::open(vec![input], false).expect("a capture");
@@ -220,7 +220,7 @@ fn first(labels: &[u8], slow: &[u8], frames: &[Frame]) -> Option<String> {
     ))
 }
 
-/// Compares what was said of frames with what the slow path says.
+/// Compares results with those of the slow path.
 fn compare(
     how: &str,
     frames: &[Frame],

@@ -1,4 +1,4 @@
-//! What ends of connections do, mostly what ordinary ends would.
+//! Random behaviour of the ends of connections, mostly ordinary.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ pub const F: u8 = tcpflag::FIN;
 pub const R: u8 = tcpflag::RST;
 pub const U: u8 = tcpflag::URG;
 
-/// What a packet is of.
+/// Protocol of a packet.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Proto {
     Tcp,
@@ -24,7 +24,7 @@ pub enum Proto {
     Error,
 }
 
-/// What is unusual about a packet.
+/// Oddity of a packet.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Odd {
     No,
@@ -39,15 +39,15 @@ pub enum Odd {
     Malformed,
 }
 
-/// What becomes of a packet.
+/// Fate of a packet on its way to the capture.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Fate {
     Comes,
-    /// It is not captured.
+    /// Not captured.
     Lost,
-    /// It is captured behind so many others.
+    /// Captured after a number of later moves.
     Later(u8),
-    /// In its place comes one that came so many before, once more.
+    /// Replaced by a copy of an earlier packet, counted back.
     Again(u8),
 }
 
@@ -55,7 +55,7 @@ pub enum Fate {
 #[derive(Clone, Copy)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts about one packet, not a state")]
 pub struct Move {
-    /// Which of several clients, each at a port of its own.
+    /// Index of the client, each with a port of its own.
     pub client: u8,
     pub from_client: bool,
     pub proto: Proto,
@@ -73,11 +73,11 @@ pub struct Move {
     /// Of a SYN.
     pub sack_permitted: bool,
     pub timestamps: bool,
-    /// How far a SACK block is beyond the acknowledgement; 0: none.
+    /// Distance of a SACK block from the acknowledgement, bytes; 0: none.
     pub sack: u32,
     pub odd: Odd,
     pub fate: Fate,
-    /// Which message the payload is.
+    /// Index of the message in the payload.
     pub says: u8,
     /// A VLAN tag in place of the run's; 0: the run's.
     pub tag: u16,
@@ -87,7 +87,7 @@ pub struct Move {
     pub wait: i64,
 }
 
-/// What an ordinary client sends: an acknowledgement without data.
+/// An ordinary move of a client: an acknowledgement without data.
 pub const PLAIN: Move = Move {
     client: 0,
     from_client: true,
@@ -110,7 +110,7 @@ pub const PLAIN: Move = Move {
     wait: SECOND / 100,
 };
 
-/// What it does otherwise than [`PLAIN`].
+/// The fields that differ from [`PLAIN`].
 impl fmt::Debug for Move {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut one = to.debug_struct("Move");
@@ -143,7 +143,7 @@ pub fn opening(options: Move) -> Vec<Move> {
     vec![with(true, S), with(false, S | A), segment(true, A), data(true, 300), data(false, 1_000)]
 }
 
-/// What the ends of a handshake offer.
+/// TCP options of the ends of a handshake.
 pub fn offers() -> impl Strategy<Value = Move> {
     let shift = prop_oneof![2 => Just(0_u8), 2 => Just(8), 1 => 1..=15_u8];
     let window = prop_oneof![4 => Just(64_000_u16), 1 => Just(1_000), 1 => any::<u16>()];
@@ -160,7 +160,7 @@ fn mostly<T: Clone + std::fmt::Debug + 'static>(weight: u32, usual: T, other: Bo
     prop_oneof![weight => Just(usual), 1 => other].boxed()
 }
 
-/// How far ahead an end may go on.
+/// Maximum jump of an end's sequence numbers.
 pub const FARTHEST: i32 = 1_000_000_000;
 
 /// Distances from a number that is due: near ones, and so far ones that nothing goes on behind them.

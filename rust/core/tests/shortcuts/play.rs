@@ -44,14 +44,14 @@ impl Plan {
         Self { moves, family: Family::V4, start: [1_000; 2], vlan: 0, policy: 0, config: 0, reads: None, saved: None }
     }
 
-    /// What comes, with its time.
+    /// Captured packets of each move.
     pub fn captured(&self) -> Vec<Vec<Sent>> {
         let mut ends = Ends::new(self.family, self.vlan, self.start, BEGIN);
         self.moves.iter().map(|one| ends.send(one)).collect()
     }
 }
 
-/// How many configurations there are.
+/// Number of configurations.
 pub const CONFIGS: u8 = 16;
 
 fn timeouts(all: impl Fn(&str, i64) -> i64) -> Timeouts {

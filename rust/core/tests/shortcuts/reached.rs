@@ -11,7 +11,7 @@ use super::ends::Sent;
 use super::moves::{A, F, Fate, Move, Odd, PLAIN, Proto, R, S, data, opening, segment};
 use super::play::{self, Plan};
 
-/// Which way a packet went, and what the record says after it.
+/// Path of a packet, and the record after it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Way {
     in_place: bool,
@@ -41,7 +41,7 @@ fn ways(moves: &[Move]) -> Vec<Way> {
     ways_of(&Plan::of(moves.to_vec()), &Config::default())
 }
 
-/// How many of the first packets go in place, and how many of all.
+/// Packets changed in place: before the first that was not, and in all.
 fn in_place(ways: &[Way]) -> (usize, usize) {
     (ways.iter().take_while(|way| way.in_place).count(), ways.iter().filter(|way| way.in_place).count())
 }
@@ -108,7 +108,7 @@ fn beside_a_cold_part() {
     assert!(behind.iter().all(|way| way.in_place && way.path & path::COLD != 0), "{ways:?}");
 }
 
-/// What is behind data that was cut, or that comes later, goes in place with a hole.
+/// Packets after cut or delayed data are handled in place, with a hole.
 #[test]
 fn beside_a_hole() {
     let cut = Move { odd: Odd::Cut, ..data(false, 1_460) };

@@ -1,4 +1,4 @@
-//! One of many trackers; and the last one, which has ICMP, and gives numbers and labels.
+//! A shard; and the last stage: the ICMP shard, numbering and labels.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use conntrack_track::tracker::Label;
 
 use super::load::{Item, Load, LoadLabels, among};
 
-/// A tracker, and which one it is.
+/// A tracker with its shard number.
 pub(super) struct Shard {
     pub(super) number: usize,
     pub(super) following: Following,
@@ -25,7 +25,7 @@ impl Shard {
         Self { number, following, want_labels }
     }
 
-    /// Takes its part of a batch. `about`: what was said, here or elsewhere, of the quotation in this record.
+    /// Tracks its part of a batch. `about`: the label of the connection that the ICMP error in a record quotes.
     pub(super) fn take(
         &mut self,
         load: &Load,
@@ -70,7 +70,7 @@ impl Shard {
         }
     }
 
-    /// Reads what the packets will read of the table, so that they wait for memory together.
+    /// Prefetches the table slots of the packets.
     fn look_ahead(&self, items: &[Item], load: &Load, guesses: &mut [u32; GROUP]) -> bool {
         let nothing = Descriptor::default();
         let one = |item: &Item| match *item {
@@ -81,20 +81,20 @@ impl Shard {
     }
 }
 
-/// The numbers of connections: of each tracker's, in its own order.
+/// Global connection numbers, by shard and by number within the shard.
 pub(super) struct Numbers {
     of: Vec<Vec<u32>>,
     next: u32,
 }
 
 impl Numbers {
-    /// The number of a connection that is named as [`among`] does.
+    /// The global number of a connection that [`among`] has marked.
     pub(super) fn number(&self, named: u64) -> u64 {
         let (tracker, id) = ((named >> 48) as usize, named & ((1 << 48) - 1));
         u64::from(self.of[tracker][id as usize])
     }
 
-    /// Numbers what has begun in a batch: for each tracker the records, in order.
+    /// Numbers the connections that began in a batch; `begun`: their records by shard, in order.
     fn begin(&mut self, begun: &[&[u32]]) {
         let mut rest = begun.to_vec();
         loop {
@@ -108,12 +108,12 @@ impl Numbers {
     }
 }
 
-/// The last of all steps: the tracker of ICMP, numbers and labels.
+/// Last stage: the ICMP shard, numbering and labels.
 pub(super) struct Last {
     pub(super) icmp: Shard,
     pub(super) numbers: Numbers,
     pub(super) labels: Option<Labels>,
-    /// The number of the batch that is next, and those that came before their turn.
+    /// Number of the next batch; below, later batches that came early.
     pub(super) next: u64,
     pub(super) early: BTreeMap<u64, Arc<Load>>,
 }
