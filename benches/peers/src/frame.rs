@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 /// No frame is longer.
 pub const LONGEST: usize = 1600;
-/// What Ethernet pads to, without the checksum.
+/// Minimum length of an Ethernet frame, without the checksum.
 const SHORTEST: usize = 60;
 const ETHERNET: usize = 14;
 const TCP: u8 = 6;
@@ -46,7 +46,7 @@ impl Options {
     }
 }
 
-/// What IP carries.
+/// Payload of an IP packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// A segment.
@@ -71,7 +71,7 @@ pub enum Transport {
     },
 }
 
-/// Who sends what to whom.
+/// Headers of a packet.
 #[derive(Clone, Copy, Debug)]
 pub struct Headers {
     /// Sender and its port.
@@ -80,7 +80,7 @@ pub struct Headers {
     pub destination: (IpAddr, u16),
     /// IPv4 identification.
     pub ident: u16,
-    /// What comes after IP.
+    /// Transport header.
     pub transport: Transport,
 }
 

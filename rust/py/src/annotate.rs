@@ -1,4 +1,4 @@
-//! `label` and `split`: a capture once more, its connections being known.
+//! `label` and `split`: a second pass over a tracked capture.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter};
@@ -17,7 +17,7 @@ use crate::errors::{capture_error, system_error};
 use crate::track::{account, run, zones};
 use crate::write::{PyWrite, complete};
 
-/// What the first reading gave, and how the second one went.
+/// Results of the first pass, and the outcome of the second.
 type Twice<T> = (Tracked, Result<T, AnnotateError>);
 
 /// Tracks captures, reads them again, and writes every packet to a pcapng file (complete, or not there) or a binary file object,

@@ -36,7 +36,7 @@ fn field(column: &Column) -> Field {
     Field::new(column.name, data_type(&column.kind), may_be_null(column.name))
 }
 
-/// Whether values of a column may be missing.
+/// True for nullable columns.
 pub fn may_be_null(name: &str) -> bool {
     matches!(name, "orig_zone" | "resp_zone" | "vlan" | "tunnel" | "related_to")
 }

@@ -46,7 +46,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Whether tables can be written.
+    /// True until the writer is closed or discarded.
     fn is_open(&self) -> PyResult<bool> {
         let turn = self.writing.take().ok_or_else(busy)?;
         let is_open = turn.is_some();
@@ -56,7 +56,7 @@ impl Writer {
 }
 
 impl Writer {
-    /// Does something with what is open. Where that fails, nothing is open any more.
+    /// Runs `work` on the open target, which an error closes.
     fn with(
         &self,
         py: Python<'_>,

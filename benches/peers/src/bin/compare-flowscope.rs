@@ -40,7 +40,7 @@ struct Took {
     whole: f64,
     /// From the last handshake to the last packet.
     open: f64,
-    /// How many flows came out.
+    /// Number of flows in the result.
     flows: usize,
 }
 

@@ -25,21 +25,21 @@ pub use sink::{PyWrite, complete};
 /// A target that tables are written to, one after another.
 pub struct Writing {
     format: Format,
-    /// What the errors speak of; a file object has no name.
+    /// Path for error messages; None for a file object.
     path: Option<PathBuf>,
     goes: Goes,
-    /// The zones of the first table, which those of the others have to be.
+    /// Zones of the first table; other zones in a later table are an error.
     zones: Option<Vec<String>>,
-    /// The run that the last table was of.
+    /// Run of the last table.
     run: Option<Arc<Run>>,
-    /// How many runs there were: the same capture may be tracked twice.
+    /// Number of runs, which tells two runs of one capture apart.
     runs: u64,
 }
 
 enum Goes {
-    /// A file that waits for its first table.
+    /// A file before its first table.
     Waiting(Out, Option<PartialFile>),
-    /// A file. Without a name to be given, somebody may be reading at the other end.
+    /// An open file. Without a part to rename, a pipe may have a reader.
     File(Box<Encoder>, Option<PartialFile>),
     Directory(Partitions),
 }
@@ -79,7 +79,7 @@ impl Writing {
         Self { format, path, goes, zones: None, run: None, runs: 0 }
     }
 
-    /// Writes a table behind those before. Afterwards a reader at the other end of a pipe has the whole of what is complete.
+    /// Appends a table, and flushes complete rows to the reader of a pipe.
     pub fn write(&mut self, table: &Table) -> Result<(), ArrowError> {
         self.begin(&table.zones)?;
         let Some(first) = table.rows.get(0) else { return self.hand_on() };

@@ -1,4 +1,4 @@
-//! Where bytes go: a file that has its name once it is complete, a directory, or a Python file object.
+//! Sinks: a file or directory that is renamed once complete, or a Python file object.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -8,21 +8,21 @@ use std::path::{Path, PathBuf};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-/// What a format is written to.
+/// Sink of a format.
 pub type Out = Box<dyn Write + Send>;
 
-/// A file or directory that is written beside its path and then renamed, or taken away if it never was completed.
+/// A file or directory under a temporary name, renamed on completion and removed otherwise.
 pub struct PartialFile {
     beside: PathBuf,
     target: PathBuf,
     is_complete: bool,
 }
 
-/// So many threads of a process write to one path at a time.
+/// Maximum of concurrent writers of one path in a process.
 const PARTS: u32 = 100;
 
 impl PartialFile {
-    /// Makes something beside a path, under a name that nobody has.
+    /// Creates a file or directory next to a path, under an unused name.
     fn beside<T>(path: &Path, make: impl Fn(&Path) -> io::Result<T>) -> io::Result<(T, Self)> {
         let mut tried = 0;
         loop {
@@ -48,12 +48,12 @@ impl PartialFile {
         Ok(Self::beside(path, |beside| fs::create_dir(beside))?.1)
     }
 
-    /// Where it is while it is written.
+    /// Temporary path until completion.
     pub fn place(&self) -> &Path {
         &self.beside
     }
 
-    /// Gives it its name.
+    /// Renames the finished file or directory to its target.
     pub fn complete(mut self) -> io::Result<()> {
         fs::rename(&self.beside, &self.target)?;
         self.is_complete = true;
