@@ -35,7 +35,7 @@ const SURE: f32 = 0.7;
 
 /// Fields of a record in the place of ports.
 #[derive(Clone, Copy, PartialEq)]
-enum Ends {
+enum PortFields {
     Ports,
     /// Presence of an ICMP message of the originator, of the responder.
     Icmp(bool, bool),
@@ -46,7 +46,7 @@ enum Ends {
 #[derive(Clone, Copy)]
 struct Shape {
     family: Family,
-    ends: Ends,
+    ends: PortFields,
     has_vlan: bool,
     is_answered: bool,
 }
@@ -57,12 +57,12 @@ type Element = (u16, u16, bool);
 impl Shape {
     fn of(row: Row<'_>) -> Self {
         let ends = match row.proto() {
-            ipproto::TCP | ipproto::UDP | ipproto::UDPLITE | ipproto::SCTP => Ends::Ports,
+            ipproto::TCP | ipproto::UDP | ipproto::UDPLITE | ipproto::SCTP => PortFields::Ports,
             proto if icmp::is_icmp(proto) => {
                 let messages = messages(row);
-                Ends::Icmp(messages[0].is_some(), messages[1].is_some())
+                PortFields::Icmp(messages[0].is_some(), messages[1].is_some())
             }
-            _ => Ends::Nothing,
+            _ => PortFields::Nothing,
         };
         let has_vlan = row.vlan().outer > 0;
         Self { family: row.family(), ends, has_vlan, is_answered: row.sent(1).packets > 0 }
@@ -70,9 +70,9 @@ impl Shape {
 
     fn template(self) -> u16 {
         let ends = match self.ends {
-            Ends::Ports => 0,
-            Ends::Icmp(forward, reverse) => 4 + u16::from(forward) + 2 * u16::from(reverse),
-            Ends::Nothing => 1,
+            PortFields::Ports => 0,
+            PortFields::Icmp(forward, reverse) => 4 + u16::from(forward) + 2 * u16::from(reverse),
+            PortFields::Nothing => 1,
         };
         let family = u16::from(self.family == Family::V6);
         FIRST_TEMPLATE + (ends << 3 | family << 2 | u16::from(self.has_vlan) << 1 | u16::from(self.is_answered))
@@ -89,15 +89,15 @@ impl Shape {
         });
         match self.ends {
             // sourceTransportPort, destinationTransportPort.
-            Ends::Ports => elements.extend([7, 11].map(|element| (element, 2, false))),
+            PortFields::Ports => elements.extend([7, 11].map(|element| (element, 2, false))),
             // icmpTypeCodeIPv4, icmpTypeCodeIPv6.
-            Ends::Icmp(forward, reverse) => {
+            PortFields::Icmp(forward, reverse) => {
                 let element = if self.family == Family::V4 { 32 } else { 139 };
                 let of_ends = [(forward, false), (reverse, true)];
                 elements
                     .extend(of_ends.into_iter().filter(|end| end.0).map(|(_, is_reverse)| (element, 2, is_reverse)));
             }
-            Ends::Nothing => {}
+            PortFields::Nothing => {}
         }
         // protocolIdentifier, flowEndReason, biflowDirection.
         elements.extend([4, 136, 239].map(|element| (element, 1, false)));
@@ -135,7 +135,7 @@ pub struct Messages {
     sequence: u32,
     records: u32,
     /// Templates written so far, a bit each.
-    told: u64,
+    defined: u64,
     /// Latest capture time so far, nanoseconds.
     latest: i64,
 }
@@ -143,28 +143,28 @@ pub struct Messages {
 impl Default for Messages {
     fn default() -> Self {
         let message = vec![0; HEADER];
-        Self { message, set: None, sequence: 0, records: 0, told: 0, latest: 0 }
+        Self { message, set: None, sequence: 0, records: 0, defined: 0, latest: 0 }
     }
 }
 
 impl Messages {
     /// Adds a connection, and writes the open message first if the record does not fit.
-    pub fn put(&mut self, row: Row<'_>, out: &mut impl Write) -> io::Result<()> {
+    pub fn append(&mut self, row: Row<'_>, out: &mut impl Write) -> io::Result<()> {
         let shape = Shape::of(row);
         let template = shape.template();
         let bit = 1 << (template - FIRST_TEMPLATE);
         let elements = shape.elements();
         let octets: usize = elements.iter().map(|element| usize::from(element.1)).sum();
-        let is_new = self.told & bit == 0;
+        let is_new = self.defined & bit == 0;
         // A set has a header of four octets, and so has a template; an element has four, and four more if it is reverse.
-        let told = elements.iter().map(|element| if element.2 { 8 } else { 4 }).sum::<usize>() + 8;
-        let needed = octets + 4 + if is_new { told } else { 0 };
+        let definition = elements.iter().map(|element| if element.2 { 8 } else { 4 }).sum::<usize>() + 8;
+        let needed = octets + 4 + if is_new { definition } else { 0 };
         if self.message.len() + needed > MESSAGE {
             self.write(out)?;
         }
         if is_new {
-            self.tell(template, &elements);
-            self.told |= bit;
+            self.define(template, &elements);
+            self.defined |= bit;
         }
         self.begin_set(template);
         record(row, shape, &mut self.message);
@@ -178,7 +178,7 @@ impl Messages {
         if self.records > 0 { self.write(out) } else { Ok(()) }
     }
 
-    fn tell(&mut self, template: u16, elements: &[Element]) {
+    fn define(&mut self, template: u16, elements: &[Element]) {
         self.begin_set(TEMPLATES);
         self.message.extend(template.to_be_bytes());
         self.message.extend((elements.len() as u16).to_be_bytes());
@@ -246,9 +246,9 @@ fn record(row: Row<'_>, shape: Shape, out: &mut Vec<u8>) {
         }
     }
     match shape.ends {
-        Ends::Ports => out.extend([row.port(0), row.port(1)].into_iter().flat_map(u16::to_be_bytes)),
-        Ends::Icmp(..) => out.extend(messages(row).into_iter().flatten().flat_map(u16::to_be_bytes)),
-        Ends::Nothing => {}
+        PortFields::Ports => out.extend([row.port(0), row.port(1)].into_iter().flat_map(u16::to_be_bytes)),
+        PortFields::Icmp(..) => out.extend(messages(row).into_iter().flatten().flat_map(u16::to_be_bytes)),
+        PortFields::Nothing => {}
     }
     out.extend([row.proto(), end_reason(row.end_reason()), u8::from(row.confidence() >= SURE)]);
     if shape.has_vlan {
@@ -298,16 +298,17 @@ mod tests {
     #[test]
     fn templates_have_numbers_of_their_own() {
         let mut seen = std::collections::HashSet::new();
-        let icmp = [(true, true), (true, false), (false, true)].map(|(forward, reverse)| Ends::Icmp(forward, reverse));
-        for ends in [Ends::Ports, Ends::Nothing].into_iter().chain(icmp) {
+        let icmp =
+            [(true, true), (true, false), (false, true)].map(|(forward, reverse)| PortFields::Icmp(forward, reverse));
+        for ends in [PortFields::Ports, PortFields::Nothing].into_iter().chain(icmp) {
             for bits in 0..8_u8 {
                 let family = if bits & 4 > 0 { Family::V6 } else { Family::V4 };
                 let shape = Shape { family, ends, has_vlan: bits & 2 > 0, is_answered: bits & 1 > 0 };
                 assert!(seen.insert(shape.template()));
                 assert!(shape.template() < FIRST_TEMPLATE + 64, "a bit each");
-                let told: usize = shape.elements().iter().map(|element| if element.2 { 8 } else { 4 }).sum();
+                let definition: usize = shape.elements().iter().map(|element| if element.2 { 8 } else { 4 }).sum();
                 let octets: usize = shape.elements().iter().map(|element| usize::from(element.1)).sum();
-                assert!(HEADER + 8 + told + 4 + octets <= MESSAGE);
+                assert!(HEADER + 8 + definition + 4 + octets <= MESSAGE);
             }
         }
     }

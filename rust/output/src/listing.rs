@@ -89,7 +89,7 @@ mod tests {
             tracker.advance(ts * SECOND, |_| ());
             tracker.record(std::slice::from_ref(packet), &[], ts * SECOND, |_| ());
         }
-        tracker.finish(|closed| rows.put(closed));
+        tracker.finish(|closed| rows.insert(closed));
         rows.in_order().iter().filter_map(line).collect()
     }
 

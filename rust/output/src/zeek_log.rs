@@ -88,7 +88,7 @@ pub struct Log {
 
 impl Log {
     /// Writes a connection of the run of `seed`.
-    pub fn put(&mut self, row: Row<'_>, seed: Seed, out: &mut impl Write) -> io::Result<()> {
+    pub fn append(&mut self, row: Row<'_>, seed: Seed, out: &mut impl Write) -> io::Result<()> {
         if self.last.is_none() {
             header(Some(row.start()), out)?;
         }

@@ -316,8 +316,8 @@ fn use_them(narrow: &[Saved], broad: &[Saved], nexts: &[Next], reads: bool) {
         let Some((key, image)) = all.get(next.which % all.len().max(1)) else { break };
         now = now.saturating_add(next.wait);
         let one = follow(key, image, next);
-        tracker.advance(now, |closed| over.put(closed));
-        tracker.record(&[one], &[3; 40], now, |closed| over.put(closed));
+        tracker.advance(now, |closed| over.insert(closed));
+        tracker.record(&[one], &[3; 40], now, |closed| over.insert(closed));
         let found = tracker.keys().of(&one);
         tracker.look(&found);
         tracker.known(&found);
@@ -332,7 +332,7 @@ fn use_them(narrow: &[Saved], broad: &[Saved], nexts: &[Next], reads: bool) {
     }
     let mut out = Writer::new(Vec::new()).unwrap();
     tracker.save(&mut out).unwrap();
-    tracker.finish(|closed| over.put(closed));
+    tracker.finish(|closed| over.insert(closed));
     facts(&over.in_order());
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use conntrack_core::capture::{Captures, Input};
 use conntrack_core::direction::Direction;
-use conntrack_core::pipeline::{self, AnnotateError, Tracked};
+use conntrack_core::pipeline::{self, AnnotateError, RunOutput};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -18,7 +18,7 @@ use crate::track::{account, run, zones};
 use crate::write::{PyWrite, complete};
 
 /// Results of the first pass, and the outcome of the second.
-type Twice<T> = (Tracked, Result<T, AnnotateError>);
+type TwoPasses<T> = (RunOutput, Result<T, AnnotateError>);
 
 /// Tracks captures, reads them again, and writes every packet to a pcapng file (complete, or not there) or a binary file object,
 /// with its direction bits and a comment.
@@ -89,8 +89,8 @@ fn twice<T: Send>(
     names: &[String],
     config: &Config,
     progress: Option<&Py<PyAny>>,
-    second: impl FnOnce(&mut Captures, &Tracked, pipeline::Observe<'_>) -> Result<T, AnnotateError> + Send,
-) -> PyResult<Twice<T>> {
+    second: impl FnOnce(&mut Captures, &RunOutput, pipeline::Observe<'_>) -> Result<T, AnnotateError> + Send,
+) -> PyResult<TwoPasses<T>> {
     let core = config.core();
     let sources = || names.iter().map(|name| (PathBuf::from(name), None)).collect();
     let again: Vec<Input> = names.iter().map(Input::named).collect();
@@ -102,7 +102,7 @@ fn twice<T: Send>(
     })
 }
 
-fn result<'py>(py: Python<'py>, config: &Config, tracked: Tracked) -> PyResult<(Connections, Bound<'py, PyDict>)> {
+fn result<'py>(py: Python<'py>, config: &Config, tracked: RunOutput) -> PyResult<(Connections, Bound<'py, PyDict>)> {
     let account = account(py, &tracked.stats)?;
     Ok((Connections::new(tracked.rows, zones(config.core())), account))
 }

@@ -63,7 +63,7 @@ pub fn named<'py>(
 }
 
 /// Connections, the account, packets by fate, refused packets by row, and the fate of every packet.
-type Replayed<'py> = (Connections, Bound<'py, PyDict>, [u64; 4], BTreeMap<u64, u64>, Option<Buffer>);
+type PyReplay<'py> = (Connections, Bound<'py, PyDict>, [u64; 4], BTreeMap<u64, u64>, Option<Buffer>);
 
 /// Sends captures through a gateway with a policy. `fates`: return the fate of every packet.
 #[pyfunction]
@@ -76,7 +76,7 @@ pub fn replay<'py>(
     policy: &Policy,
     fates: bool,
     progress: Option<Py<PyAny>>,
-) -> PyResult<Replayed<'py>> {
+) -> PyResult<PyReplay<'py>> {
     let core = config.core();
     let replayed = run(py, sources, core, progress.as_ref(), |captures, observe| {
         pipeline::replay(captures, core, policy.core(), fates, observe)
@@ -108,14 +108,14 @@ pub fn run<T: Send>(
             return ControlFlow::Continue(());
         }
         asked = Instant::now();
-        let told = Python::attach(|py| {
+        let observed = Python::attach(|py| {
             py.check_signals()?;
             // Before the first packets there is nothing to tell.
             progress
                 .filter(|_| now.packets > 0)
                 .map_or(Ok(()), |call| call.call1(py, (now.bytes, now.total, now.packets)).map(drop))
         });
-        match told {
+        match observed {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
                 stopped = Some(error);

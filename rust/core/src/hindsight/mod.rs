@@ -3,7 +3,7 @@
 //! Evidence of any connection serves earlier and later ones. All evidence is counted, so that results do not depend on the
 //! order in which connections ended.
 
-mod facts;
+mod census;
 
 use conntrack_decode::ipproto;
 use conntrack_output::rows::{Row, Rows};
@@ -11,10 +11,10 @@ use conntrack_track::config::ServerPorts;
 use conntrack_track::connection::Evidence;
 use conntrack_track::direction::{Announcements, Locality, window};
 
-use facts::{ENDS, Facts, Question, Record, has_any, only, turned, was_accepted};
+use census::{Case, Census, ENDS, TupleRow, by_role, has_any, only, was_accepted};
 
 /// Evidence from outside the connections.
-pub struct Known<'a> {
+pub struct Hints<'a> {
     /// Ports at which servers are likely.
     pub ports: &'a ServerPorts,
     /// Endpoints that FTP control connections announced.
@@ -38,7 +38,7 @@ fn is_known(row: Row<'_>) -> bool {
 }
 
 /// Decides every connection that its own packets left open. Originators may change.
-pub fn settle(rows: &mut Rows, known: &Known<'_>) {
+pub fn settle(rows: &mut Rows, hints: &Hints<'_>) {
     let doubtful = rows.iter().zip(0..).filter(|(row, _)| may_be_revised(*row) || !is_known(*row));
     let mut open: Vec<usize> = doubtful.map(|(_, place)| place).collect();
     open.retain(|place| {
@@ -48,13 +48,13 @@ pub fn settle(rows: &mut Rows, known: &Known<'_>) {
     if open.is_empty() {
         return;
     }
-    let (facts, questions, records) = Facts::of(rows, &open);
-    for question in &questions {
-        let Some(row) = rows.get(question.place).filter(|row| row.evidence() < Evidence::Scan) else { continue };
-        let (orig, evidence) = judge(row, question, &facts, known, rows.locality());
-        set(rows, question.place, orig, evidence, evidence);
+    let (census, cases, records) = Census::of(rows, &open);
+    for case in &cases {
+        let Some(row) = rows.get(case.place).filter(|row| row.evidence() < Evidence::Scan) else { continue };
+        let (orig, evidence) = judge(row, case, &census, hints, rows.locality());
+        set(rows, case.place, orig, evidence, evidence);
     }
-    keep_initiators(rows, &records, facts.tuples());
+    keep_initiators(rows, &records, census.tuples());
 }
 
 fn set(rows: &mut Rows, place: usize, orig: usize, evidence: Evidence, sure: Evidence) {
@@ -88,14 +88,8 @@ fn revise(rows: &mut Rows, place: usize) {
 }
 
 /// The end that initiated, with the evidence.
-fn judge(
-    row: Row<'_>,
-    question: &Question,
-    facts: &Facts,
-    known: &Known<'_>,
-    locality: &Locality,
-) -> (usize, Evidence) {
-    let is_announced = |end| known.announced.hold(row.ip(end), row.port(end), row.ip(1 - end), row.start());
+fn judge(row: Row<'_>, case: &Case, census: &Census, hints: &Hints<'_>, locality: &Locality) -> (usize, Evidence) {
+    let is_announced = |end| hints.announced.hold(row.ip(end), row.port(end), row.ip(1 - end), row.start());
     if row.proto() == ipproto::TCP
         && let Some(end) = only(ENDS.map(is_announced))
     {
@@ -113,13 +107,13 @@ fn judge(
     if row.proto() == ipproto::UDP && answered && ports[0] == ports[1] {
         return (0, Evidence::Answered);
     }
-    if let Some(listener) = facts.listener(row, question) {
+    if let Some(listener) = census.listener(row, case) {
         return (1 - listener, Evidence::Listener);
     }
     if let Some(active) = only(ports.map(|port| port == FTP_DATA)).filter(|_| row.proto() == ipproto::TCP) {
         return (active, Evidence::ServicePort);
     }
-    let serves = ports.map(|port| known.ports.contains(row.proto(), port));
+    let serves = ports.map(|port| hints.ports.contains(row.proto(), port));
     let system = ENDS.map(|end| serves[end] && ports[end] < SYSTEM_PORTS);
     // Two services: a system port is one by right, but clients of NFS and their like have one, too.
     let may_be_client = ports.iter().any(|port| RESERVED_CLIENTS.contains(port));
@@ -127,16 +121,16 @@ fn judge(
         return (1 - server, Evidence::ServicePort);
     }
     if row.proto() == ipproto::TCP {
-        return judge_tcp(row, question, facts);
+        return judge_tcp(row, case, census);
     }
     (0, if answered { Evidence::Answered } else { Evidence::FirstPacket })
 }
 
-fn judge_tcp(row: Row<'_>, question: &Question, facts: &Facts) -> (usize, Evidence) {
-    if let Some(server) = facts.meeting_place(row, question) {
+fn judge_tcp(row: Row<'_>, case: &Case, census: &Census) -> (usize, Evidence) {
+    if let Some(server) = census.meeting_place(row, case) {
         return (1 - server, Evidence::ManyPeers);
     }
-    if let Some(orig) = facts.initiator(row, question) {
+    if let Some(orig) = census.initiator(row, case) {
         return (orig, Evidence::Role);
     }
     if let Some(orig) = by_window(row) {
@@ -184,7 +178,7 @@ fn worth(row: Row<'_>) -> Option<Evidence> {
 
 /// Evidence of all rows of one five-tuple.
 #[derive(Clone, Copy, Default)]
-struct Together {
+struct TupleEvidence {
     /// Number of rows.
     records: u32,
     /// Worth of the best row; below, its evidence and originator's endpoint.
@@ -194,23 +188,23 @@ struct Together {
 
 /// The records of one five-tuple (cut by a timeout, a file, a restart) have one initiator: that of the best evidence, and
 /// of the earliest among equals.
-fn keep_initiators(rows: &mut Rows, records: &[Record], tuples: usize) {
-    let mut all = vec![Together::default(); tuples];
+fn keep_initiators(rows: &mut Rows, records: &[TupleRow], tuples: usize) {
+    let mut all = vec![TupleEvidence::default(); tuples];
     for record in records {
         let Some(row) = rows.get(record.place) else { continue };
-        let together = &mut all[record.tuple as usize];
-        together.records += 1;
-        if worth(row) > together.worth {
-            together.worth = worth(row);
-            together.best = Some((row.evidence(), turned(record.endpoints, row.orig())[0]));
+        let tuple = &mut all[record.tuple as usize];
+        tuple.records += 1;
+        if worth(row) > tuple.worth {
+            tuple.worth = worth(row);
+            tuple.best = Some((row.evidence(), by_role(record.endpoints, row.orig())[0]));
         }
     }
     for record in records {
         let Some(row) = rows.get(record.place).filter(|row| !is_known(*row) && worth(*row).is_some()) else { continue };
-        let together = all[record.tuple as usize];
-        let Some((sure, orig)) = together.best.filter(|_| together.records > 1) else { continue };
-        let stays = orig == turned(record.endpoints, row.orig())[0];
-        if !stays || together.worth > worth(row) {
+        let tuple = all[record.tuple as usize];
+        let Some((sure, orig)) = tuple.best.filter(|_| tuple.records > 1) else { continue };
+        let stays = orig == by_role(record.endpoints, row.orig())[0];
+        if !stays || tuple.worth > worth(row) {
             set(rows, record.place, usize::from(!stays), Evidence::SeenBefore, sure);
         }
     }
@@ -273,13 +267,13 @@ mod tests {
             let mut connection = gone.connection().into_owned();
             connection.id = number;
             gone.what = Last::Whole(Box::new(connection));
-            rows.put(gone);
+            rows.insert(gone);
         }
         rows.in_order()
     }
 
     fn settled(mut rows: Rows) -> Rows {
-        settle(&mut rows, &Known { ports: &ServerPorts::services(), announced: &Announcements::default() });
+        settle(&mut rows, &Hints { ports: &ServerPorts::services(), announced: &Announcements::default() });
         rows
     }
 

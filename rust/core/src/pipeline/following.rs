@@ -58,10 +58,10 @@ impl<F: FnMut(&Tracker, &Label, &Batch<'_>, usize)> OnLabel for F {
 }
 
 /// Tracks decoded batches, and collects closed connections.
-pub struct Following {
+pub struct TrackStage {
     /// Live connections.
     pub tracker: Tracker,
-    over: Over,
+    over: ClosedRows,
     /// Advance the clock at every record, so that live connections do not depend on batch size.
     each_ticks: bool,
     /// Predicted table slots of the records of a group.
@@ -71,21 +71,21 @@ pub struct Following {
 }
 
 /// Closed connections.
-struct Over {
+struct ClosedRows {
     rows: Finished,
     alive: Alive,
 }
 
-impl Over {
+impl ClosedRows {
     #[inline]
-    fn put(&mut self, closed: &Closed) {
-        self.rows.put(closed);
+    fn insert(&mut self, closed: &Closed) {
+        self.rows.insert(closed);
         self.alive.note(closed.what.start(), closed.gone);
     }
 }
 
 /// Results of tracking.
-pub struct Followed {
+pub struct TrackOutput {
     /// Finished connections.
     pub rows: Finished,
     /// Labels of all records, if wanted.
@@ -99,7 +99,7 @@ pub struct Followed {
     pub alive: Alive,
 }
 
-impl Followed {
+impl TrackOutput {
     /// No results yet.
     pub fn none(locality: Arc<Locality>) -> Self {
         let (rows, alive) = (Finished::new(locality), Alive::default());
@@ -116,18 +116,18 @@ impl Followed {
     }
 }
 
-impl Following {
+impl TrackStage {
     /// Tracking from an empty table. With `each_ticks`, the clock advances at every record, as a bounded table needs:
     /// evictions then do not depend on batch size.
     pub fn new(tracker: Tracker, each_ticks: bool) -> Self {
         let locality = tracker.keys().locality().clone();
-        let over = Over { rows: Finished::new(locality), alive: Alive::default() };
+        let over = ClosedRows { rows: Finished::new(locality), alive: Alive::default() };
         Self { tracker, over, each_ticks, guesses: Box::new([NO_SLOT; GROUP]), refused: None }
     }
 
     /// Takes the connections closed since the last call.
     pub fn drain(&mut self) -> Finished {
-        let none = Over { rows: self.over.rows.none(), alive: Alive::default() };
+        let none = ClosedRows { rows: self.over.rows.none(), alive: Alive::default() };
         std::mem::replace(&mut self.over, none).rows
     }
 
@@ -149,7 +149,8 @@ impl Following {
         let is_ahead = self.tracker.table().look_ahead(descriptors.iter(), &mut self.guesses[..]);
         let times = || descriptors.iter().map(|one| one.ts);
         let over = &mut self.over;
-        let is_quiet = !self.each_ticks && self.tracker.is_quiet(descriptors.len(), times, |closed| over.put(closed));
+        let is_quiet =
+            !self.each_ticks && self.tracker.is_quiet(descriptors.len(), times, |closed| over.insert(closed));
         match (is_quiet, self.tracker.table().has_readers()) {
             (true, false) => self.steps::<L, false, false>(batch, is_ahead, labels),
             (true, true) => self.steps::<L, false, true>(batch, is_ahead, labels),
@@ -170,7 +171,7 @@ impl Following {
         for (at, one) in descriptors.iter().enumerate().take(GROUP) {
             if TICKS {
                 let over = &mut self.over;
-                self.tracker.advance(one.ts, |closed| over.put(closed));
+                self.tracker.advance(one.ts, |closed| over.insert(closed));
             }
             let mut guess = self.guesses[at];
             if !is_ahead || guess == NO_SLOT {
@@ -197,9 +198,9 @@ impl Following {
         }
         let (over, refused) = (&mut self.over, self.tracker.refused());
         let label = if !one.is(kind::OTHER) {
-            self.tracker.take(&batch.arrival(at), guess, &mut |closed| over.put(closed))
+            self.tracker.take(&batch.arrival(at), guess, &mut |closed| over.insert(closed))
         } else if one.count > 0 {
-            self.tracker.record_at_length(batch.packets(at), batch.frame(at), one.ts, |closed| over.put(closed))
+            self.tracker.record_at_length(batch.packets(at), batch.frame(at), one.ts, |closed| over.insert(closed))
         } else {
             outside(one)
         };
@@ -221,7 +222,7 @@ impl Following {
         if let Some(label) = self.tracker.take_ready_broad::<false>(one, broad, guess, || batch.arrival(at)) {
             return label;
         }
-        let closed = &mut |closed: &Closed| over.put(closed);
+        let closed = &mut |closed: &Closed| over.insert(closed);
         match batch.packets(at).first() {
             Some(packet) if one.is(kind::OTHER) => {
                 self.tracker.packet_at_length(packet, batch.frame(at), one.ts, related, closed)
@@ -234,7 +235,7 @@ impl Following {
     #[inline]
     pub fn pass(&mut self, due: Option<i64>) {
         let over = &mut self.over;
-        self.tracker.pass(due, |closed| over.put(closed));
+        self.tracker.pass(due, |closed| over.insert(closed));
     }
 
     /// Records refused by a full table: the number, and the file and offset of the first.
@@ -245,18 +246,18 @@ impl Following {
     /// Closes the live connections at the end of the capture.
     pub fn finish(&mut self) {
         let over = &mut self.over;
-        self.tracker.finish(|closed| over.put(closed));
+        self.tracker.finish(|closed| over.insert(closed));
     }
 
     /// Closes the live connections at the time of an external clock.
     pub fn finish_at(&mut self, clock: Clock) {
         let over = &mut self.over;
-        self.tracker.finish_at(clock, |closed| over.put(closed));
+        self.tracker.finish_at(clock, |closed| over.insert(closed));
     }
 
     /// The results.
-    pub fn followed(self) -> Followed {
-        Followed {
+    pub fn output(self) -> TrackOutput {
+        TrackOutput {
             rows: self.over.rows,
             labels: None,
             refused: self.refused,

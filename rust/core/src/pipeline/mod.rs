@@ -16,7 +16,7 @@ mod seam;
 mod shards;
 mod stream;
 
-use crate::hindsight::{self, Known};
+use crate::hindsight::{self, Hints};
 use conntrack_capture::error::CaptureError;
 use conntrack_capture::{Captures, DamageKind, RecordBatch};
 use conntrack_decode::{Skip, TunnelMode};
@@ -31,16 +31,16 @@ pub use bare::{Depth, walk};
 pub use named::named;
 pub use progress::{Observe, Progress};
 pub use reading::count_damage;
-pub use replay::{Fate, Replayed, replay};
+pub use replay::{Fate, ReplayOutput, replay};
 pub use seam::{CapturePosition, CellRecord, Headers, ShardTracker};
 pub use stream::Stream;
 
-use following::{Followed, Following, GROUP, NoLabels};
-use reading::{Batch, Decoded, Read, Reading, name};
+use following::{GROUP, NoLabels, TrackOutput, TrackStage};
+use reading::{Batch, DecodeOutput, DecodeStage, Decoded, name};
 use shards::Shards;
 
 /// Results of a run.
-pub struct Tracked {
+pub struct RunOutput {
     /// The connections, in the order of their first packets.
     pub rows: Rows,
     /// Labels, [`conntrack_output::labels::WIDTH`] bytes each, if wanted.
@@ -64,14 +64,14 @@ pub fn track(
     config: &Config,
     want_labels: bool,
     observe: Observe<'_>,
-) -> Result<Tracked, CaptureError> {
-    let (reading, followed) = if config.threads > 1 && can_be_parted(captures, config) {
+) -> Result<RunOutput, CaptureError> {
+    let (reading, output) = if config.threads > 1 && can_be_parted(captures, config) {
         let total = captures.progress().1;
         Shards::new(captures, config, want_labels).run(total, observe)?
     } else {
         in_turn(captures, config, want_labels, observe)?
     };
-    finish(captures, config, reading, followed)
+    finish(captures, config, reading, output)
 }
 
 /// True where sharded trackers give the results of one tracker.
@@ -89,23 +89,23 @@ fn in_turn(
     config: &Config,
     want_labels: bool,
     observe: Observe<'_>,
-) -> Result<(Reading, Followed), CaptureError> {
+) -> Result<(DecodeStage, TrackOutput), CaptureError> {
     let keys = Keys::new(config);
-    let mut reading = Reading::new(config, keys.clone());
-    let mut following = Following::new(Tracker::with_keys(config, keys), config.bounds != Bounds::default());
+    let mut reading = DecodeStage::new(config, keys.clone());
+    let mut following = TrackStage::new(Tracker::with_keys(config, keys), config.bounds != Bounds::default());
     let mut labels = want_labels.then(Labels::default);
     match &mut labels {
         Some(labels) => read_on(captures, &mut reading, observe, |batch| following.take(batch, labels))?,
         None => read_on(captures, &mut reading, observe, |batch| following.take(batch, &mut NoLabels))?,
     }
     following.finish();
-    Ok((reading, Followed { labels, ..following.followed() }))
+    Ok((reading, TrackOutput { labels, ..following.output() }))
 }
 
 /// Reads to the end, and passes on a few records at a time.
 fn read_on(
     captures: &mut Captures,
-    reading: &mut Reading,
+    reading: &mut DecodeStage,
     observe: Observe<'_>,
     mut take: impl FnMut(&Batch<'_>),
 ) -> Result<(), CaptureError> {
@@ -140,9 +140,14 @@ fn count_refused(stats: &mut Stats, refused: Option<(u64, u32, u64)>, captures: 
     }
 }
 
-fn finish(captures: &Captures, config: &Config, reading: Reading, followed: Followed) -> Result<Tracked, CaptureError> {
-    let Read { mut stats, watch, orphans, announced } = reading.finish(captures)?;
-    let Followed { rows, labels, refused, begun, evicted, alive } = followed;
+fn finish(
+    captures: &Captures,
+    config: &Config,
+    reading: DecodeStage,
+    output: TrackOutput,
+) -> Result<RunOutput, CaptureError> {
+    let DecodeOutput { mut stats, watch, orphans, announced } = reading.finish(captures)?;
+    let TrackOutput { rows, labels, refused, begun, evicted, alive } = output;
     count_refused(&mut stats, refused, captures);
     let mut rows = rows.in_order();
     stats.connections = begun;
@@ -151,9 +156,9 @@ fn finish(captures: &Captures, config: &Config, reading: Reading, followed: Foll
     // Zeek's own choice of the originator stands.
     if !config.zeek {
         let ports = config.likely_server_ports.clone().unwrap_or_else(ServerPorts::services);
-        hindsight::settle(&mut rows, &Known { ports: &ports, announced: &announced });
+        hindsight::settle(&mut rows, &Hints { ports: &ports, announced: &announced });
     }
     stats.quality = watch.finish(rows.iter(), orphans);
     let labels = labels.map(|labels| labels.settle(&rows));
-    Ok(Tracked { rows, labels, stats })
+    Ok(RunOutput { rows, labels, stats })
 }

@@ -75,7 +75,7 @@ impl<'a> Batch<'a> {
 }
 
 /// The decoding half of the path.
-pub struct Reading {
+pub struct DecodeStage {
     decoder: Decoder,
     /// Ordinary frames are read at fixed offsets.
     at_fixed_offsets: bool,
@@ -93,7 +93,7 @@ pub struct Reading {
 }
 
 /// Results of decoding a whole run.
-pub struct Read {
+pub struct DecodeOutput {
     /// Statistics.
     pub stats: Stats,
     /// Counters of quality.
@@ -112,7 +112,7 @@ struct LinkTypes {
     first: Option<(u16, u64)>,
 }
 
-impl Reading {
+impl DecodeStage {
     /// `keys`: those of the tracker that takes the packets.
     pub fn new(config: &Config, keys: Keys) -> Self {
         Self {
@@ -303,9 +303,9 @@ impl Reading {
     }
 
     /// The results, after the last record.
-    pub fn finish(self, captures: &Captures) -> Result<Read, CaptureError> {
+    pub fn finish(self, captures: &Captures) -> Result<DecodeOutput, CaptureError> {
         let (stats, orphans) = (self.account(captures)?, self.decoder.orphans());
-        Ok(Read { stats, watch: self.watch, orphans, announced: self.announced })
+        Ok(DecodeOutput { stats, watch: self.watch, orphans, announced: self.announced })
     }
 }
 

@@ -13,9 +13,9 @@ use conntrack_track::policy::Policy;
 use conntrack_track::proto::CtState;
 use conntrack_track::tracker::{Keys, Label, Tracker};
 
-use super::following::{Followed, Following};
-use super::reading::{Batch, Reading};
-use super::{Observe, Tracked, finish, read_on};
+use super::following::{TrackOutput, TrackStage};
+use super::reading::{Batch, DecodeStage};
+use super::{Observe, RunOutput, finish, read_on};
 
 conntrack_base::words! {
     /// Fate of a packet at a gateway.
@@ -44,9 +44,9 @@ impl Fate {
 }
 
 /// Results of a replay.
-pub struct Replayed {
+pub struct ReplayOutput {
     /// Connections as captured, and statistics.
-    pub tracked: Tracked,
+    pub tracked: RunOutput,
     /// Packets by [`Fate`].
     pub packets: [u64; 4],
     /// Refused packets by connection number.
@@ -62,14 +62,14 @@ pub fn replay(
     policy: Arc<Policy>,
     want_fates: bool,
     observe: Observe<'_>,
-) -> Result<Replayed, CaptureError> {
+) -> Result<ReplayOutput, CaptureError> {
     let keys = Keys::new(config);
     let bounded = config.bounds != Bounds::default();
-    let mut reading = Reading::new(config, keys.clone());
-    let mut following = Following::new(Tracker::with_keys(config, keys.clone()), bounded);
+    let mut reading = DecodeStage::new(config, keys.clone());
+    let mut following = TrackStage::new(Tracker::with_keys(config, keys.clone()), bounded);
     // The gateway is Linux whatever the connections are counted by, and has no limits of its own.
     let as_gateway = Config { zeek: false, ..config.clone() };
-    let mut gateway = Following::new(Tracker::with_keys(&as_gateway, keys).behind(policy), bounded);
+    let mut gateway = TrackStage::new(Tracker::with_keys(&as_gateway, keys).behind(policy), bounded);
     let (mut packets, mut refused, mut fates) = ([0; 4], BTreeMap::new(), want_fates.then(Vec::new));
     let mut numbers = Vec::new();
     read_on(captures, &mut reading, observe, |batch| {
@@ -92,6 +92,6 @@ pub fn replay(
         gateway.drain();
     })?;
     following.finish();
-    let followed = Followed { labels: None, ..following.followed() };
-    Ok(Replayed { tracked: finish(captures, config, reading, followed)?, packets, refused, fates })
+    let output = TrackOutput { labels: None, ..following.output() };
+    Ok(ReplayOutput { tracked: finish(captures, config, reading, output)?, packets, refused, fates })
 }

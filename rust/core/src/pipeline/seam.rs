@@ -20,14 +20,14 @@ use conntrack_track::flow::descriptor::kind;
 use conntrack_track::flow::{FlowKey, shard};
 use conntrack_track::tracker::{Keys, Label, Tracker};
 
-use super::following::{Following, GROUP};
-use super::reading::{Batch, Decoded, Reading};
+use super::following::{GROUP, TrackStage};
+use super::reading::{Batch, DecodeStage, Decoded};
 
 /// Reads the headers of captures.
 pub struct Headers {
     captures: Captures,
     batch: RecordBatch,
-    reading: Reading,
+    reading: DecodeStage,
     decoded: Decoded,
     /// Payloads without evidence are left out, unless checksums are verified.
     abridges: bool,
@@ -54,7 +54,7 @@ impl Headers {
         Self {
             captures,
             batch: RecordBatch::default(),
-            reading: Reading::new(config, Keys::new(config)),
+            reading: DecodeStage::new(config, Keys::new(config)),
             decoded: Decoded::default(),
             abridges: !config.decode.checksum,
             read: 0,
@@ -62,7 +62,7 @@ impl Headers {
     }
 
     /// Reads the next batch, and visits the records that have a packet; false at the end.
-    pub fn next(&mut self, mut seen: impl FnMut(CellRecord<'_>)) -> Result<bool, CaptureError> {
+    pub fn next(&mut self, mut visit: impl FnMut(CellRecord<'_>)) -> Result<bool, CaptureError> {
         let more = self.captures.next_batch(&mut self.batch)?;
         let Self { batch, reading, decoded, .. } = self;
         reading.decode(&batch.records, batch, decoded);
@@ -75,16 +75,17 @@ impl Headers {
                 let packet = batch.packet(at).filter(|_| !one.is(kind::OTHER) || one.count > 0);
                 let is_early = one.is(kind::OTHER) && one.count == 0 && one.is(kind::EARLY);
                 if let Some(packet) = packet.or_else(|| if is_early { outermost(record, bytes) } else { None }) {
-                    seen(CellRecord { record: *record, index, bytes, cell: shard::cell_of(&packet), packet });
+                    visit(CellRecord { record: *record, index, bytes, cell: shard::cell_of(&packet), packet });
                 }
                 continue;
             }
             let (arrival, packet) = (batch.arrival(at), batch.arrival(at).packet());
-            let says_nothing = self.abridges && !one.is(kind::CUT | kind::FTP) && direction::says(&arrival).is_none();
-            let keeps = if says_nothing && packet.payload.1 > 0 { packet.payload.0 } else { record.caplen };
+            let without_evidence =
+                self.abridges && !one.is(kind::CUT | kind::FTP) && direction::says(&arrival).is_none();
+            let keeps = if without_evidence && packet.payload.1 > 0 { packet.payload.0 } else { record.caplen };
             let record = Record { caplen: keeps, abridged: keeps < record.caplen, ..*record };
             let bytes = bytes.get(..keeps as usize).unwrap_or(bytes);
-            seen(CellRecord { record, index, bytes, cell: shard::cell_of(&packet), packet });
+            visit(CellRecord { record, index, bytes, cell: shard::cell_of(&packet), packet });
         }
         Ok(more)
     }
@@ -117,8 +118,8 @@ pub type Id = [u8; 16];
 
 /// Tracks the packets of some shards, in bounded memory.
 pub struct ShardTracker {
-    reading: Reading,
-    following: Following,
+    reading: DecodeStage,
+    following: TrackStage,
     decoded: Decoded,
     /// Identifiers of the connections that live, and of those that they are related to, by number.
     named: HashMap<u64, (Id, Option<Id>)>,
@@ -129,8 +130,8 @@ impl ShardTracker {
     pub fn new(config: &Config) -> Self {
         let keys = Keys::new(config);
         Self {
-            reading: Reading::new(config, keys.clone()),
-            following: Following::new(Tracker::with_keys(config, keys), true),
+            reading: DecodeStage::new(config, keys.clone()),
+            following: TrackStage::new(Tracker::with_keys(config, keys), true),
             decoded: Decoded::default(),
             named: HashMap::new(),
         }

@@ -27,15 +27,15 @@ use conntrack_track::table::{Last, Reader};
 use conntrack_track::tracker::{Closed, Keys, Label, Tracker};
 
 use super::count_refused;
-use super::following::{Following, GROUP, OnLabel};
-use super::reading::{Batch, Decoded, Reading};
+use super::following::{GROUP, OnLabel, TrackStage};
+use super::reading::{Batch, DecodeStage, Decoded};
 
 /// Maximum sleep of a feeder before the next look at the work queue.
 const NAP: Duration = Duration::from_millis(1);
 
 /// A tracker fed batch by batch.
 pub struct Stream {
-    station: Station<State, Arc<Job>>,
+    station: Station<Engine, Arc<Job>>,
     keys: Keys,
     /// Made by the first lookup or snapshot.
     reader: OnceLock<Reader>,
@@ -44,9 +44,9 @@ pub struct Stream {
 }
 
 /// State under the lock.
-struct State {
-    reading: Reading,
-    following: Following,
+struct Engine {
+    reading: DecodeStage,
+    following: TrackStage,
     decoded: Decoded,
     /// Source of `Stream::now`.
     now: i64,
@@ -70,22 +70,22 @@ impl Stream {
     /// Resumes from a checkpoint at the first part that [`Self::save`] has written, with an equal configuration. Later packets
     /// get the labels that the saved stream would have given.
     pub fn resume(config: &Config, from: &mut checkpoint::Reader<impl Read>) -> Result<Self, CheckpointError> {
-        Self::begin(config, |state| state.load(from))
+        Self::begin(config, |engine| engine.load(from))
     }
 
-    fn begin<E>(config: &Config, load: impl FnOnce(&mut State) -> Result<(), E>) -> Result<Self, E> {
+    fn begin<E>(config: &Config, load: impl FnOnce(&mut Engine) -> Result<(), E>) -> Result<Self, E> {
         let keys = Keys::new(config);
-        let following = Following::new(Tracker::with_keys(config, keys.clone()), true);
-        let reading = Reading::new(config, keys.clone());
-        let mut state = State { reading, following, decoded: Decoded::default(), now: i64::MIN };
-        load(&mut state)?;
-        let now = AtomicI64::new(state.now);
-        Ok(Self { station: Station::new(Box::new(state)), keys, reader: OnceLock::new(), now })
+        let following = TrackStage::new(Tracker::with_keys(config, keys.clone()), true);
+        let reading = DecodeStage::new(config, keys.clone());
+        let mut engine = Engine { reading, following, decoded: Decoded::default(), now: i64::MIN };
+        load(&mut engine)?;
+        let now = AtomicI64::new(engine.now);
+        Ok(Self { station: Station::new(Box::new(engine)), keys, reader: OnceLock::new(), now })
     }
 
     /// Writes the state between two batches; feeders wait meanwhile.
     pub fn save(&self, out: &mut checkpoint::Writer<'_, impl Write>) -> io::Result<()> {
-        self.with(|state| state.save(out))
+        self.with(|engine| engine.save(out))
     }
 
     /// Tracks a batch. Returns the labels of its records, [`conntrack_output::labels::WIDTH`] bytes each. Originators are those
@@ -94,7 +94,7 @@ impl Stream {
         let job = Arc::new(Job { batch, labels: Queue::default(), feeder: thread::current() });
         self.station.bring(job.clone());
         loop {
-            self.station.serve(|state, job| self.follow(state, &job));
+            self.station.serve(|engine, job| self.follow(engine, &job));
             if let Some(labels) = job.labels.pop() {
                 return labels;
             }
@@ -102,34 +102,34 @@ impl Stream {
         }
     }
 
-    fn follow(&self, state: &mut State, job: &Job) {
-        let labels = state.follow(&job.batch);
-        state.now = state.following.tracker.now();
-        self.now.store(state.now, Ordering::Release);
+    fn follow(&self, engine: &mut Engine, job: &Job) {
+        let labels = engine.follow(&job.batch);
+        engine.now = engine.following.tracker.now();
+        self.now.store(engine.now, Ordering::Release);
         job.labels.push(labels);
         job.feeder.unpark();
     }
 
     /// Takes the connections closed since the last call, in the order of first packets.
     pub fn drain(&self) -> Rows {
-        self.with(|state| state.following.drain()).in_order()
+        self.with(|engine| engine.following.drain()).in_order()
     }
 
     /// Closes the live connections, and drains.
     pub fn finish(&self) -> Rows {
-        let finished = self.with(|state| {
-            state.following.finish();
-            state.following.drain()
+        let finished = self.with(|engine| {
+            engine.following.finish();
+            engine.following.drain()
         });
         finished.in_order()
     }
 
     /// Statistics so far; `captures`: the source, for file names and damage. Quality, which needs the whole run, is left out.
     pub fn account(&self, captures: &Captures) -> Result<Stats, CaptureError> {
-        self.with(|state| {
-            let mut stats = state.reading.account(captures)?;
-            count_refused(&mut stats, state.following.refused(), captures);
-            let tracker = &state.following.tracker;
+        self.with(|engine| {
+            let mut stats = engine.reading.account(captures)?;
+            count_refused(&mut stats, engine.following.refused(), captures);
+            let tracker = &engine.following.tracker;
             stats.connections = tracker.begun();
             stats.evicted = tracker.evicted();
             stats.peak_connections = tracker.peak() as u64;
@@ -137,11 +137,11 @@ impl Stream {
         })
     }
 
-    /// Runs a function on the state between two batches.
-    fn with<R>(&self, look: impl FnOnce(&mut State) -> R) -> R {
+    /// Runs a function on the engine, between two batches.
+    fn with<R>(&self, look: impl FnOnce(&mut Engine) -> R) -> R {
         let seen = self.station.between(look);
         // Another thread may have queued a batch meanwhile, and found the lock held.
-        self.station.serve(|state, job| self.follow(state, &job));
+        self.station.serve(|engine, job| self.follow(engine, &job));
         seen
     }
 
@@ -159,7 +159,7 @@ impl Stream {
 
     /// The reader of the table; the first call waits for the lock.
     fn reader(&self) -> &Reader {
-        self.reader.get_or_init(|| self.with(|state| state.following.tracker.reader()))
+        self.reader.get_or_init(|| self.with(|engine| engine.following.tracker.reader()))
     }
 
     /// Live connections as rows, as if the capture ended now.
@@ -170,13 +170,13 @@ impl Stream {
             let reason = connection.end_reason(EndReason::EndOfCapture);
             let places = self.keys.places(&connection.key);
             let what = Last::Whole(Box::new(connection));
-            rows.put(&Closed { what, places, reason, stopped: Some(now), gone: None });
+            rows.insert(&Closed { what, places, reason, stopped: Some(now), gone: None });
         }
         rows.in_order()
     }
 }
 
-impl State {
+impl Engine {
     fn save(&self, out: &mut checkpoint::Writer<'_, impl Write>) -> io::Result<()> {
         out.put(&self.now)?;
         self.reading.save(out)?;
@@ -191,7 +191,7 @@ impl State {
 
     fn follow(&mut self, batch: &RecordBatch) -> Vec<u8> {
         let Self { reading, following, decoded, .. } = self;
-        let mut labels = Known(Labels::default());
+        let mut labels = ProvisionalLabels(Labels::default());
         for records in batch.records.chunks(GROUP) {
             reading.decode(records, batch, decoded);
             following.take(&Batch { records, bytes: batch, decoded }, &mut labels);
@@ -201,9 +201,9 @@ impl State {
 }
 
 /// Labels with the originator known at the packet.
-struct Known(Labels);
+struct ProvisionalLabels(Labels);
 
-impl OnLabel for Known {
+impl OnLabel for ProvisionalLabels {
     const WANTED: bool = true;
 
     #[inline]

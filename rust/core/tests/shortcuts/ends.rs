@@ -75,7 +75,7 @@ impl Ends {
         };
         let sent = match again {
             Some(again) => Sent { ts: self.now, ..again },
-            None => Sent { packet: self.packet(one), bytes: message(one.says), ts: self.now },
+            None => Sent { packet: self.packet(one), bytes: message(one.message), ts: self.now },
         };
         match one.fate {
             Fate::Lost => {}

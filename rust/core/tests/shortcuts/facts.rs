@@ -44,7 +44,7 @@ pub fn of_rows(rows: &Rows) -> Vec<String> {
 pub fn of_closed(config: &Config, closed: &[Closed]) -> Vec<String> {
     let mut rows = Finished::new(Arc::new(Locality::new(config)));
     for closed in closed {
-        rows.put(closed);
+        rows.insert(closed);
     }
     of_rows(&rows.in_order())
 }

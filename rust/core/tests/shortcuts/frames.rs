@@ -8,7 +8,7 @@ use conntrack_core::capture::{Captures, Input, Lacks, LinkType, Record, RecordBa
 use conntrack_core::config::{Bounds, Config, ServerPorts};
 use conntrack_core::decode::{Decoder, Family, FiveTuple, L4, Packet, Tcp, ipproto};
 use conntrack_core::direction::{Announcements, Locality};
-use conntrack_core::hindsight::{self, Known};
+use conntrack_core::hindsight::{self, Hints};
 use conntrack_core::labels::{Labels, WIDTH};
 use conntrack_core::pipeline::{self, Stream};
 use conntrack_core::proto::CtState;
@@ -143,16 +143,16 @@ fn slowly(config: &Config, frames: &[Frame], lacks: Lacks) -> (Vec<u8>, Labels, 
     let (mut known, mut labels, mut packets) = (Labels::default(), Labels::default(), Vec::new());
     for frame in frames {
         packets.clear();
-        tracker.advance(frame.ts, |closed| over.put(closed));
+        tracker.advance(frame.ts, |closed| over.insert(closed));
         decoder.decode(&record(frame, 0), &frame.bytes, &mut packets).expect("a packet");
         for packet in &mut packets {
             packet.lack(lacks);
         }
-        let label = tracker.record(&packets, &frame.bytes, frame.ts, |closed| over.put(closed));
+        let label = tracker.record(&packets, &frame.bytes, frame.ts, |closed| over.insert(closed));
         known.push_settled(&label, who(&tracker, &label, packets.last()));
         labels.push(&label);
     }
-    tracker.finish(|closed| over.put(closed));
+    tracker.finish(|closed| over.insert(closed));
     (known.into_bytes(), labels, over.in_order())
 }
 
@@ -252,7 +252,7 @@ pub fn agree(plan: &Plan, cuts: &[usize]) -> Result<(), TestCaseError> {
     if config.bounds != Bounds::default() {
         return Ok(());
     }
-    hindsight::settle(&mut rows, &Known { ports: &ServerPorts::services(), announced: &Announcements::default() });
+    hindsight::settle(&mut rows, &Hints { ports: &ServerPorts::services(), announced: &Announcements::default() });
     let (labels, after) = (labels.settle(&rows), facts::of_rows(&rows));
     for (how, threads) in [("a run", 1), ("a run of two threads", 2)] {
         compare(how, &frames, tracked(&config, &frames, threads), (&labels, &after))?;

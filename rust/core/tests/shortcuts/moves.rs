@@ -78,7 +78,7 @@ pub struct Move {
     pub odd: Odd,
     pub fate: Fate,
     /// Index of the message in the payload.
-    pub says: u8,
+    pub message: u8,
     /// A VLAN tag in place of the run's; 0: the run's.
     pub tag: u16,
     /// Of TCP only the flags are known.
@@ -104,7 +104,7 @@ pub const PLAIN: Move = Move {
     sack: 0,
     odd: Odd::No,
     fate: Fate::Comes,
-    says: 0,
+    message: 0,
     tag: 0,
     unnumbered: false,
     wait: SECOND / 100,
@@ -122,7 +122,7 @@ impl fmt::Debug for Move {
             };
         }
         differing!(client from_client proto flags seq ack holds payload window shift sack_permitted timestamps);
-        differing!(sack odd fate says tag unnumbered wait);
+        differing!(sack odd fate message tag unnumbered wait);
         one.finish_non_exhaustive()
     }
 }
@@ -218,7 +218,7 @@ pub fn anything() -> impl Strategy<Value = Move> {
         let (client, from_client, proto, flags) = who;
         let (seq, ack, holds, payload, window) = numbers;
         let (shift, sack_permitted, timestamps, sack) = options;
-        let (odd, fate, says, tag, wait) = rest;
+        let (odd, fate, message, tag, wait) = rest;
         let shift = shift * 3;
         let unnumbered = false;
         Move {
@@ -237,7 +237,7 @@ pub fn anything() -> impl Strategy<Value = Move> {
             sack,
             odd,
             fate,
-            says,
+            message,
             tag,
             unnumbered,
             wait,
@@ -323,10 +323,10 @@ pub fn refused() -> impl Strategy<Value = Move> {
     // Back to where the gateway stands, or near.
     let back = prop_oneof![40 => Just(0_i32), 1 => -20_000..20_000_i32, 1 => Just(-1_460)];
     let flags = mostly(60, A, prop::sample::select(vec![F | A, R, S, S | A]).boxed());
-    let says = mostly(20, 0, (1..8_u8).boxed());
+    let message = mostly(20, 0, (1..8_u8).boxed());
     let wait = prop_oneof![20 => 0..SECOND / 10, 1 => 0..200 * SECOND];
-    let all = (any::<bool>(), payload, fate, (back.clone(), back), flags, any::<bool>(), says, wait);
-    or_anything(all.prop_map(|(from_client, payload, fate, (seq, ack), flags, timestamps, says, wait)| Move {
+    let all = (any::<bool>(), payload, fate, (back.clone(), back), flags, any::<bool>(), message, wait);
+    or_anything(all.prop_map(|(from_client, payload, fate, (seq, ack), flags, timestamps, message, wait)| Move {
         from_client,
         flags,
         seq,
@@ -334,7 +334,7 @@ pub fn refused() -> impl Strategy<Value = Move> {
         payload,
         timestamps,
         fate,
-        says,
+        message,
         wait,
         ..PLAIN
     }))
@@ -343,12 +343,12 @@ pub fn refused() -> impl Strategy<Value = Move> {
 /// A connection of which the opening was not seen, whose payloads and windows may tell who initiated.
 pub fn midway() -> impl Strategy<Value = Move> {
     let payload = prop_oneof![3 => Just(0_u32), 3 => Just(30), 2 => Just(1_460)];
-    let says = prop_oneof![8 => Just(0_u8), 1 => 1..8_u8];
+    let message = prop_oneof![8 => Just(0_u8), 1 => 1..8_u8];
     let fate = mostly(20, Fate::Comes, fates());
     let flags = mostly(60, A, prop::sample::select(vec![F | A, R, S, S | A]).boxed());
     let odd = mostly(20, Odd::No, Just(Odd::Cut).boxed());
-    let all = (any::<bool>(), payload, says, fate, flags, windows(), any::<bool>(), odd, 0..SECOND / 2);
-    or_anything(all.prop_map(|(from_client, payload, says, fate, flags, window, timestamps, odd, wait)| Move {
+    let all = (any::<bool>(), payload, message, fate, flags, windows(), any::<bool>(), odd, 0..SECOND / 2);
+    or_anything(all.prop_map(|(from_client, payload, message, fate, flags, window, timestamps, odd, wait)| Move {
         from_client,
         flags,
         payload,
@@ -356,7 +356,7 @@ pub fn midway() -> impl Strategy<Value = Move> {
         timestamps,
         odd,
         fate,
-        says,
+        message,
         wait,
         ..PLAIN
     }))
@@ -407,19 +407,19 @@ pub fn datagrams() -> impl Strategy<Value = Move> {
     let payload = prop_oneof![1 => Just(0_u32), 4 => Just(40), 1 => Just(1_200), 1 => 0..70_000_u32];
     let odd = mostly(10, Odd::No, prop_oneof![3 => Just(Odd::Group), 1 => Just(Odd::Cut), 1 => odds()].boxed());
     let fate = mostly(12, Fate::Comes, fates());
-    let says = prop_oneof![4 => Just(0_u8), 4 => 1..8_u8];
+    let message = prop_oneof![4 => Just(0_u8), 4 => 1..8_u8];
     let wait = prop_oneof![12 => 0..SECOND, 2 => -3 * SECOND..0, 1 => -70 * SECOND..0, 3 => 0..150 * SECOND];
     let tag = mostly(20, 0_u16, (2..4_u16).boxed());
     let client = mostly(10, 0_u8, (0..3_u8).boxed());
-    let all = (client, any::<bool>(), proto, payload, odd, fate, says, tag, wait);
-    all.prop_map(|(client, from_client, proto, payload, odd, fate, says, tag, wait)| Move {
+    let all = (client, any::<bool>(), proto, payload, odd, fate, message, tag, wait);
+    all.prop_map(|(client, from_client, proto, payload, odd, fate, message, tag, wait)| Move {
         client,
         from_client,
         proto,
         payload,
         odd,
         fate,
-        says,
+        message,
         tag,
         wait,
         ..PLAIN

@@ -8,7 +8,7 @@ use super::frames;
 use super::moves::{self, Move, PLAIN, data, offers, opening};
 use super::play::{CONFIGS, Plan, agree};
 
-/// As many cases as `PROPTEST_CASES` says, or so many.
+/// Number of cases: `PROPTEST_CASES`, or else `usual`.
 fn cases(usual: u32) -> ProptestConfig {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(usual);
     ProptestConfig { cases, max_shrink_iters: 20_000, failure_persistence: None, ..ProptestConfig::default() }

@@ -82,7 +82,7 @@ fn a_refused_syn() {
 #[test]
 fn datagrams_echo_and_esp() {
     for proto in [Proto::Udp, Proto::Echo, Proto::Generic] {
-        let one = |from_client, says| Move { from_client, proto, payload: 40, says, ..PLAIN };
+        let one = |from_client, message| Move { from_client, proto, payload: 40, message, ..PLAIN };
         all_in_place(&[one(true, 1), one(false, 2), one(true, 1), one(false, 0)].repeat(4));
     }
     let group = Move { proto: Proto::Udp, payload: 40, odd: Odd::Group, ..PLAIN };

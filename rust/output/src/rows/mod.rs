@@ -25,28 +25,28 @@ use conntrack_track::zeek::ConnState;
 
 pub use letters::HistoryLetters;
 pub use packed::Live;
-use packed::{Beside, Packed, Rare, flag};
+use packed::{Overflow, Packed, Rare, flag};
 use segments::Segments;
 
 /// Connection numbers of a bucket.
-const HEAP: usize = segments::SEGMENT;
+const BUCKET: usize = segments::SEGMENT;
 
 /// Rows of a bucket below which a comparison sort beats a counting sort, as in a tracker that is drained often.
 const FEW: usize = 512;
 
 /// Finished connections in the order in which they ended, in buckets by number: a bucket is sorted within the cache.
 pub struct Finished {
-    heaps: VecDeque<Vec<Packed>>,
+    buckets: VecDeque<Vec<Packed>>,
     /// Index of the first bucket among all.
     first: usize,
-    beside: Beside,
+    overflow: Overflow,
     locality: Arc<Locality>,
 }
 
 impl Finished {
     /// No connections; directions are seen from the local networks of `locality`.
     pub fn new(locality: Arc<Locality>) -> Self {
-        Self { heaps: VecDeque::new(), first: 0, beside: Beside::default(), locality }
+        Self { buckets: VecDeque::new(), first: 0, overflow: Overflow::default(), locality }
     }
 
     /// No connections, with the local networks of `self`.
@@ -56,56 +56,56 @@ impl Finished {
     }
 
     /// Adds a closed connection.
-    pub fn put(&mut self, closed: &Closed) {
-        let packed = Packed::of(closed, &mut self.beside);
+    pub fn insert(&mut self, closed: &Closed) {
+        let packed = Packed::of(closed, &mut self.overflow);
         self.keep(packed);
     }
 
     /// Appends the rows of another store under new numbers: `own` maps their own numbers, `named` those of connections they name.
     pub fn add(&mut self, other: Self, own: impl Fn(u64) -> u64, named: impl Fn(u64) -> u64) {
-        let moved = self.beside.add(other.beside, named);
-        for mut packed in other.heaps.into_iter().flatten() {
-            packed.move_to(own(packed.number()), moved);
+        let shift = self.overflow.add(other.overflow, named);
+        for mut packed in other.buckets.into_iter().flatten() {
+            packed.move_to(own(packed.number()), shift);
             self.keep(packed);
         }
     }
 
     #[inline]
     fn keep(&mut self, packed: Packed) {
-        let heap = packed.number() as usize / HEAP;
-        if self.heaps.is_empty() {
-            self.first = heap;
+        let bucket = packed.number() as usize / BUCKET;
+        if self.buckets.is_empty() {
+            self.first = bucket;
         }
-        while heap < self.first {
-            self.heaps.push_front(Vec::new());
+        while bucket < self.first {
+            self.buckets.push_front(Vec::new());
             self.first -= 1;
         }
-        let heap = heap - self.first;
-        if heap >= self.heaps.len() {
-            self.heaps.resize_with(heap + 1, Vec::new);
+        let bucket = bucket - self.first;
+        if bucket >= self.buckets.len() {
+            self.buckets.resize_with(bucket + 1, Vec::new);
         }
-        let heap = &mut self.heaps[heap];
-        if heap.is_empty() {
-            heap.reserve_exact(HEAP);
+        let bucket = &mut self.buckets[bucket];
+        if bucket.is_empty() {
+            bucket.reserve_exact(BUCKET);
         }
-        heap.push(packed);
+        bucket.push(packed);
     }
 
     /// Writes all rows to a checkpoint.
     pub fn save(&self, out: &mut Writer<'_, impl Write>) -> io::Result<()> {
-        out.put_all(self.beside.addrs.len(), self.beside.addrs.iter())?;
-        out.put_all(self.beside.rare.len(), self.beside.rare.iter())?;
-        out.put_all(self.heaps.iter().map(Vec::len).sum(), self.heaps.iter().flatten())
+        out.put_all(self.overflow.addrs.len(), self.overflow.addrs.iter())?;
+        out.put_all(self.overflow.rare.len(), self.overflow.rare.iter())?;
+        out.put_all(self.buckets.iter().map(Vec::len).sum(), self.buckets.iter().flatten())
     }
 
     /// Reads rows from a checkpoint. A number of `end` or above is an error.
     pub fn load(&mut self, from: &mut Reader<impl Read>, end: u64) -> Result<(), CheckpointError> {
         from.get_all(|addrs| {
-            self.beside.addrs.push(addrs);
+            self.overflow.addrs.push(addrs);
             Ok(())
         })?;
         from.get_all(|rare| {
-            self.beside.rare.push(rare);
+            self.overflow.rare.push(rare);
             Ok(())
         })?;
         from.get_all(|packed: Packed| {
@@ -120,35 +120,35 @@ impl Finished {
     /// The connections in the order of their numbers. Without gaps, a number is the index of its row.
     pub fn in_order(self) -> Rows {
         let mut packed = Segments::default();
-        let mut places = vec![0_u16; HEAP];
-        for mut heap in self.heaps.into_iter().filter(|heap| !heap.is_empty()) {
-            if heap.len() < FEW {
-                heap.sort_unstable_by_key(Packed::number);
-                for one in &heap {
+        let mut places = vec![0_u16; BUCKET];
+        for mut bucket in self.buckets.into_iter().filter(|bucket| !bucket.is_empty()) {
+            if bucket.len() < FEW {
+                bucket.sort_unstable_by_key(Packed::number);
+                for one in &bucket {
                     packed.push(*one);
                 }
                 continue;
             }
             places.fill(0);
-            for (packed, place) in heap.iter().zip(1..) {
-                places[packed.number() as usize % HEAP] = place;
+            for (packed, place) in bucket.iter().zip(1..) {
+                places[packed.number() as usize % BUCKET] = place;
             }
             for place in &places {
-                if let Some(found) = usize::from(*place).checked_sub(1).and_then(|place| heap.get(place)) {
+                if let Some(found) = usize::from(*place).checked_sub(1).and_then(|place| bucket.get(place)) {
                     packed.push(*found);
                 }
             }
-            packed.recycle(heap);
+            packed.recycle(bucket);
         }
         packed.close();
-        Rows { packed, beside: self.beside, locality: self.locality }
+        Rows { packed, overflow: self.overflow, locality: self.locality }
     }
 }
 
 /// Finished connections in the order of their first packets.
 pub struct Rows {
     packed: Segments<Packed>,
-    beside: Beside,
+    overflow: Overflow,
     locality: Arc<Locality>,
 }
 
@@ -204,7 +204,7 @@ impl Rows {
     pub fn flip(&mut self, place: usize) {
         let Some(rare) = self.get(place).map(Row::rare) else { return };
         if let Some(packed) = self.packed.get_mut(place) {
-            packed.flip(rare, &self.locality, &mut self.beside);
+            packed.flip(rare, &self.locality, &mut self.overflow);
         }
     }
 }
@@ -218,13 +218,13 @@ pub struct Row<'a> {
 
 impl<'a> Row<'a> {
     #[inline]
-    fn beside(self) -> Option<&'a Rare> {
-        self.packed.rare(&self.rows.beside)
+    fn overflow(self) -> Option<&'a Rare> {
+        self.packed.rare(&self.rows.overflow)
     }
 
     /// All rare fields of a row, with defaults where the overflow store has none.
     fn rare(self) -> Rare {
-        self.beside().copied().unwrap_or_else(|| Rare {
+        self.overflow().copied().unwrap_or_else(|| Rare {
             sent: [0, 1].map(|end| self.sent(end)),
             history: self.history(),
             active_until: self.active_until(),
@@ -268,7 +268,7 @@ impl<'a> Row<'a> {
         if !self.packed.has(flag::V6) {
             return Addr(self.packed.addr[end].into());
         }
-        self.rows.beside.addrs.get(self.packed.addr[0] as usize).map_or(Addr::default(), |addrs| addrs[end])
+        self.rows.overflow.addrs.get(self.packed.addr[0] as usize).map_or(Addr::default(), |addrs| addrs[end])
     }
 
     /// The address of an end as an [`IpAddr`].
@@ -285,7 +285,7 @@ impl<'a> Row<'a> {
     /// Packets and bytes that an end sent.
     #[inline]
     pub fn sent(self, end: usize) -> Endpoint {
-        self.beside().map_or_else(|| self.packed.sent[end].endpoint(), |rare| rare.sent[end])
+        self.overflow().map_or_else(|| self.packed.sent[end].endpoint(), |rare| rare.sent[end])
     }
 
     /// Zone number of an end.
@@ -321,17 +321,17 @@ impl<'a> Row<'a> {
 
     /// Zeek's history.
     pub fn history(self) -> HistoryLetters {
-        self.beside().map_or_else(|| letters::collected(letters::unpack(self.packed.history)), |rare| rare.history)
+        self.overflow().map_or_else(|| letters::collected(letters::unpack(self.packed.history)), |rare| rare.history)
     }
 
     /// Capture time of the last packet that Zeek's `duration` counts, nanoseconds.
     pub fn active_until(self) -> i64 {
-        self.beside().map_or_else(|| self.packed.end - i64::from(self.packed.quiet), |rare| rare.active_until)
+        self.overflow().map_or_else(|| self.packed.end - i64::from(self.packed.quiet), |rare| rare.active_until)
     }
 
     /// Acknowledged bytes that were not captured, as Zeek counts them.
     pub fn missed_bytes(self) -> u64 {
-        self.beside().map_or(0, |rare| rare.missed_bytes)
+        self.overflow().map_or(0, |rare| rare.missed_bytes)
     }
 
     /// Conntrack status ASSURED: the entry survives a full table.
@@ -357,12 +357,12 @@ impl<'a> Row<'a> {
 
     /// Pure TCP acknowledgements of an end; counted only where the opening was not seen.
     pub fn pure_acks(self, end: usize) -> u32 {
-        self.beside().map_or(0, |rare| rare.pure_acks[end])
+        self.overflow().map_or(0, |rare| rare.pure_acks[end])
     }
 
     /// The first window of an end, as `Connection::first_window`.
     pub fn first_window(self, end: usize) -> u16 {
-        self.beside().map_or(0, |rare| rare.first_window[end])
+        self.overflow().map_or(0, |rare| rare.first_window[end])
     }
 
     /// True where the responder sent the first captured packet.
@@ -403,12 +403,12 @@ impl<'a> Row<'a> {
 
     /// Row number of the connection that an ICMP error quotes.
     pub fn related_to(self) -> Option<u64> {
-        self.beside()?.related_to
+        self.overflow()?.related_to
     }
 
     /// Row number of the connection that carries the tunnel.
     pub fn carrier(self) -> Option<u64> {
-        self.beside()?.carrier
+        self.overflow()?.carrier
     }
 
     /// Reason for the end of the connection.
@@ -418,7 +418,7 @@ impl<'a> Row<'a> {
 
     /// The conntrack entry, if alive at the end of the capture.
     pub fn live(self) -> Option<Live> {
-        if let Some(rare) = self.beside() {
+        if let Some(rare) = self.overflow() {
             return rare.live;
         }
         let seconds = i64::from(self.packed.left.checked_sub(1)?);

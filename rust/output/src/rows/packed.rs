@@ -149,7 +149,7 @@ impl Live {
 
 /// Overflow store of the rows.
 #[derive(Default)]
-pub(super) struct Beside {
+pub(super) struct Overflow {
     /// IPv6 addresses.
     pub addrs: Segments<[Addr; 2]>,
     pub rare: Segments<Rare>,
@@ -157,12 +157,12 @@ pub(super) struct Beside {
 
 /// Offsets of appended overflow entries: of addresses, of rare fields.
 #[derive(Clone, Copy)]
-pub(super) struct Moved(u32, u32);
+pub(super) struct Shift(u32, u32);
 
-impl Beside {
+impl Overflow {
     /// Appends another store; `named` maps the connection numbers in its rare fields.
-    pub(super) fn add(&mut self, other: Self, named: impl Fn(u64) -> u64) -> Moved {
-        let moved = Moved(self.addrs.len() as u32, self.rare.len() as u32);
+    pub(super) fn add(&mut self, other: Self, named: impl Fn(u64) -> u64) -> Shift {
+        let shift = Shift(self.addrs.len() as u32, self.rare.len() as u32);
         for addrs in other.addrs {
             self.addrs.push(addrs);
         }
@@ -171,7 +171,7 @@ impl Beside {
             rare.carrier = rare.carrier.map(&named);
             self.rare.push(rare);
         }
-        moved
+        shift
     }
 }
 
@@ -191,7 +191,7 @@ fn hot_state(hot: &Image, orig: Side) -> ConnState {
 
 /// Fields of every row, from a hot record or a whole connection.
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, not a state")]
-struct Facts<'a> {
+struct Fields<'a> {
     key: &'a FlowKey,
     id: u64,
     start: i64,
@@ -214,33 +214,33 @@ struct Facts<'a> {
 
 impl Packed {
     /// Renumbers the row, and moves its overflow indices.
-    pub(super) fn move_to(&mut self, number: u64, moved: Moved) {
+    pub(super) fn move_to(&mut self, number: u64, shift: Shift) {
         self.number_and_flags = number << flag::BITS | self.number_and_flags & ((1 << flag::BITS) - 1);
         if self.has(flag::V6) {
-            self.addr[0] += moved.0;
+            self.addr[0] += shift.0;
         }
         if self.rare > 0 {
-            self.rare += moved.1;
+            self.rare += shift.1;
         }
     }
 
     /// The row of a closed connection.
-    pub(super) fn of(closed: &Closed, beside: &mut Beside) -> Self {
+    pub(super) fn of(closed: &Closed, overflow: &mut Overflow) -> Self {
         if let Last::Hot { key, image, deadline } = &closed.what
-            && let Some(packed) = Self::of_hot(key, image, *deadline, closed, beside)
+            && let Some(packed) = Self::of_hot(key, image, *deadline, closed, overflow)
         {
-            debug_assert_eq!(packed.alone(beside), {
-                let mut own = Beside::default();
+            debug_assert_eq!(packed.alone(overflow), {
+                let mut own = Overflow::default();
                 Self::of_whole(&closed.connection(), closed, &mut own).alone(&own)
             });
             return packed;
         }
-        Self::of_whole(&closed.connection(), closed, beside)
+        Self::of_whole(&closed.connection(), closed, overflow)
     }
 
     /// Row and addresses, comparable between overflow stores.
-    fn alone(mut self, beside: &Beside) -> (Self, Option<[Addr; 2]>) {
-        let addrs = self.has(flag::V6).then(|| beside.addrs.get(self.addr[0] as usize).copied()).flatten();
+    fn alone(mut self, overflow: &Overflow) -> (Self, Option<[Addr; 2]>) {
+        let addrs = self.has(flag::V6).then(|| overflow.addrs.get(self.addr[0] as usize).copied()).flatten();
         if addrs.is_some() {
             self.addr = [0; 2];
         }
@@ -248,7 +248,7 @@ impl Packed {
     }
 
     /// The row of a hot record; None where rare fields are needed.
-    fn of_hot(key: &FlowKey, hot: &Image, deadline: i64, closed: &Closed, beside: &mut Beside) -> Option<Self> {
+    fn of_hot(key: &FlowKey, hot: &Image, deadline: i64, closed: &Closed, overflow: &mut Overflow) -> Option<Self> {
         let (flags, orig, resp) = (hot.flags(), hot.flags().orig(), hot.flags().orig().other());
         let flipped = orig != flags.opener();
         let history = letters::of_codes(hot.letters >> 16, orig, flipped)?;
@@ -261,7 +261,7 @@ impl Packed {
         let left = left.map_or(Some(0), |seconds| u32::try_from(seconds).ok()?.checked_add(1))?;
         let answered = hot.packets[flags.opener().other() as usize] > 0;
         let is_tcp = flags.kind() == Flags::TCP;
-        let facts = Facts {
+        let fields = Fields {
             key,
             id: hot.id.into(),
             start: hot.start as i64,
@@ -279,7 +279,7 @@ impl Packed {
             answers_unseen: false,
             swapped: left > 0 && flipped,
         };
-        let mut packed = Self::begin(&facts, closed, beside);
+        let mut packed = Self::begin(&fields, closed, overflow);
         packed.sent = [orig, resp].map(|side| Sent {
             packets: hot.packets[side as usize],
             ip_bytes: hot.ip_bytes[side as usize],
@@ -289,11 +289,11 @@ impl Packed {
         Some(packed)
     }
 
-    fn of_whole(connection: &Connection, closed: &Closed, beside: &mut Beside) -> Self {
+    fn of_whole(connection: &Connection, closed: &Closed, overflow: &mut Overflow) -> Self {
         let (orig, resp) = (connection.orig, connection.orig.other());
         let sent = [connection.sent(orig), connection.sent(resp)];
         let live = closed.stopped.and_then(|now| Live::of(connection, now));
-        let facts = Facts {
+        let fields = Fields {
             key: &connection.key,
             id: connection.id,
             start: connection.start,
@@ -311,7 +311,7 @@ impl Packed {
             answers_unseen: connection.zeek.answers_unseen(),
             swapped: live.is_some_and(|live| live.swapped),
         };
-        let mut packed = Self::begin(&facts, closed, beside);
+        let mut packed = Self::begin(&fields, closed, overflow);
         if packed.add_ordinary(connection, sent, live).is_none() {
             let letters = connection.zeek.history(connection.orig, connection.flipped(), connection.roles);
             packed.add_rare(
@@ -326,7 +326,7 @@ impl Packed {
                     first_window: [orig, resp].map(|side| connection.first_window[side as usize]),
                     live,
                 },
-                beside,
+                overflow,
             );
         }
         packed
@@ -334,43 +334,43 @@ impl Packed {
 
     /// The row with the fields that always fit.
     #[inline]
-    fn begin(facts: &Facts<'_>, closed: &Closed, beside: &mut Beside) -> Self {
-        let Facts { key, orig, was_broadcast, .. } = *facts;
+    fn begin(fields: &Fields<'_>, closed: &Closed, overflow: &mut Overflow) -> Self {
+        let Fields { key, orig, was_broadcast, .. } = *fields;
         let addrs = [key.addr(orig), key.addr(orig.other())];
         let (orig_port, resp_port) = key.ports(orig);
         let mut packed = Self {
-            start: facts.start,
-            end: facts.end,
-            number_and_flags: facts.id << flag::BITS,
+            start: fields.start,
+            end: fields.end,
+            number_and_flags: fields.id << flag::BITS,
             history: 0,
             sent: [Sent::default(); 2],
             addr: [addrs[0].0 as u32, addrs[1].0 as u32],
             port: [orig_port, resp_port],
-            vlan: facts.vlan,
-            tunnel: (facts.tunnel.kind as u32) << 24 | facts.tunnel.vni & 0xff_ffff,
+            vlan: fields.vlan,
+            tunnel: (fields.tunnel.kind as u32) << 24 | fields.tunnel.vni & 0xff_ffff,
             left: 0,
             quiet: 0,
             rare: 0,
             proto: key.proto,
-            state: facts.state,
-            conn_state: facts.conn_state,
-            evidence: facts.evidence,
-            sure: facts.evidence,
+            state: fields.state,
+            conn_state: fields.conn_state,
+            evidence: fields.evidence,
+            sure: fields.evidence,
             end_reason: closed.reason,
             direction: conn::direction(closed.places, orig, was_broadcast),
         };
         if key.family == Family::V6 {
             packed.set(flag::V6, true);
-            packed.addr = [beside.addrs.push(addrs) as u32, 0];
+            packed.addr = [overflow.addrs.push(addrs) as u32, 0];
         }
         packed.set(flag::ORIG_B, orig == Side::B);
-        packed.set(flag::ASSURED, facts.status.1);
-        packed.set(flag::SEEN_REPLY, facts.status.0);
-        packed.set(flag::FLIPPED, facts.flipped);
+        packed.set(flag::ASSURED, fields.status.1);
+        packed.set(flag::SEEN_REPLY, fields.status.0);
+        packed.set(flag::FLIPPED, fields.flipped);
         packed.set(flag::WAS_BROADCAST, was_broadcast);
-        packed.set(flag::IS_ERROR, facts.is_error);
-        packed.set(flag::ANSWERS_UNSEEN, facts.answers_unseen);
-        packed.set(flag::SWAPPED, facts.swapped);
+        packed.set(flag::IS_ERROR, fields.is_error);
+        packed.set(flag::ANSWERS_UNSEEN, fields.answers_unseen);
+        packed.set(flag::SWAPPED, fields.swapped);
         let group = [orig, orig.other()].map(|side| closed.places & path::GROUP[side as usize] != 0);
         packed.set(flag::FROM_GROUP, group[0] && !group[1]);
         packed
@@ -398,8 +398,8 @@ impl Packed {
         Some(())
     }
 
-    fn add_rare(&mut self, rare: Rare, beside: &mut Beside) {
-        self.rare = beside.rare.push(rare) as u32 + 1;
+    fn add_rare(&mut self, rare: Rare, overflow: &mut Overflow) {
+        self.rare = overflow.rare.push(rare) as u32 + 1;
     }
 
     #[inline]
@@ -427,12 +427,12 @@ impl Packed {
     }
 
     #[inline]
-    pub(super) fn rare<'a>(&self, beside: &'a Beside) -> Option<&'a Rare> {
-        beside.rare.get((self.rare as usize).checked_sub(1)?)
+    pub(super) fn rare<'a>(&self, overflow: &'a Overflow) -> Option<&'a Rare> {
+        overflow.rare.get((self.rare as usize).checked_sub(1)?)
     }
 
     /// Exchanges originator and responder, and all fields of either. `rare`: the rare fields before the exchange.
-    pub(super) fn flip(&mut self, mut rare: Rare, locality: &Locality, beside: &mut Beside) {
+    pub(super) fn flip(&mut self, mut rare: Rare, locality: &Locality, overflow: &mut Overflow) {
         let flipped = !self.has(flag::FLIPPED);
         self.set(flag::FLIPPED, flipped);
         self.set(flag::ORIG_B, !self.has(flag::ORIG_B));
@@ -444,7 +444,7 @@ impl Packed {
         let mut addrs = self.addr.map(|addr| Addr(addr.into()));
         if !self.has(flag::V6) {
             self.addr.swap(0, 1);
-        } else if let Some(place) = beside.addrs.get_mut(self.addr[0] as usize) {
+        } else if let Some(place) = overflow.addrs.get_mut(self.addr[0] as usize) {
             addrs = *place;
             place.swap(0, 1);
         }
@@ -461,13 +461,13 @@ impl Packed {
         let letters = rare.history.0.into_iter().take(usize::from(rare.history.1));
         match ((self.rare as usize).checked_sub(1), letters::pack(letters)) {
             (Some(place), _) => {
-                if let Some(place) = beside.rare.get_mut(place) {
+                if let Some(place) = overflow.rare.get_mut(place) {
                     *place = rare;
                 }
             }
             (None, Some(history)) => self.history = history,
             // The mark was one letter too many.
-            (None, None) => self.add_rare(rare, beside),
+            (None, None) => self.add_rare(rare, overflow),
         }
     }
 }

@@ -143,7 +143,7 @@ impl Encoder {
     }
 
     /// Adds rows of the run that this seed is of.
-    pub fn put<'a>(
+    pub fn append<'a>(
         &mut self,
         rows: impl ExactSizeIterator<Item = Row<'a>> + Clone,
         seed: Seed,
@@ -155,8 +155,8 @@ impl Encoder {
                 }
                 Ok(())
             }
-            Form::Zeek(out, log) => Ok(rows.into_iter().try_for_each(|row| log.put(row, seed, out))?),
-            Form::Ipfix(out, messages) => Ok(rows.into_iter().try_for_each(|row| messages.put(row, out))?),
+            Form::Zeek(out, log) => Ok(rows.into_iter().try_for_each(|row| log.append(row, seed, out))?),
+            Form::Ipfix(out, messages) => Ok(rows.into_iter().try_for_each(|row| messages.append(row, out))?),
             Form::Csv(out) => blocks(&mut self.builders, TEXT_ROWS, rows, |batch| csv(batch, false, out)),
             Form::Jsonl(out) => blocks(&mut self.builders, TEXT_ROWS, rows, |batch| jsonl(batch, out)),
             Form::Arrow(writer) => blocks(&mut self.builders, BLOCK_ROWS, rows, |batch| writer.write(batch)),

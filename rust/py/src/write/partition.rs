@@ -89,7 +89,7 @@ struct OpenFile {
 impl OpenFile {
     fn write(&mut self, table: &Table, seed: Seed) -> Result<(), ArrowError> {
         let row = |place: &usize| table.rows.get(*place).expect("a place of this table");
-        self.encoder.put(self.places.iter().map(row), seed)?;
+        self.encoder.append(self.places.iter().map(row), seed)?;
         self.places.clear();
         Ok(())
     }
@@ -102,7 +102,7 @@ impl Partitions {
     }
 
     /// Writes the rows of a table to their files, in their order.
-    pub fn put(&mut self, table: &Table, seed: Seed) -> Result<(), ArrowError> {
+    pub fn append(&mut self, table: &Table, seed: Seed) -> Result<(), ArrowError> {
         for (place, row) in table.rows.iter().enumerate() {
             let key = self.by.key(row);
             self.rows += 1;

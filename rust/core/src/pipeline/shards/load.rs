@@ -1,6 +1,6 @@
 //! A batch in flight: its work items by shard, and the labels of each shard.
 
-use crate::pipeline::reading::{Batch, Decoded, Reading};
+use crate::pipeline::reading::{Batch, DecodeStage, Decoded};
 use conntrack_base::sync::{AtomicUsize, Ordering, Turn};
 use conntrack_base::time::Clock;
 use conntrack_capture::RecordBatch;
@@ -15,7 +15,7 @@ const NOWHERE: u8 = u8::MAX;
 
 /// Work item of a batch for one tracker, by the index of the record.
 #[derive(Clone, Copy)]
-pub(super) enum Item {
+pub(super) enum WorkItem {
     /// A packet.
     Packet(u32),
     /// A query for the connection that an ICMP error quotes: indices of the record and of the quotation.
@@ -24,7 +24,7 @@ pub(super) enum Item {
 
 /// Results of one tracker for its part of a batch.
 #[derive(Default)]
-pub(super) struct LoadLabels {
+pub(super) struct ShardResults {
     /// Labels of its records, if wanted.
     pub(super) labels: Vec<Label>,
     /// Answers to queries, in their order.
@@ -45,8 +45,8 @@ pub(super) struct Load {
     /// Shard of each record.
     pub(super) routes: Vec<u8>,
     /// Work items by shard, that of ICMP last.
-    pub(super) work: Vec<Vec<Item>>,
-    pub(super) said: Vec<Turn<LoadLabels>>,
+    pub(super) work: Vec<Vec<WorkItem>>,
+    pub(super) results: Vec<Turn<ShardResults>>,
     /// Trackers that have not finished the batch.
     pub(super) left: AtomicUsize,
 }
@@ -61,7 +61,7 @@ impl Load {
             ticks: Vec::new(),
             routes: Vec::new(),
             work: std::iter::repeat_with(Vec::new).take(trackers).collect(),
-            said: std::iter::repeat_with(|| Turn::new(Box::default())).take(trackers).collect(),
+            results: std::iter::repeat_with(|| Turn::new(Box::default())).take(trackers).collect(),
             left: AtomicUsize::new(0),
         }
     }
@@ -74,7 +74,7 @@ pub(super) fn among(tracker: usize, label: Label) -> Label {
 
 /// First stage: decodes batches and routes their packets to shards.
 pub(super) struct Front {
-    pub(super) reading: Reading,
+    pub(super) reading: DecodeStage,
     pub(super) keys: Keys,
     pub(super) clock: Clock,
     pub(super) loads: u64,
@@ -83,7 +83,7 @@ pub(super) struct Front {
 
 impl Front {
     pub(super) fn new(config: &Config, keys: &Keys, shards: usize) -> Self {
-        let reading = Reading::new(config, keys.clone());
+        let reading = DecodeStage::new(config, keys.clone());
         Self { reading, keys: keys.clone(), clock: Clock::default(), loads: 0, shards }
     }
 
@@ -107,7 +107,7 @@ impl Front {
                 Some(packet) => {
                     if let Some(of_quoted) = self.keys.quoted(packet) {
                         let route = self.route(&of_quoted);
-                        work[route].push(Item::Quoted(number, quoted.len() as u32));
+                        work[route].push(WorkItem::Quoted(number, quoted.len() as u32));
                         quoted.push((of_quoted, route as u8, number));
                     }
                     self.route(&self.keys.of(packet))
@@ -117,7 +117,7 @@ impl Front {
                     continue;
                 }
             };
-            work[route].push(Item::Packet(number));
+            work[route].push(WorkItem::Packet(number));
             routes.push(route as u8);
         }
         load.number = self.loads;

@@ -24,12 +24,12 @@ use conntrack_track::config::Config;
 use conntrack_track::direction::Locality;
 use conntrack_track::tracker::{Keys, Tracker};
 
-use super::following::{Followed, Following};
+use super::following::{TrackOutput, TrackStage};
 use super::progress::{Observe, Progress};
-use super::reading::Reading;
+use super::reading::DecodeStage;
 
 use load::{Front, Load};
-use shard::{Last, Shard};
+use shard::{FinalStage, Shard};
 
 /// Maximum of shards beside that of ICMP.
 const MOST: usize = 64;
@@ -58,7 +58,7 @@ pub struct Shards<'a> {
     captures: Turn<&'a mut Captures>,
     front: Station<Front, Box<Load>>,
     each: Vec<Station<Shard, Work>>,
-    last: Station<Last, Work>,
+    last: Station<FinalStage, Work>,
     /// Finished batches for reuse.
     spent: Queue<Box<Load>>,
     under_way: AtomicUsize,
@@ -80,9 +80,9 @@ impl<'a> Shards<'a> {
         let keys = Keys::new(config);
         let locality = keys.locality().clone();
         let shard =
-            |number| Shard::new(number, Following::new(Tracker::with_keys(config, keys.clone()), false), want_labels);
+            |number| Shard::new(number, TrackStage::new(Tracker::with_keys(config, keys.clone()), false), want_labels);
         let front = Front::new(config, &keys, shards);
-        let last = Last::new(shard(shards), want_labels);
+        let last = FinalStage::new(shard(shards), want_labels);
         Self {
             locality,
             captures: Turn::new(Box::new(captures)),
@@ -102,7 +102,7 @@ impl<'a> Shards<'a> {
     }
 
     /// Runs on the calling thread, which alone calls `observe`, and on one more for each further shard.
-    pub fn run(mut self, total: Option<u64>, observe: Observe<'_>) -> Result<(Reading, Followed), CaptureError> {
+    pub fn run(mut self, total: Option<u64>, observe: Observe<'_>) -> Result<(DecodeStage, TrackOutput), CaptureError> {
         let stopped = std::thread::scope(|scope| {
             for first in 1..self.each.len() {
                 let run = &self;
@@ -197,9 +197,9 @@ impl<'a> Shards<'a> {
     fn follow(&self, shard: &mut Shard, work: Work) {
         match work {
             Work::Batch(load) => {
-                if let Some(mut said) = load.said[shard.number].take() {
-                    shard.take(&load, &mut said, |_, _| None);
-                    load.said[shard.number].give_back(said);
+                if let Some(mut results) = load.results[shard.number].take() {
+                    shard.take(&load, &mut results, |_, _| None);
+                    load.results[shard.number].give_back(results);
                 }
                 if load.left.fetch_sub(1, Ordering::AcqRel) == 1 {
                     self.last.bring(Work::Batch(load));
@@ -209,7 +209,7 @@ impl<'a> Shards<'a> {
         }
     }
 
-    fn close(&self, last: &mut Last, work: Work) {
+    fn close(&self, last: &mut FinalStage, work: Work) {
         match work {
             Work::Batch(load) => {
                 last.early.insert(load.number, load);
@@ -252,17 +252,17 @@ impl<'a> Shards<'a> {
     }
 
     /// Merged results of all shards.
-    fn collected(self) -> Option<(Reading, Followed)> {
+    fn collected(self) -> Option<(DecodeStage, TrackOutput)> {
         let last = self.last.into_inner()?;
         let mut shards = vec![last.icmp];
         for station in self.each {
             shards.push(*station.into_inner()?);
         }
-        let mut whole = Followed::none(self.locality);
+        let mut whole = TrackOutput::none(self.locality);
         whole.labels = last.labels;
         for shard in shards {
             let own = |id| last.numbers.number((shard.number as u64) << 48 | id);
-            whole.add(shard.following.followed(), own, |named| last.numbers.number(named));
+            whole.add(shard.following.output(), own, |named| last.numbers.number(named));
         }
         Some((self.front.into_inner()?.reading, whole))
     }
