@@ -1,5 +1,5 @@
-//! Connections as IPFIX biflows: messages as in a file (RFC 5655) or on a wire (RFC 7011), both directions of a connection in
-//! one record (RFC 5103).
+//! Connections as IPFIX biflows: messages of a file (RFC 5655) or of a transport (RFC 7011). A record has both directions of a
+//! connection (RFC 5103).
 //!
 //! The source of a record is the originator; `biflowDirection` says whether the initiator is known. Every combination of
 //! fields (IPv4 or IPv6, ports, ICMP or neither, a VLAN, a reply) has a template, written before its first record. So no

@@ -35,7 +35,7 @@ pub struct SettledLabel {
     pub connection: Option<usize>,
     /// The number of a [`conntrack_track::proto::CtState`].
     pub ctstate: u8,
-    /// The responder sent it.
+    /// True for a packet of the responder.
     pub reply: bool,
     /// The connection's direction.
     pub direction: Direction,

@@ -29,7 +29,7 @@ pub fn line(row: Row<'_>) -> Option<String> {
     Some(line)
 }
 
-/// A protocol as the conntrack tool names it.
+/// Name of a protocol in the conntrack tool.
 fn name(proto: u8) -> &'static str {
     match proto {
         ipproto::TCP => "tcp",
@@ -43,7 +43,7 @@ fn name(proto: u8) -> &'static str {
     }
 }
 
-/// One direction's tuple, with a space behind it.
+/// The tuple of one direction, with a trailing space.
 fn tuple(row: Row<'_>, live: &Live, from: usize, to: usize) -> String {
     let mut text = format!("src={} dst={} ", row.ip(from), row.ip(to));
     let _ = match row.proto() {

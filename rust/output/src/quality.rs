@@ -9,7 +9,7 @@ use conntrack_track::flow::{Descriptor, FlowKey};
 
 /// Binary logarithm of the unit of compared times, in nanoseconds: about a microsecond.
 const UNIT: u32 = 10;
-/// A second copy of a packet comes within 10 ms: a mirror port that sends what comes in and what goes out.
+/// Maximum delay of a duplicate, 10 ms: a mirror port may send a packet at ingress and at egress.
 const COPY_WITHIN: u32 = 10_000_000 >> UNIT;
 /// Within 1 ms for packets without an IP identification, which may be retransmissions.
 const SAME_SEGMENT_WITHIN: u32 = 1_000_000 >> UNIT;
@@ -51,11 +51,11 @@ counters! {
         unknown: u64,
         /// TCP connections that tell whether both ends were captured.
         tcp_connections: u64,
-        /// Those of them with packets of one end only, which acknowledges what was not captured.
+        /// Such TCP connections with packets of one end only, which acknowledges data that was not captured.
         one_sided: u64,
-        /// Packets that were compared with those before: a copy of them would be found.
+        /// Packets compared with earlier ones, so that a duplicate would be found.
         compared: u64,
-        /// Those of them that are a second copy.
+        /// Compared packets that are duplicates.
         duplicates: u64,
         /// Records that the capture cut within the header of the transport.
         cut_headers: u64,
@@ -63,7 +63,7 @@ counters! {
         fragments_without_ports: u64,
         /// Times at which the clock stepped.
         clock_steps: u64,
-        /// The largest of these steps in nanoseconds, negative where it went back.
+        /// The largest clock step, nanoseconds; negative for a step back.
         largest_clock_step: i64,
     }
 }
@@ -204,7 +204,7 @@ impl Watch {
     }
 }
 
-/// The protocol has a header to read, and it was not there.
+/// True for a protocol with a known header that the capture cut.
 fn is_cut(packet: &Packet) -> bool {
     let has_header = matches!(packet.tuple.proto, ipproto::TCP | ipproto::SCTP | ipproto::ICMP | ipproto::ICMPV6);
     has_header && !packet.fragment && !packet.malformed

@@ -1,9 +1,9 @@
 //! Connections as Zeek's `conn.log`, in the tab-separated format that `zeek-cut` and its friends read.
 //!
 //! Source: Zeek 8, `base/protocols/conn/main.zeek` for the columns and when they are unset, `Ascii.cc` for the format.
-//! A log depends on the capture alone: the time of `#open` is the first connection's, that of `#close` the last packet's,
-//! in UTC, and `uid` hashes the first connection and a connection's number ([`Seed`]). `service` is always unset: protocols
-//! are not parsed.
+//! A log depends on the capture alone. `#open` is the start of the first connection, `#close` the time of the last packet, in
+//! UTC. `uid` hashes the first connection and a connection's number ([`Seed`]). `service` is always unset: protocols are not
+//! parsed.
 
 use std::io::{self, Write};
 

@@ -1,4 +1,4 @@
-//! Records of a checkpoint that somebody made: nothing that is done with them panics.
+//! Forged records of a checkpoint: no operation on them panics.
 
 use std::io::Cursor;
 use std::sync::Arc;
@@ -21,10 +21,10 @@ const NOW: i64 = 1_700_000_000 * SECOND;
 const SYN: u8 = tcpflag::SYN;
 const ACK: u8 = tcpflag::ACK;
 
-/// A record under its key, with a whole connection where it has one beside it.
+/// A key, its hot record, and the whole connection of a cold part, if any.
 type Saved = (Vec<u64>, Image, Option<Connection>);
 
-/// A slot, as a checkpoint has it.
+/// A slot in a checkpoint.
 #[derive(Serialize, Deserialize)]
 struct Stored {
     key: Vec<u64>,
