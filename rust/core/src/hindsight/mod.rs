@@ -101,7 +101,7 @@ fn judge(row: Row<'_>, case: &Case, census: &Census, hints: &Hints<'_>, locality
     if let Some(group) = only(ENDS.map(|end| locality.is_group(row.ip(end)))) {
         return (1 - group, Evidence::Multicast);
     }
-    // Both ends of an exchange whose first packet is there may be servers: who spoke first, did.
+    // Both ends of an exchange whose first packet was captured may be servers: the first sender initiated.
     let answered = ENDS.iter().all(|end| row.sent(*end).packets > 0);
     let ports = ENDS.map(|end| row.port(end));
     if row.proto() == ipproto::UDP && answered && ports[0] == ports[1] {
@@ -186,8 +186,8 @@ struct TupleEvidence {
     best: Option<(Evidence, u32)>,
 }
 
-/// The records of one five-tuple (cut by a timeout, a file, a restart) have one initiator: that of the best evidence, and
-/// of the earliest among equals.
+/// Gives all rows of one five-tuple one initiator: that of the best evidence, of the earliest row among equals. A timeout, a
+/// file or a restart may have cut the connection.
 fn keep_initiators(rows: &mut Rows, records: &[TupleRow], tuples: usize) {
     let mut all = vec![TupleEvidence::default(); tuples];
     for record in records {

@@ -51,7 +51,7 @@ pub fn label(
     Ok(writer.finish()?)
 }
 
-/// Writes the packets of a capture that was tracked with labels to one file for each direction that occurs; `open` makes it.
+/// Writes the packets of a capture that was tracked with labels to one file for each direction that occurs; `open` creates a file.
 pub fn split<W: Write>(
     captures: &mut Captures,
     tracked: &RunOutput,

@@ -262,7 +262,7 @@ impl DecodeStage {
         }
     }
 
-    /// An unknown link type is an error that names it, never an empty result; beside a known one it is counted.
+    /// Notes the link type of a record. A file of unsupported link types alone is an error, never an empty result.
     fn note_link_type(&mut self, record: &Record, unsupported: bool) {
         let index = record.file as usize;
         if index >= self.files.len() {

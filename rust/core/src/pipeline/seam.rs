@@ -1,5 +1,5 @@
-//! The two halves of a distributed run: records to headers with their shard, file by file; and headers to connections, shard
-//! by shard, after an engine has grouped and sorted them.
+//! The two halves of a distributed run. [`Headers`] reads records to headers with their shard, file by file. An engine groups
+//! and sorts the headers. [`ShardTracker`] tracks the connections of a shard.
 //!
 //! Results do not depend on the number of shards. A shard has all packets of its pairs of addresses, and a connection ends by
 //! the times of its own packets. Its identifier is a hash of its key and of the position of its first packet.

@@ -102,7 +102,7 @@ impl Ends {
         }
     }
 
-    /// The tuple of a packet of a client, or to it; without ports for echo.
+    /// Five-tuple of a packet from or to a client; echo has no ports.
     fn tuple(&self, one: &Move, proto: u8) -> FiveTuple {
         let (client, server) = ((self.addr(1), CLIENT_PORT + u16::from(one.client)), (self.addr(2), SERVER_PORT));
         let ((src, sport), (dst, dport)) = if one.from_client { (client, server) } else { (server, client) };
@@ -160,7 +160,7 @@ impl Ends {
         }
     }
 
-    /// A segment; what is sent in order moves its end on.
+    /// A segment; data in order advances its end.
     fn segment(&mut self, one: &Move, payload: u32) -> L4 {
         let flags = one.flags;
         if one.unnumbered {

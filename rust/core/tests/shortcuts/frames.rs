@@ -1,4 +1,4 @@
-//! The same packets as Ethernet frames: read at fixed offsets and taken in place, or decoded and taken by the slow path.
+//! Packets as Ethernet frames: read at fixed offsets for the fast path, or decoded for the slow path.
 
 use std::io::Cursor;
 use std::ops::ControlFlow;
@@ -28,10 +28,10 @@ struct Frame {
     ts: i64,
 }
 
-/// Bytes of a payload that are captured where the capture cuts it.
+/// Captured bytes of a cut payload.
 const KEPT: usize = 12;
 
-/// The frame of a packet; None where there can be no such frame, or checksums would have to tell it.
+/// The frame of a packet; None without a possible frame, or where checksums matter.
 fn frame(one: &Sent) -> Option<Frame> {
     let packet = &one.packet;
     if !packet.complete || packet.bad_checksum || packet.malformed {
@@ -73,7 +73,7 @@ fn link(packet: &Packet) -> Vec<u8> {
     bytes
 }
 
-/// An IP header in front of so many bytes.
+/// An IP header for `above` bytes of payload.
 fn network(tuple: &FiveTuple, above: usize) -> Vec<u8> {
     match tuple.family {
         Family::V4 => {

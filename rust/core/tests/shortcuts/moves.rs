@@ -60,11 +60,11 @@ pub struct Move {
     pub from_client: bool,
     pub proto: Proto,
     pub flags: u8,
-    /// Added to the number that is next; the end goes on behind it where that is no more than [`FARTHEST`] ahead.
+    /// Offset from the next sequence number; the end continues after a jump of at most [`FARTHEST`].
     pub seq: i32,
-    /// Added to the acknowledgement that is due.
+    /// Offset from the acknowledgement that is due.
     pub ack: i32,
-    /// It acknowledges no more than before.
+    /// Repeats the previous acknowledgement.
     pub holds: bool,
     pub payload: u32,
     pub window: u16,
@@ -83,7 +83,7 @@ pub struct Move {
     pub tag: u16,
     /// Of TCP only the flags are known.
     pub unnumbered: bool,
-    /// Nanoseconds since the one before.
+    /// Nanoseconds since the previous packet.
     pub wait: i64,
 }
 
@@ -279,13 +279,13 @@ pub fn transfer() -> impl Strategy<Value = Move> {
     }))
 }
 
-/// The same with steps of hundreds of megabytes, so that numbers soon wrap.
+/// Transfers with steps of hundreds of megabytes, so that sequence numbers soon wrap.
 pub fn leaps() -> impl Strategy<Value = Move> {
     let leap = prop_oneof![3 => Just(0_i32), 1 => 100_000_000..FARTHEST, 1 => -FARTHEST..0_i32];
     (transfer(), leap).prop_map(|(one, leap)| Move { seq: one.seq.wrapping_add(leap), window: u16::MAX, ..one })
 }
 
-/// Data in order, as where a capture cuts what is longer than a line: what is cut did not come, what is short did.
+/// Data in order with long payloads cut by the capture, and short ones whole.
 pub fn cut() -> impl Strategy<Value = Move> {
     let data = prop_oneof![
         3 => Just((1_460, Odd::Cut, false)),
@@ -340,7 +340,7 @@ pub fn refused() -> impl Strategy<Value = Move> {
     }))
 }
 
-/// A connection of which the opening was not seen, whose payloads and windows may tell who initiated.
+/// A connection picked up midstream, whose payloads and windows may show the initiator.
 pub fn midway() -> impl Strategy<Value = Move> {
     let payload = prop_oneof![3 => Just(0_u32), 3 => Just(30), 2 => Just(1_460)];
     let message = prop_oneof![8 => Just(0_u8), 1 => 1..8_u8];

@@ -1,5 +1,4 @@
-//! The shortcuts are really taken: a record without a cold part, or one that has counted since its cold part was
-//! synchronised, was changed in place.
+//! Coverage of the fast path. A record without a cold part, or newer than its synchronised cold part, was changed in place.
 
 use conntrack_core::config::Config;
 use conntrack_core::conn::path;
@@ -96,7 +95,7 @@ fn segments_without_numbers() {
     all_in_place(&moves);
 }
 
-/// A segment that is sent again takes the slow path; all behind it goes in place beside the cold part.
+/// A retransmission takes the slow path; all later packets are handled in place with a cold part.
 #[test]
 fn beside_a_cold_part() {
     let again = Move { fate: Fate::Again(1), ..PLAIN };
@@ -119,7 +118,7 @@ fn beside_a_hole() {
     assert!(ways.iter().all(|way| way.in_place), "{ways:?}");
 }
 
-/// Data that acknowledges what was not captured is refused, and so is what acknowledges that data: both, in place.
+/// Data that acknowledges uncaptured data is refused, and so are acknowledgements of that data: both in place.
 #[test]
 fn out_of_step() {
     let lost = Move { fate: Fate::Lost, ..data(false, 1_460) };
