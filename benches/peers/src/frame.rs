@@ -55,7 +55,7 @@ pub enum Transport {
         numbers: (u32, u32),
         /// See [`flags`].
         flags: u8,
-        /// As it is in the header.
+        /// Window field of the header, unscaled.
         window: u16,
         /// Options of the header.
         options: Options,
@@ -64,7 +64,7 @@ pub enum Transport {
     Udp,
     /// An echo request, or its reply.
     Echo {
-        /// It is the reply.
+        /// True for the reply.
         reply: bool,
         /// Identifier and sequence number.
         id: (u16, u16),

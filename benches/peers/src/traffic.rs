@@ -1,4 +1,4 @@
-//! Connections, what they say and when, interleaved in time.
+//! Generated connections with payloads and timing, interleaved in time.
 
 use std::cmp::Reverse;
 use std::collections::binary_heap::{BinaryHeap, PeekMut};
@@ -217,7 +217,7 @@ impl Packets {
 }
 
 impl Live {
-    /// The next message: who sends (0: the originator) and what; its payload is put into `payload`.
+    /// The next message: sender (0: the originator) and transport; `payload` is replaced by its bytes.
     fn say(&mut self, identity: &Identity, shape: Shape, at: u64, payload: &mut Vec<u8>) -> (usize, Transport) {
         payload.clear();
         let turn = (self.sent % 2) as usize;
@@ -289,7 +289,7 @@ fn gap(clock: &mut Random, size: u32) -> f64 {
     if clock.chance(50) { 0.001 } else { clock.wait() }
 }
 
-/// A question for the address of a name, or the reply to it with so many answers.
+/// A DNS query for the address of a name, or the response with `answers` answers.
 fn dns(mark: u32, asked: u16, answers: Option<u8>, payload: &mut Vec<u8>) {
     payload.extend_from_slice(&(mark as u16).wrapping_add(asked).to_be_bytes());
     payload.extend_from_slice(if answers.is_some() { &[0x81, 0x80] } else { &[1, 0] });

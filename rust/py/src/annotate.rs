@@ -20,8 +20,8 @@ use crate::write::{PyWrite, complete};
 /// Results of the first pass, and the outcome of the second.
 type TwoPasses<T> = (RunOutput, Result<T, AnnotateError>);
 
-/// Tracks captures, reads them again, and writes every packet to a pcapng file (complete, or not there) or a binary file object,
-/// with its direction bits and a comment.
+/// Tracks captures, reads them again, and writes every packet with direction bits and a comment. The target is a path for a
+/// pcapng file, renamed once complete, or a binary file object.
 #[pyfunction]
 #[pyo3(signature = (names, config, target, progress=None))]
 #[allow(clippy::needless_pass_by_value, reason = "extracted from Python")]

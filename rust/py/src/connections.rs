@@ -1,4 +1,4 @@
-//! The table of connections as Python sees it.
+//! The table of connections for Python.
 
 use std::ffi::CStr;
 use std::sync::{Arc, OnceLock};
@@ -48,7 +48,7 @@ impl Connections {
         &self.table.rows
     }
 
-    /// The rows, and what goes with them.
+    /// The rows, with zones and run.
     pub fn table(&self) -> &Table {
         &self.table
     }
@@ -119,8 +119,8 @@ impl Connections {
         Ok(Buffer::new(cell.get_or_init(|| bytes).clone()))
     }
 
-    /// Two flags for each row, a byte each, about the address of an end (0: originator, 1: responder): in a local network, and
-    /// multicast or broadcast. Another end is a `ValueError`.
+    /// Flags of the address of an end (0: originator, 1: responder), two bytes a row: in a local network, and multicast or
+    /// broadcast. Another end is a `ValueError`.
     fn places(&self, py: Python<'_>, end: usize) -> PyResult<Buffer> {
         if end > 1 {
             return Err(PyValueError::new_err("an end is 0 or 1"));

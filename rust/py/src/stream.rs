@@ -85,8 +85,8 @@ impl Batch {
         Ok(Self::new(batch))
     }
 
-    /// Packets of a table: columns by name, of the types that `numbers` and `pieces` give (addresses also as u4), those that
-    /// are not there being 0 or what goes without saying.
+    /// Packets of a table: columns by name, of the types of `numbers` and `pieces` (addresses also as u4). Missing columns have
+    /// 0 or the implied value.
     #[staticmethod]
     fn from_columns(
         py: Python<'_>,
@@ -216,7 +216,7 @@ pub struct Tracker {
 }
 
 impl Tracker {
-    /// A tracker of this configuration, and of a run that may have begun before it.
+    /// A tracker of a configuration, in a run that a checkpoint may have begun.
     pub fn of(stream: Stream, core: &conntrack_core::config::Config, run: Arc<Run>) -> Self {
         Self { stream, zones: zones(core), run }
     }
@@ -270,7 +270,7 @@ impl Tracker {
         track::account(py, &account.map_err(capture_error)?)
     }
 
-    /// Writes a checkpoint with this configuration in it.
+    /// Writes a checkpoint, with the configuration as TOML.
     #[allow(clippy::needless_pass_by_value, reason = "extracted from Python")]
     fn save(&self, py: Python<'_>, path: PathBuf, config: &str) -> PyResult<()> {
         py.detach(|| checkpoint_file::save(&self.stream, &self.run, &path, config))

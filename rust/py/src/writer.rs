@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use crate::connections::Connections;
 use crate::write::{Writing, with_path};
 
-/// Writes tables, one after another; what is not closed leaves nothing.
+/// Writes tables, one after another; an unclosed writer leaves no file.
 #[pyclass(frozen, module = "conntrack_py._native")]
 pub struct Writer {
     writing: Turn<Option<Writing>>,
@@ -25,7 +25,7 @@ impl Writer {
         Ok(Self { writing: Turn::new(Box::new(Some(writing))) })
     }
 
-    /// Writes a table behind those before.
+    /// Appends a table.
     fn write(&self, py: Python<'_>, table: &Connections) -> PyResult<()> {
         self.with(py, |mut writing| {
             writing.write(table.table())?;
@@ -38,7 +38,7 @@ impl Writer {
         self.with(py, |writing| writing.close().map(|()| None))
     }
 
-    /// Takes away what was written.
+    /// Removes the written file or directory.
     fn discard(&self, py: Python<'_>) -> PyResult<()> {
         let mut turn = self.writing.take().ok_or_else(busy)?;
         py.detach(|| *turn = None);

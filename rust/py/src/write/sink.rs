@@ -74,8 +74,7 @@ impl Drop for PartialFile {
     }
 }
 
-/// Opens a path to write to. A link leads to the file it names; a device or a pipe has nothing to rename and is written to as
-/// it is.
+/// Opens a path to write to. Links are followed; a device or a pipe is written to directly, without a rename.
 pub fn open(path: &Path) -> io::Result<(File, Option<PartialFile>)> {
     if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
         return Ok((File::create(path)?, None));
