@@ -1,9 +1,9 @@
-"""What `track -` needs of memory while packets come for ever.
+"""Resident memory of `track -` on an endless stream of packets.
 
     .venv/bin/python benches/endless.py [PACKETS]
 
-A capture is made once and sent to a pipe over and over, each time later and from other addresses, so that every round
-has connections that nobody has seen. Resident memory is looked at twice a second; warm-up is the first tenth.
+A capture is made once and sent to a pipe over and over, each time later and from other addresses. So every round has
+new connections. Resident memory is sampled twice a second; warm-up is the first tenth.
 """
 
 from __future__ import annotations

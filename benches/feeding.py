@@ -1,4 +1,4 @@
-"""How fast a tracker is fed from arrays, beside a file with the same packets.
+"""CPU time of a tracker fed from arrays, against a file with the same packets.
 
     .venv/bin/python benches/feeding.py [PACKETS [ROUNDS]]
 
@@ -53,7 +53,7 @@ def sliced(column: Any, at: int) -> Any:
 
 
 def follow(batches: Iterator[ct.PacketBatch]) -> int:
-    """How many connections there were."""
+    """The number of connections in the batches."""
     tracker = ct.Tracker()
     count = 0
     for batch in batches:

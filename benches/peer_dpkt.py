@@ -1,4 +1,4 @@
-"""What people write with dpkt: the initiator, egress or not, TCP's state, counters, a timeout."""
+"""A typical script with dpkt: the initiator, egress or not, TCP's state, counters, a timeout."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class Peer:
 
     name: str
     command: Sequence[str]
-    #: Who has it, for the line that says why it is skipped.
+    #: The package that provides the program, for the message of a skipped peer.
     package: str = ""
     #: A module that the interpreter, `command[0]`, must have.
     module: str = ""
@@ -85,7 +85,7 @@ class Peer:
 
 
 class Run(NamedTuple):
-    """What a process took."""
+    """CPU time and peak memory of a process."""
 
     seconds: float
     mebibytes: float

@@ -1,4 +1,4 @@
-"""What is declared in one place is whole in the others: a test names the place that lacks an entry."""
+"""Declarations in one place are whole in the others: a test names the place that lacks an entry."""
 
 from __future__ import annotations
 

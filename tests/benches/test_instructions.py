@@ -15,7 +15,7 @@ import instructions
 from support.program import ROOT
 
 SCRIPT = ROOT / "benches" / "instructions.py"
-#: What a process takes before its first packet.
+#: Instructions of a process before its first packet.
 START = 1_000
 #: In place of valgrind: counts as the capture says, the next one with every run, and prints what the program prints.
 VALGRIND = """\

@@ -20,7 +20,7 @@ ROW = re.compile(r"\| tiny \| [^|]+ \| (\d+\.\d\d \(\d+\.\d\d to \d+\.\d\d\) \| 
 OVERVIEW = ["| CPU seconds, times conntrack_py | tiny |", "|---|---|"]
 OVERVIEW_ROW = re.compile(r"\| [^|]+ \| (\d+\.\d\d, \*\*\d+\.\d\d\*\*|failed) \|")
 OURS = ["", ", labels", ", threads=1", ", threads=2", ", inside the process", ", read and decode only"]
-#: What gives each program.
+#: The package that provides each program.
 PACKAGES = {
     "tcpdump -w /dev/null": "Debian: tcpdump",
     "softflowd": "Debian: softflowd",

@@ -1,4 +1,4 @@
-"""What the commands share: who sees a progress bar, and after how long."""
+"""Options that the commands share: the progress bar, its terminals and its delay."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ def test_long_services_fold() -> None:
 @pytest.mark.parametrize("width", [80, 120, 160])
 @pytest.mark.parametrize("start", [NO_TIME, NO_TIME + 1, 2**63 - 1])
 def test_times_at_the_edge(width: int, start: int) -> None:
-    """What NumPy takes for "no time" is a dash."""
+    """NumPy's "not a time" is printed as a dash."""
     result = ct.track(io.BytesIO(pcap_bytes([(0.0, udp("10.0.0.5", 1, "10.0.0.6", 2))])))
     (row,) = result.connections
     for rows in ([row._replace(start=start)], [row, row._replace(start=start)]):

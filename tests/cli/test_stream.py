@@ -1,4 +1,4 @@
-"""What never ends: growing files, directories of rotated ones, and a state from one run to the next."""
+"""Endless input: growing files, directories of rotated files, and a checkpoint from one run to the next."""
 
 from __future__ import annotations
 

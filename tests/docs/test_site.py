@@ -23,7 +23,7 @@ ELSEWHERE = {
     "policy-lint.md": "policy/test_lint_docs.py",
 }
 PAGES = [path for path in sorted(DOCS.rglob("*.md")) if path.name not in ELSEWHERE]
-#: How many blocks of a page are marked as not run; the mark above each says why.
+#: Blocks of a page that are marked as not run; the mark above each gives the reason.
 NOT_RUN = {
     "quick-start.md": 2,  # installs, and makes the capture that is already there
     "how-to/wireshark.md": 2,  # tshark, which not everybody has, and Wireshark's filter bar

@@ -18,7 +18,7 @@ from support.corpus import Capture, Record, captures, library, read_records, req
 CAPTURES = captures()
 by_capture = pytest.mark.parametrize("capture", CAPTURES, ids=lambda c: c.name)
 
-#: What is compared where two captures hold the same packets.
+#: Columns that are compared where two captures hold the same packets.
 COLUMNS = (
     "start", "end", "proto", "orig_addr", "orig_port", "resp_addr", "resp_port", "direction", "state", "conn_state",
     "history", "evidence", "orig_pkts", "orig_ip_bytes", "orig_bytes", "resp_pkts", "resp_ip_bytes", "resp_bytes",
@@ -56,7 +56,7 @@ def raw(capture: Capture) -> bytes:
 
 
 def head(capture: Capture) -> int:
-    """Where the first packet begins: nothing before it can be tracked."""
+    """Offset of the first packet: nothing before that offset can be tracked."""
     return capture.records[0].offset
 
 
@@ -162,7 +162,7 @@ def test_empty() -> None:
 
 @pytest.mark.parametrize("noise", [b"\x00" * 64, b"\xff" * 64, b"GIF89a" * 20, random.Random(1).randbytes(4096)])
 def test_not_a_capture(noise: bytes) -> None:
-    """What starts like nothing known is an error."""
+    """A file without a known magic number is an error."""
     ct = library()
     with pytest.raises(ct.CaptureError):
         track(noise)

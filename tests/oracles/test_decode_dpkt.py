@@ -31,7 +31,7 @@ FLAGS = (0x02, 0x12, 0x10, 0x18, 0x11, 0x04, 0x14)  #: what TCP sends: SYN, SYN+
 
 @dataclass(frozen=True)
 class Parsed:
-    """What dpkt reads in a frame."""
+    """The fields that dpkt reads in a frame."""
 
     key: Key
     src: tuple[str, int]
@@ -98,7 +98,7 @@ def frames(draw: st.DrawFn) -> tuple[bytes, int]:
 
 
 def source_offset(frame: bytes) -> int:
-    """Where the source address is."""
+    """Offset of the source address in the frame."""
     at = 12
     while struct.unpack_from("!H", frame, at)[0] in TAGS:
         at += 4
@@ -118,7 +118,7 @@ def captures(draw: st.DrawFn) -> list[Record]:
 
 
 def parse(record: Record) -> Parsed | None:
-    """What dpkt reads; None where it reads no IP and transport header that agree with each other and the wire."""
+    """Parse a record with dpkt; None without IP and transport headers that agree with each other and the wire."""
     data = record.data
     try:
         kind, data = struct.unpack_from("!H", data, 12)[0], data[14:]
@@ -214,7 +214,7 @@ def test_well_formed(track: Callable[[bytes], Tracked], records: list[Record]) -
 @SETTINGS
 @given(records=captures(), data=st.data())
 def test_changed_bytes(track: Callable[[bytes], Tracked], records: list[Record], data: st.DataObject) -> None:
-    """Where dpkt still finds headers that agree, so do we, or a skip is counted."""
+    """A frame that dpkt still parses is parsed alike here, or counted as skipped."""
     changed = []
     for record in records:
         frame = bytearray(record.data)

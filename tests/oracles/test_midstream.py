@@ -1,4 +1,4 @@
-"""Who started it, when nobody saw the start: known connections, asked again without their first packets.
+"""The originator of connections picked up midstream: known connections, tracked again without their first packets.
 
 The table that is printed at the end of the session is the one of `docs/evidence.md`.
 """
@@ -19,7 +19,7 @@ from support import midstream
 from support.corpus import SUMMARY, address, require, write_pcap
 from support.midstream import Beheaded, Known
 
-#: What is cut: so many packets, or None: at random.
+#: Packets cut from the beginning; None: a random number.
 CUTS = (1, 2, 3, None)
 #: Random cuts for each connection.
 SEEDS = 10
@@ -29,7 +29,7 @@ SURE = 0.9
 
 @dataclass
 class Score:
-    """How often we were right."""
+    """Counts of right answers and of questions."""
 
     right: int = 0
     asked: int = 0
@@ -89,7 +89,7 @@ def check_labels(result: ct.TrackResult, number: int, row: Any) -> None:
 
 
 def cuts_of(known: Known, cut: int | None, hidden: bool) -> list[int]:
-    """How many packets to drop, each time that it is asked."""
+    """Numbers of packets to drop, one for each question."""
     if cut is not None:
         return [cut] if cut < len(known.records) else []
     name = f"{known.capture.name} {known.orig} {known.resp} {hidden}"

@@ -22,7 +22,7 @@ from support.naive import ICMP, ICMP6, SCTP, TCP, UDP, Flow, Flows, Key
 CAPTURES = captures()
 ORACLES = ("zeek", "arkime", "ndpi")
 
-#: What tracks a capture: (capture, tunnels, checksum) to sums per five-tuple.
+#: A tracker under test: (capture, tunnels, checksum) to sums per five-tuple.
 Tracker = Callable[[Capture, str, bool], Flows]
 
 
@@ -80,7 +80,7 @@ class Comparison:
         # Zeek logs tunnels over UDP and what they carry; the others log what they carry.
         self.tunnels = "both" if self.oracle == "zeek" else "inner"
         self.ours = self._merged(tracker(capture, self.tunnels, expectation.checksum))
-        #: Where the first packet says who initiated: the packets' own word.
+        #: Five-tuples whose first packet names the initiator.
         self.evident = self._merged(track_naively(capture, self.tunnels, expectation.checksum))
         self.numbers: Counter[str] = Counter()
 

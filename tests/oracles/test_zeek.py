@@ -38,7 +38,7 @@ _COLUMNS = {
     "local_orig": "local_orig",
     "local_resp": "local_resp",
 }
-#: What an expectation must be trusted for, for a column to count.
+#: The trust that an expectation needs for each column to count.
 _TRUST = {
     "conn_state": "conn_state",
     "history": "history",
@@ -55,7 +55,7 @@ _TRUST = {
 }
 #: Columns that Zeek leaves unset on purpose.
 _UNSET = ("history", "duration")
-#: What Zeek 8 takes for private (`Site::private_address_space`), and therefore for local.
+#: Private networks of Zeek 8 (`Site::private_address_space`), which Zeek takes for local.
 _PRIVATE = [
     *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24"),
     *("192.0.2.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/24"),

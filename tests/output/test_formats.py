@@ -1,4 +1,4 @@
-"""What other programs read in the files: the same values as in the table."""
+"""Other programs read in the files the values of the table."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def test_ipfix_of_nothing(tmp_path: Path) -> None:
 
 
 def test_times_beyond_ipfix(tmp_path: Path) -> None:
-    """What has no room is as near as may be, and nothing else is hurt."""
+    """A value out of range is clamped, and no other value changes."""
     late = bytearray(pcap_bytes([(0, udp("10.0.0.1", 1, "10.0.0.2", 53))]))
     struct.pack_into("<I", late, 24, 0xFFFFFFFF)
     ct.track(io.BytesIO(bytes(late))).connections.write(tmp_path / "c.ipfix")

@@ -140,7 +140,7 @@ def test_a_role_that_rests_on_guesses_is_unsure() -> None:
 
 
 def unreachable(router: str, query: bytes) -> bytes:
-    """What a router answers to a packet that it cannot deliver: port unreachable, with the packet's first bytes."""
+    """An ICMP error of a router about an undeliverable packet: port unreachable, with the packet's first bytes."""
     packet = query[14:]
     src = ".".join(map(str, packet[12:16]))
     return ethernet(router, src, 1, b"\x03\x03\0\0\0\0\0\0" + packet[:28])

@@ -50,7 +50,7 @@ def many() -> tuple[list[bytes], np.ndarray[Any, np.dtype[np.int64]]]:
 
 
 def drained(frames: list[bytes], times: np.ndarray[Any, Any], size: int) -> Iterator[ct.ConnectionTable]:
-    """What a tracker gives that is fed so many packets at once."""
+    """Drained tables of a tracker that is fed `size` packets at once."""
     tracker = ct.Tracker()
     for start in range(0, len(frames), size):
         tracker.process(ct.PacketBatch.from_frames(frames[start : start + size], times[start : start + size], 1))
@@ -159,7 +159,7 @@ time.sleep(60)
 
 @pytest.mark.parametrize(("format", "by"), [("parquet", ""), ("csv", "hour")])
 def test_kill(tmp_path: Path, format: str, by: str) -> None:
-    """What a killed process leaves does not have the name, and is in nobody's way."""
+    """A killed process leaves no file under the final name, and nothing that blocks the next writer."""
     command = [sys.executable, "-c", _KILLED, str(tmp_path / "out"), format, by]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as process:

@@ -1,4 +1,4 @@
-"""What a policy refuses: for people, for programs, for CI systems; verdicts by a naive reference."""
+"""Refusals of a policy: for people, for programs, for CI systems; verdicts by a naive reference."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def thinned(policy: Policy) -> Policy:
 
 
 def kernel(capture: Path, policy: Ruleset, tmp_path: Path) -> list[str]:
-    """What became of every packet."""
+    """The fate of every packet."""
     rules = tmp_path / "rules.nft"
     rules.write_text(Policy(groups=policy.groups, default=policy.default).convert("nftables").text)
     command = [

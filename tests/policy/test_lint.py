@@ -420,7 +420,7 @@ SERVICES = st.sampled_from([("tcp", 22), ("tcp", 443), ("udp", 53), ("tcp", 5432
 @settings(max_examples=60, deadline=None)
 @given(st.dictionaries(st.tuples(st.integers(0, 3), st.integers(0, 200), SERVICES), st.booleans(), max_size=12))
 def test_exact_rules_have_no_errors(seen: dict[tuple[int, int, tuple[str, int]], bool]) -> None:
-    """What is suggested for traffic in which every service has one side: rules for exactly that."""
+    """Rules for exactly the traffic, suggested where every service has one side, have no errors."""
     rules: dict[int, dict[Side, list[Rule]]] = {n: {"ingress": [], "egress": []} for n in range(4)}
     for (group, host, (proto, port)), comes_in in seen.items():
         side: Side = "ingress" if comes_in else "egress"

@@ -295,7 +295,7 @@ def test_no_line_of_iptables_ends_in_a_traceback(line: str) -> None:
         lint_firewall(rulesets.from_iptables_save(f"*filter\n:INPUT DROP [0:0]\n-A INPUT {line}\n"))
 
 
-#: What of the schema of SARIF 2.1.0 these reports use, written down from the standard.
+#: The part of the schema of SARIF 2.1.0 that these reports use, written down from the standard.
 TEXT = {"type": "object", "required": ["text"], "properties": {"text": {"type": "string", "minLength": 1}}}
 LEVEL = {"enum": ["none", "note", "warning", "error"]}
 KIND = {

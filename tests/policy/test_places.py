@@ -1,4 +1,4 @@
-"""Where things stand in YAML and JSON, and sets of addresses and ports."""
+"""Line numbers of nodes in YAML and JSON, and sets of addresses and ports."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ def rulesets(draw: st.DrawFn, protos: tuple[str, ...] = PROTOS, notes: tuple[str
 
 
 def refused(program: str, options: list[str], text: str, directory: Path) -> str:
-    """What a program of the kernel's firewall says against a text; it is checked and not loaded."""
+    """Errors of a program of the kernel's firewall about a text, which is checked and not loaded."""
     for needed in (program, "unshare"):
         if shutil.which(needed) is None:
             missing(f"{needed} is not installed")
@@ -106,7 +106,7 @@ def refused(program: str, options: list[str], text: str, directory: Path) -> str
     return "" if result.returncode == 0 else f"{result.stderr}\n{text}"
 
 
-#: How each program only checks a file.
+#: Options by which each program only checks a file.
 CHECKS = {
     "nftables": ("nft", ["-c", "-f"]),
     "iptables": ("iptables-restore", ["--test"]),
@@ -277,7 +277,7 @@ class Opening:
     port: int
 
     def may_pass(self, ruleset: Ruleset) -> bool:
-        """What the policy says, in the plainest way."""
+        """The verdict of the policy, evaluated naively."""
         allowed = True
         for side, address, peer in (("egress", self.source, self.target), ("ingress", self.target, self.source)):
             for name in _groups_of(ruleset, address):
@@ -326,7 +326,7 @@ def openings(draw: st.DrawFn, ruleset: Ruleset) -> Opening:
 
 
 def _iptables(text: str, opening: Opening) -> bool:
-    """Whether a text for iptables-restore lets a packet pass from one interface to another."""
+    """True where a text for iptables-restore lets a packet pass from one interface to another."""
     chains: dict[str, list[list[str]]] = {}
     for line in text.splitlines():
         if line.startswith("-A "):
@@ -368,7 +368,7 @@ def test_iptables_lets_pass_what_the_policy_does(data: st.DataObject, ruleset: R
 
 
 def _azure(group: dict[str, Any], direction: str, opening: Opening) -> bool:
-    """What the first rule that fits says."""
+    """The verdict of the first rule that matches."""
 
     def holds(rule: dict[str, Any], key: str, address: str) -> bool:
         listed = rule.get(f"{key}es") or [rule[key]]
@@ -403,7 +403,7 @@ def test_azure_lets_pass_what_the_policy_does(data: st.DataObject, ruleset: Rule
 
 
 def _google(rules: list[dict[str, Any]], tags: set[str], peer_tags: set[str], peer: str, opening: Opening) -> bool:
-    """What the rules of a direction say: of the first priority that fits, a denial before all."""
+    """The verdict of the rules of a direction: of the first priority that matches, a denial before all."""
     fitting = []
     for rule in rules:
         allowed = (rule.get("allowed") or rule["denied"])[0]

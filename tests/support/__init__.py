@@ -1,1 +1,1 @@
-"""What tests share: captures by hand, the corpus, oracles and readers of other formats."""
+"""Shared by the tests: captures by hand, the corpus, oracles and readers of other formats."""

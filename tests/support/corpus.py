@@ -90,7 +90,7 @@ class Expected:
 
 @dataclass(frozen=True)
 class Expectation:
-    """What one test of one oracle says of a capture, as far as it can be compared."""
+    """The comparable results of one test of one oracle on a capture."""
 
     oracle: str  #: "zeek", "ndpi" or "arkime"
     test: str

@@ -21,7 +21,7 @@ MISSING = 77
 
 
 def missing() -> str | None:
-    """What stands in the way of asking the kernel."""
+    """The reason why the kernel cannot be asked; None if the kernel can."""
     if not TOOLS.is_dir():
         return f"{TOOLS.name} is not at ../shared/tools"
     if os.geteuid() != 0:

@@ -1,4 +1,4 @@
-"""What the library makes of a capture, in the terms of the naive tracker."""
+"""Flows of the library for a capture, in the terms of the naive tracker."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ class Known:
     headers: tuple[bytes, ...]  #: the TCP header in each of them
 
     def ports_in(self, number: int, frame: bytes) -> int:
-        """Where the two ports are in the frame of its record of that number."""
+        """Offset of the two ports in the frame of the record with a number."""
         return frame.index(self.headers[self.records.index(number)][:12])
 
 
@@ -73,7 +73,7 @@ class _Followed:
 
 @dataclass(frozen=True)
 class Beheaded:
-    """What is left of a connection, and its ends as the records have them."""
+    """The rest of a connection, and its ends as the records have them."""
 
     records: list[Record]
     orig: Endpoint

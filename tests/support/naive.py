@@ -45,7 +45,7 @@ class Packet:
 
 @dataclass
 class Side:
-    """What one endpoint of a five-tuple sent."""
+    """Counters of one endpoint of a five-tuple."""
 
     packets: int = 0
     ip_bytes: int = 0
@@ -252,7 +252,7 @@ class Decoder:
         return True
 
     def _tunnel(self, proto: int, sport: int, dport: int, body: bytes) -> Iterator[Packet]:
-        """What the datagram carries, where it is a tunnel; nothing where that cannot be read."""
+        """Inner packets of a tunnelled datagram; none where the payload cannot be read."""
         try:
             if proto in (IPIP, SIXINFOUR):
                 yield from self._ip(body)

@@ -71,7 +71,7 @@ def commands(block: str) -> list[tuple[str, str]]:
 
 
 def is_shown(shown: str, printed: str) -> bool:
-    """Whether that was printed; a line of three dots stands for any lines, and spaces at ends of lines do not count."""
+    """True where the output matches; a line of three dots stands for any lines, and trailing spaces do not count."""
     lines = [line.rstrip() for line in shown.rstrip().splitlines()]
     pattern = "".join(r"(?:.*\n)*" if line == "..." else re.escape(line) + r"\n" for line in lines)
     return re.fullmatch(pattern, "".join(f"{line.rstrip()}\n" for line in printed.rstrip().splitlines())) is not None

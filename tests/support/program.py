@@ -48,7 +48,7 @@ def in_terminal(
 
 
 def terminal(*args: str | Path, columns: int = 80, cwd: Path | None = None) -> str:
-    """What the program prints to a terminal of that width."""
+    """Output of the program on a terminal of a width."""
     status, printed = in_terminal([*COMMAND, *map(str, args)], columns=columns, cwd=cwd)
     assert status == 0, printed
     return printed

@@ -25,7 +25,7 @@ def test_a_flood_is_bounded(bound: dict[str, int | str], pcap: Callable[..., Pat
 
 
 def test_a_table_of_assured_connections_is_full(pcap: Callable[..., Path]) -> None:
-    """What finds no room is in no connection, and a warning says so."""
+    """Packets that find no room are in no connection, and a warning says so."""
     frames = [*download("10.0.0.5", 40000, "192.0.2.80", 443)[:12], *flood(7)]
     with pytest.warns(ct.CaptureWarning, match="7 packets that found the table full of assured connections"):
         result = ct.track(pcap(evenly(frames)), config=ct.Config(max_connections=1), labels=True)

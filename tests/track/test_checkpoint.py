@@ -26,7 +26,7 @@ from support.packets import START, Packet, download, evenly, pcap_bytes, udp
 
 #: Of version 1. If it changes, checkpoints have another form, and VERSION in checkpoint.rs goes up.
 GOLDEN = "ee83e4f12ba55be7304ff0dce5f83f12a3deb23c"
-#: How often a process is killed while it saves.
+#: Kills of a process while it saves.
 KILLS = 1000
 
 Frames = Sequence[tuple[int, bytes, int]]
@@ -51,7 +51,7 @@ def told_of(table: ct.ConnectionTable) -> list[tuple[Any, ...]]:
 
 
 def run(frames: Frames, linktype: int, config: ct.Config, cuts: Sequence[int], path: Path | None) -> list[Any]:
-    """What a tracker says of the frames in pieces; with a path it is saved and loaded at every cut."""
+    """Labels and rows of a tracker fed in pieces; with a path, the tracker is saved and loaded at every cut."""
     tracker = ct.Tracker(config)
     said: list[Any] = []
     for number, (begin, end) in enumerate(zip([0, *cuts], [*cuts, len(frames)], strict=True)):
@@ -189,7 +189,7 @@ def test_what_cannot_be_gone_on_from(tmp_path: Path) -> None:
 
 
 def test_forged_checkpoints(tmp_path: Path) -> None:
-    """Who forges a sum gets an error or a tracker that is wrong, and no panic."""
+    """A forged checksum gives an error or a wrong tracker, and no panic."""
     packets = story()
     fragments = [udp("10.0.0.9", 9, "10.0.0.8", 8, b"." * 64) for _ in range(3)]
     for number, frame in enumerate(fragments):

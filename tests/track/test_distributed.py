@@ -20,7 +20,7 @@ from support import corpus
 from support.packets import START, Packet, evenly, pcap_bytes, udp
 from support.strategies import error_about, fragments, stories, tagged
 
-#: What is not used of stories and of the corpus is said; a test of its own hears it.
+#: Skipped packets of stories and of the corpus raise warnings; a test of its own checks them.
 pytestmark = pytest.mark.filterwarnings("ignore::conntrack_py.CaptureWarning")
 
 KEY = ["ts", "file", "idx"]
@@ -47,7 +47,7 @@ def headers(files: Iterable[tuple[int, bytes]], shards: int, config: ct.Config |
 
 
 def connections(rows: pl.DataFrame, size: int = 1000, **options: Any) -> pl.DataFrame:
-    """What an engine does with the rows of each shard, in batches of this size."""
+    """Track the rows of each shard in batches of `size`, as an engine does."""
     parts = [pl.DataFrame(batch) for batch in ct.track_stream([], **options)]
     for _, part in rows.group_by("shard") if len(rows) else ():
         ordered = part.sort(KEY)
@@ -184,7 +184,7 @@ def test_the_hash_is_symmetric_and_as_it_is_written(one: Any, other: Any, shards
 
 
 def test_types_are_portable(mixed: list[Packet]) -> None:
-    """What Spark's row format has; and Arrow readers of both kinds take it."""
+    """Only types of Spark's row format; and Arrow readers of both kinds take the batch."""
     portable = {pa.int64(), pa.int32(), pa.string(), pa.bool_(), pa.binary(), pa.float32()}
     (batch,) = ct.decode_headers(io.BytesIO(pcap_bytes(mixed)), 1, 4)
     rows = pa.record_batch(batch)

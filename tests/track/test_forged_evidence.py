@@ -1,4 +1,4 @@
-"""What must not turn a connection round: evidence that others can forge, or that only looks like evidence."""
+"""Evidence that must not flip a connection: forged, or only similar to evidence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a capture is worth: `stats.quality`, and what is said of it."""
+"""Quality of a capture: `stats.quality`, and the warnings made of the counters."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_the_same_however_the_files_are_cut() -> None:
 
 
 def test_no_false_alarm_in_real_captures() -> None:
-    """What is said of the corpus, judged by hand: nothing else."""
+    """Exactly the warnings about the corpus that were judged by hand."""
     require()
     said = {}
     for capture in captures():

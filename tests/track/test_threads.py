@@ -15,7 +15,7 @@ from support.packets import Packet, evenly, flood, pcap_bytes
 
 
 def written(source: object, path: Path, threads: int, **keys: object) -> tuple[bytes, bytes, ct.Stats]:
-    """What a run gives, in bytes."""
+    """The results of a run, as bytes."""
     result = ct.track(source, config=ct.Config(threads=threads, **keys), labels=True)  # type: ignore[arg-type]
     result.connections.write(path)
     assert result.labels is not None

@@ -14,7 +14,7 @@ import conntrack_py as ct
 from make_trace import write_trace
 from support.packets import Packet, download, evenly, pcap_bytes, udp
 
-#: What does not depend on looking back.
+#: Columns that do not depend on hindsight.
 COLUMNS = (
     "start",
     "end",

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 /// No frame is longer.
 pub const LONGEST: usize = 1600;
-/// What Ethernet pads to, without the checksum.
+/// Minimum length of an Ethernet frame, without the checksum.
 const SHORTEST: usize = 60;
 const ETHERNET: usize = 14;
 const TCP: u8 = 6;
@@ -46,7 +46,7 @@ impl Options {
     }
 }
 
-/// What IP carries.
+/// Payload of an IP packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// A segment.
@@ -55,7 +55,7 @@ pub enum Transport {
         numbers: (u32, u32),
         /// See [`flags`].
         flags: u8,
-        /// As it is in the header.
+        /// Window field of the header, unscaled.
         window: u16,
         /// Options of the header.
         options: Options,
@@ -64,14 +64,14 @@ pub enum Transport {
     Udp,
     /// An echo request, or its reply.
     Echo {
-        /// It is the reply.
+        /// True for the reply.
         reply: bool,
         /// Identifier and sequence number.
         id: (u16, u16),
     },
 }
 
-/// Who sends what to whom.
+/// Headers of a packet.
 #[derive(Clone, Copy, Debug)]
 pub struct Headers {
     /// Sender and its port.
@@ -80,7 +80,7 @@ pub struct Headers {
     pub destination: (IpAddr, u16),
     /// IPv4 identification.
     pub ident: u16,
-    /// What comes after IP.
+    /// Transport header.
     pub transport: Transport,
 }
 

@@ -11,7 +11,7 @@ pub const LONGEST: u32 = 262_144;
 const MAGIC: u32 = 0xA1B2_C3D4;
 const ETHERNET: u32 = 1;
 
-/// Writes what stands before the first record.
+/// Writes the file header.
 pub fn write_file_header(out: &mut impl Write, snaplen: u32) -> io::Result<()> {
     let words = [MAGIC, 2 | 4 << 16, 0, 0, snaplen, ETHERNET];
     words.iter().try_for_each(|word| out.write_all(&word.to_le_bytes()))

@@ -1,4 +1,4 @@
-//! Connections, what they say and when, interleaved in time.
+//! Generated connections with payloads and timing, interleaved in time.
 
 use std::cmp::Reverse;
 use std::collections::binary_heap::{BinaryHeap, PeekMut};
@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crate::frame::{Frame, Headers, Options, Transport, flags};
 use crate::random::Random;
 
-/// When the first packets come, in seconds since the epoch.
+/// Time of the first packets, in seconds since the epoch.
 const EPOCH: u64 = 1_700_000_000;
 /// As many servers are talked to.
 const SERVERS: u64 = 20_000;
@@ -24,7 +24,7 @@ const FILLER: [u8; MSS as usize] = [0xA5; MSS as usize];
 const ECHOED: usize = 56;
 const MOST_ANSWERS: u64 = 12;
 
-/// What kind of traffic.
+/// Kind of traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
     /// Connections of Zipf's sizes, 2 packets at least; headers, halves of segments, and whole ones.
@@ -33,18 +33,18 @@ pub enum Shape {
     Scan,
 }
 
-/// What traffic to make.
+/// Plan of the traffic.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
-    /// Two for each connection at least; of a scan exactly two are made.
+    /// Number of packets, at least two for each connection; a scan has exactly two.
     pub packets: u64,
-    /// How many there are.
+    /// Number of connections.
     pub connections: u32,
-    /// About how long it lasts.
+    /// Approximate duration.
     pub seconds: u32,
     /// Equal plans give equal bytes.
     pub seed: u64,
-    /// What kind.
+    /// Kind of traffic.
     pub shape: Shape,
 }
 
@@ -86,12 +86,12 @@ enum Kind {
     Echo,
 }
 
-/// What never changes in a connection. It is drawn anew for each packet, which costs less memory than keeping it.
+/// Constants of a connection, drawn anew for each packet, which saves memory.
 struct Identity {
     kind: Kind,
     /// Originator and responder.
     ends: [(IpAddr, u16); 2],
-    /// It ends with an RST, and who sends that.
+    /// Sender of the RST, where the connection ends with one.
     reset: Option<usize>,
     /// For names and numbers of messages.
     mark: u32,
@@ -147,18 +147,18 @@ fn remote_address(v6: bool, host: u64) -> IpAddr {
     Ipv4Addr::from_bits((20 + (host >> 32) as u32 % 150) << 24 | (host as u32 & 0x00FF_FFFF)).into()
 }
 
-/// What changes in a connection.
+/// Mutable state of a connection.
 struct Live {
     random: Random,
     size: u32,
     sent: u32,
-    /// Says when: it is gone through once before, so that the gaps fill the time that the connection lasts.
+    /// Source of gaps; drawn once in advance, so that the gaps fill the duration of the connection.
     clock: Random,
     /// Microseconds for a unit of [`gap`].
     pace: f64,
     /// Next sequence numbers of originator and responder.
     numbers: [u32; 2],
-    /// Their last timestamps.
+    /// Last timestamps of originator and responder.
     stamps: [u32; 2],
 }
 
@@ -217,7 +217,7 @@ impl Packets {
 }
 
 impl Live {
-    /// The next message: who sends (0: the originator) and what; its payload is put into `payload`.
+    /// The next message: sender (0: the originator) and transport; `payload` is replaced by its bytes.
     fn say(&mut self, identity: &Identity, shape: Shape, at: u64, payload: &mut Vec<u8>) -> (usize, Transport) {
         payload.clear();
         let turn = (self.sent % 2) as usize;
@@ -281,8 +281,7 @@ impl Live {
     }
 }
 
-/// How long after one packet the next one comes. Of a connection of few packets in microseconds; else in units of its
-/// pace, and half of them come in bursts.
+/// Gap between two packets: microseconds for a connection of few packets; else in units of its pace, half of them in bursts.
 fn gap(clock: &mut Random, size: u32) -> f64 {
     if size < FEW {
         return 1_000.0 + 100_000.0 * clock.unit() * clock.unit();
@@ -290,7 +289,7 @@ fn gap(clock: &mut Random, size: u32) -> f64 {
     if clock.chance(50) { 0.001 } else { clock.wait() }
 }
 
-/// A question for the address of a name, or the reply to it with so many answers.
+/// A DNS query for the address of a name, or the response with `answers` answers.
 fn dns(mark: u32, asked: u16, answers: Option<u8>, payload: &mut Vec<u8>) {
     payload.extend_from_slice(&(mark as u16).wrapping_add(asked).to_be_bytes());
     payload.extend_from_slice(if answers.is_some() { &[0x81, 0x80] } else { &[1, 0] });

@@ -1,5 +1,5 @@
-//! Nanoseconds a packet, stage by stage: each measurement goes one step further than the one before, over the same capture in
-//! memory. What a step costs is the difference.
+//! Nanoseconds a packet, stage by stage: each measurement runs one stage more than the one before, over one capture in the page
+//! cache. The difference is the cost of a stage.
 
 use std::fs::File;
 use std::hint::black_box;
@@ -13,12 +13,12 @@ use conntrack_core::config::Config;
 use conntrack_core::pipeline::{Depth, Stream, track, walk};
 use criterion::{Criterion, Throughput, criterion_main};
 
-/// TCP connections, each of so many packets, a thousand of them at a time taking turns.
+/// TCP connections; below, packets of each, and connections that are interleaved.
 const CONNECTIONS: u32 = 20_000;
 const EACH: u32 = 10;
 const AT_A_TIME: u32 = 1_000;
 
-/// A TCP segment in an Ethernet frame with so many bytes of payload, as a pcap record.
+/// Appends a pcap record: an Ethernet frame with a TCP segment of `payload` bytes.
 fn record(
     into: &mut Vec<u8>,
     micros: u64,
@@ -68,7 +68,7 @@ fn capture() -> Vec<u8> {
     bytes
 }
 
-/// The capture in a file, which the page cache holds.
+/// Writes the capture to a temporary file, which the page cache holds.
 fn written() -> PathBuf {
     let path = std::env::temp_dir().join(format!("conntrack-stages-{}.pcap", std::process::id()));
     let mut file = File::create(&path).expect("a temporary file");

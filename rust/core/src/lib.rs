@@ -1,7 +1,7 @@
-//! conntrack-core: who started it?
+//! Connection tracking of packet captures: who initiated each connection.
 //!
-//! The whole run, captures in, rows, labels and account out, and with it the layers it is made of, by one name.
-//! Each layer is a crate, which knows only those below it: the compiler keeps the order.
+//! The whole run (captures in; rows, labels and statistics out), and re-exports of the layers below. Each layer is a crate
+//! that depends only on those below, so that the compiler keeps the order.
 //!
 //! | crate | modules |
 //! |---|---|
@@ -10,9 +10,9 @@
 //! | `conntrack-decode` | [`decode`] (records to packets), [`names`] (in payloads) |
 //! | `conntrack-track` | [`config`], [`flow`], [`zeek`], [`proto`], [`connection`], [`direction`], [`conn`], [`table`], [`policy`], [`tracker`] |
 //! | `conntrack-output` | [`rows`], [`columns`], [`listing`], [`zeek_log`], [`ipfix`], [`quality`], [`labels`], [`verdicts`], [`stats`] |
-//! | `conntrack-core` | [`hindsight`] (who initiated, once all is known), [`pipeline`] |
+//! | `conntrack-core` | [`hindsight`] (initiators from the whole capture), [`pipeline`] |
 //!
-//! None of them knows Python or has `unsafe`.
+//! None of the crates depends on Python or has `unsafe`.
 #![forbid(unsafe_code)]
 
 pub use conntrack_base::{checkpoint, sync, time, words};

@@ -1,4 +1,4 @@
-//! Readers beside feeders: recorded histories that have to be in some order, and everything at once for a while.
+//! Concurrent readers and feeders: linearizability of recorded histories, and a stress test.
 //!
 //! `CONNTRACK_STRESS_SECONDS=600 cargo test --release -p conntrack-core --test readers` is the long form.
 
@@ -21,7 +21,7 @@ fn client(number: u32) -> ([u8; 4], u16) {
     ([172, 16 + b, c, d], 20_000 + (number % 1_000) as u16)
 }
 
-/// A UDP datagram of this client, or to it, as an IP packet.
+/// A UDP datagram from a client, or to it, as an IP packet.
 fn datagram(number: u32, from_client: bool) -> Vec<u8> {
     let (src, dst) = if from_client { (client(number), SERVER) } else { (SERVER, client(number)) };
     let mut bytes = vec![0x45, 0, 0, 28, 0, 0, 0, 0, 64, ipproto::UDP, 0, 0];
@@ -55,7 +55,7 @@ fn tuple(number: u32) -> FiveTuple {
     FiveTuple { src, dst, sport, dport: SERVER.1, proto: ipproto::UDP, family: Family::V4 }
 }
 
-/// How many packets a lookup sees; none: no connection.
+/// Packets of a connection as a lookup sees them; 0: no connection.
 fn packets(stream: &Stream, number: u32) -> u64 {
     stream.lookup(&tuple(number), Vlan::default()).map_or(0, |rows| {
         let row = rows.iter().next().unwrap();
@@ -65,16 +65,16 @@ fn packets(stream: &Stream, number: u32) -> u64 {
     })
 }
 
-/// An operation on one connection: when it was called and when it returned, and the number of packets that it made or saw.
+/// An operation on one connection: times of call and return, and the number of packets fed or seen.
 struct Operation {
     called: u64,
     returned: u64,
     packets: u64,
 }
 
-/// Whether there is an order of all operations, each at a moment of its own time, in which every lookup sees the packets before
-/// it. Feeders' packets are counted one after another, so that a lookup's number has a time to be true in: after the packet of
-/// this number was called, before the next one returned; and no lookup may see fewer than one that had returned before.
+/// Asserts that lookups are linearizable (Herlihy and Wing, 1990). Packets of a connection are fed one after another. So a
+/// lookup that sees n packets overlaps the time from the call of the n-th to the return of the next. No lookup sees fewer
+/// packets than one that returned before its call.
 fn assert_linearizable(fed: &[Operation], mut seen: Vec<Operation>) {
     for lookup in &seen {
         let settled = fed.iter().filter(|packet| packet.returned < lookup.called).count() as u64;
@@ -149,7 +149,7 @@ fn a_wrong_history_is_found() {
     }
 }
 
-/// Several threads feed connections of their own, which time out and begin anew; others look up, list and drain.
+/// Several threads feed connections of their own, which time out and begin anew; others look up, snapshot and drain.
 #[test]
 fn everything_at_once() {
     const FEEDERS: u32 = 3;

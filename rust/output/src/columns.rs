@@ -11,7 +11,7 @@ use conntrack_track::flow::community;
 use conntrack_track::proto::State;
 use conntrack_track::zeek::ConnState;
 
-/// How a column is read from a row, and what it holds.
+/// Type of a column, with the function that reads a value from a row.
 #[derive(Clone, Copy)]
 pub enum Kind {
     /// Nanoseconds since the epoch, UTC.
@@ -20,27 +20,27 @@ pub enum Kind {
     U64(fn(Row<'_>) -> u64),
     /// A port.
     U16(fn(Row<'_>) -> u16),
-    /// A share.
+    /// A fraction from 0 to 1.
     F32(fn(Row<'_>) -> f32),
-    /// A yes or no.
+    /// A Boolean.
     Bool(fn(Row<'_>) -> bool),
-    /// A number that may be missing.
+    /// A nullable number.
     OptI32(fn(Row<'_>) -> Option<i32>),
-    /// A row that may be missing.
+    /// A nullable row number.
     OptI64(fn(Row<'_>) -> Option<i64>),
-    /// One word of a short list; `None` is missing.
+    /// Dictionary-encoded text: the index, and the dictionary (given the names of the zones). `None` is null.
     Word(fn(Row<'_>) -> Option<u16>, fn(&[String]) -> Vec<String>),
     /// An address.
     Addr(fn(Row<'_>) -> IpAddr),
-    /// Text of its own.
+    /// Text.
     Text(fn(Row<'_>) -> String),
 }
 
 /// A column of the table.
 pub struct Column {
-    /// Its name.
+    /// Name of the column.
     pub name: &'static str,
-    /// How it is read.
+    /// Type and accessor.
     pub kind: Kind,
 }
 
@@ -48,7 +48,7 @@ fn words(names: &[&str]) -> Vec<String> {
     names.iter().map(ToString::to_string).collect()
 }
 
-/// Every column, in the order of the table. The second argument of a word list are the names of the zones.
+/// Every column, in the order of the table.
 #[expect(clippy::redundant_closure_for_method_calls, reason = "a method is of one lifetime, a column of any")]
 pub const COLUMNS: &[Column] = &[
     Column { name: "start", kind: Kind::Time(|row| row.start()) },
@@ -102,17 +102,17 @@ pub fn community_id(row: Row<'_>) -> String {
     community::id([row.ip(0), row.ip(1)], [row.port(0), row.port(1)], row.proto())
 }
 
-/// Names of the IP protocols by number (IANA's keywords, as conntrack and Zeek write them), the number where it has none here.
+/// Names of the IP protocols by number (IANA's keywords, as conntrack and Zeek write them); unnamed ones as decimal text.
 static PROTOCOLS: LazyLock<Vec<String>> = LazyLock::new(|| {
     (0..=255u8).map(|number| protocol_name(number).map_or_else(|| number.to_string(), ToString::to_string)).collect()
 });
 
-/// The number of the IP protocol of this name, or of the number that it is.
+/// Number of an IP protocol, from its name or from decimal text.
 pub fn protocol_number(name: &str) -> Option<u8> {
     PROTOCOLS.iter().position(|known| known == name).and_then(|number| number.try_into().ok())
 }
 
-/// The name of an IP protocol.
+/// Name of an IP protocol; None for protocols without one here.
 pub fn protocol_name(number: u8) -> Option<&'static str> {
     Some(match number {
         1 => "icmp",

@@ -1,13 +1,13 @@
-//! Connections as IPFIX biflows: messages as in a file (RFC 5655) or on a wire (RFC 7011), both directions of a connection in
-//! one record (RFC 5103).
+//! Connections as IPFIX biflows: messages of a file (RFC 5655) or of a transport (RFC 7011). A record has both directions of a
+//! connection (RFC 5103).
 //!
-//! The source of a record is the originator; `biflowDirection` says whether that is known. A template is there for what a
-//! connection has (IPv4 or IPv6, ports, ICMP or neither, a VLAN, an answer), before its first record, so that no field stands
-//! for something unknown. Messages fit the datagrams of an Ethernet, so that a file's may be sent as they are, and nothing but
-//! the capture is in them: their export time is the last capture time so far.
+//! The source of a record is the originator; `biflowDirection` says whether the initiator is known. Every combination of
+//! fields (IPv4 or IPv6, ports, ICMP or neither, a VLAN, a reply) has a template, written before its first record. So no
+//! field holds a placeholder. Messages fit the datagrams of an Ethernet, so that a file's messages may be sent unchanged. They
+//! depend on the capture alone: the export time is the latest capture time so far.
 //!
-//! Times are told twice. `flowStartMilliseconds` is what every collector reads; `flowStartNanoseconds` is exact, but an NTP
-//! timestamp, which some take for nanoseconds since 1970, and whose seconds end in 2036.
+//! Times are written twice. Every collector reads `flowStartMilliseconds`. `flowStartNanoseconds` is exact, but an NTP
+//! timestamp: some collectors take it for nanoseconds since 1970, and its seconds wrap in 2036.
 
 use std::io::{self, Write};
 use std::net::IpAddr;
@@ -18,7 +18,7 @@ use conntrack_decode::{Family, ipproto};
 use conntrack_track::connection::EndReason;
 use conntrack_track::flow::icmp;
 
-/// The most octets of a message: what an Ethernet's datagram has room for, under the headers of IPv6 and UDP.
+/// Maximum octets of a message: an Ethernet MTU less the headers of IPv6 and UDP.
 const MESSAGE: usize = 1452;
 /// RFC 7011 section 3.1.
 const VERSION: u16 = 10;
@@ -33,36 +33,36 @@ const NTP_1970: i64 = 2_208_988_800;
 /// Evidence below this confidence names an end because one must be named: the first sender seen, a probe, its echo.
 const SURE: f32 = 0.7;
 
-/// What stands where a connection has ports.
+/// Fields of a record in the place of ports.
 #[derive(Clone, Copy, PartialEq)]
-enum Ends {
+enum PortFields {
     Ports,
-    /// A message of each end's; of one end's alone: whose.
+    /// Presence of an ICMP message of the originator, of the responder.
     Icmp(bool, bool),
     Nothing,
 }
 
-/// What a record has: one template each.
+/// Optional fields of a record; each combination is a template.
 #[derive(Clone, Copy)]
 struct Shape {
     family: Family,
-    ends: Ends,
+    ends: PortFields,
     has_vlan: bool,
     is_answered: bool,
 }
 
-/// An information element: its number, its octets, and whether it is the reverse one.
+/// An information element: number, octets, and the reverse flag (RFC 5103).
 type Element = (u16, u16, bool);
 
 impl Shape {
     fn of(row: Row<'_>) -> Self {
         let ends = match row.proto() {
-            ipproto::TCP | ipproto::UDP | ipproto::UDPLITE | ipproto::SCTP => Ends::Ports,
+            ipproto::TCP | ipproto::UDP | ipproto::UDPLITE | ipproto::SCTP => PortFields::Ports,
             proto if icmp::is_icmp(proto) => {
                 let messages = messages(row);
-                Ends::Icmp(messages[0].is_some(), messages[1].is_some())
+                PortFields::Icmp(messages[0].is_some(), messages[1].is_some())
             }
-            _ => Ends::Nothing,
+            _ => PortFields::Nothing,
         };
         let has_vlan = row.vlan().outer > 0;
         Self { family: row.family(), ends, has_vlan, is_answered: row.sent(1).packets > 0 }
@@ -70,9 +70,9 @@ impl Shape {
 
     fn template(self) -> u16 {
         let ends = match self.ends {
-            Ends::Ports => 0,
-            Ends::Icmp(forward, reverse) => 4 + u16::from(forward) + 2 * u16::from(reverse),
-            Ends::Nothing => 1,
+            PortFields::Ports => 0,
+            PortFields::Icmp(forward, reverse) => 4 + u16::from(forward) + 2 * u16::from(reverse),
+            PortFields::Nothing => 1,
         };
         let family = u16::from(self.family == Family::V6);
         FIRST_TEMPLATE + (ends << 3 | family << 2 | u16::from(self.has_vlan) << 1 | u16::from(self.is_answered))
@@ -89,15 +89,15 @@ impl Shape {
         });
         match self.ends {
             // sourceTransportPort, destinationTransportPort.
-            Ends::Ports => elements.extend([7, 11].map(|element| (element, 2, false))),
+            PortFields::Ports => elements.extend([7, 11].map(|element| (element, 2, false))),
             // icmpTypeCodeIPv4, icmpTypeCodeIPv6.
-            Ends::Icmp(forward, reverse) => {
+            PortFields::Icmp(forward, reverse) => {
                 let element = if self.family == Family::V4 { 32 } else { 139 };
                 let of_ends = [(forward, false), (reverse, true)];
                 elements
                     .extend(of_ends.into_iter().filter(|end| end.0).map(|(_, is_reverse)| (element, 2, is_reverse)));
             }
-            Ends::Nothing => {}
+            PortFields::Nothing => {}
         }
         // protocolIdentifier, flowEndReason, biflowDirection.
         elements.extend([4, 136, 239].map(|element| (element, 1, false)));
@@ -113,7 +113,7 @@ impl Shape {
     }
 }
 
-/// Type and code of the ICMP message of each end. What is paired has the code 0; what is not is of the end that sent it.
+/// Type and code of the ICMP message of each end. Paired types have the code 0; others belong to their sender.
 fn messages(row: Row<'_>) -> [Option<u16>; 2] {
     let [first, second] = [row.port(0), row.port(1)];
     if icmp::is_pair(row.proto(), first, second) {
@@ -127,44 +127,44 @@ fn messages(row: Row<'_>) -> [Option<u16>; 2] {
 
 /// Writes messages, one after another.
 pub struct Messages {
-    /// The message that is being filled, from its header on.
+    /// The open message, from its header on.
     message: Vec<u8>,
-    /// Where its open set begins, and of which template it is.
+    /// Offset of the open set in the message, and the id of its template.
     set: Option<(usize, u16)>,
-    /// Records in the messages before this one, and in this one.
+    /// Records in the messages before the open one, and in the open one.
     sequence: u32,
     records: u32,
-    /// Templates that were told: a bit each.
-    told: u64,
-    /// The last capture time so far.
+    /// Templates written so far, a bit each.
+    defined: u64,
+    /// Latest capture time so far, nanoseconds.
     latest: i64,
 }
 
 impl Default for Messages {
     fn default() -> Self {
         let message = vec![0; HEADER];
-        Self { message, set: None, sequence: 0, records: 0, told: 0, latest: 0 }
+        Self { message, set: None, sequence: 0, records: 0, defined: 0, latest: 0 }
     }
 }
 
 impl Messages {
-    /// Adds a connection; a message that has no room for it is written.
-    pub fn put(&mut self, row: Row<'_>, out: &mut impl Write) -> io::Result<()> {
+    /// Adds a connection, and writes the open message first if the record does not fit.
+    pub fn append(&mut self, row: Row<'_>, out: &mut impl Write) -> io::Result<()> {
         let shape = Shape::of(row);
         let template = shape.template();
         let bit = 1 << (template - FIRST_TEMPLATE);
         let elements = shape.elements();
         let octets: usize = elements.iter().map(|element| usize::from(element.1)).sum();
-        let is_new = self.told & bit == 0;
+        let is_new = self.defined & bit == 0;
         // A set has a header of four octets, and so has a template; an element has four, and four more if it is reverse.
-        let told = elements.iter().map(|element| if element.2 { 8 } else { 4 }).sum::<usize>() + 8;
-        let needed = octets + 4 + if is_new { told } else { 0 };
+        let definition = elements.iter().map(|element| if element.2 { 8 } else { 4 }).sum::<usize>() + 8;
+        let needed = octets + 4 + if is_new { definition } else { 0 };
         if self.message.len() + needed > MESSAGE {
             self.write(out)?;
         }
         if is_new {
-            self.tell(template, &elements);
-            self.told |= bit;
+            self.define(template, &elements);
+            self.defined |= bit;
         }
         self.begin_set(template);
         record(row, shape, &mut self.message);
@@ -173,12 +173,12 @@ impl Messages {
         Ok(())
     }
 
-    /// Writes what is left.
+    /// Writes the open message, if any record is in it.
     pub fn finish(&mut self, out: &mut impl Write) -> io::Result<()> {
         if self.records > 0 { self.write(out) } else { Ok(()) }
     }
 
-    fn tell(&mut self, template: u16, elements: &[Element]) {
+    fn define(&mut self, template: u16, elements: &[Element]) {
         self.begin_set(TEMPLATES);
         self.message.extend(template.to_be_bytes());
         self.message.extend((elements.len() as u16).to_be_bytes());
@@ -246,9 +246,9 @@ fn record(row: Row<'_>, shape: Shape, out: &mut Vec<u8>) {
         }
     }
     match shape.ends {
-        Ends::Ports => out.extend([row.port(0), row.port(1)].into_iter().flat_map(u16::to_be_bytes)),
-        Ends::Icmp(..) => out.extend(messages(row).into_iter().flatten().flat_map(u16::to_be_bytes)),
-        Ends::Nothing => {}
+        PortFields::Ports => out.extend([row.port(0), row.port(1)].into_iter().flat_map(u16::to_be_bytes)),
+        PortFields::Icmp(..) => out.extend(messages(row).into_iter().flatten().flat_map(u16::to_be_bytes)),
+        PortFields::Nothing => {}
     }
     out.extend([row.proto(), end_reason(row.end_reason()), u8::from(row.confidence() >= SURE)]);
     if shape.has_vlan {
@@ -273,8 +273,8 @@ fn end_reason(reason: EndReason) -> u8 {
     }
 }
 
-/// Nanoseconds since 1970 as an NTP timestamp (RFC 7011 section 6.1.10), rounded so that reading it gives the same nanosecond.
-/// Eras are not told: 2036 begins anew.
+/// Nanoseconds since 1970 as an NTP timestamp (RFC 7011 section 6.1.10), rounded so that the nanosecond survives decoding.
+/// The era is lost: seconds wrap in 2036.
 fn ntp(time: i64) -> u64 {
     let seconds = (time.div_euclid(SECOND) + NTP_1970) as u32;
     let fraction = ((time.rem_euclid(SECOND) as u64) << 32).div_ceil(SECOND as u64);
@@ -298,16 +298,17 @@ mod tests {
     #[test]
     fn templates_have_numbers_of_their_own() {
         let mut seen = std::collections::HashSet::new();
-        let icmp = [(true, true), (true, false), (false, true)].map(|(forward, reverse)| Ends::Icmp(forward, reverse));
-        for ends in [Ends::Ports, Ends::Nothing].into_iter().chain(icmp) {
+        let icmp =
+            [(true, true), (true, false), (false, true)].map(|(forward, reverse)| PortFields::Icmp(forward, reverse));
+        for ends in [PortFields::Ports, PortFields::Nothing].into_iter().chain(icmp) {
             for bits in 0..8_u8 {
                 let family = if bits & 4 > 0 { Family::V6 } else { Family::V4 };
                 let shape = Shape { family, ends, has_vlan: bits & 2 > 0, is_answered: bits & 1 > 0 };
                 assert!(seen.insert(shape.template()));
                 assert!(shape.template() < FIRST_TEMPLATE + 64, "a bit each");
-                let told: usize = shape.elements().iter().map(|element| if element.2 { 8 } else { 4 }).sum();
+                let definition: usize = shape.elements().iter().map(|element| if element.2 { 8 } else { 4 }).sum();
                 let octets: usize = shape.elements().iter().map(|element| usize::from(element.1)).sum();
-                assert!(HEADER + 8 + told + 4 + octets <= MESSAGE);
+                assert!(HEADER + 8 + definition + 4 + octets <= MESSAGE);
             }
         }
     }

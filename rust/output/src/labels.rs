@@ -1,4 +1,4 @@
-//! One row for every captured packet, in capture order, as NumPy will see it.
+//! Labels of packets: a row of a NumPy structured array for every captured packet, in capture order.
 
 use crate::rows::Rows;
 use conntrack_track::direction::Direction;
@@ -8,7 +8,7 @@ use conntrack_track::tracker::Label;
 /// Bytes of a row, in native byte order: [`FIELDS`], and padding.
 pub const WIDTH: usize = 16;
 
-/// Offsets of the fields.
+/// Offsets of the fields in a row.
 mod at {
     pub const CONNECTION: usize = 0;
     pub const CTSTATE: usize = 8;
@@ -31,11 +31,11 @@ pub const FIELDS: [(&str, &str, usize); 6] = [
 /// A settled label, read from its row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SettledLabel {
-    /// The place of its connection among the rows.
+    /// Row number of the connection.
     pub connection: Option<usize>,
     /// The number of a [`conntrack_track::proto::CtState`].
     pub ctstate: u8,
-    /// The responder sent it.
+    /// True for a packet of the responder.
     pub reply: bool,
     /// The connection's direction.
     pub direction: Direction,
@@ -57,14 +57,14 @@ impl SettledLabel {
     }
 }
 
-/// Labels, growing as packets come. Who initiated is filled in by [`Labels::settle`], once it is known.
+/// Labels in capture order. [`Labels::settle`] fills in the fields that depend on the initiator.
 #[derive(Default)]
 pub struct Labels {
     bytes: Vec<u8>,
 }
 
 impl Labels {
-    /// Adds the label of a packet of which this much is known already: who initiated, and the direction.
+    /// Adds the label of a packet whose connection already has an originator and a direction.
     pub fn push_settled(&mut self, label: &Label, known: Option<(Side, Direction)>) {
         self.push(label);
         if let Some(row) = self.bytes.last_chunk_mut::<WIDTH>() {
@@ -92,7 +92,7 @@ impl Labels {
         self.bytes.extend_from_slice(&row);
     }
 
-    /// Turns sides into `reply` and fills in `direction`, the connections being known.
+    /// Turns sides into `reply` and fills in `direction`, from the finished connections.
     #[must_use]
     pub fn settle(mut self, rows: &Rows) -> Vec<u8> {
         // Two bytes of each row stay in the caches where rows would not.

@@ -1,4 +1,4 @@
-//! Finished connections as rows, columns and files; labels of packets, verdicts of a policy, and the account of a run.
+//! Finished connections as rows, columns and files; labels of packets, verdicts of a policy, and statistics of a run.
 #![forbid(unsafe_code)]
 
 pub mod columns;

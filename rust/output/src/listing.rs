@@ -1,6 +1,6 @@
 //! The gateway's entries as `conntrack -L -o extended` lists them, with `nf_conntrack_acct` on.
 //!
-//! An entry that is alive at the end of a capture is a line; seconds left are counted from the last packet.
+//! One line for each entry alive at the end of the capture; its timeout is counted from the last packet.
 
 use std::fmt::Write as _;
 
@@ -29,7 +29,7 @@ pub fn line(row: Row<'_>) -> Option<String> {
     Some(line)
 }
 
-/// A protocol as the conntrack tool names it.
+/// Name of a protocol in the conntrack tool.
 fn name(proto: u8) -> &'static str {
     match proto {
         ipproto::TCP => "tcp",
@@ -43,7 +43,7 @@ fn name(proto: u8) -> &'static str {
     }
 }
 
-/// One direction's tuple, with a space behind it.
+/// The tuple of one direction, with a trailing space.
 fn tuple(row: Row<'_>, live: &Live, from: usize, to: usize) -> String {
     let mut text = format!("src={} dst={} ", row.ip(from), row.ip(to));
     let _ = match row.proto() {
@@ -89,7 +89,7 @@ mod tests {
             tracker.advance(ts * SECOND, |_| ());
             tracker.record(std::slice::from_ref(packet), &[], ts * SECOND, |_| ());
         }
-        tracker.finish(|closed| rows.put(closed));
+        tracker.finish(|closed| rows.insert(closed));
         rows.in_order().iter().filter_map(line).collect()
     }
 

@@ -1,5 +1,4 @@
-//! What a capture is worth: duplicated packets, one-sided connections, a clock that steps, and how well it is known who
-//! initiated.
+//! Quality of a capture: duplicated packets, one-sided connections, clock steps, and the certainty of initiators.
 
 use crate::rows::Row;
 use conntrack_base::time::SECOND;
@@ -8,19 +7,19 @@ use conntrack_track::direction::Certainty;
 use conntrack_track::flow::descriptor::kind;
 use conntrack_track::flow::{Descriptor, FlowKey};
 
-/// Times of packets are compared in units of so many nanoseconds as a power of two: about a microsecond.
+/// Binary logarithm of the unit of compared times, in nanoseconds: about a microsecond.
 const UNIT: u32 = 10;
-/// A second copy of a packet comes within 10 ms: a mirror port that sends what comes in and what goes out.
+/// Maximum delay of a duplicate, 10 ms: a mirror port may send a packet at ingress and at egress.
 const COPY_WITHIN: u32 = 10_000_000 >> UNIT;
-/// The same within 1 ms, where no identification tells a copy from the same segment sent again.
+/// Within 1 ms for packets without an IP identification, which may be retransmissions.
 const SAME_SEGMENT_WITHIN: u32 = 1_000_000 >> UNIT;
-/// Packets that are remembered, each in its place: as many as the first cache holds beside everything else.
+/// Slots for recent packets: as many as fit the L1 cache.
 const PLACES: usize = 1 << 10;
-/// Identifications from here on tell packets apart; 0 and 1 are what those write who do not count.
+/// First identification that tells packets apart; senders without a counter write 0 or 1.
 const FIRST_IDENTIFICATION: u16 = 2;
-/// From so far back on, a time is a step of the clock and not a packet that was captured a little late.
+/// Smallest step back that is a clock step; smaller ones are packets captured late.
 const BACKWARD: i64 = SECOND;
-/// 1990-01-01: before it, a clock was not set. A step ahead from there is one; others are files put together.
+/// 1990-01-01: an earlier clock was not set. Only a step from there to a later time counts as a step ahead.
 const CLOCKS_ARE_SET: i64 = 631_152_000 * SECOND;
 
 /// Declares the counters once: the fields, and the list of their names and values.
@@ -52,11 +51,11 @@ counters! {
         unknown: u64,
         /// TCP connections that tell whether both ends were captured.
         tcp_connections: u64,
-        /// Those of them with packets of one end only, which acknowledges what was not captured.
+        /// Such TCP connections with packets of one end only, which acknowledges data that was not captured.
         one_sided: u64,
-        /// Packets that were compared with those before: a copy of them would be found.
+        /// Packets compared with earlier ones, so that a duplicate would be found.
         compared: u64,
-        /// Those of them that are a second copy.
+        /// Compared packets that are duplicates.
         duplicates: u64,
         /// Records that the capture cut within the header of the transport.
         cut_headers: u64,
@@ -64,23 +63,23 @@ counters! {
         fragments_without_ports: u64,
         /// Times at which the clock stepped.
         clock_steps: u64,
-        /// The largest of these steps in nanoseconds, negative where it went back.
+        /// The largest clock step, nanoseconds; negative for a step back.
         largest_clock_step: i64,
     }
 }
 
-/// Watches packets go by.
+/// Counters of quality, fed packet by packet.
 pub struct Watch {
     quality: Quality,
     recent: Box<Recent>,
     last: Option<i64>,
 }
 
-/// A mark of the last packet in each place, and its time in units of [`UNIT`].
+/// A fingerprint of the last packet in each slot, and its time in units of [`UNIT`].
 struct Recent([(u32, u32); PLACES]);
 
 impl Recent {
-    /// Compares any packet; None where copies of it are not told.
+    /// Compares any packet; None where duplicates cannot be told from retransmissions.
     #[inline(never)]
     fn compare(&mut self, one: &Descriptor, broad: &[u64; 4]) -> Option<bool> {
         let is_v6 = one.is(kind::BROAD) && (one.key[1] >> 48 & 0xff) == Family::V6 as u64;
@@ -95,7 +94,7 @@ impl Recent {
         Some(self.is_copy(one, mark, within))
     }
 
-    /// Notes a packet of this mark. Returns whether the same one was noted within so many units.
+    /// Notes a packet by its fingerprint. Returns true if an equal one was noted within `within` units.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "once per packet")]
     fn is_copy(&mut self, one: &Descriptor, mark: u64, within: u32) -> bool {
@@ -119,7 +118,7 @@ impl Watch {
         self.times(ts, ts, true, || std::iter::once(ts));
     }
 
-    /// Notes the times of some records, from the first to the last; `are_sorted`: none is before the one in front of it.
+    /// Notes the times of some records, from the first to the last; `are_sorted`: the times never go back.
     #[inline]
     pub fn times<I: Iterator<Item = i64>>(&mut self, first: i64, last: i64, are_sorted: bool, all: impl Fn() -> I) {
         // A clock that is set and goes on, as nearly every one.
@@ -177,14 +176,14 @@ impl Watch {
         self.quality.duplicates += duplicates;
     }
 
-    /// A packet that is not ordinary, in the bytes of its record, as far as copies of it are told; None where they are not.
+    /// Descriptor of a packet of the slow path for [`Self::compare`]; None where duplicates cannot be told.
     pub fn comparable(packet: &Packet, frame: &[u8], ts: i64) -> Option<(Descriptor, [u64; 4])> {
         let is_told = !packet.fragment && matches!(packet.l4, L4::Tcp(_) | L4::Udp);
         let (key, side) = FlowKey::of_tuple(&packet.tuple, 0, Vlan::default(), Tunnel::default());
         is_told.then(|| Descriptor::of_any(packet, ts, (key.words(), side), frame))?
     }
 
-    /// The account, with what the connections and the decoder say.
+    /// The final counters, with those of the connections and the decoder.
     pub fn finish<'a>(mut self, rows: impl Iterator<Item = Row<'a>>, fragments_without_ports: u64) -> Quality {
         self.quality.fragments_without_ports = fragments_without_ports;
         for row in rows.filter(|row| !row.is_error()) {
@@ -205,18 +204,18 @@ impl Watch {
     }
 }
 
-/// The protocol has a header to read, and it was not there.
+/// True for a protocol with a known header that the capture cut.
 fn is_cut(packet: &Packet) -> bool {
     let has_header = matches!(packet.tuple.proto, ipproto::TCP | ipproto::SCTP | ipproto::ICMP | ipproto::ICMPV6);
     has_header && !packet.fragment && !packet.malformed
 }
 
-/// What two copies of a packet have in common; their TTL and their tags may differ, if a router is between them. A packet that
-/// may be the same as another one has none: a fragment, what has no ports, what has no identification; of IPv6, which never has
-/// one, only TCP data is told apart.
+/// Fingerprint of a packet, equal for its duplicates: TTL and VLAN tags are left out, which a router between them changes.
+/// Fragments and packets without ports or identification have no fingerprint. IPv6 has no identification: only TCP data is
+/// compared.
 ///
-/// The numbers are folded into one product: the low bits, which choose the place, depend on all of them. The product has no
-/// secret key, for the account is the same in every run.
+/// The fields are folded into one product, so that the low bits, which choose the slot, depend on all of them. The product
+/// has no secret key: the counters are equal in every run.
 #[inline]
 fn mark(one: &Descriptor, [first, second]: [u64; 2]) -> u64 {
     let numbers = u64::from(one.seq) | u64::from(one.ack) << 32;

@@ -1,29 +1,29 @@
-//! What was read, what was not and why.
+//! Statistics of a run: records read, and records skipped by reason.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::quality::Quality;
 
-/// A reason for skipping, and where it first happened.
+/// Records skipped for one reason, and the position of the first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Skipped {
-    /// How many records.
+    /// Number of records.
     pub count: u64,
-    /// The file of the first one, as named by the caller.
+    /// File of the first record, as named by the caller.
     pub file: String,
-    /// Its offset in the (uncompressed) file.
+    /// Offset of the first record in the (uncompressed) file, bytes.
     pub offset: u64,
 }
 
-/// The account of a run.
+/// Statistics of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Stats {
     /// Records read.
     pub packets: u64,
-    /// Their bytes on the wire.
+    /// Bytes of the records on the wire.
     pub bytes: u64,
-    /// Records shorter than on the wire, cut by the capture's snaplen.
+    /// Records cut by the snaplen.
     pub snapped: u64,
     /// Records in no connection and places of damage, by reason.
     pub skipped: BTreeMap<&'static str, Skipped>,
@@ -31,18 +31,18 @@ pub struct Stats {
     pub evicted: u64,
     /// Connections begun.
     pub connections: u64,
-    /// The most connections that lived at once.
+    /// Maximum of live connections.
     pub peak_connections: u64,
     /// Capture time of the first record in capture order, nanoseconds.
     pub first: Option<i64>,
     /// Latest capture time, nanoseconds.
     pub last: Option<i64>,
-    /// What the capture is worth.
+    /// Quality of the capture.
     pub quality: Quality,
 }
 
 impl Stats {
-    /// Counts a reason, and keeps the place of its first time.
+    /// Adds to a reason, and keeps the position of its first record.
     pub fn skip(&mut self, reason: &'static str, count: u64, file: &Path, offset: u64) {
         let place = || Skipped { count: 0, file: file.to_string_lossy().into_owned(), offset };
         self.skipped.entry(reason).or_insert_with(place).count += count;

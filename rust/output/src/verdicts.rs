@@ -1,4 +1,4 @@
-//! What a policy says of finished connections, one row each, as NumPy will see it.
+//! Verdicts of a policy on finished connections: a row of a NumPy structured array each.
 
 use crate::rows::{Row, Rows};
 use conntrack_track::flow::icmp::is_icmp;
@@ -9,33 +9,33 @@ use conntrack_track::policy::{Policy, Ruled, Word};
 pub const WIDTH: usize = 20;
 
 conntrack_base::words! {
-    /// What becomes of a connection.
+    /// Verdict on a connection.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub enum Verdict {
-        /// Both ends' groups allow it.
+        /// The groups of both ends allow the connection.
         Allowed = "ALLOWED",
-        /// A group of the originator does not let it initiate.
+        /// A group of the originator has no egress rule for the connection.
         RefusedEgress = "REFUSED_EGRESS",
-        /// A group of the responder lets nobody of that kind initiate towards it.
+        /// A group of the responder has no ingress rule for the connection.
         RefusedIngress = "REFUSED_INGRESS",
-        /// Neither allows it.
+        /// Refused by egress and ingress.
         RefusedBoth = "REFUSED_BOTH",
-        /// An ICMP error about a connection: it passes if that does, and needs no rule.
+        /// An ICMP error about a known connection (ctstate RELATED), which needs no rule.
         Related = "RELATED",
-        /// An ICMP error about nothing that is known: a gateway drops it.
+        /// An ICMP error about no known connection: a gateway drops it.
         Invalid = "INVALID",
     }
 }
 
-/// Verdicts on connections, and how often each rule was made use of.
+/// Verdicts on connections, and hits of each rule.
 pub struct Verdicts {
     /// Rows of [`WIDTH`] bytes.
     pub bytes: Vec<u8>,
-    /// Connections by rule; only those that are allowed count.
+    /// Allowed connections by rule.
     pub hits: Vec<u64>,
 }
 
-/// Judges every connection by who initiated it.
+/// Evaluates a policy for every connection, as initiated by its originator.
 pub fn evaluate(policy: &Policy, rows: &Rows) -> Verdicts {
     let mut verdicts = Verdicts { bytes: Vec::with_capacity(rows.len() * WIDTH), hits: vec![0; policy.rules()] };
     for row in rows.iter() {

@@ -1,9 +1,9 @@
 //! Connections as Zeek's `conn.log`, in the tab-separated format that `zeek-cut` and its friends read.
 //!
 //! Source: Zeek 8, `base/protocols/conn/main.zeek` for the columns and when they are unset, `Ascii.cc` for the format.
-//! Nothing but the capture is in it: the time of `#open` is the first connection's, that of `#close` the last packet's,
-//! in UTC, and `uid` is made of the first connection and a connection's number ([`Seed`]). `service` is always unset:
-//! protocols are not parsed.
+//! A log depends on the capture alone. `#open` is the start of the first connection, `#close` the time of the last packet, in
+//! UTC. `uid` hashes the first connection and a connection's number ([`Seed`]). `service` is always unset: protocols are not
+//! parsed.
 
 use std::io::{self, Write};
 
@@ -17,7 +17,7 @@ use conntrack_base::time::SECOND;
 use conntrack_decode::ipproto;
 use conntrack_track::zeek::ConnState;
 
-/// Every column and its type; `community_id` is what Zeek's policy script of that name adds.
+/// Every column and its type; `community_id` is the column of Zeek's policy script of that name.
 const FIELDS: [(&str, &str); 23] = [
     ("ts", "time"),
     ("uid", "string"),
@@ -45,13 +45,13 @@ const FIELDS: [(&str, &str); 23] = [
 ];
 const UNSET: &str = "-";
 
-/// What the `uid`s of a run are made of, with the numbers of its connections: the first connection of its that is written. So a
-/// connection can name the one that carries it by its number alone, wherever that is, or will be, written.
+/// Hash of the first written connection of a run, from which `uid`s derive, with connection numbers. So `tunnel_parents` needs
+/// the parent's number alone, whether or not the parent is written yet.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Seed([u8; 20]);
 
 impl Seed {
-    /// Of the first connection of a run. `runs`: how many were written before it.
+    /// The seed of a run, from its first connection. `runs`: runs written before it to the log.
     pub fn of(row: Row<'_>, runs: u64) -> Self {
         let mut hash = Sha1::new();
         hash.update(runs.to_be_bytes());
@@ -65,7 +65,7 @@ impl Seed {
         Self(hash.finalize().into())
     }
 
-    /// `C` and 96 bits in base 62, as Zeek's look.
+    /// `C` and 96 bits in base 62, the form of Zeek's.
     fn uid(self, number: u64) -> String {
         const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
         let hash = Sha1::new().chain_update(self.0).chain_update(number.to_be_bytes()).finalize();
@@ -79,16 +79,16 @@ impl Seed {
     }
 }
 
-/// A log that is written row by row: its header comes with the first row, or at the end of none.
+/// A log writer. The header is written with the first row, or at the end of an empty log.
 #[derive(Default)]
 pub struct Log {
-    /// Capture time of the last packet so far, once there is a row.
+    /// Capture time of the last packet so far, nanoseconds; None before the first row.
     last: Option<i64>,
 }
 
 impl Log {
-    /// Adds a connection of the run that this seed is of.
-    pub fn put(&mut self, row: Row<'_>, seed: Seed, out: &mut impl Write) -> io::Result<()> {
+    /// Writes a connection of the run of `seed`.
+    pub fn append(&mut self, row: Row<'_>, seed: Seed, out: &mut impl Write) -> io::Result<()> {
         if self.last.is_none() {
             header(Some(row.start()), out)?;
         }
@@ -162,7 +162,7 @@ fn seconds(nanoseconds: i64) -> String {
     format!("{sign}{}.{:06}", micros / 1_000_000, micros % 1_000_000)
 }
 
-/// Zeek's word for a protocol.
+/// Zeek's name of a transport protocol.
 fn transport(proto: u8) -> &'static str {
     match proto {
         ipproto::TCP => "tcp",

@@ -1,4 +1,4 @@
-//! Records of a checkpoint that somebody made: nothing that is done with them panics.
+//! Forged records of a checkpoint: no operation on them panics.
 
 use std::io::Cursor;
 use std::sync::Arc;
@@ -21,10 +21,10 @@ const NOW: i64 = 1_700_000_000 * SECOND;
 const SYN: u8 = tcpflag::SYN;
 const ACK: u8 = tcpflag::ACK;
 
-/// A record under its key, with a whole connection where it has one beside it.
+/// A key, its hot record, and the whole connection of a cold part, if any.
 type Saved = (Vec<u64>, Image, Option<Connection>);
 
-/// A slot, as a checkpoint has it.
+/// A slot in a checkpoint.
 #[derive(Serialize, Deserialize)]
 struct Stored {
     key: Vec<u64>,
@@ -186,7 +186,7 @@ fn flip(image: &mut Image, field: usize, bits: u64) {
 
 const FIELDS: usize = 4 + 16 + 4;
 
-/// What comes afterwards to one of the connections.
+/// A later packet of one of the connections.
 #[derive(Clone, Debug)]
 struct Next {
     which: usize,
@@ -316,8 +316,8 @@ fn use_them(narrow: &[Saved], broad: &[Saved], nexts: &[Next], reads: bool) {
         let Some((key, image)) = all.get(next.which % all.len().max(1)) else { break };
         now = now.saturating_add(next.wait);
         let one = follow(key, image, next);
-        tracker.advance(now, |closed| over.put(closed));
-        tracker.record(&[one], &[3; 40], now, |closed| over.put(closed));
+        tracker.advance(now, |closed| over.insert(closed));
+        tracker.record(&[one], &[3; 40], now, |closed| over.insert(closed));
         let found = tracker.keys().of(&one);
         tracker.look(&found);
         tracker.known(&found);
@@ -332,7 +332,7 @@ fn use_them(narrow: &[Saved], broad: &[Saved], nexts: &[Next], reads: bool) {
     }
     let mut out = Writer::new(Vec::new()).unwrap();
     tracker.save(&mut out).unwrap();
-    tracker.finish(|closed| over.put(closed));
+    tracker.finish(|closed| over.insert(closed));
     facts(&over.in_order());
 }
 

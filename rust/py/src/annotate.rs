@@ -1,4 +1,4 @@
-//! `label` and `split`: a capture once more, its connections being known.
+//! `label` and `split`: a second pass over a tracked capture.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use conntrack_core::capture::{Captures, Input};
 use conntrack_core::direction::Direction;
-use conntrack_core::pipeline::{self, AnnotateError, Tracked};
+use conntrack_core::pipeline::{self, AnnotateError, RunOutput};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -17,11 +17,11 @@ use crate::errors::{capture_error, system_error};
 use crate::track::{account, run, zones};
 use crate::write::{PyWrite, complete};
 
-/// What the first reading gave, and how the second one went.
-type Twice<T> = (Tracked, Result<T, AnnotateError>);
+/// Results of the first pass, and the outcome of the second.
+type TwoPasses<T> = (RunOutput, Result<T, AnnotateError>);
 
-/// Tracks captures, reads them again, and writes every packet to a pcapng file (complete, or not there) or a binary file object,
-/// with its direction bits and a comment.
+/// Tracks captures, reads them again, and writes every packet with direction bits and a comment. The target is a path for a
+/// pcapng file, renamed once complete, or a binary file object.
 #[pyfunction]
 #[pyo3(signature = (names, config, target, progress=None))]
 #[allow(clippy::needless_pass_by_value, reason = "extracted from Python")]
@@ -89,8 +89,8 @@ fn twice<T: Send>(
     names: &[String],
     config: &Config,
     progress: Option<&Py<PyAny>>,
-    second: impl FnOnce(&mut Captures, &Tracked, pipeline::Observe<'_>) -> Result<T, AnnotateError> + Send,
-) -> PyResult<Twice<T>> {
+    second: impl FnOnce(&mut Captures, &RunOutput, pipeline::Observe<'_>) -> Result<T, AnnotateError> + Send,
+) -> PyResult<TwoPasses<T>> {
     let core = config.core();
     let sources = || names.iter().map(|name| (PathBuf::from(name), None)).collect();
     let again: Vec<Input> = names.iter().map(Input::named).collect();
@@ -102,7 +102,7 @@ fn twice<T: Send>(
     })
 }
 
-fn result<'py>(py: Python<'py>, config: &Config, tracked: Tracked) -> PyResult<(Connections, Bound<'py, PyDict>)> {
+fn result<'py>(py: Python<'py>, config: &Config, tracked: RunOutput) -> PyResult<(Connections, Bound<'py, PyDict>)> {
     let account = account(py, &tracked.stats)?;
     Ok((Connections::new(tracked.rows, zones(config.core())), account))
 }

@@ -36,7 +36,7 @@ fn field(column: &Column) -> Field {
     Field::new(column.name, data_type(&column.kind), may_be_null(column.name))
 }
 
-/// Whether values of a column may be missing.
+/// True for nullable columns.
 pub fn may_be_null(name: &str) -> bool {
     matches!(name, "orig_zone" | "resp_zone" | "vlan" | "tunnel" | "related_to")
 }
@@ -57,7 +57,7 @@ pub fn array<'a>(
     values.finish()
 }
 
-/// Values of a column that are no array yet.
+/// Builder of the array of a column.
 enum Values {
     Time(Vec<i64>),
     U64(Vec<u64>),
@@ -85,7 +85,7 @@ impl Values {
         }
     }
 
-    /// Adds what rows have in the column of this kind.
+    /// Appends the values of rows.
     fn append<'a>(&mut self, kind: &Kind, rows: impl Iterator<Item = Row<'a>>) {
         match (self, kind) {
             (Self::Time(values), Kind::Time(read)) => values.extend(rows.map(read)),
@@ -108,7 +108,7 @@ impl Values {
         }
     }
 
-    /// The array of them; none are left.
+    /// The array; the builder is empty after.
     fn finish(&mut self) -> Result<ArrayRef, ArrowError> {
         Ok(match self {
             Self::Time(values) => Arc::new(TimestampNanosecondArray::from(take(values)).with_timezone("UTC")),
@@ -124,7 +124,7 @@ impl Values {
     }
 }
 
-/// Rows on their way to a record batch of some columns.
+/// Builders of a record batch of some columns.
 pub struct Builders {
     schema: SchemaRef,
     columns: Vec<(&'static Column, Values)>,
@@ -157,7 +157,7 @@ impl Builders {
         self.rows += rows.len();
     }
 
-    /// The batch of them; none are left.
+    /// The record batch; the builders are empty after.
     pub fn finish(&mut self) -> Result<RecordBatch, ArrowError> {
         self.rows = 0;
         let arrays = self.columns.iter_mut().map(|(_, values)| values.finish()).collect::<Result<_, _>>()?;

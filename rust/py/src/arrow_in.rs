@@ -19,8 +19,8 @@ use crate::connections::{SCHEMA, STREAM};
 /// The name of an array's capsule in the Arrow PyCapsule interface.
 pub const ARRAY: &CStr = c"arrow_array";
 
-/// A column as memory: its name, Arrow's name of its type, what it holds (`int`, `time`, `text` or `bytes`), numbers as i8 or
-/// bytes, offsets as i8 where it is bytes, and a byte for each row that is 0 where it is null, if any is.
+/// A column as memory: name, Arrow's name of the type, class (`int`, `time`, `text` or `bytes`), values, offsets, validity.
+/// Values are i8 numbers or bytes, with i8 offsets for bytes. Validity is a byte a row, 0 for null; None without nulls.
 pub type Column = (String, String, &'static str, Buffer, Option<Buffer>, Option<Buffer>);
 
 /// The columns with these names of anything that has `__arrow_c_stream__` or `__arrow_c_array__`, each in one piece.

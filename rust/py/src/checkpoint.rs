@@ -1,4 +1,4 @@
-//! Checkpoints that were opened: a tracker goes on from one.
+//! Opened checkpoints, from which a tracker resumes.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -16,13 +16,13 @@ use crate::errors::{CheckpointError, system_error};
 use crate::stream::Tracker;
 use crate::table::Run;
 
-/// A checkpoint whose sum is right.
+/// A checkpoint with a verified checksum.
 #[pyclass(frozen, module = "conntrack_py._native")]
 pub struct Checkpoint {
     path: PathBuf,
     config: String,
     run: Arc<Run>,
-    /// What comes behind the configuration, until it is used.
+    /// The parts after the configuration, until [`Self::resume`].
     rest: Turn<Reader<File>>,
 }
 
@@ -47,7 +47,7 @@ impl Checkpoint {
         &self.config
     }
 
-    /// The tracker. It can be made once.
+    /// The tracker; a second call is an error.
     fn resume(&self, py: Python<'_>, config: &Config) -> PyResult<Tracker> {
         let rest = self.rest.take();
         let mut rest = rest.ok_or_else(|| PyRuntimeError::new_err("this checkpoint was gone on from before"))?;

@@ -12,13 +12,12 @@ use pyo3::prelude::*;
 use crate::errors::system_error;
 use crate::table::Run;
 
-/// Writes a checkpoint beside the path and renames it once it is on the disk: whatever happens, the path has the old one or
-/// the new one.
+/// Writes a checkpoint to a `.part` file, syncs and renames. After a crash the path holds the old or the new checkpoint.
 pub fn save(stream: &Stream, run: &Run, path: &Path, config: &str) -> PyResult<()> {
     // A link leads to the file it names, which may be on another disk.
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    // One name for all: who was killed leaves one file, which the next one replaces.
+    // One name for all: a killed process leaves one file, which the next save replaces.
     name.push(".part");
     let part = path.with_file_name(name);
     let saved = || {
@@ -38,12 +37,12 @@ pub fn save(stream: &Stream, run: &Run, path: &Path, config: &str) -> PyResult<(
     })
 }
 
-/// The file beside a path, empty, once nobody else has it, in this process or another.
+/// Opens and locks the `.part` file, emptied; waits for other writers, in any process.
 fn turn(part: &Path) -> io::Result<File> {
     loop {
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(part)?;
         file.lock()?;
-        // Who had it before may have renamed it meanwhile: then it is the checkpoint now, and the next one has another file.
+        // The previous owner of the lock may have renamed the file meanwhile: then it is the checkpoint now.
         if fs::metadata(part).is_ok_and(|named| file.metadata().is_ok_and(|mine| is_same(&named, &mine))) {
             file.set_len(0)?;
             return Ok(file);
@@ -57,7 +56,7 @@ fn is_same(one: &fs::Metadata, other: &fs::Metadata) -> bool {
     (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
-/// Elsewhere a file that somebody has open cannot be renamed.
+/// Outside Unix an open file cannot be renamed.
 #[cfg(not(unix))]
 fn is_same(_one: &fs::Metadata, _other: &fs::Metadata) -> bool {
     true
@@ -72,7 +71,7 @@ fn written(stream: &Stream, run: &Run, file: &File, config: &str) -> io::Result<
     file.sync_all()
 }
 
-/// Puts the new name of a file on the disk, where directories can be written to it.
+/// Syncs the directory of a file, on Unix.
 fn sync(path: &Path) -> io::Result<()> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if cfg!(unix) { File::open(directory)?.sync_all() } else { Ok(()) }

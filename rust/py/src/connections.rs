@@ -1,4 +1,4 @@
-//! The table of connections as Python sees it.
+//! The table of connections for Python.
 
 use std::ffi::CStr;
 use std::sync::{Arc, OnceLock};
@@ -38,7 +38,7 @@ pub fn stream(py: Python<'_>, batches: impl RecordBatchReader + Send + 'static) 
 #[pyclass(frozen, module = "conntrack_py._native")]
 pub struct Connections {
     table: Arc<Table>,
-    /// Numbers made for NumPy, kept so that asking twice does not copy twice.
+    /// Columns converted for NumPy, cached.
     numbers: [OnceLock<arrow_buffer::Buffer>; COLUMNS.len()],
 }
 
@@ -48,7 +48,7 @@ impl Connections {
         &self.table.rows
     }
 
-    /// The rows, and what goes with them.
+    /// The rows, with zones and run.
     pub fn table(&self) -> &Table {
         &self.table
     }
@@ -119,8 +119,8 @@ impl Connections {
         Ok(Buffer::new(cell.get_or_init(|| bytes).clone()))
     }
 
-    /// Whether the address of an end (0: the originator, 1: the responder) is in a local network, and whether it is an address
-    /// of many (multicast or broadcast): two bytes for each row.
+    /// Flags of the address of an end (0: originator, 1: responder), two bytes a row: in a local network, and multicast or
+    /// broadcast. Another end is a `ValueError`.
     fn places(&self, py: Python<'_>, end: usize) -> PyResult<Buffer> {
         if end > 1 {
             return Err(PyValueError::new_err("an end is 0 or 1"));

@@ -16,8 +16,8 @@ mod python {
 
 pub use python::{CheckpointError, ConfigError, PolicyError};
 
-/// The exception for a capture that cannot be read. What the system refused stays an `OSError` with its own subclass
-/// (a missing file is `FileNotFoundError`).
+/// The exception for a capture that cannot be read. An error of the operating system stays an
+/// `OSError` with its own subclass (a missing file is `FileNotFoundError`).
 pub fn capture_error(error: Core) -> PyErr {
     let message = error.to_string();
     match error {
@@ -37,7 +37,7 @@ fn raised_in_python(error: &std::io::Error) -> bool {
     error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<PyErr>)
 }
 
-/// What the system refused, as the `OSError` that names the path; None if the error is not the system's.
+/// An error of the operating system as the `OSError` that names the path; None for other errors.
 pub fn system_error(error: &std::io::Error, path: &Path) -> Option<PyErr> {
     let code = error.raw_os_error()?;
     let text = error.to_string();

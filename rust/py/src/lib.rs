@@ -1,4 +1,4 @@
-//! The Python extension module `conntrack_py._native`: it converts, and calls the core.
+//! The Python extension module `conntrack_py._native`: conversions, and calls of the core.
 
 mod annotate;
 mod arrow;
@@ -76,7 +76,7 @@ fn evidence(py: Python<'_>) -> PyResult<Bound<'_, pyo3::types::PyDict>> {
     Ok(rungs)
 }
 
-/// The file formats: name → (suffixes, what is written is binary, each row is complete with its line).
+/// The file formats: name → (suffixes, binary content, each row complete with its line).
 fn formats(py: Python<'_>) -> PyResult<Bound<'_, pyo3::types::PyDict>> {
     use write::Content;
     let formats = pyo3::types::PyDict::new(py);

@@ -18,17 +18,17 @@ use crate::buffer::Buffer;
 
 /// Bytes of a TCP header without options.
 const TCP_HEADER: u32 = 20;
-/// Options that nothing is known of: all of them "end of options".
+/// Unknown options: all bytes are "end of options".
 const OPTIONS: [u8; 40] = [0; 40];
 
-/// Bytes of all packets, and where each packet's begin and the last one's end.
+/// Bytes of all packets, and their offsets (one more than packets).
 struct Pieces {
     data: Vec<u8>,
     offsets: Vec<i64>,
 }
 
 impl Pieces {
-    /// Those of a packet; none where the offsets are none.
+    /// Bytes of a packet; empty for invalid offsets.
     fn at(&self, place: usize) -> &[u8] {
         let offset = |place: usize| self.offsets.get(place).and_then(|offset| usize::try_from(*offset).ok());
         let range = offset(place).zip(offset(place + 1));
@@ -147,7 +147,7 @@ impl Columns {
         })
     }
 
-    /// The addresses of a packet as both speak; None: it is none.
+    /// Family and addresses of a packet; None for a row without an IP packet.
     fn ends(&self, place: usize) -> Result<Option<(Family, Addr, Addr)>, String> {
         let ((src4, src6), (dst4, dst6)) = (self.src.at(place), self.dst.at(place));
         let version = self.ip_version.as_ref().map(|versions| versions.get(place).copied().unwrap_or_default());
@@ -219,8 +219,8 @@ impl Columns {
     }
 }
 
-/// The options of a segment where a table says nothing of them. Who sends the last of what he has to send sets PSH (RFC 9293
-/// section 3.9.1.2), so that little without it is no data but options: timestamps, SACK blocks, those of a SYN.
+/// Options of a segment, where a table has no column for them. A sender sets PSH at the end of its data (RFC 9293 section
+/// 3.9.1.2). So a few bytes without PSH are options: timestamps, SACK blocks, options of a SYN.
 fn unknown_options(tcp_flags: u8, segment: u32) -> &'static [u8] {
     let room = segment.saturating_sub(TCP_HEADER) as usize;
     let is_header = tcp_flags & tcpflag::PSH == 0 && room.is_multiple_of(4);
@@ -328,7 +328,7 @@ fn dst(flat: &Flat<'_>) -> [u8; 16] {
     flat.tuple.map_or([0; 16], |tuple| flat::mapped(tuple.dst, tuple.family))
 }
 
-/// The same columns as an Arrow table; addresses are text, and null where there is no IP packet.
+/// The columns as an Arrow table; addresses are text, and null without an IP packet.
 pub fn table(batch: &RecordBatch) -> Result<Table, ArrowError> {
     let flats = flats(batch);
     let rows = || flats.iter().map(|(_, flat)| flat);

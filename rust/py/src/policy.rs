@@ -72,7 +72,7 @@ impl Policy {
         Ok(self.core.groups_of(addr).to_vec())
     }
 
-    /// One row of 20 bytes for each connection, and how many allowed connections each rule was used for.
+    /// A row of 20 bytes for each connection, and the allowed connections of each rule.
     fn evaluate(&self, py: Python<'_>, connections: &Connections) -> (Buffer, Vec<u64>) {
         let verdicts = py.detach(|| evaluate(&self.core, connections.rows()));
         (Buffer::new(verdicts.bytes.into()), verdicts.hits)
@@ -95,7 +95,7 @@ fn rule((peers, proto, services): PyRule, groups: usize) -> PyResult<Rule> {
     Ok(Rule { peers, proto: number, services })
 }
 
-/// The fewest networks that hold exactly what these hold, in order, IPv4 first.
+/// The minimal list of networks with exactly the addresses of the given ones, in order, IPv4 first.
 #[pyfunction]
 #[allow(clippy::needless_pass_by_value, reason = "extracted from Python")]
 pub fn aggregate(networks: Vec<String>) -> PyResult<Vec<String>> {

@@ -1,5 +1,5 @@
-//! The two halves of a distributed run, in Arrow types that every engine has: no unsigned integers, no fixed-size binary, no
-//! dictionaries, and times as whole nanoseconds.
+//! The two halves of a distributed run, in Arrow types that every engine has. Unsigned integers, fixed-size binary and
+//! dictionaries are left out; times are whole nanoseconds.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -67,7 +67,7 @@ impl ArrowBatch {
         Ok((self.__arrow_c_schema__(py)?, PyCapsule::new_with_value(py, array, arrow_in::ARRAY)?))
     }
 
-    /// A stream of this one batch.
+    /// An Arrow stream of one batch.
     #[pyo3(signature = (requested_schema=None))]
     fn __arrow_c_stream__<'py>(
         &self,
@@ -92,7 +92,7 @@ impl ArrowReader {
         Ok(Self { reader: Turn::new(Box::new(arrow_in::reader(source)?)) })
     }
 
-    /// The next batch; None at the end. It may be made by Python code.
+    /// The next batch; None at the end. Python code may produce the batch.
     fn next(&self) -> PyResult<Option<ArrowBatch>> {
         let mut turn = self.reader.take().ok_or_else(|| PyRuntimeError::new_err("another thread reads this stream"))?;
         let next = turn.next().transpose();
@@ -259,7 +259,7 @@ impl Part {
         Self { shards: pipeline::ShardTracker::new(core), zones, last: None }
     }
 
-    /// Follows headers in order, and returns the connections that are over.
+    /// Tracks headers in order, and returns the closed connections.
     fn take(&mut self, py: Python<'_>, headers: &Bound<'_, PyAny>) -> PyResult<ArrowBatch> {
         for table in arrow_in::batches(headers)? {
             let (batch, places) = records(&table).map_err(PyValueError::new_err)?;
@@ -272,7 +272,7 @@ impl Part {
         Ok(ArrowBatch { table })
     }
 
-    /// Ends what is left; see the core.
+    /// Closes the live connections; see the core.
     fn finish(&mut self, py: Python<'_>, until: Option<i64>) -> PyResult<ArrowBatch> {
         let (rows, ids) = self.shards.finish(until);
         let table = py.detach(|| connections(&rows, &ids, &self.zones)).map_err(arrow_error)?;
@@ -281,7 +281,7 @@ impl Part {
 }
 
 impl Part {
-    /// Places grow.
+    /// Checks that positions grow; an error names the first that does not.
     fn check(&mut self, places: &[CapturePosition]) -> PyResult<()> {
         for place in places {
             if let Some(last) = self.last.replace(*place).filter(|last| last >= place) {

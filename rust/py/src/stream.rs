@@ -31,11 +31,11 @@ use crate::track::{self, inputs, zones};
 #[pyclass(frozen, module = "conntrack_py._native")]
 pub struct Batch {
     batch: Arc<RecordBatch>,
-    /// The capture that reads into the memory once more.
+    /// The pool of the capture that reuses the memory.
     home: Spares,
 }
 
-/// Batches that nobody has any more: their memory is used again, for fresh memory costs more than reading into it.
+/// Dropped batches, whose memory is reused: page faults of fresh memory cost more than reading.
 type Spares = Arc<Mutex<Vec<RecordBatch>>>;
 
 /// Spare batches of a capture.
@@ -62,7 +62,7 @@ impl Drop for Batch {
 
 #[pymethods]
 impl Batch {
-    /// Frames that lie one behind another in `data`: where each ends, its capture time, and its length on the wire.
+    /// Frames concatenated in `data`, with the end offset, capture time (nanoseconds) and wire length of each.
     #[staticmethod]
     #[allow(clippy::needless_pass_by_value, reason = "extracted from Python")]
     fn from_frames(
@@ -85,8 +85,8 @@ impl Batch {
         Ok(Self::new(batch))
     }
 
-    /// Packets of a table: columns by name, of the types that `numbers` and `pieces` give (addresses also as u4), those that
-    /// are not there being 0 or what goes without saying.
+    /// Packets of a table: columns by name, of the types of `numbers` and `pieces` (addresses also as u4). Missing columns have
+    /// 0 or the implied value.
     #[staticmethod]
     fn from_columns(
         py: Python<'_>,
@@ -102,7 +102,7 @@ impl Batch {
         self.batch.records.len()
     }
 
-    /// Whether payloads, and whether TCP's numbers, are lacking.
+    /// Fields that the source lacks: payloads, and TCP's sequence numbers.
     fn lacks(&self) -> (bool, bool) {
         (self.batch.lacks.payloads, self.batch.lacks.numbers)
     }
@@ -207,7 +207,7 @@ fn read(py: Python<'_>, captures: &mut Captures, mut batch: RecordBatch) -> PyRe
     }
 }
 
-/// Follows connections batch by batch. Any thread may call any method at any time.
+/// Tracks connections batch by batch. Any thread may call any method at any time.
 #[pyclass(frozen, module = "conntrack_py._native")]
 pub struct Tracker {
     stream: Stream,
@@ -216,7 +216,7 @@ pub struct Tracker {
 }
 
 impl Tracker {
-    /// A tracker of this configuration, and of a run that may have begun before it.
+    /// A tracker of a configuration, in a run that a checkpoint may have begun.
     pub fn of(stream: Stream, core: &conntrack_core::config::Config, run: Arc<Run>) -> Self {
         Self { stream, zones: zones(core), run }
     }
@@ -233,18 +233,18 @@ impl Tracker {
         Self::of(Stream::new(config.core()), config.core(), Arc::default())
     }
 
-    /// Follows a batch, and returns the labels of its records, 16 bytes each.
+    /// Tracks a batch, and returns the labels of its records, 16 bytes each.
     fn process(&self, py: Python<'_>, batch: &Batch) -> Buffer {
         let batch = batch.batch.clone();
         Buffer::new(py.detach(|| self.stream.process(batch)).into())
     }
 
-    /// What has ended since this was asked for last.
+    /// Takes the connections closed since the last call.
     fn drain(&self, py: Python<'_>) -> Connections {
         self.connections(py.detach(|| self.stream.drain()))
     }
 
-    /// Ends what is left, and drains.
+    /// Closes the live connections, and drains.
     fn finish(&self, py: Python<'_>) -> Connections {
         self.connections(py.detach(|| self.stream.finish()))
     }
@@ -254,7 +254,7 @@ impl Tracker {
         self.connections(py.detach(|| self.stream.snapshot()))
     }
 
-    /// The account so far as a dictionary, with the damage of this capture.
+    /// Statistics so far as a dictionary, with the damage of a capture.
     fn account<'py>(&self, py: Python<'py>, capture: Option<&Capture>) -> PyResult<Bound<'py, PyDict>> {
         let turn = capture.map(|capture| capture.captures.take().ok_or_else(busy)).transpose()?;
         let (account, turn) = py.detach(|| {
@@ -270,13 +270,13 @@ impl Tracker {
         track::account(py, &account.map_err(capture_error)?)
     }
 
-    /// Writes a checkpoint with this configuration in it.
+    /// Writes a checkpoint, with the configuration as TOML.
     #[allow(clippy::needless_pass_by_value, reason = "extracted from Python")]
     fn save(&self, py: Python<'_>, path: PathBuf, config: &str) -> PyResult<()> {
         py.detach(|| checkpoint_file::save(&self.stream, &self.run, &path, config))
     }
 
-    /// The live connection between two ends, whichever is named first, as a table of one row; None: there is none.
+    /// The live connection of a five-tuple in either direction, as a table of one row; None without one.
     fn lookup(
         &self,
         src: (&str, u16),

@@ -1,4 +1,4 @@
-//! A table of finished connections, as streams and files share it.
+//! A table of finished connections, shared by streams and files.
 
 use std::sync::{Arc, OnceLock};
 
@@ -11,7 +11,7 @@ pub struct Table {
     pub rows: Rows,
     /// Names of the zones by number.
     pub zones: Vec<String>,
-    /// Which run they are of: numbers of connections mean something only in their run.
+    /// The run of the rows: numbers of connections are unique within a run.
     pub run: Arc<Run>,
 }
 

@@ -1,4 +1,4 @@
-//! Where things stand in a TOML document: Python's own parser does not say it.
+//! Line numbers of a TOML document, which Python's own parser does not give.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use toml_edit::{Array, Document, Key, TableLike};
 
 /// The line, from 1, of every table, element and value of a TOML document, by its path such as `groups.web.ingress[0]`;
-/// empty where it is none.
+/// empty for invalid TOML.
 #[pyfunction]
 pub fn toml_lines(text: &str) -> BTreeMap<String, usize> {
     let mut lines = BTreeMap::new();

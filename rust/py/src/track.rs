@@ -1,4 +1,4 @@
-//! `track`: names and file objects in, a table, labels and an account out.
+//! `track`: names and file objects in; a table, labels and statistics out.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -20,7 +20,7 @@ use crate::errors::{ConfigError, capture_error};
 use crate::policy::Policy;
 use crate::source::PyRead;
 
-/// How often signals are looked for and progress is told.
+/// Interval of checks for signals and of calls of `progress`.
 const OBSERVE_EVERY: Duration = Duration::from_millis(100);
 
 /// A file name, with a binary file object to read instead or None.
@@ -46,7 +46,7 @@ pub fn track<'py>(
     Ok((Connections::new(tracked.rows, zones(core)), labels, account(py, &tracked.stats)?))
 }
 
-/// Tracks captures, and reads the names that payloads show: by row, what was asked for, or what DNS called the responder.
+/// Tracks captures, with names by row: the name in the payload, or else the DNS name of the responder.
 #[pyfunction]
 #[pyo3(signature = (sources, config, progress=None))]
 #[allow(clippy::needless_pass_by_value, reason = "extracted from Python")]
@@ -63,9 +63,9 @@ pub fn named<'py>(
 }
 
 /// Connections, the account, packets by fate, refused packets by row, and the fate of every packet.
-type Replayed<'py> = (Connections, Bound<'py, PyDict>, [u64; 4], BTreeMap<u64, u64>, Option<Buffer>);
+type PyReplay<'py> = (Connections, Bound<'py, PyDict>, [u64; 4], BTreeMap<u64, u64>, Option<Buffer>);
 
-/// Sends captures through a gateway with a policy. `fates`: whether to say the fate of every packet.
+/// Sends captures through a gateway with a policy. `fates`: return the fate of every packet.
 #[pyfunction]
 #[pyo3(signature = (sources, config, policy, fates, progress=None))]
 #[allow(clippy::needless_pass_by_value, reason = "extracted from Python")]
@@ -76,7 +76,7 @@ pub fn replay<'py>(
     policy: &Policy,
     fates: bool,
     progress: Option<Py<PyAny>>,
-) -> PyResult<Replayed<'py>> {
+) -> PyResult<PyReplay<'py>> {
     let core = config.core();
     let replayed = run(py, sources, core, progress.as_ref(), |captures, observe| {
         pipeline::replay(captures, core, policy.core(), fates, observe)
@@ -92,7 +92,7 @@ pub fn zones(core: &Core) -> Vec<String> {
     core.zones.iter().map(|zone| zone.name.clone()).collect()
 }
 
-/// Opens captures and does something with them, without the interpreter's lock; signals and progress now and then.
+/// Opens captures and runs `work` on them without the GIL, with periodic checks for signals and calls of `progress`.
 pub fn run<T: Send>(
     py: Python<'_>,
     sources: Vec<Source>,
@@ -108,14 +108,14 @@ pub fn run<T: Send>(
             return ControlFlow::Continue(());
         }
         asked = Instant::now();
-        let told = Python::attach(|py| {
+        let observed = Python::attach(|py| {
             py.check_signals()?;
             // Before the first packets there is nothing to tell.
             progress
                 .filter(|_| now.packets > 0)
                 .map_or(Ok(()), |call| call.call1(py, (now.bytes, now.total, now.packets)).map(drop))
         });
-        match told {
+        match observed {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
                 stopped = Some(error);
@@ -131,7 +131,7 @@ pub fn run<T: Send>(
     }
 }
 
-/// What to read: names, and the file objects to read instead where there is one.
+/// Inputs of the core: file objects where given, else names.
 pub fn inputs(sources: Vec<Source>) -> Vec<Input> {
     let input = |(name, file)| match file {
         Some(file) => Input::Reader { name, reader: Box::new(PyRead::new(file)) },
@@ -140,8 +140,8 @@ pub fn inputs(sources: Vec<Source>) -> Vec<Input> {
     sources.into_iter().map(input).collect()
 }
 
-/// Walks captures without tracking them, as far as `depth` says (`read`, `decode`, `look_up`), and returns how many records
-/// came so far: the bare loops for benchmarks.
+/// Runs a baseline loop for benchmarks up to a step (`read`, `decode`, `look_up`), and returns the number of records that
+/// reached it. Another depth is a `ConfigError`.
 #[pyfunction]
 #[allow(clippy::needless_pass_by_value, reason = "extracted from Python")]
 pub fn walk(py: Python<'_>, names: Vec<String>, config: &Config, depth: &str) -> PyResult<u64> {
@@ -156,7 +156,7 @@ pub fn walk(py: Python<'_>, names: Vec<String>, config: &Config, depth: &str) ->
     walked.map_err(capture_error)
 }
 
-/// What could not be used: reason → (how often, file and offset of the first).
+/// Skipped records: reason → (number, file and offset of the first).
 pub fn skipped<'py>(py: Python<'py>, stats: &Stats) -> PyResult<Bound<'py, PyDict>> {
     let skipped = PyDict::new(py);
     for (reason, what) in &stats.skipped {
@@ -165,7 +165,7 @@ pub fn skipped<'py>(py: Python<'py>, stats: &Stats) -> PyResult<Bound<'py, PyDic
     Ok(skipped)
 }
 
-/// The account as a dictionary.
+/// Statistics as a dictionary.
 pub fn account<'py>(py: Python<'py>, stats: &Stats) -> PyResult<Bound<'py, PyDict>> {
     let account = PyDict::new(py);
     account.set_item("packets", stats.packets)?;

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use crate::connections::Connections;
 use crate::write::{Writing, with_path};
 
-/// Writes tables, one after another; what is not closed leaves nothing.
+/// Writes tables, one after another; an unclosed writer leaves no file.
 #[pyclass(frozen, module = "conntrack_py._native")]
 pub struct Writer {
     writing: Turn<Option<Writing>>,
@@ -25,7 +25,7 @@ impl Writer {
         Ok(Self { writing: Turn::new(Box::new(Some(writing))) })
     }
 
-    /// Writes a table behind those before.
+    /// Appends a table.
     fn write(&self, py: Python<'_>, table: &Connections) -> PyResult<()> {
         self.with(py, |mut writing| {
             writing.write(table.table())?;
@@ -38,7 +38,7 @@ impl Writer {
         self.with(py, |writing| writing.close().map(|()| None))
     }
 
-    /// Takes away what was written.
+    /// Removes the written file or directory.
     fn discard(&self, py: Python<'_>) -> PyResult<()> {
         let mut turn = self.writing.take().ok_or_else(busy)?;
         py.detach(|| *turn = None);
@@ -46,7 +46,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Whether tables can be written.
+    /// True until the writer is closed or discarded.
     fn is_open(&self) -> PyResult<bool> {
         let turn = self.writing.take().ok_or_else(busy)?;
         let is_open = turn.is_some();
@@ -56,7 +56,7 @@ impl Writer {
 }
 
 impl Writer {
-    /// Does something with what is open. Where that fails, nothing is open any more.
+    /// Runs `work` on the open target, which an error closes.
     fn with(
         &self,
         py: Python<'_>,

@@ -1,7 +1,7 @@
 //! Nanoseconds for a tracked packet, beside the crate flowscope: `compare-flowscope ROUNDS FLOWS...` prints a table.
 //!
-//! Both read the same TCP segments from memory: every flow is opened by a handshake, and then the flows take turns, so
-//! that no two packets in a row are of one flow. What each does beyond that, `benches/README.md` says.
+//! Both read one capture of TCP segments from memory. Every flow is opened by a handshake. Then the flows are interleaved, so
+//! that no two packets in a row are of one flow. `benches/README.md` describes the differences.
 
 use std::error::Error;
 use std::io::{self, Read};
@@ -22,9 +22,9 @@ use rustix::time::{ClockId, clock_gettime};
 /// Segments of each flow's handshake, and the fewest that follow it.
 const HANDSHAKE: usize = 3;
 const FEWEST_AFTER: usize = 2;
-/// At least as many segments follow the handshakes, so that a clock can tell.
+/// Minimum of segments after the handshakes, for the resolution of the clock.
 const FEWEST: usize = 4_000_000;
-/// Captured bytes: Ethernet, IPv4, TCP with timestamps, and a payload that is asked what it is.
+/// Captured bytes: Ethernet, IPv4, TCP with timestamps, and a payload that is classified.
 const PAYLOAD: usize = 8;
 const KEPT: usize = 14 + 20 + 32 + PAYLOAD;
 const RECORD: usize = pcap::RECORD_HEADER + KEPT;
@@ -40,7 +40,7 @@ struct Took {
     whole: f64,
     /// From the last handshake to the last packet.
     open: f64,
-    /// How many flows came out.
+    /// Number of flows in the result.
     flows: usize,
 }
 
@@ -154,8 +154,8 @@ fn ours(capture: &Arc<Vec<u8>>, flows: usize) -> Result<Took, Box<dyn Error>> {
     Ok(Took { whole, open, flows: tracked.rows.len() })
 }
 
-/// flowscope as its own benchmark runs it: a tracker with five-tuples, one call a packet, its events dropped; all
-/// settings its own but room for the flows. The capture's format is walked with no check.
+/// flowscope as in its own benchmark: a tracker with five-tuples, one call a packet, events dropped. All settings are
+/// defaults but the room for flows. The capture's format is walked with no check.
 fn theirs(capture: &[u8], flows: usize) -> Took {
     let handshakes = flows * HANDSHAKE;
     let start = cpu_nanos();

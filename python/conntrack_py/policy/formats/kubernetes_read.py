@@ -96,7 +96,7 @@ class _Reader:
         self.names: dict[str, str] = {}
         self.namespaces: set[str] = set()
         self.foreign: list[str] = []
-        #: Where the policy begins that is being read.
+        #: First line of the policy being read.
         self.line = 1
 
     def declare(self, policy: Piece) -> None:

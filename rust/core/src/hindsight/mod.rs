@@ -1,9 +1,9 @@
-//! Who initiated, told by the whole capture once it is over: for connections whose own packets did not say it.
+//! Initiators from the whole capture, for connections whose own packets do not show one.
 //!
-//! What is learned from connections that closed long ago serves those that came before it was learned. All of it is
-//! counted, so that nothing depends on the order in which connections ended.
+//! Evidence of any connection serves earlier and later ones. All evidence is counted, so that results do not depend on the
+//! order in which connections ended.
 
-mod facts;
+mod census;
 
 use conntrack_decode::ipproto;
 use conntrack_output::rows::{Row, Rows};
@@ -11,13 +11,13 @@ use conntrack_track::config::ServerPorts;
 use conntrack_track::connection::Evidence;
 use conntrack_track::direction::{Announcements, Locality, window};
 
-use facts::{ENDS, Facts, Question, Record, has_any, only, turned, was_accepted};
+use census::{Case, Census, ENDS, TupleRow, by_role, has_any, only, was_accepted};
 
-/// What is known beside the connections.
-pub struct Known<'a> {
+/// Evidence from outside the connections.
+pub struct Hints<'a> {
     /// Ports at which servers are likely.
     pub ports: &'a ServerPorts,
-    /// What FTP announced.
+    /// Endpoints that FTP control connections announced.
     pub announced: &'a Announcements,
 }
 
@@ -25,19 +25,20 @@ pub struct Known<'a> {
 const FIRST_EPHEMERAL: u16 = 32_768;
 /// The end of the client ports of Windows before Vista and BSD before 2000, which began at 1024.
 const LAST_OLD_EPHEMERAL: u16 = 5_000;
-/// Ports that only a privileged server can have (RFC 6335 section 6).
+/// Upper bound of ports that need privileges (RFC 6335 section 6).
 const SYSTEM_PORTS: u16 = 1_024;
 /// The port from which an FTP server connects to the client (active mode, RFC 959 section 3.2).
 const FTP_DATA: u16 = 20;
 /// Ports that clients of NFS and the like reserve (`sunrpc.min_resvport`, `max_resvport`).
 const RESERVED_CLIENTS: std::ops::RangeInclusive<u16> = 665..=1_023;
-/// Its own packets said who initiated.
+
+/// True where the packets of the connection itself show the initiator.
 fn is_known(row: Row<'_>) -> bool {
     row.evidence() >= Evidence::Related
 }
 
-/// Takes every connection that its own packets left open once more. Their originators may change.
-pub fn settle(rows: &mut Rows, known: &Known<'_>) {
+/// Decides every connection that its own packets left open. Originators may change.
+pub fn settle(rows: &mut Rows, hints: &Hints<'_>) {
     let doubtful = rows.iter().zip(0..).filter(|(row, _)| may_be_revised(*row) || !is_known(*row));
     let mut open: Vec<usize> = doubtful.map(|(_, place)| place).collect();
     open.retain(|place| {
@@ -47,13 +48,13 @@ pub fn settle(rows: &mut Rows, known: &Known<'_>) {
     if open.is_empty() {
         return;
     }
-    let (facts, questions, records) = Facts::of(rows, &open);
-    for question in &questions {
-        let Some(row) = rows.get(question.place).filter(|row| row.evidence() < Evidence::Scan) else { continue };
-        let (orig, evidence) = judge(row, question, &facts, known, rows.locality());
-        set(rows, question.place, orig, evidence, evidence);
+    let (census, cases, records) = Census::of(rows, &open);
+    for case in &cases {
+        let Some(row) = rows.get(case.place).filter(|row| row.evidence() < Evidence::Scan) else { continue };
+        let (orig, evidence) = judge(row, case, &census, hints, rows.locality());
+        set(rows, case.place, orig, evidence, evidence);
     }
-    keep_initiators(rows, &records, facts.tuples());
+    keep_initiators(rows, &records, census.tuples());
 }
 
 fn set(rows: &mut Rows, place: usize, orig: usize, evidence: Evidence, sure: Evidence) {
@@ -63,12 +64,12 @@ fn set(rows: &mut Rows, place: usize, orig: usize, evidence: Evidence, sure: Evi
     rows.revise(place, evidence, sure);
 }
 
-/// Whether there is anything to [`revise`].
+/// True where [`revise`] may change the evidence.
 fn may_be_revised(row: Row<'_>) -> bool {
     matches!(row.evidence(), Evidence::SynAck | Evidence::Scan | Evidence::Refused) || row.is_from_group()
 }
 
-/// What a first packet said, in the light of those that followed it.
+/// Corrects the evidence of a first packet by the packets after it.
 fn revise(rows: &mut Rows, place: usize) {
     let Some(row) = rows.get(place).filter(|row| may_be_revised(*row)) else { return };
     // Whatever else it may have sent: a group never initiates.
@@ -86,15 +87,9 @@ fn revise(rows: &mut Rows, place: usize) {
     rows.revise(place, evidence, evidence);
 }
 
-/// The end that initiated, and why.
-fn judge(
-    row: Row<'_>,
-    question: &Question,
-    facts: &Facts,
-    known: &Known<'_>,
-    locality: &Locality,
-) -> (usize, Evidence) {
-    let is_announced = |end| known.announced.hold(row.ip(end), row.port(end), row.ip(1 - end), row.start());
+/// The end that initiated, with the evidence.
+fn judge(row: Row<'_>, case: &Case, census: &Census, hints: &Hints<'_>, locality: &Locality) -> (usize, Evidence) {
+    let is_announced = |end| hints.announced.hold(row.ip(end), row.port(end), row.ip(1 - end), row.start());
     if row.proto() == ipproto::TCP
         && let Some(end) = only(ENDS.map(is_announced))
     {
@@ -106,19 +101,19 @@ fn judge(
     if let Some(group) = only(ENDS.map(|end| locality.is_group(row.ip(end)))) {
         return (1 - group, Evidence::Multicast);
     }
-    // Both ends of an exchange whose first packet is there may be servers: who spoke first, did.
+    // Both ends of an exchange whose first packet was captured may be servers: the first sender initiated.
     let answered = ENDS.iter().all(|end| row.sent(*end).packets > 0);
     let ports = ENDS.map(|end| row.port(end));
     if row.proto() == ipproto::UDP && answered && ports[0] == ports[1] {
         return (0, Evidence::Answered);
     }
-    if let Some(listener) = facts.listener(row, question) {
+    if let Some(listener) = census.listener(row, case) {
         return (1 - listener, Evidence::Listener);
     }
     if let Some(active) = only(ports.map(|port| port == FTP_DATA)).filter(|_| row.proto() == ipproto::TCP) {
         return (active, Evidence::ServicePort);
     }
-    let serves = ports.map(|port| known.ports.contains(row.proto(), port));
+    let serves = ports.map(|port| hints.ports.contains(row.proto(), port));
     let system = ENDS.map(|end| serves[end] && ports[end] < SYSTEM_PORTS);
     // Two services: a system port is one by right, but clients of NFS and their like have one, too.
     let may_be_client = ports.iter().any(|port| RESERVED_CLIENTS.contains(port));
@@ -126,16 +121,16 @@ fn judge(
         return (1 - server, Evidence::ServicePort);
     }
     if row.proto() == ipproto::TCP {
-        return judge_tcp(row, question, facts);
+        return judge_tcp(row, case, census);
     }
     (0, if answered { Evidence::Answered } else { Evidence::FirstPacket })
 }
 
-fn judge_tcp(row: Row<'_>, question: &Question, facts: &Facts) -> (usize, Evidence) {
-    if let Some(server) = facts.meeting_place(row, question) {
+fn judge_tcp(row: Row<'_>, case: &Case, census: &Census) -> (usize, Evidence) {
+    if let Some(server) = census.meeting_place(row, case) {
         return (1 - server, Evidence::ManyPeers);
     }
-    if let Some(orig) = facts.initiator(row, question) {
+    if let Some(orig) = census.initiator(row, case) {
         return (orig, Evidence::Role);
     }
     if let Some(orig) = by_window(row) {
@@ -159,8 +154,8 @@ fn by_window(row: Row<'_>) -> Option<usize> {
     }
 }
 
-/// How much a port looks like a client's, from a system port (RFC 6335 section 6) upwards: those of Linux and IANA's
-/// dynamic ones last, before them those that older Windows and BSD took.
+/// Rank of a port as a client's, from system ports (0, RFC 6335 section 6) to the ephemeral ports of Linux and IANA (3).
+/// Those of older Windows and BSD rank 2.
 fn client_range(port: u16) -> u8 {
     match port {
         ..SYSTEM_PORTS => 0,
@@ -170,8 +165,8 @@ fn client_range(port: u16) -> u8 {
     }
 }
 
-/// What a record of a five-tuple is worth to the others; None: nothing, for nobody was in earnest, or nobody took it. Whether
-/// its first sender was answered does not matter to those before it.
+/// Evidence of a row for other rows of its five-tuple; None for scans, backscatter and refused SYNs. An answer to the first
+/// sender counts for its own row alone.
 fn worth(row: Row<'_>) -> Option<Evidence> {
     match row.evidence() {
         Evidence::Scan | Evidence::Backscatter => None,
@@ -181,35 +176,35 @@ fn worth(row: Row<'_>) -> Option<Evidence> {
     }
 }
 
-/// What the records of one five-tuple say together.
+/// Evidence of all rows of one five-tuple.
 #[derive(Clone, Copy, Default)]
-struct Together {
-    /// How many there are.
+struct TupleEvidence {
+    /// Number of rows.
     records: u32,
-    /// The best one's worth, evidence and originator's endpoint.
+    /// Worth of the best row; below, its evidence and originator's endpoint.
     worth: Option<Evidence>,
     best: Option<(Evidence, u32)>,
 }
 
-/// The records of one five-tuple (cut by a timeout, a file, a restart) have one initiator: that of the best evidence, and
-/// of the earliest among equals.
-fn keep_initiators(rows: &mut Rows, records: &[Record], tuples: usize) {
-    let mut all = vec![Together::default(); tuples];
+/// Gives all rows of one five-tuple one initiator: that of the best evidence, of the earliest row among equals. A timeout, a
+/// file or a restart may have cut the connection.
+fn keep_initiators(rows: &mut Rows, records: &[TupleRow], tuples: usize) {
+    let mut all = vec![TupleEvidence::default(); tuples];
     for record in records {
         let Some(row) = rows.get(record.place) else { continue };
-        let together = &mut all[record.tuple as usize];
-        together.records += 1;
-        if worth(row) > together.worth {
-            together.worth = worth(row);
-            together.best = Some((row.evidence(), turned(record.endpoints, row.orig())[0]));
+        let tuple = &mut all[record.tuple as usize];
+        tuple.records += 1;
+        if worth(row) > tuple.worth {
+            tuple.worth = worth(row);
+            tuple.best = Some((row.evidence(), by_role(record.endpoints, row.orig())[0]));
         }
     }
     for record in records {
         let Some(row) = rows.get(record.place).filter(|row| !is_known(*row) && worth(*row).is_some()) else { continue };
-        let together = all[record.tuple as usize];
-        let Some((sure, orig)) = together.best.filter(|_| together.records > 1) else { continue };
-        let stays = orig == turned(record.endpoints, row.orig())[0];
-        if !stays || together.worth > worth(row) {
+        let tuple = all[record.tuple as usize];
+        let Some((sure, orig)) = tuple.best.filter(|_| tuple.records > 1) else { continue };
+        let stays = orig == by_role(record.endpoints, row.orig())[0];
+        if !stays || tuple.worth > worth(row) {
             set(rows, record.place, usize::from(!stays), Evidence::SeenBefore, sure);
         }
     }
@@ -254,7 +249,7 @@ mod tests {
         FiveTuple { src: dst, dst: src, sport: dport, dport: sport, ..tuple }
     }
 
-    /// What becomes of these packets, in the order of their numbers or of what `by` says.
+    /// Rows of these packets, closed in the order of their numbers or of `by`.
     fn rows<K: Ord>(packets: &[Packet], by: impl Fn(&Closed) -> K) -> Rows {
         let mut tracker = Tracker::new(&Config::default());
         let mut closed = Vec::new();
@@ -272,17 +267,17 @@ mod tests {
             let mut connection = gone.connection().into_owned();
             connection.id = number;
             gone.what = Last::Whole(Box::new(connection));
-            rows.put(gone);
+            rows.insert(gone);
         }
         rows.in_order()
     }
 
     fn settled(mut rows: Rows) -> Rows {
-        settle(&mut rows, &Known { ports: &ServerPorts::services(), announced: &Announcements::default() });
+        settle(&mut rows, &Hints { ports: &ServerPorts::services(), announced: &Announcements::default() });
         rows
     }
 
-    /// What each end sent, whoever initiated.
+    /// Counters of each endpoint, independent of roles.
     fn sums(row: Row<'_>) -> Vec<((Addr, u16), Sent)> {
         let mut ends = Vec::from(ENDS.map(|end| ((row.addr(end), row.port(end)), row.sent(end))));
         ends.sort_by_key(|(endpoint, _)| *endpoint);

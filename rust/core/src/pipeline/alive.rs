@@ -1,19 +1,19 @@
-//! How many connections were alive at once, by capture time: whatever the order in which they were found to be over.
+//! Live connections by second of capture time, independent of the order in which ends are found.
 
 use ahash::HashMap;
 
 use conntrack_base::time::SECOND;
 
-/// By how many there were more than the second before, for each second of capture time.
+/// Change of the number of live connections, for each second of capture time.
 #[derive(Default)]
 pub struct Alive {
     changes: HashMap<i64, i64>,
-    /// The second that changes most of the time, and its change.
+    /// The last changed second and its change, cached in front of the map.
     latest: (i64, i64),
 }
 
 impl Alive {
-    /// Notes a connection that began then, and was over then, if ever.
+    /// Counts a connection from `start` to `gone` (capture times, nanoseconds); None: alive at the end.
     #[inline]
     pub fn note(&mut self, start: i64, gone: Option<i64>) {
         self.change(start, 1);
@@ -38,7 +38,7 @@ impl Alive {
         }
     }
 
-    /// Adds those of another one.
+    /// Adds the counts of another part.
     pub fn add(&mut self, other: Self) {
         self.keep(other.latest.0, other.latest.1);
         for (second, change) in other.changes {
@@ -46,7 +46,7 @@ impl Alive {
         }
     }
 
-    /// The most at the end of a second.
+    /// Maximum over the ends of all seconds.
     pub fn peak(mut self) -> u64 {
         self.keep(self.latest.0, self.latest.1);
         let mut changes: Vec<_> = self.changes.into_iter().collect();

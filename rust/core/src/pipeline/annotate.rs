@@ -1,5 +1,4 @@
-//! A capture once more, its connections being known: every packet with what is said of it, or by the direction of its
-//! connection.
+//! Second pass over a capture: every packet with its label as a comment, or split by the direction of its connection.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -12,23 +11,23 @@ use conntrack_track::connection::Evidence;
 use conntrack_track::direction::Direction;
 use conntrack_track::proto::{CtState, State};
 
-use super::{Observe, Progress, Tracked};
+use super::{Observe, Progress, RunOutput};
 
-/// Why a capture could not be written once more.
+/// Error of the second pass.
 #[derive(Debug, thiserror::Error)]
 pub enum AnnotateError {
-    /// It could not be read.
+    /// The capture could not be read.
     #[error(transparent)]
     Capture(#[from] CaptureError),
-    /// It could not be written.
+    /// The output could not be written.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// It has not the packets that it had when it was tracked.
+    /// The capture changed after it was tracked.
     #[error("found {found} packets, expected {expected}: the capture changed between the first reading and the second")]
     Changed {
-        /// Packets of the second reading, or as many as came before it was given up.
+        /// Packets of the second pass, up to the first mismatch.
         found: u64,
-        /// Packets of the first.
+        /// Packets of the first pass.
         expected: u64,
     },
 }
@@ -36,52 +35,52 @@ pub enum AnnotateError {
 /// Writes the packets of a capture that was tracked with labels, each with its direction bits and a comment.
 pub fn label(
     captures: &mut Captures,
-    tracked: &Tracked,
+    tracked: &RunOutput,
     out: impl Write,
     observe: Observe<'_>,
 ) -> Result<(), AnnotateError> {
     let mut writer = PcapngWriter::new(out)?;
     let mut comment = String::new();
-    again(captures, tracked, observe, |record, bytes, said, row| {
+    again(captures, tracked, observe, |record, bytes, label, row| {
         comment.clear();
         if let Some(row) = row {
-            describe(&mut comment, said, row);
+            describe(&mut comment, label, row);
         }
-        writer.packet(record.ts, record.linktype, record.len, bytes, crossing(said), &comment)
+        writer.packet(record.ts, record.linktype, record.len, bytes, crossing(label), &comment)
     })?;
     Ok(writer.finish()?)
 }
 
-/// Writes the packets of a capture that was tracked with labels to one file for each direction that occurs; `open` makes it.
+/// Writes the packets of a capture that was tracked with labels to one file for each direction that occurs; `open` creates a file.
 pub fn split<W: Write>(
     captures: &mut Captures,
-    tracked: &Tracked,
+    tracked: &RunOutput,
     mut open: impl FnMut(Direction) -> io::Result<W>,
     observe: Observe<'_>,
 ) -> Result<(), AnnotateError> {
     let mut writers: [Option<PcapngWriter<W>>; Direction::NAMES.len()] = std::array::from_fn(|_| None);
-    again(captures, tracked, observe, |record, bytes, said, _| {
-        let place = &mut writers[said.direction as usize];
+    again(captures, tracked, observe, |record, bytes, label, _| {
+        let place = &mut writers[label.direction as usize];
         let writer = match place {
             Some(writer) => writer,
-            None => place.insert(PcapngWriter::new(open(said.direction)?)?),
+            None => place.insert(PcapngWriter::new(open(label.direction)?)?),
         };
-        writer.packet(record.ts, record.linktype, record.len, bytes, crossing(said), "")
+        writer.packet(record.ts, record.linktype, record.len, bytes, crossing(label), "")
     })?;
     writers.into_iter().flatten().try_for_each(PcapngWriter::finish)?;
     Ok(())
 }
 
-/// Reads a capture again, with what was said of every packet.
+/// Reads a capture again, and visits every record with its label.
 fn again(
     captures: &mut Captures,
-    tracked: &Tracked,
+    tracked: &RunOutput,
     observe: Observe<'_>,
-    mut told: impl FnMut(&Record, &[u8], &SettledLabel, Option<Row<'_>>) -> io::Result<()>,
+    mut visit: impl FnMut(&Record, &[u8], &SettledLabel, Option<Row<'_>>) -> io::Result<()>,
 ) -> Result<(), AnnotateError> {
     let (rows, bytes): (&Rows, &[u8]) = (&tracked.rows, tracked.labels.as_deref().unwrap_or_default());
-    let mut said = bytes.as_chunks().0.iter().map(SettledLabel::of);
-    let expected = said.len() as u64;
+    let mut labels = bytes.as_chunks().0.iter().map(SettledLabel::of);
+    let expected = labels.len() as u64;
     let mut found = 0;
     let mut batch = RecordBatch::default();
     loop {
@@ -95,9 +94,9 @@ fn again(
         };
         for record in &batch.records {
             found += 1;
-            let Some(said) = said.next() else { return Err(AnnotateError::Changed { found, expected }) };
-            let row = said.connection.and_then(|row| rows.get(row));
-            told(record, batch.bytes(record), &said, row)?;
+            let Some(label) = labels.next() else { return Err(AnnotateError::Changed { found, expected }) };
+            let row = label.connection.and_then(|row| rows.get(row));
+            visit(record, batch.bytes(record), &label, row)?;
         }
         let (bytes, total) = captures.progress();
         if observe(Progress { bytes, total, packets: found, interrupted }).is_break() {
@@ -109,9 +108,9 @@ fn again(
     }
 }
 
-/// Which way a packet went, by the direction of its connection.
-fn crossing(said: &SettledLabel) -> Crossing {
-    match (said.direction, said.reply) {
+/// Direction bits of a packet, by the direction of its connection.
+fn crossing(label: &SettledLabel) -> Crossing {
+    match (label.direction, label.reply) {
         (Direction::Egress, false) | (Direction::Ingress, true) => Crossing::Outbound,
         (Direction::Egress, true) | (Direction::Ingress, false) => Crossing::Inbound,
         _ => Crossing::Unknown,
@@ -119,17 +118,17 @@ fn crossing(said: &SettledLabel) -> Crossing {
 }
 
 /// `orig=10.0.0.1:40000 resp=192.0.2.1:443 direction=egress sender=orig ctstate=NEW state=SYN_SENT evidence=syn confidence=1.00`.
-fn describe(comment: &mut String, said: &SettledLabel, row: Row<'_>) {
+fn describe(comment: &mut String, label: &SettledLabel, row: Row<'_>) {
     // Writing to a string does not fail.
     let _ = write!(
         comment,
         "orig={} resp={} direction={} sender={} ctstate={} state={} evidence={} confidence={:.2}",
         end(row, 0),
         end(row, 1),
-        Direction::NAMES[said.direction as usize],
-        if said.reply { "resp" } else { "orig" },
-        CtState::NAMES.get(usize::from(said.ctstate)).copied().unwrap_or_default(),
-        State::NAMES.get(usize::from(said.state)).copied().unwrap_or_default(),
+        Direction::NAMES[label.direction as usize],
+        if label.reply { "resp" } else { "orig" },
+        CtState::NAMES.get(usize::from(label.ctstate)).copied().unwrap_or_default(),
+        State::NAMES.get(usize::from(label.state)).copied().unwrap_or_default(),
         Evidence::NAMES[row.evidence() as usize],
         row.confidence(),
     );

@@ -1,4 +1,4 @@
-//! The bare loops that tracking is measured against: the path cut off after a step, with nothing done there.
+//! Baseline loops for benchmarks: the path of a packet, cut off after a step.
 
 use conntrack_capture::error::CaptureError;
 use conntrack_capture::{Captures, LinkType, RecordBatch};
@@ -10,14 +10,14 @@ use conntrack_track::table::{FlowTable, Lookup, NO_SLOT};
 
 use super::following::GROUP;
 
-/// How far the loop goes.
+/// Last step of the loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
     /// Records are read.
     Read,
-    /// They are decoded by the decoder, which reads everything.
+    /// Every record is decoded by the slow path.
     Decode,
-    /// Ordinary frames are read at fixed offsets, their keys hashed and looked up, and those that are new inserted.
+    /// Ordinary frames are read at fixed offsets; their keys are hashed, looked up, and inserted if new.
     LookUp,
 }
 
@@ -33,7 +33,7 @@ impl Depth {
     }
 }
 
-/// Walks captures so far and no further. Returns how many records there were, gave packets, or were looked up.
+/// Runs the loop over captures. Returns the number of records read, decoded or looked up.
 pub fn walk(captures: &mut Captures, config: &Config, depth: Depth) -> Result<u64, CaptureError> {
     let mut batch = RecordBatch::default();
     let mut decoder = Decoder::new(config.decode);

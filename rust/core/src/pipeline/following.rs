@@ -20,16 +20,16 @@ use super::reading::Batch;
 /// Records whose packets are looked up together, so that they wait for memory together.
 pub const GROUP: usize = 128;
 
-/// A receiver of the label of every record.
+/// A sink for the label of every record.
 pub trait OnLabel {
-    /// Labels are of use; else nothing is done for them.
+    /// False: labels are not computed.
     const WANTED: bool;
 
-    /// The record at this place of the batch was taken, whose connection may be in the slot `guess`.
+    /// Called after record `at` of the batch, whose connection may be in the slot `guess`.
     fn label(&mut self, tracker: &Tracker, label: &Label, batch: &Batch<'_>, at: usize, guess: u32);
 }
 
-/// Nobody hears labels.
+/// A sink that wants no labels.
 pub struct NoLabels;
 
 impl OnLabel for NoLabels {
@@ -57,57 +57,57 @@ impl<F: FnMut(&Tracker, &Label, &Batch<'_>, usize)> OnLabel for F {
     }
 }
 
-/// Follows the connections of what was read.
-pub struct Following {
-    /// The connections that live.
+/// Tracks decoded batches, and collects closed connections.
+pub struct TrackStage {
+    /// Live connections.
     pub tracker: Tracker,
-    over: Over,
-    /// Every record lets time pass by itself: how much is alive at a record must not depend on how batches are cut.
+    over: ClosedRows,
+    /// Advance the clock at every record, so that live connections do not depend on batch size.
     each_ticks: bool,
-    /// Where the packets of a group may have their connections.
+    /// Predicted table slots of the records of a group.
     guesses: Box<[u32; GROUP]>,
-    /// Records that could have begun a connection and found no room: how many, and the first one's file and offset.
+    /// Records refused by a full table: the number, and the file and offset of the first.
     refused: Option<(u64, u32, u64)>,
 }
 
-/// Connections that live no more.
-struct Over {
+/// Closed connections.
+struct ClosedRows {
     rows: Finished,
     alive: Alive,
 }
 
-impl Over {
+impl ClosedRows {
     #[inline]
-    fn put(&mut self, closed: &Closed) {
-        self.rows.put(closed);
+    fn insert(&mut self, closed: &Closed) {
+        self.rows.insert(closed);
         self.alive.note(closed.what.start(), closed.gone);
     }
 }
 
-/// What came of it.
-pub struct Followed {
-    /// The connections.
+/// Results of tracking.
+pub struct TrackOutput {
+    /// Finished connections.
     pub rows: Finished,
-    /// What is said of every record, if that was asked for.
+    /// Labels of all records, if wanted.
     pub labels: Option<Labels>,
-    /// See [`Following`].
+    /// Records refused by a full table: the number, and the file and offset of the first.
     pub refused: Option<(u64, u32, u64)>,
-    /// How many connections have begun, and how many were evicted.
+    /// Connections begun, and connections evicted.
     pub begun: u64,
     pub evicted: u64,
-    /// When they lived.
+    /// Live connections over time.
     pub alive: Alive,
 }
 
-impl Followed {
-    /// Nothing.
+impl TrackOutput {
+    /// No results yet.
     pub fn none(locality: Arc<Locality>) -> Self {
         let (rows, alive) = (Finished::new(locality), Alive::default());
         Self { rows, labels: None, refused: None, begun: 0, evicted: 0, alive }
     }
 
-    /// Adds what came of another part, whose connections get these numbers: `own` for its own numbers, `named` for
-    /// those by which it speaks of others.
+    /// Adds the results of another part under new numbers: `own` maps its own numbers, `named` those of connections it
+    /// names.
     pub fn add(&mut self, part: Self, own: impl Fn(u64) -> u64, named: impl Fn(u64) -> u64) {
         self.rows.add(part.rows, own, named);
         self.begun += part.begun;
@@ -116,40 +116,41 @@ impl Followed {
     }
 }
 
-impl Following {
-    /// Nothing was followed yet. With `each_ticks`, every record lets time pass by itself: where it matters how many connections
-    /// are alive at a record, that must not depend on how batches are cut.
+impl TrackStage {
+    /// Tracking from an empty table. With `each_ticks`, the clock advances at every record, as a bounded table needs:
+    /// evictions then do not depend on batch size.
     pub fn new(tracker: Tracker, each_ticks: bool) -> Self {
         let locality = tracker.keys().locality().clone();
-        let over = Over { rows: Finished::new(locality), alive: Alive::default() };
+        let over = ClosedRows { rows: Finished::new(locality), alive: Alive::default() };
         Self { tracker, over, each_ticks, guesses: Box::new([NO_SLOT; GROUP]), refused: None }
     }
 
-    /// The connections that are over since this was asked for last; nothing is kept of them.
+    /// Takes the connections closed since the last call.
     pub fn drain(&mut self) -> Finished {
-        let none = Over { rows: self.over.rows.none(), alive: Alive::default() };
+        let none = ClosedRows { rows: self.over.rows.none(), alive: Alive::default() };
         std::mem::replace(&mut self.over, none).rows
     }
 
-    /// Writes the connections that live, and those that were not drained.
+    /// Writes live connections, and closed ones that were not drained, to a checkpoint.
     pub fn save(&self, out: &mut Writer<'_, impl Write>) -> io::Result<()> {
         self.tracker.save(out)?;
         self.over.rows.save(out)
     }
 
-    /// Reads what was written; nothing was followed yet.
+    /// Reads a checkpoint into an empty table.
     pub fn load(&mut self, from: &mut Reader<impl Read>) -> Result<(), CheckpointError> {
         self.tracker.load(from)?;
         self.over.rows.load(from, self.tracker.begun())
     }
 
-    /// Takes the packets of a batch of at most [`GROUP`] records.
+    /// Tracks a batch of at most [`GROUP`] records.
     pub fn take<L: OnLabel>(&mut self, batch: &Batch<'_>, labels: &mut L) {
         let Some(descriptors) = batch.decoded.descriptors.get(..batch.records.len().min(GROUP)) else { return };
         let is_ahead = self.tracker.table().look_ahead(descriptors.iter(), &mut self.guesses[..]);
         let times = || descriptors.iter().map(|one| one.ts);
         let over = &mut self.over;
-        let is_quiet = !self.each_ticks && self.tracker.is_quiet(descriptors.len(), times, |closed| over.put(closed));
+        let is_quiet =
+            !self.each_ticks && self.tracker.is_quiet(descriptors.len(), times, |closed| over.insert(closed));
         match (is_quiet, self.tracker.table().has_readers()) {
             (true, false) => self.steps::<L, false, false>(batch, is_ahead, labels),
             (true, true) => self.steps::<L, false, true>(batch, is_ahead, labels),
@@ -158,7 +159,7 @@ impl Following {
         }
     }
 
-    /// Takes one packet after the other. With `TICKS`, the clock is asked for each. `is_ahead`: slots were guessed.
+    /// Tracks record by record. `TICKS`: advance the clock at each. `is_ahead`: slots were predicted.
     #[inline(never)]
     fn steps<L: OnLabel, const TICKS: bool, const READERS: bool>(
         &mut self,
@@ -170,7 +171,7 @@ impl Following {
         for (at, one) in descriptors.iter().enumerate().take(GROUP) {
             if TICKS {
                 let over = &mut self.over;
-                self.tracker.advance(one.ts, |closed| over.put(closed));
+                self.tracker.advance(one.ts, |closed| over.insert(closed));
             }
             let mut guess = self.guesses[at];
             if !is_ahead || guess == NO_SLOT {
@@ -188,7 +189,7 @@ impl Following {
         }
     }
 
-    /// Takes a packet that is not the plain acknowledgement of a connection that is ready.
+    /// Tracks a packet that the fast path refused.
     #[inline(never)]
     fn other<const READERS: bool>(&mut self, batch: &Batch<'_>, at: usize, guess: u32) -> Label {
         let (one, broad) = (&batch.decoded.descriptors[at], &batch.decoded.broad[at]);
@@ -197,9 +198,9 @@ impl Following {
         }
         let (over, refused) = (&mut self.over, self.tracker.refused());
         let label = if !one.is(kind::OTHER) {
-            self.tracker.take(&batch.arrival(at), guess, &mut |closed| over.put(closed))
+            self.tracker.take(&batch.arrival(at), guess, &mut |closed| over.insert(closed))
         } else if one.count > 0 {
-            self.tracker.record_at_length(batch.packets(at), batch.frame(at), one.ts, |closed| over.put(closed))
+            self.tracker.record_at_length(batch.packets(at), batch.frame(at), one.ts, |closed| over.insert(closed))
         } else {
             outside(one)
         };
@@ -210,8 +211,8 @@ impl Following {
         label
     }
 
-    /// Takes the only packet of a record of a larger batch, which is looked up in this slot first. `related`: the label of the
-    /// connection that it is an error about.
+    /// Tracks the only packet of a record of a larger batch, with `guess` as the first slot to look up. `related`: the label of
+    /// the connection that an ICMP error quotes.
     pub fn one(&mut self, batch: &Batch<'_>, at: usize, guess: u32, related: Option<Label>) -> Label {
         let (one, over) = (&batch.decoded.descriptors[at], &mut self.over);
         if let Some(label) = self.tracker.take_ready::<true, false>(one, guess, || batch.arrival(at)) {
@@ -221,7 +222,7 @@ impl Following {
         if let Some(label) = self.tracker.take_ready_broad::<false>(one, broad, guess, || batch.arrival(at)) {
             return label;
         }
-        let closed = &mut |closed: &Closed| over.put(closed);
+        let closed = &mut |closed: &Closed| over.insert(closed);
         match batch.packets(at).first() {
             Some(packet) if one.is(kind::OTHER) => {
                 self.tracker.packet_at_length(packet, batch.frame(at), one.ts, related, closed)
@@ -230,33 +231,33 @@ impl Following {
         }
     }
 
-    /// Lets time pass; see [`Tracker::pass`].
+    /// Advances the clock; see [`Tracker::pass`].
     #[inline]
     pub fn pass(&mut self, due: Option<i64>) {
         let over = &mut self.over;
-        self.tracker.pass(due, |closed| over.put(closed));
+        self.tracker.pass(due, |closed| over.insert(closed));
     }
 
-    /// Records that could have begun a connection and found no room: how many, and the first one's file and offset.
+    /// Records refused by a full table: the number, and the file and offset of the first.
     pub fn refused(&self) -> Option<(u64, u32, u64)> {
         self.refused
     }
 
-    /// Ends what is left.
+    /// Closes the live connections at the end of the capture.
     pub fn finish(&mut self) {
         let over = &mut self.over;
-        self.tracker.finish(|closed| over.put(closed));
+        self.tracker.finish(|closed| over.insert(closed));
     }
 
-    /// The same where somebody else has the clock.
+    /// Closes the live connections at the time of an external clock.
     pub fn finish_at(&mut self, clock: Clock) {
         let over = &mut self.over;
-        self.tracker.finish_at(clock, |closed| over.put(closed));
+        self.tracker.finish_at(clock, |closed| over.insert(closed));
     }
 
-    /// What came of it.
-    pub fn followed(self) -> Followed {
-        Followed {
+    /// The results.
+    pub fn output(self) -> TrackOutput {
+        TrackOutput {
             rows: self.over.rows,
             labels: None,
             refused: self.refused,
@@ -267,7 +268,7 @@ impl Following {
     }
 }
 
-/// What a gateway says of a record that gave no packet.
+/// Label of a record without a tracked packet: ctstate UNTRACKED or INVALID.
 pub fn outside(one: &Descriptor) -> Label {
     Label::outside(if one.is(kind::UNTRACKED) { CtState::Untracked } else { CtState::Invalid })
 }

@@ -1,8 +1,8 @@
-//! The path of a packet, told in one place: bytes → record → packet → connection → row.
+//! The path of a packet: bytes → record → packet → connection → row.
 //!
-//! It has two halves. `reading` knows captures and packets and no connection; `following` the other way round. With one
-//! thread they take turns, a few records at a time; with several, `shards` has many trackers beside each other, whose
-//! answers are the same. `stream` is the same path for who feeds it himself, `replay` the one behind a gateway's policy.
+//! The path has two halves. `reading` knows captures and packets and no connection; `following` the other way round. One
+//! thread alternates between them, a few records at a time. `shards` runs a tracker on each of several threads, with equal
+//! results. `stream` is the push-based API, `replay` the path through a gateway with a policy.
 
 mod alive;
 mod annotate;
@@ -16,7 +16,7 @@ mod seam;
 mod shards;
 mod stream;
 
-use crate::hindsight::{self, Known};
+use crate::hindsight::{self, Hints};
 use conntrack_capture::error::CaptureError;
 use conntrack_capture::{Captures, DamageKind, RecordBatch};
 use conntrack_decode::{Skip, TunnelMode};
@@ -31,25 +31,25 @@ pub use bare::{Depth, walk};
 pub use named::named;
 pub use progress::{Observe, Progress};
 pub use reading::count_damage;
-pub use replay::{Fate, Replayed, replay};
+pub use replay::{Fate, ReplayOutput, replay};
 pub use seam::{CapturePosition, CellRecord, Headers, ShardTracker};
 pub use stream::Stream;
 
-use following::{Followed, Following, GROUP, NoLabels};
-use reading::{Batch, Decoded, Read, Reading, name};
+use following::{GROUP, NoLabels, TrackOutput, TrackStage};
+use reading::{Batch, DecodeOutput, DecodeStage, Decoded, name};
 use shards::Shards;
 
-/// What a run gives.
-pub struct Tracked {
+/// Results of a run.
+pub struct RunOutput {
     /// The connections, in the order of their first packets.
     pub rows: Rows,
-    /// The labels as bytes of [`conntrack_output::labels::WIDTH`] each, if they were asked for.
+    /// Labels, [`conntrack_output::labels::WIDTH`] bytes each, if wanted.
     pub labels: Option<Vec<u8>>,
-    /// The account.
+    /// Statistics.
     pub stats: Stats,
 }
 
-/// Why a record is in no connection although it could have begun one: the table was full of assured ones.
+/// Reason for skipping a record that would have begun a connection: the table was full of assured connections.
 pub const TABLE_FULL: &str = "table_full";
 
 /// Every key that [`Stats::skipped`] may have.
@@ -64,48 +64,48 @@ pub fn track(
     config: &Config,
     want_labels: bool,
     observe: Observe<'_>,
-) -> Result<Tracked, CaptureError> {
-    let (reading, followed) = if config.threads > 1 && can_be_parted(captures, config) {
+) -> Result<RunOutput, CaptureError> {
+    let (reading, output) = if config.threads > 1 && can_be_parted(captures, config) {
         let total = captures.progress().1;
         Shards::new(captures, config, want_labels).run(total, observe)?
     } else {
         in_turn(captures, config, want_labels, observe)?
     };
-    finish(captures, config, reading, followed)
+    finish(captures, config, reading, output)
 }
 
-/// Whether several trackers say the same as one.
+/// True where sharded trackers give the results of one tracker.
 fn can_be_parted(captures: &Captures, config: &Config) -> bool {
-    // A pipe may have nothing to read for ever, and who waits for it could not be stopped.
+    // A read of a pipe may block for ever, and could not be interrupted.
     let ends = captures.progress().1.is_some();
-    // Whom a full table evicts depends on everybody in it; what a tunnel carries belongs to what carries it; Zeek knows an
-    // ICMP packet by what it quotes.
+    // Evictions of a full table depend on all its entries; inner packets of a tunnel belong to the outer connection; Zeek
+    // keys an ICMP packet by its quotation.
     ends && config.bounds == Bounds::default() && config.decode.tunnels != TunnelMode::Both && !config.zeek
 }
 
-/// One thread: a few records are read and followed while they are in the nearest cache.
+/// Runs on one thread, a few records at a time, which stay in the L1 cache.
 fn in_turn(
     captures: &mut Captures,
     config: &Config,
     want_labels: bool,
     observe: Observe<'_>,
-) -> Result<(Reading, Followed), CaptureError> {
+) -> Result<(DecodeStage, TrackOutput), CaptureError> {
     let keys = Keys::new(config);
-    let mut reading = Reading::new(config, keys.clone());
-    let mut following = Following::new(Tracker::with_keys(config, keys), config.bounds != Bounds::default());
+    let mut reading = DecodeStage::new(config, keys.clone());
+    let mut following = TrackStage::new(Tracker::with_keys(config, keys), config.bounds != Bounds::default());
     let mut labels = want_labels.then(Labels::default);
     match &mut labels {
         Some(labels) => read_on(captures, &mut reading, observe, |batch| following.take(batch, labels))?,
         None => read_on(captures, &mut reading, observe, |batch| following.take(batch, &mut NoLabels))?,
     }
     following.finish();
-    Ok((reading, Followed { labels, ..following.followed() }))
+    Ok((reading, TrackOutput { labels, ..following.output() }))
 }
 
-/// Reads to the end, and hands on a few records at a time.
+/// Reads to the end, and passes on a few records at a time.
 fn read_on(
     captures: &mut Captures,
-    reading: &mut Reading,
+    reading: &mut DecodeStage,
     observe: Observe<'_>,
     mut take: impl FnMut(&Batch<'_>),
 ) -> Result<(), CaptureError> {
@@ -140,9 +140,14 @@ fn count_refused(stats: &mut Stats, refused: Option<(u64, u32, u64)>, captures: 
     }
 }
 
-fn finish(captures: &Captures, config: &Config, reading: Reading, followed: Followed) -> Result<Tracked, CaptureError> {
-    let Read { mut stats, watch, orphans, announced } = reading.finish(captures)?;
-    let Followed { rows, labels, refused, begun, evicted, alive } = followed;
+fn finish(
+    captures: &Captures,
+    config: &Config,
+    reading: DecodeStage,
+    output: TrackOutput,
+) -> Result<RunOutput, CaptureError> {
+    let DecodeOutput { mut stats, watch, orphans, announced } = reading.finish(captures)?;
+    let TrackOutput { rows, labels, refused, begun, evicted, alive } = output;
     count_refused(&mut stats, refused, captures);
     let mut rows = rows.in_order();
     stats.connections = begun;
@@ -151,9 +156,9 @@ fn finish(captures: &Captures, config: &Config, reading: Reading, followed: Foll
     // Zeek's own choice of the originator stands.
     if !config.zeek {
         let ports = config.likely_server_ports.clone().unwrap_or_else(ServerPorts::services);
-        hindsight::settle(&mut rows, &Known { ports: &ports, announced: &announced });
+        hindsight::settle(&mut rows, &Hints { ports: &ports, announced: &announced });
     }
     stats.quality = watch.finish(rows.iter(), orphans);
     let labels = labels.map(|labels| labels.settle(&rows));
-    Ok(Tracked { rows, labels, stats })
+    Ok(RunOutput { rows, labels, stats })
 }

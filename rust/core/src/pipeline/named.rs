@@ -11,23 +11,23 @@ use conntrack_track::config::{Bounds, Config};
 use conntrack_track::flow::descriptor::kind;
 use conntrack_track::tracker::{Keys, Label, Tracker};
 
-use super::following::{Followed, Following};
-use super::reading::{Batch, Reading};
-use super::{Observe, Tracked, finish, read_on};
+use super::following::{TrackOutput, TrackStage};
+use super::reading::{Batch, DecodeStage};
+use super::{Observe, RunOutput, finish, read_on};
 
-/// Names of addresses that are kept: what DNS says is what a sender wants it to say.
+/// Maximum of names kept from DNS, whose answers anybody can forge.
 const MOST_RESOLVED: usize = 1 << 20;
 
-/// Tracks captures; and says for each row that has one the name that was asked for or, where none was seen, the name under
-/// which DNS gave out the responder's address.
+/// Tracks captures, with names by row: the name in the payload (SNI, Host, DNS) or else the DNS name of the responder's
+/// address.
 pub fn named(
     captures: &mut Captures,
     config: &Config,
     observe: Observe<'_>,
-) -> Result<(Tracked, BTreeMap<u64, String>), CaptureError> {
+) -> Result<(RunOutput, BTreeMap<u64, String>), CaptureError> {
     let keys = Keys::new(config);
-    let mut reading = Reading::new(config, keys.clone());
-    let mut following = Following::new(Tracker::with_keys(config, keys), config.bounds != Bounds::default());
+    let mut reading = DecodeStage::new(config, keys.clone());
+    let mut following = TrackStage::new(Tracker::with_keys(config, keys), config.bounds != Bounds::default());
     let mut found = Names::default();
     let mut numbers = Vec::new();
     read_on(captures, &mut reading, observe, |batch| {
@@ -39,7 +39,7 @@ pub fn named(
         });
     })?;
     following.finish();
-    let tracked = finish(captures, config, reading, Followed { labels: None, ..following.followed() })?;
+    let tracked = finish(captures, config, reading, TrackOutput { labels: None, ..following.output() })?;
     for (row, number) in tracked.rows.iter().zip(0..) {
         if let Some(name) = found.resolved.get(&row.ip(1)) {
             found.asked.entry(number).or_insert_with(|| name.clone());
@@ -73,16 +73,16 @@ impl Names {
     }
 }
 
-/// Tells of every payload of some records the record's place, the tuple and the bytes.
-fn each_payload(batch: &Batch<'_>, mut told: impl FnMut(usize, &FiveTuple, &[u8])) {
+/// Visits every payload of a batch: index of the record, five-tuple and bytes.
+fn each_payload(batch: &Batch<'_>, mut visit: impl FnMut(usize, &FiveTuple, &[u8])) {
     for (place, one) in batch.decoded.descriptors.iter().enumerate().take(batch.records.len()) {
         if one.is(kind::OTHER) {
             for packet in batch.packets(place) {
-                told(place, &packet.tuple, packet.payload_in(batch.frame(place)));
+                visit(place, &packet.tuple, packet.payload_in(batch.frame(place)));
             }
         } else {
             let arrival = batch.arrival(place);
-            told(place, &arrival.tuple(), arrival.payload());
+            visit(place, &arrival.tuple(), arrival.payload());
         }
     }
 }

@@ -2,12 +2,12 @@
 
 use std::ops::ControlFlow;
 
-/// How far a run has come.
+/// Progress of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress {
-    /// Bytes read of the files as they are on disk.
+    /// Bytes read from the files, before decompression.
     pub bytes: u64,
-    /// Their size, where all of them have one.
+    /// Total size of the files, if all have one.
     pub total: Option<u64>,
     /// Packets so far.
     pub packets: u64,
@@ -15,5 +15,5 @@ pub struct Progress {
     pub interrupted: bool,
 }
 
-/// Told between batches how far a run has come; it may stop it.
+/// An observer, called between batches; `Break` stops the run.
 pub type Observe<'a> = &'a mut dyn FnMut(Progress) -> ControlFlow<()>;

@@ -1,4 +1,4 @@
-//! The first half of the path: records → packets and their keys, and the account of what could not be read.
+//! The first half of the path: records → packets and their keys, and statistics of skipped records.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -16,20 +16,20 @@ use conntrack_track::flow::Descriptor;
 use conntrack_track::flow::descriptor::{Arrival, kind};
 use conntrack_track::tracker::Keys;
 
-/// What some records hold, in their order.
+/// Decoded records, in their order.
 #[derive(Default)]
 pub struct Decoded {
-    /// For each record its only packet, if that is ordinary; see [`kind`] for the others.
+    /// For each record the descriptor of its ordinary packet; see [`kind`] for the others.
     pub descriptors: Vec<Descriptor>,
     /// The first four words of broad keys, for each record.
     pub broad: Vec<[u64; 4]>,
-    /// Packets that the decoder read, one record's after another's.
+    /// Packets of the slow path, in the order of records.
     pub packets: Vec<Packet>,
     /// Records that are not ordinary frames.
     others: Vec<u32>,
 }
 
-/// Records with what they hold.
+/// Records with their decoded packets.
 #[derive(Clone, Copy)]
 pub struct Batch<'a> {
     /// The records.
@@ -55,7 +55,7 @@ impl<'a> Batch<'a> {
         Arrival { descriptor, broad: &self.decoded.broad[at], frame: self.frame(at), decoded }
     }
 
-    /// The packets of a record that the decoder read; none of an ordinary frame.
+    /// The packets of a record decoded by the slow path; none of an ordinary frame.
     pub fn packets(&self, at: usize) -> &'a [Packet] {
         let one = &self.decoded.descriptors[at];
         let count = match one.kind {
@@ -74,45 +74,45 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// Reads records.
-pub struct Reading {
+/// The decoding half of the path.
+pub struct DecodeStage {
     decoder: Decoder,
     /// Ordinary frames are read at fixed offsets.
     at_fixed_offsets: bool,
     keys: Keys,
     watch: Watch,
-    /// What FTP announced.
+    /// Endpoints that FTP control connections announced.
     announced: Announcements,
-    /// The account so far, without what was skipped.
+    /// Statistics so far, without skipped records.
     pub stats: Stats,
-    /// Records that gave nothing, by reason: how many, and the first one's file and offset.
+    /// Skipped records by reason: the number, and the file and offset of the first.
     skipped: BTreeMap<&'static str, (u64, u32, u64)>,
     files: Vec<LinkTypes>,
-    /// The file of the last ordinary packet: that its link type is known was noted.
+    /// The file of the last ordinary packet, whose link type is already noted.
     supported: Option<u32>,
 }
 
-/// What there is to know once everything was read.
-pub struct Read {
-    /// The account.
+/// Results of decoding a whole run.
+pub struct DecodeOutput {
+    /// Statistics.
     pub stats: Stats,
-    /// What watched over it.
+    /// Counters of quality.
     pub watch: Watch,
     /// Later fragments without their first one.
     pub orphans: u64,
-    /// What FTP announced.
+    /// Endpoints that FTP control connections announced.
     pub announced: Announcements,
 }
 
-/// Which link types a file had.
+/// Link types of a file.
 #[derive(Clone, Copy, Default)]
 struct LinkTypes {
     supported: bool,
-    /// The first record of an unsupported one.
+    /// Unsupported link type, and the offset of its first record.
     first: Option<(u16, u64)>,
 }
 
-impl Reading {
+impl DecodeStage {
     /// `keys`: those of the tracker that takes the packets.
     pub fn new(config: &Config, keys: Keys) -> Self {
         Self {
@@ -129,7 +129,7 @@ impl Reading {
         }
     }
 
-    /// Reads these records of a batch in place of what was read before.
+    /// Decodes some records of a batch, and replaces the contents of `into`.
     pub fn decode(&mut self, records: &[Record], batch: &RecordBatch, into: &mut Decoded) {
         into.packets.clear();
         into.others.clear();
@@ -211,7 +211,7 @@ impl Reading {
         stats.last = stats.last.max(latest);
     }
 
-    /// Reads a record by the decoder.
+    /// Decodes a record by the slow path.
     #[inline(never)]
     fn decode_any(
         &mut self,
@@ -247,7 +247,7 @@ impl Reading {
         }
     }
 
-    /// Notes what FTP announces in these records.
+    /// Notes endpoints that FTP announces in these records.
     #[inline(never)]
     fn note_announcements(&mut self, batch: &Batch<'_>) {
         for (at, record) in batch.records.iter().enumerate() {
@@ -262,7 +262,7 @@ impl Reading {
         }
     }
 
-    /// An unknown link type is an error that names it, never an empty result; beside a known one it is counted.
+    /// Notes the link type of a record. A file of unsupported link types alone is an error, never an empty result.
     fn note_link_type(&mut self, record: &Record, unsupported: bool) {
         let index = record.file as usize;
         if index >= self.files.len() {
@@ -275,17 +275,17 @@ impl Reading {
         }
     }
 
-    /// Writes what later records may need of earlier ones; the account is not theirs.
+    /// Writes the decoder state that later records may need; statistics are left out.
     pub fn save(&self, out: &mut Writer<'_, impl Write>) -> io::Result<()> {
         self.decoder.save(out)
     }
 
-    /// Reads what was written; nothing was read yet.
+    /// Reads the decoder state, before the first record.
     pub fn load(&mut self, from: &mut Reader<impl io::Read>) -> Result<(), CheckpointError> {
         self.decoder.load(from)
     }
 
-    /// The account of everything that was read so far.
+    /// Statistics so far.
     pub fn account(&self, captures: &Captures) -> Result<Stats, CaptureError> {
         for (file, number) in self.files.iter().zip(0..) {
             file.check(name(captures, number))?;
@@ -302,14 +302,14 @@ impl Reading {
         Ok(stats)
     }
 
-    /// What there is to know once everything was read.
-    pub fn finish(self, captures: &Captures) -> Result<Read, CaptureError> {
+    /// The results, after the last record.
+    pub fn finish(self, captures: &Captures) -> Result<DecodeOutput, CaptureError> {
         let (stats, orphans) = (self.account(captures)?, self.decoder.orphans());
-        Ok(Read { stats, watch: self.watch, orphans, announced: self.announced })
+        Ok(DecodeOutput { stats, watch: self.watch, orphans, announced: self.announced })
     }
 }
 
-/// Takes out what the source of an ordinary frame lacks.
+/// Clears the fields that the source of an ordinary frame lacks.
 fn lack(one: &mut Descriptor, record: &Record, lacks: Lacks) {
     if lacks.payloads || record.abridged {
         one.kind &= !kind::CUT;
@@ -320,7 +320,7 @@ fn lack(one: &mut Descriptor, record: &Record, lacks: Lacks) {
     }
 }
 
-/// Adds what is wrong with the files of captures, as far as they were read.
+/// Adds the damage of the files read so far.
 pub fn count_damage(stats: &mut Stats, captures: &Captures) {
     let damage = captures.damage();
     for (kind, count) in damage.counts().filter(|(_, count)| *count > 0) {

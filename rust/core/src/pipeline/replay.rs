@@ -1,7 +1,7 @@
-//! A capture sent through a gateway that has a policy: what it would have let pass.
+//! A capture replayed through a gateway with a policy: the packets that would have passed.
 //!
-//! Two trackers take every packet. One follows the connections as they were; the other is the gateway, which holds no
-//! entry for what it refused, so that each later packet of it is judged anew, as a gateway would.
+//! Two trackers take every packet. One tracks the connections as captured. The other is the gateway, which keeps no entry
+//! for a refused connection, and so judges each later packet anew.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,21 +13,21 @@ use conntrack_track::policy::Policy;
 use conntrack_track::proto::CtState;
 use conntrack_track::tracker::{Keys, Label, Tracker};
 
-use super::following::{Followed, Following};
-use super::reading::{Batch, Reading};
-use super::{Observe, Tracked, finish, read_on};
+use super::following::{TrackOutput, TrackStage};
+use super::reading::{Batch, DecodeStage};
+use super::{Observe, RunOutput, finish, read_on};
 
 conntrack_base::words! {
-    /// What a gateway does with a packet.
+    /// Fate of a packet at a gateway.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub enum Fate {
-        /// It opens an entry, or belongs to one.
+        /// Accepted: the packet opens an entry, or belongs to one.
         Accepted = "ACCEPTED",
-        /// It would open one, and no rule allows it.
+        /// Refused: the packet would open an entry, and no rule allows one.
         Refused = "REFUSED",
-        /// It belongs to no entry and may not open one, or contradicts its entry; or its headers cannot be read.
+        /// Ctstate INVALID: no entry and none may be opened, a contradiction to the entry, or unreadable headers.
         Invalid = "INVALID",
-        /// It is not tracked, and passes: no IP, neighbour discovery.
+        /// Ctstate UNTRACKED, which passes: no IP, neighbour discovery.
         Untracked = "UNTRACKED",
     }
 }
@@ -43,15 +43,15 @@ impl Fate {
     }
 }
 
-/// What came of a replay.
-pub struct Replayed {
-    /// The connections as they were, and the account.
-    pub tracked: Tracked,
-    /// How many packets had each [`Fate`].
+/// Results of a replay.
+pub struct ReplayOutput {
+    /// Connections as captured, and statistics.
+    pub tracked: RunOutput,
+    /// Packets by [`Fate`].
     pub packets: [u64; 4],
-    /// Packets that were refused, by the number of their connection.
+    /// Refused packets by connection number.
     pub refused: BTreeMap<u64, u64>,
-    /// The fate of every packet, if that was asked for, as bytes.
+    /// The fate of every packet as a byte, if wanted.
     pub fates: Option<Vec<u8>>,
 }
 
@@ -62,14 +62,14 @@ pub fn replay(
     policy: Arc<Policy>,
     want_fates: bool,
     observe: Observe<'_>,
-) -> Result<Replayed, CaptureError> {
+) -> Result<ReplayOutput, CaptureError> {
     let keys = Keys::new(config);
     let bounded = config.bounds != Bounds::default();
-    let mut reading = Reading::new(config, keys.clone());
-    let mut following = Following::new(Tracker::with_keys(config, keys.clone()), bounded);
+    let mut reading = DecodeStage::new(config, keys.clone());
+    let mut following = TrackStage::new(Tracker::with_keys(config, keys.clone()), bounded);
     // The gateway is Linux whatever the connections are counted by, and has no limits of its own.
     let as_gateway = Config { zeek: false, ..config.clone() };
-    let mut gateway = Following::new(Tracker::with_keys(&as_gateway, keys).behind(policy), bounded);
+    let mut gateway = TrackStage::new(Tracker::with_keys(&as_gateway, keys).behind(policy), bounded);
     let (mut packets, mut refused, mut fates) = ([0; 4], BTreeMap::new(), want_fates.then(Vec::new));
     let mut numbers = Vec::new();
     read_on(captures, &mut reading, observe, |batch| {
@@ -92,6 +92,6 @@ pub fn replay(
         gateway.drain();
     })?;
     following.finish();
-    let followed = Followed { labels: None, ..following.followed() };
-    Ok(Replayed { tracked: finish(captures, config, reading, followed)?, packets, refused, fates })
+    let output = TrackOutput { labels: None, ..following.output() };
+    Ok(ReplayOutput { tracked: finish(captures, config, reading, output)?, packets, refused, fates })
 }

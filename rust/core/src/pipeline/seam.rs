@@ -1,8 +1,8 @@
-//! Where a distributed run is cut in two: records to headers and the shard that they belong to, file by file; and headers to
-//! connections, shard by shard, once an engine has brought them together in order.
+//! The two halves of a distributed run. [`Headers`] reads records to headers with their shard, file by file. An engine groups
+//! and sorts the headers. [`ShardTracker`] tracks the connections of a shard.
 //!
-//! What comes of all shards together does not depend on how many there are: a shard has all packets of its pairs of
-//! addresses; a connection ends by its own packets' times; and its identifier is a hash of what it is and of its first packet.
+//! Results do not depend on the number of shards. A shard has all packets of its pairs of addresses, and a connection ends by
+//! the times of its own packets. Its identifier is a hash of its key and of the position of its first packet.
 
 use std::collections::HashMap;
 
@@ -20,49 +20,49 @@ use conntrack_track::flow::descriptor::kind;
 use conntrack_track::flow::{FlowKey, shard};
 use conntrack_track::tracker::{Keys, Label, Tracker};
 
-use super::following::{Following, GROUP};
-use super::reading::{Batch, Decoded, Reading};
+use super::following::{GROUP, TrackStage};
+use super::reading::{Batch, DecodeStage, Decoded};
 
 /// Reads the headers of captures.
 pub struct Headers {
     captures: Captures,
     batch: RecordBatch,
-    reading: Reading,
+    reading: DecodeStage,
     decoded: Decoded,
-    /// Payloads that say nothing are left out: not where checksums are made of them.
+    /// Payloads without evidence are left out, unless checksums are verified.
     abridges: bool,
     read: u64,
 }
 
 /// A record with a packet, and the cell that its connection belongs to.
 pub struct CellRecord<'a> {
-    /// The record; of its bytes, those that the tracker looks at.
+    /// The record, cut to the bytes that the tracker reads.
     pub record: Record,
-    /// Which record of its capture it is.
+    /// Index of the record in its capture.
     pub index: u64,
-    /// These bytes.
+    /// Bytes of the record.
     pub bytes: &'a [u8],
-    /// The innermost packet that was asked for; of an early fragment inside a tunnel, the outermost one.
+    /// The innermost tracked packet; the outermost one for a tunnelled fragment captured before its first fragment.
     pub packet: Packet,
-    /// Its cell.
+    /// Cell of the pair of addresses.
     pub cell: u16,
 }
 
 impl Headers {
-    /// Of these captures, which are one file or are merged by time.
+    /// Headers of captures, which are one file or are merged by time.
     pub fn new(captures: Captures, config: &Config) -> Self {
         Self {
             captures,
             batch: RecordBatch::default(),
-            reading: Reading::new(config, Keys::new(config)),
+            reading: DecodeStage::new(config, Keys::new(config)),
             decoded: Decoded::default(),
             abridges: !config.decode.checksum,
             read: 0,
         }
     }
 
-    /// Reads the next records, and hands out those that have a packet; false at the end.
-    pub fn next(&mut self, mut seen: impl FnMut(CellRecord<'_>)) -> Result<bool, CaptureError> {
+    /// Reads the next batch, and visits the records that have a packet; false at the end.
+    pub fn next(&mut self, mut visit: impl FnMut(CellRecord<'_>)) -> Result<bool, CaptureError> {
         let more = self.captures.next_batch(&mut self.batch)?;
         let Self { batch, reading, decoded, .. } = self;
         reading.decode(&batch.records, batch, decoded);
@@ -75,27 +75,28 @@ impl Headers {
                 let packet = batch.packet(at).filter(|_| !one.is(kind::OTHER) || one.count > 0);
                 let is_early = one.is(kind::OTHER) && one.count == 0 && one.is(kind::EARLY);
                 if let Some(packet) = packet.or_else(|| if is_early { outermost(record, bytes) } else { None }) {
-                    seen(CellRecord { record: *record, index, bytes, cell: shard::cell_of(&packet), packet });
+                    visit(CellRecord { record: *record, index, bytes, cell: shard::cell_of(&packet), packet });
                 }
                 continue;
             }
             let (arrival, packet) = (batch.arrival(at), batch.arrival(at).packet());
-            let says_nothing = self.abridges && !one.is(kind::CUT | kind::FTP) && direction::says(&arrival).is_none();
-            let keeps = if says_nothing && packet.payload.1 > 0 { packet.payload.0 } else { record.caplen };
+            let without_evidence =
+                self.abridges && !one.is(kind::CUT | kind::FTP) && direction::says(&arrival).is_none();
+            let keeps = if without_evidence && packet.payload.1 > 0 { packet.payload.0 } else { record.caplen };
             let record = Record { caplen: keeps, abridged: keeps < record.caplen, ..*record };
             let bytes = bytes.get(..keeps as usize).unwrap_or(bytes);
-            seen(CellRecord { record, index, bytes, cell: shard::cell_of(&packet), packet });
+            visit(CellRecord { record, index, bytes, cell: shard::cell_of(&packet), packet });
         }
         Ok(more)
     }
 
-    /// The account of what was read so far. It knows no connections.
+    /// Statistics so far, without connections.
     pub fn account(&self) -> Result<Stats, CaptureError> {
         self.reading.account(&self.captures)
     }
 }
 
-/// The packet of a fragment whose first one has not come yet.
+/// Outermost packet of a fragment whose first fragment has not come yet.
 fn outermost(record: &Record, bytes: &[u8]) -> Option<Packet> {
     let flat = Flat::read(record, bytes);
     Some(Packet { tuple: flat.tuple?, vlan: flat.vlan, ip_bytes: flat.length, fragment: true, ..Packet::default() })
@@ -104,39 +105,39 @@ fn outermost(record: &Record, bytes: &[u8]) -> Option<Packet> {
 /// The position of a packet in the captures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CapturePosition {
-    /// Capture time.
+    /// Capture time, nanoseconds.
     pub ts: i64,
-    /// The file's number.
+    /// Number of the file.
     pub file: i64,
-    /// Which record of the file it is.
+    /// Index of the record in the file.
     pub index: i64,
 }
 
-/// What tells a connection from all others, whoever tracks it.
+/// Identifier of a connection, unique over all shards.
 pub type Id = [u8; 16];
 
 /// Tracks the packets of some shards, in bounded memory.
 pub struct ShardTracker {
-    reading: Reading,
-    following: Following,
+    reading: DecodeStage,
+    following: TrackStage,
     decoded: Decoded,
     /// Identifiers of the connections that live, and of those that they are related to, by number.
     named: HashMap<u64, (Id, Option<Id>)>,
 }
 
 impl ShardTracker {
-    /// Nothing has come yet.
+    /// A tracker with no packets yet.
     pub fn new(config: &Config) -> Self {
         let keys = Keys::new(config);
         Self {
-            reading: Reading::new(config, keys.clone()),
-            following: Following::new(Tracker::with_keys(config, keys), true),
+            reading: DecodeStage::new(config, keys.clone()),
+            following: TrackStage::new(Tracker::with_keys(config, keys), true),
             decoded: Decoded::default(),
             named: HashMap::new(),
         }
     }
 
-    /// Follows packets that come in the order of their places, one for each record.
+    /// Tracks records in the order of their positions, one packet each.
     pub fn take(&mut self, batch: &RecordBatch, places: &[CapturePosition]) {
         let Self { reading, following, decoded, named } = self;
         let mut places = places.iter();
@@ -160,22 +161,22 @@ impl ShardTracker {
         }
     }
 
-    /// The connections that are over since this was asked for last, their identifiers, and those of what they are related to.
+    /// Takes the connections closed since the last call, with their identifiers and those of related connections.
     pub fn drain(&mut self) -> (Rows, Vec<(Id, Option<Id>)>) {
         let rows = self.following.drain().in_order();
         let ids = rows.iter().map(|row| self.named.remove(&row.number()).unwrap_or_default()).collect();
         (rows, ids)
     }
 
-    /// Ends what is left at a capture time, and drains. What lives then is there at the end of the capture; without a time,
-    /// every connection lives as long as its own timeout says.
+    /// Closes the live connections at a capture time, and drains. Those alive then end with the capture; without a time, every
+    /// connection runs to its own timeout.
     pub fn finish(&mut self, until: Option<i64>) -> (Rows, Vec<(Id, Option<Id>)>) {
         self.following.finish_at(Clock::stopped(until.unwrap_or(i64::MAX)));
         self.drain()
     }
 }
 
-/// Notes what the connection of an ICMP error is related to, while that is known.
+/// Notes the connection that an ICMP error is related to, while its entry lives.
 fn relate(named: &mut HashMap<u64, (Id, Option<Id>)>, tracker: &Tracker, label: &Label, packet: &Packet) {
     let Some(connection) = tracker.look(&tracker.keys().of(packet)) else { return };
     let Some(parent) = connection.related_to.filter(|parent| label.connection == Some(*parent)) else { return };
@@ -185,7 +186,7 @@ fn relate(named: &mut HashMap<u64, (Id, Option<Id>)>, tracker: &Tracker, label: 
     }
 }
 
-/// SHA-1, cut to 128 bits, of a key without direction and the place of its first packet.
+/// SHA-1, cut to 128 bits, of a key without direction and the position of the first packet.
 fn id(key: &FlowKey, first: CapturePosition) -> Id {
     let mut hash = Sha1::new();
     for (addr, port) in [(key.a, key.a_port), (key.b, key.b_port)] {

@@ -1,9 +1,9 @@
-//! A tracker for who feeds it himself: batch by batch, from any number of threads, and read from any at any time.
+//! The push-based API: batches from any number of threads, and reads from any thread at any time.
 //!
-//! The promise to feeders: batches are followed one after another, in the order in which they came, each as a whole; a feeder
-//! goes on once his own is. He follows whatever waits, so that nobody depends on a certain thread; who finds another one at it
-//! sleeps until his batch is done. The promise to readers is the table's ([`crate::table`]): they are never waited for, and see
-//! each connection as it was between two packets.
+//! Guarantees to feeders: batches are tracked atomically, in the order of arrival, and [`Stream::process`] returns after its
+//! own batch. Batches wait in a work queue drained by the thread that holds the lock (flat combining); the others sleep until
+//! theirs are done. Guarantees to readers are the table's ([`crate::table`]): readers never block feeders, and see each
+//! connection between two packets.
 
 use std::convert::Infallible;
 use std::io::{self, Read, Write};
@@ -27,74 +27,74 @@ use conntrack_track::table::{Last, Reader};
 use conntrack_track::tracker::{Closed, Keys, Label, Tracker};
 
 use super::count_refused;
-use super::following::{Following, GROUP, OnLabel};
-use super::reading::{Batch, Decoded, Reading};
+use super::following::{GROUP, OnLabel, TrackStage};
+use super::reading::{Batch, DecodeStage, Decoded};
 
-/// How long a feeder sleeps at most before he looks again whether somebody does his work.
+/// Maximum sleep of a feeder before the next look at the work queue.
 const NAP: Duration = Duration::from_millis(1);
 
-/// Follows connections through batches as they come.
+/// A tracker fed batch by batch.
 pub struct Stream {
-    station: Station<State, Arc<Job>>,
+    station: Station<Engine, Arc<Job>>,
     keys: Keys,
-    /// From the first look on.
+    /// Made by the first lookup or snapshot.
     reader: OnceLock<Reader>,
-    /// Capture time, for readers: what was due before is over.
+    /// Capture time for readers, nanoseconds: entries with an earlier deadline are expired.
     now: AtomicI64,
 }
 
-/// What one thread at a time works on.
-struct State {
-    reading: Reading,
-    following: Following,
+/// State under the lock.
+struct Engine {
+    reading: DecodeStage,
+    following: TrackStage,
     decoded: Decoded,
-    /// As `Stream::now`.
+    /// Source of `Stream::now`.
     now: i64,
 }
 
-/// A batch, and who waits for its labels.
+/// A batch, and the thread that waits for its labels.
 struct Job {
     batch: Arc<RecordBatch>,
-    /// Its labels, once it was followed.
+    /// Labels of the batch, after tracking.
     labels: Queue<Vec<u8>>,
     feeder: Thread,
 }
 
 impl Stream {
-    /// Nothing has come yet.
+    /// A stream with an empty table.
     pub fn new(config: &Config) -> Self {
         let Ok(stream) = Self::begin(config, |_| Ok::<_, Infallible>(()));
         stream
     }
 
-    /// Goes on from a checkpoint, whose next part is the first of those that [`Self::save`] has written, with the same
-    /// configuration: every packet from now on gets the answer that it would have got there.
+    /// Resumes from a checkpoint at the first part that [`Self::save`] has written, with an equal configuration. Later packets
+    /// get the labels that the saved stream would have given.
     pub fn resume(config: &Config, from: &mut checkpoint::Reader<impl Read>) -> Result<Self, CheckpointError> {
-        Self::begin(config, |state| state.load(from))
+        Self::begin(config, |engine| engine.load(from))
     }
 
-    fn begin<E>(config: &Config, load: impl FnOnce(&mut State) -> Result<(), E>) -> Result<Self, E> {
+    fn begin<E>(config: &Config, load: impl FnOnce(&mut Engine) -> Result<(), E>) -> Result<Self, E> {
         let keys = Keys::new(config);
-        let following = Following::new(Tracker::with_keys(config, keys.clone()), true);
-        let reading = Reading::new(config, keys.clone());
-        let mut state = State { reading, following, decoded: Decoded::default(), now: i64::MIN };
-        load(&mut state)?;
-        let now = AtomicI64::new(state.now);
-        Ok(Self { station: Station::new(Box::new(state)), keys, reader: OnceLock::new(), now })
+        let following = TrackStage::new(Tracker::with_keys(config, keys.clone()), true);
+        let reading = DecodeStage::new(config, keys.clone());
+        let mut engine = Engine { reading, following, decoded: Decoded::default(), now: i64::MIN };
+        load(&mut engine)?;
+        let now = AtomicI64::new(engine.now);
+        Ok(Self { station: Station::new(Box::new(engine)), keys, reader: OnceLock::new(), now })
     }
 
-    /// Writes everything that the next batch may meet, as it is between two batches: who brings one meanwhile waits.
+    /// Writes the state between two batches; feeders wait meanwhile.
     pub fn save(&self, out: &mut checkpoint::Writer<'_, impl Write>) -> io::Result<()> {
-        self.with(|state| state.save(out))
+        self.with(|engine| engine.save(out))
     }
 
-    /// Follows a batch. Returns the label of each of its records, [`conntrack_output::labels::WIDTH`] bytes each; who initiated is
-    /// what is known once the record has come, and connections have their numbers in the order of their first packets.
+    /// Tracks a batch. Returns the labels of its records, [`conntrack_output::labels::WIDTH`] bytes each. Originators are those
+    /// known at the record; connections are numbered in the order of first packets.
     pub fn process(&self, batch: Arc<RecordBatch>) -> Vec<u8> {
         let job = Arc::new(Job { batch, labels: Queue::default(), feeder: thread::current() });
         self.station.bring(job.clone());
         loop {
-            self.station.serve(|state, job| self.follow(state, &job));
+            self.station.serve(|engine, job| self.follow(engine, &job));
             if let Some(labels) = job.labels.pop() {
                 return labels;
             }
@@ -102,35 +102,34 @@ impl Stream {
         }
     }
 
-    fn follow(&self, state: &mut State, job: &Job) {
-        let labels = state.follow(&job.batch);
-        state.now = state.following.tracker.now();
-        self.now.store(state.now, Ordering::Release);
+    fn follow(&self, engine: &mut Engine, job: &Job) {
+        let labels = engine.follow(&job.batch);
+        engine.now = engine.following.tracker.now();
+        self.now.store(engine.now, Ordering::Release);
         job.labels.push(labels);
         job.feeder.unpark();
     }
 
-    /// The connections that are over since this was asked for last, in the order of their first packets.
+    /// Takes the connections closed since the last call, in the order of first packets.
     pub fn drain(&self) -> Rows {
-        self.with(|state| state.following.drain()).in_order()
+        self.with(|engine| engine.following.drain()).in_order()
     }
 
-    /// Ends the connections that are left, and drains.
+    /// Closes the live connections, and drains.
     pub fn finish(&self) -> Rows {
-        let finished = self.with(|state| {
-            state.following.finish();
-            state.following.drain()
+        let finished = self.with(|engine| {
+            engine.following.finish();
+            engine.following.drain()
         });
         finished.in_order()
     }
 
-    /// The account of what was followed so far; `captures`: where it came from, for names and damage. What only a look at the
-    /// whole tells is not in it.
+    /// Statistics so far; `captures`: the source, for file names and damage. Quality, which needs the whole run, is left out.
     pub fn account(&self, captures: &Captures) -> Result<Stats, CaptureError> {
-        self.with(|state| {
-            let mut stats = state.reading.account(captures)?;
-            count_refused(&mut stats, state.following.refused(), captures);
-            let tracker = &state.following.tracker;
+        self.with(|engine| {
+            let mut stats = engine.reading.account(captures)?;
+            count_refused(&mut stats, engine.following.refused(), captures);
+            let tracker = &engine.following.tracker;
             stats.connections = tracker.begun();
             stats.evicted = tracker.evicted();
             stats.peak_connections = tracker.peak() as u64;
@@ -138,32 +137,32 @@ impl Stream {
         })
     }
 
-    /// What is worked on, between two batches.
-    fn with<R>(&self, look: impl FnOnce(&mut State) -> R) -> R {
+    /// Runs a function on the engine, between two batches.
+    fn with<R>(&self, look: impl FnOnce(&mut Engine) -> R) -> R {
         let seen = self.station.between(look);
-        // Somebody may have brought a batch meanwhile, and found this one at it.
-        self.station.serve(|state, job| self.follow(state, &job));
+        // Another thread may have queued a batch meanwhile, and found the lock held.
+        self.station.serve(|engine, job| self.follow(engine, &job));
         seen
     }
 
-    /// The live connection between two ends, whichever of them is named first; see the promise.
+    /// The live connection of a five-tuple in either direction; see the guarantees.
     pub fn lookup(&self, tuple: &FiveTuple, vlan: Vlan) -> Option<Rows> {
         let connection = self.reader().lookup(&self.keys.of_ports(tuple, vlan).lookup)?;
         let row = self.rows([connection]);
         (!row.is_empty()).then_some(row)
     }
 
-    /// The live connections in the order of their first packets; see the promise.
+    /// The live connections in the order of first packets; see the guarantees.
     pub fn snapshot(&self) -> Rows {
         self.rows(self.reader().snapshot())
     }
 
-    /// Reads the table. The first one waits until nobody is at a batch.
+    /// The reader of the table; the first call waits for the lock.
     fn reader(&self) -> &Reader {
-        self.reader.get_or_init(|| self.with(|state| state.following.tracker.reader()))
+        self.reader.get_or_init(|| self.with(|engine| engine.following.tracker.reader()))
     }
 
-    /// Live connections as rows: as if the capture ended now.
+    /// Live connections as rows, as if the capture ended now.
     fn rows(&self, connections: impl IntoIterator<Item = Connection>) -> Rows {
         let now = self.now.load(Ordering::Acquire);
         let mut rows = Finished::new(self.keys.locality().clone());
@@ -171,13 +170,13 @@ impl Stream {
             let reason = connection.end_reason(EndReason::EndOfCapture);
             let places = self.keys.places(&connection.key);
             let what = Last::Whole(Box::new(connection));
-            rows.put(&Closed { what, places, reason, stopped: Some(now), gone: None });
+            rows.insert(&Closed { what, places, reason, stopped: Some(now), gone: None });
         }
         rows.in_order()
     }
 }
 
-impl State {
+impl Engine {
     fn save(&self, out: &mut checkpoint::Writer<'_, impl Write>) -> io::Result<()> {
         out.put(&self.now)?;
         self.reading.save(out)?;
@@ -192,7 +191,7 @@ impl State {
 
     fn follow(&mut self, batch: &RecordBatch) -> Vec<u8> {
         let Self { reading, following, decoded, .. } = self;
-        let mut labels = Known(Labels::default());
+        let mut labels = ProvisionalLabels(Labels::default());
         for records in batch.records.chunks(GROUP) {
             reading.decode(records, batch, decoded);
             following.take(&Batch { records, bytes: batch, decoded }, &mut labels);
@@ -201,10 +200,10 @@ impl State {
     }
 }
 
-/// Labels with who initiated, as far as is known once the packet has come.
-struct Known(Labels);
+/// Labels with the originator known at the packet.
+struct ProvisionalLabels(Labels);
 
-impl OnLabel for Known {
+impl OnLabel for ProvisionalLabels {
     const WANTED: bool = true;
 
     #[inline]

@@ -35,7 +35,7 @@ fn a_clock_that_was_set_back_before_the_start() {
     from([1_000; 2], moves);
 }
 
-/// It is the largest of all numbers, and the oldest.
+/// A sequence number that is the largest, and the oldest.
 #[test]
 fn an_acknowledgement_from_before_the_beginning() {
     let handshake = opening(PLAIN)[..3].to_vec();
@@ -84,7 +84,7 @@ fn a_syn_behind_one_that_timed_out() {
     from([1_000; 2], [&[segment(false, S), late][..], &rest, &[tagged, segment(false, A)]].concat());
 }
 
-/// A SYN in the midst counts anew: what waits behind the hole is then ahead of what was delivered.
+/// A SYN midstream restarts counting: data after the hole is then ahead of delivered data.
 #[test]
 fn a_syn_behind_a_hole() {
     let hole = [lost(true, 5_872), data(true, 1_460), segment(true, S), data(false, 1_460), segment(false, A)];

@@ -4,7 +4,7 @@ use conntrack_core::decode::{Addr, Family, FiveTuple, L4, Packet, Tcp, Vlan, ipp
 
 use super::moves::{A, F, FARTHEST, Fate, Move, Odd, Proto, R, S};
 
-/// Bytes of a payload that are there to be read.
+/// Captured bytes of a payload.
 pub const READABLE: usize = 40;
 
 /// A packet with the readable bytes of its payload, and its time.
@@ -15,7 +15,7 @@ pub struct Sent {
     pub ts: i64,
 }
 
-/// Messages that name who asks, and others.
+/// Payloads that show the initiator, and others.
 fn message(number: u8) -> [u8; READABLE] {
     const QUERY: &[u8] = b"\0\x09\x01\0\0\x01\0\0\0\0\0\0\x03www\0\0\x01\0\x01";
     const ANSWER: &[u8] = b"\0\x09\x81\0\0\x01\0\0\0\0\0\0\x03www\0\0\x01\0\x01";
@@ -34,7 +34,7 @@ fn message(number: u8) -> [u8; READABLE] {
     bytes
 }
 
-/// Where the two ends of a connection are in their numbers; the client's first.
+/// Sequence state of the two ends of a connection, client first.
 #[derive(Clone, Copy)]
 struct Numbers {
     next: [u32; 2],
@@ -48,7 +48,7 @@ pub struct Ends {
     vlan: u16,
     now: i64,
     came: Vec<Sent>,
-    /// What is captured later, and behind how many.
+    /// Delayed packets, with the number of moves to wait.
     late: Vec<(u8, Sent)>,
 }
 
@@ -65,7 +65,7 @@ impl Ends {
         Self { numbers: [numbers; 4], family, vlan, now, came: Vec::new(), late: Vec::new() }
     }
 
-    /// What is captured of a move, and what was due with it.
+    /// Packets captured with a move: its own, and delayed ones that are due.
     pub fn send(&mut self, one: &Move) -> Vec<Sent> {
         self.now += one.wait;
         let mut captured = Vec::new();
@@ -75,7 +75,7 @@ impl Ends {
         };
         let sent = match again {
             Some(again) => Sent { ts: self.now, ..again },
-            None => Sent { packet: self.packet(one), bytes: message(one.says), ts: self.now },
+            None => Sent { packet: self.packet(one), bytes: message(one.message), ts: self.now },
         };
         match one.fate {
             Fate::Lost => {}
@@ -102,7 +102,7 @@ impl Ends {
         }
     }
 
-    /// The tuple of a packet of a client, or to it; without ports for echo.
+    /// Five-tuple of a packet from or to a client; echo has no ports.
     fn tuple(&self, one: &Move, proto: u8) -> FiveTuple {
         let (client, server) = ((self.addr(1), CLIENT_PORT + u16::from(one.client)), (self.addr(2), SERVER_PORT));
         let ((src, sport), (dst, dport)) = if one.from_client { (client, server) } else { (server, client) };
@@ -160,7 +160,7 @@ impl Ends {
         }
     }
 
-    /// A segment; what is sent in order moves its end on.
+    /// A segment; data in order advances its end.
     fn segment(&mut self, one: &Move, payload: u32) -> L4 {
         let flags = one.flags;
         if one.unnumbered {

@@ -1,4 +1,4 @@
-//! Everything that is reported of a row.
+//! All fields of a row as text, for comparison.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use conntrack_core::direction::Locality;
 use conntrack_core::rows::{Finished, Row, Rows};
 use conntrack_core::tracker::Closed;
 
-/// What every accessor says of an end.
+/// All fields of an end.
 fn end(row: Row<'_>, at: usize) -> String {
     format!(
         "{:?} {:?} {} {:?} zone {:?} local {} acks {} window {}",
@@ -22,7 +22,7 @@ fn end(row: Row<'_>, at: usize) -> String {
     )
 }
 
-/// What every accessor says.
+/// All fields of a row.
 fn facts(row: Row<'_>) -> String {
     let times = (row.number(), row.start(), row.end(), row.active_until(), row.missed_bytes());
     let kind = (row.family(), row.proto(), row.vlan(), row.tunnel(), row.related_to(), row.carrier());
@@ -35,21 +35,21 @@ fn facts(row: Row<'_>) -> String {
     format!("{times:?} {kind:?} {roles:?} {states:?} {groups:?} {history} {:?} {ends:?}", row.live())
 }
 
-/// What is reported of all rows.
+/// Fields of all rows.
 pub fn of_rows(rows: &Rows) -> Vec<String> {
     rows.iter().map(facts).collect()
 }
 
-/// What is reported of closed connections.
+/// Fields of the rows of closed connections.
 pub fn of_closed(config: &Config, closed: &[Closed]) -> Vec<String> {
     let mut rows = Finished::new(Arc::new(Locality::new(config)));
     for closed in closed {
-        rows.put(closed);
+        rows.insert(closed);
     }
     of_rows(&rows.in_order())
 }
 
-/// Where two values of which everything is printed differ.
+/// Lines of the debug output that differ between two values.
 pub fn differences<T: std::fmt::Debug>(quick: &T, plain: &T) -> String {
     let [quick, plain] = [quick, plain].map(|value| format!("{value:#?}"));
     let lines = quick.lines().zip(plain.lines()).filter(|(quick, plain)| quick != plain);

@@ -1,4 +1,4 @@
-//! The same packets as Ethernet frames: read at fixed offsets and taken in place, or decoded and taken by the slow path.
+//! Packets as Ethernet frames: read at fixed offsets for the fast path, or decoded for the slow path.
 
 use std::io::Cursor;
 use std::ops::ControlFlow;
@@ -8,7 +8,7 @@ use conntrack_core::capture::{Captures, Input, Lacks, LinkType, Record, RecordBa
 use conntrack_core::config::{Bounds, Config, ServerPorts};
 use conntrack_core::decode::{Decoder, Family, FiveTuple, L4, Packet, Tcp, ipproto};
 use conntrack_core::direction::{Announcements, Locality};
-use conntrack_core::hindsight::{self, Known};
+use conntrack_core::hindsight::{self, Hints};
 use conntrack_core::labels::{Labels, WIDTH};
 use conntrack_core::pipeline::{self, Stream};
 use conntrack_core::proto::CtState;
@@ -28,10 +28,10 @@ struct Frame {
     ts: i64,
 }
 
-/// Bytes of a payload that are captured where the capture cuts it.
+/// Captured bytes of a cut payload.
 const KEPT: usize = 12;
 
-/// The frame of a packet; None where there can be no such frame, or checksums would have to tell it.
+/// The frame of a packet; None without a possible frame, or where checksums matter.
 fn frame(one: &Sent) -> Option<Frame> {
     let packet = &one.packet;
     if !packet.complete || packet.bad_checksum || packet.malformed {
@@ -73,7 +73,7 @@ fn link(packet: &Packet) -> Vec<u8> {
     bytes
 }
 
-/// An IP header in front of so many bytes.
+/// An IP header for `above` bytes of payload.
 fn network(tuple: &FiveTuple, above: usize) -> Vec<u8> {
     match tuple.family {
         Family::V4 => {
@@ -135,7 +135,7 @@ fn record(frame: &Frame, start: usize) -> Record {
     }
 }
 
-/// What the slow path says of packets without some things: labels with who initiated so far, labels without, and rows.
+/// Results of the slow path for packets without some fields: labels with provisional originators, unsettled labels, and rows.
 fn slowly(config: &Config, frames: &[Frame], lacks: Lacks) -> (Vec<u8>, Labels, Rows) {
     let mut tracker = Tracker::new(config).without_shortcuts();
     let mut decoder = Decoder::new(config.decode);
@@ -143,22 +143,22 @@ fn slowly(config: &Config, frames: &[Frame], lacks: Lacks) -> (Vec<u8>, Labels, 
     let (mut known, mut labels, mut packets) = (Labels::default(), Labels::default(), Vec::new());
     for frame in frames {
         packets.clear();
-        tracker.advance(frame.ts, |closed| over.put(closed));
+        tracker.advance(frame.ts, |closed| over.insert(closed));
         decoder.decode(&record(frame, 0), &frame.bytes, &mut packets).expect("a packet");
         for packet in &mut packets {
             packet.lack(lacks);
         }
-        let label = tracker.record(&packets, &frame.bytes, frame.ts, |closed| over.put(closed));
+        let label = tracker.record(&packets, &frame.bytes, frame.ts, |closed| over.insert(closed));
         known.push_settled(&label, who(&tracker, &label, packets.last()));
         labels.push(&label);
     }
-    tracker.finish(|closed| over.put(closed));
+    tracker.finish(|closed| over.insert(closed));
     (known.into_bytes(), labels, over.in_order())
 }
 
 type Who = Option<(conntrack_core::flow::Side, conntrack_core::direction::Direction)>;
 
-/// Who initiated, as far as is known.
+/// Provisional originator and direction.
 fn who(tracker: &Tracker, label: &Label, packet: Option<&Packet>) -> Who {
     let (packet, _) = (packet?, label.connection?);
     let keys = tracker.keys();
@@ -166,7 +166,7 @@ fn who(tracker: &Tracker, label: &Label, packet: Option<&Packet>) -> Who {
     tracker.known(&found)
 }
 
-/// What a stream says, fed with batches of these lengths in turn; `reads`: beside a reader.
+/// Results of a stream fed with batches of these lengths in turn; `reads`: with a concurrent reader.
 fn streamed(config: &Config, frames: &[Frame], cuts: &[usize], (reads, lacks): (bool, Lacks)) -> (Vec<u8>, Rows) {
     let stream = Stream::new(config);
     if reads {
@@ -200,7 +200,7 @@ fn pcap(frames: &[Frame]) -> Vec<u8> {
     bytes
 }
 
-/// What a whole run says, with as many threads.
+/// Results of a whole run on `threads` threads.
 fn tracked(config: &Config, frames: &[Frame], threads: usize) -> (Vec<u8>, Rows) {
     let input = Input::Reader { name: "frames".into(), reader: Box::new(Cursor::new(pcap(frames))) };
     let mut captures = Captures::open(vec![input], false).expect("a capture");
@@ -220,7 +220,7 @@ fn first(labels: &[u8], slow: &[u8], frames: &[Frame]) -> Option<String> {
     ))
 }
 
-/// Compares what was said of frames with what the slow path says.
+/// Compares results with those of the slow path.
 fn compare(
     how: &str,
     frames: &[Frame],
@@ -252,7 +252,7 @@ pub fn agree(plan: &Plan, cuts: &[usize]) -> Result<(), TestCaseError> {
     if config.bounds != Bounds::default() {
         return Ok(());
     }
-    hindsight::settle(&mut rows, &Known { ports: &ServerPorts::services(), announced: &Announcements::default() });
+    hindsight::settle(&mut rows, &Hints { ports: &ServerPorts::services(), announced: &Announcements::default() });
     let (labels, after) = (labels.settle(&rows), facts::of_rows(&rows));
     for (how, threads) in [("a run", 1), ("a run of two threads", 2)] {
         compare(how, &frames, tracked(&config, &frames, threads), (&labels, &after))?;

@@ -1,5 +1,5 @@
-//! The shortcuts against the slow path, which is written for any packet: whatever comes, both say the same of every packet,
-//! hold the same connections after it, and report the same rows.
+//! The fast path against the slow path. For any packets, both give equal labels, equal tables after every packet, and equal
+//! rows.
 //!
 //! `PROPTEST_CASES=20000 cargo test -p conntrack-core --test shortcuts` is the long form.
 

@@ -1,4 +1,4 @@
-//! What ends of connections do, mostly what ordinary ends would.
+//! Random behaviour of the ends of connections, mostly ordinary.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ pub const F: u8 = tcpflag::FIN;
 pub const R: u8 = tcpflag::RST;
 pub const U: u8 = tcpflag::URG;
 
-/// What a packet is of.
+/// Protocol of a packet.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Proto {
     Tcp,
@@ -24,7 +24,7 @@ pub enum Proto {
     Error,
 }
 
-/// What is unusual about a packet.
+/// Oddity of a packet.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Odd {
     No,
@@ -39,15 +39,15 @@ pub enum Odd {
     Malformed,
 }
 
-/// What becomes of a packet.
+/// Fate of a packet on its way to the capture.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Fate {
     Comes,
-    /// It is not captured.
+    /// Not captured.
     Lost,
-    /// It is captured behind so many others.
+    /// Captured after a number of later moves.
     Later(u8),
-    /// In its place comes one that came so many before, once more.
+    /// Replaced by a copy of an earlier packet, counted back.
     Again(u8),
 }
 
@@ -55,16 +55,16 @@ pub enum Fate {
 #[derive(Clone, Copy)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts about one packet, not a state")]
 pub struct Move {
-    /// Which of several clients, each at a port of its own.
+    /// Index of the client, each with a port of its own.
     pub client: u8,
     pub from_client: bool,
     pub proto: Proto,
     pub flags: u8,
-    /// Added to the number that is next; the end goes on behind it where that is no more than [`FARTHEST`] ahead.
+    /// Offset from the next sequence number; the end continues after a jump of at most [`FARTHEST`].
     pub seq: i32,
-    /// Added to the acknowledgement that is due.
+    /// Offset from the acknowledgement that is due.
     pub ack: i32,
-    /// It acknowledges no more than before.
+    /// Repeats the previous acknowledgement.
     pub holds: bool,
     pub payload: u32,
     pub window: u16,
@@ -73,21 +73,21 @@ pub struct Move {
     /// Of a SYN.
     pub sack_permitted: bool,
     pub timestamps: bool,
-    /// How far a SACK block is beyond the acknowledgement; 0: none.
+    /// Distance of a SACK block from the acknowledgement, bytes; 0: none.
     pub sack: u32,
     pub odd: Odd,
     pub fate: Fate,
-    /// Which message the payload is.
-    pub says: u8,
+    /// Index of the message in the payload.
+    pub message: u8,
     /// A VLAN tag in place of the run's; 0: the run's.
     pub tag: u16,
     /// Of TCP only the flags are known.
     pub unnumbered: bool,
-    /// Nanoseconds since the one before.
+    /// Nanoseconds since the previous packet.
     pub wait: i64,
 }
 
-/// What an ordinary client sends: an acknowledgement without data.
+/// An ordinary move of a client: an acknowledgement without data.
 pub const PLAIN: Move = Move {
     client: 0,
     from_client: true,
@@ -104,13 +104,13 @@ pub const PLAIN: Move = Move {
     sack: 0,
     odd: Odd::No,
     fate: Fate::Comes,
-    says: 0,
+    message: 0,
     tag: 0,
     unnumbered: false,
     wait: SECOND / 100,
 };
 
-/// What it does otherwise than [`PLAIN`].
+/// The fields that differ from [`PLAIN`].
 impl fmt::Debug for Move {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut one = to.debug_struct("Move");
@@ -122,7 +122,7 @@ impl fmt::Debug for Move {
             };
         }
         differing!(client from_client proto flags seq ack holds payload window shift sack_permitted timestamps);
-        differing!(sack odd fate says tag unnumbered wait);
+        differing!(sack odd fate message tag unnumbered wait);
         one.finish_non_exhaustive()
     }
 }
@@ -143,7 +143,7 @@ pub fn opening(options: Move) -> Vec<Move> {
     vec![with(true, S), with(false, S | A), segment(true, A), data(true, 300), data(false, 1_000)]
 }
 
-/// What the ends of a handshake offer.
+/// TCP options of the ends of a handshake.
 pub fn offers() -> impl Strategy<Value = Move> {
     let shift = prop_oneof![2 => Just(0_u8), 2 => Just(8), 1 => 1..=15_u8];
     let window = prop_oneof![4 => Just(64_000_u16), 1 => Just(1_000), 1 => any::<u16>()];
@@ -160,7 +160,7 @@ fn mostly<T: Clone + std::fmt::Debug + 'static>(weight: u32, usual: T, other: Bo
     prop_oneof![weight => Just(usual), 1 => other].boxed()
 }
 
-/// How far ahead an end may go on.
+/// Maximum jump of an end's sequence numbers.
 pub const FARTHEST: i32 = 1_000_000_000;
 
 /// Distances from a number that is due: near ones, and so far ones that nothing goes on behind them.
@@ -218,7 +218,7 @@ pub fn anything() -> impl Strategy<Value = Move> {
         let (client, from_client, proto, flags) = who;
         let (seq, ack, holds, payload, window) = numbers;
         let (shift, sack_permitted, timestamps, sack) = options;
-        let (odd, fate, says, tag, wait) = rest;
+        let (odd, fate, message, tag, wait) = rest;
         let shift = shift * 3;
         let unnumbered = false;
         Move {
@@ -237,7 +237,7 @@ pub fn anything() -> impl Strategy<Value = Move> {
             sack,
             odd,
             fate,
-            says,
+            message,
             tag,
             unnumbered,
             wait,
@@ -279,13 +279,13 @@ pub fn transfer() -> impl Strategy<Value = Move> {
     }))
 }
 
-/// The same with steps of hundreds of megabytes, so that numbers soon wrap.
+/// Transfers with steps of hundreds of megabytes, so that sequence numbers soon wrap.
 pub fn leaps() -> impl Strategy<Value = Move> {
     let leap = prop_oneof![3 => Just(0_i32), 1 => 100_000_000..FARTHEST, 1 => -FARTHEST..0_i32];
     (transfer(), leap).prop_map(|(one, leap)| Move { seq: one.seq.wrapping_add(leap), window: u16::MAX, ..one })
 }
 
-/// Data in order, as where a capture cuts what is longer than a line: what is cut did not come, what is short did.
+/// Data in order with long payloads cut by the capture, and short ones whole.
 pub fn cut() -> impl Strategy<Value = Move> {
     let data = prop_oneof![
         3 => Just((1_460, Odd::Cut, false)),
@@ -323,10 +323,10 @@ pub fn refused() -> impl Strategy<Value = Move> {
     // Back to where the gateway stands, or near.
     let back = prop_oneof![40 => Just(0_i32), 1 => -20_000..20_000_i32, 1 => Just(-1_460)];
     let flags = mostly(60, A, prop::sample::select(vec![F | A, R, S, S | A]).boxed());
-    let says = mostly(20, 0, (1..8_u8).boxed());
+    let message = mostly(20, 0, (1..8_u8).boxed());
     let wait = prop_oneof![20 => 0..SECOND / 10, 1 => 0..200 * SECOND];
-    let all = (any::<bool>(), payload, fate, (back.clone(), back), flags, any::<bool>(), says, wait);
-    or_anything(all.prop_map(|(from_client, payload, fate, (seq, ack), flags, timestamps, says, wait)| Move {
+    let all = (any::<bool>(), payload, fate, (back.clone(), back), flags, any::<bool>(), message, wait);
+    or_anything(all.prop_map(|(from_client, payload, fate, (seq, ack), flags, timestamps, message, wait)| Move {
         from_client,
         flags,
         seq,
@@ -334,21 +334,21 @@ pub fn refused() -> impl Strategy<Value = Move> {
         payload,
         timestamps,
         fate,
-        says,
+        message,
         wait,
         ..PLAIN
     }))
 }
 
-/// A connection of which the opening was not seen, whose payloads and windows may tell who initiated.
+/// A connection picked up midstream, whose payloads and windows may show the initiator.
 pub fn midway() -> impl Strategy<Value = Move> {
     let payload = prop_oneof![3 => Just(0_u32), 3 => Just(30), 2 => Just(1_460)];
-    let says = prop_oneof![8 => Just(0_u8), 1 => 1..8_u8];
+    let message = prop_oneof![8 => Just(0_u8), 1 => 1..8_u8];
     let fate = mostly(20, Fate::Comes, fates());
     let flags = mostly(60, A, prop::sample::select(vec![F | A, R, S, S | A]).boxed());
     let odd = mostly(20, Odd::No, Just(Odd::Cut).boxed());
-    let all = (any::<bool>(), payload, says, fate, flags, windows(), any::<bool>(), odd, 0..SECOND / 2);
-    or_anything(all.prop_map(|(from_client, payload, says, fate, flags, window, timestamps, odd, wait)| Move {
+    let all = (any::<bool>(), payload, message, fate, flags, windows(), any::<bool>(), odd, 0..SECOND / 2);
+    or_anything(all.prop_map(|(from_client, payload, message, fate, flags, window, timestamps, odd, wait)| Move {
         from_client,
         flags,
         payload,
@@ -356,7 +356,7 @@ pub fn midway() -> impl Strategy<Value = Move> {
         timestamps,
         odd,
         fate,
-        says,
+        message,
         wait,
         ..PLAIN
     }))
@@ -407,19 +407,19 @@ pub fn datagrams() -> impl Strategy<Value = Move> {
     let payload = prop_oneof![1 => Just(0_u32), 4 => Just(40), 1 => Just(1_200), 1 => 0..70_000_u32];
     let odd = mostly(10, Odd::No, prop_oneof![3 => Just(Odd::Group), 1 => Just(Odd::Cut), 1 => odds()].boxed());
     let fate = mostly(12, Fate::Comes, fates());
-    let says = prop_oneof![4 => Just(0_u8), 4 => 1..8_u8];
+    let message = prop_oneof![4 => Just(0_u8), 4 => 1..8_u8];
     let wait = prop_oneof![12 => 0..SECOND, 2 => -3 * SECOND..0, 1 => -70 * SECOND..0, 3 => 0..150 * SECOND];
     let tag = mostly(20, 0_u16, (2..4_u16).boxed());
     let client = mostly(10, 0_u8, (0..3_u8).boxed());
-    let all = (client, any::<bool>(), proto, payload, odd, fate, says, tag, wait);
-    all.prop_map(|(client, from_client, proto, payload, odd, fate, says, tag, wait)| Move {
+    let all = (client, any::<bool>(), proto, payload, odd, fate, message, tag, wait);
+    all.prop_map(|(client, from_client, proto, payload, odd, fate, message, tag, wait)| Move {
         client,
         from_client,
         proto,
         payload,
         odd,
         fate,
-        says,
+        message,
         tag,
         wait,
         ..PLAIN

@@ -39,19 +39,19 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The same moves in the usual circumstances.
+    /// A plan of moves with default circumstances.
     pub fn of(moves: Vec<Move>) -> Self {
         Self { moves, family: Family::V4, start: [1_000; 2], vlan: 0, policy: 0, config: 0, reads: None, saved: None }
     }
 
-    /// What comes, with its time.
+    /// Captured packets of each move.
     pub fn captured(&self) -> Vec<Vec<Sent>> {
         let mut ends = Ends::new(self.family, self.vlan, self.start, BEGIN);
         self.moves.iter().map(|one| ends.send(one)).collect()
     }
 }
 
-/// How many configurations there are.
+/// Number of configurations.
 pub const CONFIGS: u8 = 16;
 
 fn timeouts(all: impl Fn(&str, i64) -> i64) -> Timeouts {
@@ -93,7 +93,7 @@ pub fn config(number: u8) -> Config {
     config
 }
 
-/// A policy that lets only the client initiate, or nobody; none at all.
+/// A policy that allows only the client to initiate, or no end; None for 0.
 fn policy(number: u8) -> Option<Arc<Policy>> {
     let client = Rule { peers: vec![Peer::Any], services: vec![(53, 53)], ..Rule::default() };
     let rules = match number {
@@ -123,13 +123,13 @@ fn in_order(live: impl Iterator<Item = Connection>) -> Vec<Connection> {
     live
 }
 
-/// A closed connection with everything that is said of it.
+/// A closed connection, and its other fields as text.
 fn over(closed: &Closed) -> (Connection, String) {
     let Closed { places, reason, stopped, gone, .. } = closed;
     (closed.connection().into_owned(), format!("{places:x} {reason:?} {stopped:?} {gone:?}"))
 }
 
-/// Another tracker that goes on from this one's checkpoint.
+/// A tracker resumed from the checkpoint of another.
 fn gone_on(saved: &Tracker, plan: &Plan, config: &Config) -> Tracker {
     let mut out = Writer::new(Vec::new()).expect("memory");
     saved.save(&mut out).expect("memory");
@@ -139,7 +139,7 @@ fn gone_on(saved: &Tracker, plan: &Plan, config: &Config) -> Tracker {
     next
 }
 
-/// The tracker with shortcuts, and what reads it.
+/// The tracker with the fast path, and its reader.
 struct Quick {
     tracker: Tracker,
     reader: Option<table::Reader>,

@@ -8,7 +8,7 @@ use super::frames;
 use super::moves::{self, Move, PLAIN, data, offers, opening};
 use super::play::{CONFIGS, Plan, agree};
 
-/// As many cases as `PROPTEST_CASES` says, or so many.
+/// Number of cases: `PROPTEST_CASES`, or else `usual`.
 fn cases(usual: u32) -> ProptestConfig {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(usual);
     ProptestConfig { cases, max_shrink_iters: 20_000, failure_persistence: None, ..ProptestConfig::default() }
@@ -45,8 +45,8 @@ fn behind(moves: impl Strategy<Value = Vec<Move>>, opens: f64) -> impl Strategy<
     })
 }
 
-/// A capture that misses data: what acknowledges it is refused, and so is what acknowledges that. Both directions are out of
-/// step from then on.
+/// A capture that misses data. Acknowledgements of the missing data are refused, and so are acknowledgements of refused data:
+/// both directions stay out of step.
 fn out_of_step() -> impl Strategy<Value = Vec<Move>> {
     (1..9_000_u32, any::<bool>(), offers()).prop_map(|(missing, of_client, offers)| {
         let mut all = opening(offers);

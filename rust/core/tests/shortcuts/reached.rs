@@ -1,5 +1,4 @@
-//! The shortcuts are really taken: a record without a cold part, or one that has counted since its cold part was
-//! synchronised, was changed in place.
+//! Coverage of the fast path. A record without a cold part, or newer than its synchronised cold part, was changed in place.
 
 use conntrack_core::config::Config;
 use conntrack_core::conn::path;
@@ -11,7 +10,7 @@ use super::ends::Sent;
 use super::moves::{A, F, Fate, Move, Odd, PLAIN, Proto, R, S, data, opening, segment};
 use super::play::{self, Plan};
 
-/// Which way a packet went, and what the record says after it.
+/// Path of a packet, and the record after it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Way {
     in_place: bool,
@@ -41,7 +40,7 @@ fn ways(moves: &[Move]) -> Vec<Way> {
     ways_of(&Plan::of(moves.to_vec()), &Config::default())
 }
 
-/// How many of the first packets go in place, and how many of all.
+/// Packets changed in place: before the first that was not, and in all.
 fn in_place(ways: &[Way]) -> (usize, usize) {
     (ways.iter().take_while(|way| way.in_place).count(), ways.iter().filter(|way| way.in_place).count())
 }
@@ -82,7 +81,7 @@ fn a_refused_syn() {
 #[test]
 fn datagrams_echo_and_esp() {
     for proto in [Proto::Udp, Proto::Echo, Proto::Generic] {
-        let one = |from_client, says| Move { from_client, proto, payload: 40, says, ..PLAIN };
+        let one = |from_client, message| Move { from_client, proto, payload: 40, message, ..PLAIN };
         all_in_place(&[one(true, 1), one(false, 2), one(true, 1), one(false, 0)].repeat(4));
     }
     let group = Move { proto: Proto::Udp, payload: 40, odd: Odd::Group, ..PLAIN };
@@ -96,7 +95,7 @@ fn segments_without_numbers() {
     all_in_place(&moves);
 }
 
-/// A segment that is sent again takes the slow path; all behind it goes in place beside the cold part.
+/// A retransmission takes the slow path; all later packets are handled in place with a cold part.
 #[test]
 fn beside_a_cold_part() {
     let again = Move { fate: Fate::Again(1), ..PLAIN };
@@ -108,7 +107,7 @@ fn beside_a_cold_part() {
     assert!(behind.iter().all(|way| way.in_place && way.path & path::COLD != 0), "{ways:?}");
 }
 
-/// What is behind data that was cut, or that comes later, goes in place with a hole.
+/// Packets after cut or delayed data are handled in place, with a hole.
 #[test]
 fn beside_a_hole() {
     let cut = Move { odd: Odd::Cut, ..data(false, 1_460) };
@@ -119,7 +118,7 @@ fn beside_a_hole() {
     assert!(ways.iter().all(|way| way.in_place), "{ways:?}");
 }
 
-/// Data that acknowledges what was not captured is refused, and so is what acknowledges that data: both, in place.
+/// Data that acknowledges uncaptured data is refused, and so are acknowledgements of that data: both in place.
 #[test]
 fn out_of_step() {
     let lost = Move { fate: Fate::Lost, ..data(false, 1_460) };

@@ -1,16 +1,16 @@
-//! A history in one word: up to twelve letters of five bits.
+//! A history in one 64-bit word: up to twelve letters of five bits.
 
 use conntrack_track::flow::Side;
 
-/// The letters of a history, and how many there are.
+/// The letters of a history, and their count.
 pub type HistoryLetters = ([u8; 31], u8);
 
-/// The letters by their numbers, the first of which is one.
+/// The letters in the order of their codes, which begin with 1.
 const ALPHABET: [u8; 25] = *b"SsHhAaDdFfRrTtCcGgWwIiQq^";
 const BITS: u32 = 5;
 const MOST: u32 = 12;
 
-/// The numbers of the letters; 0: there is no such letter.
+/// Codes by letter; 0: no such letter.
 const NUMBERS: [u8; 256] = {
     let mut numbers = [0; 256];
     let mut place = 0;
@@ -21,7 +21,7 @@ const NUMBERS: [u8; 256] = {
     numbers
 };
 
-/// HistoryLetters in a word; None where they do not fit.
+/// Packs letters into a word; None where they do not fit.
 #[inline]
 pub fn pack(letters: impl Iterator<Item = u8>) -> Option<u64> {
     let (mut word, mut shift) = (0, 0);
@@ -36,8 +36,8 @@ pub fn pack(letters: impl Iterator<Item = u8>) -> Option<u64> {
     Some(word)
 }
 
-/// The letters of a record, four bits each (`conn::letters`), as they are written for this originator, behind the mark of a
-/// connection that was turned round; None where they do not fit.
+/// Repacks the letters of a hot record, four bits each (`conn::letters`), for an originator, after `^` if flipped; None where
+/// they do not fit.
 #[inline]
 pub fn of_codes(mut codes: u64, orig: Side, flipped: bool) -> Option<u64> {
     // S, H, A, F, R, D of side A, then of side B; numbers of ALPHABET for side A as the originator.
@@ -56,7 +56,7 @@ pub fn of_codes(mut codes: u64, orig: Side, flipped: bool) -> Option<u64> {
     Some(word)
 }
 
-/// The number of `^`.
+/// Code of `^`.
 const NUMBERS_OF_MARK: u64 = ALPHABET.len() as u64;
 
 /// The letters of a word.
@@ -68,7 +68,7 @@ pub fn unpack(mut word: u64) -> impl Iterator<Item = u8> {
     })
 }
 
-/// The same as a list.
+/// Letters as an array with their count.
 pub fn collected(letters: impl Iterator<Item = u8>) -> HistoryLetters {
     let mut list = ([0; 31], 0);
     for (place, letter) in list.0.iter_mut().zip(letters) {
@@ -78,8 +78,7 @@ pub fn collected(letters: impl Iterator<Item = u8>) -> HistoryLetters {
     list
 }
 
-/// A history told with the roles exchanged: the case of each letter, and whether it begins with the mark of a connection
-/// that was turned round.
+/// A history with the roles exchanged: the case of each letter changes; `flipped`: the result begins with `^`.
 pub fn flip((letters, len): HistoryLetters, flipped: bool) -> HistoryLetters {
     let letters = letters.into_iter().take(usize::from(len)).skip_while(|letter| *letter == b'^');
     let letters = letters.map(|letter| letter ^ (u8::from(letter.is_ascii_alphabetic()) << 5));

@@ -1,7 +1,7 @@
-//! Finished connections: kept in little as they come, read as rows.
+//! Finished connections: packed as they end, read as rows.
 //!
-//! A run may have millions of them. Each is 96 bytes, in segments, so that growing copies nothing; IPv6 addresses and what
-//! hardly any connection has are beside them. A [`Row`] reads what it is asked for.
+//! A run may have millions of rows. Each takes 96 bytes, in segments, so that growing copies nothing. IPv6 addresses and rare
+//! fields are in an overflow store. A [`Row`] is a view that decodes one field at a time.
 
 mod letters;
 mod packed;
@@ -25,88 +25,87 @@ use conntrack_track::zeek::ConnState;
 
 pub use letters::HistoryLetters;
 pub use packed::Live;
-use packed::{Beside, Packed, Rare, flag};
+use packed::{Overflow, Packed, Rare, flag};
 use segments::Segments;
 
-/// Numbers of a heap.
-const HEAP: usize = segments::SEGMENT;
+/// Connection numbers of a bucket.
+const BUCKET: usize = segments::SEGMENT;
 
-/// So few of a heap are sorted faster than put into their places, as where a tracker is drained again and again.
+/// Rows of a bucket below which a comparison sort beats a counting sort, as in a tracker that is drained often.
 const FEW: usize = 512;
 
-/// Connections that are over, in the order in which they ended. They are in heaps by their numbers, so that each heap can be
-/// brought into order within the cache.
+/// Finished connections in the order in which they ended, in buckets by number: a bucket is sorted within the cache.
 pub struct Finished {
-    heaps: VecDeque<Vec<Packed>>,
-    /// Which of all heaps the first one is.
+    buckets: VecDeque<Vec<Packed>>,
+    /// Index of the first bucket among all.
     first: usize,
-    beside: Beside,
+    overflow: Overflow,
     locality: Arc<Locality>,
 }
 
 impl Finished {
-    /// None yet; seen from these networks.
+    /// No connections; directions are seen from the local networks of `locality`.
     pub fn new(locality: Arc<Locality>) -> Self {
-        Self { heaps: VecDeque::new(), first: 0, beside: Beside::default(), locality }
+        Self { buckets: VecDeque::new(), first: 0, overflow: Overflow::default(), locality }
     }
 
-    /// None, seen from the same networks.
+    /// No connections, with the local networks of `self`.
     #[must_use]
     pub fn none(&self) -> Self {
         Self::new(self.locality.clone())
     }
 
     /// Adds a closed connection.
-    pub fn put(&mut self, closed: &Closed) {
-        let packed = Packed::of(closed, &mut self.beside);
+    pub fn insert(&mut self, closed: &Closed) {
+        let packed = Packed::of(closed, &mut self.overflow);
         self.keep(packed);
     }
 
-    /// Adds those of another one under these numbers: `own` for their own ones, `named` for those by which they speak of others.
+    /// Appends the rows of another store under new numbers: `own` maps their own numbers, `named` those of connections they name.
     pub fn add(&mut self, other: Self, own: impl Fn(u64) -> u64, named: impl Fn(u64) -> u64) {
-        let moved = self.beside.add(other.beside, named);
-        for mut packed in other.heaps.into_iter().flatten() {
-            packed.move_to(own(packed.number()), moved);
+        let shift = self.overflow.add(other.overflow, named);
+        for mut packed in other.buckets.into_iter().flatten() {
+            packed.move_to(own(packed.number()), shift);
             self.keep(packed);
         }
     }
 
     #[inline]
     fn keep(&mut self, packed: Packed) {
-        let heap = packed.number() as usize / HEAP;
-        if self.heaps.is_empty() {
-            self.first = heap;
+        let bucket = packed.number() as usize / BUCKET;
+        if self.buckets.is_empty() {
+            self.first = bucket;
         }
-        while heap < self.first {
-            self.heaps.push_front(Vec::new());
+        while bucket < self.first {
+            self.buckets.push_front(Vec::new());
             self.first -= 1;
         }
-        let heap = heap - self.first;
-        if heap >= self.heaps.len() {
-            self.heaps.resize_with(heap + 1, Vec::new);
+        let bucket = bucket - self.first;
+        if bucket >= self.buckets.len() {
+            self.buckets.resize_with(bucket + 1, Vec::new);
         }
-        let heap = &mut self.heaps[heap];
-        if heap.is_empty() {
-            heap.reserve_exact(HEAP);
+        let bucket = &mut self.buckets[bucket];
+        if bucket.is_empty() {
+            bucket.reserve_exact(BUCKET);
         }
-        heap.push(packed);
+        bucket.push(packed);
     }
 
-    /// Writes all of them.
+    /// Writes all rows to a checkpoint.
     pub fn save(&self, out: &mut Writer<'_, impl Write>) -> io::Result<()> {
-        out.put_all(self.beside.addrs.len(), self.beside.addrs.iter())?;
-        out.put_all(self.beside.rare.len(), self.beside.rare.iter())?;
-        out.put_all(self.heaps.iter().map(Vec::len).sum(), self.heaps.iter().flatten())
+        out.put_all(self.overflow.addrs.len(), self.overflow.addrs.iter())?;
+        out.put_all(self.overflow.rare.len(), self.overflow.rare.iter())?;
+        out.put_all(self.buckets.iter().map(Vec::len).sum(), self.buckets.iter().flatten())
     }
 
-    /// Reads what was written. No number is `end` or above.
+    /// Reads rows from a checkpoint. A number of `end` or above is an error.
     pub fn load(&mut self, from: &mut Reader<impl Read>, end: u64) -> Result<(), CheckpointError> {
         from.get_all(|addrs| {
-            self.beside.addrs.push(addrs);
+            self.overflow.addrs.push(addrs);
             Ok(())
         })?;
         from.get_all(|rare| {
-            self.beside.rare.push(rare);
+            self.overflow.rare.push(rare);
             Ok(())
         })?;
         from.get_all(|packed: Packed| {
@@ -118,73 +117,73 @@ impl Finished {
         })
     }
 
-    /// The connections in the order of their numbers. Numbers may be left out; where none is, a number is its row's place.
+    /// The connections in the order of their numbers. Without gaps, a number is the index of its row.
     pub fn in_order(self) -> Rows {
         let mut packed = Segments::default();
-        let mut places = vec![0_u16; HEAP];
-        for mut heap in self.heaps.into_iter().filter(|heap| !heap.is_empty()) {
-            if heap.len() < FEW {
-                heap.sort_unstable_by_key(Packed::number);
-                for one in &heap {
+        let mut places = vec![0_u16; BUCKET];
+        for mut bucket in self.buckets.into_iter().filter(|bucket| !bucket.is_empty()) {
+            if bucket.len() < FEW {
+                bucket.sort_unstable_by_key(Packed::number);
+                for one in &bucket {
                     packed.push(*one);
                 }
                 continue;
             }
             places.fill(0);
-            for (packed, place) in heap.iter().zip(1..) {
-                places[packed.number() as usize % HEAP] = place;
+            for (packed, place) in bucket.iter().zip(1..) {
+                places[packed.number() as usize % BUCKET] = place;
             }
             for place in &places {
-                if let Some(found) = usize::from(*place).checked_sub(1).and_then(|place| heap.get(place)) {
+                if let Some(found) = usize::from(*place).checked_sub(1).and_then(|place| bucket.get(place)) {
                     packed.push(*found);
                 }
             }
-            packed.recycle(heap);
+            packed.recycle(bucket);
         }
         packed.close();
-        Rows { packed, beside: self.beside, locality: self.locality }
+        Rows { packed, overflow: self.overflow, locality: self.locality }
     }
 }
 
 /// Finished connections in the order of their first packets.
 pub struct Rows {
     packed: Segments<Packed>,
-    beside: Beside,
+    overflow: Overflow,
     locality: Arc<Locality>,
 }
 
 impl Rows {
-    /// None.
+    /// No rows.
     pub fn empty(config: &Config) -> Self {
         Finished::new(Arc::new(Locality::new(config))).in_order()
     }
 
-    /// How many there are.
+    /// Number of rows.
     pub fn len(&self) -> usize {
         self.packed.len()
     }
 
-    /// Whether there are none.
+    /// True without rows.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The row at a place.
+    /// The row at an index.
     #[inline]
     pub fn get(&self, place: usize) -> Option<Row<'_>> {
         Some(Row { packed: self.packed.get(place)?, rows: self })
     }
 
-    /// The rows at these places.
+    /// The rows at these indices.
     ///
     /// # Panics
     ///
-    /// At a place that there is not.
+    /// If an index is not below [`Self::len`].
     pub fn range(&self, places: Range<usize>) -> impl ExactSizeIterator<Item = Row<'_>> + Clone {
         places.map(|place| self.get(place).expect("a place among the rows"))
     }
 
-    /// All of them.
+    /// All rows.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Row<'_>> + Clone {
         self.range(0..self.len())
     }
@@ -194,23 +193,23 @@ impl Rows {
         &self.locality
     }
 
-    /// Says anew why the originator of a row is one. `sure`: the evidence that the confidence comes from.
+    /// Replaces the evidence of a row. `sure`: the evidence that gives the confidence.
     pub fn revise(&mut self, place: usize, evidence: Evidence, sure: Evidence) {
         if let Some(packed) = self.packed.get_mut(place) {
             (packed.evidence, packed.sure) = (evidence, sure);
         }
     }
 
-    /// Exchanges originator and responder of a row, and everything that belongs to them.
+    /// Exchanges originator and responder of a row, and all fields of either.
     pub fn flip(&mut self, place: usize) {
         let Some(rare) = self.get(place).map(Row::rare) else { return };
         if let Some(packed) = self.packed.get_mut(place) {
-            packed.flip(rare, &self.locality, &mut self.beside);
+            packed.flip(rare, &self.locality, &mut self.overflow);
         }
     }
 }
 
-/// A finished connection. What belongs to an end is asked for by its number: 0 is the originator, 1 the responder.
+/// A view of a finished connection. Fields of an end are indexed: 0 is the originator, 1 the responder.
 #[derive(Clone, Copy)]
 pub struct Row<'a> {
     packed: &'a Packed,
@@ -219,13 +218,13 @@ pub struct Row<'a> {
 
 impl<'a> Row<'a> {
     #[inline]
-    fn beside(self) -> Option<&'a Rare> {
-        self.packed.rare(&self.rows.beside)
+    fn overflow(self) -> Option<&'a Rare> {
+        self.packed.rare(&self.rows.overflow)
     }
 
-    /// Everything that a row may have beside it, whether it is there or not.
+    /// All rare fields of a row, with defaults where the overflow store has none.
     fn rare(self) -> Rare {
-        self.beside().copied().unwrap_or_else(|| Rare {
+        self.overflow().copied().unwrap_or_else(|| Rare {
             sent: [0, 1].map(|end| self.sent(end)),
             history: self.history(),
             active_until: self.active_until(),
@@ -238,7 +237,7 @@ impl<'a> Row<'a> {
         })
     }
 
-    /// Its number in the order of first packets.
+    /// Number of the connection in the order of first packets.
     pub fn number(self) -> u64 {
         self.packed.number()
     }
@@ -253,7 +252,7 @@ impl<'a> Row<'a> {
         self.packed.end
     }
 
-    /// What the addresses are.
+    /// Address family.
     pub fn family(self) -> Family {
         self.packed.family()
     }
@@ -269,48 +268,48 @@ impl<'a> Row<'a> {
         if !self.packed.has(flag::V6) {
             return Addr(self.packed.addr[end].into());
         }
-        self.rows.beside.addrs.get(self.packed.addr[0] as usize).map_or(Addr::default(), |addrs| addrs[end])
+        self.rows.overflow.addrs.get(self.packed.addr[0] as usize).map_or(Addr::default(), |addrs| addrs[end])
     }
 
-    /// The same in the standard library's form.
+    /// The address of an end as an [`IpAddr`].
     #[inline]
     pub fn ip(self, end: usize) -> IpAddr {
         self.addr(end).ip(self.family())
     }
 
-    /// The port of an end; for ICMP type and counterpart or code.
+    /// The port of an end; for ICMP the type, and the type of the reply or the code.
     pub fn port(self, end: usize) -> u16 {
         self.packed.port[end]
     }
 
-    /// What an end sent.
+    /// Packets and bytes that an end sent.
     #[inline]
     pub fn sent(self, end: usize) -> Endpoint {
-        self.beside().map_or_else(|| self.packed.sent[end].endpoint(), |rare| rare.sent[end])
+        self.overflow().map_or_else(|| self.packed.sent[end].endpoint(), |rare| rare.sent[end])
     }
 
-    /// The zone of an end, by number.
+    /// Zone number of an end.
     pub fn zone(self, end: usize) -> Option<u16> {
         self.rows.locality.zone(self.ip(end))
     }
 
-    /// An end is in a local network.
+    /// True where the address of an end is in a local network.
     pub fn is_local(self, end: usize) -> bool {
         self.rows.locality.place(self.ip(end)).is_local
     }
 
-    /// Which side of the key the originator is; labels name sides.
+    /// The originator's side of the flow key; labels refer to sides.
     #[inline]
     pub fn orig(self) -> Side {
         if self.packed.has(flag::ORIG_B) { Side::B } else { Side::A }
     }
 
-    /// Seen from the local networks.
+    /// Direction as seen from the local networks.
     pub fn direction(self) -> Direction {
         self.packed.direction
     }
 
-    /// The gateway's state after the last packet.
+    /// Conntrack state after the last packet.
     pub fn state(self) -> State {
         self.packed.state
     }
@@ -322,72 +321,72 @@ impl<'a> Row<'a> {
 
     /// Zeek's history.
     pub fn history(self) -> HistoryLetters {
-        self.beside().map_or_else(|| letters::collected(letters::unpack(self.packed.history)), |rare| rare.history)
+        self.overflow().map_or_else(|| letters::collected(letters::unpack(self.packed.history)), |rare| rare.history)
     }
 
-    /// Capture time, in nanoseconds, of the last packet that Zeek's `duration` counts.
+    /// Capture time of the last packet that Zeek's `duration` counts, nanoseconds.
     pub fn active_until(self) -> i64 {
-        self.beside().map_or_else(|| self.packed.end - i64::from(self.packed.quiet), |rare| rare.active_until)
+        self.overflow().map_or_else(|| self.packed.end - i64::from(self.packed.quiet), |rare| rare.active_until)
     }
 
-    /// Bytes that were acknowledged and not captured, as Zeek counts them.
+    /// Acknowledged bytes that were not captured, as Zeek counts them.
     pub fn missed_bytes(self) -> u64 {
-        self.beside().map_or(0, |rare| rare.missed_bytes)
+        self.overflow().map_or(0, |rare| rare.missed_bytes)
     }
 
-    /// The gateway's entry survives a full table.
+    /// Conntrack status ASSURED: the entry survives a full table.
     pub fn is_assured(self) -> bool {
         self.packed.has(flag::ASSURED)
     }
 
-    /// The gateway's entry saw a reply.
+    /// Conntrack status SEEN_REPLY.
     pub fn has_seen_reply(self) -> bool {
         self.packed.has(flag::SEEN_REPLY)
     }
 
-    /// Why we say who initiated.
+    /// Evidence for the originator.
     #[inline]
     pub fn evidence(self) -> Evidence {
         self.packed.evidence
     }
 
-    /// How sure that makes us, from 0 to 1. Another record of the five-tuple makes us no surer than it is itself.
+    /// Confidence in the originator, from 0 to 1. Evidence from another record of the five-tuple counts no more than that record's.
     pub fn confidence(self) -> f32 {
         self.packed.evidence.confidence().min(self.packed.sure.confidence())
     }
 
-    /// TCP segments of an end that acknowledge and do nothing else, where the opening was not seen.
+    /// Pure TCP acknowledgements of an end; counted only where the opening was not seen.
     pub fn pure_acks(self, end: usize) -> u32 {
-        self.beside().map_or(0, |rare| rare.pure_acks[end])
+        self.overflow().map_or(0, |rare| rare.pure_acks[end])
     }
 
     /// The first window of an end, as `Connection::first_window`.
     pub fn first_window(self, end: usize) -> u16 {
-        self.beside().map_or(0, |rare| rare.first_window[end])
+        self.overflow().map_or(0, |rare| rare.first_window[end])
     }
 
-    /// The first packet seen was sent by the responder.
+    /// True where the responder sent the first captured packet.
     pub fn is_flipped(self) -> bool {
         self.packed.has(flag::FLIPPED)
     }
 
-    /// Its frames were sent to a group address of the link, and nobody answered.
+    /// True for frames sent to a group address of the link that nobody answered.
     pub fn was_broadcast(self) -> bool {
         self.packed.has(flag::WAS_BROADCAST)
     }
 
-    /// The originator is an address of many, and the responder is not.
+    /// True where the originator is a multicast or broadcast address, and the responder is not.
     #[inline]
     pub fn is_from_group(self) -> bool {
         self.packed.has(flag::FROM_GROUP)
     }
 
-    /// It is an ICMP error, which initiates nothing.
+    /// True for an ICMP error, which initiates nothing.
     pub fn is_error(self) -> bool {
         self.packed.has(flag::IS_ERROR)
     }
 
-    /// TCP: one end acknowledges what the other must have sent, and nothing of that was captured.
+    /// TCP: true where one end acknowledges data of the other, of which no packet was captured.
     pub fn answers_unseen(self) -> bool {
         self.packed.has(flag::ANSWERS_UNSEEN)
     }
@@ -397,29 +396,29 @@ impl<'a> Row<'a> {
         self.packed.vlan
     }
 
-    /// Tunnel.
+    /// Innermost tunnel around the connection.
     pub fn tunnel(self) -> Tunnel {
         self.packed.tunnel()
     }
 
-    /// The row of the connection that an ICMP error speaks of.
+    /// Row number of the connection that an ICMP error quotes.
     pub fn related_to(self) -> Option<u64> {
-        self.beside()?.related_to
+        self.overflow()?.related_to
     }
 
-    /// The row of the connection that carries the tunnel it is in.
+    /// Row number of the connection that carries the tunnel.
     pub fn carrier(self) -> Option<u64> {
-        self.beside()?.carrier
+        self.overflow()?.carrier
     }
 
-    /// Why it ended.
+    /// Reason for the end of the connection.
     pub fn end_reason(self) -> EndReason {
         self.packed.end_reason
     }
 
-    /// The gateway's entry, where one is alive at the end of the capture.
+    /// The conntrack entry, if alive at the end of the capture.
     pub fn live(self) -> Option<Live> {
-        if let Some(rare) = self.beside() {
+        if let Some(rare) = self.overflow() {
             return rare.live;
         }
         let seconds = i64::from(self.packed.left.checked_sub(1)?);

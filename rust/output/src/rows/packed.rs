@@ -1,4 +1,4 @@
-//! A finished connection in 96 bytes, and what has no room there beside it.
+//! A finished connection in 96 bytes, with an overflow store for rare fields and IPv6 addresses.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,33 +16,33 @@ use conntrack_track::zeek::ConnState;
 use super::letters::{self, HistoryLetters};
 use super::segments::Segments;
 
-/// A finished connection, as nearly all are. What belongs to an end is told of originator and responder, in this order.
+/// A finished connection without rare fields. Arrays have the originator first, then the responder.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Packed {
     pub start: i64,
     pub end: i64,
-    /// Its number in 48 bits, more than any capture has packets, and its [`flag`]s.
+    /// Connection number in the upper 48 bits, more than any capture has packets, and [`flag`]s.
     number_and_flags: u64,
     pub history: u64,
     pub sent: [Sent; 2],
-    /// Addresses of IPv4; of IPv6: where they are.
+    /// IPv4 addresses; for IPv6 an index into the overflow store.
     pub addr: [u32; 2],
     pub port: [u16; 2],
     pub vlan: Vlan,
-    /// The kind in the upper eight bits, the network identifier in the others.
+    /// Tunnel kind in the upper eight bits, network identifier in the lower 24.
     tunnel: u32,
-    /// Whole seconds that the gateway's entry had left when the capture ended, and one; 0: no entry was alive.
+    /// Remaining seconds of the conntrack entry at the end of the capture, plus one; 0: no live entry.
     pub left: u32,
-    /// Nanoseconds from the last packet that Zeek's `duration` counts to the last one.
+    /// Nanoseconds from the last packet that Zeek's `duration` counts to the last packet.
     pub quiet: u32,
-    /// Where the rest is, and one; 0: there is nothing more.
+    /// Index of the rare fields in the overflow store, plus one; 0: none.
     rare: u32,
     pub proto: u8,
     pub state: State,
-    /// As it is, and as it would be, were the roles the other way round.
+    /// As is, and with the roles exchanged.
     pub conn_state: [ConnState; 2],
     pub evidence: Evidence,
-    /// What the confidence comes from.
+    /// Evidence that gives the confidence.
     pub sure: Evidence,
     pub end_reason: EndReason,
     pub direction: Direction,
@@ -50,7 +50,7 @@ pub(super) struct Packed {
 
 const _: () = assert!(size_of::<Packed>() == 96);
 
-/// What an end sent, in numbers that are large enough for nearly all.
+/// Counters of an end, 32 bits each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Sent {
     packets: u32,
@@ -76,7 +76,7 @@ impl Sent {
     }
 }
 
-/// Yes or no.
+/// Bits of `Packed::number_and_flags`.
 pub(super) mod flag {
     /// Side B is the originator.
     pub const ORIG_B: u64 = 1;
@@ -87,14 +87,14 @@ pub(super) mod flag {
     pub const WAS_BROADCAST: u64 = 1 << 5;
     pub const IS_ERROR: u64 = 1 << 6;
     pub const ANSWERS_UNSEEN: u64 = 1 << 7;
-    /// The original direction of the gateway's entry is the responder's.
+    /// The conntrack ORIGINAL direction is the responder's.
     pub const SWAPPED: u64 = 1 << 8;
-    /// The originator, and not the responder, is an address of many.
+    /// The originator, and not the responder, is a multicast or broadcast address.
     pub const FROM_GROUP: u64 = 1 << 9;
     pub const BITS: u32 = 16;
 }
 
-/// What hardly any row has. A row that has one of it reads all of it here.
+/// Rare fields. A row with any of them has all of them here.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Rare {
     pub sent: [Endpoint; 2],
@@ -108,16 +108,16 @@ pub(super) struct Rare {
     pub live: Option<Live>,
 }
 
-/// What a listing of gateway entries needs beyond the row.
+/// Fields of a live conntrack entry beyond those of the row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Live {
-    /// Whole seconds left when the capture ended.
+    /// Remaining whole seconds at the end of the capture.
     pub seconds: i64,
-    /// The original direction is the responder's.
+    /// The ORIGINAL direction is the responder's.
     pub swapped: bool,
-    /// Datagrams and bytes that the gateway counts, original and reply.
+    /// Datagrams and bytes of `nf_conntrack_acct`, ORIGINAL and REPLY.
     pub counted: [(u64, u64); 2],
-    /// Identifier of an ICMP query, call id of GRE version 1.
+    /// Identifier of an ICMP query, call ID of GRE version 1.
     pub id: u16,
     /// Code of an ICMP query.
     pub code: u8,
@@ -137,7 +137,7 @@ impl Live {
         (left > 0).then_some(Self { seconds: left / SECOND, swapped, counted: entry.counted, id, code })
     }
 
-    /// The entry of a row that sent this, where it counted all of it.
+    /// The entry of a row with these counters, if the entry counted every packet.
     pub(super) fn of_all(seconds: i64, swapped: bool, sent: [Endpoint; 2]) -> Self {
         let mut counted = sent.map(|sent| (sent.packets, sent.ip_bytes));
         if swapped {
@@ -147,22 +147,22 @@ impl Live {
     }
 }
 
-/// What is beside the rows.
+/// Overflow store of the rows.
 #[derive(Default)]
-pub(super) struct Beside {
-    /// Addresses of IPv6.
+pub(super) struct Overflow {
+    /// IPv6 addresses.
     pub addrs: Segments<[Addr; 2]>,
     pub rare: Segments<Rare>,
 }
 
-/// By how far what is beside rows has moved: addresses, and the rest.
+/// Offsets of appended overflow entries: of addresses, of rare fields.
 #[derive(Clone, Copy)]
-pub(super) struct Moved(u32, u32);
+pub(super) struct Shift(u32, u32);
 
-impl Beside {
-    /// Adds what is beside the rows of another one, which speak of rows by other numbers.
-    pub(super) fn add(&mut self, other: Self, named: impl Fn(u64) -> u64) -> Moved {
-        let moved = Moved(self.addrs.len() as u32, self.rare.len() as u32);
+impl Overflow {
+    /// Appends another store; `named` maps the connection numbers in its rare fields.
+    pub(super) fn add(&mut self, other: Self, named: impl Fn(u64) -> u64) -> Shift {
+        let shift = Shift(self.addrs.len() as u32, self.rare.len() as u32);
         for addrs in other.addrs {
             self.addrs.push(addrs);
         }
@@ -171,11 +171,11 @@ impl Beside {
             rare.carrier = rare.carrier.map(&named);
             self.rare.push(rare);
         }
-        moved
+        shift
     }
 }
 
-/// Zeek's `conn_state` of a connection that its record tells, if this side is the originator.
+/// Zeek's `conn_state` of a connection in its hot record, with `orig` as the originator.
 fn hot_state(hot: &Image, orig: Side) -> ConnState {
     let (own, other) = (orig as usize, orig.other() as usize);
     match hot.flags().kind() {
@@ -189,9 +189,9 @@ fn hot_state(hot: &Image, orig: Side) -> ConnState {
     }
 }
 
-/// What any row says of its connection, however that was kept.
+/// Fields of every row, from a hot record or a whole connection.
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, not a state")]
-struct Facts<'a> {
+struct Fields<'a> {
     key: &'a FlowKey,
     id: u64,
     start: i64,
@@ -200,9 +200,9 @@ struct Facts<'a> {
     vlan: Vlan,
     tunnel: Tunnel,
     state: State,
-    /// A reply was seen, and that it is assured.
+    /// SEEN_REPLY and ASSURED.
     status: (bool, bool),
-    /// As it is, and were the roles the other way round.
+    /// As is, and with the roles exchanged.
     conn_state: [ConnState; 2],
     evidence: Evidence,
     flipped: bool,
@@ -213,42 +213,42 @@ struct Facts<'a> {
 }
 
 impl Packed {
-    /// Gives it another number, beside what has moved.
-    pub(super) fn move_to(&mut self, number: u64, moved: Moved) {
+    /// Renumbers the row, and moves its overflow indices.
+    pub(super) fn move_to(&mut self, number: u64, shift: Shift) {
         self.number_and_flags = number << flag::BITS | self.number_and_flags & ((1 << flag::BITS) - 1);
         if self.has(flag::V6) {
-            self.addr[0] += moved.0;
+            self.addr[0] += shift.0;
         }
         if self.rare > 0 {
-            self.rare += moved.1;
+            self.rare += shift.1;
         }
     }
 
     /// The row of a closed connection.
-    pub(super) fn of(closed: &Closed, beside: &mut Beside) -> Self {
+    pub(super) fn of(closed: &Closed, overflow: &mut Overflow) -> Self {
         if let Last::Hot { key, image, deadline } = &closed.what
-            && let Some(packed) = Self::of_hot(key, image, *deadline, closed, beside)
+            && let Some(packed) = Self::of_hot(key, image, *deadline, closed, overflow)
         {
-            debug_assert_eq!(packed.alone(beside), {
-                let mut own = Beside::default();
+            debug_assert_eq!(packed.alone(overflow), {
+                let mut own = Overflow::default();
                 Self::of_whole(&closed.connection(), closed, &mut own).alone(&own)
             });
             return packed;
         }
-        Self::of_whole(&closed.connection(), closed, beside)
+        Self::of_whole(&closed.connection(), closed, overflow)
     }
 
-    /// All that there is to say, wherever its addresses are.
-    fn alone(mut self, beside: &Beside) -> (Self, Option<[Addr; 2]>) {
-        let addrs = self.has(flag::V6).then(|| beside.addrs.get(self.addr[0] as usize).copied()).flatten();
+    /// Row and addresses, comparable between overflow stores.
+    fn alone(mut self, overflow: &Overflow) -> (Self, Option<[Addr; 2]>) {
+        let addrs = self.has(flag::V6).then(|| overflow.addrs.get(self.addr[0] as usize).copied()).flatten();
         if addrs.is_some() {
             self.addr = [0; 2];
         }
         (self, addrs)
     }
 
-    /// The row of a connection that its record tells; None where more is to be said.
-    fn of_hot(key: &FlowKey, hot: &Image, deadline: i64, closed: &Closed, beside: &mut Beside) -> Option<Self> {
+    /// The row of a hot record; None where rare fields are needed.
+    fn of_hot(key: &FlowKey, hot: &Image, deadline: i64, closed: &Closed, overflow: &mut Overflow) -> Option<Self> {
         let (flags, orig, resp) = (hot.flags(), hot.flags().orig(), hot.flags().orig().other());
         let flipped = orig != flags.opener();
         let history = letters::of_codes(hot.letters >> 16, orig, flipped)?;
@@ -261,7 +261,7 @@ impl Packed {
         let left = left.map_or(Some(0), |seconds| u32::try_from(seconds).ok()?.checked_add(1))?;
         let answered = hot.packets[flags.opener().other() as usize] > 0;
         let is_tcp = flags.kind() == Flags::TCP;
-        let facts = Facts {
+        let fields = Fields {
             key,
             id: hot.id.into(),
             start: hot.start as i64,
@@ -279,7 +279,7 @@ impl Packed {
             answers_unseen: false,
             swapped: left > 0 && flipped,
         };
-        let mut packed = Self::begin(&facts, closed, beside);
+        let mut packed = Self::begin(&fields, closed, overflow);
         packed.sent = [orig, resp].map(|side| Sent {
             packets: hot.packets[side as usize],
             ip_bytes: hot.ip_bytes[side as usize],
@@ -289,11 +289,11 @@ impl Packed {
         Some(packed)
     }
 
-    fn of_whole(connection: &Connection, closed: &Closed, beside: &mut Beside) -> Self {
+    fn of_whole(connection: &Connection, closed: &Closed, overflow: &mut Overflow) -> Self {
         let (orig, resp) = (connection.orig, connection.orig.other());
         let sent = [connection.sent(orig), connection.sent(resp)];
         let live = closed.stopped.and_then(|now| Live::of(connection, now));
-        let facts = Facts {
+        let fields = Fields {
             key: &connection.key,
             id: connection.id,
             start: connection.start,
@@ -311,7 +311,7 @@ impl Packed {
             answers_unseen: connection.zeek.answers_unseen(),
             swapped: live.is_some_and(|live| live.swapped),
         };
-        let mut packed = Self::begin(&facts, closed, beside);
+        let mut packed = Self::begin(&fields, closed, overflow);
         if packed.add_ordinary(connection, sent, live).is_none() {
             let letters = connection.zeek.history(connection.orig, connection.flipped(), connection.roles);
             packed.add_rare(
@@ -326,57 +326,57 @@ impl Packed {
                     first_window: [orig, resp].map(|side| connection.first_window[side as usize]),
                     live,
                 },
-                beside,
+                overflow,
             );
         }
         packed
     }
 
-    /// What any row says, and nothing of what may have no room.
+    /// The row with the fields that always fit.
     #[inline]
-    fn begin(facts: &Facts<'_>, closed: &Closed, beside: &mut Beside) -> Self {
-        let Facts { key, orig, was_broadcast, .. } = *facts;
+    fn begin(fields: &Fields<'_>, closed: &Closed, overflow: &mut Overflow) -> Self {
+        let Fields { key, orig, was_broadcast, .. } = *fields;
         let addrs = [key.addr(orig), key.addr(orig.other())];
         let (orig_port, resp_port) = key.ports(orig);
         let mut packed = Self {
-            start: facts.start,
-            end: facts.end,
-            number_and_flags: facts.id << flag::BITS,
+            start: fields.start,
+            end: fields.end,
+            number_and_flags: fields.id << flag::BITS,
             history: 0,
             sent: [Sent::default(); 2],
             addr: [addrs[0].0 as u32, addrs[1].0 as u32],
             port: [orig_port, resp_port],
-            vlan: facts.vlan,
-            tunnel: (facts.tunnel.kind as u32) << 24 | facts.tunnel.vni & 0xff_ffff,
+            vlan: fields.vlan,
+            tunnel: (fields.tunnel.kind as u32) << 24 | fields.tunnel.vni & 0xff_ffff,
             left: 0,
             quiet: 0,
             rare: 0,
             proto: key.proto,
-            state: facts.state,
-            conn_state: facts.conn_state,
-            evidence: facts.evidence,
-            sure: facts.evidence,
+            state: fields.state,
+            conn_state: fields.conn_state,
+            evidence: fields.evidence,
+            sure: fields.evidence,
             end_reason: closed.reason,
             direction: conn::direction(closed.places, orig, was_broadcast),
         };
         if key.family == Family::V6 {
             packed.set(flag::V6, true);
-            packed.addr = [beside.addrs.push(addrs) as u32, 0];
+            packed.addr = [overflow.addrs.push(addrs) as u32, 0];
         }
         packed.set(flag::ORIG_B, orig == Side::B);
-        packed.set(flag::ASSURED, facts.status.1);
-        packed.set(flag::SEEN_REPLY, facts.status.0);
-        packed.set(flag::FLIPPED, facts.flipped);
+        packed.set(flag::ASSURED, fields.status.1);
+        packed.set(flag::SEEN_REPLY, fields.status.0);
+        packed.set(flag::FLIPPED, fields.flipped);
         packed.set(flag::WAS_BROADCAST, was_broadcast);
-        packed.set(flag::IS_ERROR, facts.is_error);
-        packed.set(flag::ANSWERS_UNSEEN, facts.answers_unseen);
-        packed.set(flag::SWAPPED, facts.swapped);
+        packed.set(flag::IS_ERROR, fields.is_error);
+        packed.set(flag::ANSWERS_UNSEEN, fields.answers_unseen);
+        packed.set(flag::SWAPPED, fields.swapped);
         let group = [orig, orig.other()].map(|side| closed.places & path::GROUP[side as usize] != 0);
         packed.set(flag::FROM_GROUP, group[0] && !group[1]);
         packed
     }
 
-    /// What may have no room; None where something has none.
+    /// Adds the fields that may not fit; None if one does not.
     fn add_ordinary(&mut self, connection: &Connection, sent: [Endpoint; 2], live: Option<Live>) -> Option<()> {
         let has_more = connection.zeek.missed() > 0
             || connection.related_to.is_some()
@@ -398,8 +398,8 @@ impl Packed {
         Some(())
     }
 
-    fn add_rare(&mut self, rare: Rare, beside: &mut Beside) {
-        self.rare = beside.rare.push(rare) as u32 + 1;
+    fn add_rare(&mut self, rare: Rare, overflow: &mut Overflow) {
+        self.rare = overflow.rare.push(rare) as u32 + 1;
     }
 
     #[inline]
@@ -427,12 +427,12 @@ impl Packed {
     }
 
     #[inline]
-    pub(super) fn rare<'a>(&self, beside: &'a Beside) -> Option<&'a Rare> {
-        beside.rare.get((self.rare as usize).checked_sub(1)?)
+    pub(super) fn rare<'a>(&self, overflow: &'a Overflow) -> Option<&'a Rare> {
+        overflow.rare.get((self.rare as usize).checked_sub(1)?)
     }
 
-    /// Exchanges originator and responder, and everything that belongs to them. `rare`: all of it, as it is before.
-    pub(super) fn flip(&mut self, mut rare: Rare, locality: &Locality, beside: &mut Beside) {
+    /// Exchanges originator and responder, and all fields of either. `rare`: the rare fields before the exchange.
+    pub(super) fn flip(&mut self, mut rare: Rare, locality: &Locality, overflow: &mut Overflow) {
         let flipped = !self.has(flag::FLIPPED);
         self.set(flag::FLIPPED, flipped);
         self.set(flag::ORIG_B, !self.has(flag::ORIG_B));
@@ -444,7 +444,7 @@ impl Packed {
         let mut addrs = self.addr.map(|addr| Addr(addr.into()));
         if !self.has(flag::V6) {
             self.addr.swap(0, 1);
-        } else if let Some(place) = beside.addrs.get_mut(self.addr[0] as usize) {
+        } else if let Some(place) = overflow.addrs.get_mut(self.addr[0] as usize) {
             addrs = *place;
             place.swap(0, 1);
         }
@@ -461,13 +461,13 @@ impl Packed {
         let letters = rare.history.0.into_iter().take(usize::from(rare.history.1));
         match ((self.rare as usize).checked_sub(1), letters::pack(letters)) {
             (Some(place), _) => {
-                if let Some(place) = beside.rare.get_mut(place) {
+                if let Some(place) = overflow.rare.get_mut(place) {
                     *place = rare;
                 }
             }
             (None, Some(history)) => self.history = history,
             // The mark was one letter too many.
-            (None, None) => self.add_rare(rare, beside),
+            (None, None) => self.add_rare(rare, overflow),
         }
     }
 }

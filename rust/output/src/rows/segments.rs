@@ -1,12 +1,12 @@
-//! A list that grows a segment at a time: growing copies nothing, and needs room for nothing twice.
+//! A list that grows a segment at a time: growing never copies, and never needs memory for two copies.
 
-/// Places of a segment.
+/// Capacity of a segment.
 pub const SEGMENT: usize = 1 << 14;
 
 /// A list in segments.
 pub struct Segments<T> {
     segments: Vec<Vec<T>>,
-    /// Memory for the next one.
+    /// Memory for the next segment.
     spare: Option<Vec<T>>,
 }
 
@@ -17,12 +17,12 @@ impl<T> Default for Segments<T> {
 }
 
 impl<T> Segments<T> {
-    /// How many there are.
+    /// Number of elements.
     pub fn len(&self) -> usize {
         self.segments.last().map_or(0, |last| (self.segments.len() - 1) * SEGMENT + last.len())
     }
 
-    /// Adds one, and returns its place.
+    /// Appends an element, and returns its index.
     #[inline]
     pub fn push(&mut self, content: T) -> usize {
         if self.segments.last().is_none_or(|last| last.len() == SEGMENT) {
@@ -34,18 +34,18 @@ impl<T> Segments<T> {
         before + last.len() - 1
     }
 
-    /// Gives it memory that a segment may have: what was in use needs no fresh pages.
+    /// Recycles a vector as the next segment: its pages are already mapped.
     pub fn recycle(&mut self, mut memory: Vec<T>) {
         memory.clear();
         self.spare = Some(memory).filter(|memory| memory.capacity() == SEGMENT);
     }
 
-    /// No more are added.
+    /// Frees the spare segment; nothing is appended after.
     pub fn close(&mut self) {
         self.spare = None;
     }
 
-    /// All of them, in order.
+    /// All elements, in order.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.segments.iter().flatten()
     }

@@ -1,5 +1,5 @@
-//! A file in one of the formats, written row by row in bounded memory. How rows come (in how many tables, of how many rows)
-//! leaves no trace in it.
+//! A file in one of the formats, written row by row in bounded memory. Output bytes do not depend on the sizes of the tables
+//! written.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -100,7 +100,7 @@ impl Format {
 /// An open file.
 pub struct Encoder {
     form: Form,
-    /// Rows that are no block yet.
+    /// Rows of the partial block.
     builders: Builders,
 }
 
@@ -115,7 +115,7 @@ enum Form {
 }
 
 impl Encoder {
-    /// Begins a file of these columns; formats that have columns of their own take no notice.
+    /// Begins a file of these columns, which formats with fixed columns ignore.
     pub fn new(
         format: Format,
         mut out: Out,
@@ -142,8 +142,8 @@ impl Encoder {
         Ok(Self { form, builders })
     }
 
-    /// Adds rows of the run that this seed is of.
-    pub fn put<'a>(
+    /// Appends rows of the run of `seed`.
+    pub fn append<'a>(
         &mut self,
         rows: impl ExactSizeIterator<Item = Row<'a>> + Clone,
         seed: Seed,
@@ -155,8 +155,8 @@ impl Encoder {
                 }
                 Ok(())
             }
-            Form::Zeek(out, log) => Ok(rows.into_iter().try_for_each(|row| log.put(row, seed, out))?),
-            Form::Ipfix(out, messages) => Ok(rows.into_iter().try_for_each(|row| messages.put(row, out))?),
+            Form::Zeek(out, log) => Ok(rows.into_iter().try_for_each(|row| log.append(row, seed, out))?),
+            Form::Ipfix(out, messages) => Ok(rows.into_iter().try_for_each(|row| messages.append(row, out))?),
             Form::Csv(out) => blocks(&mut self.builders, TEXT_ROWS, rows, |batch| csv(batch, false, out)),
             Form::Jsonl(out) => blocks(&mut self.builders, TEXT_ROWS, rows, |batch| jsonl(batch, out)),
             Form::Arrow(writer) => blocks(&mut self.builders, BLOCK_ROWS, rows, |batch| writer.write(batch)),
@@ -166,7 +166,7 @@ impl Encoder {
         }
     }
 
-    /// Hands on what is complete: whole lines, messages or blocks.
+    /// Flushes whole lines, messages or blocks.
     pub fn flush(&mut self) -> Result<(), ArrowError> {
         match &mut self.form {
             Form::Csv(out) => {
@@ -218,7 +218,7 @@ impl Encoder {
     }
 }
 
-/// An error of the parquet writer; what the system refused stays that.
+/// Converts an error of the parquet writer; errors of the system keep their type.
 fn refused(error: ParquetError) -> ArrowError {
     match error {
         ParquetError::External(source) => ArrowError::ExternalError(source),
@@ -226,7 +226,7 @@ fn refused(error: ParquetError) -> ArrowError {
     }
 }
 
-/// Fills blocks of so many rows, and brings them where they are full.
+/// Fills blocks of `size` rows, and passes full ones to `bring`.
 fn blocks<'a>(
     builders: &mut Builders,
     size: usize,
@@ -245,7 +245,7 @@ fn blocks<'a>(
     Ok(())
 }
 
-/// Brings the rows that are no whole block.
+/// Passes the rows of the last, partial block to `bring`.
 fn rest(builders: &mut Builders, bring: impl FnOnce(&RecordBatch) -> Result<(), ArrowError>) -> Result<(), ArrowError> {
     if builders.len() > 0 { bring(&builders.finish()?) } else { Ok(()) }
 }
@@ -261,8 +261,8 @@ fn jsonl(batch: &RecordBatch, out: &mut Out) -> Result<(), ArrowError> {
     writer.finish()
 }
 
-/// Times rise in small steps, and so they are kept as differences; no two Community IDs are equal, so that a dictionary of them
-/// would only be larger.
+/// Properties of the parquet writer. Times rise in small steps: they are delta-encoded. Community IDs are distinct: a
+/// dictionary would only be larger.
 fn properties() -> Result<WriterProperties, ArrowError> {
     let column = |name: &str| ColumnPath::from(name);
     let mut builder = WriterProperties::builder()
@@ -278,7 +278,7 @@ fn properties() -> Result<WriterProperties, ArrowError> {
     Ok(builder.build())
 }
 
-/// The same batch with times in `+00:00`, which the text writers can print without a time zone database.
+/// The batch with the time zone `+00:00`, which the text writers print without a time zone database.
 fn portable(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     let schema = batch.schema();
     let mut fields = Vec::new();

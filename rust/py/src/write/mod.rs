@@ -25,21 +25,21 @@ pub use sink::{PyWrite, complete};
 /// A target that tables are written to, one after another.
 pub struct Writing {
     format: Format,
-    /// What the errors speak of; a file object has no name.
+    /// Path for error messages; None for a file object.
     path: Option<PathBuf>,
-    goes: Goes,
-    /// The zones of the first table, which those of the others have to be.
+    sink: Sink,
+    /// Zones of the first table; other zones in a later table are an error.
     zones: Option<Vec<String>>,
-    /// The run that the last table was of.
+    /// Run of the last table.
     run: Option<Arc<Run>>,
-    /// How many runs there were: the same capture may be tracked twice.
+    /// Number of runs, which tells two runs of one capture apart.
     runs: u64,
 }
 
-enum Goes {
-    /// A file that waits for its first table.
+enum Sink {
+    /// A file before its first table.
     Waiting(Out, Option<PartialFile>),
-    /// A file. Without a name to be given, somebody may be reading at the other end.
+    /// An open file. Without a part to rename, a pipe may have a reader.
     File(Box<Encoder>, Option<PartialFile>),
     Directory(Partitions),
 }
@@ -61,39 +61,39 @@ impl Writing {
                 return Err(PyValueError::new_err("by: a file object is no directory: give a path"));
             }
             let out: Out = Box::new(BufWriter::new(PyWrite::new(target.clone().unbind())));
-            return Ok(Self::new(format, None, Goes::Waiting(out, None)));
+            return Ok(Self::new(format, None, Sink::Waiting(out, None)));
         }
         let path: PathBuf = target.extract()?;
-        let goes = match by {
-            Some(by) => PartialFile::directory(&path).map(|part| Goes::Directory(Partitions::new(by, format, part))),
-            None => sink::open(&path).map(|(file, part)| Goes::Waiting(Box::new(BufWriter::new(file)), part)),
+        let sink = match by {
+            Some(by) => PartialFile::directory(&path).map(|part| Sink::Directory(Partitions::new(by, format, part))),
+            None => sink::open(&path).map(|(file, part)| Sink::Waiting(Box::new(BufWriter::new(file)), part)),
         };
-        match goes {
-            Ok(goes) => Ok(Self::new(format, Some(path), goes)),
+        match sink {
+            Ok(sink) => Ok(Self::new(format, Some(path), sink)),
             Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => Err(not_empty(&path)),
             Err(error) => Err(with_path(error.into(), Some(&path))),
         }
     }
 
-    fn new(format: Format, path: Option<PathBuf>, goes: Goes) -> Self {
-        Self { format, path, goes, zones: None, run: None, runs: 0 }
+    fn new(format: Format, path: Option<PathBuf>, sink: Sink) -> Self {
+        Self { format, path, sink, zones: None, run: None, runs: 0 }
     }
 
-    /// Writes a table behind those before. Afterwards a reader at the other end of a pipe has the whole of what is complete.
+    /// Appends a table, and flushes complete rows to the reader of a pipe.
     pub fn write(&mut self, table: &Table) -> Result<(), ArrowError> {
         self.begin(&table.zones)?;
-        let Some(first) = table.rows.get(0) else { return self.hand_on() };
+        let Some(first) = table.rows.get(0) else { return self.flush_complete() };
         if self.run.as_ref().is_none_or(|run| !Arc::ptr_eq(run, &table.run)) {
             self.run = Some(table.run.clone());
             self.runs += 1;
         }
         let seed = *table.run.seed.get_or_init(|| Seed::of(first, self.runs - 1));
-        match &mut self.goes {
-            Goes::File(encoder, _) => encoder.put(table.rows.iter(), seed)?,
-            Goes::Directory(partitions) => partitions.put(table, seed)?,
-            Goes::Waiting(..) => {}
+        match &mut self.sink {
+            Sink::File(encoder, _) => encoder.append(table.rows.iter(), seed)?,
+            Sink::Directory(partitions) => partitions.append(table, seed)?,
+            Sink::Waiting(..) => {}
         }
-        self.hand_on()
+        self.flush_complete()
     }
 
     /// Opens the format, whose columns of zones are the first table's.
@@ -106,17 +106,17 @@ impl Writing {
             Some(_) => return Ok(()),
             None => self.zones = Some(zones.to_vec()),
         }
-        if let Goes::Waiting(out, part) = &mut self.goes {
+        if let Sink::Waiting(out, part) = &mut self.sink {
             let (out, part) = (std::mem::replace(out, Box::new(std::io::sink())), part.take());
             let encoder = Encoder::new(self.format, out, COLUMNS.iter().collect(), zones)?;
-            self.goes = Goes::File(Box::new(encoder), part);
+            self.sink = Sink::File(Box::new(encoder), part);
         }
         Ok(())
     }
 
-    fn hand_on(&mut self) -> Result<(), ArrowError> {
-        match &mut self.goes {
-            Goes::File(encoder, None) => encoder.flush(),
+    fn flush_complete(&mut self) -> Result<(), ArrowError> {
+        match &mut self.sink {
+            Sink::File(encoder, None) => encoder.flush(),
             _ => Ok(()),
         }
     }
@@ -126,13 +126,13 @@ impl Writing {
         if self.zones.is_none() {
             self.begin(&[])?;
         }
-        match self.goes {
-            Goes::File(encoder, part) => {
+        match self.sink {
+            Sink::File(encoder, part) => {
                 encoder.finish()?;
                 Ok(part.map_or(Ok(()), PartialFile::complete)?)
             }
-            Goes::Directory(partitions) => partitions.close(),
-            Goes::Waiting(..) => Ok(()),
+            Sink::Directory(partitions) => partitions.close(),
+            Sink::Waiting(..) => Ok(()),
         }
     }
 }

@@ -1,9 +1,9 @@
 //! A directory of files by a property of the rows, laid out as Hive does (`direction=egress/part-0.parquet`), which DuckDB,
 //! Polars, PyArrow and Spark read as columns.
 //!
-//! An hour is `hour=2026-11-25T14`: text for all of them, where a date or a padded number is of another type for each; in the
-//! order of time, whether names or values are sorted; and without a `:`, which file systems and Hive escape. What is told by
-//! the path is not in the files, where it would be a second column of another type.
+//! An hour is `hour=2026-11-25T14`: all four programs read it as text, while each infers another type for a date or a padded
+//! number. Names and values sort by time, and have no `:`, which file systems and Hive escape. Columns in the path are left out
+//! of the files, where they would be a second column of another type.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -22,13 +22,12 @@ use super::format::{Encoder, Format};
 use super::sink::PartialFile;
 use crate::table::Table;
 
-/// The most files that are open at once. Where one more is needed, the one that has waited longest is ended, and goes on in
-/// another one if need be: connections that last for days end among those of their last hour.
+/// Maximum of open files. The least recently used one is closed for another; later rows of its partition go to a new file.
 const MOST_OPEN: usize = 32;
 /// Seconds of an hour.
 const HOUR: i64 = 3600;
 
-/// What decides about a row's place.
+/// Partition key of a row.
 #[derive(Clone, Copy)]
 pub enum By {
     /// The direction of the connection.
@@ -73,7 +72,7 @@ pub struct Partitions {
     format: Format,
     part: PartialFile,
     open: BTreeMap<i64, OpenFile>,
-    /// How many files each place has had.
+    /// Number of files of each partition so far.
     files: BTreeMap<i64, u32>,
     /// Rows so far, over all tables.
     rows: u64,
@@ -81,16 +80,16 @@ pub struct Partitions {
 
 struct OpenFile {
     encoder: Encoder,
-    /// The places of the table at hand whose rows are still to be written.
+    /// Indices of rows of the current table to be written.
     places: Vec<usize>,
-    /// When it last was given a row.
+    /// Clock of the last use.
     used: u64,
 }
 
 impl OpenFile {
     fn write(&mut self, table: &Table, seed: Seed) -> Result<(), ArrowError> {
         let row = |place: &usize| table.rows.get(*place).expect("a place of this table");
-        self.encoder.put(self.places.iter().map(row), seed)?;
+        self.encoder.append(self.places.iter().map(row), seed)?;
         self.places.clear();
         Ok(())
     }
@@ -103,7 +102,7 @@ impl Partitions {
     }
 
     /// Writes the rows of a table to their files, in their order.
-    pub fn put(&mut self, table: &Table, seed: Seed) -> Result<(), ArrowError> {
+    pub fn append(&mut self, table: &Table, seed: Seed) -> Result<(), ArrowError> {
         for (place, row) in table.rows.iter().enumerate() {
             let key = self.by.key(row);
             self.rows += 1;

@@ -1,4 +1,4 @@
-//! Where bytes go: a file that has its name once it is complete, a directory, or a Python file object.
+//! Sinks: a file or directory that is renamed once complete, or a Python file object.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -8,54 +8,54 @@ use std::path::{Path, PathBuf};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-/// What a format is written to.
+/// Sink of a format.
 pub type Out = Box<dyn Write + Send>;
 
-/// A file or directory that is written beside its path and then renamed, or taken away if it never was completed.
+/// A file or directory under a temporary name, renamed on completion and removed otherwise.
 pub struct PartialFile {
-    beside: PathBuf,
+    temporary: PathBuf,
     target: PathBuf,
     is_complete: bool,
 }
 
-/// So many threads of a process write to one path at a time.
+/// Maximum of concurrent writers of one path in a process.
 const PARTS: u32 = 100;
 
 impl PartialFile {
-    /// Makes something beside a path, under a name that nobody has.
-    fn beside<T>(path: &Path, make: impl Fn(&Path) -> io::Result<T>) -> io::Result<(T, Self)> {
+    /// Creates a file or directory next to a path, under an unused name.
+    fn create<T>(path: &Path, make: impl Fn(&Path) -> io::Result<T>) -> io::Result<(T, Self)> {
         let mut tried = 0;
         loop {
             let mut name = path.file_name().map_or_else(OsString::new, ToOwned::to_owned);
             let again = if tried == 0 { String::new() } else { format!("-{tried}") };
             name.push(format!(".{}{again}.part", std::process::id()));
-            let beside = path.with_file_name(name);
-            match make(&beside) {
-                Ok(made) => return Ok((made, Self { beside, target: path.to_owned(), is_complete: false })),
+            let temporary = path.with_file_name(name);
+            match make(&temporary) {
+                Ok(made) => return Ok((made, Self { temporary, target: path.to_owned(), is_complete: false })),
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists || tried == PARTS => return Err(error),
                 Err(_) => tried += 1,
             }
         }
     }
 
-    /// An empty directory beside the path, where there is nothing, or an empty directory.
+    /// An empty temporary directory next to a path; an error if the path exists and is not an empty directory.
     pub fn directory(path: &Path) -> io::Result<Self> {
         match fs::read_dir(path).map(|mut entries| entries.next().is_some()) {
             Ok(true) => return Err(io::ErrorKind::DirectoryNotEmpty.into()),
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        Ok(Self::beside(path, |beside| fs::create_dir(beside))?.1)
+        Ok(Self::create(path, |temporary| fs::create_dir(temporary))?.1)
     }
 
-    /// Where it is while it is written.
+    /// Temporary path until completion.
     pub fn place(&self) -> &Path {
-        &self.beside
+        &self.temporary
     }
 
-    /// Gives it its name.
+    /// Renames the finished file or directory to its target.
     pub fn complete(mut self) -> io::Result<()> {
-        fs::rename(&self.beside, &self.target)?;
+        fs::rename(&self.temporary, &self.target)?;
         self.is_complete = true;
         Ok(())
     }
@@ -65,13 +65,16 @@ impl Drop for PartialFile {
     fn drop(&mut self) {
         if !self.is_complete {
             // What cannot be removed still has no name that looks complete.
-            let _ = if self.beside.is_dir() { fs::remove_dir_all(&self.beside) } else { fs::remove_file(&self.beside) };
+            let _ = if self.temporary.is_dir() {
+                fs::remove_dir_all(&self.temporary)
+            } else {
+                fs::remove_file(&self.temporary)
+            };
         }
     }
 }
 
-/// Opens a path to write to. A link leads to the file it names; a device or a pipe has nothing to rename and is written to as
-/// it is.
+/// Opens a path to write to. Links are followed; a device or a pipe is written to directly, without a rename.
 pub fn open(path: &Path) -> io::Result<(File, Option<PartialFile>)> {
     if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
         return Ok((File::create(path)?, None));
@@ -83,11 +86,11 @@ pub fn open(path: &Path) -> io::Result<(File, Option<PartialFile>)> {
         Err(_) if is_link => return Ok((File::create(path)?, None)),
         _ => path.to_owned(),
     };
-    let (file, part) = PartialFile::beside(&path, |beside| File::create_new(beside))?;
+    let (file, part) = PartialFile::create(&path, |temporary| File::create_new(temporary))?;
     Ok((file, Some(part)))
 }
 
-/// Writes beside the path and renames, so that a partial file never has the name.
+/// Writes to a temporary file and renames, so that a partial file never has the final name.
 pub fn complete<E: From<io::Error>>(
     path: &Path,
     write: impl FnOnce(BufWriter<File>) -> Result<(), E>,

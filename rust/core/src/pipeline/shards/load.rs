@@ -1,6 +1,6 @@
-//! A batch on its way to many trackers: who takes what of it, and what they say.
+//! A batch in flight: its work items by shard, and the labels of each shard.
 
-use crate::pipeline::reading::{Batch, Decoded, Reading};
+use crate::pipeline::reading::{Batch, DecodeStage, Decoded};
 use conntrack_base::sync::{AtomicUsize, Ordering, Turn};
 use conntrack_base::time::Clock;
 use conntrack_capture::RecordBatch;
@@ -10,44 +10,44 @@ use conntrack_track::flow::hash::shard_of;
 use conntrack_track::flow::icmp::is_icmp;
 use conntrack_track::tracker::{Found, Keys, Label};
 
-/// Where a record went that no tracker takes.
+/// Route of a record that no tracker takes.
 const NOWHERE: u8 = u8::MAX;
 
-/// Something of a batch for one tracker, by the number of its record.
+/// Work item of a batch for one tracker, by the index of the record.
 #[derive(Clone, Copy)]
-pub(super) enum Item {
+pub(super) enum WorkItem {
     /// A packet.
     Packet(u32),
-    /// The question about the quotation of this number.
+    /// A query for the connection that an ICMP error quotes: indices of the record and of the quotation.
     Quoted(u32, u32),
 }
 
-/// What a tracker says of its part of a batch.
+/// Results of one tracker for its part of a batch.
 #[derive(Default)]
-pub(super) struct LoadLabels {
-    /// Of its records, if labels are asked for.
+pub(super) struct ShardResults {
+    /// Labels of its records, if wanted.
     pub(super) labels: Vec<Label>,
-    /// Of the quotations it was asked about.
+    /// Answers to queries, in their order.
     pub(super) related: Vec<Option<Label>>,
-    /// The records with which its connections began.
+    /// Records that began a connection.
     pub(super) begun: Vec<u32>,
 }
 
-/// A batch on its way.
+/// A batch in flight.
 pub(super) struct Load {
     pub(super) number: u64,
     pub(super) batch: RecordBatch,
     pub(super) decoded: Decoded,
-    /// The keys that ICMP errors quote, who has them, and the errors' records.
+    /// Quotations of ICMP errors: key, shard of the key, record of the error.
     pub(super) quoted: Vec<(Found, u8, u32)>,
-    /// What the clock said, at which records.
+    /// Clock ticks: index of the record, and time, nanoseconds.
     pub(super) ticks: Vec<(u32, i64)>,
-    /// Which tracker each record went to.
+    /// Shard of each record.
     pub(super) routes: Vec<u8>,
-    /// For each tracker, that of ICMP last.
-    pub(super) work: Vec<Vec<Item>>,
-    pub(super) said: Vec<Turn<LoadLabels>>,
-    /// How many trackers have not taken it yet.
+    /// Work items by shard, that of ICMP last.
+    pub(super) work: Vec<Vec<WorkItem>>,
+    pub(super) results: Vec<Turn<ShardResults>>,
+    /// Trackers that have not finished the batch.
     pub(super) left: AtomicUsize,
 }
 
@@ -61,20 +61,20 @@ impl Load {
             ticks: Vec::new(),
             routes: Vec::new(),
             work: std::iter::repeat_with(Vec::new).take(trackers).collect(),
-            said: std::iter::repeat_with(|| Turn::new(Box::default())).take(trackers).collect(),
+            results: std::iter::repeat_with(|| Turn::new(Box::default())).take(trackers).collect(),
             left: AtomicUsize::new(0),
         }
     }
 }
 
-/// A connection's number among those of its tracker, with the tracker's.
+/// A label whose connection number has the shard in its upper 16 bits.
 pub(super) fn among(tracker: usize, label: Label) -> Label {
     Label { connection: label.connection.map(|id| (tracker as u64) << 48 | id), ..label }
 }
 
-/// The first of all steps: decodes batches and says where their packets go.
+/// First stage: decodes batches and routes their packets to shards.
 pub(super) struct Front {
-    pub(super) reading: Reading,
+    pub(super) reading: DecodeStage,
     pub(super) keys: Keys,
     pub(super) clock: Clock,
     pub(super) loads: u64,
@@ -83,7 +83,7 @@ pub(super) struct Front {
 
 impl Front {
     pub(super) fn new(config: &Config, keys: &Keys, shards: usize) -> Self {
-        let reading = Reading::new(config, keys.clone());
+        let reading = DecodeStage::new(config, keys.clone());
         Self { reading, keys: keys.clone(), clock: Clock::default(), loads: 0, shards }
     }
 
@@ -107,7 +107,7 @@ impl Front {
                 Some(packet) => {
                     if let Some(of_quoted) = self.keys.quoted(packet) {
                         let route = self.route(&of_quoted);
-                        work[route].push(Item::Quoted(number, quoted.len() as u32));
+                        work[route].push(WorkItem::Quoted(number, quoted.len() as u32));
                         quoted.push((of_quoted, route as u8, number));
                     }
                     self.route(&self.keys.of(packet))
@@ -117,7 +117,7 @@ impl Front {
                     continue;
                 }
             };
-            work[route].push(Item::Packet(number));
+            work[route].push(WorkItem::Packet(number));
             routes.push(route as u8);
         }
         load.number = self.loads;
@@ -125,7 +125,7 @@ impl Front {
         load.left.store(self.shards, Ordering::Release);
     }
 
-    /// Which tracker has this key.
+    /// Shard of a key.
     fn route(&self, found: &Found) -> usize {
         let key = found.lookup.key();
         if is_icmp(key.proto) { self.shards } else { shard_of(found.lookup.hash, self.shards) }

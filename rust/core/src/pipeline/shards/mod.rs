@@ -1,13 +1,12 @@
-//! Many trackers beside each other, one answer.
+//! Sharded tracking on several threads, with the results of one tracker.
 //!
-//! Every batch is read and decoded once, by one thread at a time. Its packets go to the tracker that has their key, by a keyed
-//! hash that is the same for both directions; ICMP has a tracker of its own, which takes a batch after all others have, so that
-//! they could be asked in their turn about the connections that its errors quote. Each tracker takes its packets in the order of
-//! the capture, and hears of every tick of the clock at its place among them: what it says does not depend on how many others
-//! there are. Connections are numbered when the last tracker has taken a batch, in the order of their first packets.
+//! Every batch is read and decoded once. A keyed hash, symmetric in direction, routes packets to shards. ICMP has a shard of
+//! its own, which takes a batch last: the others have then answered queries for the connections that ICMP errors quote.
+//! Each shard takes its packets in capture order, with every clock tick in its place among them. So its results do not depend
+//! on the number of shards. Connections are numbered after the last shard has taken a batch, in the order of first packets.
 //!
-//! No thread has work of its own. Whoever is free reads the next batch, or serves a tracker for which batches wait
-//! ([`Station`]); nobody waits for a certain other.
+//! No thread owns work. A free thread reads the next batch, or drains the work queue of any shard ([`Station`], flat
+//! combining); no thread waits for a certain other.
 
 mod load;
 mod shard;
@@ -25,33 +24,33 @@ use conntrack_track::config::Config;
 use conntrack_track::direction::Locality;
 use conntrack_track::tracker::{Keys, Tracker};
 
-use super::following::{Followed, Following};
+use super::following::{TrackOutput, TrackStage};
 use super::progress::{Observe, Progress};
-use super::reading::Reading;
+use super::reading::DecodeStage;
 
 use load::{Front, Load};
-use shard::{Last, Shard};
+use shard::{FinalStage, Shard};
 
-/// Trackers beside that of ICMP: more than this gain nothing.
+/// Maximum of shards beside that of ICMP.
 const MOST: usize = 64;
-/// Yields of an idle thread before it sleeps: some hundred microseconds, because a sleep takes longer than a batch.
+/// Yields of an idle thread before it sleeps: about a hundred microseconds, because a sleep takes longer than a batch.
 const ROUNDS: u32 = 300;
-/// How long a thread sleeps that found nothing to do.
+/// Sleep of an idle thread.
 const NAP: Duration = Duration::from_micros(100);
 
-/// What waits for a tracker.
+/// Work of a shard.
 enum Work {
     Batch(Arc<Load>),
-    /// Everything was read, and this is what the clock says.
+    /// End of input, with the final clock.
     End(Clock),
 }
 
-/// How far a run is.
+/// Stages of a run.
 mod stage {
     pub const READING: usize = 0;
-    /// Everything was read.
+    /// Input is read to its end.
     pub const READ: usize = 1;
-    /// Everything was followed to its end, or something went wrong.
+    /// All shards have finished, or the run failed.
     pub const OVER: usize = 2;
 }
 
@@ -61,31 +60,31 @@ pub struct Shards<'a> {
     captures: Turn<&'a mut Captures>,
     front: Station<Front, Box<Load>>,
     each: Vec<Station<Shard, Work>>,
-    last: Station<Last, Work>,
-    /// Batches that were followed, to be filled again.
+    last: Station<FinalStage, Work>,
+    /// Finished batches for reuse.
     spent: Queue<Box<Load>>,
     under_way: AtomicUsize,
     most_under_way: usize,
-    /// Trackers that have come to their end.
+    /// Shards that have finished.
     ended: AtomicUsize,
     stage: AtomicUsize,
     failed: OnceLock<CaptureError>,
-    /// Bytes and packets so far, and signals that interrupted the reading.
+    /// Bytes read; below, packets read, and interrupting signals.
     bytes: AtomicU64,
     packets: AtomicU64,
     interrupted: AtomicUsize,
 }
 
 impl<'a> Shards<'a> {
-    /// A tracker for each thread, and one more.
+    /// A shard for each thread, and one for ICMP.
     pub fn new(captures: &'a mut Captures, config: &Config, want_labels: bool) -> Self {
         let shards = config.threads.min(MOST);
         let keys = Keys::new(config);
         let locality = keys.locality().clone();
         let shard =
-            |number| Shard::new(number, Following::new(Tracker::with_keys(config, keys.clone()), false), want_labels);
+            |number| Shard::new(number, TrackStage::new(Tracker::with_keys(config, keys.clone()), false), want_labels);
         let front = Front::new(config, &keys, shards);
-        let last = Last::new(shard(shards), want_labels);
+        let last = FinalStage::new(shard(shards), want_labels);
         Self {
             locality,
             captures: Turn::new(Box::new(captures)),
@@ -104,8 +103,8 @@ impl<'a> Shards<'a> {
         }
     }
 
-    /// Runs on this thread and as many others as there are trackers. Only this one calls `observe`.
-    pub fn run(mut self, total: Option<u64>, observe: Observe<'_>) -> Result<(Reading, Followed), CaptureError> {
+    /// Runs on the calling thread, which alone calls `observe`, and on one more for each further shard.
+    pub fn run(mut self, total: Option<u64>, observe: Observe<'_>) -> Result<(DecodeStage, TrackOutput), CaptureError> {
         let stopped = std::thread::scope(|scope| {
             for first in 1..self.each.len() {
                 let run = &self;
@@ -126,11 +125,11 @@ impl<'a> Shards<'a> {
         if let Some(error) = self.failed.take() {
             return Err(error);
         }
-        // A thread that panicked has not given back what it had, and has taken this one with it.
-        Ok(self.collected().expect("everybody has given back what he had"))
+        // A panicking thread has ended this one, too.
+        Ok(self.collected().expect("all threads have released their work"))
     }
 
-    /// Does whatever there is to do, until everything is done or `goes_on` says no. A thread that panics takes the others with it.
+    /// Works until the run is over or `goes_on` returns false. A panic ends the run on all threads.
     fn work(&self, first: usize, goes_on: &mut dyn FnMut() -> bool) {
         let over = OnExit(|| self.stage.store(stage::OVER, Ordering::Release));
         let (idle, mut rounds) = (Backoff::new(), 0);
@@ -156,7 +155,7 @@ impl<'a> Shards<'a> {
         drop(over);
     }
 
-    /// Reads the next batch, if nobody else does and there are not too many under way.
+    /// Reads the next batch, unless another thread reads or too many batches are in flight.
     fn read(&self) -> bool {
         if self.stage.load(Ordering::Acquire) != stage::READING
             || self.under_way.load(Ordering::Acquire) >= self.most_under_way
@@ -164,7 +163,7 @@ impl<'a> Shards<'a> {
             return false;
         }
         let Some(captures) = self.captures.take() else { return false };
-        // Somebody may have read the last one meanwhile.
+        // Another thread may have read the last batch meanwhile.
         if self.stage.load(Ordering::Acquire) == stage::READING {
             let mut load = self.spent.pop().unwrap_or_else(|| Box::new(Load::new(self.each.len() + 1)));
             match captures.next_batch(&mut load.batch) {
@@ -177,7 +176,7 @@ impl<'a> Shards<'a> {
                         self.stage.store(stage::READ, Ordering::Release);
                     }
                 }
-                // The first thread asks what the signal meant.
+                // The first thread handles the signal.
                 Err(CaptureError::Interrupted) => {
                     self.interrupted.fetch_add(1, Ordering::AcqRel);
                 }
@@ -202,9 +201,9 @@ impl<'a> Shards<'a> {
     fn follow(&self, shard: &mut Shard, work: Work) {
         match work {
             Work::Batch(load) => {
-                if let Some(mut said) = load.said[shard.number].take() {
-                    shard.take(&load, &mut said, |_, _| None);
-                    load.said[shard.number].give_back(said);
+                if let Some(mut results) = load.results[shard.number].take() {
+                    shard.take(&load, &mut results, |_, _| None);
+                    load.results[shard.number].give_back(results);
                 }
                 if load.left.fetch_sub(1, Ordering::AcqRel) == 1 {
                     self.last.bring(Work::Batch(load));
@@ -214,7 +213,7 @@ impl<'a> Shards<'a> {
         }
     }
 
-    fn close(&self, last: &mut Last, work: Work) {
+    fn close(&self, last: &mut FinalStage, work: Work) {
         match work {
             Work::Batch(load) => {
                 last.early.insert(load.number, load);
@@ -238,16 +237,16 @@ impl<'a> Shards<'a> {
         }
     }
 
-    /// Once everything that was read is followed, the trackers may come to their end.
+    /// Sends the end of input to all shards, once no batch is in flight.
     fn end(&self) -> bool {
         if self.stage.load(Ordering::Acquire) != stage::READ || self.under_way.load(Ordering::Acquire) > 0 {
             return false;
         }
-        // Whoever takes the captures out for good is the one who says so.
+        // The thread that takes the captures for good sends the end.
         if self.captures.take().is_none() {
             return false;
         }
-        // Whoever sent the last batch is about to give the turn back.
+        // The thread that sent the last batch is about to release the front.
         let clock = self.front.between(|front| front.clock);
         for shard in &self.each {
             shard.bring(Work::End(clock));
@@ -256,24 +255,24 @@ impl<'a> Shards<'a> {
         true
     }
 
-    /// What everybody has, put together.
-    fn collected(self) -> Option<(Reading, Followed)> {
+    /// Merged results of all shards.
+    fn collected(self) -> Option<(DecodeStage, TrackOutput)> {
         let last = self.last.into_inner()?;
         let mut shards = vec![last.icmp];
         for station in self.each {
             shards.push(*station.into_inner()?);
         }
-        let mut whole = Followed::none(self.locality);
+        let mut whole = TrackOutput::none(self.locality);
         whole.labels = last.labels;
         for shard in shards {
             let own = |id| last.numbers.number((shard.number as u64) << 48 | id);
-            whole.add(shard.following.followed(), own, |named| last.numbers.number(named));
+            whole.add(shard.following.output(), own, |named| last.numbers.number(named));
         }
         Some((self.front.into_inner()?.reading, whole))
     }
 }
 
-/// Does something when it goes, also where a panic takes it.
+/// Runs a function on drop, also on unwinding.
 struct OnExit<F: Fn()>(F);
 
 impl<F: Fn()> Drop for OnExit<F> {

@@ -1,9 +1,9 @@
-//! One of many trackers; and the last one, which has ICMP, and gives numbers and labels.
+//! A shard; and the last stage: the ICMP shard, numbering and labels.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::pipeline::following::{Following, GROUP, outside};
+use crate::pipeline::following::{GROUP, TrackStage, outside};
 use crate::pipeline::reading::Batch;
 use conntrack_output::labels::Labels;
 use conntrack_track::flow::Descriptor;
@@ -11,57 +11,61 @@ use conntrack_track::proto::CtState;
 use conntrack_track::table::NO_SLOT;
 use conntrack_track::tracker::Label;
 
-use super::load::{Item, Load, LoadLabels, among};
+use super::load::{Load, ShardResults, WorkItem, among};
 
-/// A tracker, and which one it is.
+/// A tracker with its shard number.
 pub(super) struct Shard {
     pub(super) number: usize,
-    pub(super) following: Following,
+    pub(super) following: TrackStage,
     pub(super) want_labels: bool,
 }
 
 impl Shard {
-    pub(super) fn new(number: usize, following: Following, want_labels: bool) -> Self {
+    pub(super) fn new(number: usize, following: TrackStage, want_labels: bool) -> Self {
         Self { number, following, want_labels }
     }
 
-    /// Takes its part of a batch. `about`: what was said, here or elsewhere, of the quotation in this record.
+    /// Tracks its part of a batch. `about`: the label of the connection that the ICMP error in a record quotes.
     pub(super) fn take(
         &mut self,
         load: &Load,
-        said: &mut LoadLabels,
-        mut about: impl FnMut(u32, &LoadLabels) -> Option<Label>,
+        results: &mut ShardResults,
+        mut about: impl FnMut(u32, &ShardResults) -> Option<Label>,
     ) {
-        said.labels.clear();
-        said.related.clear();
-        said.begun.clear();
+        results.labels.clear();
+        results.related.clear();
+        results.begun.clear();
         let mut ticks = load.ticks.iter().copied().peekable();
         let mut guesses = [NO_SLOT; GROUP];
         let batch = Batch { records: &load.batch.records, bytes: &load.batch, decoded: &load.decoded };
         for items in load.work[self.number].chunks(GROUP) {
             let is_ahead = self.look_ahead(items, load, &mut guesses);
             for (item, guess) in items.iter().zip(guesses) {
-                let (Item::Packet(at) | Item::Quoted(at, _)) = *item;
+                let (WorkItem::Packet(at) | WorkItem::Quoted(at, _)) = *item;
                 while let Some((_, due)) = ticks.next_if(|(tick, _)| *tick <= at) {
                     self.following.pass(Some(due));
                 }
                 self.following.pass(None);
-                if let Item::Quoted(_, quoted) = *item {
+                if let WorkItem::Quoted(_, quoted) = *item {
                     let (quoted, ..) = &load.quoted[quoted as usize];
                     let related = self.following.tracker.about(quoted, batch.records[at as usize].ts);
-                    said.related.push(related.map(|label| among(self.number, label)));
+                    results.related.push(related.map(|label| among(self.number, label)));
                     continue;
                 }
                 let one = &load.decoded.descriptors[at as usize];
                 let guess = if is_ahead { guess } else { self.following.tracker.table().guess_one(one) };
                 let begun = self.following.tracker.begun();
-                let related = about(at, said);
+                let related = about(at, results);
                 let label = self.following.one(&batch, at as usize, guess, related);
                 if self.following.tracker.begun() > begun {
-                    said.begun.push(at);
+                    results.begun.push(at);
                 }
                 if self.want_labels {
-                    said.labels.push(if label.ctstate == CtState::Related { label } else { among(self.number, label) });
+                    results.labels.push(if label.ctstate == CtState::Related {
+                        label
+                    } else {
+                        among(self.number, label)
+                    });
                 }
             }
         }
@@ -70,31 +74,31 @@ impl Shard {
         }
     }
 
-    /// Reads what the packets will read of the table, so that they wait for memory together.
-    fn look_ahead(&self, items: &[Item], load: &Load, guesses: &mut [u32; GROUP]) -> bool {
+    /// Prefetches the table slots of the packets.
+    fn look_ahead(&self, items: &[WorkItem], load: &Load, guesses: &mut [u32; GROUP]) -> bool {
         let nothing = Descriptor::default();
-        let one = |item: &Item| match *item {
-            Item::Packet(at) => &load.decoded.descriptors[at as usize],
-            Item::Quoted(..) => &nothing,
+        let one = |item: &WorkItem| match *item {
+            WorkItem::Packet(at) => &load.decoded.descriptors[at as usize],
+            WorkItem::Quoted(..) => &nothing,
         };
         self.following.tracker.table().look_ahead(items.iter().map(one), guesses)
     }
 }
 
-/// The numbers of connections: of each tracker's, in its own order.
+/// Global connection numbers, by shard and by number within the shard.
 pub(super) struct Numbers {
     of: Vec<Vec<u32>>,
     next: u32,
 }
 
 impl Numbers {
-    /// The number of a connection that is named as [`among`] does.
+    /// The global number of a connection that [`among`] has marked.
     pub(super) fn number(&self, named: u64) -> u64 {
         let (tracker, id) = ((named >> 48) as usize, named & ((1 << 48) - 1));
         u64::from(self.of[tracker][id as usize])
     }
 
-    /// Numbers what has begun in a batch: for each tracker the records, in order.
+    /// Numbers the connections that began in a batch; `begun`: their records by shard, in order.
     fn begin(&mut self, begun: &[&[u32]]) {
         let mut rest = begun.to_vec();
         loop {
@@ -108,26 +112,26 @@ impl Numbers {
     }
 }
 
-/// The last of all steps: the tracker of ICMP, numbers and labels.
-pub(super) struct Last {
+/// Last stage: the ICMP shard, numbering and labels.
+pub(super) struct FinalStage {
     pub(super) icmp: Shard,
     pub(super) numbers: Numbers,
     pub(super) labels: Option<Labels>,
-    /// The number of the batch that is next, and those that came before their turn.
+    /// Number of the next batch; below, later batches that came early.
     pub(super) next: u64,
     pub(super) early: BTreeMap<u64, Arc<Load>>,
 }
 
-impl Last {
+impl FinalStage {
     pub(super) fn new(icmp: Shard, want_labels: bool) -> Self {
         let numbers = Numbers { of: vec![Vec::new(); icmp.number + 1], next: 0 };
         Self { icmp, numbers, labels: want_labels.then(Labels::default), next: 0, early: BTreeMap::new() }
     }
 
     pub(super) fn take(&mut self, load: &Load) {
-        let mut said: Vec<_> = load.said.iter().map(|said| said.take().unwrap_or_default()).collect();
-        let mut own = said.pop().unwrap_or_default();
-        let mut answers: Vec<_> = said.iter().map(|said| said.related.iter()).collect();
+        let mut results: Vec<_> = load.results.iter().map(|results| results.take().unwrap_or_default()).collect();
+        let mut own = results.pop().unwrap_or_default();
+        let mut answers: Vec<_> = results.iter().map(|results| results.related.iter()).collect();
         let mut quoted = load.quoted.iter().peekable();
         self.icmp.take(load, &mut own, |at, own| {
             let (_, route, _) = quoted.next_if(|(.., record)| *record == at)?;
@@ -136,20 +140,20 @@ impl Last {
                 None => own.related.last().copied().flatten(),
             }
         });
-        said.push(own);
-        let begun: Vec<_> = said.iter().map(|said| &said.begun[..]).collect();
+        results.push(own);
+        let begun: Vec<_> = results.iter().map(|results| &results.begun[..]).collect();
         self.numbers.begin(&begun);
         if let Some(labels) = &mut self.labels {
-            let mut said: Vec<_> = said.iter().map(|said| said.labels.iter()).collect();
+            let mut results: Vec<_> = results.iter().map(|results| results.labels.iter()).collect();
             for (route, one) in load.routes.iter().zip(&load.decoded.descriptors) {
-                let label = said.get_mut(usize::from(*route)).and_then(Iterator::next);
+                let label = results.get_mut(usize::from(*route)).and_then(Iterator::next);
                 let number = |label: &Label| label.connection.map(|named| self.numbers.number(named));
                 let label = label.map(|label| Label { connection: number(label), ..*label });
                 labels.push(&label.unwrap_or_else(|| outside(one)));
             }
         }
-        for (place, said) in load.said.iter().zip(said) {
-            place.give_back(said);
+        for (place, results) in load.results.iter().zip(results) {
+            place.give_back(results);
         }
     }
 }

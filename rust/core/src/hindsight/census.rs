@@ -1,7 +1,7 @@
-//! What the capture says of the ends, hosts and pairs of the connections in question, counted over all rows.
+//! Counts over all rows, for the endpoints, hosts and pairs of the connections whose initiator is open.
 //!
-//! In most captures hardly any connection is in question, and nearly all others have nothing to do with those: a row is
-//! passed over if neither of its hosts is met in one.
+//! In most captures few connections are open, and nearly all others share no host with them. A row without a host of an open
+//! connection is skipped.
 
 use std::hash::Hash;
 
@@ -15,7 +15,7 @@ use conntrack_track::flow::Side;
 /// Originator and responder.
 pub(super) const ENDS: [usize; 2] = [0, 1];
 
-/// The one of two ends of which something is true, unless it is true of both.
+/// Index of the only true element; None if both or neither are true.
 pub(super) fn only(ends: [bool; 2]) -> Option<usize> {
     match ends {
         [true, false] => Some(0),
@@ -24,36 +24,36 @@ pub(super) fn only(ends: [bool; 2]) -> Option<usize> {
     }
 }
 
-/// From so many on, peers that meet at an endpoint make it a server.
+/// Peers from which an endpoint counts as a server.
 const MANY_PEERS: u32 = 3;
-/// From so many connections on, a host that only initiates or only answers is known by it.
+/// Connections from which a host that only initiates, or only answers, has a role.
 const ENOUGH: u32 = 3;
 
-/// How an endpoint was met.
+/// Roles of an endpoint over all rows.
 #[derive(Clone, Copy, Default)]
-struct Met {
-    /// Connections that it accepted.
+struct EndpointRoles {
+    /// Accepted connections.
     accepted: u32,
-    /// It initiated one.
+    /// True if the endpoint ever initiated.
     initiates: bool,
-    /// Peers to which it sent data, each in one of 64 places.
+    /// Peers that were sent data, a bit of a hash each.
     peers: u64,
 }
 
-/// What a host did.
+/// Connections of a host by role.
 #[derive(Clone, Copy, Default)]
 struct Host {
     initiated: u32,
     answered: u32,
 }
 
-/// Its history has one of these letters.
+/// True where the history has one of these letters.
 pub(super) fn has_any(row: Row<'_>, these: &[u8]) -> bool {
     let (letters, len) = row.history();
     letters.iter().take(usize::from(len)).any(|letter| these.contains(letter))
 }
 
-/// The responder took the connection: what refuses it, an RST, is no acceptance.
+/// True where the responder accepted the connection; an RST refuses.
 pub(super) fn was_accepted(row: Row<'_>) -> bool {
     match row.proto() {
         ipproto::TCP => has_any(row, b"hd"),
@@ -61,36 +61,36 @@ pub(super) fn was_accepted(row: Row<'_>) -> bool {
     }
 }
 
-/// One of 64 places for a peer, the same in every run.
-fn place(addr: Addr, port: u16) -> u32 {
+/// Hash of a peer to six bits, equal in every run.
+fn peer_bit(addr: Addr, port: u16) -> u32 {
     let mixed =
         (addr.0 as u64 ^ (addr.0 >> 64) as u64 ^ u64::from(port).rotate_left(40)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (mixed >> 58) as u32
 }
 
-/// Neither an echo nor an error: somebody wanted a service.
+/// True for a request of a service: neither an echo nor an error.
 fn is_service(row: Row<'_>) -> bool {
     matches!(row.proto(), ipproto::TCP | ipproto::UDP | ipproto::SCTP) && row.evidence() > Evidence::Related
 }
 
-/// What is known of things, which are numbered as they come, so that they are looked up once.
-struct Numbered<K, V> {
+/// Interned keys with a value each, so that a key is hashed once.
+struct Interner<K, V> {
     numbers: HashMap<K, u32>,
-    known: Vec<V>,
+    values: Vec<V>,
 }
 
-impl<K, V> Default for Numbered<K, V> {
+impl<K, V> Default for Interner<K, V> {
     fn default() -> Self {
-        Self { numbers: HashMap::default(), known: Vec::new() }
+        Self { numbers: HashMap::default(), values: Vec::new() }
     }
 }
 
-impl<K: Eq + Hash, V: Default> Numbered<K, V> {
-    /// The number of a thing, which has one from now on.
+impl<K: Eq + Hash, V: Default> Interner<K, V> {
+    /// Interns a key, and returns its number.
     fn number(&mut self, thing: K) -> u32 {
         *self.numbers.entry(thing).or_insert_with(|| {
-            self.known.push(V::default());
-            self.known.len() as u32 - 1
+            self.values.push(V::default());
+            self.values.len() as u32 - 1
         })
     }
 
@@ -99,17 +99,16 @@ impl<K: Eq + Hash, V: Default> Numbered<K, V> {
     }
 
     fn of(&self, number: u32) -> &V {
-        &self.known[number as usize]
+        &self.values[number as usize]
     }
 
     fn of_mut(&mut self, number: Option<u32>) -> Option<&mut V> {
-        self.known.get_mut(number? as usize)
+        self.values.get_mut(number? as usize)
     }
 }
 
-/// A connection in question: numbers of what it is between. What belongs to an end is kept by [`Side`], since the roles may
-/// change.
-pub(super) struct Question {
+/// A connection whose initiator is open, with its interned keys. Arrays are indexed by [`Side`], since roles may change.
+pub(super) struct Case {
     pub(super) place: usize,
     hosts: [u32; 2],
     endpoints: [u32; 2],
@@ -117,79 +116,79 @@ pub(super) struct Question {
     tuple: u32,
 }
 
-/// A record of a five-tuple of which one is in question, and its endpoints by [`Side`].
-pub(super) struct Record {
+/// A row of a five-tuple that has an open connection, with endpoints by [`Side`].
+pub(super) struct TupleRow {
     pub(super) place: usize,
     pub(super) tuple: u32,
     pub(super) endpoints: [u32; 2],
 }
 
-/// Numbers of originator and responder, from those by [`Side`], or the other way round.
-pub(super) fn turned<T: Copy>(sides: [T; 2], orig: Side) -> [T; 2] {
+/// Converts between order by [`Side`] and order by role (originator first).
+pub(super) fn by_role<T: Copy>(sides: [T; 2], orig: Side) -> [T; 2] {
     ENDS.map(|end| sides[end ^ orig as usize])
 }
 
-/// Two numbers in order, and which of them is the originator's.
+/// Two numbers in ascending order, and the index of the originator's.
 fn in_order([orig, resp]: [u32; 2]) -> ((u32, u32), usize) {
     if orig <= resp { ((orig, resp), 0) } else { ((resp, orig), 1) }
 }
 
-/// What the capture says of the ends, hosts, pairs and five-tuples of the connections in question. An endpoint is a host, a
-/// protocol and a port; a five-tuple is two endpoints within one network.
+/// Counts for the endpoints, hosts, pairs and five-tuples of open connections. An endpoint is a host, a protocol and a port; a
+/// five-tuple is two endpoints within one VLAN and tunnel.
 #[derive(Default)]
-pub(super) struct Facts {
-    hosts: Numbered<(Family, Addr), Host>,
-    endpoints: Numbered<(u32, u8, u16), Met>,
-    pairs: Numbered<(u32, u32), [u32; 2]>,
-    tuples: Numbered<((u32, u32), Vlan, Tunnel), ()>,
+pub(super) struct Census {
+    hosts: Interner<(Family, Addr), Host>,
+    endpoints: Interner<(u32, u8, u16), EndpointRoles>,
+    pairs: Interner<(u32, u32), [u32; 2]>,
+    tuples: Interner<((u32, u32), Vlan, Tunnel), ()>,
 }
 
-/// The numbers of a connection's parts, originator's first.
-struct Numbers {
+/// Interned keys of a row, originator first; None: of no open connection.
+struct RowKeys {
     hosts: [Option<u32>; 2],
     endpoints: [Option<u32>; 2],
     pair: Option<u32>,
     tuple: Option<u32>,
 }
 
-impl Facts {
-    /// How many five-tuples have a number.
+impl Census {
+    /// Number of interned five-tuples.
     pub(super) fn tuples(&self) -> usize {
-        self.tuples.known.len()
+        self.tuples.values.len()
     }
 
-    /// What all rows say of those at these places, which are in question.
-    pub(super) fn of(rows: &Rows, open: &[usize]) -> (Self, Vec<Question>, Vec<Record>) {
-        let mut facts = Self::default();
-        let questions: Vec<Question> =
-            open.iter().filter_map(|place| Some(facts.question(*place, rows.get(*place)?))).collect();
+    /// Counts all rows for the open connections at these indices.
+    pub(super) fn of(rows: &Rows, open: &[usize]) -> (Self, Vec<Case>, Vec<TupleRow>) {
+        let mut census = Self::default();
+        let cases: Vec<Case> =
+            open.iter().filter_map(|place| Some(census.add_case(*place, rows.get(*place)?))).collect();
         let mut records = Vec::new();
-        let mut asked = questions.iter().peekable();
+        let mut asked = cases.iter().peekable();
         for (row, place) in rows.iter().zip(0..) {
-            let seen = match asked.next_if(|question| question.place == place) {
-                Some(question) => Some(Numbers::of(question, row.orig())),
-                None => facts.seen(row),
+            let seen = match asked.next_if(|case| case.place == place) {
+                Some(case) => Some(RowKeys::of(case, row.orig())),
+                None => census.seen(row),
             };
             let Some(seen) = seen else { continue };
-            facts.count(row, &seen);
+            census.count(row, &seen);
             if let (Some(tuple), [Some(orig), Some(resp)]) = (seen.tuple, seen.endpoints) {
-                records.push(Record { place, tuple, endpoints: turned([orig, resp], row.orig()) });
+                records.push(TupleRow { place, tuple, endpoints: by_role([orig, resp], row.orig()) });
             }
         }
-        (facts, questions, records)
+        (census, cases, records)
     }
 
-    fn question(&mut self, place: usize, row: Row<'_>) -> Question {
+    fn add_case(&mut self, place: usize, row: Row<'_>) -> Case {
         let hosts = ENDS.map(|end| self.hosts.number((row.family(), row.addr(end))));
         let endpoints = ENDS.map(|end| self.endpoints.number((hosts[end], row.proto(), row.port(end))));
         let pair = self.pairs.number(in_order(hosts).0);
         let tuple = self.tuples.number((in_order(endpoints).0, row.vlan(), row.tunnel()));
-        let (hosts, endpoints) = (turned(hosts, row.orig()), turned(endpoints, row.orig()));
-        Question { place, hosts, endpoints, pair, tuple }
+        let (hosts, endpoints) = (by_role(hosts, row.orig()), by_role(endpoints, row.orig()));
+        Case { place, hosts, endpoints, pair, tuple }
     }
 
-    /// What of a row that is not in question has a number; None where nothing has, as is the rule.
-    fn seen(&self, row: Row<'_>) -> Option<Numbers> {
+    /// Interned keys of a row that is not open; None, the common case, without a known host.
+    fn seen(&self, row: Row<'_>) -> Option<RowKeys> {
         let hosts = ENDS.map(|end| self.hosts.find(&(row.family(), row.addr(end))));
         if hosts == [None; 2] {
             return None;
@@ -199,14 +198,14 @@ impl Facts {
         let both = |[one, other]: [Option<u32>; 2]| Some(in_order([one?, other?]).0);
         let pair = both(hosts).and_then(|pair| self.pairs.find(&pair));
         let tuple = both(endpoints).and_then(|ends| self.tuples.find(&(ends, row.vlan(), row.tunnel())));
-        Some(Numbers { hosts, endpoints, pair, tuple })
+        Some(RowKeys { hosts, endpoints, pair, tuple })
     }
 
-    fn count(&mut self, row: Row<'_>, seen: &Numbers) {
+    fn count(&mut self, row: Row<'_>, seen: &RowKeys) {
         for (own, peer) in [(0, 1), (1, 0)] {
             let is_conversation = row.sent(own).payload_bytes > 0 && row.evidence() < Evidence::Scan;
             if let Some(met) = self.endpoints.of_mut(seen.endpoints[own]).filter(|_| is_conversation) {
-                met.peers |= 1 << place(row.addr(peer), row.port(peer));
+                met.peers |= 1 << peer_bit(row.addr(peer), row.port(peer));
             }
         }
         if !is_service(row) {
@@ -230,29 +229,29 @@ impl Facts {
         }
     }
 
-    /// How the ends of a connection in question were met.
-    fn met(&self, row: Row<'_>, question: &Question) -> [Met; 2] {
-        turned(question.endpoints, row.orig()).map(|endpoint| *self.endpoints.of(endpoint))
+    /// Roles of the endpoints of an open connection, originator first.
+    fn met(&self, row: Row<'_>, case: &Case) -> [EndpointRoles; 2] {
+        by_role(case.endpoints, row.orig()).map(|endpoint| *self.endpoints.of(endpoint))
     }
 
-    /// The end that accepts connections here.
-    pub(super) fn listener(&self, row: Row<'_>, question: &Question) -> Option<usize> {
-        only(self.met(row, question).map(|met| met.accepted > 0 && !met.initiates))
+    /// The end whose endpoint accepts connections and never initiates.
+    pub(super) fn listener(&self, row: Row<'_>, case: &Case) -> Option<usize> {
+        only(self.met(row, case).map(|met| met.accepted > 0 && !met.initiates))
     }
 
-    /// The end at which many peers meet, and which is not known to initiate: clients use a port for several servers, too.
-    pub(super) fn meeting_place(&self, row: Row<'_>, question: &Question) -> Option<usize> {
-        let met = self.met(row, question);
+    /// The end with many peers that never initiates: a client may use one port for several servers, too.
+    pub(super) fn meeting_place(&self, row: Row<'_>, case: &Case) -> Option<usize> {
+        let met = self.met(row, case);
         let peers = met.map(|met| met.peers.count_ones());
         let meets = |end: usize| peers[end] >= MANY_PEERS && peers[1 - end] <= 1 && !met[end].initiates;
         only([meets(0), meets(1)])
     }
 
-    /// The end that initiates, by what the two hosts do elsewhere.
-    pub(super) fn initiator(&self, row: Row<'_>, question: &Question) -> Option<usize> {
-        let hosts = turned(question.hosts, row.orig());
+    /// The end that initiates, by the roles of both hosts in other connections.
+    pub(super) fn initiator(&self, row: Row<'_>, case: &Case) -> Option<usize> {
+        let hosts = by_role(case.hosts, row.orig());
         let first = in_order(hosts).1;
-        let counts = self.pairs.of(question.pair);
+        let counts = self.pairs.of(case.pair);
         let between = only([counts[first] > 0, counts[1 - first] > 0]);
         between.or_else(|| {
             let hosts = hosts.map(|host| self.hosts.of(host));
@@ -263,13 +262,13 @@ impl Facts {
     }
 }
 
-impl Numbers {
-    fn of(question: &Question, orig: Side) -> Self {
+impl RowKeys {
+    fn of(case: &Case, orig: Side) -> Self {
         Self {
-            hosts: turned(question.hosts, orig).map(Some),
-            endpoints: turned(question.endpoints, orig).map(Some),
-            pair: Some(question.pair),
-            tuple: Some(question.tuple),
+            hosts: by_role(case.hosts, orig).map(Some),
+            endpoints: by_role(case.endpoints, orig).map(Some),
+            pair: Some(case.pair),
+            tuple: Some(case.tuple),
         }
     }
 }
