@@ -1,4 +1,4 @@
-//! Seen from the local networks: is a connection egress or ingress?
+//! Direction relative to the local networks: egress or ingress.
 
 use std::net::IpAddr;
 
@@ -15,7 +15,7 @@ conntrack_base::words! {
     /// The direction of a connection, from its initiator alone.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
     pub enum Direction {
-        /// No connection.
+        /// Not a connection.
         #[default]
         None = "none",
         /// A local originator, a responder elsewhere.
@@ -32,7 +32,8 @@ conntrack_base::words! {
 }
 
 impl Direction {
-    /// The direction between an originator and a responder of which these are local; `to_group`: the responder is many.
+    /// The direction between an originator and a responder, given whether each is local. `to_group`: the responder is a
+    /// group address.
     #[inline]
     pub fn of(local: [bool; 2], to_group: bool) -> Self {
         match local {
@@ -44,19 +45,19 @@ impl Direction {
         }
     }
 
-    /// The direction of this number.
+    /// The direction with this number.
     pub fn numbered(number: u8) -> Self {
         Self::ALL.get(usize::from(number)).copied().unwrap_or_default()
     }
 }
 
-/// The local networks and zones, ready to be asked, which is done twice for every connection.
+/// The local networks and zones, compiled for two lookups per connection.
 pub struct Locality {
     places: Ranges<AddressScope>,
     has_zones: bool,
 }
 
-/// The networks of a configuration, as they are looked up: the longest prefix counts.
+/// The networks of a configuration, for longest-prefix lookups.
 struct Networks {
     local: JointPrefixMap<IpNet, ()>,
     zones: JointPrefixMap<IpNet, u16>,
@@ -79,7 +80,7 @@ impl Networks {
         AddressScope { is_local: local.is_some(), zone, is_group: is_group(addr) || is_broadcast }
     }
 
-    /// All networks at whose borders something may be different.
+    /// All networks whose borders may separate different positions.
     fn all(&self) -> impl Iterator<Item = IpNet> {
         let groups = ["224.0.0.0/4", "255.255.255.255/32", "ff00::/8"].into_iter().filter_map(|net| net.parse().ok());
         let configured = self.local.iter().map(|(net, ())| net).chain(self.zones.iter().map(|(net, _)| net));
@@ -92,13 +93,13 @@ impl Networks {
 pub struct AddressScope {
     /// In a local network.
     pub is_local: bool,
-    /// The number of the zone with the longest prefix that holds it.
+    /// The number of the zone with the longest prefix that contains the address.
     pub zone: Option<u16>,
-    /// An address of many, which never initiates: multicast, or broadcast here or in a configured network.
+    /// A group address, which never initiates: multicast, or broadcast here or in a configured network.
     pub is_group: bool,
 }
 
-/// The prefix that holds nothing but this address.
+/// The prefix of this address alone.
 fn host(addr: IpAddr) -> IpNet {
     IpNet::from(addr)
 }
@@ -112,14 +113,14 @@ fn is_group(addr: IpAddr) -> bool {
 }
 
 impl Locality {
-    /// Takes the networks of a configuration. Zones are numbered in its order.
+    /// Compile the networks of a configuration. Zones are numbered in the configuration's order.
     pub fn new(config: &Config) -> Self {
         let networks = Networks::of(config);
         let places = Ranges::of(networks.all(), |addr| networks.place(addr));
         Self { places, has_zones: !config.zones.is_empty() }
     }
 
-    /// Everything that is known of an address, at once.
+    /// The position of an address: locality, zone, group.
     #[inline]
     pub fn place(&self, addr: IpAddr) -> AddressScope {
         self.places.find(addr)
@@ -130,15 +131,15 @@ impl Locality {
         if self.has_zones { self.place(addr).zone } else { None }
     }
 
-    /// An address of many, which never initiates: multicast, or broadcast here or in a configured network.
+    /// Test for a group address, which never initiates: multicast, or broadcast here or in a configured network.
     pub fn is_group(&self, addr: IpAddr) -> bool {
         self.place(addr).is_group
     }
 }
 
 impl AddressScope {
-    /// The direction of a connection between originator and responder; `link_says_group`: its frames were sent to a group
-    /// address of the link.
+    /// The direction of a connection between originator and responder; `link_says_group`: its frames were sent to a
+    /// group address of the link.
     pub fn direction([orig, resp]: [Self; 2], link_says_group: bool) -> Direction {
         Direction::of([orig.is_local, resp.is_local], link_says_group || resp.is_group)
     }

@@ -1,4 +1,4 @@
-//! Who started it, and seen from where.
+//! The originator of a connection, and its direction relative to the local networks.
 
 mod evidence;
 mod ftp;

@@ -1,4 +1,4 @@
-//! Community ID version 1, the flow hash that Zeek, Suricata, Arkime and others write:
+//! Community ID version 1, the flow hash of Zeek, Suricata, Arkime and others:
 //! <https://github.com/corelight/community-id-spec>.
 
 use std::net::IpAddr;

@@ -1,8 +1,8 @@
 //! An ordinary packet with its key in one cache line.
 //!
-//! Everything that the packet path reads of a packet again and again is here; what few packets need (options of a SYN, payload)
-//! is read from the frame again. Most descriptors are read from Ethernet frames at fixed offsets ([`Descriptor::of_frame`]),
-//! the others are made of what the decoder says ([`Descriptor::of_packet`]).
+//! Fields that the packet path reads again and again are here; fields for few packets (options of a SYN, payload) are
+//! read from the frame again. Most descriptors are read from Ethernet frames at fixed offsets
+//! ([`Descriptor::of_frame`]), the others are made of the decoder's packet ([`Descriptor::of_packet`]).
 
 #![allow(clippy::inline_always, reason = "one copy for each protocol and family, whose branches are then constants")]
 
@@ -17,7 +17,7 @@ use super::{FlowKey, KeyHasher, Side, Words, icmp};
 pub struct Descriptor {
     /// Capture time, nanoseconds.
     pub ts: i64,
-    /// A narrow key, or the last two words of a broad one; the other four are in a list beside the descriptors.
+    /// A narrow key, or the last two words of a broad one; the other four are in a list parallel to the descriptors.
     pub key: [u64; 2],
     /// The key's hash.
     pub hash: u64,
@@ -25,7 +25,7 @@ pub struct Descriptor {
     pub seq: u32,
     /// Acknowledgement number.
     pub ack: u32,
-    /// Bytes above the transport header, as the headers say.
+    /// Bytes above the transport header, by the lengths in the headers.
     pub payload_bytes: u16,
     /// Bytes of the datagram, IP header included.
     pub ip_bytes: u16,
@@ -35,15 +35,15 @@ pub struct Descriptor {
     pub identification: u16,
     /// The highest right edge of SACK blocks beyond `ack`, or `ack`; of a SYN `ack`.
     pub edge: u32,
-    /// With [`kind::DECODED`] or [`kind::OTHER`]: the place of the first packet of the record among those that were decoded.
+    /// With [`kind::DECODED`] or [`kind::OTHER`]: the index of the record's first packet among the decoded ones.
     pub decoded: u32,
-    /// With [`kind::OTHER`]: how many packets the record gave.
+    /// With [`kind::OTHER`]: the number of packets in the record.
     pub count: u32,
     /// Bits of [`kind`].
     pub kind: u16,
     /// TCP's flag byte.
     pub flags: u8,
-    /// Where in the frame the payload begins; 0 with [`kind::DECODED`].
+    /// The offset of the payload in the frame; 0 with [`kind::DECODED`].
     pub offset: u8,
 }
 
@@ -51,7 +51,7 @@ const _: () = assert!(size_of::<Descriptor>() == 64);
 
 /// Kinds of packets, a bit each.
 pub mod kind {
-    /// Side B sent it.
+    /// Sent by side B.
     pub const SIDE_B: u16 = 1;
     /// UDP.
     pub const UDP: u16 = 1 << 1;
@@ -63,21 +63,21 @@ pub mod kind {
     pub const CUT: u16 = 1 << 4;
     /// TCP with timestamps; not looked for in a SYN.
     pub const TIMESTAMPS: u16 = 1 << 5;
-    /// Sent to a group or to everybody.
+    /// Sent to a multicast or broadcast address.
     pub const GROUP: u16 = 1 << 6;
-    /// TCP of which only the flags are known.
+    /// TCP with known flags and unknown sequence numbers.
     pub const UNNUMBERED: u16 = 1 << 7;
-    /// The decoder read the packet.
+    /// Read by the decoder.
     pub const DECODED: u16 = 1 << 8;
     /// The record holds no single ordinary packet; only the time is set.
     pub const OTHER: u16 = 1 << 9;
-    /// Other, and a gateway does not track it.
+    /// Other, and not tracked by a gateway.
     pub const UNTRACKED: u16 = 1 << 10;
     /// TCP from or to port 21.
     pub const FTP: u16 = 1 << 11;
-    /// Other: a later fragment that came before the first one of its datagram.
+    /// Other: a later fragment that preceded the first one of its datagram.
     pub const EARLY: u16 = 1 << 12;
-    /// A protocol of which a gateway reads nothing but the IP header; see `is_generic` in the module above.
+    /// A protocol that a gateway tracks by the IP header alone; see `is_generic` in the module above.
     pub const GENERIC: u16 = 1 << 13;
     /// Neither TCP nor UDP.
     pub const STATELESS: u16 = ECHO | GENERIC;
@@ -87,8 +87,8 @@ pub mod kind {
 const FTP: u16 = 21;
 
 impl Descriptor {
-    /// Reads an Ethernet frame, all but the time, and the first four words of a broad key; false where it is anything but
-    /// ordinary, and what was written is of no use.
+    /// Read an Ethernet frame into all fields but the time, and the first four words of a broad key; false: the frame
+    /// is not ordinary, and the written fields are invalid.
     #[inline]
     pub fn of_frame(&mut self, frame: &[u8], broad: &mut [u64; 4], hasher: &KeyHasher) -> bool {
         let read = match fixed::open(frame) {
@@ -109,7 +109,7 @@ impl Descriptor {
         read.is_some()
     }
 
-    /// Everything is written where it is read: what is kept for later is spilled.
+    /// Fields are written where they are read: values kept for later are spilled.
     #[inline(always)]
     fn take_v4<const PROTO: u8>(&mut self, packet: V4<'_>, hasher: &KeyHasher) -> Option<()> {
         let wire = packet.wire()?;
@@ -158,7 +158,7 @@ impl Descriptor {
         (self.identification, self.flags, self.offset) = (identification, above.flags, above.offset);
     }
 
-    /// None where both ends are one, or TCP went to a group.
+    /// None where both ends are equal, or TCP went to a group address.
     #[inline(always)]
     fn is_ordinary<const PROTO: u8>(&mut self, is_self: bool, to_group: bool) -> Option<()> {
         if to_group {
@@ -168,7 +168,7 @@ impl Descriptor {
         (!is_odd).then_some(())
     }
 
-    /// Whether a packet that the decoder read may have a descriptor: a whole and sound one of TCP, UDP, echo or a generic
+    /// Test whether a decoded packet may have a descriptor: a complete and valid one of TCP, UDP, echo or a generic
     /// protocol.
     pub fn may_be_of(packet: &Packet) -> bool {
         let is_whole = packet.complete && !packet.fragment && packet.packets == 1;
@@ -186,14 +186,14 @@ impl Descriptor {
         is_known && is_whole && is_sound && !is_odd
     }
 
-    /// The descriptor of a packet that the decoder read, with this key; None where it is not ordinary. `frame`: the bytes of
+    /// The descriptor of a decoded packet with this key; None where the packet is not ordinary. `frame`: the bytes of
     /// its record.
     pub fn of_packet(packet: &Packet, ts: i64, key: (Words, Side), frame: &[u8]) -> Option<(Self, [u64; 4])> {
         if Self::may_be_of(packet) { Self::of_any(packet, ts, key, frame) } else { None }
     }
 
-    /// The same of any TCP segment, UDP datagram, echo or packet of a generic protocol; None of others, or where a length has no
-    /// room.
+    /// The descriptor of any TCP segment, UDP datagram, echo or packet of a generic protocol; None for others, or where
+    /// a length overflows.
     pub fn of_any(packet: &Packet, ts: i64, (words, side): (Words, Side), frame: &[u8]) -> Option<(Self, [u64; 4])> {
         let mut one = Self { ts, ..Self::default() };
         match packet.l4 {
@@ -244,7 +244,7 @@ impl Descriptor {
         self.kind & kinds != 0
     }
 
-    /// The side that sent it.
+    /// The sender's side.
     #[inline]
     pub fn side(&self) -> Side {
         if self.is(kind::SIDE_B) { Side::B } else { Side::A }
@@ -262,7 +262,7 @@ impl Descriptor {
         [*a, *b, *c, *d, self.key[0], self.key[1]]
     }
 
-    /// The ports of TCP or UDP as they travelled.
+    /// The ports of TCP or UDP, from source to destination.
     #[inline]
     pub fn ports(&self) -> [u16; 2] {
         let word = if self.is(kind::BROAD) { self.key[0] } else { self.key[1] };
@@ -271,7 +271,7 @@ impl Descriptor {
     }
 }
 
-/// Whether this is the type of an echo request or reply.
+/// Test for the type of an echo request or reply.
 fn is_echo(proto: u8, kind: u8) -> bool {
     match proto {
         ipproto::ICMP => matches!(kind, 0 | 8),
@@ -279,7 +279,7 @@ fn is_echo(proto: u8, kind: u8) -> bool {
     }
 }
 
-/// The ports that a key has for source and destination, and whether the source asks (echo); see [`FlowKey`].
+/// The key's ports for source and destination, and whether the source sent the request (echo); see [`FlowKey`].
 #[inline(always)]
 fn ends_of<const PROTO: u8>([sport, dport]: [u16; 2], above: &Transport) -> (u16, u16, bool) {
     if PROTO == ipproto::TCP || PROTO == ipproto::UDP {
@@ -315,19 +315,19 @@ fn kind_of(proto: u8, ports: [u16; 2]) -> u16 {
     }
 }
 
-/// Whether this is a protocol that Linux tracks by the IP header alone (`nf_conntrack_proto_generic.c`): it has no ports, and no
-/// tracker of its own.
+/// Test for a protocol that Linux tracks by the IP header alone (`nf_conntrack_proto_generic.c`): without ports, and
+/// without a tracker of its own.
 fn is_generic(proto: u8) -> bool {
     use ipproto::{GRE, ICMP, ICMPV6, SCTP, TCP, UDP, UDPLITE};
     !matches!(proto, TCP | UDP | UDPLITE | SCTP | ICMP | ICMPV6 | GRE)
 }
 
-/// Whether packets of this protocol have a descriptor of [`kind::STATELESS`], if any.
+/// Test whether descriptors of this protocol, if any, are [`kind::STATELESS`].
 pub fn is_stateless(proto: u8) -> bool {
     matches!(proto, ipproto::ICMP | ipproto::ICMPV6) || is_generic(proto)
 }
 
-/// A descriptor with everything that is beside it.
+/// A descriptor with its frame, broad key and decoded packet.
 #[derive(Clone, Copy)]
 pub struct Arrival<'a> {
     /// The descriptor.
@@ -341,7 +341,7 @@ pub struct Arrival<'a> {
 }
 
 impl<'a> Arrival<'a> {
-    /// The payload of TCP or UDP as far as captured, with padding that the IP packet has behind a UDP datagram.
+    /// The payload of TCP or UDP as far as captured, with the padding of the IP packet after a UDP datagram.
     #[inline]
     pub fn payload(&self) -> &'a [u8] {
         if let Some(packet) = self.decoded {
@@ -367,7 +367,7 @@ impl<'a> Arrival<'a> {
         }
     }
 
-    /// The packet in full, as the decoder gives it.
+    /// The packet in full, as decoded.
     pub fn packet(&self) -> Packet {
         if let Some(packet) = self.decoded {
             return *packet;
@@ -422,7 +422,7 @@ impl<'a> Arrival<'a> {
         }
     }
 
-    /// The five-tuple as it travelled.
+    /// The five-tuple from source to destination.
     pub fn tuple(&self) -> FiveTuple {
         self.packet().tuple
     }

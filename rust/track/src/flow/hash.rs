@@ -1,4 +1,4 @@
-//! The hash of keys, keyed with fresh random numbers: five-tuples chosen to collide gain nothing.
+//! The hash of keys, keyed with fresh random numbers: an attacker gains nothing by five-tuples chosen to collide.
 
 use std::hash::{BuildHasher, Hasher};
 
@@ -6,12 +6,12 @@ use ahash::RandomState;
 
 use super::{Broad, Narrow, Words};
 
-/// Hashes keys for the tables of one run.
+/// The key hash of the tables of one run.
 #[derive(Clone)]
 pub struct KeyHasher(RandomState);
 
 impl KeyHasher {
-    /// Hashes with this key, or with a fresh random one.
+    /// A hasher with this key, or with a fresh random one.
     pub fn new(key: Option<[u64; 4]>) -> Self {
         Self(key.map_or_else(RandomState::new, |[a, b, c, d]| RandomState::with_seeds(a, b, c, d)))
     }
@@ -44,7 +44,7 @@ impl KeyHasher {
     }
 }
 
-/// Which of so many shards has a key with this hash, by bits that the index of a table looks at last.
+/// The shard of a key with this hash, of so many. Uses bits that the index of a table uses last.
 #[inline]
 pub fn shard_of(hash: u64, shards: usize) -> usize {
     ((hash >> 32 & 0xffff) as usize * shards) >> 16

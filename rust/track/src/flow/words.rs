@@ -1,6 +1,7 @@
-//! A [`FlowKey`] in words, so that it is compared and hashed in a few instructions and can be kept in atomics.
+//! A [`FlowKey`] packed into words: compared and hashed in a few instructions, and stored in atomics.
 //!
-//! Two widths: what nearly every connection is (IPv4, TCP, UDP or ICMP, in no tunnel) fits into two words; six hold any.
+//! There are two widths. Two words hold the key of nearly every connection (IPv4, TCP, UDP or ICMP, in no tunnel); six
+//! words hold any key.
 
 use super::{FlowKey, Side};
 use conntrack_decode::{Addr, Family, FiveTuple, Tunnel, TunnelKind, Vlan, ipproto};
@@ -10,16 +11,16 @@ pub type Narrow = [u64; 2];
 /// Any key.
 pub type Broad = [u64; 6];
 
-/// A key in words, of either width.
+/// A packed key of either width.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Words {
-    /// It fits into two.
+    /// A key of two words.
     Narrow(Narrow),
-    /// It does not.
+    /// Any other key.
     Broad(Broad),
 }
 
-/// The protocols of narrow keys, by their number in it.
+/// The protocols of narrow keys, by their number in the key.
 const PROTOCOLS: [u8; 3] = [ipproto::TCP, ipproto::UDP, ipproto::ICMP];
 
 /// A VLAN tag in twelve bits: tags hold the VID and one, and VID 0 is no VLAN.
@@ -39,8 +40,8 @@ impl Default for Words {
 }
 
 impl Words {
-    /// The key of a TCP segment or UDP datagram in no tunnel, and the side that sent it; the same as
-    /// [`FlowKey::of_tuple`] gives.
+    /// The key of a TCP segment or UDP datagram in no tunnel, and the sender's side; equal to the result of
+    /// [`FlowKey::of_tuple`].
     #[inline]
     pub fn of_ports(tuple: &FiveTuple, vlan: Vlan) -> (Self, Side) {
         let Vlan { outer, inner } = vlan;
@@ -78,7 +79,7 @@ impl Words {
 }
 
 impl FlowKey {
-    /// In as few words as it fits into.
+    /// Pack into as few words as possible.
     pub fn words(&self) -> Words {
         let proto = PROTOCOLS.iter().position(|proto| *proto == self.proto);
         match proto {

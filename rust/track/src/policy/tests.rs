@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::{Decision, Group, Peer, Policy, Rule, Ruled, Way, Word};
 
-/// The model's words, rule by rule.
+/// The model's decision, rule by rule.
 fn scan(groups: &[Group], [orig, resp]: [IpAddr; 2], proto: u8, service: u16) -> Decision {
     let of = |addr: IpAddr| -> Vec<usize> {
         let held = groups.iter().flat_map(|group| &group.members).filter(|net| net.contains(&addr));
@@ -47,7 +47,7 @@ fn scan(groups: &[Group], [orig, resp]: [IpAddr; 2], proto: u8, service: u16) ->
     Decision { ingress: ask(resp, Way::Ingress, orig), egress: ask(orig, Way::Egress, resp) }
 }
 
-/// Few addresses and lengths, so that networks meet.
+/// Few addresses and prefix lengths, so that networks overlap.
 fn network() -> impl Strategy<Value = IpNet> {
     let v4 = (0..4u8, 0..4u8, prop::sample::select(vec![0, 8, 24, 30, 31, 32]))
         .prop_map(|(c, d, length)| IpNet::new(IpAddr::from([10, 0, c, d]), length).unwrap());

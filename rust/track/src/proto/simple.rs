@@ -7,10 +7,10 @@ use conntrack_decode::ipproto;
 use super::entry::Gateway;
 use super::state::CtDir;
 
-/// How old an entry must be before an answered UDP exchange counts as a stream.
+/// The least age of an entry at which an answered UDP exchange becomes a stream, nanoseconds.
 const STREAM_AGE: i64 = 2 * SECOND;
 
-/// Notes an accepted packet and names the timeout that runs from now on.
+/// Note an accepted packet and return the timeout from now on.
 pub(super) fn step(entry: &mut Gateway, dir: CtDir, proto: u8, ts: i64, rules: &Rules) -> Timeout {
     let replied = entry.seen_reply;
     match proto {
@@ -30,8 +30,8 @@ pub(super) fn step(entry: &mut Gateway, dir: CtDir, proto: u8, ts: i64, rules: &
     }
 }
 
-/// The timeout of UDP after an accepted packet, and whether the entry is a stream, which it stays. `status`: a reply was seen
-/// before, it is a stream; `age` in nanoseconds.
+/// The timeout of UDP after an accepted packet, and whether the entry is a stream, permanently. `status`: a reply was
+/// seen before, a stream before; `age` in nanoseconds.
 #[inline]
 pub fn udp_step(status: (bool, bool), dir: CtDir, age: i64, rules: &Rules) -> (Timeout, bool) {
     let (replied, assured) = status;

@@ -1,4 +1,4 @@
-//! Connections that leave the table.
+//! Connections removed from the table.
 
 use std::borrow::Cow;
 
@@ -6,10 +6,10 @@ use crate::conn::{self, Image};
 use crate::connection::{Connection, EndReason};
 use crate::flow::FlowKey;
 
-/// A connection that leaves the table: its record alone, or the whole.
+/// A connection removed from the table: its record alone, or the whole connection.
 #[derive(Clone, Debug)]
 pub enum Last {
-    /// The record says everything.
+    /// A complete record without a cold part.
     Hot {
         /// The key.
         key: FlowKey,
@@ -32,7 +32,7 @@ impl Last {
         }
     }
 
-    /// Capture time of its first packet.
+    /// Capture time of the first packet.
     #[inline]
     pub fn start(&self) -> i64 {
         match self {

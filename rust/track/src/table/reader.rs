@@ -1,4 +1,4 @@
-//! Reads a table beside its owner. See the promise in [`crate::table`].
+//! Concurrent reads of a table. See the guarantees in [`crate::table`].
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::flow::{FlowKey, KeyHasher, Words};
 use conntrack_base::slab::Places;
 use conntrack_base::sync::{Mutant, Versions, mutant};
 
-/// Reads a table from any thread.
+/// A reader of a table, for any thread.
 #[derive(Clone)]
 pub struct Reader {
     narrow: Shown<2>,
@@ -20,14 +20,14 @@ pub struct Reader {
     hasher: KeyHasher,
 }
 
-/// What readers see of the connections whose keys have the same width.
+/// Reader's access to the connections of one key width.
 struct Shown<const K: usize> {
     index: View,
     slots: Places<Slot<K>>,
     versions: Arc<Versions>,
 }
 
-/// What is beside slots.
+/// Reader's access to the data outside of slots.
 #[derive(Clone)]
 struct Beside {
     colds: Places<ShownCold>,
@@ -35,7 +35,7 @@ struct Beside {
 }
 
 impl FlowTable {
-    /// Reads it from now on. The first one shows the cold parts that there are.
+    /// Create a reader. The first one publishes the existing cold parts.
     pub fn reader(&mut self) -> Reader {
         if !self.has_readers {
             self.has_readers = true;
@@ -68,12 +68,12 @@ impl<const K: usize> Table<K> {
 }
 
 impl Reader {
-    /// A key, ready to be looked up.
+    /// A packed key with its hash, for a lookup.
     pub fn lookup_of(&self, words: Words) -> Lookup {
         Lookup { words, hash: self.hasher.words(&words) }
     }
 
-    /// The connection of a key, if it has one.
+    /// The connection of a key, if there is one.
     pub fn lookup(&self, lookup: &Lookup) -> Option<Connection> {
         match &lookup.words {
             Words::Narrow(key) => self.narrow.lookup(lookup.hash, key, &self.beside),
@@ -81,7 +81,7 @@ impl Reader {
         }
     }
 
-    /// The live connections, in no promised order.
+    /// The live connections, in no specified order.
     pub fn snapshot(&self) -> impl Iterator<Item = Connection> {
         self.narrow.snapshot(&self.beside).chain(self.broad.snapshot(&self.beside))
     }
@@ -104,7 +104,7 @@ where
         self.slots.numbers().filter_map(|slot| self.at(slot, beside)).map(|(_, connection)| connection)
     }
 
-    /// The key and the connection at a place, between two changes.
+    /// The key and the connection of a slot, as of between two changes.
     fn at(&self, slot: u32, beside: &Beside) -> Option<([u64; K], Connection)> {
         let (key, image, cold) = self.versions.read(slot, || {
             let (image, key) = self.slots.with(slot, |slot| (slot.hot.read(), slot.read_key()))?;
@@ -116,7 +116,7 @@ where
         if !image.is(path::COLD) {
             return Some((key, conn::expand(&image, key.into(), image.deadline(&beside.limits))));
         }
-        // Where everything was taken out meanwhile, the number may be another connection's by now.
+        // After a concurrent drain, the number may already be another connection's.
         let cold = cold.filter(|cold| cold.id as u32 == image.id && cold.key == key.into())?;
         let mut connection = Connection::clone(&cold);
         conn::sync(&image, &mut connection, &beside.limits);

@@ -1,4 +1,4 @@
-//! How many connections a table may hold, and which one gives way to another.
+//! Capacity of a table, and early drop.
 
 use crate::config::Bounds;
 use crate::conn::{Flags, Image};
@@ -8,7 +8,7 @@ use super::wheel::Wheel;
 use super::{FlowTable, SlotId};
 
 impl FlowTable {
-    /// Whether a connection with this key may be added.
+    /// Test whether a connection with this key may be added.
     #[inline]
     pub fn may_insert(&self, is_broad: bool) -> bool {
         self.bounds == Bounds::default() || self.has_room(is_broad)
@@ -25,8 +25,8 @@ impl FlowTable {
         self.len() < self.bounds.connections && bytes <= self.bounds.bytes
     }
 
-    /// The next connection in the order of slots that is not assured, to make room for one with such a key. As the kernel's
-    /// early drop, it looks at a few and gives up; one that was looked at is the last to be looked at again.
+    /// The next connection in slot order that is not assured, to make room for one with such a key. As the kernel's
+    /// early drop, the search visits a few slots and gives up; a visited one comes last in the next round.
     pub fn victim(&mut self, is_broad: bool) -> Option<SlotId> {
         let Self { colds, narrow, broad, bounds, .. } = self;
         let is_assured = |image: &Image| match image.flags().kind() {
@@ -47,7 +47,7 @@ impl FlowTable {
         self.bytes_with(self.narrow.slots.capacity(), self.broad.slots.capacity())
     }
 
-    /// The same with so many slots of each width.
+    /// Bytes of memory with this many slots of each width.
     fn bytes_with(&self, narrow: usize, broad: usize) -> usize {
         let shown = if self.has_readers { self.colds.bytes() } else { 0 };
         self.narrow.bytes(narrow) + self.broad.bytes(broad) + self.colds.bytes() + shown

@@ -11,7 +11,7 @@ fn echo(kind: u8, code: u8, data: &[u8]) -> Vec<u8> {
     join(&[&[kind, code, 0, 0, 1, 2, 0, 9], data])
 }
 
-/// The same frame the other way: addresses swapped.
+/// The frame in the other direction: addresses swapped.
 fn turned(mut frame: Vec<u8>) -> Vec<u8> {
     let (from, len) = if frame[12] == 8 { (26, 4) } else { (22, 16) };
     frame[from..from + 2 * len].rotate_left(len);
@@ -92,13 +92,13 @@ fn hasher() -> KeyHasher {
     KeyHasher::new(Some([1, 2, 3, 4]))
 }
 
-/// What the frame alone says.
+/// The descriptor of the frame alone.
 fn at_fixed_offsets(bytes: &[u8]) -> Option<(Descriptor, [u64; 4])> {
     let (mut one, mut broad) = (Descriptor { ts: 7, ..Descriptor::default() }, [0; 4]);
     one.of_frame(bytes, &mut broad, &hasher()).then_some((one, broad))
 }
 
-/// What the decoder's packet says.
+/// The descriptor of the decoder's packet.
 fn described(packet: &Packet, bytes: &[u8]) -> Option<(Descriptor, [u64; 4])> {
     let (key, side) = FlowKey::of_tuple(&packet.tuple, packet.flow_id, packet.vlan, packet.tunnel);
     let (mut one, broad) = Descriptor::of_packet(packet, 7, (key.words(), side), bytes)?;
@@ -111,7 +111,8 @@ fn fields((one, broad): &(Descriptor, [u64; 4])) -> String {
     format!("{one:?} {broad:?}")
 }
 
-/// What both say of a frame of which `caplen` bytes were captured: nothing where it is not ordinary at fixed offsets.
+/// Compare both descriptors of a frame with `caplen` captured bytes; nothing to compare where the frame is not ordinary
+/// at fixed offsets.
 fn compare(frame: &[u8], caplen: usize) -> Result<(), TestCaseError> {
     let bytes = &frame[..caplen.min(frame.len())];
     let record = record(ETHERNET, bytes, frame.len());
@@ -189,7 +190,7 @@ fn what_is_not_ordinary_has_no_descriptor() {
     for other in others {
         assert!(described(&other, frame).is_none(), "{other:?}");
     }
-    // A tag or a tunnel does not make a packet unusual; its key has them.
+    // A tag or a tunnel does not make a packet unusual; both are in the key.
     let tagged = Packet { vlan: Vlan { outer: 10, inner: 0 }, ..plain };
     assert_ne!(described(&tagged, frame).unwrap().0.key, described(&plain, frame).unwrap().0.key);
 }
