@@ -162,7 +162,7 @@ impl FlowTable {
         ready::<2, READERS, R>(narrow, key, guess, (colds, limits), change)
     }
 
-    /// Change the record in a guessed broad slot; see [`Self::change_narrow`].
+    /// Change the record in a guessed broad slot, if its key matches and the record is ready; see [`Self::change`].
     #[inline]
     pub fn ready_broad<const READERS: bool, R>(
         &mut self,

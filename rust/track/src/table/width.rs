@@ -14,7 +14,7 @@ use super::wheel::{Wheel, second_of};
 pub(super) struct Table<const K: usize> {
     pub(super) index: Index,
     pub(super) slots: Slab<Slot<K>>,
-    /// Versions of the slots, with the published cold parts.
+    /// Versions of the slots (seqlocks), which also cover the cold parts.
     pub(super) versions: Arc<Versions>,
     pub(super) wheel: Wheel,
     /// The clock hand: the first slot of the next search for a victim.

@@ -1,4 +1,4 @@
-//! Whose a packet is: its key, the side that sent it, and where the ends are.
+//! The key of a packet, the sender's side, and the positions of both ends.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::table::Lookup;
 use crate::zeek;
 use conntrack_decode::{FiveTuple, L4, Packet, Tunnel, TunnelMode, Vlan};
 
-/// A packet's key, ready to be looked up, and the side that sent it.
+/// A packet's key with its hash, and the sender's side.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Found {
     /// The key.
@@ -19,39 +19,40 @@ pub struct Found {
     pub side: Side,
 }
 
-/// Makes keys of packets, for one tracker or several that share them.
+/// The key maker of packets, for one tracker or several with common keys.
 #[derive(Clone)]
 pub struct Keys {
     hasher: KeyHasher,
     locality: Arc<Locality>,
     vlan_in_key: bool,
-    /// Keys are Zeek's.
+    /// Use Zeek's keys.
     zeek: bool,
 }
 
 impl Keys {
-    /// Keys for the trackers of this configuration. Their hash has a key of its own: tuples chosen to collide gain nothing.
+    /// Keys for the trackers of this configuration. The hash is keyed: an attacker gains nothing by tuples chosen to
+    /// collide.
     pub fn new(config: &Config) -> Self {
         Self {
             hasher: KeyHasher::new(config.hash_key),
             locality: Arc::new(Locality::new(config)),
-            // A gateway terminates VLANs: what it sees has none.
+            // A gateway terminates VLANs, and sees no tags.
             vlan_in_key: config.decode.tunnels != TunnelMode::Outer,
             zeek: config.zeek,
         }
     }
 
-    /// How keys are hashed.
+    /// The hasher of keys.
     pub fn hasher(&self) -> &KeyHasher {
         &self.hasher
     }
 
-    /// The networks from which connections are seen.
+    /// The local networks and zones.
     pub fn locality(&self) -> &Arc<Locality> {
         &self.locality
     }
 
-    /// Where the ends of a key are, as bits of [`path`].
+    /// The positions of a key's ends, as bits of [`path`].
     pub fn places(&self, key: &FlowKey) -> u32 {
         let mut bits = 0;
         for side in Side::BOTH {
@@ -68,7 +69,7 @@ impl Keys {
         Found { lookup: Lookup { words: one.words(broad), hash: one.hash }, side: one.side() }
     }
 
-    /// The descriptor of a packet that the decoder read, with the first four words of a broad key; None where it is not
+    /// The descriptor of a decoded packet, with the first four words of a broad key; None where the packet is not
     /// ordinary.
     pub fn describe(&self, packet: &Packet, ts: i64, frame: &[u8]) -> Option<(Descriptor, [u64; 4])> {
         if self.zeek || !Descriptor::may_be_of(packet) {
@@ -85,7 +86,7 @@ impl Keys {
         self.of_tuple(&packet.tuple, packet.flow_id, packet.vlan, packet.tunnel)
     }
 
-    /// The key of the packet that an ICMP error quotes, if it goes to whoever sent that.
+    /// The key of the packet that an ICMP error quotes, if the error's destination is that packet's sender.
     pub fn quoted(&self, packet: &Packet) -> Option<Found> {
         let L4::IcmpError { quoted: Some(quoted), quoted_id, .. } = packet.l4 else { return None };
         let is_about = !packet.malformed && !packet.bad_checksum && packet.tuple.dst == quoted.src;

@@ -1,7 +1,8 @@
-//! The slow path: any packet, by the rules that the shortcuts follow where those hold.
+//! The slow path: any packet, by the rules that the shortcuts follow where those apply.
 //!
-//! A step takes the whole connection out of its record, or begins one; asks the gateway; counts, infers and follows Zeek's view;
-//! and writes the record anew, from which it is known whether the next packet may take a shortcut.
+//! A step expands the whole connection from its record, or begins one. Then the step asks the gateway, counts, infers
+//! the originator and advances Zeek's view. At the end the record is written again, which decides on shortcuts for the
+//! next packet.
 
 use crate::connection::{Connection, EndReason, Evidence};
 use crate::direction;
@@ -16,7 +17,8 @@ use super::input::{Context, Input};
 use super::label::Label;
 use super::{Closed, Found, Tracker, hand_out};
 
-/// A connection of a step on the slow path: the number of its cold part, its slot if it has one, and where its ends are.
+/// The connection of a step on the slow path: the number of its cold part, its slot if any, and the positions of its
+/// ends.
 struct Held {
     cold: u32,
     slot: Option<SlotId>,
@@ -24,7 +26,7 @@ struct Held {
 }
 
 impl Tracker {
-    /// The slow path: takes any packet, whose connection is in this slot, if there is one.
+    /// The slow path: process any packet. `slot`: the slot of its connection, if there is one.
     #[inline(never)]
     pub(super) fn step(
         &mut self,
@@ -41,7 +43,7 @@ impl Tracker {
         let packet = numbered.as_ref().unwrap_or(packet);
         let (held, side, outcome) = self.ask(held, &lookup, packet, (side, ts), closed);
         if let Some(connection) = self.table.cold(held.cold) {
-            // Its receiver throws away what has a wrong checksum: it counts for nothing.
+            // The receiver drops packets with a wrong checksum, which count for nothing.
             if !packet.bad_checksum {
                 connection.count(packet, side, ts);
                 if packet.packets > 0 {
@@ -58,8 +60,8 @@ impl Tracker {
         self.settle(&held, &lookup, (ts, context), outcome, side)
     }
 
-    /// A packet by Zeek's rules of what a connection is. The gateway's word is asked for all the same, but its entries
-    /// begin and end within.
+    /// Process a packet by Zeek's boundaries of connections. The gateway is asked all the same, but its entries begin
+    /// and end within the connection.
     pub(super) fn zeek_packet(
         &mut self,
         packet: &Packet,
@@ -68,7 +70,7 @@ impl Tracker {
         carrier: Option<u64>,
         closed: &mut impl FnMut(&Closed),
     ) -> Label {
-        // Zeek sees datagrams once they are whole, and none without a header.
+        // Zeek sees datagrams after reassembly, and none without a header.
         if !packet.complete || packet.bad_header || zeek::is_truncated(packet) {
             return Label::outside(CtState::Invalid);
         }
@@ -100,7 +102,7 @@ impl Tracker {
         self.settle(&held, &lookup, (ts, context), outcome, side)
     }
 
-    /// Ends a step, and says the packet's label.
+    /// End a step, and return the packet's label.
     fn settle(
         &mut self,
         held: &Held,
@@ -126,7 +128,8 @@ impl Tracker {
         label
     }
 
-    /// The connection of a packet's key for a step, or a new one; None where there may be none, or no room for it.
+    /// The connection of a packet's key for a step, or a new one; None where the packet may not begin one, or without
+    /// room.
     fn hold(
         &mut self,
         lookup: &Lookup,
@@ -155,7 +158,7 @@ impl Tracker {
         self.begin(lookup, packet, side, ts)
     }
 
-    /// Makes room for a connection, with a broad key or not, by the kernel's rule of early drop; false where there is none.
+    /// Make room for a connection, with a broad key or not, by the kernel's rule of early drop; false: no room.
     pub(super) fn make_room(&mut self, is_broad: bool, ts: i64, closed: &mut impl FnMut(&Closed)) -> bool {
         if self.table.may_insert(is_broad) {
             return true;
@@ -171,12 +174,12 @@ impl Tracker {
         has_room
     }
 
-    /// Takes a connection out of the table, which is over since `gone`.
+    /// Remove a connection that is over since `gone` from the table.
     pub(super) fn end(&mut self, slot: SlotId, cause: EndReason, gone: i64, closed: &mut impl FnMut(&Closed)) {
         self.table.remove(slot, |last, places| hand_out(last, places, cause, (None, Some(gone)), closed));
     }
 
-    /// A new connection; None for a later fragment whose connection is gone.
+    /// Begin a connection; None for a later fragment whose connection is gone.
     fn begin(&mut self, lookup: &Lookup, packet: &Packet, side: Side, ts: i64) -> Option<Held> {
         if packet.packets == 0 && !packet.complete {
             return None;
@@ -189,7 +192,7 @@ impl Tracker {
         Some(Held { cold, slot: None, places: self.keys.places(&key) })
     }
 
-    /// Asks the gateway. A packet that opens a new entry over an old one ends the old connection and begins another.
+    /// Ask the gateway. A packet that opens a new entry over an old one ends the old connection and begins another.
     fn ask(
         &mut self,
         mut held: Held,
@@ -224,7 +227,7 @@ impl Tracker {
         }
     }
 
-    /// A segment without numbers as if everything had come once and in order.
+    /// A segment without numbers as if all segments had come once and in order.
     fn in_order(&mut self, packet: &Packet, cold: u32, side: Side) -> Packet {
         let mut packet = *packet;
         if let (L4::Tcp(segment), Some(connection)) = (&mut packet.l4, self.table.cold(cold)) {
