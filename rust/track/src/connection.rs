@@ -117,7 +117,7 @@ pub struct Connection {
     pub roles: Roles,
     /// The connection that an ICMP error quotes.
     pub related_to: Option<u64>,
-    /// The connection that carries this one's tunnel.
+    /// The connection that carries the tunnel.
     pub carrier: Option<u64>,
     /// A packet of the originator had a multicast or broadcast destination.
     pub to_group: bool,

@@ -77,7 +77,7 @@ rungs! {
     /// A SYN+ACK without a following packet: backscatter of a forged SYN, or a scan. Its receiver may never have sent a
     /// SYN.
     Backscatter = "backscatter", 0.5, Unknown, "";
-    /// Another connection explains this one: an error about that one, or announced in that one.
+    /// A connection explained by another one: an error about that connection, or an announcement in that connection.
     Related = "related", 0.99, Inferred, "another connection that announced it";
     /// The first bytes of a payload are a request's or an answer's.
     Payload = "payload", 0.99, Inferred, "the first bytes of payload";

@@ -1,5 +1,5 @@
-//! Labels against Linux nf_conntrack, packet by packet: `../shared/corpus/scenarios` and `../shared/corpus/kernel` hold
-//! the running kernel's `ctstate` of every packet of a capture, as its oracle recorded it.
+//! Labels against Linux nf_conntrack, packet by packet. `../shared/corpus/scenarios` and `../shared/corpus/kernel` hold
+//! the running kernel's `ctstate` of every packet of a capture, as its oracle recorded.
 #![allow(clippy::print_stderr, clippy::print_stdout, reason = "a test says what it compared, or why it did not")]
 
 use std::collections::{HashMap, HashSet};

@@ -210,7 +210,8 @@ fn leads_on<const S: usize>(hot: &Shared, one: &Descriptor, flags: Flags) -> Opt
 
 const FIN_ACK: u8 = tcpflag::FIN | tcpflag::ACK;
 
-/// Nanoseconds from the last packet that Zeek's `duration` counts to this one: packets after both closes do not count.
+/// Nanoseconds from the last packet that Zeek's `duration` counts to this packet. Packets after both closes do not
+/// count.
 fn quiet(hot: &Shared, ends: &Ends, timed: &Timed) -> Option<u32> {
     if !ends.sides.iter().all(|end| end.closed) {
         return Some(0);

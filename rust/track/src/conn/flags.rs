@@ -1,6 +1,6 @@
 //! The flag word of a hot record: booleans and small enumerations.
 //!
-//! Bits 16 to 31 are those of side A and 32 to 47 those of side B, in equal order: a side known at compile time costs a
+//! Bits 16 to 31 are those of side A and 32 to 47 those of side B, in equal order. A side known at compile time costs a
 //! constant shift. The other bits belong to the connection; the highest sixteen depend on the protocol.
 
 use crate::config::Timeout;

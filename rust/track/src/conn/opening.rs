@@ -1,4 +1,4 @@
-//! The shortcut of new connections: a SYN and its answer, the first datagrams of UDP, ICMP echo, and the protocols that
+//! The shortcut of new connections. A SYN and its answer, the first datagrams of UDP, ICMP echo, and the protocols that
 //! a gateway tracks by the IP header alone.
 
 use crate::config::Timeout;

@@ -111,7 +111,7 @@ pub(super) fn speaker(proto: u8, ports: [u16; 2], payload: &[u8], whole: bool) -
     }
 }
 
-/// The sender of a message, if its direction agrees with the port of its protocol: a single bit of another protocol on
+/// The sender of a message, if its direction agrees with the port of its protocol. A single bit of another protocol on
 /// that port must not flip the connection.
 #[inline]
 fn agreeing(

@@ -65,8 +65,8 @@ impl<P: Copy + PartialEq> Ranges<P> {
     }
 }
 
-/// Addresses whose value may differ from the address before: the first of a network, the last, which may be a broadcast
-/// address, and the next one.
+/// Addresses whose value may differ from the address before: the first of a network, the last (perhaps a broadcast
+/// address), and the next one.
 pub fn borders(net: IpNet) -> impl Iterator<Item = IpAddr> {
     let last = net.broadcast();
     let next = match last {

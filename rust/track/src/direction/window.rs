@@ -3,7 +3,7 @@
 //! `tcp_select_initial_window` (net/ipv4/tcp_output.c) rounds the receive window down to whole segments. A connecting
 //! end does not yet know about timestamps and takes the full segment size. An accepting end knows, and subtracts the
 //! twelve bytes of the option (`tcp_openreq_init_rwin`). Later segments carry the window in units of the scale, rounded
-//! up. So 502 and 510 (a scale of 7) are the two ends of one connection between today's hosts, 229 and 227 those of
+//! up. So 502 and 510 (a scale of 7) are the two ends of one connection between today's hosts. 229 and 227 are those of
 //! hosts before 2019. The window grows with received data: only the first window of an end counts.
 
 use std::sync::LazyLock;
@@ -18,7 +18,7 @@ const SEGMENT_V6: u32 = 1_440;
 /// The largest window of a SYN, which is not scaled.
 const LARGEST: u32 = 65_535;
 /// Segments in the first window by kernel generation, the oldest first, and the scales that follow from its memory
-/// limits; since 4.20 as many as fit into [`LARGEST`]. Larger scales make windows that other systems send by chance.
+/// limits. Since 4.20: as many as fit into [`LARGEST`]. Larger scales make windows that other systems send by chance.
 const GENERATIONS: [(Option<u32>, std::ops::RangeInclusive<u8>); 4] =
     [(Some(4), 5..=7), (Some(10), 5..=7), (Some(20), 7..=7), (None, 7..=8)];
 

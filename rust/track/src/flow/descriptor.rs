@@ -1,8 +1,8 @@
 //! An ordinary packet with its key in one cache line.
 //!
-//! Fields that the packet path reads again and again are here; fields for few packets (options of a SYN, payload) are
-//! read from the frame again. Most descriptors are read from Ethernet frames at fixed offsets
-//! ([`Descriptor::of_frame`]), the others are made of the decoder's packet ([`Descriptor::of_packet`]).
+//! Fields that the packet path reads again and again are here. Rare fields (options of a SYN, payload) are read from
+//! the frame again. Most descriptors are read from Ethernet frames at fixed offsets ([`Descriptor::of_frame`]), the
+//! others are made of the decoder's packet ([`Descriptor::of_packet`]).
 
 #![allow(clippy::inline_always, reason = "one copy for each protocol and family, whose branches are then constants")]
 
@@ -87,7 +87,7 @@ pub mod kind {
 const FTP: u16 = 21;
 
 impl Descriptor {
-    /// Read an Ethernet frame into all fields but the time, and the first four words of a broad key; false: the frame
+    /// Read an Ethernet frame into all fields but the time, and the first four words of a broad key. False: the frame
     /// is not ordinary, and the written fields are invalid.
     #[inline]
     pub fn of_frame(&mut self, frame: &[u8], broad: &mut [u64; 4], hasher: &KeyHasher) -> bool {

@@ -1,6 +1,6 @@
 //! ICMP and ICMPv6 types in pairs: query and reply.
 //!
-//! RFC 792, RFC 950, RFC 1256, RFC 4443, RFC 4620, RFC 4861, RFC 2710; the pairs are those of the Community ID
+//! Sources: RFC 792, RFC 950, RFC 1256, RFC 4443, RFC 4620, RFC 4861, RFC 2710. The pairs are those of the Community ID
 //! specification, which Zeek reports as ports.
 
 use conntrack_decode::ipproto;

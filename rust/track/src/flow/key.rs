@@ -36,7 +36,7 @@ impl Side {
 /// The key that packets of one connection share in both directions.
 ///
 /// ICMP queries and replies share the identifier. `a_port` and `b_port` then hold the identifier on the querying side
-/// and the query's type and code on the other; `a_asks` distinguishes the two directions of ping.
+/// and the query's type and code on the other. `a_asks` distinguishes the two directions of ping.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlowKey {
     /// Address of side A.
@@ -133,8 +133,8 @@ impl FlowKey {
         }
     }
 
-    /// Ports as reported for this originator: transport ports, or for ICMP the originator's type and its counterpart
-    /// (the code where a type has none), as in Zeek.
+    /// Ports as reported for this originator, as in Zeek: transport ports, or for ICMP the originator's type and its
+    /// counterpart (the code where a type has none).
     pub fn ports(&self, orig: Side) -> (u16, u16) {
         if !icmp::is_icmp(self.proto) {
             return (self.port(orig), self.port(orig.other()));

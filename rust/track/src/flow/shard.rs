@@ -2,8 +2,8 @@
 //! version.
 //!
 //! The hash uses the pair of addresses, since later fragments have no ports and ICMP errors quote another tuple. An
-//! error belongs to the shard of the packet that the error quotes. There are 65,536 cells, and a shard is a cell modulo
-//! the number of shards: a cell is always in one shard, for any number of shards.
+//! error belongs to the shard of the packet that the error quotes. There are 65,536 cells. A shard is a cell modulo the
+//! number of shards: a cell is always in one shard, for any number of shards.
 
 use conntrack_decode::{Addr, Family, L4, Packet, flat};
 
@@ -12,8 +12,8 @@ pub const CELLS: usize = 1 << 16;
 
 /// The cell of two addresses, version 1, fixed for ever.
 ///
-/// Both addresses are 16 bytes (IPv4 mapped into IPv6, RFC 4291 section 2.5.5.2), the smaller one first, and read as
-/// four big-endian words of 64 bits. From `h = 0`, each word is mixed in by `h = mix(h ^ word)`, where `mix` is the
+/// Both addresses are 16 bytes (IPv4 mapped into IPv6, RFC 4291 section 2.5.5.2), the smaller one first. They are read
+/// as four big-endian words of 64 bits. From `h = 0`, each word is mixed in by `h = mix(h ^ word)`, where `mix` is the
 /// step of SplitMix64 (Steele, Lea, Flood 2014). The cell is the upper 16 bits of `h`.
 pub fn cell_v1(one: (Addr, Family), other: (Addr, Family)) -> u16 {
     let [one, other] = [one, other].map(|(addr, family)| u128::from_be_bytes(flat::mapped(addr, family)));

@@ -61,8 +61,8 @@ impl Decision {
 
 /// A compiled policy. Rules are numbered group by group, ingress before egress.
 ///
-/// Addresses are in classes: addresses of one class share groups and are peers of equal rules. A rule is a bit: the
-/// first common bit of three rows (the peer's class, the service, the rules of the group) is the first matching rule.
+/// Addresses are in classes: addresses of one class share groups and are peers of equal rules. A rule is a bit. The
+/// first common bit of three rows (the peer's class, the service, the rules of the group) is the first match.
 pub struct Policy {
     classes: Ranges<u32>,
     /// The groups of each class.
@@ -149,15 +149,15 @@ impl Policy {
         }
     }
 
-    /// The decision of the groups of one end: the first that refuses, or else the first of them. `told` is called with
-    /// every rule.
+    /// The decision of the groups of one end: the first that refuses, or else the first of them. `on_rule` is called
+    /// with every rule.
     #[inline]
-    fn ask(&self, own: u32, way: Way, peer: u32, services: &[u64], mut told: impl FnMut(u32, u32)) -> Word {
+    fn ask(&self, own: u32, way: Way, peer: u32, services: &[u64], mut on_rule: impl FnMut(u32, u32)) -> Word {
         let mut word = Word { group: None, rule: Ruled::Free };
         for group in &self.groups[own as usize] {
             let rule = self.rule(*group, way, peer, services);
             if let Ruled::By(rule) = rule {
-                told(*group, rule);
+                on_rule(*group, rule);
             }
             if rule == Ruled::Refused {
                 return Word { group: Some(*group), rule };

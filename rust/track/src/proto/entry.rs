@@ -1,8 +1,8 @@
 //! The entry that a stateful gateway (Linux nf_conntrack) would hold for a connection.
 //!
-//! *Original* and *reply* are the gateway's terms for a packet's direction within its entry: the sender of the packet
-//! that made the entry is the original direction. *Originator* and *responder* are the ends of the connection by
-//! evidence; where the opening was not seen, original and originator can differ.
+//! *Original* and *reply* are the gateway's terms for a packet's direction within its entry. The original direction is
+//! that of the packet that made the entry. *Originator* and *responder* are the ends of the connection by evidence;
+//! where the opening was not seen, original and originator can differ.
 
 use serde::{Deserialize, Serialize};
 

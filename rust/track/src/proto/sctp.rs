@@ -1,4 +1,4 @@
-//! SCTP as Linux nf_conntrack sees it.
+//! SCTP as in Linux nf_conntrack.
 //!
 //! Sources: RFC 9260 (verification tags: section 8.5), and the behaviour of `nf_conntrack_proto_sctp` of kernel 6.18.
 

@@ -1,7 +1,7 @@
-//! TCP as Linux nf_conntrack sees it.
+//! TCP as in Linux nf_conntrack.
 //!
-//! Sources: RFC 9293, RFC 5961 (challenge ACKs), and the behaviour of `nf_conntrack_proto_tcp` as measured cell by cell
-//! on kernel 6.18; the transition table below is that measurement.
+//! Sources: RFC 9293, RFC 5961 (challenge ACKs), and the behaviour of `nf_conntrack_proto_tcp`, measured cell by cell
+//! on kernel 6.18. The transition table below is that measurement.
 
 use crate::config::{Rules, Timeout};
 use conntrack_base::time::SECOND;

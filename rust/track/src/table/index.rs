@@ -1,9 +1,9 @@
 //! The index from hashes to slots: buckets of one cache line, each with ten tags and their ten slots.
 //!
 //! A tag is sixteen bits of the hash; a lookup compares ten at once and reads a slot's key only where the tag matches.
-//! Overflow of a bucket goes to the next bucket, and every bucket counts the entries that overflowed past it. So a miss
-//! is nearly always one line, and a removal leaves no tombstone. The top bits of a hash choose a region, and a full
-//! region doubles alone: growth costs a small part of the table, never all of it.
+//! Overflow of a bucket goes to the next bucket, and every bucket counts the entries that overflowed past that bucket.
+//! So a miss is nearly always one line, and a removal leaves no tombstone. The top bits of a hash choose a region, and
+//! a full region doubles alone. Growth costs a small part of the table, never all.
 //!
 //! Readers look up concurrently with the owner. An entry never moves within its region's buckets, and is published
 //! last: readers miss no present entry. A found entry may be stale, which the key in its slot shows. A doubled region

@@ -15,7 +15,7 @@ pub enum Last {
         key: FlowKey,
         /// The record.
         image: Image,
-        /// Capture time at which it expires.
+        /// Capture time of the expiry, nanoseconds.
         deadline: i64,
     },
     /// The whole connection, up to date.
@@ -23,7 +23,7 @@ pub enum Last {
 }
 
 impl Last {
-    /// Capture time at which it expires.
+    /// Capture time of the expiry, nanoseconds.
     #[inline]
     pub fn deadline(&self) -> i64 {
         match self {
@@ -41,7 +41,8 @@ impl Last {
         }
     }
 
-    /// The reason to report where something other than the packets ended it; see [`Connection::end_reason`].
+    /// The reason to report where something other than the packets ended the connection; see
+    /// [`Connection::end_reason`].
     #[inline]
     pub fn end_reason(&self, cause: EndReason) -> EndReason {
         match self {

@@ -2,7 +2,7 @@
 //!
 //! A connection is a slot (key and hot record, [`crate::conn`]), found through one line of the index. An unusual
 //! connection also has a whole [`Connection`] in the cold part. A slot's number is stable while its connection lives.
-//! Expiry is by capture time and lazy: a connection past its deadline is found dead by the next lookup of its key, or
+//! Expiry is by capture time and lazy. A connection past its deadline is found dead by the next lookup of its key, or
 //! swept by the wheel.
 //!
 //! Guarantees for readers: a table has one owner at a time, which never waits for readers, and any number of
@@ -11,8 +11,8 @@
 //! connection that lived throughout the call, exactly once, each as of some moment of the call. Connections that began
 //! or ended meanwhile may be included or not.
 //!
-//! Cost of readers: from the first one on, every change of a slot is a write under its seqlock, and a cold part is
-//! published as a copy. Without readers, neither is paid.
+//! Cost of readers: from the first one on, every change of a slot is a seqlock write, and a cold part is published as a
+//! copy. Without readers, neither is paid.
 
 mod ahead;
 mod image;
@@ -61,7 +61,7 @@ impl Lookup {
     }
 }
 
-/// A connection's slot, valid until it is removed.
+/// A connection's slot, valid until the connection is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SlotId {
     /// A slot among those with narrow keys.

@@ -1,6 +1,6 @@
 //! The timer wheel: slots by the second of their deadline.
 //!
-//! A packet that postpones its connection's deadline does not move the mark: the wheel visits the slot at the old time,
+//! A packet that postpones its connection's deadline does not move the mark. The wheel visits the slot at the old time,
 //! and marks the new one. Only a deadline that becomes earlier (a close) is marked at once; the old mark is then stale,
 //! and ignored.
 

@@ -375,8 +375,8 @@ impl Tracker {
         self.about(&self.keys.quoted(packet)?, ts)
     }
 
-    /// The label of an ICMP error that quotes a packet of this key: its connection, if a gateway has the entry, and the
-    /// direction of the error.
+    /// The label of an ICMP error that quotes a packet of this key: its connection and the direction of the error. None
+    /// where a gateway has no entry.
     pub fn about(&self, quoted: &Found, ts: i64) -> Option<Label> {
         let connection = self.look(quoted)?;
         let lives = |deadline: i64| deadline > self.over_until(ts);

@@ -60,8 +60,8 @@ impl Tracker {
         self.settle(&held, &lookup, (ts, context), outcome, side)
     }
 
-    /// Process a packet by Zeek's boundaries of connections. The gateway is asked all the same, but its entries begin
-    /// and end within the connection.
+    /// Process a packet by Zeek's boundaries of connections. The gateway is also asked, but its entries begin and end
+    /// within the connection.
     pub(super) fn zeek_packet(
         &mut self,
         packet: &Packet,
