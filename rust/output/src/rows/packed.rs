@@ -9,7 +9,7 @@ use conntrack_track::connection::{Connection, EndReason, Endpoint, Evidence};
 use conntrack_track::direction::{AddressScope, Direction, Locality};
 use conntrack_track::flow::{FlowKey, Side};
 use conntrack_track::proto::State;
-use conntrack_track::table::Last;
+use conntrack_track::table::FinalConnection;
 use conntrack_track::tracker::Closed;
 use conntrack_track::zeek::ConnState;
 
@@ -226,7 +226,7 @@ impl Packed {
 
     /// The row of a closed connection.
     pub(super) fn of(closed: &Closed, beside: &mut Beside) -> Self {
-        if let Last::Hot { key, image, deadline } = &closed.what
+        if let FinalConnection::Hot { key, image, deadline } = &closed.what
             && let Some(packed) = Self::of_hot(key, image, *deadline, closed, beside)
         {
             debug_assert_eq!(packed.alone(beside), {

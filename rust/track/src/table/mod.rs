@@ -15,9 +15,9 @@
 //! copy. Without readers, neither is paid.
 
 mod ahead;
+mod final_connection;
 mod image;
 mod index;
-mod last;
 mod reader;
 mod room;
 mod slot;
@@ -36,7 +36,7 @@ use crate::flow::{Descriptor, FlowKey, KeyHasher, Words};
 use conntrack_base::slab::Slab;
 use conntrack_base::sync::Published;
 
-pub use last::Last;
+pub use final_connection::FinalConnection;
 pub use reader::Reader;
 pub use width::{NO_SLOT, is_before_mark};
 
@@ -326,7 +326,7 @@ impl FlowTable {
 
     /// Remove a connection, and pass the connection to `gone` with its bits [`path::PLACES`].
     #[inline]
-    pub fn remove(&mut self, slot: SlotId, gone: impl FnOnce(Last, u32)) {
+    pub fn remove(&mut self, slot: SlotId, gone: impl FnOnce(FinalConnection, u32)) {
         let (Some(key), Some(hot)) = (self.key_at(slot), self.hot(slot)) else { return };
         let image = hot.image();
         match slot {
@@ -338,12 +338,12 @@ impl FlowTable {
 
     /// Pass on the connection of a vacated slot.
     #[inline]
-    fn leave(&mut self, key: FlowKey, image: Image, gone: impl FnOnce(Last, u32)) {
+    fn leave(&mut self, key: FlowKey, image: Image, gone: impl FnOnce(FinalConnection, u32)) {
         let places = image.path & path::PLACES;
         if !image.is(path::COLD) {
-            gone(Last::Hot { key, image, deadline: image.deadline(&self.limits) }, places);
+            gone(FinalConnection::Hot { key, image, deadline: image.deadline(&self.limits) }, places);
         } else if let Some(whole) = self.leave_whole(&image) {
-            gone(Last::Whole(whole), places);
+            gone(FinalConnection::Whole(whole), places);
         }
     }
 
@@ -374,7 +374,7 @@ impl FlowTable {
 
     /// Remove all connections, in no specified order, and leave an empty table. A segment's memory is freed after its
     /// connections were passed on.
-    pub fn drain(&mut self, mut gone: impl FnMut(Last, u32)) {
+    pub fn drain(&mut self, mut gone: impl FnMut(FinalConnection, u32)) {
         let mut narrow = std::mem::take(&mut self.narrow.slots);
         narrow.drain(|slot| {
             if slot.is_used() {

@@ -12,7 +12,7 @@ use conntrack_decode::{FiveTuple, L4, Packet, Tunnel, TunnelMode, Vlan};
 
 /// A packet's key with its hash, and the sender's side.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Found {
+pub struct PacketKey {
     /// The key.
     pub lookup: Lookup,
     /// The sender.
@@ -65,8 +65,8 @@ impl Keys {
 
     /// The key of a packet with a descriptor.
     #[inline]
-    pub fn found(&self, one: &Descriptor, broad: &[u64; 4]) -> Found {
-        Found { lookup: Lookup { words: one.words(broad), hash: one.hash }, side: one.side() }
+    pub fn found(&self, one: &Descriptor, broad: &[u64; 4]) -> PacketKey {
+        PacketKey { lookup: Lookup { words: one.words(broad), hash: one.hash }, side: one.side() }
     }
 
     /// The descriptor of a decoded packet, with the first four words of a broad key; None where the packet is not
@@ -75,34 +75,34 @@ impl Keys {
         if self.zeek || !Descriptor::may_be_of(packet) {
             return None;
         }
-        let Found { lookup, side } = self.of(packet);
+        let PacketKey { lookup, side } = self.of(packet);
         let (mut one, broad) = Descriptor::of_any(packet, ts, (lookup.words, side), frame)?;
         one.hash = lookup.hash;
         Some((one, broad))
     }
 
     /// The key of any packet.
-    pub fn of(&self, packet: &Packet) -> Found {
+    pub fn of(&self, packet: &Packet) -> PacketKey {
         self.of_tuple(&packet.tuple, packet.flow_id, packet.vlan, packet.tunnel)
     }
 
     /// The key of the packet that an ICMP error quotes, if the error's destination is that packet's sender.
-    pub fn quoted(&self, packet: &Packet) -> Option<Found> {
+    pub fn quoted(&self, packet: &Packet) -> Option<PacketKey> {
         let L4::IcmpError { quoted: Some(quoted), quoted_id, .. } = packet.l4 else { return None };
         let is_about = !packet.malformed && !packet.bad_checksum && packet.tuple.dst == quoted.src;
         is_about.then(|| self.of_tuple(&quoted, quoted_id, packet.vlan, packet.tunnel))
     }
 
     /// The key of a five-tuple with ports, outside of tunnels.
-    pub fn of_ports(&self, tuple: &FiveTuple, vlan: Vlan) -> Found {
+    pub fn of_ports(&self, tuple: &FiveTuple, vlan: Vlan) -> PacketKey {
         self.of_tuple(tuple, 0, vlan, Tunnel::default())
     }
 
-    fn of_tuple(&self, tuple: &FiveTuple, id: u16, vlan: Vlan, tunnel: Tunnel) -> Found {
+    fn of_tuple(&self, tuple: &FiveTuple, id: u16, vlan: Vlan, tunnel: Tunnel) -> PacketKey {
         let (key, side) =
             if self.zeek { zeek::key(tuple) } else { FlowKey::of_tuple(tuple, id, self.vlan(vlan), tunnel) };
         let words = key.words();
-        Found { lookup: Lookup { words, hash: self.hasher.words(&words) }, side }
+        PacketKey { lookup: Lookup { words, hash: self.hasher.words(&words) }, side }
     }
 
     #[inline]

@@ -19,13 +19,13 @@ use crate::flow::descriptor::Arrival;
 use crate::flow::{Descriptor, Side};
 use crate::policy::Policy;
 use crate::proto::CtState;
-use crate::table::{Expired, FlowTable, Last, NO_SLOT, Reader, SlotId};
+use crate::table::{Expired, FinalConnection, FlowTable, NO_SLOT, Reader, SlotId};
 use crate::zeek;
 use conntrack_base::checkpoint::{self, CheckpointError, Count};
 use conntrack_base::time::{Clock, SECOND};
 use conntrack_decode::Packet;
 
-pub use keys::{Found, Keys};
+pub use keys::{Keys, PacketKey};
 pub use label::Label;
 
 use input::{Context, Input};
@@ -37,7 +37,7 @@ const MOST_CONNECTIONS: u64 = 1 << 47;
 #[derive(Clone, Debug)]
 pub struct Closed {
     /// The connection as of its end.
-    pub what: Last,
+    pub what: FinalConnection,
     /// The positions of its ends, as bits of [`crate::conn::path`].
     pub places: u32,
     /// The reason for the end.
@@ -307,12 +307,12 @@ impl Tracker {
     }
 
     /// The current state of a key's connection.
-    pub fn look(&self, found: &Found) -> Option<Connection> {
+    pub fn look(&self, found: &PacketKey) -> Option<Connection> {
         self.table.look(self.table.find(&found.lookup, NO_SLOT)?)
     }
 
     /// The originator of a key's connection, as known so far, and the resulting direction.
-    pub fn known(&self, found: &Found) -> Option<(Side, Direction)> {
+    pub fn known(&self, found: &PacketKey) -> Option<(Side, Direction)> {
         self.known_at(self.table.find(&found.lookup, NO_SLOT)?)
     }
 
@@ -377,7 +377,7 @@ impl Tracker {
 
     /// The label of an ICMP error that quotes a packet of this key: its connection and the direction of the error. None
     /// where a gateway has no entry.
-    pub fn about(&self, quoted: &Found, ts: i64) -> Option<Label> {
+    pub fn about(&self, quoted: &PacketKey, ts: i64) -> Option<Label> {
         let connection = self.look(quoted)?;
         let lives = |deadline: i64| deadline > self.over_until(ts);
         let entry = connection.gateway.as_ref().filter(|entry| lives(entry.deadline) && lives(connection.deadline))?;
@@ -390,7 +390,7 @@ impl Tracker {
 /// Pass on a closed connection; see [`Closed`].
 #[inline]
 fn hand_out(
-    what: Last,
+    what: FinalConnection,
     places: u32,
     cause: EndReason,
     (stopped, gone): (Option<i64>, Option<i64>),

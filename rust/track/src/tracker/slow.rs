@@ -8,18 +8,18 @@ use crate::connection::{Connection, EndReason, Evidence};
 use crate::direction;
 use crate::flow::{Side, Words};
 use crate::proto::CtState;
-use crate::table::{Last, Lookup, NO_SLOT, SlotId};
+use crate::table::{FinalConnection, Lookup, NO_SLOT, SlotId};
 use crate::zeek::{self, Roles};
 use conntrack_decode::{L4, Packet, ipproto};
 
 use super::gateway::{Answer, INVALID, Outcome, ask_gateway, ask_gateway_within};
 use super::input::{Context, Input};
 use super::label::Label;
-use super::{Closed, Found, Tracker, hand_out};
+use super::{Closed, PacketKey, Tracker, hand_out};
 
 /// The connection of a step on the slow path: the number of its cold part, its slot if any, and the positions of its
 /// ends.
-struct Held {
+struct SlowStep {
     cold: u32,
     slot: Option<SlotId>,
     places: u32,
@@ -31,11 +31,11 @@ impl Tracker {
     pub(super) fn step(
         &mut self,
         Input { packet, frame, ts, context }: Input<'_>,
-        found: &Found,
+        found: &PacketKey,
         slot: Option<SlotId>,
         closed: &mut impl FnMut(&Closed),
     ) -> Label {
-        let Found { lookup, side } = *found;
+        let PacketKey { lookup, side } = *found;
         let Some(held) = self.hold(&lookup, slot, packet, (side, ts), closed) else {
             return Label::outside(CtState::Invalid);
         };
@@ -74,7 +74,7 @@ impl Tracker {
         if !packet.complete || packet.bad_header || zeek::is_truncated(packet) {
             return Label::outside(CtState::Invalid);
         }
-        let Found { lookup, side } = self.keys.of(packet);
+        let PacketKey { lookup, side } = self.keys.of(packet);
         let context = Context { related: self.related(packet, ts), carrier };
         let begun = self.next_id;
         let slot = self.table.find(&lookup, NO_SLOT);
@@ -105,7 +105,7 @@ impl Tracker {
     /// End a step, and return the packet's label.
     fn settle(
         &mut self,
-        held: &Held,
+        held: &SlowStep,
         lookup: &Lookup,
         (ts, context): (i64, Context),
         outcome: Outcome,
@@ -137,7 +137,7 @@ impl Tracker {
         packet: &Packet,
         (side, ts): (Side, i64),
         closed: &mut impl FnMut(&Closed),
-    ) -> Option<Held> {
+    ) -> Option<SlowStep> {
         if let Some(slot) = slot {
             let deadline = self.table.hot(slot)?.deadline(self.table.limits());
             if deadline <= self.over_until(ts) {
@@ -146,7 +146,7 @@ impl Tracker {
                 let cold = self.table.step(slot)?;
                 let is_reuse = |orig: &Connection| self.zeek.is_some() && orig.zeek.is_reuse(packet, orig.orig);
                 if !self.table.cold(cold).is_some_and(|connection| is_reuse(connection)) {
-                    return Some(Held { cold, slot: Some(slot), places: 0 });
+                    return Some(SlowStep { cold, slot: Some(slot), places: 0 });
                 }
                 self.table.settle(slot, cold);
                 self.end(slot, EndReason::Reused, ts, closed);
@@ -180,7 +180,7 @@ impl Tracker {
     }
 
     /// Begin a connection; None for a later fragment whose connection is gone.
-    fn begin(&mut self, lookup: &Lookup, packet: &Packet, side: Side, ts: i64) -> Option<Held> {
+    fn begin(&mut self, lookup: &Lookup, packet: &Packet, side: Side, ts: i64) -> Option<SlowStep> {
         if packet.packets == 0 && !packet.complete {
             return None;
         }
@@ -189,18 +189,18 @@ impl Tracker {
         let connection = Connection::begin(key, self.next_id, side, packet, roles, ts);
         let cold = self.table.begin(connection)?;
         self.next_id += 1;
-        Some(Held { cold, slot: None, places: self.keys.places(&key) })
+        Some(SlowStep { cold, slot: None, places: self.keys.places(&key) })
     }
 
     /// Ask the gateway. A packet that opens a new entry over an old one ends the old connection and begins another.
     fn ask(
         &mut self,
-        mut held: Held,
+        mut held: SlowStep,
         lookup: &Lookup,
         packet: &Packet,
         (side, ts): (Side, i64),
         closed: &mut impl FnMut(&Closed),
-    ) -> (Held, Side, Outcome) {
+    ) -> (SlowStep, Side, Outcome) {
         loop {
             let Some((connection, rules)) = self.table.cold_and_rules(held.cold) else {
                 return (held, side, INVALID);
@@ -217,7 +217,7 @@ impl Tracker {
                         }
                         None => {
                             if let Some(connection) = self.table.forget(old.cold) {
-                                let last = Last::Whole(Box::new(connection));
+                                let last = FinalConnection::Whole(Box::new(connection));
                                 hand_out(last, old.places, EndReason::Reused, (None, Some(ts)), closed);
                             }
                         }

@@ -8,7 +8,7 @@ use crate::flow::FlowKey;
 
 /// A connection removed from the table: its record alone, or the whole connection.
 #[derive(Clone, Debug)]
-pub enum Last {
+pub enum FinalConnection {
     /// A complete record without a cold part.
     Hot {
         /// The key.
@@ -22,7 +22,7 @@ pub enum Last {
     Whole(Box<Connection>),
 }
 
-impl Last {
+impl FinalConnection {
     /// Capture time of the expiry, nanoseconds.
     #[inline]
     pub fn deadline(&self) -> i64 {
