@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Rules;
 use crate::flow::{FlowKey, Side};
-use crate::proto::{self, Gateway, State};
+use crate::proto::{self, Gateway, State, Status};
 use crate::zeek::{ConnState, Roles, View};
 use conntrack_base::checkpoint::count;
 use conntrack_decode::{L4, Packet, Tunnel, Vlan, ipproto, sctp_chunk};
@@ -110,7 +110,7 @@ pub struct Connection {
     /// An entry was deleted: later packets are stray, or open a new connection.
     pub closed: bool,
     /// The entry's `seen_reply` and `assured`, also after its deletion.
-    pub status: (bool, bool),
+    pub status: Status,
     /// Zeek's view.
     pub zeek: View,
     /// The authority on who is the originator.
@@ -150,7 +150,7 @@ impl Connection {
             gateway: None,
             over: None,
             closed: false,
-            status: (false, false),
+            status: Status::default(),
             zeek: View::begin(ts, roles),
             roles,
             related_to: None,
@@ -208,7 +208,7 @@ impl Connection {
         }
     }
 
-    /// Set the deadline after a packet at `ts`: the entry's; without an entry, [`proto::linger`](crate::proto::linger);
+    /// Set the deadline after a packet at `ts`: the entry's; without an entry, [`proto::linger`];
     /// or Zeek's.
     #[inline]
     pub fn set_deadline(&mut self, ts: i64, rules: &Rules) {

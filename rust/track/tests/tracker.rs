@@ -5,7 +5,7 @@ use conntrack_decode::{Addr, Family, FiveTuple};
 use conntrack_decode::{L4, Packet, Tcp, TunnelMode, Vlan, ipproto, tcpflag};
 use conntrack_track::config::Config;
 use conntrack_track::connection::{EndReason, Evidence};
-use conntrack_track::proto::{CtDir, CtState, State};
+use conntrack_track::proto::{CtDir, CtState, State, Status};
 use conntrack_track::tracker::{Closed, Label, Tracker};
 
 const SYN: u8 = tcpflag::SYN;
@@ -107,7 +107,7 @@ fn a_whole_connection() {
     let [only] = &closed[..] else { panic!("one connection, not {}", closed.len()) };
     assert_eq!(only.reason, EndReason::Closed);
     assert_eq!(only.connection().state(), State::TimeWait);
-    assert_eq!(only.connection().status, (true, true));
+    assert_eq!(only.connection().status, Status { seen_reply: true, assured: true });
     assert_eq!((only.connection().start, only.connection().end), (0, 8));
     let orig = only.connection().orig;
     assert_eq!(only.connection().key.ports(orig), (40_000, 443));

@@ -192,7 +192,7 @@ impl Following {
     #[inline(never)]
     fn other<const READERS: bool>(&mut self, batch: &Batch<'_>, at: usize, guess: u32) -> Label {
         let (one, broad) = (&batch.decoded.descriptors[at], &batch.decoded.broad[at]);
-        if let Some(label) = self.tracker.take_ready_broad::<READERS>(one, broad, guess, || batch.arrival(at)) {
+        if let Some(label) = self.tracker.take_ready_wide::<READERS>(one, broad, guess, || batch.arrival(at)) {
             return label;
         }
         let (over, refused) = (&mut self.over, self.tracker.refused());
@@ -218,7 +218,7 @@ impl Following {
             return label;
         }
         let broad = &batch.decoded.broad[at];
-        if let Some(label) = self.tracker.take_ready_broad::<false>(one, broad, guess, || batch.arrival(at)) {
+        if let Some(label) = self.tracker.take_ready_wide::<false>(one, broad, guess, || batch.arrival(at)) {
             return label;
         }
         let closed = &mut |closed: &Closed| over.put(closed);

@@ -8,7 +8,7 @@ use conntrack_track::conn::{self, Flags, Image, path};
 use conntrack_track::connection::{Connection, EndReason, Endpoint, Evidence};
 use conntrack_track::direction::{AddressScope, Direction, Locality};
 use conntrack_track::flow::{FlowKey, Side};
-use conntrack_track::proto::State;
+use conntrack_track::proto::{State, Status};
 use conntrack_track::table::FinalConnection;
 use conntrack_track::tracker::Closed;
 use conntrack_track::zeek::ConnState;
@@ -201,7 +201,7 @@ struct Facts<'a> {
     tunnel: Tunnel,
     state: State,
     /// A reply was seen, and that it is assured.
-    status: (bool, bool),
+    status: Status,
     /// As it is, and were the roles the other way round.
     conn_state: [ConnState; 2],
     evidence: Evidence,
@@ -364,8 +364,8 @@ impl Packed {
             packed.addr = [beside.addrs.push(addrs) as u32, 0];
         }
         packed.set(flag::ORIG_B, orig == Side::B);
-        packed.set(flag::ASSURED, facts.status.1);
-        packed.set(flag::SEEN_REPLY, facts.status.0);
+        packed.set(flag::ASSURED, facts.status.assured);
+        packed.set(flag::SEEN_REPLY, facts.status.seen_reply);
         packed.set(flag::FLIPPED, facts.flipped);
         packed.set(flag::WAS_BROADCAST, was_broadcast);
         packed.set(flag::IS_ERROR, facts.is_error);

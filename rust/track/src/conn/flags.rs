@@ -6,7 +6,7 @@
 use crate::config::Timeout;
 use crate::connection::Evidence;
 use crate::flow::Side;
-use crate::proto::{CtDir, State, TcpClass};
+use crate::proto::{CtDir, State, Status, TcpClass};
 
 /// The flag word.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -223,10 +223,10 @@ impl Flags {
         }
     }
 
-    /// The status of the gateway's entry: seen reply, assured.
+    /// The status of the gateway's entry.
     #[inline]
-    pub fn status(self) -> (bool, bool) {
-        (self.has(Self::SEEN_REPLY), self.has(Self::ASSURED))
+    pub fn status(self) -> Status {
+        Status { seen_reply: self.has(Self::SEEN_REPLY), assured: self.has(Self::ASSURED) }
     }
 
     /// TCP: direction, class and number of repetitions of the last segment.

@@ -9,7 +9,7 @@ use crate::config::Timeout;
 use crate::connection::{Connection, Endpoint as Counts, Evidence, READ_UDP};
 use crate::flow::{FlowKey, Side};
 use crate::proto::tcp::choose_timeout;
-use crate::proto::{Gateway, State, TcpClass, TcpEnd, TcpTrack, Track};
+use crate::proto::{Gateway, State, Status, TcpClass, TcpEnd, TcpTrack, Track};
 use crate::zeek::{EndState, Endpoint, Roles, Stream, View, WITHOUT_ACKS};
 use conntrack_decode::ipproto;
 
@@ -73,7 +73,7 @@ pub fn expand(hot: &Image, key: FlowKey, deadline: i64) -> Connection {
 /// The gateway's entry.
 fn entry(hot: &Image, track: Track, ends: [Counts; 2], deadline: i64) -> Gateway {
     let (flags, opener) = (hot.flags(), hot.flags().opener());
-    let (seen_reply, assured) = flags.status();
+    let Status { seen_reply, assured } = flags.status();
     Gateway {
         orig: opener,
         state: if flags.kind() == Flags::TCP { flags.state() } else { State::None },
@@ -190,7 +190,7 @@ pub fn sync(hot: &Image, connection: &mut Connection, limits: &Limits) {
     }
     entry.timeout = flags.timeout();
     entry.deadline = connection.end.saturating_add(limits.rules.timeouts.get(entry.timeout));
-    (entry.seen_reply, entry.assured) = flags.status();
+    Status { seen_reply: entry.seen_reply, assured: entry.assured } = flags.status();
     (connection.deadline, connection.status) = (entry.deadline, flags.status());
     for side in Side::BOTH {
         let (at, dir) = (side as usize, usize::from(side != entry.orig));

@@ -9,7 +9,7 @@
 use conntrack_decode::fixed::{self, Frame, Transport, V4, V6};
 use conntrack_decode::{Family, FiveTuple, L4, Packet, Tcp, Vlan, ipproto, tcpflag};
 
-use super::{FlowKey, KeyHasher, Side, Words, icmp};
+use super::{FlowKey, KeyHasher, PackedKey, Side, icmp};
 
 /// A packet of 64 bytes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -17,7 +17,7 @@ use super::{FlowKey, KeyHasher, Side, Words, icmp};
 pub struct Descriptor {
     /// Capture time, nanoseconds.
     pub ts: i64,
-    /// A narrow key, or the last two words of a broad one; the other four are in a list parallel to the descriptors.
+    /// A narrow key, or the last two words of a wide one; the other four are in a list parallel to the descriptors.
     pub key: [u64; 2],
     /// The key's hash.
     pub hash: u64,
@@ -57,8 +57,8 @@ pub mod kind {
     pub const UDP: u16 = 1 << 1;
     /// ICMP or ICMPv6 echo.
     pub const ECHO: u16 = 1 << 2;
-    /// The key is broad.
-    pub const BROAD: u16 = 1 << 3;
+    /// The key is wide.
+    pub const WIDE: u16 = 1 << 3;
     /// The capture cut the payload.
     pub const CUT: u16 = 1 << 4;
     /// TCP with timestamps; not looked for in a SYN.
@@ -87,10 +87,10 @@ pub mod kind {
 const FTP: u16 = 21;
 
 impl Descriptor {
-    /// Read an Ethernet frame into all fields but the time, and the first four words of a broad key. False: the frame
+    /// Read an Ethernet frame into all fields but the time, and the first four words of a wide key. False: the frame
     /// is not ordinary, and the written fields are invalid.
     #[inline]
-    pub fn of_frame(&mut self, frame: &[u8], broad: &mut [u64; 4], hasher: &KeyHasher) -> bool {
+    pub fn of_frame(&mut self, frame: &[u8], wide: &mut [u64; 4], hasher: &KeyHasher) -> bool {
         let read = match fixed::open(frame) {
             Some(Frame::V4(packet)) => match packet.proto() {
                 ipproto::TCP => self.take_v4::<{ ipproto::TCP }>(packet, hasher),
@@ -99,9 +99,9 @@ impl Descriptor {
                 _ => None,
             },
             Some(Frame::V6(packet)) => match packet.proto() {
-                ipproto::TCP => self.take_v6::<{ ipproto::TCP }>(packet, broad, hasher),
-                ipproto::UDP => self.take_v6::<{ ipproto::UDP }>(packet, broad, hasher),
-                ipproto::ICMPV6 => self.take_v6::<{ ipproto::ICMPV6 }>(packet, broad, hasher),
+                ipproto::TCP => self.take_v6::<{ ipproto::TCP }>(packet, wide, hasher),
+                ipproto::UDP => self.take_v6::<{ ipproto::UDP }>(packet, wide, hasher),
+                ipproto::ICMPV6 => self.take_v6::<{ ipproto::ICMPV6 }>(packet, wide, hasher),
                 _ => None,
             },
             None => None,
@@ -133,7 +133,7 @@ impl Descriptor {
     }
 
     #[inline(always)]
-    fn take_v6<const PROTO: u8>(&mut self, packet: V6<'_>, broad: &mut [u64; 4], hasher: &KeyHasher) -> Option<()> {
+    fn take_v6<const PROTO: u8>(&mut self, packet: V6<'_>, wide: &mut [u64; 4], hasher: &KeyHasher) -> Option<()> {
         let wire = packet.wire()?;
         let above = packet.transport::<PROTO>(wire)?;
         self.fill(&above, (wire + 40) as u16, 0);
@@ -143,11 +143,11 @@ impl Descriptor {
         let (src, dst) = ((src, src_port), (dst, dst_port));
         let (a, b) = if src <= dst { (src, dst) } else { (dst, src) };
         let asked_by_a = asks ^ (src > dst && PROTO == ipproto::ICMPV6);
-        *broad = [a.0[0], a.0[1], b.0[0], b.0[1]];
+        *wide = [a.0[0], a.0[1], b.0[0], b.0[1]];
         let rest = u64::from(PROTO) << 56 | (Family::V6 as u64) << 48 | u64::from(asked_by_a) << 40;
         self.key = [u64::from(a.1) << 48 | u64::from(b.1) << 32, rest];
-        self.hash = hasher.broad(&[broad[0], broad[1], broad[2], broad[3], self.key[0], self.key[1]]);
-        self.kind = kind | kind::BROAD | side_bit(src > dst);
+        self.hash = hasher.wide(&[wide[0], wide[1], wide[2], wide[3], self.key[0], self.key[1]]);
+        self.kind = kind | kind::WIDE | side_bit(src > dst);
         self.is_ordinary::<PROTO>(src == dst, packet.is_to_group())
     }
 
@@ -188,13 +188,18 @@ impl Descriptor {
 
     /// The descriptor of a decoded packet with this key; None where the packet is not ordinary. `frame`: the bytes of
     /// its record.
-    pub fn of_packet(packet: &Packet, ts: i64, key: (Words, Side), frame: &[u8]) -> Option<(Self, [u64; 4])> {
+    pub fn of_packet(packet: &Packet, ts: i64, key: (PackedKey, Side), frame: &[u8]) -> Option<(Self, [u64; 4])> {
         if Self::may_be_of(packet) { Self::of_any(packet, ts, key, frame) } else { None }
     }
 
     /// The descriptor of any TCP segment, UDP datagram, echo or packet of a generic protocol; None for others, or where
     /// a length overflows.
-    pub fn of_any(packet: &Packet, ts: i64, (words, side): (Words, Side), frame: &[u8]) -> Option<(Self, [u64; 4])> {
+    pub fn of_any(
+        packet: &Packet,
+        ts: i64,
+        (words, side): (PackedKey, Side),
+        frame: &[u8],
+    ) -> Option<(Self, [u64; 4])> {
         let mut one = Self { ts, ..Self::default() };
         match packet.l4 {
             L4::Tcp(tcp) => one.take_tcp(&tcp),
@@ -215,18 +220,18 @@ impl Descriptor {
             | if side == Side::B { kind::SIDE_B } else { 0 }
             | if packet.cut { kind::CUT } else { 0 }
             | if packet.to_group { kind::GROUP } else { 0 };
-        let broad = match words {
-            Words::Narrow(key) => {
+        let wide = match words {
+            PackedKey::V4(key) => {
                 one.key = key;
                 [0; 4]
             }
-            Words::Broad([first @ .., high, low]) => {
-                one.kind |= kind::BROAD;
+            PackedKey::Wide([first @ .., high, low]) => {
+                one.kind |= kind::WIDE;
                 one.key = [high, low];
                 first
             }
         };
-        Some((one, broad))
+        Some((one, wide))
     }
 
     fn take_tcp(&mut self, tcp: &Tcp) {
@@ -252,20 +257,20 @@ impl Descriptor {
 
     /// The key.
     #[inline]
-    pub fn words(&self, broad: &[u64; 4]) -> Words {
-        if self.is(kind::BROAD) { Words::Broad(self.broad(broad)) } else { Words::Narrow(self.key) }
+    pub fn words(&self, wide: &[u64; 4]) -> PackedKey {
+        if self.is(kind::WIDE) { PackedKey::Wide(self.wide(wide)) } else { PackedKey::V4(self.key) }
     }
 
-    /// The six words of a broad key.
+    /// The six words of a wide key.
     #[inline]
-    pub fn broad(&self, [a, b, c, d]: &[u64; 4]) -> [u64; 6] {
+    pub fn wide(&self, [a, b, c, d]: &[u64; 4]) -> [u64; 6] {
         [*a, *b, *c, *d, self.key[0], self.key[1]]
     }
 
     /// The ports of TCP or UDP, from source to destination.
     #[inline]
     pub fn ports(&self) -> [u16; 2] {
-        let word = if self.is(kind::BROAD) { self.key[0] } else { self.key[1] };
+        let word = if self.is(kind::WIDE) { self.key[0] } else { self.key[1] };
         let [a, b] = [(word >> 48) as u16, (word >> 32) as u16];
         if self.is(kind::SIDE_B) { [b, a] } else { [a, b] }
     }
@@ -327,13 +332,13 @@ pub fn is_stateless(proto: u8) -> bool {
     matches!(proto, ipproto::ICMP | ipproto::ICMPV6) || is_generic(proto)
 }
 
-/// A descriptor with its frame, broad key and decoded packet.
+/// A descriptor with its frame, wide key and decoded packet.
 #[derive(Clone, Copy)]
 pub struct Arrival<'a> {
     /// The descriptor.
     pub descriptor: &'a Descriptor,
-    /// The first four words of a broad key.
-    pub broad: &'a [u64; 4],
+    /// The first four words of a wide key.
+    pub wide: &'a [u64; 4],
     /// The bytes of the record.
     pub frame: &'a [u8],
     /// The packet, with [`kind::DECODED`].
@@ -360,7 +365,7 @@ impl<'a> Arrival<'a> {
             Some(Packet { l4: L4::Tcp(tcp), .. }) => *tcp,
             Some(_) => Tcp::default(),
             None => {
-                let is_v6 = self.descriptor.is(kind::BROAD);
+                let is_v6 = self.descriptor.is(kind::WIDE);
                 let tcp = fixed::tcp_header(self.frame, is_v6, self.descriptor.offset).unwrap_or_default();
                 if self.descriptor.is(kind::UNNUMBERED) { tcp.without_numbers() } else { tcp }
             }
@@ -416,9 +421,9 @@ impl<'a> Arrival<'a> {
 
     /// The key.
     pub fn key(&self) -> FlowKey {
-        match self.descriptor.words(self.broad) {
-            Words::Narrow(key) => key.into(),
-            Words::Broad(key) => key.into(),
+        match self.descriptor.words(self.wide) {
+            PackedKey::V4(key) => key.into(),
+            PackedKey::Wide(key) => key.into(),
         }
     }
 

@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, Hasher};
 
 use ahash::RandomState;
 
-use super::{Broad, Narrow, Words};
+use super::{Narrow, PackedKey, Wide};
 
 /// The key hash of the tables of one run.
 #[derive(Clone)]
@@ -26,7 +26,7 @@ impl KeyHasher {
 
     /// The hash of a key of six words.
     #[inline]
-    pub fn broad(&self, key: &Broad) -> u64 {
+    pub fn wide(&self, key: &Wide) -> u64 {
         let mut hasher = self.0.build_hasher();
         for pair in key.as_chunks::<2>().0 {
             hasher.write_u128(u128::from(pair[0]) << 64 | u128::from(pair[1]));
@@ -36,10 +36,10 @@ impl KeyHasher {
 
     /// The hash of a key.
     #[inline]
-    pub fn words(&self, words: &Words) -> u64 {
+    pub fn words(&self, words: &PackedKey) -> u64 {
         match words {
-            Words::Narrow(key) => self.narrow(key),
-            Words::Broad(key) => self.broad(key),
+            PackedKey::V4(key) => self.narrow(key),
+            PackedKey::Wide(key) => self.wide(key),
         }
     }
 }

@@ -11,4 +11,4 @@ pub mod words;
 pub use descriptor::Descriptor;
 pub use hash::KeyHasher;
 pub use key::{FlowKey, Side};
-pub use words::{Broad, Narrow, Words};
+pub use words::{Narrow, PackedKey, Wide};

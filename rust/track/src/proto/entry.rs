@@ -10,7 +10,7 @@ use crate::config::Timeout;
 use crate::flow::Side;
 
 use super::memory::{SctpTrack, TcpTrack};
-use super::state::{CtDir, State};
+use super::state::{CtDir, State, Status};
 
 /// The state of a protocol for the next packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -53,8 +53,14 @@ impl Gateway {
         if side == self.orig { CtDir::Original } else { CtDir::Reply }
     }
 
+    /// The status bits.
+    #[inline]
+    pub fn status(&self) -> Status {
+        Status { seen_reply: self.seen_reply, assured: self.assured }
+    }
+
     /// The state to report; for stateless protocols, derived from the entry's status.
     pub fn reported_state(&self) -> State {
-        self.state.reported((self.seen_reply, self.assured))
+        self.state.reported(self.status())
     }
 }

@@ -17,7 +17,7 @@ use conntrack_decode::{L4, Packet, ipproto};
 pub use entry::{Gateway, Track};
 pub use memory::{Offer, SctpTrack, TcpClass, TcpEnd, TcpTrack};
 pub use simple::udp_step;
-pub use state::{CtDir, CtState, State, Verdict};
+pub use state::{CtDir, CtState, State, Status, Verdict};
 
 /// Make the entry that this packet opens; None where the packet may not open one.
 pub fn open(packet: &Packet, side: Side, ts: i64, rules: &Rules) -> Option<Gateway> {

@@ -5,7 +5,7 @@ use conntrack_base::time::SECOND;
 use conntrack_decode::ipproto;
 
 use super::entry::Gateway;
-use super::state::CtDir;
+use super::state::{CtDir, Status};
 
 /// The least age of an entry at which an answered UDP exchange becomes a stream, nanoseconds.
 const STREAM_AGE: i64 = 2 * SECOND;
@@ -16,7 +16,7 @@ pub(super) fn step(entry: &mut Gateway, dir: CtDir, proto: u8, ts: i64, rules: &
     match proto {
         ipproto::UDP => {
             let age = ts.saturating_sub(entry.created);
-            let (timeout, assured) = udp_step((replied, entry.assured), dir, age, rules);
+            let (timeout, assured) = udp_step(entry.status(), dir, age, rules);
             entry.assured = assured;
             timeout
         }
@@ -33,14 +33,14 @@ pub(super) fn step(entry: &mut Gateway, dir: CtDir, proto: u8, ts: i64, rules: &
 /// The timeout of UDP after an accepted packet, and whether the entry is a stream, permanently. `status`: a reply was
 /// seen before, a stream before; `age` in nanoseconds.
 #[inline]
-pub fn udp_step(status: (bool, bool), dir: CtDir, age: i64, rules: &Rules) -> (Timeout, bool) {
-    let (replied, assured) = status;
+pub fn udp_step(status: Status, dir: CtDir, age: i64, rules: &Rules) -> (Timeout, bool) {
+    let Status { seen_reply, assured } = status;
     let stream = match rules.udp_stream {
         UdpStream::TwoSeconds => age > STREAM_AGE,
         UdpStream::Replied => true,
         UdpStream::SecondRequest => assured || dir == CtDir::Original,
     };
-    if replied && stream { (Timeout::UdpStream, true) } else { (Timeout::Udp, assured) }
+    if seen_reply && stream { (Timeout::UdpStream, true) } else { (Timeout::Udp, assured) }
 }
 
 fn assured(entry: &mut Gateway, timeout: Timeout) -> Timeout {

@@ -93,12 +93,21 @@ impl State {
     /// The state to report; for stateless protocols, derived from seen reply and assured.
     #[inline]
     #[must_use]
-    pub fn reported(self, (seen_reply, assured): (bool, bool)) -> Self {
+    pub fn reported(self, Status { seen_reply, assured }: Status) -> Self {
         match self {
             Self::None => Self::of_status(seen_reply, assured),
             state => state,
         }
     }
+}
+
+/// The status bits of an entry, as in the kernel's `enum ip_conntrack_status`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// A reply was accepted (`IPS_SEEN_REPLY`).
+    pub seen_reply: bool,
+    /// The entry survives early drop (`IPS_ASSURED`).
+    pub assured: bool,
 }
 
 /// The gateway's verdict on a packet of an existing entry.

@@ -26,7 +26,7 @@ impl FlowTable {
     #[inline(never)]
     pub(super) fn touch_index<'a>(&self, packets: impl Iterator<Item = &'a Descriptor>) {
         let touch = |one: &Descriptor| {
-            let index = if one.is(kind::BROAD) { &self.broad.index } else { &self.narrow.index };
+            let index = if one.is(kind::WIDE) { &self.wide.index } else { &self.narrow.index };
             index.touch(one.hash)
         };
         // The reads have no other use, and stay.
@@ -44,7 +44,7 @@ impl FlowTable {
     /// The likely slot of a packet, by the tag of its hash alone; [`NO_SLOT`]: none.
     #[inline]
     pub fn guess_one(&self, one: &Descriptor) -> u32 {
-        let index = if one.is(kind::BROAD) { &self.broad.index } else { &self.narrow.index };
+        let index = if one.is(kind::WIDE) { &self.wide.index } else { &self.narrow.index };
         index.guess(one.hash).unwrap_or(NO_SLOT)
     }
 
@@ -52,8 +52,8 @@ impl FlowTable {
     #[inline(never)]
     pub(super) fn touch_slots<'a>(&self, packets: impl Iterator<Item = &'a Descriptor>, guesses: &[u32]) {
         let touch = |one: &Descriptor, guess: u32| {
-            if one.is(kind::BROAD) {
-                self.broad.slot(guess).map_or(0, Slot::touch)
+            if one.is(kind::WIDE) {
+                self.wide.slot(guess).map_or(0, Slot::touch)
             } else {
                 self.narrow.slot(guess).map_or(0, Slot::touch)
             }

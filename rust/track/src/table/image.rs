@@ -18,14 +18,14 @@ impl FlowTable {
     pub fn save(&self, out: &mut Writer<'_, impl Write>) -> io::Result<()> {
         out.put(&(self.peak as u64))?;
         save(&self.narrow, self, out)?;
-        save(&self.broad, self, out)
+        save(&self.wide, self, out)
     }
 
     /// Read a saved table into an empty one.
     pub fn load(&mut self, from: &mut Reader<impl Read>) -> Result<(), CheckpointError> {
         self.peak = from.get::<u64>()? as usize;
         self.narrow = load(from, &mut self.colds, &self.hasher, &self.limits)?;
-        self.broad = load(from, &mut self.colds, &self.hasher, &self.limits)?;
+        self.wide = load(from, &mut self.colds, &self.hasher, &self.limits)?;
         Ok(())
     }
 }

@@ -32,7 +32,7 @@ use crate::config::{Bounds, Rules};
 use crate::conn::{self, Colds, Flags, Image, Limits, Shared, path};
 use crate::connection::Connection;
 use crate::flow::descriptor::kind;
-use crate::flow::{Descriptor, FlowKey, KeyHasher, Words};
+use crate::flow::{Descriptor, FlowKey, KeyHasher, PackedKey};
 use conntrack_base::slab::Slab;
 use conntrack_base::sync::Published;
 
@@ -46,7 +46,7 @@ use width::{Due, Table};
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Lookup {
     /// The packed key.
-    pub words: Words,
+    pub words: PackedKey,
     /// The key's hash.
     pub hash: u64,
 }
@@ -55,8 +55,8 @@ impl Lookup {
     /// The key.
     pub fn key(&self) -> FlowKey {
         match self.words {
-            Words::Narrow(key) => key.into(),
-            Words::Broad(key) => key.into(),
+            PackedKey::V4(key) => key.into(),
+            PackedKey::Wide(key) => key.into(),
         }
     }
 }
@@ -65,15 +65,15 @@ impl Lookup {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SlotId {
     /// A slot among those with narrow keys.
-    Narrow(u32),
-    /// A slot among those with broad keys.
-    Broad(u32),
+    V4(u32),
+    /// A slot among those with wide keys.
+    Wide(u32),
 }
 
 impl SlotId {
     /// The number of the slot among those of its width.
     pub fn number(self) -> u32 {
-        let (Self::Narrow(number) | Self::Broad(number)) = self;
+        let (Self::V4(number) | Self::Wide(number)) = self;
         number
     }
 }
@@ -81,7 +81,7 @@ impl SlotId {
 /// Connections by key.
 pub struct FlowTable {
     narrow: Table<2>,
-    broad: Table<6>,
+    wide: Table<6>,
     colds: Colds,
     /// Published copies of the cold parts, by cold number, from the first reader on.
     shown: Slab<ShownCold>,
@@ -110,7 +110,7 @@ impl FlowTable {
     pub fn new(limits: Limits, bounds: Bounds, hasher: KeyHasher) -> Self {
         Self {
             narrow: Table::default(),
-            broad: Table::default(),
+            wide: Table::default(),
             colds: Colds::default(),
             shown: Slab::default(),
             has_readers: false,
@@ -135,18 +135,18 @@ impl FlowTable {
     #[inline]
     pub fn find(&self, lookup: &Lookup, guess: u32) -> Option<SlotId> {
         match &lookup.words {
-            Words::Narrow(key) => self.narrow.find(lookup.hash, key, guess).map(SlotId::Narrow),
-            Words::Broad(key) => self.broad.find(lookup.hash, key, guess).map(SlotId::Broad),
+            PackedKey::V4(key) => self.narrow.find(lookup.hash, key, guess).map(SlotId::V4),
+            PackedKey::Wide(key) => self.wide.find(lookup.hash, key, guess).map(SlotId::Wide),
         }
     }
 
     /// The slot of a packet's connection.
     #[inline]
-    pub fn find_one(&self, one: &Descriptor, broad: &[u64; 4], guess: u32) -> Option<SlotId> {
-        if one.is(kind::BROAD) {
-            self.broad.find(one.hash, &one.broad(broad), guess).map(SlotId::Broad)
+    pub fn find_one(&self, one: &Descriptor, wide: &[u64; 4], guess: u32) -> Option<SlotId> {
+        if one.is(kind::WIDE) {
+            self.wide.find(one.hash, &one.wide(wide), guess).map(SlotId::Wide)
         } else {
-            self.narrow.find(one.hash, &one.key, guess).map(SlotId::Narrow)
+            self.narrow.find(one.hash, &one.key, guess).map(SlotId::V4)
         }
     }
 
@@ -162,24 +162,24 @@ impl FlowTable {
         ready::<2, READERS, R>(narrow, key, guess, (colds, limits), change)
     }
 
-    /// Change the record in a guessed broad slot, if its key matches and the record is ready; see [`Self::change`].
+    /// Change the record in a guessed wide slot, if its key matches and the record is ready; see [`Self::change`].
     #[inline]
-    pub fn ready_broad<const READERS: bool, R>(
+    pub fn ready_wide<const READERS: bool, R>(
         &mut self,
         key: &[u64; 6],
         guess: u32,
         change: impl FnOnce(&mut Change<'_>) -> R,
     ) -> Option<R> {
-        let Self { broad, colds, limits, .. } = self;
-        ready::<6, READERS, R>(broad, key, guess, (colds, limits), change)
+        let Self { wide, colds, limits, .. } = self;
+        ready::<6, READERS, R>(wide, key, guess, (colds, limits), change)
     }
 
     /// The record in a slot.
     #[inline]
     pub fn hot(&self, slot: SlotId) -> Option<&Shared> {
         match slot {
-            SlotId::Narrow(slot) => self.narrow.slot(slot).map(|slot| &slot.hot),
-            SlotId::Broad(slot) => self.broad.slot(slot).map(|slot| &slot.hot),
+            SlotId::V4(slot) => self.narrow.slot(slot).map(|slot| &slot.hot),
+            SlotId::Wide(slot) => self.wide.slot(slot).map(|slot| &slot.hot),
         }
     }
 
@@ -191,10 +191,10 @@ impl FlowTable {
         slot: SlotId,
         change: impl FnOnce(&mut Change<'_>) -> R,
     ) -> Option<R> {
-        let Self { narrow, broad, colds, limits, .. } = self;
+        let Self { narrow, wide, colds, limits, .. } = self;
         let (versions, number, hot) = match slot {
-            SlotId::Narrow(slot) => (&narrow.versions, slot, &narrow.slots.get(slot)?.hot),
-            SlotId::Broad(slot) => (&broad.versions, slot, &broad.slots.get(slot)?.hot),
+            SlotId::V4(slot) => (&narrow.versions, slot, &narrow.slots.get(slot)?.hot),
+            SlotId::Wide(slot) => (&wide.versions, slot, &wide.slots.get(slot)?.hot),
         };
         let mut one = Change { hot, colds, limits };
         Some(versions.change_if::<READERS, _>(number, || change(&mut one)))
@@ -202,8 +202,8 @@ impl FlowTable {
 
     fn key_at(&self, slot: SlotId) -> Option<FlowKey> {
         match slot {
-            SlotId::Narrow(slot) => self.narrow.slot(slot).map(|slot| slot.key().into()),
-            SlotId::Broad(slot) => self.broad.slot(slot).map(|slot| slot.key().into()),
+            SlotId::V4(slot) => self.narrow.slot(slot).map(|slot| slot.key().into()),
+            SlotId::Wide(slot) => self.wide.slot(slot).map(|slot| slot.key().into()),
         }
     }
 
@@ -263,10 +263,10 @@ impl FlowTable {
     pub fn settle(&mut self, slot: SlotId, number: u32) {
         let places = self.hot(slot).map_or(0, |hot| hot.path.get() & path::PLACES);
         let image = self.record(number, places);
-        let Self { narrow, broad, colds, shown, has_readers, .. } = self;
+        let Self { narrow, wide, colds, shown, has_readers, .. } = self;
         let (versions, at, hot) = match slot {
-            SlotId::Narrow(at) => (&narrow.versions, at, narrow.slots.get(at).map(|slot| &slot.hot)),
-            SlotId::Broad(at) => (&broad.versions, at, broad.slots.get(at).map(|slot| &slot.hot)),
+            SlotId::V4(at) => (&narrow.versions, at, narrow.slots.get(at).map(|slot| &slot.hot)),
+            SlotId::Wide(at) => (&wide.versions, at, wide.slots.get(at).map(|slot| &slot.hot)),
         };
         let Some(hot) = hot else { return };
         if *has_readers {
@@ -294,8 +294,8 @@ impl FlowTable {
     pub fn insert(&mut self, lookup: &Lookup, image: &Image) -> Option<SlotId> {
         let Self { hasher, limits, .. } = self;
         let slot = match &lookup.words {
-            Words::Narrow(key) => SlotId::Narrow(self.narrow.insert(lookup.hash, key, image, hasher, limits)?),
-            Words::Broad(key) => SlotId::Broad(self.broad.insert(lookup.hash, key, image, hasher, limits)?),
+            PackedKey::V4(key) => SlotId::V4(self.narrow.insert(lookup.hash, key, image, hasher, limits)?),
+            PackedKey::Wide(key) => SlotId::Wide(self.wide.insert(lookup.hash, key, image, hasher, limits)?),
         };
         self.peak = self.peak.max(self.len());
         Some(slot)
@@ -319,8 +319,8 @@ impl FlowTable {
     #[inline]
     pub fn arm(&mut self, slot: SlotId) {
         match slot {
-            SlotId::Narrow(slot) => self.narrow.arm(slot, &self.limits),
-            SlotId::Broad(slot) => self.broad.arm(slot, &self.limits),
+            SlotId::V4(slot) => self.narrow.arm(slot, &self.limits),
+            SlotId::Wide(slot) => self.wide.arm(slot, &self.limits),
         }
     }
 
@@ -330,8 +330,8 @@ impl FlowTable {
         let (Some(key), Some(hot)) = (self.key_at(slot), self.hot(slot)) else { return };
         let image = hot.image();
         match slot {
-            SlotId::Narrow(slot) => self.narrow.remove(slot, &self.hasher),
-            SlotId::Broad(slot) => self.broad.remove(slot, &self.hasher),
+            SlotId::V4(slot) => self.narrow.remove(slot, &self.hasher),
+            SlotId::Wide(slot) => self.wide.remove(slot, &self.hasher),
         }
         self.leave(key, image, gone);
     }
@@ -359,8 +359,8 @@ impl FlowTable {
     /// Visit one connection that may be due at this time, in no specified order.
     pub fn expire(&mut self, due: i64) -> Expired {
         let found = match self.narrow.due(due, &self.limits, &self.hasher) {
-            Due::None => self.broad.due(due, &self.limits, &self.hasher).map(SlotId::Broad),
-            found => found.map(SlotId::Narrow),
+            Due::None => self.wide.due(due, &self.limits, &self.hasher).map(SlotId::Wide),
+            found => found.map(SlotId::V4),
         };
         match found {
             Due::None => Expired::None,
@@ -381,21 +381,21 @@ impl FlowTable {
                 self.leave(slot.key().into(), slot.hot.image(), &mut gone);
             }
         });
-        let mut broad = std::mem::take(&mut self.broad.slots);
-        broad.drain(|slot| {
+        let mut wide = std::mem::take(&mut self.wide.slots);
+        wide.drain(|slot| {
             if slot.is_used() {
                 self.leave(slot.key().into(), slot.hot.image(), &mut gone);
             }
         });
         // Readers keep the existing slots.
-        (self.narrow.slots, self.broad.slots) = (narrow, broad);
+        (self.narrow.slots, self.wide.slots) = (narrow, wide);
         self.narrow.clear();
-        self.broad.clear();
+        self.wide.clear();
     }
 
     /// The number of live connections.
     pub fn len(&self) -> usize {
-        self.narrow.index.len() + self.broad.index.len()
+        self.narrow.index.len() + self.wide.index.len()
     }
 
     /// Test for a table without live connections.
@@ -406,8 +406,8 @@ impl FlowTable {
     /// The live connections, in no specified order.
     pub fn snapshot(&self) -> impl Iterator<Item = Connection> {
         let narrow = self.narrow.slots.iter().map(|slot| (FlowKey::from(slot.key()), slot.hot.image()));
-        let broad = self.broad.slots.iter().map(|slot| (FlowKey::from(slot.key()), slot.hot.image()));
-        let used = narrow.chain(broad).filter(|(_, image)| image.is_some());
+        let wide = self.wide.slots.iter().map(|slot| (FlowKey::from(slot.key()), slot.hot.image()));
+        let used = narrow.chain(wide).filter(|(_, image)| image.is_some());
         used.filter_map(|(key, image)| self.copied(key, &image))
     }
 

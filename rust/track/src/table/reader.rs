@@ -7,7 +7,7 @@ use super::slot::Slot;
 use super::{FlowTable, Lookup, ShownCold, Table, show};
 use crate::conn::{self, Limits, path};
 use crate::connection::Connection;
-use crate::flow::{FlowKey, KeyHasher, Words};
+use crate::flow::{FlowKey, KeyHasher, PackedKey};
 use conntrack_base::slab::Places;
 use conntrack_base::sync::{Mutant, Versions, mutant};
 
@@ -15,7 +15,7 @@ use conntrack_base::sync::{Mutant, Versions, mutant};
 #[derive(Clone)]
 pub struct Reader {
     narrow: Shown<2>,
-    broad: Shown<6>,
+    wide: Shown<6>,
     beside: Beside,
     hasher: KeyHasher,
 }
@@ -40,7 +40,7 @@ impl FlowTable {
         if !self.has_readers {
             self.has_readers = true;
             let narrow = self.narrow.slots.iter().map(|slot| slot.hot.image());
-            let images = narrow.chain(self.broad.slots.iter().map(|slot| slot.hot.image()));
+            let images = narrow.chain(self.wide.slots.iter().map(|slot| slot.hot.image()));
             let colds: Vec<_> = images.filter(|image| image.is_some() && image.is(path::COLD)).collect();
             for image in colds {
                 show(&mut self.shown, &self.colds, image.cold);
@@ -48,7 +48,7 @@ impl FlowTable {
         }
         Reader {
             narrow: self.narrow.shown(),
-            broad: self.broad.shown(),
+            wide: self.wide.shown(),
             beside: Beside { colds: self.shown.places(), limits: Arc::new(self.limits.clone()) },
             hasher: self.hasher.clone(),
         }
@@ -69,21 +69,21 @@ impl<const K: usize> Table<K> {
 
 impl Reader {
     /// A packed key with its hash, for a lookup.
-    pub fn lookup_of(&self, words: Words) -> Lookup {
+    pub fn lookup_of(&self, words: PackedKey) -> Lookup {
         Lookup { words, hash: self.hasher.words(&words) }
     }
 
     /// The connection of a key, if there is one.
     pub fn lookup(&self, lookup: &Lookup) -> Option<Connection> {
         match &lookup.words {
-            Words::Narrow(key) => self.narrow.lookup(lookup.hash, key, &self.beside),
-            Words::Broad(key) => self.broad.lookup(lookup.hash, key, &self.beside),
+            PackedKey::V4(key) => self.narrow.lookup(lookup.hash, key, &self.beside),
+            PackedKey::Wide(key) => self.wide.lookup(lookup.hash, key, &self.beside),
         }
     }
 
     /// The live connections, in no specified order.
     pub fn snapshot(&self) -> impl Iterator<Item = Connection> {
-        self.narrow.snapshot(&self.beside).chain(self.broad.snapshot(&self.beside))
+        self.narrow.snapshot(&self.beside).chain(self.wide.snapshot(&self.beside))
     }
 }
 

@@ -63,26 +63,26 @@ fn found(packet: &Packet) -> (Lookup, crate::flow::Side) {
     (Lookup { words, hash: hasher().words(&words) }, side)
 }
 
-/// A packet's descriptor, with the first words of a broad key.
+/// A packet's descriptor, with the first words of a wide key.
 fn described(packet: &Packet, ts: i64) -> (Descriptor, [u64; 4]) {
     let (lookup, side) = found(packet);
-    let (mut one, broad) = Descriptor::of_packet(packet, ts, (lookup.words, side), &[]).unwrap();
+    let (mut one, wide) = Descriptor::of_packet(packet, ts, (lookup.words, side), &[]).unwrap();
     one.hash = lookup.hash;
-    (one, broad)
+    (one, wide)
 }
 
 /// Begin a connection with a packet, by shortcut.
 fn begin(table: &mut FlowTable, packet: &Packet, id: u64, ts: i64) -> SlotId {
-    let (descriptor, broad) = described(packet, ts);
-    let arrival = Arrival { descriptor: &descriptor, broad: &broad, frame: &[], decoded: Some(packet) };
+    let (descriptor, wide) = described(packet, ts);
+    let arrival = Arrival { descriptor: &descriptor, wide: &wide, frame: &[], decoded: Some(packet) };
     let image = conn::begin(&arrival, id, table.limits()).unwrap();
     table.insert(&found(packet).0, &image).unwrap()
 }
 
 /// Process the answer to a SYN, by shortcut.
 fn answer(table: &mut FlowTable, slot: SlotId, packet: &Packet, ts: i64) {
-    let (descriptor, broad) = described(packet, ts);
-    let arrival = Arrival { descriptor: &descriptor, broad: &broad, frame: &[], decoded: Some(packet) };
+    let (descriptor, wide) = described(packet, ts);
+    let arrival = Arrival { descriptor: &descriptor, wide: &wide, frame: &[], decoded: Some(packet) };
     let taken = table.change::<false, _>(slot, |change| conn::answer(change.hot, &arrival, change.limits));
     assert_eq!(taken, Some(true));
     table.arm(slot);

@@ -37,7 +37,7 @@ impl Hasher<2> for crate::flow::KeyHasher {
 impl Hasher<6> for crate::flow::KeyHasher {
     #[inline]
     fn hash(&self, key: &[u64; 6]) -> u64 {
-        self.broad(key)
+        self.wide(key)
     }
 }
 

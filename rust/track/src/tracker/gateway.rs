@@ -81,7 +81,7 @@ pub(super) fn ask_gateway(
         }
     };
     entry.seen_reply |= reply && accepted;
-    connection.status = (entry.seen_reply, entry.assured);
+    connection.status = entry.status();
     connection.closed = verdict == Verdict::Delete;
     if connection.closed {
         connection.gateway = None;

@@ -12,7 +12,7 @@ use conntrack_decode::{FiveTuple, L4, Packet, Tunnel, TunnelMode, Vlan};
 
 /// A packet's key with its hash, and the sender's side.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct PacketKey {
+pub struct PacketLookup {
     /// The key.
     pub lookup: Lookup,
     /// The sender.
@@ -65,44 +65,44 @@ impl Keys {
 
     /// The key of a packet with a descriptor.
     #[inline]
-    pub fn found(&self, one: &Descriptor, broad: &[u64; 4]) -> PacketKey {
-        PacketKey { lookup: Lookup { words: one.words(broad), hash: one.hash }, side: one.side() }
+    pub fn found(&self, one: &Descriptor, wide: &[u64; 4]) -> PacketLookup {
+        PacketLookup { lookup: Lookup { words: one.words(wide), hash: one.hash }, side: one.side() }
     }
 
-    /// The descriptor of a decoded packet, with the first four words of a broad key; None where the packet is not
+    /// The descriptor of a decoded packet, with the first four words of a wide key; None where the packet is not
     /// ordinary.
     pub fn describe(&self, packet: &Packet, ts: i64, frame: &[u8]) -> Option<(Descriptor, [u64; 4])> {
         if self.zeek || !Descriptor::may_be_of(packet) {
             return None;
         }
-        let PacketKey { lookup, side } = self.of(packet);
-        let (mut one, broad) = Descriptor::of_any(packet, ts, (lookup.words, side), frame)?;
+        let PacketLookup { lookup, side } = self.of(packet);
+        let (mut one, wide) = Descriptor::of_any(packet, ts, (lookup.words, side), frame)?;
         one.hash = lookup.hash;
-        Some((one, broad))
+        Some((one, wide))
     }
 
     /// The key of any packet.
-    pub fn of(&self, packet: &Packet) -> PacketKey {
+    pub fn of(&self, packet: &Packet) -> PacketLookup {
         self.of_tuple(&packet.tuple, packet.flow_id, packet.vlan, packet.tunnel)
     }
 
     /// The key of the packet that an ICMP error quotes, if the error's destination is that packet's sender.
-    pub fn quoted(&self, packet: &Packet) -> Option<PacketKey> {
+    pub fn quoted(&self, packet: &Packet) -> Option<PacketLookup> {
         let L4::IcmpError { quoted: Some(quoted), quoted_id, .. } = packet.l4 else { return None };
         let is_about = !packet.malformed && !packet.bad_checksum && packet.tuple.dst == quoted.src;
         is_about.then(|| self.of_tuple(&quoted, quoted_id, packet.vlan, packet.tunnel))
     }
 
     /// The key of a five-tuple with ports, outside of tunnels.
-    pub fn of_ports(&self, tuple: &FiveTuple, vlan: Vlan) -> PacketKey {
+    pub fn of_ports(&self, tuple: &FiveTuple, vlan: Vlan) -> PacketLookup {
         self.of_tuple(tuple, 0, vlan, Tunnel::default())
     }
 
-    fn of_tuple(&self, tuple: &FiveTuple, id: u16, vlan: Vlan, tunnel: Tunnel) -> PacketKey {
+    fn of_tuple(&self, tuple: &FiveTuple, id: u16, vlan: Vlan, tunnel: Tunnel) -> PacketLookup {
         let (key, side) =
             if self.zeek { zeek::key(tuple) } else { FlowKey::of_tuple(tuple, id, self.vlan(vlan), tunnel) };
         let words = key.words();
-        PacketKey { lookup: Lookup { words, hash: self.hasher.words(&words) }, side }
+        PacketLookup { lookup: Lookup { words, hash: self.hasher.words(&words) }, side }
     }
 
     #[inline]

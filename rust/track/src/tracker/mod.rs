@@ -25,7 +25,7 @@ use conntrack_base::checkpoint::{self, CheckpointError, Count};
 use conntrack_base::time::{Clock, SECOND};
 use conntrack_decode::Packet;
 
-pub use keys::{Keys, PacketKey};
+pub use keys::{Keys, PacketLookup};
 pub use label::Label;
 
 use input::{Context, Input};
@@ -281,8 +281,8 @@ impl Tracker {
         related: Option<Label>,
         mut closed: impl FnMut(&Closed),
     ) -> Label {
-        if let Some((descriptor, broad)) = self.keys.describe(packet, ts, frame) {
-            let arrival = Arrival { descriptor: &descriptor, broad: &broad, frame, decoded: Some(packet) };
+        if let Some((descriptor, wide)) = self.keys.describe(packet, ts, frame) {
+            let arrival = Arrival { descriptor: &descriptor, wide: &wide, frame, decoded: Some(packet) };
             return self.take(&arrival, NO_SLOT, &mut closed);
         }
         self.packet_at_length(packet, frame, ts, related, closed)
@@ -307,19 +307,19 @@ impl Tracker {
     }
 
     /// The current state of a key's connection.
-    pub fn look(&self, found: &PacketKey) -> Option<Connection> {
+    pub fn look(&self, found: &PacketLookup) -> Option<Connection> {
         self.table.look(self.table.find(&found.lookup, NO_SLOT)?)
     }
 
     /// The originator of a key's connection, as known so far, and the resulting direction.
-    pub fn known(&self, found: &PacketKey) -> Option<(Side, Direction)> {
+    pub fn known(&self, found: &PacketLookup) -> Option<(Side, Direction)> {
         self.known_at(self.table.find(&found.lookup, NO_SLOT)?)
     }
 
     /// The originator and direction of an ordinary packet's connection, with a guess of its slot.
     #[inline]
-    pub fn known_one(&self, one: &Descriptor, broad: &[u64; 4], guess: u32) -> Option<(Side, Direction)> {
-        self.known_at(self.table.find_one(one, broad, guess)?)
+    pub fn known_one(&self, one: &Descriptor, wide: &[u64; 4], guess: u32) -> Option<(Side, Direction)> {
+        self.known_at(self.table.find_one(one, wide, guess)?)
     }
 
     #[inline]
@@ -377,7 +377,7 @@ impl Tracker {
 
     /// The label of an ICMP error that quotes a packet of this key: its connection and the direction of the error. None
     /// where a gateway has no entry.
-    pub fn about(&self, quoted: &PacketKey, ts: i64) -> Option<Label> {
+    pub fn about(&self, quoted: &PacketLookup, ts: i64) -> Option<Label> {
         let connection = self.look(quoted)?;
         let lives = |deadline: i64| deadline > self.over_until(ts);
         let entry = connection.gateway.as_ref().filter(|entry| lives(entry.deadline) && lives(connection.deadline))?;

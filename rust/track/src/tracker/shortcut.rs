@@ -27,7 +27,7 @@ impl Tracker {
         guess: u32,
         arrival: impl Fn() -> Arrival<'a>,
     ) -> Option<Label> {
-        if !self.is_quick(one, kind::BROAD) {
+        if !self.is_quick(one, kind::WIDE) {
             return None;
         }
         let (is_nearer, label) = self.table.ready::<READERS, _>(&one.key, guess, |change| {
@@ -35,29 +35,29 @@ impl Tracker {
             Some((is_nearer, if LABELS { label(change.hot, one) } else { Label::outside(CtState::Invalid) }))
         })??;
         if is_nearer {
-            self.table.arm(SlotId::Narrow(guess));
+            self.table.arm(SlotId::V4(guess));
         }
         Some(label)
     }
 
-    /// The fast path of a packet with a broad key, whose first four words are `broad`.
+    /// The fast path of a packet with a wide key, whose first four words are `wide`.
     #[inline]
-    pub fn take_ready_broad<'a, const READERS: bool>(
+    pub fn take_ready_wide<'a, const READERS: bool>(
         &mut self,
         one: &Descriptor,
-        broad: &[u64; 4],
+        wide: &[u64; 4],
         guess: u32,
         arrival: impl Fn() -> Arrival<'a>,
     ) -> Option<Label> {
-        if !one.is(kind::BROAD) || !self.is_quick(one, 0) {
+        if !one.is(kind::WIDE) || !self.is_quick(one, 0) {
             return None;
         }
-        let (is_nearer, label) = self.table.ready_broad::<READERS, _>(&one.broad(broad), guess, |change| {
+        let (is_nearer, label) = self.table.ready_wide::<READERS, _>(&one.wide(wide), guess, |change| {
             let is_nearer = quick::<READERS>(change, one, arrival)?;
             Some((is_nearer, label(change.hot, one)))
         })??;
         if is_nearer {
-            self.table.arm(SlotId::Broad(guess));
+            self.table.arm(SlotId::Wide(guess));
         }
         Some(label)
     }
@@ -87,7 +87,7 @@ impl Tracker {
         closed: &mut impl FnMut(&Closed),
     ) -> Label {
         let (one, over_until) = (arrival.descriptor, self.over_until(arrival.descriptor.ts));
-        let slot = self.table.find_one(one, arrival.broad, guess);
+        let slot = self.table.find_one(one, arrival.wide, guess);
         if let Some(slot) = slot.filter(|_| self.shortcuts) {
             let taken = self.table.change::<READERS, _>(slot, |change| {
                 if change.hot.deadline(change.limits) <= over_until {
@@ -118,7 +118,7 @@ impl Tracker {
                 return self.insert_in_place(&image, &lookup, one.side());
             }
         } else if slot.is_none() && self.shortcuts {
-            if !self.make_room(one.is(kind::BROAD), one.ts, closed) {
+            if !self.make_room(one.is(kind::WIDE), one.ts, closed) {
                 return Label::outside(CtState::Invalid);
             }
             if let Some((lookup, image)) = self.begins_in_place(arrival) {
@@ -133,7 +133,7 @@ impl Tracker {
             &read
         };
         let input = Input { packet, frame: arrival.frame, ts: one.ts, context: Context::default() };
-        self.step(input, &self.keys.found(one, arrival.broad), slot, closed)
+        self.step(input, &self.keys.found(one, arrival.wide), slot, closed)
     }
 
     /// The record of a new connection, and its key, if a shortcut applies.
@@ -145,7 +145,7 @@ impl Tracker {
         let numbered = one.is(kind::UNNUMBERED).then(|| numbers(*one, zeek::FIRST, 0));
         let arrival = Arrival { descriptor: numbered.as_ref().unwrap_or(one), ..*arrival };
         let mut image = conn::begin(&arrival, self.next_id, self.table.limits())?;
-        let lookup = self.keys.found(one, arrival.broad).lookup;
+        let lookup = self.keys.found(one, arrival.wide).lookup;
         image.path |= self.keys.places(&lookup.key());
         Some((lookup, image))
     }

@@ -6,7 +6,7 @@
 
 use crate::connection::{Connection, EndReason, Evidence};
 use crate::direction;
-use crate::flow::{Side, Words};
+use crate::flow::{PackedKey, Side};
 use crate::proto::CtState;
 use crate::table::{FinalConnection, Lookup, NO_SLOT, SlotId};
 use crate::zeek::{self, Roles};
@@ -15,7 +15,7 @@ use conntrack_decode::{L4, Packet, ipproto};
 use super::gateway::{Answer, INVALID, Outcome, ask_gateway, ask_gateway_within};
 use super::input::{Context, Input};
 use super::label::Label;
-use super::{Closed, PacketKey, Tracker, hand_out};
+use super::{Closed, PacketLookup, Tracker, hand_out};
 
 /// The connection of a step on the slow path: the number of its cold part, its slot if any, and the positions of its
 /// ends.
@@ -31,11 +31,11 @@ impl Tracker {
     pub(super) fn step(
         &mut self,
         Input { packet, frame, ts, context }: Input<'_>,
-        found: &PacketKey,
+        found: &PacketLookup,
         slot: Option<SlotId>,
         closed: &mut impl FnMut(&Closed),
     ) -> Label {
-        let PacketKey { lookup, side } = *found;
+        let PacketLookup { lookup, side } = *found;
         let Some(held) = self.hold(&lookup, slot, packet, (side, ts), closed) else {
             return Label::outside(CtState::Invalid);
         };
@@ -74,7 +74,7 @@ impl Tracker {
         if !packet.complete || packet.bad_header || zeek::is_truncated(packet) {
             return Label::outside(CtState::Invalid);
         }
-        let PacketKey { lookup, side } = self.keys.of(packet);
+        let PacketLookup { lookup, side } = self.keys.of(packet);
         let context = Context { related: self.related(packet, ts), carrier };
         let begun = self.next_id;
         let slot = self.table.find(&lookup, NO_SLOT);
@@ -152,24 +152,24 @@ impl Tracker {
                 self.end(slot, EndReason::Reused, ts, closed);
             }
         }
-        if !self.make_room(matches!(lookup.words, Words::Broad(_)), ts, closed) {
+        if !self.make_room(matches!(lookup.words, PackedKey::Wide(_)), ts, closed) {
             return None;
         }
         self.begin(lookup, packet, side, ts)
     }
 
-    /// Make room for a connection, with a broad key or not, by the kernel's rule of early drop; false: no room.
-    pub(super) fn make_room(&mut self, is_broad: bool, ts: i64, closed: &mut impl FnMut(&Closed)) -> bool {
-        if self.table.may_insert(is_broad) {
+    /// Make room for a connection, with a wide key or not, by the kernel's rule of early drop; false: no room.
+    pub(super) fn make_room(&mut self, is_wide: bool, ts: i64, closed: &mut impl FnMut(&Closed)) -> bool {
+        if self.table.may_insert(is_wide) {
             return true;
         }
-        let Some(victim) = self.table.victim(is_broad) else {
+        let Some(victim) = self.table.victim(is_wide) else {
             self.refused += 1;
             return false;
         };
         self.evicted += 1;
         self.end(victim, EndReason::Evicted, ts, closed);
-        let has_room = self.table.may_insert(is_broad);
+        let has_room = self.table.may_insert(is_wide);
         self.refused += u64::from(!has_room);
         has_room
     }

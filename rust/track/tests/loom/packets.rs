@@ -55,15 +55,15 @@ pub fn found(packet: &Packet) -> (Lookup, Side) {
 /// A packet's descriptor for the shortcuts.
 pub fn described(packet: &Packet, ts: i64) -> (Descriptor, [u64; 4]) {
     let (lookup, side) = found(packet);
-    let (one, broad) = Descriptor::of_packet(packet, ts, (lookup.words, side), &[]).unwrap();
-    (Descriptor { hash: lookup.hash, ..one }, broad)
+    let (one, wide) = Descriptor::of_packet(packet, ts, (lookup.words, side), &[]).unwrap();
+    (Descriptor { hash: lookup.hash, ..one }, wide)
 }
 
 /// Begin a connection at this port, whose number and time are the port's.
 pub fn begin(table: &mut FlowTable, port: u16) -> (SlotId, Lookup) {
     let syn = segment(port, true, tcpflag::SYN);
-    let (descriptor, broad) = described(&syn, port.into());
-    let arrival = Arrival { descriptor: &descriptor, broad: &broad, frame: &[], decoded: Some(&syn) };
+    let (descriptor, wide) = described(&syn, port.into());
+    let arrival = Arrival { descriptor: &descriptor, wide: &wide, frame: &[], decoded: Some(&syn) };
     let image = conn::begin(&arrival, port.into(), table.limits()).unwrap();
     let lookup = found(&syn).0;
     (table.insert(&lookup, &image).unwrap(), lookup)
@@ -72,8 +72,8 @@ pub fn begin(table: &mut FlowTable, port: u16) -> (SlotId, Lookup) {
 /// Process the answer in place.
 pub fn answer(table: &mut FlowTable, slot: SlotId, port: u16) {
     let reply = segment(port, false, tcpflag::SYN | tcpflag::ACK);
-    let (descriptor, broad) = described(&reply, i64::from(port) + 1);
-    let arrival = Arrival { descriptor: &descriptor, broad: &broad, frame: &[], decoded: Some(&reply) };
+    let (descriptor, wide) = described(&reply, i64::from(port) + 1);
+    let arrival = Arrival { descriptor: &descriptor, wide: &wide, frame: &[], decoded: Some(&reply) };
     let taken = table.change::<true, _>(slot, |change| conn::answer(change.hot, &arrival, change.limits));
     assert_eq!(taken, Some(true));
 }

@@ -8,7 +8,7 @@ use conntrack_track::config::Config;
 use conntrack_track::flow::descriptor::kind;
 use conntrack_track::flow::hash::shard_of;
 use conntrack_track::flow::icmp::is_icmp;
-use conntrack_track::tracker::{Keys, Label, PacketKey};
+use conntrack_track::tracker::{Keys, Label, PacketLookup};
 
 /// Where a record went that no tracker takes.
 const NOWHERE: u8 = u8::MAX;
@@ -39,7 +39,7 @@ pub(super) struct Load {
     pub(super) batch: RecordBatch,
     pub(super) decoded: Decoded,
     /// The keys that ICMP errors quote, who has them, and the errors' records.
-    pub(super) quoted: Vec<(PacketKey, u8, u32)>,
+    pub(super) quoted: Vec<(PacketLookup, u8, u32)>,
     /// What the clock said, at which records.
     pub(super) ticks: Vec<(u32, i64)>,
     /// Which tracker each record went to.
@@ -126,7 +126,7 @@ impl Front {
     }
 
     /// Which tracker has this key.
-    fn route(&self, found: &PacketKey) -> usize {
+    fn route(&self, found: &PacketLookup) -> usize {
         let key = found.lookup.key();
         if is_icmp(key.proto) { self.shards } else { shard_of(found.lookup.hash, self.shards) }
     }

@@ -94,21 +94,21 @@ fn hasher() -> KeyHasher {
 
 /// The descriptor of the frame alone.
 fn at_fixed_offsets(bytes: &[u8]) -> Option<(Descriptor, [u64; 4])> {
-    let (mut one, mut broad) = (Descriptor { ts: 7, ..Descriptor::default() }, [0; 4]);
-    one.of_frame(bytes, &mut broad, &hasher()).then_some((one, broad))
+    let (mut one, mut wide) = (Descriptor { ts: 7, ..Descriptor::default() }, [0; 4]);
+    one.of_frame(bytes, &mut wide, &hasher()).then_some((one, wide))
 }
 
 /// The descriptor of the decoder's packet.
 fn described(packet: &Packet, bytes: &[u8]) -> Option<(Descriptor, [u64; 4])> {
     let (key, side) = FlowKey::of_tuple(&packet.tuple, packet.flow_id, packet.vlan, packet.tunnel);
-    let (mut one, broad) = Descriptor::of_packet(packet, 7, (key.words(), side), bytes)?;
+    let (mut one, wide) = Descriptor::of_packet(packet, 7, (key.words(), side), bytes)?;
     one.hash = hasher().words(&key.words());
-    Some((one, broad))
+    Some((one, wide))
 }
 
 /// Every field, by name.
-fn fields((one, broad): &(Descriptor, [u64; 4])) -> String {
-    format!("{one:?} {broad:?}")
+fn fields((one, wide): &(Descriptor, [u64; 4])) -> String {
+    format!("{one:?} {wide:?}")
 }
 
 /// Compare both descriptors of a frame with `caplen` captured bytes; nothing to compare where the frame is not ordinary
@@ -116,8 +116,8 @@ fn fields((one, broad): &(Descriptor, [u64; 4])) -> String {
 fn compare(frame: &[u8], caplen: usize) -> Result<(), TestCaseError> {
     let bytes = &frame[..caplen.min(frame.len())];
     let record = record(ETHERNET, bytes, frame.len());
-    let Some((one, broad)) = at_fixed_offsets(bytes) else { return Ok(()) };
-    let arrival = Arrival { descriptor: &one, broad: &broad, frame: bytes, decoded: None };
+    let Some((one, wide)) = at_fixed_offsets(bytes) else { return Ok(()) };
+    let arrival = Arrival { descriptor: &one, wide: &wide, frame: bytes, decoded: None };
     for tunnels in [TunnelMode::Inner, TunnelMode::Outer, TunnelMode::Both] {
         let mut packets = Vec::new();
         Decoder::new(Options { tunnels, checksum: false }).decode(&record, bytes, &mut packets).unwrap();
@@ -127,8 +127,8 @@ fn compare(frame: &[u8], caplen: usize) -> Result<(), TestCaseError> {
         let Some((other, words)) = described(&packet, bytes) else { panic!("ordinary at fixed offsets: {one:?}") };
         prop_assert!(other.is(kind::DECODED) && other.offset == 0, "{:?}", other);
         let alike = Descriptor { kind: other.kind & !kind::DECODED, offset: one.offset, ..other };
-        prop_assert_eq!(fields(&(alike, words)), fields(&(one, broad)));
-        let decoded = Arrival { descriptor: &other, broad: &words, frame: bytes, decoded: Some(&packet) };
+        prop_assert_eq!(fields(&(alike, words)), fields(&(one, wide)));
+        let decoded = Arrival { descriptor: &other, wide: &words, frame: bytes, decoded: Some(&packet) };
         prop_assert_eq!(decoded.payload(), arrival.payload());
         prop_assert!(one.is(kind::UDP | kind::ECHO) || decoded.tcp() == arrival.tcp());
         prop_assert_eq!((decoded.key(), decoded.tuple()), (arrival.key(), arrival.tuple()));
