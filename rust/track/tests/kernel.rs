@@ -15,13 +15,13 @@ use conntrack_track::tracker::{Label, Tracker};
 use serde_json::Value;
 
 /// The label of a packet, and the entry of its connection afterwards.
-struct Word {
+struct Judgement {
     label: Label,
     entry: Option<Gateway>,
     ts: i64,
 }
 
-fn words(path: &Path) -> Vec<Word> {
+fn words(path: &Path) -> Vec<Judgement> {
     let mut config = Config::default();
     config.decode.tunnels = TunnelMode::Outer;
     let mut reader = CaptureReader::open(path, 0, false).unwrap();
@@ -37,14 +37,19 @@ fn words(path: &Path) -> Vec<Word> {
                 Err(_) => Label::outside(CtState::Invalid),
             };
             let live = tracker.snapshot().find(|connection| Some(connection.id) == label.connection);
-            words.push(Word { label, entry: live.and_then(|connection| connection.gateway), ts: record.ts });
+            words.push(Judgement { label, entry: live.and_then(|connection| connection.gateway), ts: record.ts });
         }
     }
     words
 }
 
 /// The difference of a line of the oracle from the tracker's word; None: equal, or without an answer.
-fn difference(line: &Value, word: &Word, flows: &mut HashMap<u64, u64>, slipped: &mut HashSet<u64>) -> Option<String> {
+fn difference(
+    line: &Value,
+    word: &Judgement,
+    flows: &mut HashMap<u64, u64>,
+    slipped: &mut HashSet<u64>,
+) -> Option<String> {
     let ctstate = line.get("ct_state")?.as_str()?;
     // Where the oracle's own sleep overtook the capture, the kernel measured another time, and remembers.
     if line.get("stream_clock_slip").is_some() {

@@ -80,7 +80,8 @@ impl Headers {
                 continue;
             }
             let (arrival, packet) = (batch.arrival(at), batch.arrival(at).packet());
-            let says_nothing = self.abridges && !one.is(kind::CUT | kind::FTP) && direction::says(&arrival).is_none();
+            let says_nothing =
+                self.abridges && !one.is(kind::CUT | kind::FTP) && direction::payload_originator(&arrival).is_none();
             let keeps = if says_nothing && packet.payload.1 > 0 { packet.payload.0 } else { record.caplen };
             let record = Record { caplen: keeps, abridged: keeps < record.caplen, ..*record };
             let bytes = bytes.get(..keeps as usize).unwrap_or(bytes);

@@ -296,7 +296,7 @@ impl<'a> Row<'a> {
 
     /// An end is in a local network.
     pub fn is_local(self, end: usize) -> bool {
-        self.rows.locality.place(self.ip(end)).is_local
+        self.rows.locality.scope(self.ip(end)).is_local
     }
 
     /// Which side of the key the originator is; labels name sides.

@@ -99,13 +99,13 @@ impl End {
 }
 
 /// Zeek's view of both sides: the sender's first.
-struct Ends {
+struct ZeekSides {
     sides: [End; 2],
     deferred: bool,
     reported: bool,
 }
 
-impl Ends {
+impl ZeekSides {
     /// Note the end of a side's data; see `View::report_end`.
     fn report_end(&mut self, at: usize) {
         let [own, peer] = [self.sides[at], self.sides[1 - at]];
@@ -161,7 +161,7 @@ pub fn closing<const S: usize>(hot: &Shared, one: &Descriptor, limits: &Limits) 
     }
     let of = |at: usize| End::of(flags, at, [hot.first[at].get(), hot.next[at].get(), hot.acked[at].get()]);
     let (deferred, reported) = (flags.has(Flags::DEFERRED), flags.has(Flags::REPORTED));
-    let mut ends = Ends { sides: [of(S), of(q)], deferred, reported };
+    let mut ends = ZeekSides { sides: [of(S), of(q)], deferred, reported };
     let Some(quiet) = quiet(hot, &ends, &timed) else { return false };
 
     // Writes begin here.
@@ -212,7 +212,7 @@ const FIN_ACK: u8 = tcpflag::FIN | tcpflag::ACK;
 
 /// Nanoseconds from the last packet that Zeek's `duration` counts to this packet. Packets after both closes do not
 /// count.
-fn quiet(hot: &Shared, ends: &Ends, timed: &Timed) -> Option<u32> {
+fn quiet(hot: &Shared, ends: &ZeekSides, timed: &Timed) -> Option<u32> {
     if !ends.sides.iter().all(|end| end.closed) {
         return Some(0);
     }
@@ -225,7 +225,7 @@ fn write_flags<const S: usize>(
     hot: &Shared,
     one: &Descriptor,
     (mut flags, new): (Flags, State),
-    ends: &Ends,
+    ends: &ZeekSides,
     limits: &Limits,
     acks_all: bool,
 ) -> Flags {

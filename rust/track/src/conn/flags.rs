@@ -113,7 +113,7 @@ impl Flags {
     }
 
     #[inline]
-    fn put(&mut self, field: Field, value: u64) {
+    fn set_field(&mut self, field: Field, value: u64) {
         let mask = ((1 << field.bits) - 1) << field.at;
         self.0 = self.0 & !mask | value << field.at & mask;
     }
@@ -168,7 +168,7 @@ impl Flags {
     /// Set the running timeout.
     #[inline]
     pub fn set_timeout(&mut self, timeout: Timeout) {
-        self.put(TIMEOUT, timeout as u64);
+        self.set_field(TIMEOUT, timeout as u64);
     }
 
     /// The bits of a timeout.
@@ -250,7 +250,7 @@ impl Flags {
     #[inline]
     #[must_use]
     pub fn with_last_dir(mut self, dir: u64) -> Self {
-        self.put(LAST_DIR, dir);
+        self.set_field(LAST_DIR, dir);
         self
     }
 
@@ -272,7 +272,7 @@ impl Flags {
     /// All but TCP: set the evidence for the originator.
     #[inline]
     pub fn set_evidence(&mut self, evidence: Evidence) {
-        self.put(EVIDENCE, evidence as u64);
+        self.set_field(EVIDENCE, evidence as u64);
     }
 
     /// TCP: the window scale of a side.
@@ -284,6 +284,6 @@ impl Flags {
     /// TCP: set the window scale of a side, at most 14.
     #[inline]
     pub fn set_scale(&mut self, side: Side, scale: u8) {
-        self.put(Self::scale_of(side), u64::from(scale));
+        self.set_field(Self::scale_of(side), u64::from(scale));
     }
 }

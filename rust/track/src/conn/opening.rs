@@ -61,7 +61,7 @@ fn asks(arrival: &Arrival<'_>) -> bool {
 fn read_claim(hot: &mut Image, arrival: &Arrival<'_>) {
     let (one, mut flags) = (arrival.descriptor, hot.flags());
     let worth_reading = one.payload_bytes > 0 && !one.is(kind::GROUP) && flags.evidence() <= Evidence::Payload;
-    if worth_reading && let Some(named) = direction::says(arrival) {
+    if worth_reading && let Some(named) = direction::payload_originator(arrival) {
         let mut claims = hot.next.map(|claims| claims as u8);
         let (orig, evidence) = take_claim(&mut claims, named, flags.opener());
         hot.next = claims.map(u32::from);

@@ -157,7 +157,7 @@ fn plain<'a, const S: usize, const DATA: bool, const OUT: bool, const READERS: b
     let is_new = bits & noted == 0;
     let is_simple = bits & (path::HOLE[0] | path::HOLE[1] | path::UNSEEN) == 0 && !is_cut;
     let needs_cold = !is_simple || (is_new && bits & path::COLD != 0);
-    if needs_cold && !beside::<S, READERS>(hot, colds, one, arrival) {
+    if needs_cold && !apply_to_cold::<S, READERS>(hot, colds, one, arrival) {
         return None;
     }
 
@@ -247,7 +247,7 @@ fn repeated(hot: &Shared, flags: Flags, own_dir: u64, one: &Descriptor) -> u64 {
 
 /// Apply a segment of side `S` to the cold part; false: the segment takes the slow path, and nothing was changed.
 #[inline(never)]
-fn beside<'a, const S: usize, const READERS: bool>(
+fn apply_to_cold<'a, const S: usize, const READERS: bool>(
     hot: &Shared,
     colds: &mut Colds,
     one: &Descriptor,
@@ -266,7 +266,7 @@ fn beside<'a, const S: usize, const READERS: bool>(
         let Some(connection) = colds.get_mut(number) else { return false };
         let first_window = one.is(kind::TIMESTAMPS) && connection.first_window[S] == 0;
         let reads = len > 0 && connection.evidence <= Evidence::Payload;
-        if first_window || (reads && direction::says(&arrival()).is_some()) {
+        if first_window || (reads && direction::payload_originator(&arrival()).is_some()) {
             return false;
         }
         if counts {

@@ -93,7 +93,7 @@ fn note_segment(connection: &mut Connection, segment: Tcp, payload_bytes: u32, f
 }
 
 /// The originator that the payload of an ordinary packet names.
-pub fn says(arrival: &Arrival<'_>) -> Option<Side> {
+pub fn payload_originator(arrival: &Arrival<'_>) -> Option<Side> {
     let one = arrival.descriptor;
     let proto = if one.is(kind::UDP) { ipproto::UDP } else { ipproto::TCP };
     let speaker = payload::speaker(proto, one.ports(), arrival.payload(), !one.is(kind::CUT))?;

@@ -53,7 +53,7 @@ impl Direction {
 
 /// The local networks and zones, compiled for two lookups per connection.
 pub struct Locality {
-    places: Ranges<AddressScope>,
+    scopes: Ranges<AddressScope>,
     has_zones: bool,
 }
 
@@ -71,7 +71,7 @@ impl Networks {
         Self { local, zones: zones.collect() }
     }
 
-    fn place(&self, addr: IpAddr) -> AddressScope {
+    fn scope(&self, addr: IpAddr) -> AddressScope {
         let local = self.local.get_lpm(&host(addr)).map(|(net, ())| net);
         let zone = self.zones.get_lpm(&host(addr));
         let ends = |net: IpNet| addr.is_ipv4() && net.prefix_len() < 31 && net.broadcast() == addr;
@@ -80,7 +80,7 @@ impl Networks {
         AddressScope { is_local: local.is_some(), zone, is_group: is_group(addr) || is_broadcast }
     }
 
-    /// All networks whose borders may separate different positions.
+    /// All networks whose borders may separate different scopes.
     fn all(&self) -> impl Iterator<Item = IpNet> {
         let groups = ["224.0.0.0/4", "255.255.255.255/32", "ff00::/8"].into_iter().filter_map(|net| net.parse().ok());
         let configured = self.local.iter().map(|(net, ())| net).chain(self.zones.iter().map(|(net, _)| net));
@@ -116,24 +116,24 @@ impl Locality {
     /// Compile the networks of a configuration. Zones are numbered in the configuration's order.
     pub fn new(config: &Config) -> Self {
         let networks = Networks::of(config);
-        let places = Ranges::of(networks.all(), |addr| networks.place(addr));
-        Self { places, has_zones: !config.zones.is_empty() }
+        let scopes = Ranges::of(networks.all(), |addr| networks.scope(addr));
+        Self { scopes, has_zones: !config.zones.is_empty() }
     }
 
-    /// The position of an address: locality, zone, group.
+    /// The scope of an address: locality, zone, group.
     #[inline]
-    pub fn place(&self, addr: IpAddr) -> AddressScope {
-        self.places.find(addr)
+    pub fn scope(&self, addr: IpAddr) -> AddressScope {
+        self.scopes.find(addr)
     }
 
     /// The number of the zone of an address.
     pub fn zone(&self, addr: IpAddr) -> Option<u16> {
-        if self.has_zones { self.place(addr).zone } else { None }
+        if self.has_zones { self.scope(addr).zone } else { None }
     }
 
     /// Test for a group address, which never initiates: multicast, or broadcast here or in a configured network.
     pub fn is_group(&self, addr: IpAddr) -> bool {
-        self.place(addr).is_group
+        self.scope(addr).is_group
     }
 }
 
@@ -156,8 +156,8 @@ mod tests {
     #[test]
     fn five_directions() {
         let locality = Locality::new(&Config::default());
-        let places = |src: [u8; 4], dst: [u8; 4]| [src, dst].map(|addr| locality.place(addr.into()));
-        let direction = |src, dst| AddressScope::direction(places(src, dst), false);
+        let scopes = |src: [u8; 4], dst: [u8; 4]| [src, dst].map(|addr| locality.scope(addr.into()));
+        let direction = |src, dst| AddressScope::direction(scopes(src, dst), false);
         assert_eq!(direction([10, 0, 0, 1], [8, 8, 8, 8]), Direction::Egress);
         assert_eq!(direction([8, 8, 8, 8], [10, 0, 0, 1]), Direction::Ingress);
         assert_eq!(direction([10, 0, 0, 1], [100, 64, 0, 1]), Direction::Internal);
@@ -165,7 +165,7 @@ mod tests {
         assert_eq!(direction([10, 0, 0, 1], [224, 0, 0, 251]), Direction::Multicast);
         assert_eq!(direction([10, 0, 0, 1], [255, 255, 255, 255]), Direction::Multicast);
         assert_eq!(direction([10, 0, 0, 1], [10, 255, 255, 255]), Direction::Multicast);
-        assert_eq!(AddressScope::direction(places([10, 0, 0, 1], [10, 0, 0, 127]), true), Direction::Multicast);
+        assert_eq!(AddressScope::direction(scopes([10, 0, 0, 1], [10, 0, 0, 127]), true), Direction::Multicast);
     }
 
     #[test]
@@ -173,9 +173,9 @@ mod tests {
         let zone = |name: &str, net: &str| Zone { name: name.into(), networks: vec![net.parse().unwrap()] };
         let zones = vec![zone("all", "10.0.0.0/8"), zone("servers", "10.1.0.0/16")];
         let locality = Locality::new(&Config { zones, ..Config::default() });
-        assert_eq!(locality.place([10, 1, 2, 3].into()).zone, Some(1));
-        assert_eq!(locality.place([10, 2, 2, 3].into()).zone, Some(0));
-        assert_eq!(locality.place([8, 8, 8, 8].into()).zone, None);
+        assert_eq!(locality.scope([10, 1, 2, 3].into()).zone, Some(1));
+        assert_eq!(locality.scope([10, 2, 2, 3].into()).zone, Some(0));
+        assert_eq!(locality.scope([8, 8, 8, 8].into()).zone, None);
     }
     #[test]
     fn ranges_say_what_the_networks_say() {
@@ -196,7 +196,7 @@ mod tests {
                     IpAddr::V6(addr) => Ipv6Addr::from(u128::from(addr).wrapping_add_signed(by.into())).into(),
                 });
                 for addr in near {
-                    assert_eq!(locality.place(addr), networks.place(addr), "{addr}");
+                    assert_eq!(locality.scope(addr), networks.scope(addr), "{addr}");
                 }
             }
         }

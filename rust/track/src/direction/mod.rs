@@ -9,7 +9,7 @@ pub mod window;
 mod zeek;
 
 pub use crate::evidence::Certainty;
-pub use evidence::{infer, says};
+pub use evidence::{infer, payload_originator};
 pub use ftp::{Announcements, is_control};
 pub use locality::{AddressScope, Direction, Locality};
 pub use ranges::Ranges;

@@ -117,13 +117,13 @@ pub(super) fn speaker(proto: u8, ports: [u16; 2], payload: &[u8], whole: bool) -
 fn agreeing(
     [from, to]: [u16; 2],
     is_served: impl Fn(u16) -> bool,
-    says: impl FnOnce() -> Option<Speaker>,
+    read: impl FnOnce() -> Option<Speaker>,
 ) -> Option<Speaker> {
     let [from_server, to_server] = [from, to].map(is_served);
     if !from_server && !to_server {
         return None;
     }
-    says().filter(|speaker| if *speaker == Client { to_server } else { from_server })
+    read().filter(|speaker| if *speaker == Client { to_server } else { from_server })
 }
 
 fn begins_with_any(payload: &[u8], words: &[&[u8]]) -> bool {
@@ -223,7 +223,7 @@ fn line(ports: [u16; 2], payload: &[u8]) -> Option<Speaker> {
         return None;
     }
     let at_home = ports.iter().any(|port| is_line(*port));
-    let says = match payload {
+    let sender = match payload {
         // The length and the priority of a syslog message, RFC 6587 section 3.4.1.
         [_, _, _, b' ', b'<', ..] => None,
         // A reply code, RFC 5321 section 4.2: from 2 to 5, 0 to 5, any.
@@ -232,7 +232,7 @@ fn line(ports: [u16; 2], payload: &[u8]) -> Option<Speaker> {
         _ if begins_with_any(payload, &COMMANDS) => Some(Client),
         _ => None,
     };
-    if at_home { agreeing(ports, is_line, || says) } else { says }
+    if at_home { agreeing(ports, is_line, || sender) } else { sender }
 }
 
 /// A whole reply, RFC 5321 section 4.2.1: lines with one code, a hyphen after the code in all but the last, and words.

@@ -25,16 +25,16 @@ pub use rule::{Group, Peer, Rule, Way};
 
 /// The decision of the groups of one end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Word {
+pub struct EndDecision {
     /// The deciding group: that of the rule, or the one that refuses; None: the address is in no group.
     pub group: Option<u32>,
     /// The decision.
-    pub rule: Ruled,
+    pub rule: Ruling,
 }
 
 /// The decision of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ruled {
+pub enum Ruling {
     /// No rule applies: there is no group, or its way is open.
     Free,
     /// Allowed by this rule.
@@ -47,15 +47,15 @@ pub enum Ruled {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision {
     /// The groups of the responder.
-    pub ingress: Word,
+    pub ingress: EndDecision,
     /// The groups of the originator.
-    pub egress: Word,
+    pub egress: EndDecision,
 }
 
 impl Decision {
     /// Test whether both ends allow the connection.
     pub fn passes(&self) -> bool {
-        self.ingress.rule != Ruled::Refused && self.egress.rule != Ruled::Refused
+        self.ingress.rule != Ruling::Refused && self.egress.rule != Ruling::Refused
     }
 }
 
@@ -152,30 +152,30 @@ impl Policy {
     /// The decision of the groups of one end: the first that refuses, or else the first of them. `on_rule` is called
     /// with every rule.
     #[inline]
-    fn ask(&self, own: u32, way: Way, peer: u32, services: &[u64], mut on_rule: impl FnMut(u32, u32)) -> Word {
-        let mut word = Word { group: None, rule: Ruled::Free };
+    fn ask(&self, own: u32, way: Way, peer: u32, services: &[u64], mut on_rule: impl FnMut(u32, u32)) -> EndDecision {
+        let mut word = EndDecision { group: None, rule: Ruling::Free };
         for group in &self.groups[own as usize] {
             let rule = self.rule(*group, way, peer, services);
-            if let Ruled::By(rule) = rule {
+            if let Ruling::By(rule) = rule {
                 on_rule(*group, rule);
             }
-            if rule == Ruled::Refused {
-                return Word { group: Some(*group), rule };
+            if rule == Ruling::Refused {
+                return EndDecision { group: Some(*group), rule };
             }
             if word.group.is_none() {
-                word = Word { group: Some(*group), rule };
+                word = EndDecision { group: Some(*group), rule };
             }
         }
         word
     }
 
     #[inline]
-    fn rule(&self, group: u32, way: Way, peer: u32, services: &[u64]) -> Ruled {
+    fn rule(&self, group: u32, way: Way, peer: u32, services: &[u64]) -> Ruling {
         let (first, next) = self.numbers[group as usize][way as usize];
         if self.open[group as usize][way as usize] {
-            return Ruled::Free;
+            return Ruling::Free;
         }
-        bits::first_of_both(self.peers.get(peer), services, first, next).map_or(Ruled::Refused, Ruled::By)
+        bits::first_of_both(self.peers.get(peer), services, first, next).map_or(Ruling::Refused, Ruling::By)
     }
 }
 

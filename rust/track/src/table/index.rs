@@ -30,14 +30,14 @@ const TOGETHER: usize = 8;
 const LOW: u64 = 0x0001_0001_0001_0001;
 const HIGH: u64 = 0x8000_8000_8000_8000;
 /// The entry of a match bit: bits of the three words are interleaved.
-const PLACE_OF: [u8; 64] = {
-    let mut places = [0; 64];
-    let mut place = 0;
-    while place < ENTRIES {
-        places[place % 4 * 16 + place / 4] = place as u8;
-        place += 1;
+const ENTRY_OF: [u8; 64] = {
+    let mut entries = [0; 64];
+    let mut entry = 0;
+    while entry < ENTRIES {
+        entries[entry % 4 * 16 + entry / 4] = entry as u8;
+        entry += 1;
     }
-    places
+    entries
 };
 /// The last two tags share their word with the overflow count.
 const TAGS_OF: [u64; SLOT_WORDS] = [u64::MAX, u64::MAX, 0xffff_ffff];
@@ -53,13 +53,13 @@ pub(super) struct Buckets(Arc<[Bucket]>);
 /// Slots by hash. The keys are the caller's, whose closure compares them.
 pub(super) struct Index {
     regions: Box<[Region; 1 << REGION_BITS]>,
-    shown: View,
+    shown: IndexView,
     len: usize,
 }
 
 /// The index for readers.
 #[derive(Clone)]
-pub(super) struct View(Arc<[Published<Buckets>]>);
+pub(super) struct IndexView(Arc<[Published<Buckets>]>);
 
 /// The owner's data of a region.
 struct Region {
@@ -105,20 +105,20 @@ impl Bucket {
         self.0[at].store(word, Ordering::Release);
     }
 
-    fn tag(&self, place: usize) -> u64 {
-        self.word(place / 4) >> (place % 4 * 16) & 0xffff
+    fn tag(&self, entry: usize) -> u64 {
+        self.word(entry / 4) >> (entry % 4 * 16) & 0xffff
     }
 
-    fn set_tag(&self, place: usize, tag: u64) {
-        self.set(place / 4, place % 4 * 16, 0xffff, tag);
+    fn set_tag(&self, entry: usize, tag: u64) {
+        self.set(entry / 4, entry % 4 * 16, 0xffff, tag);
     }
 
-    fn slot(&self, place: usize) -> u32 {
-        (self.word(SLOT_WORDS + place / 2) >> (place % 2 * 32)) as u32
+    fn slot(&self, entry: usize) -> u32 {
+        (self.word(SLOT_WORDS + entry / 2) >> (entry % 2 * 32)) as u32
     }
 
-    fn set_slot(&self, place: usize, slot: u32) {
-        self.set(SLOT_WORDS + place / 2, place % 2 * 32, 0xffff_ffff, u64::from(slot));
+    fn set_slot(&self, entry: usize, slot: u32) {
+        self.set(SLOT_WORDS + entry / 2, entry % 2 * 32, 0xffff_ffff, u64::from(slot));
     }
 
     /// The number of entries that overflowed past this bucket to a later one.
@@ -135,7 +135,7 @@ impl Bucket {
 #[inline]
 fn candidates(bucket: &Bucket, tag: u64) -> impl Iterator<Item = usize> + use<> {
     // One bit for each entry, interleaved across the words.
-    const PLACES: u64 = LOW | LOW << 1 | (LOW & TAGS_OF[2]) << 2;
+    const ENTRY_BITS: u64 = LOW | LOW << 1 | (LOW & TAGS_OF[2]) << 2;
     let mut differ = 0;
     for (at, mask) in TAGS_OF.into_iter().enumerate() {
         let difference = bucket.word(at) ^ (tag * LOW);
@@ -143,7 +143,7 @@ fn candidates(bucket: &Bucket, tag: u64) -> impl Iterator<Item = usize> + use<> 
         let differs = (difference & !HIGH).wrapping_add(!HIGH) | difference;
         differ |= (differs & HIGH & mask) >> (15 - at);
     }
-    let mut same = differ ^ PLACES;
+    let mut same = differ ^ ENTRY_BITS;
     std::iter::from_fn(move || {
         let bit = same.trailing_zeros() as usize;
         let found = same != 0;
@@ -173,10 +173,10 @@ impl Buckets {
         // A chain of full buckets is never longer than the region.
         for _ in 0..self.0.len() {
             let bucket = self.0.get(at)?;
-            for place in candidates(bucket, tag(hash)) {
-                let slot = bucket.slot(place);
+            for entry in candidates(bucket, tag(hash)) {
+                let slot = bucket.slot(entry);
                 if is_it(slot) {
-                    return Some(((at, place), slot));
+                    return Some(((at, entry), slot));
                 }
             }
             if bucket.passed() == 0 {
@@ -191,10 +191,10 @@ impl Buckets {
         let mut at = self.home(hash);
         loop {
             let bucket = &self.0[at];
-            if let Some(place) = candidates(bucket, 0).next() {
+            if let Some(entry) = candidates(bucket, 0).next() {
                 // The tag is stored last: it publishes the entry.
-                bucket.set_slot(place, slot);
-                bucket.set_tag(place, tag(hash));
+                bucket.set_slot(entry, slot);
+                bucket.set_tag(entry, tag(hash));
                 return;
             }
             bucket.set_passed(bucket.passed() + 1);
@@ -202,14 +202,14 @@ impl Buckets {
         }
     }
 
-    fn take(&self, hash: u64, (found, place): BucketSlot) {
+    fn take(&self, hash: u64, (found, entry): BucketSlot) {
         let mut at = self.home(hash);
         while at != found {
             let bucket = &self.0[at];
             bucket.set_passed(bucket.passed() - 1);
             at = self.next(at);
         }
-        self.0[found].set_tag(place, 0);
+        self.0[found].set_tag(entry, 0);
     }
 
     /// A copy of twice the size, with all entries; `hash_of` returns their hashes.
@@ -220,8 +220,8 @@ impl Buckets {
             // The keys are read one after another, so that cache misses overlap.
             moved.clear();
             for bucket in buckets {
-                let used = (0..ENTRIES).filter(|place| bucket.tag(*place) != 0);
-                moved.extend(used.map(|place| bucket.slot(place)).map(|slot| (hash_of(slot), slot)));
+                let used = (0..ENTRIES).filter(|entry| bucket.tag(*entry) != 0);
+                moved.extend(used.map(|entry| bucket.slot(entry)).map(|slot| (hash_of(slot), slot)));
             }
             for (hash, slot) in &moved {
                 doubled.put(*hash, *slot);
@@ -231,7 +231,7 @@ impl Buckets {
     }
 }
 
-impl View {
+impl IndexView {
     /// The matching slot with this hash.
     pub(super) fn find(&self, hash: u64, is_it: impl FnMut(u32) -> bool) -> Option<u32> {
         self.0[region(hash)].get().find(hash, is_it).map(|(_, slot)| slot)
@@ -242,13 +242,13 @@ impl Default for Index {
     fn default() -> Self {
         let empty = || Buckets::with_room(0);
         let regions = Box::new(std::array::from_fn(|_| Region { buckets: empty(), len: 0 }));
-        Self { regions, shown: View((0..1 << REGION_BITS).map(|_| Published::new(empty())).collect()), len: 0 }
+        Self { regions, shown: IndexView((0..1 << REGION_BITS).map(|_| Published::new(empty())).collect()), len: 0 }
     }
 }
 
 impl Index {
     /// The index for readers.
-    pub(super) fn view(&self) -> View {
+    pub(super) fn view(&self) -> IndexView {
         self.shown.clone()
     }
 
@@ -293,8 +293,8 @@ impl Index {
             differs.wrapping_sub(LOW) & !differs & HIGH
         });
         let same = a >> 15 | b >> 14 | (c & TAGS_OF[2]) >> 13;
-        let place = usize::from(PLACE_OF[same.trailing_zeros() as usize % 64]);
-        (same != 0).then(|| (bucket.owned(SLOT_WORDS + place / 2) >> (place % 2 * 32)) as u32)
+        let entry = usize::from(ENTRY_OF[same.trailing_zeros() as usize % 64]);
+        (same != 0).then(|| (bucket.owned(SLOT_WORDS + entry / 2) >> (entry % 2 * 32)) as u32)
     }
 
     /// Add an absent slot. `hash_of` returns the hash of the present ones.
@@ -316,8 +316,8 @@ impl Index {
     /// Remove a slot.
     pub(super) fn remove(&mut self, hash: u64, slot: u32) {
         let region = &mut self.regions[region(hash)];
-        if let Some((place, _)) = region.buckets.find(hash, |found| found == slot) {
-            region.buckets.take(hash, place);
+        if let Some((position, _)) = region.buckets.find(hash, |found| found == slot) {
+            region.buckets.take(hash, position);
             region.len -= 1;
             self.len -= 1;
         }
@@ -378,7 +378,7 @@ mod tests {
                 prop_assert_eq!(index.find(crowded(*key), |slot| slot == *key), Some(*key));
                 index.remove(crowded(*key), *key);
             }
-            let is_clean = |bucket: &Bucket| bucket.passed() == 0 && (0..ENTRIES).all(|place| bucket.tag(place) == 0);
+            let is_clean = |bucket: &Bucket| bucket.passed() == 0 && (0..ENTRIES).all(|entry| bucket.tag(entry) == 0);
             prop_assert!(index.regions.iter().flat_map(|region| region.buckets.0.iter()).all(is_clean));
         }
     }

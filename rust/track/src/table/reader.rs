@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::index::View;
+use super::index::IndexView;
 use super::slot::Slot;
 use super::{FlowTable, Lookup, ShownCold, Table, show};
 use crate::conn::{self, Limits, path};
@@ -16,20 +16,20 @@ use conntrack_base::sync::{Mutant, Versions, mutant};
 pub struct Reader {
     narrow: Shown<2>,
     wide: Shown<6>,
-    beside: Beside,
+    cold_parts: ColdParts,
     hasher: KeyHasher,
 }
 
 /// Reader's access to the connections of one key width.
 struct Shown<const K: usize> {
-    index: View,
+    index: IndexView,
     slots: Places<Slot<K>>,
     versions: Arc<Versions>,
 }
 
 /// Reader's access to the data outside of slots.
 #[derive(Clone)]
-struct Beside {
+struct ColdParts {
     colds: Places<ShownCold>,
     limits: Arc<Limits>,
 }
@@ -49,7 +49,7 @@ impl FlowTable {
         Reader {
             narrow: self.narrow.shown(),
             wide: self.wide.shown(),
-            beside: Beside { colds: self.shown.places(), limits: Arc::new(self.limits.clone()) },
+            cold_parts: ColdParts { colds: self.shown.places(), limits: Arc::new(self.limits.clone()) },
             hasher: self.hasher.clone(),
         }
     }
@@ -76,14 +76,14 @@ impl Reader {
     /// The connection of a key, if there is one.
     pub fn lookup(&self, lookup: &Lookup) -> Option<Connection> {
         match &lookup.words {
-            PackedKey::V4(key) => self.narrow.lookup(lookup.hash, key, &self.beside),
-            PackedKey::Wide(key) => self.wide.lookup(lookup.hash, key, &self.beside),
+            PackedKey::V4(key) => self.narrow.lookup(lookup.hash, key, &self.cold_parts),
+            PackedKey::Wide(key) => self.wide.lookup(lookup.hash, key, &self.cold_parts),
         }
     }
 
     /// The live connections, in no specified order.
     pub fn snapshot(&self) -> impl Iterator<Item = Connection> {
-        self.narrow.snapshot(&self.beside).chain(self.wide.snapshot(&self.beside))
+        self.narrow.snapshot(&self.cold_parts).chain(self.wide.snapshot(&self.cold_parts))
     }
 }
 
@@ -91,35 +91,35 @@ impl<const K: usize> Shown<K>
 where
     FlowKey: From<[u64; K]>,
 {
-    fn lookup(&self, hash: u64, key: &[u64; K], beside: &Beside) -> Option<Connection> {
+    fn lookup(&self, hash: u64, key: &[u64; K], cold_parts: &ColdParts) -> Option<Connection> {
         let mut found = None;
         self.index.find(hash, |slot| {
-            found = self.at(slot, beside).filter(|(of, _)| of == key || mutant(Mutant::NoCompare));
+            found = self.at(slot, cold_parts).filter(|(of, _)| of == key || mutant(Mutant::NoCompare));
             found.is_some()
         });
         found.map(|(_, connection)| connection)
     }
 
-    fn snapshot(&self, beside: &Beside) -> impl Iterator<Item = Connection> {
-        self.slots.numbers().filter_map(|slot| self.at(slot, beside)).map(|(_, connection)| connection)
+    fn snapshot(&self, cold_parts: &ColdParts) -> impl Iterator<Item = Connection> {
+        self.slots.numbers().filter_map(|slot| self.at(slot, cold_parts)).map(|(_, connection)| connection)
     }
 
     /// The key and the connection of a slot, as of between two changes.
-    fn at(&self, slot: u32, beside: &Beside) -> Option<([u64; K], Connection)> {
+    fn at(&self, slot: u32, cold_parts: &ColdParts) -> Option<([u64; K], Connection)> {
         let (key, image, cold) = self.versions.read(slot, || {
             let (image, key) = self.slots.with(slot, |slot| (slot.hot.read(), slot.read_key()))?;
             let is_cold = image.is_some() && image.is(path::COLD);
-            let shown = if is_cold { beside.colds.with(image.cold, ShownCold::get) } else { None };
+            let shown = if is_cold { cold_parts.colds.with(image.cold, ShownCold::get) } else { None };
             let cold = shown.and_then(|shown| Option::clone(&shown));
             image.is_some().then_some((key, image, cold))
         })?;
         if !image.is(path::COLD) {
-            return Some((key, conn::expand(&image, key.into(), image.deadline(&beside.limits))));
+            return Some((key, conn::expand(&image, key.into(), image.deadline(&cold_parts.limits))));
         }
         // After a concurrent drain, the number may already be another connection's.
         let cold = cold.filter(|cold| cold.id as u32 == image.id && cold.key == key.into())?;
         let mut connection = Connection::clone(&cold);
-        conn::sync(&image, &mut connection, &beside.limits);
+        conn::sync(&image, &mut connection, &cold_parts.limits);
         Some((key, connection))
     }
 }

@@ -19,7 +19,7 @@ pub(super) const REFUSED: Outcome = (CtState::New, CtDir::None, State::None);
 /// The gateway's answer to a packet.
 pub(super) enum Answer {
     /// The outcome, and the packet's side from the gateway's perspective.
-    Word(Side, Outcome),
+    Outcome(Side, Outcome),
     /// The old entry is deleted, and this packet opens another.
     OpensAnew,
 }
@@ -36,17 +36,17 @@ pub(super) fn ask_gateway(
 ) -> Answer {
     // A fragment waits for the rest of its datagram.
     if !packet.complete || proto::untracked(packet) {
-        return Answer::Word(side, (CtState::Untracked, CtDir::None, State::None));
+        return Answer::Outcome(side, (CtState::Untracked, CtDir::None, State::None));
     }
     let opened = connection.gateway.is_none();
     if opened {
         match proto::open(packet, side, ts, rules) {
-            None => return Answer::Word(side, INVALID),
+            None => return Answer::Outcome(side, INVALID),
             Some(_) if connection.closed => return Answer::OpensAnew,
             entry => connection.gateway = entry,
         }
     }
-    let Some(entry) = &mut connection.gateway else { return Answer::Word(side, INVALID) };
+    let Some(entry) = &mut connection.gateway else { return Answer::Outcome(side, INVALID) };
     // Both directions look alike; the kernel then finds the reply.
     let side = if !opened && connection.key.is_self() { entry.orig.other() } else { side };
     // A packet captured a little late does not shorten the deadline; a clock that was set back does.
@@ -59,13 +59,13 @@ pub(super) fn ask_gateway(
     // A dropped packet's entry is never confirmed: the next packet finds nothing.
     if opened && verdict != Verdict::Invalid && policy.is_some_and(|policy| !policy.passes(&packet.tuple)) {
         connection.gateway = None;
-        return Answer::Word(side, REFUSED);
+        return Answer::Outcome(side, REFUSED);
     }
     let accepted = match verdict {
         Verdict::Reopen => return Answer::OpensAnew,
         Verdict::Invalid if opened => {
             connection.gateway = None;
-            return Answer::Word(side, INVALID);
+            return Answer::Outcome(side, INVALID);
         }
         Verdict::Invalid => false,
         Verdict::Ignore | Verdict::Delete => true,
@@ -87,10 +87,10 @@ pub(super) fn ask_gateway(
         connection.gateway = None;
     }
     if verdict == Verdict::Invalid {
-        return Answer::Word(side, INVALID);
+        return Answer::Outcome(side, INVALID);
     }
     connection.note_end(packet);
-    Answer::Word(side, (ctstate, dir, connection.state()))
+    Answer::Outcome(side, (ctstate, dir, connection.state()))
 }
 
 /// Ask the gateway, whose entries begin and end within the connection.
@@ -106,7 +106,7 @@ pub(super) fn ask_gateway_within(
     }
     for _ in 0..2 {
         match ask_gateway(connection, packet, side, ts, (rules, None)) {
-            Answer::Word(side, outcome) => return (side, outcome),
+            Answer::Outcome(side, outcome) => return (side, outcome),
             Answer::OpensAnew => {
                 connection.gateway = None;
                 connection.closed = false;

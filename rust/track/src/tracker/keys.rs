@@ -1,4 +1,4 @@
-//! The key of a packet, the sender's side, and the positions of both ends.
+//! The key of a packet, the sender's side, and the scopes of both ends.
 
 use std::sync::Arc;
 
@@ -52,13 +52,13 @@ impl Keys {
         &self.locality
     }
 
-    /// The positions of a key's ends, as bits of [`path`].
+    /// The scopes of a key's ends, as bits of [`path`].
     pub fn places(&self, key: &FlowKey) -> u32 {
         let mut bits = 0;
         for side in Side::BOTH {
-            let place = self.locality.place(key.addr(side).ip(key.family));
-            bits |= if place.is_local { path::LOCAL[side as usize] } else { 0 };
-            bits |= if place.is_group { path::GROUP[side as usize] } else { 0 };
+            let scope = self.locality.scope(key.addr(side).ip(key.family));
+            bits |= if scope.is_local { path::LOCAL[side as usize] } else { 0 };
+            bits |= if scope.is_group { path::GROUP[side as usize] } else { 0 };
         }
         bits
     }

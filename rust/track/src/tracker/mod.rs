@@ -38,7 +38,7 @@ const MOST_CONNECTIONS: u64 = 1 << 47;
 pub struct Closed {
     /// The connection as of its end.
     pub what: FinalConnection,
-    /// The positions of its ends, as bits of [`crate::conn::path`].
+    /// The scopes of its ends, as bits of [`crate::conn::path`].
     pub places: u32,
     /// The reason for the end.
     pub reason: EndReason,

@@ -206,7 +206,7 @@ impl Tracker {
                 return (held, side, INVALID);
             };
             match ask_gateway(connection, packet, side, ts, (rules, self.policy.as_deref())) {
-                Answer::Word(side, outcome) => return (held, side, outcome),
+                Answer::Outcome(side, outcome) => return (held, side, outcome),
                 Answer::OpensAnew => {
                     let Some(begun) = self.begin(lookup, packet, side, ts) else { return (held, side, INVALID) };
                     let old = std::mem::replace(&mut held, begun);

@@ -183,7 +183,7 @@ impl Endpoint {
         self.start
     }
 
-    fn place(&mut self, start: u32, last: u32) {
+    fn set_position(&mut self, start: u32, last: u32) {
         self.start = start;
         self.acked = start;
         self.last = last;
@@ -194,7 +194,7 @@ impl Endpoint {
         let takes_syn = match self.state {
             State::Inactive => {
                 if !flags.syn {
-                    self.place(seq.wrapping_sub(1), seq);
+                    self.set_position(seq.wrapping_sub(1), seq);
                 }
                 true
             }
@@ -205,13 +205,13 @@ impl Endpoint {
             State::Closed => false,
         };
         if flags.syn && takes_syn {
-            self.place(seq, next);
+            self.set_position(seq, next);
         }
     }
 
     /// Initialise an unseen end from its peer's acknowledgement.
     pub(super) fn begin_from_ack(&mut self, ack: u32) {
-        self.place(ack.wrapping_sub(1), ack.wrapping_sub(1));
+        self.set_position(ack.wrapping_sub(1), ack.wrapping_sub(1));
     }
 
     fn relative(&self, seq: u32, last: u32, mut wraps: u16) -> (u64, bool) {
@@ -269,7 +269,7 @@ impl Endpoint {
     }
 
     /// The current position of the end.
-    pub(super) fn place_now(&self) -> EndPosition {
+    pub(super) fn position(&self) -> EndPosition {
         let Self { start, last, acked, seen, fin, .. } = *self;
         EndPosition { start, last, acked, seen, fin, inactive: self.state == State::Inactive }
     }

@@ -85,7 +85,7 @@ impl View {
     /// Sequence and acknowledgement number of a segment with known flags alone, as if all segments had come once and in
     /// order.
     pub fn in_order(&self, flags: u8, side: Side) -> (u32, u32) {
-        let [own, peer] = [side, side.other()].map(|side| self.ends[side as usize].place_now());
+        let [own, peer] = [side, side.other()].map(|side| self.ends[side as usize].position());
         own.in_order(&peer, flags)
     }
 
