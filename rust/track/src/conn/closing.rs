@@ -14,7 +14,7 @@ use super::ordinary::InOrder;
 use super::{Flags, HALF, LARGEST_WINDOW, kind_of};
 
 /// Time and counters after a packet.
-pub struct Timed {
+pub struct Progress {
     at: usize,
     /// Nanoseconds since the first packet.
     pub age: u64,
@@ -22,7 +22,7 @@ pub struct Timed {
     ip_bytes: u32,
 }
 
-impl Timed {
+impl Progress {
     /// Time and counters after this packet; None where the packet is late, or a counter would overflow.
     #[inline]
     pub fn of(hot: &Shared, one: &Descriptor) -> Option<Self> {
@@ -155,14 +155,14 @@ pub fn closing<const S: usize>(hot: &Shared, one: &Descriptor, limits: &Limits) 
     let (closes, len) = (one.flags & tcpflag::FIN != 0, u32::from(one.payload_bytes));
     let Some(new) = leads_on::<S>(hot, one, flags) else { return false };
     let segment = InOrder::<S>::of::<false>(hot, flags, one, len + u32::from(closes));
-    let (Some(segment), Some(timed)) = (segment, Timed::of(hot, one)) else { return false };
+    let (Some(segment), Some(progress)) = (segment, Progress::of(hot, one)) else { return false };
     if len > 0 && (one.is(kind::CUT) || segment.is_much(hot)) {
         return false;
     }
     let of = |at: usize| End::of(flags, at, [hot.first[at].get(), hot.next[at].get(), hot.acked[at].get()]);
     let (deferred, reported) = (flags.has(Flags::DEFERRED), flags.has(Flags::REPORTED));
     let mut ends = ZeekSides { sides: [of(S), of(q)], deferred, reported };
-    let Some(quiet) = quiet(hot, &ends, &timed) else { return false };
+    let Some(quiet) = quiet(hot, &ends, &progress) else { return false };
 
     // Writes begin here.
     let (first, peer_first) = (hot.first[S].get(), hot.first[q].get());
@@ -179,7 +179,7 @@ pub fn closing<const S: usize>(hot: &Shared, one: &Descriptor, limits: &Limits) 
     let last_len = if closes { word as u16 } else { one.payload_bytes };
     hot.letters.set(letters::with(word >> 16, letter, S) << 16 | u64::from(last_len));
     let last_win = if closes { hot.length.get() as u16 } else { one.window };
-    timed.write(hot, last_win, quiet);
+    progress.write(hot, last_win, quiet);
     if !closes {
         hot.last[0].set(one.seq);
         hot.last[1].set(one.ack);
@@ -212,12 +212,12 @@ const FIN_ACK: u8 = tcpflag::FIN | tcpflag::ACK;
 
 /// Nanoseconds from the last packet that Zeek's `duration` counts to this packet. Packets after both closes do not
 /// count.
-fn quiet(hot: &Shared, ends: &ZeekSides, timed: &Timed) -> Option<u32> {
+fn quiet(hot: &Shared, ends: &ZeekSides, progress: &Progress) -> Option<u32> {
     if !ends.sides.iter().all(|end| end.closed) {
         return Some(0);
     }
     let counted = (hot.length.get() >> 16).checked_sub(hot.cold.get().into())?;
-    u32::try_from(timed.age.checked_sub(counted)?).ok()
+    u32::try_from(progress.age.checked_sub(counted)?).ok()
 }
 
 /// Write the flag word after a segment.

@@ -10,7 +10,7 @@ use crate::proto::tcp::choose_timeout;
 use crate::proto::{self, Offer, State, TcpClass};
 use conntrack_decode::{Tcp, tcpflag};
 
-use super::closing::Timed;
+use super::closing::Progress;
 use super::hot::{Image, Limits, Shared, path};
 use super::letters::{self, code};
 use super::whole::REFUSED_TIMEOUT;
@@ -115,7 +115,8 @@ pub fn answer(hot: &Shared, arrival: &Arrival<'_>, limits: &Limits) -> bool {
         && !flags.side_has(side, Flags::SEEN)
         && !flags.has(Flags::SEEN_REPLY | Flags::REFUSED);
     let (next, is_plain) = (hot.next[q].get(), one.payload_bytes == 0 && one.edge == one.ack);
-    let Some(timed) = Timed::of(hot, one).filter(|_| is_lone && is_plain && one.ack == next && one.ack != 0) else {
+    let Some(progress) = Progress::of(hot, one).filter(|_| is_lone && is_plain && one.ack == next && one.ack != 0)
+    else {
         return false;
     };
     match kind_of(one.flags) {
@@ -129,7 +130,7 @@ pub fn answer(hot: &Shared, arrival: &Arrival<'_>, limits: &Limits) -> bool {
         RST_ACK => refuse(hot, one, flags),
         _ => return false,
     }
-    timed.write(hot, hot.length.get() as u16, 0);
+    progress.write(hot, hot.length.get() as u16, 0);
     hot.acked[at].set(hot.first[at].get());
     true
 }
@@ -188,15 +189,15 @@ pub fn exchange(hot: &Shared, one: &Descriptor, limits: &Limits) -> Option<u64> 
     if !is_ordinary || !is_quiet {
         return None;
     }
-    let timed = Timed::of(hot, one)?;
-    let idle = timed.age - (hot.length.get() >> 16);
+    let progress = Progress::of(hot, one)?;
+    let idle = progress.age - (hot.length.get() >> 16);
     let payload = hot.first[at].get().checked_add(one.payload_bytes.into())?;
     if idle >= limits.nanos[flags.timeout_number()] as u64 {
         return None;
     }
-    let after = step(flags, one, timed.age, limits);
+    let after = step(flags, one, progress.age, limits);
     hot.flags.set(after.0);
-    timed.write(hot, 0, hot.cold.get());
+    progress.write(hot, 0, hot.cold.get());
     hot.first[at].set(payload);
     Some(after.0 ^ flags.0)
 }
@@ -224,15 +225,15 @@ pub fn datagram(hot: &Shared, one: &Descriptor, arrival: &Arrival<'_>, limits: &
     let is_udp = flags.kind() == Flags::UDP;
     let noted = !is_udp || bits & path::NOTED[at][1] != 0;
     let payload = hot.first[at].get().checked_add(one.payload_bytes.into());
-    let (Some(timed), Some(payload)) = (Timed::of(hot, one), payload) else { return false };
+    let (Some(progress), Some(payload)) = (Progress::of(hot, one), payload) else { return false };
     let is_cold = bits & path::COLD != 0;
     let sent = u64::from(hot.packets[0].get()) + u64::from(hot.packets[1].get()) + 1;
     let reads = is_udp && !is_cold && one.payload_bytes > 0 && sent <= READ_UDP;
     if !noted && is_cold {
         return false;
     }
-    hot.flags.set(step(flags, one, timed.age, limits).0);
-    timed.write(hot, 0, hot.cold.get());
+    hot.flags.set(step(flags, one, progress.age, limits).0);
+    progress.write(hot, 0, hot.cold.get());
     hot.first[at].set(payload);
     if !noted {
         hot.note(code::DATA, at);

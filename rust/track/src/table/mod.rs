@@ -84,7 +84,7 @@ pub struct FlowTable {
     wide: Table<6>,
     colds: Colds,
     /// Published copies of the cold parts, by cold number, from the first reader on.
-    shown: Slab<ShownCold>,
+    shown: Slab<ColdCopy>,
     has_readers: bool,
     hasher: KeyHasher,
     limits: Limits,
@@ -93,7 +93,7 @@ pub struct FlowTable {
 }
 
 /// A cold part after its last packet.
-type ShownCold = Published<Option<Arc<Connection>>>;
+type ColdCopy = Published<Option<Arc<Connection>>>;
 
 /// Mutable access to the record of one slot and the cold parts of all.
 pub struct Change<'a> {
@@ -418,7 +418,7 @@ impl FlowTable {
 }
 
 /// Publish a copy of a cold part for readers.
-fn show(shown: &mut Slab<ShownCold>, colds: &Colds, number: u32) {
+fn show(shown: &mut Slab<ColdCopy>, colds: &Colds, number: u32) {
     shown.cover(number);
     if let Some(place) = shown.get(number) {
         place.show(colds.get(number).cloned().map(Arc::new));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::index::IndexView;
 use super::slot::Slot;
-use super::{FlowTable, Lookup, ShownCold, Table, show};
+use super::{ColdCopy, FlowTable, Lookup, Table, show};
 use crate::conn::{self, Limits, path};
 use crate::connection::Connection;
 use crate::flow::{FlowKey, KeyHasher, PackedKey};
@@ -14,14 +14,14 @@ use conntrack_base::sync::{Mutant, Versions, mutant};
 /// A reader of a table, for any thread.
 #[derive(Clone)]
 pub struct Reader {
-    narrow: Shown<2>,
-    wide: Shown<6>,
+    narrow: ReaderTable<2>,
+    wide: ReaderTable<6>,
     cold_parts: ColdParts,
     hasher: KeyHasher,
 }
 
 /// Reader's access to the connections of one key width.
-struct Shown<const K: usize> {
+struct ReaderTable<const K: usize> {
     index: IndexView,
     slots: Places<Slot<K>>,
     versions: Arc<Versions>,
@@ -30,7 +30,7 @@ struct Shown<const K: usize> {
 /// Reader's access to the data outside of slots.
 #[derive(Clone)]
 struct ColdParts {
-    colds: Places<ShownCold>,
+    colds: Places<ColdCopy>,
     limits: Arc<Limits>,
 }
 
@@ -55,15 +55,15 @@ impl FlowTable {
     }
 }
 
-impl<const K: usize> Clone for Shown<K> {
+impl<const K: usize> Clone for ReaderTable<K> {
     fn clone(&self) -> Self {
         Self { index: self.index.clone(), slots: self.slots.clone(), versions: self.versions.clone() }
     }
 }
 
 impl<const K: usize> Table<K> {
-    fn shown(&self) -> Shown<K> {
-        Shown { index: self.index.view(), slots: self.slots.places(), versions: self.versions.clone() }
+    fn shown(&self) -> ReaderTable<K> {
+        ReaderTable { index: self.index.view(), slots: self.slots.places(), versions: self.versions.clone() }
     }
 }
 
@@ -87,7 +87,7 @@ impl Reader {
     }
 }
 
-impl<const K: usize> Shown<K>
+impl<const K: usize> ReaderTable<K>
 where
     FlowKey: From<[u64; K]>,
 {
@@ -109,7 +109,7 @@ where
         let (key, image, cold) = self.versions.read(slot, || {
             let (image, key) = self.slots.with(slot, |slot| (slot.hot.read(), slot.read_key()))?;
             let is_cold = image.is_some() && image.is(path::COLD);
-            let shown = if is_cold { cold_parts.colds.with(image.cold, ShownCold::get) } else { None };
+            let shown = if is_cold { cold_parts.colds.with(image.cold, ColdCopy::get) } else { None };
             let cold = shown.and_then(|shown| Option::clone(&shown));
             image.is_some().then_some((key, image, cold))
         })?;

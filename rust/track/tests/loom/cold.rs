@@ -10,10 +10,10 @@ use super::explore;
 use super::packets::{begin, config, count, found, numbered, segment, table, tracker};
 
 /// A packet of the client or of the server, and its time.
-type Arriving = (Packet, i64);
+type PacketAt = (Packet, i64);
 
 /// A connection whose second data segment is retransmitted: from then on, a cold part and further packets.
-fn with_a_cold_part() -> Vec<Arriving> {
+fn with_a_cold_part() -> Vec<PacketAt> {
     let (syn, ack) = (tcpflag::SYN, tcpflag::ACK);
     let data = |seq: u32| numbered(true, ack, (seq, 901), 10);
     let packets = [
@@ -30,7 +30,7 @@ fn with_a_cold_part() -> Vec<Arriving> {
 }
 
 /// Process packets by the shortcuts or the slow path, as needed.
-fn take(tracker: &mut Tracker, packets: &[Arriving]) {
+fn take(tracker: &mut Tracker, packets: &[PacketAt]) {
     for (packet, ts) in packets {
         tracker.record(std::slice::from_ref(packet), &[], *ts, |_| ());
     }
