@@ -125,7 +125,7 @@ pub struct Connection {
     pub is_error: bool,
     /// TCP segments of each side that acknowledge and do nothing else.
     pub pure_acks: [u32; 2],
-    /// The first window of each side, as sent in a TCP segment with timestamps that is neither a SYN nor an RST; 0: none.
+    /// The first window of each side, as sent in a TCP segment with timestamps, neither a SYN nor an RST; 0: none.
     pub first_window: [u16; 2],
     /// The number of payloads that named this side as the originator; see [`Evidence::Payload`].
     pub claims: [u8; 2],

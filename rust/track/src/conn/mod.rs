@@ -7,10 +7,10 @@
 //!
 //! A record is in one of three forms:
 //!
-//! * without a cold part: the record is complete for a connection that opened in order, or for UDP, ICMP echo or another
-//!   protocol without states. [`expand`] makes the whole connection of the record, once;
-//! * with a cold part, and [`path::READY`]: the record is authoritative for the fields that the shortcuts change. Counters
-//!   are since the last [`sync`], which brings the cold part up to date;
+//! * without a cold part: the record is complete for a connection that opened in order, or for UDP, ICMP echo or other
+//!   protocols without states. [`expand`] makes the whole connection of the record, once;
+//! * with a cold part, and [`path::READY`]: the record is authoritative for the fields that the shortcuts change.
+//!   Counters are since the last [`sync`], which brings the cold part up to date;
 //! * with a cold part, and [`Flags::COLD`]: the cold part is authoritative for everything; the record has the deadline.
 //!
 //! # Invariants of `READY`, for TCP
@@ -29,7 +29,7 @@
 //!    bounds.
 //! 5. Sent and acknowledged numbers wrapped equally often, and without wraps less than 2 GiB was sent: relative numbers
 //!    are in order. A segment that wraps takes the slow path.
-//! 6. The stream was not given up, acknowledged data is trimmed, and all sent data is delivered unless [`path::HOLE`] is set.
+//! 6. The stream was not given up, acknowledged data is trimmed, and all sent data is delivered unless [`path::HOLE`].
 //!    Data in order is delivered up to its end.
 //! 7. The deadline is that of the last packet and the timeout, unless [`path::FROZEN`].
 //! 8. The opening was seen, or [`path::UNSEEN`]: then acknowledgements are counted. A payload that names the

@@ -133,8 +133,8 @@ impl FlowKey {
         }
     }
 
-    /// Ports as reported for this originator, as in Zeek: transport ports, or for ICMP the originator's type and its
-    /// counterpart (the code where a type has none).
+    /// Ports as reported for this originator, as in Zeek. For ICMP: the originator's type and its counterpart (the code
+    /// where a type has none).
     pub fn ports(&self, orig: Side) -> (u16, u16) {
         if !icmp::is_icmp(self.proto) {
             return (self.port(orig), self.port(orig.other()));

@@ -11,8 +11,8 @@
 //! connection that lived throughout the call, exactly once, each as of some moment of the call. Connections that began
 //! or ended meanwhile may be included or not.
 //!
-//! Cost of readers: from the first one on, every change of a slot is a seqlock write, and a cold part is published as a
-//! copy. Without readers, neither is paid.
+//! Cost of readers: from the first one on, every change of a slot is a seqlock write, and cold parts are published as
+//! copies. Without readers, neither is paid.
 
 mod ahead;
 mod final_connection;

@@ -17,8 +17,8 @@ use super::{Closed, Label, Tracker};
 const KINDS: u8 = tcpflag::SYN | tcpflag::FIN | tcpflag::RST | tcpflag::ACK;
 
 impl Tracker {
-    /// The fast path of nearly all packets: process a plain acknowledgement or a datagram of a ready connection with a
-    /// narrow key, in the guessed slot. None: another packet, and nothing was changed. Without `LABELS`, the label is
+    /// The fast path: process a plain acknowledgement or a datagram of a ready connection with a narrow key, in the
+    /// guessed slot. None: another packet, and nothing was changed. Without `LABELS`, the label is
     /// unused; with `READERS`, other threads may read the table.
     #[inline]
     pub fn take_ready<'a, const LABELS: bool, const READERS: bool>(

@@ -1,7 +1,16 @@
 //! The letters of `history`.
 //!
-//! Source: Zeek's conn.log documentation. s SYN, h SYN+ACK, a pure ACK, d payload, f FIN, r RST, c bad checksum, g gap,
-//! t retransmission, w zero window, i FIN+RST, q SYN with FIN or RST, ^ flipped; upper case is the originator's.
+//! Source: Zeek's conn.log documentation. Upper case is the originator's.
+//!
+//! | letter | event | letter | event |
+//! |---|---|---|---|
+//! | s | SYN | c | bad checksum |
+//! | h | SYN+ACK | g | gap |
+//! | a | pure ACK | t | retransmission |
+//! | d | payload | w | zero window |
+//! | f | FIN | i | FIN+RST |
+//! | r | RST | q | SYN with FIN or RST |
+//! | ^ | flipped | | |
 
 use serde::{Deserialize, Serialize};
 

@@ -183,7 +183,7 @@ impl View {
                 }
                 if flags.fin && !flags.rst {
                     self.enter(side, State::Closed);
-                    // A FIN followed by an RST, now answered by a FIN: it was a normal end.
+                    // A FIN followed by an RST, now answered by a FIN: a normal end.
                     let other = &self.ends[side.other() as usize];
                     if other.state == State::Reset && other.before == State::Closed {
                         self.enter(side.other(), State::Closed);
