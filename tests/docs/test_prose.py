@@ -20,7 +20,7 @@ LINES = {"README.md": 180, "ARCHITECTURE.md": 200}
 #: First words of a question, where a doc line should have a noun phrase or an imperative verb.
 QUESTION = re.compile(r"(?:What|Who|Whose|Whether|How|Where)\b")
 #: Doc comments that still begin like a question. Each number is exact: who mends one lowers it, and nobody raises it.
-QUESTIONS = {"rust": 393, "benches": 18, "fuzz": 2, "python": 1, "tests": 60, "docs": 0}
+QUESTIONS = {"rust": 0, "benches": 0, "fuzz": 0, "python": 0, "tests": 0, "docs": 0}
 
 _FENCE = re.compile(r"^\s*(?:```|~~~).*?^\s*(?:```|~~~)$", re.MULTILINE | re.DOTALL)
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)

@@ -82,7 +82,7 @@ impl Recent {
     /// Compares any packet; None where duplicates cannot be told from retransmissions.
     #[inline(never)]
     fn compare(&mut self, one: &Descriptor, broad: &[u64; 4]) -> Option<bool> {
-        let is_v6 = one.is(kind::BROAD) && (one.key[1] >> 48 & 0xff) == Family::V6 as u64;
+        let is_v6 = one.is(kind::WIDE) && (one.key[1] >> 48 & 0xff) == Family::V6 as u64;
         let is_v6_data = is_v6 && one.payload_bytes > 0 && !one.is(kind::UDP);
         let within = match one.identification {
             _ if one.is(kind::STATELESS) => return None,
@@ -90,7 +90,7 @@ impl Recent {
             _ if is_v6_data => SAME_SEGMENT_WITHIN,
             _ => return None,
         };
-        let mark = if one.is(kind::BROAD) { broad_mark(one, broad) } else { narrow_mark(one) };
+        let mark = if one.is(kind::WIDE) { broad_mark(one, broad) } else { narrow_mark(one) };
         Some(self.is_copy(one, mark, within))
     }
 
@@ -161,7 +161,7 @@ impl Watch {
         let recent = &mut *self.recent;
         let (mut compared, mut duplicates) = (0, 0);
         for (at, (one, broad)) in descriptors.iter().zip(broad).enumerate() {
-            let is_usual = !one.is(kind::OTHER | kind::STATELESS | kind::BROAD);
+            let is_usual = !one.is(kind::OTHER | kind::STATELESS | kind::WIDE);
             let is_copy = if is_usual && one.identification >= FIRST_IDENTIFICATION {
                 Some(recent.is_copy(one, narrow_mark(one), COPY_WITHIN))
             } else if !one.is(kind::OTHER) {

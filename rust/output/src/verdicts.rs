@@ -2,7 +2,7 @@
 
 use crate::rows::{Row, Rows};
 use conntrack_track::flow::icmp::is_icmp;
-use conntrack_track::policy::{Policy, Ruled, Word};
+use conntrack_track::policy::{EndDecision, Policy, Ruling};
 
 /// Bytes of a row: `verdict` u1 at 0, padding to 4, then `egress_rule`, `ingress_rule`, `orig_group` and `resp_group`, i4
 /// each; native byte order.
@@ -63,7 +63,7 @@ impl Verdicts {
         let (ends, proto) = ([row.ip(0), row.ip(1)], row.proto());
         let service = row.port(usize::from(!is_icmp(proto)));
         let decision = policy.decide(ends, proto, service);
-        let verdict = match [decision.egress, decision.ingress].map(|word| word.rule == Ruled::Refused) {
+        let verdict = match [decision.egress, decision.ingress].map(|word| word.rule == Ruling::Refused) {
             [false, false] => Verdict::Allowed,
             [true, false] => Verdict::RefusedEgress,
             [false, true] => Verdict::RefusedIngress,
@@ -78,11 +78,11 @@ impl Verdicts {
 }
 
 /// The rule (-1: none was asked, -2: refused) and the group (-1: none) as NumPy has them.
-fn numbers(word: Word) -> (i32, i32) {
+fn numbers(word: EndDecision) -> (i32, i32) {
     let rule = match word.rule {
-        Ruled::Free => -1,
-        Ruled::By(rule) => rule as i32,
-        Ruled::Refused => -2,
+        Ruling::Free => -1,
+        Ruling::By(rule) => rule as i32,
+        Ruling::Refused => -2,
     };
     (rule, word.group.map_or(-1, |group| group as i32))
 }

@@ -127,7 +127,7 @@ impl Connections {
         }
         let rows = &self.table.rows;
         let place = |row: Row<'_>| {
-            let place = rows.locality().place(row.ip(end));
+            let place = rows.locality().scope(row.ip(end));
             [u8::from(place.is_local), u8::from(place.is_group)]
         };
         Ok(Buffer::new(py.detach(|| rows.iter().flat_map(place).collect::<Vec<u8>>().into())))

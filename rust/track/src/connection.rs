@@ -1,23 +1,23 @@
-//! A live connection: what its two ends have sent, who initiated it, and the entry a gateway holds for it.
+//! A live connection: the traffic of its two ends, its originator, and the gateway's entry.
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::Rules;
 use crate::flow::{FlowKey, Side};
-use crate::proto::{self, Gateway, State};
+use crate::proto::{self, Gateway, State, Status};
 use crate::zeek::{ConnState, Roles, View};
 use conntrack_base::checkpoint::count;
 use conntrack_decode::{L4, Packet, Tunnel, Vlan, ipproto, sctp_chunk};
 
 pub use crate::evidence::Evidence;
 
-/// UDP packets of a connection that are read for what they say; nobody says it later.
+/// The number of UDP packets per connection whose payload may name the originator.
 pub const READ_UDP: u64 = 8;
-/// Of messages that contradict each other, so many times more must name one originator.
+/// The majority by which contradicting messages must name one originator.
 const CLEAR_MAJORITY: u16 = 4;
 
-/// Takes one more message that names an originator: who it is now, and why. Any bytes may look like a message, so those that
-/// contradict each other need a clear majority, and without one they say nothing.
+/// Count one more message that names `orig`, and return the new originator with its evidence. Any bytes may look like a
+/// message: contradicting ones need a clear majority, and count as nothing without one.
 pub fn take_claim(claims: &mut [u8; 2], orig: Side, first: Side) -> (Side, Evidence) {
     let claim = &mut claims[orig as usize];
     *claim = claim.saturating_add(1);
@@ -32,27 +32,27 @@ pub fn take_claim(claims: &mut [u8; 2], orig: Side, first: Side) -> (Side, Evide
 }
 
 conntrack_base::words! {
-    /// How a connection ended.
+    /// The reason for the end of a connection.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
     pub enum EndReason {
-        /// Both ends closed it.
+        /// Closed by both ends.
         Closed = "closed",
-        /// An RST ended it.
+        /// Ended by an RST.
         Reset = "reset",
-        /// Nothing came for as long as its timeout.
+        /// No packet within the timeout.
         Timeout = "timeout",
-        /// The table was full.
+        /// Dropped from a full table.
         Evicted = "evicted",
-        /// The capture ended first.
+        /// Alive at the end of the capture.
         EndOfCapture = "end_of_capture",
-        /// A new connection took its five-tuple.
+        /// Replaced by a new connection with an equal five-tuple.
         Reused = "reused",
     }
 }
 
 impl EndReason {
-    /// Of a connection whose entry reports this state or was `closed`, and whose association was `over` for a reason, if
-    /// it was.
+    /// The reason for a connection whose entry reports this state or was `closed`. `over`: the reason why the
+    /// association ended, if at all.
     #[inline]
     pub fn of(state: State, closed: bool, over: Option<Self>, cause: Self) -> Self {
         match state {
@@ -65,7 +65,7 @@ impl EndReason {
     }
 }
 
-/// What one end has sent.
+/// The traffic that one end has sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
     /// IP datagrams.
@@ -79,62 +79,62 @@ pub struct Endpoint {
     pub payload_bytes: u64,
 }
 
-/// A connection. Everything that belongs to a side is kept by [`Side`], so that a late decision about the originator
-/// changes `orig` and nothing else.
+/// A connection. Everything per side is stored by [`Side`]: a late decision about the originator changes `orig` and
+/// nothing else.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Connection {
-    /// What its packets have in common.
+    /// The key that all packets share.
     pub key: FlowKey,
-    /// Its number, in the order of first packets.
+    /// The connection's number, in the order of first packets.
     pub id: u64,
     /// Capture time of the first packet, nanoseconds.
     pub start: i64,
     /// Capture time of the last packet, nanoseconds.
     pub end: i64,
-    /// What each [`Side`] has sent.
+    /// The traffic that each [`Side`] has sent.
     pub ends: [Endpoint; 2],
-    /// Who sent the first packet seen.
+    /// The sender of the first packet seen.
     pub first: Side,
-    /// Who initiated.
+    /// The originator.
     pub orig: Side,
-    /// Why we say so.
+    /// The evidence for the originator.
     pub evidence: Evidence,
     /// VLAN tags of the first packet.
     pub vlan: Vlan,
     /// Tunnel of the first packet.
     pub tunnel: Tunnel,
-    /// The gateway's entry, while there is one.
+    /// The gateway's entry, if there is one.
     pub gateway: Option<Gateway>,
-    /// An SCTP association was shut down or aborted.
+    /// The reason, once an SCTP association was shut down or aborted.
     pub over: Option<EndReason>,
-    /// An entry was deleted: what comes now is an echo of the past, or a new connection.
+    /// An entry was deleted: later packets are stray, or open a new connection.
     pub closed: bool,
-    /// The entry's `seen_reply` and `assured`, also after it is gone.
-    pub status: (bool, bool),
+    /// The entry's `seen_reply` and `assured`, also after its deletion.
+    pub status: Status,
     /// Zeek's view.
     pub zeek: View,
-    /// Whose word it is who initiated.
+    /// The authority on who is the originator.
     pub roles: Roles,
-    /// The connection that an ICMP error speaks of.
+    /// The connection that an ICMP error quotes.
     pub related_to: Option<u64>,
-    /// The connection that carries the tunnel it is in.
+    /// The connection that carries the tunnel.
     pub carrier: Option<u64>,
-    /// A packet of the originator was sent to a group or to everybody.
+    /// A packet of the originator had a multicast or broadcast destination.
     pub to_group: bool,
-    /// It is an ICMP error.
+    /// The connection consists of ICMP errors.
     pub is_error: bool,
     /// TCP segments of each side that acknowledge and do nothing else.
     pub pure_acks: [u32; 2],
-    /// The first window of each side, as sent in a TCP segment with timestamps that is neither a SYN nor an RST; 0: none.
+    /// The first window of each side, as sent in a TCP segment with timestamps, neither a SYN nor an RST; 0: none.
     pub first_window: [u16; 2],
-    /// How often the payload said that the originator is this side; see [`Evidence::Payload`].
+    /// The number of payloads that named this side as the originator; see [`Evidence::Payload`].
     pub claims: [u8; 2],
-    /// Capture time at which it expires.
+    /// Capture time at which the connection expires, nanoseconds.
     pub deadline: i64,
 }
 
 impl Connection {
-    /// A connection begins with this packet from `first`.
+    /// A connection that begins with this packet from `first`, captured at `ts`.
     pub fn begin(key: FlowKey, id: u64, first: Side, packet: &Packet, roles: Roles, ts: i64) -> Self {
         Self {
             key,
@@ -150,7 +150,7 @@ impl Connection {
             gateway: None,
             over: None,
             closed: false,
-            status: (false, false),
+            status: Status::default(),
             zeek: View::begin(ts, roles),
             roles,
             related_to: None,
@@ -164,7 +164,7 @@ impl Connection {
         }
     }
 
-    /// Notes the end of an SCTP association in a packet that the gateway accepted.
+    /// Note the end of an SCTP association in a packet that the gateway accepted.
     pub fn note_end(&mut self, packet: &Packet) {
         let L4::Sctp(sctp) = packet.l4 else { return };
         for (kind, _) in sctp.chunks() {
@@ -177,7 +177,7 @@ impl Connection {
         }
     }
 
-    /// Counts a packet from `side`.
+    /// Count a packet from `side`.
     #[inline]
     pub fn count(&mut self, packet: &Packet, side: Side, ts: i64) {
         let end = &mut self.ends[side as usize];
@@ -198,7 +198,7 @@ impl Connection {
         self.to_group |= packet.to_group && side == self.first;
     }
 
-    /// What a side has sent, as it is reported.
+    /// The traffic that a side has sent, as reported.
     pub fn sent(&self, side: Side) -> Endpoint {
         let counted = self.ends[side as usize];
         match (self.roles, self.key.proto) {
@@ -208,8 +208,8 @@ impl Connection {
         }
     }
 
-    /// Sets the time at which it expires, after a packet at `ts`: the entry's, or as long as one without an entry waits
-    /// for its next packet; or Zeek's.
+    /// Set the deadline after a packet at `ts`: the entry's; without an entry, [`proto::linger`];
+    /// or Zeek's.
     #[inline]
     pub fn set_deadline(&mut self, ts: i64, rules: &Rules) {
         self.deadline = match (&self.gateway, self.roles) {
@@ -219,39 +219,39 @@ impl Connection {
         };
     }
 
-    /// A gateway's entry that survives a full table.
+    /// Test whether the gateway's entry survives early drop.
     pub fn is_assured(&self) -> bool {
         self.gateway.as_ref().is_some_and(|entry| entry.assured)
     }
 
-    /// Bytes that it takes on the heap, itself included.
+    /// Bytes on the heap, the connection included.
     pub fn heap_bytes(&self) -> usize {
         size_of::<Self>() + self.zeek.heap_bytes()
     }
 
-    /// The state a gateway would report after the last packet.
+    /// The state that a gateway would report after the last packet.
     pub fn state(&self) -> State {
         self.gateway.as_ref().map_or(State::None, Gateway::reported_state)
     }
 
-    /// The first packet seen was sent by the responder.
+    /// Test whether the responder sent the first packet seen.
     pub fn flipped(&self) -> bool {
         self.first != self.orig
     }
 
-    /// Its first packets were sent to a group address of the link, and nobody answered: a directed broadcast. TCP is
-    /// not; a cluster that shares a group address answers.
+    /// Test for a directed broadcast: the first packets had a group address on the link, and nobody answered. Never
+    /// TCP: a cluster that shares a group address answers.
     pub fn was_broadcast(&self) -> bool {
         let answered = self.ends[self.first.other() as usize].packets > 0;
         self.to_group && !answered && !self.flipped() && self.key.proto != ipproto::TCP
     }
 
-    /// Zeek's conn_state, if this side is the originator.
+    /// Zeek's conn_state with this side as the originator.
     pub fn conn_state(&self, orig: Side) -> ConnState {
         self.zeek.conn_state(self.key.proto, orig, self.ends.map(|end| end.packets > 0))
     }
 
-    /// The reason to report where something other than the packets ended it.
+    /// The reason to report where something other than the packets ended the connection.
     pub fn end_reason(&self, cause: EndReason) -> EndReason {
         match self.roles {
             Roles::Zeek if self.zeek.was_reset() => EndReason::Reset,

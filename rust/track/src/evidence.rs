@@ -1,9 +1,9 @@
-//! The ladder of evidence for who initiated: each rung once, with its word, confidence, certainty and phrase.
+//! The ladder of evidence for the originator: each rung once, with its word, confidence, certainty and phrase.
 //!
-//! A rung's page is `docs/evidence.md`; its rule is in [`crate::direction`] where a packet shows it, in `hindsight` where
-//! only the whole capture does. Confidence is the share of right answers where the answer is known, in captures whose
-//! beginnings were cut off (`tests/test_beheading.py` prints the table). Where the opening packet was seen, only a forged
-//! packet can be wrong.
+//! A rung's page is `docs/evidence.md`. Its rule is in [`crate::direction`] where a packet shows the evidence, in
+//! `hindsight` where only the whole capture does. Confidence is the share of right answers in captures with known
+//! answers whose beginnings were cut off (`tests/test_beheading.py` prints the table). Where the opening packet was
+//! seen, only a forged packet can be wrong.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +15,7 @@ conntrack_base::words! {
         Observed = "observed",
         /// Other packets name the originator.
         Inferred = "inferred",
-        /// Nothing does.
+        /// Nothing names the originator.
         Unknown = "unknown",
     }
 }
@@ -23,7 +23,7 @@ conntrack_base::words! {
 macro_rules! rungs {
     ($($(#[$doc:meta])* $rung:ident = $word:literal, $confidence:literal, $certainty:ident, $phrase:literal;)+) => {
         conntrack_base::words! {
-            /// The reason to name an originator, from the weakest to the strongest: the rungs of the ladder.
+            /// The evidence for an originator, from the weakest to the strongest: the rungs of the ladder.
             #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
             pub enum Evidence { $($(#[$doc])* $rung = $word,)+ }
         }
@@ -34,7 +34,7 @@ macro_rules! rungs {
                 match self { $(Self::$rung => $confidence,)+ }
             }
 
-            /// The reason in a few words of English, for lists of inferred originators; empty for the other rungs.
+            /// The evidence in a few words of English, for lists of inferred originators; empty for the other rungs.
             pub fn phrase(self) -> &'static str {
                 match self { $(Self::$rung => $phrase,)+ }
             }
@@ -48,19 +48,19 @@ macro_rules! rungs {
 }
 
 rungs! {
-    /// Nothing speaks for either end; the sender of the first packet is named.
+    /// No evidence for either end; the sender of the first packet is named.
     Unknown = "unknown", 0.5, Unknown, "";
     /// The sender of the first packet seen.
     FirstPacket = "first_packet", 0.6, Inferred, "";
-    /// The end whose port is from a range for clients, the other's not.
+    /// The end with a port from a range for clients, where the other's is not.
     EphemeralPort = "ephemeral_port", 0.75, Inferred, "a client's port";
-    /// TCP: the end that mostly acknowledges what the other sends.
+    /// TCP: the end that mostly acknowledges data of its peer.
     Acknowledgements = "acknowledgements", 0.8, Inferred, "who acknowledges";
-    /// TCP: an end's first window is what Linux gives to whoever connects, or to whoever accepts.
+    /// TCP: an end's first window is that of a connecting, or of an accepting, Linux host.
     Window = "window", 0.88, Inferred, "the first windows";
-    /// UDP and others: the sender of the first packet, who got an answer.
+    /// UDP and others: the sender of the first packet, which was answered.
     Answered = "answered", 0.85, Inferred, "the first sender, who was answered";
-    /// The host that initiates what goes on between the two, or all it does, elsewhere in the capture.
+    /// The host that initiates elsewhere in the capture: all connections between the two, or all its own.
     Role = "role", 0.88, Inferred, "what the hosts do elsewhere";
     /// TCP: many peers meet at the other end, which never initiates in this capture.
     ManyPeers = "many_peers", 0.88, Inferred, "where many peers meet";
@@ -70,13 +70,14 @@ rungs! {
     Multicast = "multicast", 0.99, Inferred, "a group address";
     /// The other end accepted connections of others in this capture.
     Listener = "listener", 0.98, Inferred, "a listener of this capture";
-    /// The same five-tuple, seen before or after with better evidence.
+    /// An equal five-tuple, before or after, with better evidence.
     SeenBefore = "seen_before", 0.98, Inferred, "the same connection seen before";
     /// TCP segments that no connection has (neither SYN nor ACK nor RST): the sender probes.
     Scan = "scan", 0.5, Unknown, "";
-    /// A SYN+ACK that nobody followed: backscatter of a forged SYN, or a scan. Its receiver may never have asked.
+    /// A SYN+ACK without a following packet: backscatter of a forged SYN, or a scan. Its receiver may never have sent a
+    /// SYN.
     Backscatter = "backscatter", 0.5, Unknown, "";
-    /// It belongs to another connection: an error about it, or announced in it.
+    /// A connection explained by another one: an error about that connection, or an announcement in that connection.
     Related = "related", 0.99, Inferred, "another connection that announced it";
     /// The first bytes of a payload are a request's or an answer's.
     Payload = "payload", 0.99, Inferred, "the first bytes of payload";
@@ -97,7 +98,7 @@ rungs! {
 }
 
 impl Evidence {
-    /// The rung of this number.
+    /// The rung with this number.
     pub fn numbered(number: u8) -> Self {
         Self::ALL.get(usize::from(number)).copied().unwrap_or(Self::Unknown)
     }

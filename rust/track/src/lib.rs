@@ -1,4 +1,5 @@
-//! Packets to connections: what a gateway's connection tracking and Zeek say of each, and who initiated it.
+//! Connection tracking of packets as in Linux nf_conntrack and Zeek, with the evidence for the originator of each
+//! connection.
 #![forbid(unsafe_code)]
 
 pub mod config;

@@ -1,4 +1,4 @@
-//! What live connections may take, and what giving it back costs.
+//! Bounds of memory for live connections, and the cost of freeing.
 #![allow(clippy::print_stdout, reason = "a test says what it measured")]
 
 use conntrack_base::time::SECOND;
@@ -8,12 +8,12 @@ use conntrack_track::connection::EndReason;
 use conntrack_track::proto::CtState;
 use conntrack_track::tracker::{Label, Tracker};
 
-/// A segment of the connection of this number, each from another source.
+/// A segment of the connection with this number, each with a source of its own.
 fn segment(number: u32, from_client: bool, flags: u8, seq: u32, ack: u32) -> Packet {
     segment_of(Family::V4, number, from_client, flags, (seq, ack, 0))
 }
 
-/// The same of a family, with so many bytes of payload.
+/// A segment of a connection in a family, with this many bytes of payload.
 fn segment_of(
     family: Family,
     number: u32,
@@ -53,7 +53,7 @@ fn syn(tracker: &mut Tracker, number: u32, ts: i64, reasons: &mut Vec<EndReason>
     tracker.record(&[packet], &[], ts, |closed| reasons.push(closed.reason))
 }
 
-/// A connection that a full table keeps.
+/// Begin an assured connection, which survives early drop.
 fn assured(tracker: &mut Tracker, number: u32) {
     let (syn, ack) = (tcpflag::SYN, tcpflag::ACK);
     for (from_client, flags, seq, acked) in
@@ -141,7 +141,7 @@ fn a_live_connection_takes_160_bytes_and_224_over_ipv6() {
 
 #[test]
 fn one_with_a_cold_part_takes_800_bytes() {
-    // The data is sent again.
+    // The data is retransmitted.
     let packets = [&HANDSHAKE[..], &HANDSHAKE[3..]].concat();
     let each = bytes_each(Family::V4, &packets);
     assert!((200..=800).contains(&each), "{each} bytes");
@@ -153,7 +153,7 @@ fn many_that_are_due_at_once_stall_no_record() {
     for number in 0..100_000 {
         syn(&mut tracker, number, 1, &mut Vec::new());
     }
-    // An hour later all of them are over, and each record finds it out for a few.
+    // An hour later all of them are over, and each record sweeps a few.
     let (mut most, mut all) = (0, 0);
     for record in 0..100_000 {
         let mut now = 0;

@@ -1,5 +1,5 @@
-//! Packet for packet what Linux nf_conntrack said: `../shared/corpus/scenarios` and `../shared/corpus/kernel` hold the
-//! running kernel's word on every packet of a capture, as its oracle wrote it down.
+//! Labels against Linux nf_conntrack, packet by packet. `../shared/corpus/scenarios` and `../shared/corpus/kernel` hold
+//! the running kernel's `ctstate` of every packet of a capture, as its oracle recorded.
 #![allow(clippy::print_stderr, clippy::print_stdout, reason = "a test says what it compared, or why it did not")]
 
 use std::collections::{HashMap, HashSet};
@@ -14,14 +14,14 @@ use conntrack_track::proto::{CtDir, CtState, Gateway, State};
 use conntrack_track::tracker::{Label, Tracker};
 use serde_json::Value;
 
-/// What we say of a packet, and the entry of its connection after it.
-struct Word {
+/// The label of a packet, and the entry of its connection afterwards.
+struct Judgement {
     label: Label,
     entry: Option<Gateway>,
     ts: i64,
 }
 
-fn words(path: &Path) -> Vec<Word> {
+fn words(path: &Path) -> Vec<Judgement> {
     let mut config = Config::default();
     config.decode.tunnels = TunnelMode::Outer;
     let mut reader = CaptureReader::open(path, 0, false).unwrap();
@@ -37,16 +37,21 @@ fn words(path: &Path) -> Vec<Word> {
                 Err(_) => Label::outside(CtState::Invalid),
             };
             let live = tracker.snapshot().find(|connection| Some(connection.id) == label.connection);
-            words.push(Word { label, entry: live.and_then(|connection| connection.gateway), ts: record.ts });
+            words.push(Judgement { label, entry: live.and_then(|connection| connection.gateway), ts: record.ts });
         }
     }
     words
 }
 
-/// How a line of the oracle differs from our word; None: it does not, or says nothing.
-fn difference(line: &Value, word: &Word, flows: &mut HashMap<u64, u64>, slipped: &mut HashSet<u64>) -> Option<String> {
+/// The difference of a line of the oracle from the tracker's word; None: equal, or without an answer.
+fn difference(
+    line: &Value,
+    word: &Judgement,
+    flows: &mut HashMap<u64, u64>,
+    slipped: &mut HashSet<u64>,
+) -> Option<String> {
     let ctstate = line.get("ct_state")?.as_str()?;
-    // Where the oracle's own sleeping overtook the capture, the kernel measured another time, and remembers.
+    // Where the oracle's own sleep overtook the capture, the kernel measured another time, and remembers.
     if line.get("stream_clock_slip").is_some() {
         slipped.insert(line["flow"].as_u64()?);
     }
@@ -95,7 +100,7 @@ fn difference(line: &Value, word: &Word, flows: &mut HashMap<u64, u64>, slipped:
     (off.abs() > SECOND).then(|| format!("{} s left, kernel {timeout}", left as f64 / 1e9))
 }
 
-/// Compares every capture of a folder with its answers; panics with the first differences.
+/// Compare every capture of a folder with its answers; panics with the first differences.
 fn compare(answers: &Path, captures: &Path, capture_of: impl Fn(&str) -> String) {
     let mut files: Vec<PathBuf> = fs::read_dir(answers).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|path| path.extension().is_some_and(|suffix| suffix == "jsonl"));
@@ -120,7 +125,7 @@ fn compare(answers: &Path, captures: &Path, capture_of: impl Fn(&str) -> String)
     assert!(different.is_empty(), "{} of {compared}:\n{shown}", different.len());
 }
 
-/// The corpus beside the project; None, with a reason, where it is not there.
+/// The corpus next to the project; None, with a reason, where absent.
 fn corpus() -> Option<PathBuf> {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpus");
     if corpus.exists() {
@@ -144,7 +149,7 @@ fn real_captures() {
     compare(&corpus.join("kernel"), &corpus.join("pcaps"), str::to_owned);
 }
 
-/// Random packets that the running kernel was asked about: `make kernel-test` does, and names their folder.
+/// Random packets with answers of the running kernel: `make kernel-test` makes and names their folder.
 #[test]
 fn random_packets() {
     let Some(folder) = std::env::var_os("CONNTRACK_KERNEL_ANSWERS").map(PathBuf::from) else {

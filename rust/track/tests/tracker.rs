@@ -5,7 +5,7 @@ use conntrack_decode::{Addr, Family, FiveTuple};
 use conntrack_decode::{L4, Packet, Tcp, TunnelMode, Vlan, ipproto, tcpflag};
 use conntrack_track::config::Config;
 use conntrack_track::connection::{EndReason, Evidence};
-use conntrack_track::proto::{CtDir, CtState, State};
+use conntrack_track::proto::{CtDir, CtState, State, Status};
 use conntrack_track::tracker::{Closed, Label, Tracker};
 
 const SYN: u8 = tcpflag::SYN;
@@ -16,7 +16,7 @@ const RST: u8 = tcpflag::RST;
 const CLIENT: (u8, u16) = (1, 40_000);
 const SERVER: (u8, u16) = (2, 443);
 
-/// A tracker, what it has closed, and the sequence numbers of the two ends.
+/// A tracker, its closed connections, and the sequence numbers of the two ends.
 struct Run {
     tracker: Tracker,
     closed: Vec<Closed>,
@@ -55,7 +55,7 @@ impl Run {
         self.tcp(true, ACK, 0, ts + 2);
     }
 
-    /// Everything that was tracked, in the order of first packets.
+    /// All tracked connections, in the order of first packets.
     fn finish(mut self) -> Vec<Closed> {
         let closed = &mut self.closed;
         self.tracker.finish(|gone| closed.push(gone.clone()));
@@ -107,7 +107,7 @@ fn a_whole_connection() {
     let [only] = &closed[..] else { panic!("one connection, not {}", closed.len()) };
     assert_eq!(only.reason, EndReason::Closed);
     assert_eq!(only.connection().state(), State::TimeWait);
-    assert_eq!(only.connection().status, (true, true));
+    assert_eq!(only.connection().status, Status { seen_reply: true, assured: true });
     assert_eq!((only.connection().start, only.connection().end), (0, 8));
     let orig = only.connection().orig;
     assert_eq!(only.connection().key.ports(orig), (40_000, 443));
@@ -233,7 +233,7 @@ fn an_icmp_error_is_related_to_what_it_quotes() {
     let error = packet((9, 3), (1, 3), ipproto::ICMP, l4, 36);
     let label = run.feed(&error, 1);
     assert_eq!((label.connection, label.ctstate, label.ctdir), (Some(0), CtState::Related, CtDir::Reply));
-    // Whoever sent it, it travels as the responder's packets do.
+    // The error travels in the direction of the responder's packets, from any sender.
     let nearer = packet((0, 3), (1, 3), ipproto::ICMP, l4, 36);
     assert_eq!(run.feed(&nearer, 1).side, label.side);
     let elsewhere = packet((9, 3), (5, 3), ipproto::ICMP, l4, 36);

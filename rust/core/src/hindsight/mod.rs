@@ -220,7 +220,7 @@ mod tests {
     use conntrack_output::rows::Finished;
     use conntrack_track::config::Config;
     use conntrack_track::connection::Endpoint as Sent;
-    use conntrack_track::table::Last;
+    use conntrack_track::table::FinalConnection;
     use conntrack_track::tracker::{Closed, Tracker};
 
     /// Packets of few hosts and ports, so that they meet again in every role.
@@ -266,7 +266,7 @@ mod tests {
         for (gone, number) in closed.iter_mut().zip(0..) {
             let mut connection = gone.connection().into_owned();
             connection.id = number;
-            gone.what = Last::Whole(Box::new(connection));
+            gone.what = FinalConnection::Whole(Box::new(connection));
             rows.insert(gone);
         }
         rows.in_order()

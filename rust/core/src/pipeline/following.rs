@@ -193,7 +193,7 @@ impl TrackStage {
     #[inline(never)]
     fn other<const READERS: bool>(&mut self, batch: &Batch<'_>, at: usize, guess: u32) -> Label {
         let (one, broad) = (&batch.decoded.descriptors[at], &batch.decoded.broad[at]);
-        if let Some(label) = self.tracker.take_ready_broad::<READERS>(one, broad, guess, || batch.arrival(at)) {
+        if let Some(label) = self.tracker.take_ready_wide::<READERS>(one, broad, guess, || batch.arrival(at)) {
             return label;
         }
         let (over, refused) = (&mut self.over, self.tracker.refused());
@@ -219,7 +219,7 @@ impl TrackStage {
             return label;
         }
         let broad = &batch.decoded.broad[at];
-        if let Some(label) = self.tracker.take_ready_broad::<false>(one, broad, guess, || batch.arrival(at)) {
+        if let Some(label) = self.tracker.take_ready_wide::<false>(one, broad, guess, || batch.arrival(at)) {
             return label;
         }
         let closed = &mut |closed: &Closed| over.insert(closed);

@@ -52,7 +52,7 @@ impl<'a> Batch<'a> {
     pub fn arrival(&self, at: usize) -> Arrival<'a> {
         let descriptor = &self.decoded.descriptors[at];
         let decoded = if descriptor.is(kind::DECODED) { self.packets(at).first() } else { None };
-        Arrival { descriptor, broad: &self.decoded.broad[at], frame: self.frame(at), decoded }
+        Arrival { descriptor, wide: &self.decoded.broad[at], frame: self.frame(at), decoded }
     }
 
     /// The packets of a record decoded by the slow path; none of an ordinary frame.

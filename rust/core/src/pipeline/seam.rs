@@ -81,7 +81,7 @@ impl Headers {
             }
             let (arrival, packet) = (batch.arrival(at), batch.arrival(at).packet());
             let without_evidence =
-                self.abridges && !one.is(kind::CUT | kind::FTP) && direction::says(&arrival).is_none();
+                self.abridges && !one.is(kind::CUT | kind::FTP) && direction::payload_originator(&arrival).is_none();
             let keeps = if without_evidence && packet.payload.1 > 0 { packet.payload.0 } else { record.caplen };
             let record = Record { caplen: keeps, abridged: keeps < record.caplen, ..*record };
             let bytes = bytes.get(..keeps as usize).unwrap_or(bytes);

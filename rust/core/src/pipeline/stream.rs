@@ -23,7 +23,7 @@ use conntrack_track::config::Config;
 use conntrack_track::connection::{Connection, EndReason};
 use conntrack_track::flow::descriptor::kind;
 use conntrack_track::proto::CtState;
-use conntrack_track::table::{Last, Reader};
+use conntrack_track::table::{FinalConnection, Reader};
 use conntrack_track::tracker::{Closed, Keys, Label, Tracker};
 
 use super::count_refused;
@@ -169,7 +169,7 @@ impl Stream {
         for connection in connections.into_iter().filter(|connection| connection.deadline > now) {
             let reason = connection.end_reason(EndReason::EndOfCapture);
             let places = self.keys.places(&connection.key);
-            let what = Last::Whole(Box::new(connection));
+            let what = FinalConnection::Whole(Box::new(connection));
             rows.insert(&Closed { what, places, reason, stopped: Some(now), gone: None });
         }
         rows.in_order()

@@ -295,7 +295,7 @@ impl<'a> Row<'a> {
 
     /// True where the address of an end is in a local network.
     pub fn is_local(self, end: usize) -> bool {
-        self.rows.locality.place(self.ip(end)).is_local
+        self.rows.locality.scope(self.ip(end)).is_local
     }
 
     /// The originator's side of the flow key; labels refer to sides.

@@ -8,8 +8,8 @@ use conntrack_track::conn::{self, Flags, Image, path};
 use conntrack_track::connection::{Connection, EndReason, Endpoint, Evidence};
 use conntrack_track::direction::{AddressScope, Direction, Locality};
 use conntrack_track::flow::{FlowKey, Side};
-use conntrack_track::proto::State;
-use conntrack_track::table::Last;
+use conntrack_track::proto::{State, Status};
+use conntrack_track::table::FinalConnection;
 use conntrack_track::tracker::Closed;
 use conntrack_track::zeek::ConnState;
 
@@ -201,7 +201,7 @@ struct Fields<'a> {
     tunnel: Tunnel,
     state: State,
     /// SEEN_REPLY and ASSURED.
-    status: (bool, bool),
+    status: Status,
     /// As is, and with the roles exchanged.
     conn_state: [ConnState; 2],
     evidence: Evidence,
@@ -226,7 +226,7 @@ impl Packed {
 
     /// The row of a closed connection.
     pub(super) fn of(closed: &Closed, overflow: &mut Overflow) -> Self {
-        if let Last::Hot { key, image, deadline } = &closed.what
+        if let FinalConnection::Hot { key, image, deadline } = &closed.what
             && let Some(packed) = Self::of_hot(key, image, *deadline, closed, overflow)
         {
             debug_assert_eq!(packed.alone(overflow), {
@@ -364,8 +364,8 @@ impl Packed {
             packed.addr = [overflow.addrs.push(addrs) as u32, 0];
         }
         packed.set(flag::ORIG_B, orig == Side::B);
-        packed.set(flag::ASSURED, fields.status.1);
-        packed.set(flag::SEEN_REPLY, fields.status.0);
+        packed.set(flag::ASSURED, fields.status.assured);
+        packed.set(flag::SEEN_REPLY, fields.status.seen_reply);
         packed.set(flag::FLIPPED, fields.flipped);
         packed.set(flag::WAS_BROADCAST, was_broadcast);
         packed.set(flag::IS_ERROR, fields.is_error);
@@ -448,7 +448,7 @@ impl Packed {
             addrs = *place;
             place.swap(0, 1);
         }
-        let places = [addrs[1], addrs[0]].map(|addr| locality.place(addr.ip(self.family())));
+        let places = [addrs[1], addrs[0]].map(|addr| locality.scope(addr.ip(self.family())));
         self.set(flag::FROM_GROUP, places[0].is_group && !places[1].is_group);
         self.direction = AddressScope::direction(places, self.has(flag::WAS_BROADCAST));
         rare.sent.swap(0, 1);

@@ -1,4 +1,4 @@
-//! What a tracker is told: timeouts under their sysctl names, rules, the local networks.
+//! The configuration of a tracker: timeouts under their sysctl names, rules, the local networks.
 
 mod ports;
 mod profile;
@@ -48,7 +48,7 @@ pub enum Timeout {
 }
 
 impl Timeout {
-    /// The timeout of this number.
+    /// The timeout with this number.
     #[inline]
     pub fn numbered(number: u8) -> Self {
         // As many as five bits can number, so that such a number needs no check.
@@ -65,7 +65,7 @@ impl Timeout {
     }
 }
 
-/// How many timeouts there are.
+/// The number of timeouts.
 const TIMEOUTS: usize = Timeout::Generic as usize + 1;
 
 /// The value of every timeout, in nanoseconds.
@@ -108,7 +108,7 @@ impl Timeouts {
         self.0[timeout as usize]
     }
 
-    /// Sets the timeout of that sysctl name, in nanoseconds; false where no timeout has that name.
+    /// Set the timeout with this sysctl name, in nanoseconds; false where no timeout has that name.
     pub fn set(&mut self, name: &str, nanoseconds: i64) -> bool {
         let found = Self::TABLE.iter().find(|(_, n, _)| *n == name);
         if let Some((timeout, _, _)) = found {
@@ -129,7 +129,7 @@ impl Default for Timeouts {
     }
 }
 
-/// The rules a gateway follows, apart from its timeouts; each is a sysctl.
+/// The rules of a gateway, apart from its timeouts; each is a sysctl.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
     /// `nf_conntrack_tcp_loose`: pick up TCP connections whose start was not seen.
@@ -140,21 +140,21 @@ pub struct Rules {
     pub ignore_invalid_rst: bool,
     /// `nf_conntrack_tcp_max_retrans`: identical segments in a row before the timeout is capped.
     pub max_retrans: u8,
-    /// When an answered UDP exchange becomes a stream.
+    /// The condition under which an answered UDP exchange becomes a stream.
     pub udp_stream: UdpStream,
     /// The timeouts.
     pub timeouts: Timeouts,
 }
 
-/// When an answered UDP exchange becomes a stream, which has a timeout of its own.
+/// The condition under which an answered UDP exchange becomes a stream, with a timeout of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum UdpStream {
-    /// With the first packet after the first reply that comes more than two seconds after the opening one (Linux).
+    /// The first packet after the first reply, more than two seconds after the opening packet (Linux).
     #[default]
     TwoSeconds,
-    /// With a packet after the first reply.
+    /// A packet after the first reply.
     Replied,
-    /// With a request after the first reply: "more than one request-response transaction" (EC2).
+    /// A request after the first reply: "more than one request-response transaction" (EC2).
     SecondRequest,
 }
 
@@ -176,48 +176,48 @@ impl Default for Rules {
 pub struct Zone {
     /// The name, as reported in `orig_zone` and `resp_zone`.
     pub name: String,
-    /// Its networks; the longest prefix of all zones wins.
+    /// The networks of the zone; the longest prefix of all zones wins.
     pub networks: Vec<IpNet>,
 }
 
-/// Everything a tracker is told.
+/// The configuration of a tracker.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The networks whose perspective is taken.
+    /// The local networks: the perspective of egress and ingress.
     pub local: Vec<IpNet>,
     /// Named networks.
     pub zones: Vec<Zone>,
     /// The gateway's rules.
     pub rules: Rules,
-    /// What the decoder does about tunnels and checksums.
+    /// Options of the decoder: tunnels and checksums.
     pub decode: decode::Options,
-    /// Ports at which servers are likely; None: our own list of services.
+    /// Ports of likely servers; None: the built-in list of services.
     pub likely_server_ports: Option<ServerPorts>,
-    /// Connections begin and end, and are turned round, as Zeek does it.
+    /// Zeek's boundaries of connections and Zeek's choice of the originator.
     pub zeek: bool,
-    /// Damage is an error instead of a count.
+    /// Report damage as an error instead of a count.
     pub strict: bool,
-    /// How much may live at once.
+    /// Bounds of the flow table.
     pub bounds: Bounds,
-    /// The most threads to track with.
+    /// The most threads for tracking.
     pub threads: usize,
-    /// The key of the hash of five-tuples; None: fresh random numbers. A fixed one makes runs comparable instruction by
-    /// instruction, and lets five-tuples be chosen to collide.
+    /// The key of the five-tuple hash; None: fresh random numbers. A fixed key makes runs comparable instruction by
+    /// instruction, and lets an attacker choose five-tuples that collide.
     pub hash_key: Option<[u64; 4]>,
 }
 
-/// What live connections may take. A new one that finds no room takes the place of one that is not assured, or is not
-/// tracked where there is none.
+/// Bounds of the live connections. In a full table, a new connection replaces one that is not assured (early drop);
+/// where there is none, the new one is not tracked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     /// The most live connections (`nf_conntrack_max`).
     pub connections: usize,
-    /// The most bytes of memory for them.
+    /// The most bytes of memory for live connections.
     pub bytes: usize,
 }
 
 impl Default for Bounds {
-    /// None but the machine's.
+    /// No bounds but the machine's.
     fn default() -> Self {
         Self { connections: usize::MAX, bytes: usize::MAX }
     }

@@ -1,18 +1,18 @@
-//! Ports at which servers are likely: the word of last resort on who initiated.
+//! Ports of likely servers: the last resort in the choice of the originator.
 
 use conntrack_decode::ipproto;
 
-/// Protocols that have ports, and how they are written behind one.
+/// Protocols with ports, and their suffix in the notation of a port.
 const PROTOCOLS: [(u8, &str); 3] = [(ipproto::TCP, "tcp"), (ipproto::UDP, "udp"), (ipproto::SCTP, "sctp")];
 
 /// Server ports by protocol.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServerPorts {
-    /// In order.
+    /// Sorted.
     ports: Vec<(u8, u16)>,
 }
 
-/// Services over TCP: IANA's service names, as far as they are in use, and what is used without one.
+/// Services over TCP: IANA's service names in use, and common ports without a registered name.
 #[rustfmt::skip]
 const TCP: [u16; 198] = [
     7, 9, 11, 13, 17, 19, 21, 22, 23, 25, 37, 43, 49, 53, 70, 79, 80, 81, 88, 102, 104, 106, 109, 110, 111, 113,
@@ -26,7 +26,7 @@ const TCP: [u16; 198] = [
     5938, 5984, 5985, 5986, 6000, 6001, 6379, 6443, 6514, 6633, 6653, 6660, 6665, 6666, 6667, 6668, 6669, 6697, 7000,
     7001, 7199, 7474, 7687, 8000, 8008, 8080, 8081, 8086, 8088,
 ];
-/// The same above 8088.
+/// Services over TCP above port 8088.
 #[rustfmt::skip]
 const HIGH_TCP: [u16; 40] = [
     8090, 8118, 8123, 8140, 8181, 8200, 8291, 8300, 8333, 8443, 8500, 8530, 8531, 8834, 8880, 8883, 8888, 9000, 9001,
@@ -47,8 +47,8 @@ const SCTP: [u16; 9] = [
     2904, 2905, 2944, 3868, 5060, 5061, 14001, 36412, 38412,
 ];
 
-/// `likely_server_ports` of Zeek 8 with all its default scripts: what `base/protocols/*/main.zeek` and
-/// `base/packet-protocols/*` add to it. QUIC is left out there on purpose.
+/// `likely_server_ports` of Zeek 8 with all its default scripts: the additions of `base/protocols/*/main.zeek` and
+/// `base/packet-protocols/*`. QUIC is left out there on purpose.
 #[rustfmt::skip]
 const ZEEK_TCP: [u16; 48] = [
     21, 22, 25, 53, 79, 80, 81, 88, 110, 135, 139, 143, 389, 443, 445, 502, 563, 585, 587, 614, 631, 636, 989, 990,
@@ -66,17 +66,17 @@ impl ServerPorts {
         lists.iter().flat_map(|(proto, ports)| ports.iter().map(|port| (*proto, *port))).collect()
     }
 
-    /// Our own list of services.
+    /// The built-in list of services.
     pub fn services() -> Self {
         Self::of(&[(ipproto::TCP, &TCP), (ipproto::TCP, &HIGH_TCP), (ipproto::UDP, &UDP), (ipproto::SCTP, &SCTP)])
     }
 
-    /// Zeek's, with all its default scripts.
+    /// Zeek's list, with all its default scripts.
     pub fn zeek() -> Self {
         Self::of(&[(ipproto::TCP, &ZEEK_TCP), (ipproto::UDP, &ZEEK_UDP)])
     }
 
-    /// A port as it is written, such as `80/tcp`.
+    /// Parse a port such as `80/tcp`; None where the text has another form.
     pub fn parse(text: &str) -> Option<(u8, u16)> {
         let (port, word) = text.split_once('/')?;
         let (proto, _) = PROTOCOLS.iter().find(|(_, name)| *name == word)?;
@@ -84,7 +84,7 @@ impl ServerPorts {
         is_number.then(|| port.parse().ok()).flatten().map(|port| (*proto, port))
     }
 
-    /// A server is likely at this port.
+    /// Test whether the port is a likely server's.
     #[inline]
     pub fn contains(&self, proto: u8, port: u16) -> bool {
         self.ports.binary_search(&(proto, port)).is_ok()

@@ -1,8 +1,8 @@
-//! Whose timeouts and rules are followed.
+//! Profiles: the timeouts and rules of other programs.
 //!
-//! A profile other than `linux` is the program's own idle timeouts, put where nf_conntrack has the timeout for the same
-//! situation; what a program does not distinguish gets the same number. The state machine stays the kernel's. With `zeek`,
-//! also where a connection begins and ends, and who initiated it, is as Zeek has it (`zeek/`).
+//! A profile other than `linux` has the program's own idle timeouts, in the place of nf_conntrack's timeout for that
+//! situation. Situations that a program does not distinguish get equal numbers. The state machine stays the kernel's.
+//! `zeek` also adopts Zeek's boundaries of connections and choice of the originator (`zeek/`).
 
 use super::{Rules, Timeouts, UdpStream};
 use conntrack_base::time::SECOND;
@@ -24,7 +24,7 @@ pub enum Profile {
     Ec2,
 }
 
-/// The seconds of one profile. Names without the prefix `nf_conntrack_`.
+/// The seconds of one profile, by sysctl name without the prefix `nf_conntrack_`.
 struct Seconds {
     syn: i64,
     established: i64,
@@ -45,12 +45,12 @@ impl Profile {
         (Self::Ec2, "ec2"),
     ];
 
-    /// The profile of that name.
+    /// The profile with this name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.iter().find(|(_, known)| *known == name).map(|(profile, _)| *profile)
     }
 
-    /// Whether connections begin and end, and are turned round, as Zeek does it.
+    /// Test whether boundaries of connections and the originator are Zeek's.
     pub fn is_zeek(self) -> bool {
         self == Self::Zeek
     }

@@ -1,5 +1,5 @@
-//! In place: acknowledgements and FINs, in order, of a connection without a cold part, in any state; so how TCP connections
-//! open and close where nothing is missing.
+//! The shortcut of TCP handshakes and closes: in-order acknowledgements and FINs of a connection without a cold part,
+//! in any state.
 
 use crate::flow::Descriptor;
 use crate::flow::descriptor::kind;
@@ -13,8 +13,8 @@ use super::letters::{self, code};
 use super::ordinary::InOrder;
 use super::{Flags, HALF, LARGEST_WINDOW, kind_of};
 
-/// Time and counts behind a packet, where they fit.
-pub struct Timed {
+/// Time and counters after a packet.
+pub struct Progress {
     at: usize,
     /// Nanoseconds since the first packet.
     pub age: u64,
@@ -22,8 +22,8 @@ pub struct Timed {
     ip_bytes: u32,
 }
 
-impl Timed {
-    /// Time and counts behind this packet; None where the packet is late, or a number has no room.
+impl Progress {
+    /// Time and counters after this packet; None where the packet is late, or a counter would overflow.
     #[inline]
     pub fn of(hot: &Shared, one: &Descriptor) -> Option<Self> {
         let (at, age) = (one.side() as usize, (one.ts as u64).wrapping_sub(hot.start.get()));
@@ -33,7 +33,8 @@ impl Timed {
         fits.then_some(Self { at, age, packets, ip_bytes })
     }
 
-    /// Writes them, with the window of the last acknowledgement, and nanoseconds from the last packet that Zeek counts.
+    /// Write time and counters, the window of the last acknowledgement, and the nanoseconds from the last packet that
+    /// Zeek counts.
     #[inline]
     pub fn write(self, hot: &Shared, last_win: u16, quiet: u32) {
         hot.packets[self.at].set(self.packets);
@@ -43,8 +44,8 @@ impl Timed {
     }
 }
 
-/// State after an acknowledgement and after a FIN, from each state, in the original direction and in the other; None where more than
-/// the state decides: for the reply to a simultaneous open, and where there is no state.
+/// State after an acknowledgement and after a FIN, by state, in the original and the reply direction. None where more
+/// than the state decides: for the reply to a simultaneous open, and without a state.
 const LEADS: [[[Option<State>; STATES.len()]; 2]; 2] = [
     [leads(CtDir::Original, TcpClass::Ack), leads(CtDir::Original, TcpClass::Fin)],
     [leads(CtDir::Reply, TcpClass::Ack), leads(CtDir::Reply, TcpClass::Fin)],
@@ -67,7 +68,7 @@ const fn leads(dir: CtDir, class: TcpClass) -> [Option<State>; STATES.len()] {
     leads
 }
 
-/// Zeek's view of a side, all of whose data came in order. Numbers are relative to the SYN.
+/// Zeek's view of a side all of whose data came in order. Numbers are relative to the SYN.
 #[derive(Clone, Copy)]
 struct End {
     fin: bool,
@@ -87,7 +88,7 @@ impl End {
         Self { acked: one.before_fin(acked.wrapping_sub(first)), ..one }
     }
 
-    /// An acknowledgement, without the FIN where it reaches it; nothing is before the first byte.
+    /// An acknowledgement number, less the FIN where the FIN is acknowledged; at least the first byte.
     fn before_fin(&self, ack: u32) -> u32 {
         ack.min(self.last.wrapping_sub(self.fin.into())).max(1)
     }
@@ -98,14 +99,14 @@ impl End {
 }
 
 /// Zeek's view of both sides: the sender's first.
-struct Ends {
+struct ZeekSides {
     sides: [End; 2],
     deferred: bool,
     reported: bool,
 }
 
-impl Ends {
-    /// Takes note of the end of a side's data; see `View::report_end`.
+impl ZeekSides {
+    /// Note the end of a side's data; see `View::report_end`.
     fn report_end(&mut self, at: usize) {
         let [own, peer] = [self.sides[at], self.sides[1 - at]];
         if !own.fin || own.ended || own.is_pending(&peer) {
@@ -118,7 +119,7 @@ impl Ends {
         }
     }
 
-    /// A side closes; see `View::close`.
+    /// Close a side; see `View::close`.
     fn close(&mut self, at: usize) {
         let [own, peer] = [self.sides[at], self.sides[1 - at]];
         self.deferred = own.is_pending(&peer);
@@ -128,7 +129,7 @@ impl Ends {
         }
     }
 
-    /// Takes a segment up to `end` with so much data, which acknowledges the peer up to `ack`.
+    /// Process a segment of `len` bytes up to `end`, which acknowledges the peer up to `ack`.
     fn take(&mut self, (end, len, ack): (u32, u32, u32), closes: bool) {
         self.sides[0].fin |= closes;
         self.sides[0].last = end;
@@ -147,23 +148,23 @@ impl Ends {
     }
 }
 
-/// Takes an acknowledgement or a FIN of side `S`; false: it is not in order, and nothing was changed.
+/// Process an acknowledgement or a FIN of side `S`; false: out of order, and nothing was changed.
 #[inline(never)]
 pub fn closing<const S: usize>(hot: &Shared, one: &Descriptor, limits: &Limits) -> bool {
     let (q, flags) = (1 - S, Flags(hot.flags.get()));
     let (closes, len) = (one.flags & tcpflag::FIN != 0, u32::from(one.payload_bytes));
     let Some(new) = leads_on::<S>(hot, one, flags) else { return false };
     let segment = InOrder::<S>::of::<false>(hot, flags, one, len + u32::from(closes));
-    let (Some(segment), Some(timed)) = (segment, Timed::of(hot, one)) else { return false };
+    let (Some(segment), Some(progress)) = (segment, Progress::of(hot, one)) else { return false };
     if len > 0 && (one.is(kind::CUT) || segment.is_much(hot)) {
         return false;
     }
     let of = |at: usize| End::of(flags, at, [hot.first[at].get(), hot.next[at].get(), hot.acked[at].get()]);
     let (deferred, reported) = (flags.has(Flags::DEFERRED), flags.has(Flags::REPORTED));
-    let mut ends = Ends { sides: [of(S), of(q)], deferred, reported };
-    let Some(quiet) = quiet(hot, &ends, &timed) else { return false };
+    let mut ends = ZeekSides { sides: [of(S), of(q)], deferred, reported };
+    let Some(quiet) = quiet(hot, &ends, &progress) else { return false };
 
-    // From here on everything is written.
+    // Writes begin here.
     let (first, peer_first) = (hot.first[S].get(), hot.first[q].get());
     ends.take((segment.end.wrapping_sub(first), len, one.ack.wrapping_sub(peer_first)), closes);
     let flags = write_flags::<S>(hot, one, (flags, new), &ends, limits, one.ack == hot.next[q].get());
@@ -178,7 +179,7 @@ pub fn closing<const S: usize>(hot: &Shared, one: &Descriptor, limits: &Limits) 
     let last_len = if closes { word as u16 } else { one.payload_bytes };
     hot.letters.set(letters::with(word >> 16, letter, S) << 16 | u64::from(last_len));
     let last_win = if closes { hot.length.get() as u16 } else { one.window };
-    timed.write(hot, last_win, quiet);
+    progress.write(hot, last_win, quiet);
     if !closes {
         hot.last[0].set(one.seq);
         hot.last[1].set(one.ack);
@@ -188,7 +189,7 @@ pub fn closing<const S: usize>(hot: &Shared, one: &Descriptor, limits: &Limits) 
     true
 }
 
-/// The state behind the segment, where both sides are open and the state alone decides.
+/// The state after the segment, where both sides are open and the state alone decides.
 #[inline]
 fn leads_on<const S: usize>(hot: &Shared, one: &Descriptor, flags: Flags) -> Option<State> {
     const SIDES: u64 = 1 << 16 | 1 << 32;
@@ -209,21 +210,22 @@ fn leads_on<const S: usize>(hot: &Shared, one: &Descriptor, flags: Flags) -> Opt
 
 const FIN_ACK: u8 = tcpflag::FIN | tcpflag::ACK;
 
-/// Nanoseconds from the last packet that Zeek's `duration` counts to this one: those behind both closes do not count.
-fn quiet(hot: &Shared, ends: &Ends, timed: &Timed) -> Option<u32> {
+/// Nanoseconds from the last packet that Zeek's `duration` counts to this packet. Packets after both closes do not
+/// count.
+fn quiet(hot: &Shared, ends: &ZeekSides, progress: &Progress) -> Option<u32> {
     if !ends.sides.iter().all(|end| end.closed) {
         return Some(0);
     }
     let counted = (hot.length.get() >> 16).checked_sub(hot.cold.get().into())?;
-    u32::try_from(timed.age.checked_sub(counted)?).ok()
+    u32::try_from(progress.age.checked_sub(counted)?).ok()
 }
 
-/// Writes the flag word behind a segment.
+/// Write the flag word after a segment.
 fn write_flags<const S: usize>(
     hot: &Shared,
     one: &Descriptor,
     (mut flags, new): (Flags, State),
-    ends: &Ends,
+    ends: &ZeekSides,
     limits: &Limits,
     acks_all: bool,
 ) -> Flags {

@@ -1,9 +1,9 @@
-//! Whole connections beside their records, by number.
+//! Cold parts: whole connections next to their records, by number.
 
 use crate::connection::Connection;
 use conntrack_base::slab::Pool;
 
-/// The cold parts of a table, and the bytes that they take on the heap.
+/// The cold parts of a table, and their bytes on the heap.
 #[derive(Default)]
 pub struct Colds {
     pool: Pool<Connection>,
@@ -11,36 +11,36 @@ pub struct Colds {
 }
 
 impl Colds {
-    /// Adds a connection whose step goes on until [`Self::account`]; None where there are no more numbers.
+    /// Add a connection whose step goes on until [`Self::account`]; None where the numbers are exhausted.
     pub fn insert(&mut self, connection: Connection) -> Option<u32> {
         self.pool.insert(connection)
     }
 
-    /// The connection of a number.
+    /// The connection with this number.
     pub fn get(&self, number: u32) -> Option<&Connection> {
         self.pool.get(number)
     }
 
-    /// The connection of a number, between [`Self::step`] and [`Self::account`].
+    /// The connection with this number, between [`Self::step`] and [`Self::account`].
     pub fn get_mut(&mut self, number: u32) -> Option<&mut Connection> {
         self.pool.get_mut(number)
     }
 
-    /// Begins a step that may change what a connection takes on the heap.
+    /// Begin a step that may change the heap size of a connection.
     pub fn step(&mut self, number: u32) -> Option<&mut Connection> {
         let connection = self.pool.get_mut(number)?;
         self.heap = self.heap.saturating_sub(connection.zeek.heap_bytes());
         Some(connection)
     }
 
-    /// Ends the step, and returns the connection after it.
+    /// End the step, and return the connection.
     pub fn account(&mut self, number: u32) -> Option<&Connection> {
         let connection = self.pool.get(number)?;
         self.heap += connection.zeek.heap_bytes();
         Some(connection)
     }
 
-    /// Changes the connection of a number, and what it takes on the heap.
+    /// Change the connection with this number, and its heap size.
     #[inline]
     pub fn change(&mut self, number: u32, change: impl FnOnce(&mut Connection)) {
         let Some(connection) = self.pool.get_mut(number) else { return };
@@ -49,13 +49,13 @@ impl Colds {
         self.heap = (self.heap + connection.zeek.heap_bytes()).saturating_sub(before);
     }
 
-    /// Takes a connection out.
+    /// Remove a connection.
     pub fn remove(&mut self, number: u32) -> Option<Connection> {
         self.step(number)?;
         self.pool.remove(number)
     }
 
-    /// The same into a box: a connection is large, and moved once.
+    /// Remove a connection into a `Box`: a connection is large, and moved once.
     pub fn remove_boxed(&mut self, number: u32) -> Option<Box<Connection>> {
         self.step(number)?;
         self.pool.remove(number).map(Box::new)

@@ -1,18 +1,18 @@
-//! The flag word of a hot record: yes or no, and choices from short lists.
+//! The flag word of a hot record: booleans and small enumerations.
 //!
-//! Bits 16 to 31 speak of side A and 32 to 47 of side B, each in the same order, so that a side known at compile time costs a
-//! constant shift. The other bits speak of the connection; the highest sixteen depend on the protocol.
+//! Bits 16 to 31 are those of side A and 32 to 47 those of side B, in equal order. A side known at compile time costs a
+//! constant shift. The other bits belong to the connection; the highest sixteen depend on the protocol.
 
 use crate::config::Timeout;
 use crate::connection::Evidence;
 use crate::flow::Side;
-use crate::proto::{CtDir, State, TcpClass};
+use crate::proto::{CtDir, State, Status, TcpClass};
 
-/// The word.
+/// The flag word.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flags(pub u64);
 
-/// A number of some bits.
+/// A bit field.
 #[derive(Clone, Copy)]
 pub struct Field {
     at: u32,
@@ -28,7 +28,7 @@ const RETRANS: Field = Field { at: 56, bits: 8 };
 const EVIDENCE: Field = Field { at: 48, bits: 5 };
 const SCALE: Field = Field { at: 0, bits: 4 };
 
-/// States by the number that four bits hold.
+/// States by their four-bit number.
 pub const STATES: [State; 16] = {
     let mut states = [State::None; 16];
     states[State::SynSent as usize] = State::SynSent;
@@ -54,13 +54,13 @@ const CLASSES: [TcpClass; 8] = [
 ];
 
 impl Flags {
-    /// TCP, every field in use.
+    /// TCP, with every field in use.
     pub const TCP: Self = Self(1);
     /// UDP.
     pub const UDP: Self = Self(2);
     /// ICMP echo, and the protocols that a gateway tracks by the IP header alone.
     pub const STATELESS: Self = Self(3);
-    /// Nothing but the deadline is in the record; the cold part has everything.
+    /// Only the deadline is in the record; all else is in the cold part.
     pub const COLD: Self = Self(4);
 
     /// The gateway's entry saw a reply.
@@ -75,35 +75,36 @@ impl Flags {
     pub const REFUSED: u64 = 1 << 11;
     /// TCP: Zeek reported the end.
     pub const REPORTED: u64 = 1 << 12;
-    /// TCP: a close waits until data is delivered or acknowledged (Zeek).
+    /// TCP: a close is deferred until data is delivered or acknowledged (Zeek).
     pub const DEFERRED: u64 = 1 << 13;
-    /// A packet of the opener went to a group.
+    /// A packet of the opener had a group address as its destination.
     pub const TO_GROUP: u64 = 1 << 14;
 
-    /// Of a side: offers window scaling.
+    /// Per side: offers window scaling.
     pub const OFFERS_SCALE: u64 = 1 << 4;
-    /// Of a side: permits SACK.
+    /// Per side: permits SACK.
     pub const SACK_PERMITTED: u64 = 1 << 5;
-    /// Of a side: sent data that is not acknowledged.
+    /// Per side: has unacknowledged data.
     pub const UNACKED: u64 = 1 << 6;
-    /// Of a side: acknowledged something.
+    /// Per side: has sent an acknowledgement.
     pub const ACK_SET: u64 = 1 << 7;
-    /// Of a side: sent the FIN that began the close.
+    /// Per side: sent the FIN that began the close.
     pub const CLOSE_INIT: u64 = 1 << 8;
-    /// Of a side: Zeek took note of its close.
+    /// Per side: Zeek noted its close.
     pub const CLOSED: u64 = 1 << 9;
-    /// Of a side: Zeek reported the end of its data.
+    /// Per side: Zeek reported the end of its data.
     pub const ENDED: u64 = 1 << 10;
-    /// Of a side: sent a FIN.
+    /// Per side: sent a FIN.
     pub const FIN: u64 = 1 << 11;
-    /// Of a side: sent a packet.
+    /// Per side: sent a packet.
     pub const SEEN: u64 = 1 << 12;
 
     /// Bits of the timeout.
     pub const TIMEOUT_BITS: u64 = 0x1f << TIMEOUT.at;
     /// Bits of state, last direction, last class and repeated acknowledgements.
     pub const STEP_BITS: u64 = 0xffff << STATE.at;
-    /// The same after a plain acknowledgement of side `S` in ESTABLISHED, without direction and repetitions.
+    /// [`STEP_BITS`](Self::STEP_BITS) after a plain acknowledgement of side `S` in ESTABLISHED, without direction and
+    /// repetitions.
     pub const ESTABLISHED: u64 = (State::Established as u64) << STATE.at | (TcpClass::Ack as u64) << LAST_CLASS.at;
 
     #[inline]
@@ -112,7 +113,7 @@ impl Flags {
     }
 
     #[inline]
-    fn put(&mut self, field: Field, value: u64) {
+    fn set_field(&mut self, field: Field, value: u64) {
         let mask = ((1 << field.bits) - 1) << field.at;
         self.0 = self.0 & !mask | value << field.at & mask;
     }
@@ -127,47 +128,47 @@ impl Flags {
         self.0 & bits != 0
     }
 
-    /// Sets or clears these bits.
+    /// Set or clear these bits.
     #[inline]
     pub fn set(&mut self, bits: u64, holds: bool) {
         self.0 = self.0 & !bits | if holds { bits } else { 0 };
     }
 
-    /// A fact about a side.
+    /// A per-side bit.
     #[inline]
     pub fn of(side: Side, fact: u64) -> u64 {
         fact << (16 + 16 * side as u32)
     }
 
-    /// Test whether a fact about a side holds.
+    /// Test a per-side bit.
     #[inline]
     pub fn side_has(self, side: Side, fact: u64) -> bool {
         self.has(Self::of(side, fact))
     }
 
-    /// The protocol; the other fields of the word are 0.
+    /// A word with this protocol, all other fields 0.
     #[inline]
     #[must_use]
     pub fn kind(self) -> Self {
         Self(self.get(KIND))
     }
 
-    /// The timeout that runs.
+    /// The running timeout.
     #[inline]
     pub fn timeout(self) -> Timeout {
         Timeout::numbered(self.get(TIMEOUT) as u8)
     }
 
-    /// The number of the timeout that runs, below 32.
+    /// The number of the running timeout, below 32.
     #[inline]
     pub fn timeout_number(self) -> usize {
         self.get(TIMEOUT) as usize
     }
 
-    /// Sets the timeout that runs.
+    /// Set the running timeout.
     #[inline]
     pub fn set_timeout(&mut self, timeout: Timeout) {
-        self.put(TIMEOUT, timeout as u64);
+        self.set_field(TIMEOUT, timeout as u64);
     }
 
     /// The bits of a timeout.
@@ -187,7 +188,7 @@ impl Flags {
         if self.has(Self::ORIG_B) { Side::B } else { Side::A }
     }
 
-    /// Sets opener and originator.
+    /// Set opener and originator.
     #[inline]
     pub fn set_roles(&mut self, opener: Side, orig: Side) {
         self.set(Self::OPENER_B, opener == Side::B);
@@ -212,7 +213,7 @@ impl Flags {
         self.kind() == Self::TCP && self.has(Self::REFUSED)
     }
 
-    /// The state that the gateway reports.
+    /// The state to report for the gateway's entry.
     #[inline]
     pub fn reported_state(self) -> State {
         match self.kind() {
@@ -222,10 +223,10 @@ impl Flags {
         }
     }
 
-    /// The status of the gateway's entry: a reply was seen, it is assured.
+    /// The status of the gateway's entry.
     #[inline]
-    pub fn status(self) -> (bool, bool) {
-        (self.has(Self::SEEN_REPLY), self.has(Self::ASSURED))
+    pub fn status(self) -> Status {
+        Status { seen_reply: self.has(Self::SEEN_REPLY), assured: self.has(Self::ASSURED) }
     }
 
     /// TCP: direction, class and number of repetitions of the last segment.
@@ -235,7 +236,7 @@ impl Flags {
         (self.get(LAST_DIR) as u8, class, self.get(RETRANS) as u8)
     }
 
-    /// TCP: sets the state, and direction, class and number of repetitions of the last segment.
+    /// TCP: set the state, and direction, class and number of repetitions of the last segment.
     #[inline]
     pub fn set_step(&mut self, state: State, (dir, class, retrans): (u8, TcpClass, u8)) {
         let step = (state as u64) << STATE.at
@@ -249,7 +250,7 @@ impl Flags {
     #[inline]
     #[must_use]
     pub fn with_last_dir(mut self, dir: u64) -> Self {
-        self.put(LAST_DIR, dir);
+        self.set_field(LAST_DIR, dir);
         self
     }
 
@@ -259,7 +260,7 @@ impl Flags {
         dir << LAST_DIR.at | retrans << RETRANS.at
     }
 
-    /// Why the originator is the originator: TCP without a cold part begins with a SYN.
+    /// The evidence for the originator: TCP without a cold part begins with a SYN.
     #[inline]
     pub fn evidence(self) -> Evidence {
         match self.kind() {
@@ -268,10 +269,10 @@ impl Flags {
         }
     }
 
-    /// All but TCP: sets why the originator is the originator.
+    /// All but TCP: set the evidence for the originator.
     #[inline]
     pub fn set_evidence(&mut self, evidence: Evidence) {
-        self.put(EVIDENCE, evidence as u64);
+        self.set_field(EVIDENCE, evidence as u64);
     }
 
     /// TCP: the window scale of a side.
@@ -280,9 +281,9 @@ impl Flags {
         self.get(Self::scale_of(side)) as u8
     }
 
-    /// TCP: sets the window scale of a side, at most 14.
+    /// TCP: set the window scale of a side, at most 14.
     #[inline]
     pub fn set_scale(&mut self, side: Side, scale: u8) {
-        self.put(Self::scale_of(side), u64::from(scale));
+        self.set_field(Self::scale_of(side), u64::from(scale));
     }
 }

@@ -1,4 +1,4 @@
-//! The hot record of a connection: two cache lines with the key of IPv4.
+//! The hot record of a connection: two cache lines, the IPv4 key included.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,9 +13,10 @@ use conntrack_decode::ipproto;
 
 use super::{Flags, letters};
 
-/// The fields, in words of 64 bits (`W`) and halves of 32 bits (`H`). A pair has side A's number first.
+/// The fields, in words of 64 bits (`W`) and halves of 32 bits (`H`). In a pair, side A's number is first.
 ///
-/// The first line, with the key in front, is what every packet of any protocol reads and writes; the second one is TCP's.
+/// The first line, with the key in front, is read and written for every packet of any protocol; the second line is
+/// TCP's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(C)]
 pub struct Hot<W, H> {
@@ -23,29 +24,36 @@ pub struct Hot<W, H> {
     pub flags: W,
     /// Capture time of the first packet, nanoseconds.
     pub start: W,
-    /// Nanoseconds from the first packet to the last in the upper 48 bits, the window of the last acknowledgement below.
+    /// Nanoseconds from the first packet to the last in the upper 48 bits, the window of the last acknowledgement
+    /// below.
     pub length: W,
-    /// Datagrams; with a cold part, those since it was synchronised.
+    /// Datagrams; with a cold part, those since the last [`sync`](super::sync).
     pub packets: [H; 2],
-    /// Bytes from the IP header on; with a cold part, those since it was synchronised.
+    /// Bytes from the IP header on; with a cold part, those since the last [`sync`](super::sync).
     pub ip_bytes: [H; 2],
-    /// Second of the earliest mark of the wheel, modulo 2^32, at least 1; 0: no mark. The owner's, whatever is in the slot.
+    /// Second of the earliest mark of the wheel, modulo 2^32, at least 1; 0: no mark. Belongs to the owner, also in a
+    /// free slot.
     pub armed: H,
-    /// With a cold part: its number. Without: nanoseconds from the last packet that Zeek's `duration` counts to the last one.
+    /// With a cold part: the cold part's number. Without: nanoseconds from the last packet that Zeek's `duration`
+    /// counts to the last packet.
     pub cold: H,
-    /// TCP: the number behind the last one sent (Zeek's `last_seq`, the kernel's `td_end`). UDP: messages that name the side.
+    /// TCP: the sequence number after the last byte sent (Zeek's `last_seq`, the kernel's `td_end`). UDP: messages that
+    /// name the side.
     pub next: [H; 2],
-    /// TCP: the highest number of the side that was acknowledged (Zeek's `ack_seq`; the kernel's `td_maxack` of the other).
+    /// TCP: the highest acknowledged number of the side (Zeek's `ack_seq`; the peer's `td_maxack` in the kernel).
     pub acked: [H; 2],
-    /// TCP: the highest number that the other side allows (`td_maxend`). With [`path::OUT`]: the frozen `td_end`.
+    /// TCP: the highest number that the peer allows (`td_maxend`). With [`path::OUT`]: the frozen `td_end`.
     pub max_end: [H; 2],
     /// TCP: the largest window of the side (`td_maxwin`).
     pub max_win: [H; 2],
-    /// TCP: sequence and acknowledgement number of the last acknowledgement. With [`path::FROZEN`]: the deadline, low half first.
+    /// TCP: sequence and acknowledgement number of the last acknowledgement. With [`path::FROZEN`]: the deadline, low
+    /// half first.
     pub last: [H; 2],
-    /// TCP: the number of the SYN (Zeek's `start_seq`). Others: bytes of payload; with a cold part, those since it was synchronised.
+    /// TCP: the sequence number of the SYN (Zeek's `start_seq`). Others: bytes of payload; with a cold part, those
+    /// since the last [`sync`](super::sync).
     pub first: [H; 2],
-    /// Without a cold part: the history in the upper 48 bits (`letters`). Below: the length of the last acknowledgement's data.
+    /// Without a cold part: the history in the upper 48 bits (`letters`). Below: the data length of the last
+    /// acknowledgement.
     pub letters: W,
     /// The connection's number.
     pub id: H,
@@ -58,27 +66,27 @@ pub type Image = Hot<u64, u32>;
 /// The fields in the table: written by one owner, read by any thread.
 pub type Shared = Hot<Cell64, Cell32>;
 
-/// Bits that say which way a packet may take. A pair of bits has side A's first.
+/// Bits that select the path of a packet: shortcut or slow path. In a pair of bits, side A's is first.
 pub mod path {
     /// Every invariant of [`super::super`] holds: the shortcut may be taken.
     pub const READY: u32 = 1;
     /// A whole connection is in the cold part.
     pub const COLD: u32 = 1 << 1;
-    /// The deadline is in `last`, for it does not follow from the last packet and the timeout.
+    /// The deadline is in `last`, because the last packet and the timeout do not determine the deadline.
     pub const FROZEN: u32 = 1 << 2;
-    /// TCP: the gateway's part of the connection stands still, for it refuses what comes, or accepts it out of the window.
+    /// TCP: the gateway's part of the connection is frozen, because packets are invalid, or accepted out of the window.
     pub const OUT: u32 = 1 << 3;
-    /// TCP: what came of a side's data does not follow from its numbers: some is missing from the capture.
+    /// TCP: the numbers of a side do not determine its delivered data: some is missing from the capture.
     pub const HOLE: [u32; 2] = [1 << 4, 1 << 5];
-    /// TCP: sent and acknowledged numbers of a side wrapped alike, at least once.
+    /// TCP: sent and acknowledged numbers of a side wrapped equally often, at least once.
     pub const WRAPPED: [u32; 2] = [1 << 6, 1 << 7];
-    /// The opening was not seen: acknowledgements are counted, first windows and payloads are looked at.
+    /// The opening was not seen: acknowledgements are counted, first windows and payloads are examined.
     pub const UNSEEN: u32 = 1 << 8;
-    /// With [`OUT`]: what comes is accepted out of the window, for an end is liberal.
+    /// With [`OUT`]: packets are accepted out of the window, because an end is liberal.
     pub const LAX: u32 = 1 << 13;
-    /// With [`OUT`]: nothing was captured of the other side, which acknowledges nothing.
+    /// With [`OUT`]: nothing was captured of the peer, which acknowledges nothing.
     pub const LONE: u32 = 1 << 14;
-    /// With [`LONE`]: more and more of the other side was acknowledged.
+    /// With [`LONE`]: the acknowledgements of the unseen peer's data advanced.
     pub const ANSWERS: u32 = 1 << 15;
     /// The letter of a side's acknowledgement, or of its data, is in the history: by side, then by kind.
     pub const NOTED: [[u32; 2]; 2] = [[1 << 9, 1 << 10], [1 << 11, 1 << 12]];
@@ -86,11 +94,11 @@ pub mod path {
     pub const LOCAL: [u32; 2] = [1 << 16, 1 << 17];
     /// A side is a group, side A's bit first.
     pub const GROUP: [u32; 2] = [1 << 18, 1 << 19];
-    /// Bits that belong to the key, whatever becomes of the connection.
+    /// Bits that depend on the key alone.
     pub const PLACES: u32 = 0xf << 16;
 }
 
-/// The direction that an originator makes of a connection, by these bits of [`path`].
+/// The direction of a connection with this originator, by these bits of [`path`].
 #[inline]
 pub fn direction(bits: u32, orig: Side, was_broadcast: bool) -> Direction {
     let ends = [orig as usize, orig.other() as usize];
@@ -98,7 +106,7 @@ pub fn direction(bits: u32, orig: Side, was_broadcast: bool) -> Direction {
     Direction::of(local, was_broadcast || bits & path::GROUP[ends[1]] != 0)
 }
 
-/// The longest connection whose length fits: three days, in nanoseconds.
+/// The limit of a connection's length in the record: three days, in nanoseconds.
 pub const LONGEST: u64 = 1 << 48;
 
 impl Shared {
@@ -108,7 +116,7 @@ impl Shared {
         self.copy(Cell64::get, Cell32::get)
     }
 
-    /// A copy for any other thread; whole only where the version of the slot says so.
+    /// A copy for any other thread; consistent only if the version of the slot did not change.
     pub fn read(&self) -> Image {
         self.copy(Cell64::read, Cell32::read)
     }
@@ -119,7 +127,7 @@ impl Shared {
             let b = half(b);
             [half(a), b]
         };
-        // What `store` writes last is read first: a reader who sees it sees all before, so that a model has few orders.
+        // `store` writes this field last: a reader who sees its value sees all before, so that a model has few orders.
         Image {
             path: half(&self.path),
             id: half(&self.id),
@@ -140,7 +148,7 @@ impl Shared {
         }
     }
 
-    /// Writes all but the wheel's mark.
+    /// Write all fields but the wheel's mark.
     #[inline]
     pub fn store(&self, image: &Image) {
         let set = |cells: &[Cell32; 2], [a, b]: [u32; 2]| {
@@ -164,7 +172,7 @@ impl Shared {
         self.path.set(image.path);
     }
 
-    /// Notes a letter of a side in the history, unless it is there.
+    /// Note a letter of a side in the history, once.
     #[inline(never)]
     pub fn note(&self, letter: u64, side: usize) {
         let word = self.letters.get();
@@ -188,7 +196,7 @@ fn frozen([low, high]: [u32; 2]) -> i64 {
 }
 
 impl Image {
-    /// Sets a deadline that does not follow from the last packet.
+    /// Set a deadline that does not follow from the last packet.
     pub fn freeze(&mut self, deadline: i64) {
         self.path |= path::FROZEN;
         self.last = [deadline as u32, (deadline as u64 >> 32) as u32];
@@ -215,30 +223,30 @@ impl Image {
         Flags(self.flags)
     }
 
-    /// A slot in use.
+    /// Test whether the slot is in use.
     #[inline]
     pub fn is_some(&self) -> bool {
         self.flags != 0
     }
 
-    /// The state that the gateway reports.
+    /// The state to report for the gateway's entry.
     #[inline]
     pub fn state(&self) -> State {
         self.flags().reported_state()
     }
 
-    /// An RST answered the SYN.
+    /// Test whether an RST answered the SYN.
     #[inline]
     pub fn is_refused(&self) -> bool {
         self.flags().is_refused()
     }
 
-    /// A gateway's entry that survives a full table.
+    /// Test whether the gateway's entry survives early drop.
     pub fn is_assured(&self) -> bool {
         self.flags().has(Flags::ASSURED) && !self.is_refused()
     }
 
-    /// The record as a checkpoint has it, made safe: numbers that contradict each other, or the key, free the slot.
+    /// The record as restored from a checkpoint: numbers that contradict each other, or the key, free the slot.
     #[must_use]
     pub fn checked(self, key: FlowKey) -> Self {
         let flags = self.flags();
@@ -267,14 +275,15 @@ impl Image {
     }
 }
 
-/// Limits of the rules that the shortcuts need, worked out once.
+/// Precomputed limits of the rules, for the shortcuts.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// The rules.
     pub rules: Rules,
     /// Every timeout in nanoseconds, by number.
     pub nanos: [i64; 32],
-    /// Bits of the timeout after an acknowledgement in ESTABLISHED: repeated too often times two, plus data not acknowledged.
+    /// Bits of the timeout after an acknowledgement in ESTABLISHED: retransmitted too often times two, plus
+    /// unacknowledged data.
     pub established: [u64; 4],
     /// The shortest of those four, nanoseconds.
     pub least: u64,

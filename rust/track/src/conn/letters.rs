@@ -22,12 +22,12 @@ pub mod code {
     pub const DATA: u64 = 6;
 }
 
-/// Letters, the first one lowest, with another one of a side behind them unless it is there.
+/// The letters, the first lowest, with this letter of a side appended unless present.
 #[inline]
 pub fn with(letters: u64, code: u64, side: usize) -> u64 {
     const EACH: u64 = 0x1111_1111_1111;
     let code = code + 6 * side as u64;
-    // Four bits that are zero borrow, and their top bit was not set.
+    // Zero nibbles borrow, and their top bit was not set.
     let difference = letters ^ (code * EACH);
     if difference.wrapping_sub(EACH) & !difference & (EACH << 3) != 0 {
         return letters;
@@ -40,13 +40,13 @@ fn codes(letters: u64) -> impl Iterator<Item = usize> {
     (0..12).map(move |place| (letters >> (place * BITS) & 0xf) as usize).take_while(|code| *code != 0)
 }
 
-/// The letters as they are written for this originator.
+/// The letters in Zeek's case for this originator.
 pub fn written(letters: u64, orig: Side) -> impl Iterator<Item = u8> {
     let case = if orig == Side::A { 0 } else { 0x20 };
     codes(letters).filter_map(move |code| Some(ALPHABET.get(code - 1)? ^ case))
 }
 
-/// The same letters as Zeek's view keeps them.
+/// Convert to the letters of Zeek's view.
 pub fn expand(letters: u64) -> Letters {
     Letters::of_once(written(letters, Side::A))
 }

@@ -1,5 +1,5 @@
-//! In place: how connections begin. A SYN and what answers it, the first datagrams of UDP, ICMP echo, and the protocols that a
-//! gateway tracks by the IP header alone.
+//! The shortcut of new connections. A SYN and its answer, the first datagrams of UDP, ICMP echo, and the protocols that
+//! a gateway tracks by the IP header alone.
 
 use crate::config::Timeout;
 use crate::connection::{Evidence, READ_UDP, take_claim};
@@ -10,17 +10,18 @@ use crate::proto::tcp::choose_timeout;
 use crate::proto::{self, Offer, State, TcpClass};
 use conntrack_decode::{Tcp, tcpflag};
 
-use super::closing::Timed;
+use super::closing::Progress;
 use super::hot::{Image, Limits, Shared, path};
 use super::letters::{self, code};
 use super::whole::REFUSED_TIMEOUT;
 use super::{Flags, kind_of};
 
-/// A connection that begins with this packet; None where it takes the slow path. `id`: the connection's number.
+/// The record of a connection that begins with this packet; None where the packet takes the slow path. `id`: the
+/// connection's number.
 pub fn begin(arrival: &Arrival<'_>, id: u64, limits: &Limits) -> Option<Image> {
     let one = arrival.descriptor;
     let (at, side) = (one.side() as usize, one.side());
-    // Tags that are not in the key are the first packet's, and stay with the whole connection.
+    // Tags outside of the key are the first packet's, and stay with the whole connection.
     if arrival.decoded.is_some_and(|packet| packet.vlan != arrival.key().vlan) {
         return None;
     }
@@ -50,17 +51,17 @@ pub fn begin(arrival: &Arrival<'_>, id: u64, limits: &Limits) -> Option<Image> {
     Some(hot)
 }
 
-/// Whether an echo is a request.
+/// Test for an echo request.
 fn asks(arrival: &Arrival<'_>) -> bool {
     let (key, side) = (arrival.key(), arrival.descriptor.side());
     (side == Side::A) == key.a_asks
 }
 
-/// Takes whom the payload of a datagram names as the originator.
+/// Apply the originator that the payload of a datagram names.
 fn read_claim(hot: &mut Image, arrival: &Arrival<'_>) {
     let (one, mut flags) = (arrival.descriptor, hot.flags());
     let worth_reading = one.payload_bytes > 0 && !one.is(kind::GROUP) && flags.evidence() <= Evidence::Payload;
-    if worth_reading && let Some(named) = direction::says(arrival) {
+    if worth_reading && let Some(named) = direction::payload_originator(arrival) {
         let mut claims = hot.next.map(|claims| claims as u8);
         let (orig, evidence) = take_claim(&mut claims, named, flags.opener());
         hot.next = claims.map(u32::from);
@@ -70,7 +71,7 @@ fn read_claim(hot: &mut Image, arrival: &Arrival<'_>) {
     }
 }
 
-/// The SYN of a connection of which nothing was seen before.
+/// The record of a TCP connection that begins with this SYN.
 fn begin_tcp(mut hot: Image, arrival: &Arrival<'_>, limits: &Limits) -> Option<Image> {
     let one = arrival.descriptor;
     let (at, side) = (one.side() as usize, one.side());
@@ -86,12 +87,12 @@ fn begin_tcp(mut hot: Image, arrival: &Arrival<'_>, limits: &Limits) -> Option<I
     hot.flags = flags.0;
     hot.letters = letters::with(0, code::SYN, at) << 16;
     (hot.first[at], hot.next[at], hot.acked[at]) = (one.seq, one.seq + 1, one.seq);
-    // The other side may send as much as the window says, from number 0 on as long as nothing of it was seen.
+    // The peer may send as much as the window allows, from number 0 on until its first packet.
     (hot.max_end[at], hot.max_end[1 - at], hot.max_win[at]) = (one.seq + 1, one.window.into(), one.window.into());
     Some(hot)
 }
 
-/// Takes what a SYN of this side offers.
+/// Note the options that a SYN of this side offers.
 fn take_offer(flags: &mut Flags, side: Side, segment: &Tcp) {
     let offer = Offer::of(segment).unwrap_or_default();
     flags.set(Flags::of(side, Flags::OFFERS_SCALE), offer.scale.is_some());
@@ -99,8 +100,8 @@ fn take_offer(flags: &mut Flags, side: Side, segment: &Tcp) {
     flags.set_scale(side, offer.scale.unwrap_or_default());
 }
 
-/// Takes what answers a lone SYN: a SYN+ACK that accepts, or an RST that refuses. False: another packet, and nothing was
-/// changed.
+/// Process the answer to a lone SYN: a SYN+ACK that accepts, or an RST that refuses. False: another packet, and nothing
+/// was changed.
 #[inline(never)]
 pub fn answer(hot: &Shared, arrival: &Arrival<'_>, limits: &Limits) -> bool {
     const SYN_ACK: u8 = tcpflag::SYN | tcpflag::ACK;
@@ -114,7 +115,8 @@ pub fn answer(hot: &Shared, arrival: &Arrival<'_>, limits: &Limits) -> bool {
         && !flags.side_has(side, Flags::SEEN)
         && !flags.has(Flags::SEEN_REPLY | Flags::REFUSED);
     let (next, is_plain) = (hot.next[q].get(), one.payload_bytes == 0 && one.edge == one.ack);
-    let Some(timed) = Timed::of(hot, one).filter(|_| is_lone && is_plain && one.ack == next && one.ack != 0) else {
+    let Some(progress) = Progress::of(hot, one).filter(|_| is_lone && is_plain && one.ack == next && one.ack != 0)
+    else {
         return false;
     };
     match kind_of(one.flags) {
@@ -128,7 +130,7 @@ pub fn answer(hot: &Shared, arrival: &Arrival<'_>, limits: &Limits) -> bool {
         RST_ACK => refuse(hot, one, flags),
         _ => return false,
     }
-    timed.write(hot, hot.length.get() as u16, 0);
+    progress.write(hot, hot.length.get() as u16, 0);
     hot.acked[at].set(hot.first[at].get());
     true
 }
@@ -155,7 +157,7 @@ fn accept(hot: &Shared, one: &Descriptor, (mut flags, segment): (Flags, &Tcp), l
     hot.max_win[at].set(window);
 }
 
-/// The gateway's entry is gone, and all that is left of it is that there was an answer.
+/// Delete the gateway's entry; only the seen reply remains.
 fn refuse(hot: &Shared, one: &Descriptor, flags: Flags) {
     let (side, opener) = (one.side(), one.side().other());
     let (at, q) = (side as usize, opener as usize);
@@ -176,8 +178,8 @@ fn refuse(hot: &Shared, one: &Descriptor, flags: Flags) {
     }
 }
 
-/// Takes a datagram of an exchange over UDP whose payloads are not read any more; None: another one, or the connection may be
-/// over, and nothing was changed. Returns the bits by which the flag word changed.
+/// Process a datagram of a UDP exchange whose payloads are no longer read. None: another packet, or the connection may
+/// be over, and nothing was changed. Returns the changed bits of the flag word.
 #[inline]
 pub fn exchange(hot: &Shared, one: &Descriptor, limits: &Limits) -> Option<u64> {
     let (at, flags) = (one.side() as usize, Flags(hot.flags.get()));
@@ -187,20 +189,20 @@ pub fn exchange(hot: &Shared, one: &Descriptor, limits: &Limits) -> Option<u64> 
     if !is_ordinary || !is_quiet {
         return None;
     }
-    let timed = Timed::of(hot, one)?;
-    let idle = timed.age - (hot.length.get() >> 16);
+    let progress = Progress::of(hot, one)?;
+    let idle = progress.age - (hot.length.get() >> 16);
     let payload = hot.first[at].get().checked_add(one.payload_bytes.into())?;
     if idle >= limits.nanos[flags.timeout_number()] as u64 {
         return None;
     }
-    let after = step(flags, one, timed.age, limits);
+    let after = step(flags, one, progress.age, limits);
     hot.flags.set(after.0);
-    timed.write(hot, 0, hot.cold.get());
+    progress.write(hot, 0, hot.cold.get());
     hot.first[at].set(payload);
     Some(after.0 ^ flags.0)
 }
 
-/// The flag word after an accepted datagram, `age` nanoseconds after the first one.
+/// The flag word after an accepted datagram, `age` nanoseconds after the first packet.
 #[inline]
 fn step(mut flags: Flags, one: &Descriptor, age: u64, limits: &Limits) -> Flags {
     let dir = flags.dir(one.side());
@@ -215,23 +217,23 @@ fn step(mut flags: Flags, one: &Descriptor, age: u64, limits: &Limits) -> Flags 
     flags
 }
 
-/// Takes a packet of UDP or without states, of a connection that is [`path::READY`] and lives; false: it takes the slow path,
-/// and nothing was changed.
+/// Process a packet of a live UDP or stateless connection that is [`path::READY`]; false: the packet takes the slow
+/// path, and nothing was changed.
 #[inline]
 pub fn datagram(hot: &Shared, one: &Descriptor, arrival: &Arrival<'_>, limits: &Limits) -> bool {
     let (at, bits, flags) = (one.side() as usize, hot.path.get(), Flags(hot.flags.get()));
     let is_udp = flags.kind() == Flags::UDP;
     let noted = !is_udp || bits & path::NOTED[at][1] != 0;
     let payload = hot.first[at].get().checked_add(one.payload_bytes.into());
-    let (Some(timed), Some(payload)) = (Timed::of(hot, one), payload) else { return false };
+    let (Some(progress), Some(payload)) = (Progress::of(hot, one), payload) else { return false };
     let is_cold = bits & path::COLD != 0;
     let sent = u64::from(hot.packets[0].get()) + u64::from(hot.packets[1].get()) + 1;
     let reads = is_udp && !is_cold && one.payload_bytes > 0 && sent <= READ_UDP;
     if !noted && is_cold {
         return false;
     }
-    hot.flags.set(step(flags, one, timed.age, limits).0);
-    timed.write(hot, 0, hot.cold.get());
+    hot.flags.set(step(flags, one, progress.age, limits).0);
+    progress.write(hot, 0, hot.cold.get());
     hot.first[at].set(payload);
     if !noted {
         hot.note(code::DATA, at);

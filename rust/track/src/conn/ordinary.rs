@@ -1,4 +1,4 @@
-//! The shortcut of nearly every TCP packet: a plain acknowledgement, with data or without, behind everything that its sender
+//! The shortcut of nearly every TCP packet: a plain acknowledgement, with data or without, after all that its sender
 //! sent before.
 
 use crate::connection::{Connection, Evidence};
@@ -16,17 +16,17 @@ use super::{Colds, Flags, HALF, whole};
 /// A segment of side `S` whose numbers are in order.
 #[derive(Clone, Copy)]
 pub struct InOrder<const S: usize> {
-    /// The number behind it.
+    /// The sequence number after the segment.
     pub end: u32,
-    /// The acknowledged number, by SACK blocks too where SACK is permitted.
+    /// The acknowledged number; the highest SACK edge where SACK is permitted.
     edge: u32,
 }
 
 impl<const S: usize> InOrder<S> {
-    /// A segment that takes `len` numbers, where it is in order and acknowledges what is known; see the invariants of [`super`].
-    /// With `OUT`, the gateway refuses it.
+    /// Check a segment of `len` bytes: in order, with an acknowledgement of known data; see the invariants of
+    /// [`super`]. With `OUT`, the segment is invalid for the gateway.
     ///
-    /// Fields are read where they are compared: what is read early is spilled.
+    /// Fields are read where they are compared: early reads are spilled.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "the numbers stay in registers")]
     pub fn of<const OUT: bool>(hot: &Shared, flags: Flags, one: &Descriptor, len: u32) -> Option<Self> {
@@ -48,11 +48,11 @@ impl<const S: usize> InOrder<S> {
         fits.then_some(Self { end, edge })
     }
 
-    /// Whether so much is not acknowledged that Zeek gives up waiting for it.
+    /// Test for so much unacknowledged data that Zeek stops waiting for acknowledgements.
     #[inline]
     pub fn is_much(self, hot: &Shared) -> bool {
         let waits = u64::from(self.end.wrapping_sub(hot.acked[S].get()));
-        // Nothing acknowledged is the SYN at most.
+        // At most the SYN is acknowledged.
         waits >= WITHOUT_ACKS && self.is_too_much(hot, waits)
     }
 
@@ -63,7 +63,7 @@ impl<const S: usize> InOrder<S> {
         waits > WITHOUT_FURTHER_ACKS || (acked <= 1 && u64::from(sent) > WITHOUT_ACKS)
     }
 
-    /// Writes the numbers behind the segment, whose window is this, scaled.
+    /// Write the numbers after the segment with this scaled window.
     #[inline]
     pub fn write(self, hot: &Shared, ack: u32, window: u32) {
         let q = 1 - S;
@@ -84,8 +84,8 @@ impl<const S: usize> InOrder<S> {
     }
 }
 
-/// Whether an acknowledgement of side `S` leaves the gateway's part as it is: in SYN_SENT, or where the frozen `td_end` of the
-/// other side is behind what is acknowledged. Of a side that was never seen, everything may be acknowledged.
+/// Test whether an acknowledgement of side `S` leaves the gateway's part unchanged: in SYN_SENT, or with an
+/// acknowledgement beyond the peer's frozen `td_end`. Of a peer that was never seen, everything may be acknowledged.
 #[inline]
 fn stands_still<const S: usize>(hot: &Shared, flags: Flags, ack: u32, edge: u32) -> bool {
     let q = 1 - S;
@@ -99,16 +99,17 @@ fn stands_still<const S: usize>(hot: &Shared, flags: Flags, ack: u32, edge: u32)
     refuses && acknowledges::<S>(hot, ack) && hot.next[q].get().wrapping_sub(ack) < HALF
 }
 
-/// Whether an acknowledgement of side `S` is not behind the last one, as unsigned numbers and as the kernel compares them.
+/// Test whether an acknowledgement of side `S` is not before the last one, as unsigned numbers and as the kernel
+/// compares them.
 #[inline]
 fn acknowledges<const S: usize>(hot: &Shared, ack: u32) -> bool {
     let acked = hot.acked[1 - S].get();
     ack >= acked && ack.wrapping_sub(acked) < HALF
 }
 
-/// Takes a plain acknowledgement of side `S` of a connection that is [`path::READY`]; None: it is not in order, and nothing
-/// was changed. With `OUT`, the gateway refuses both directions, and its part stands still. With `READERS`, the cold part
-/// may be read by others and does not change here. Returns the bits by which the flag word changed.
+/// Process a plain acknowledgement of side `S` of a connection that is [`path::READY`]; None: out of order, and nothing
+/// was changed. With `OUT`, both directions are invalid for the gateway, and its part is frozen. With `READERS`, other
+/// threads may read the cold part, which does not change here. Returns the changed bits of the flag word.
 #[inline]
 pub fn ordinary<'a, const S: usize, const OUT: bool, const READERS: bool>(
     hot: &Shared,
@@ -124,7 +125,7 @@ pub fn ordinary<'a, const S: usize, const OUT: bool, const READERS: bool>(
     }
 }
 
-/// The same with data or without.
+/// Process a plain acknowledgement; `DATA`: with data.
 #[inline]
 fn plain<'a, const S: usize, const DATA: bool, const OUT: bool, const READERS: bool>(
     hot: &Shared,
@@ -139,7 +140,7 @@ fn plain<'a, const S: usize, const DATA: bool, const OUT: bool, const READERS: b
     let length = (one.ts as u64).wrapping_sub(hot.start.get());
     // Neither late, nor so late that the connection may be over.
     let on_time = length.wrapping_sub(hot.length.get() >> 16) < limits.least && length < LONGEST;
-    // No datagram is empty, so that its bytes have no more room before their number has none.
+    // No datagram is empty: the byte counter overflows before the packet counter.
     let ip_bytes = hot.ip_bytes[S].get().checked_add(one.ip_bytes.into())?;
     if !on_time || one.window == 0 {
         return None;
@@ -152,15 +153,15 @@ fn plain<'a, const S: usize, const DATA: bool, const OUT: bool, const READERS: b
     if is_cut && bits & path::COLD == 0 {
         return if READERS { None } else { grown::<S, OUT>(hot, colds, one, &arrival(), limits) };
     }
-    // A letter that is new goes to the cold part, if there is one.
+    // A new letter goes to the cold part, if there is one.
     let is_new = bits & noted == 0;
     let is_simple = bits & (path::HOLE[0] | path::HOLE[1] | path::UNSEEN) == 0 && !is_cut;
     let needs_cold = !is_simple || (is_new && bits & path::COLD != 0);
-    if needs_cold && !beside::<S, READERS>(hot, colds, one, arrival) {
+    if needs_cold && !apply_to_cold::<S, READERS>(hot, colds, one, arrival) {
         return None;
     }
 
-    // From here on everything is written.
+    // Writes begin here.
     if is_new {
         note::<S>(hot, noted, DATA);
     }
@@ -173,14 +174,14 @@ fn plain<'a, const S: usize, const DATA: bool, const OUT: bool, const READERS: b
     Some(accept::<S, DATA>(hot, (one, segment), length, flags, limits))
 }
 
-/// Writes what becomes of Zeek's view where the gateway's part stands still.
+/// Write Zeek's view where the gateway's part is frozen.
 #[inline]
 fn out<const S: usize>(hot: &Shared, (one, segment): (&Descriptor, InOrder<S>), length: u64, flags: Flags) {
     let (q, bits) = (1 - S, hot.path.get());
     hot.length.set(length << 16 | hot.length.get() & 0xffff);
     hot.next[S].set(segment.end);
     if bits & path::LONE != 0 {
-        // Zeek begins the other side anew with each acknowledgement.
+        // Zeek begins the peer anew with each acknowledgement.
         let start = one.ack.wrapping_sub(1);
         hot.next[q].set(start);
         hot.first[q].set(start);
@@ -194,7 +195,7 @@ fn out<const S: usize>(hot: &Shared, (one, segment): (&Descriptor, InOrder<S>), 
     }
 }
 
-/// Writes what the gateway makes of an accepted segment. Returns the bits by which the flag word changed.
+/// Write the gateway's part after an accepted segment. Returns the changed bits of the flag word.
 #[inline]
 fn accept<const S: usize, const DATA: bool>(
     hot: &Shared,
@@ -204,7 +205,7 @@ fn accept<const S: usize, const DATA: bool>(
     limits: &Limits,
 ) -> u64 {
     let own_dir = u64::from(flags.has(Flags::OPENER_B) != (S == 1));
-    // Data in order is never what came last.
+    // In-order data is never a repetition of the last segment.
     let is_last = !DATA && hot.last[0].get() == one.seq && hot.last[1].get() == one.ack;
     let retrans = if is_last { repeated(hot, flags, own_dir, one) } else { 0 };
     hot.length.set(length << 16 | u64::from(one.window));
@@ -224,7 +225,8 @@ fn accept<const S: usize, const DATA: bool>(
     word ^ flags.0
 }
 
-/// Notes the first acknowledgement without data, or the first data, of side `S`; in the record, if there is no cold part.
+/// Note the first acknowledgement without data, or the first data, of side `S`; in the record, if there is no cold
+/// part.
 #[inline(never)]
 fn note<const S: usize>(hot: &Shared, noted: u32, is_data: bool) {
     if hot.path.get() & path::COLD == 0 {
@@ -233,7 +235,7 @@ fn note<const S: usize>(hot: &Shared, noted: u32, is_data: bool) {
     hot.path.set(hot.path.get() | noted);
 }
 
-/// How often an acknowledgement was repeated whose numbers are those of the last one; the kernel's counter is a byte, too.
+/// The number of repetitions of the last acknowledgement; a byte, as in the kernel.
 #[cold]
 fn repeated(hot: &Shared, flags: Flags, own_dir: u64, one: &Descriptor) -> u64 {
     let (dir, _, retrans) = flags.last();
@@ -243,9 +245,9 @@ fn repeated(hot: &Shared, flags: Flags, own_dir: u64, one: &Descriptor) -> u64 {
     if is_same { u64::from(retrans.wrapping_add(1)) } else { 0 }
 }
 
-/// Takes what a segment of side `S` says to the cold part; false: the slow path has to look at it, and nothing was changed.
+/// Apply a segment of side `S` to the cold part; false: the segment takes the slow path, and nothing was changed.
 #[inline(never)]
-fn beside<'a, const S: usize, const READERS: bool>(
+fn apply_to_cold<'a, const S: usize, const READERS: bool>(
     hot: &Shared,
     colds: &mut Colds,
     one: &Descriptor,
@@ -253,7 +255,7 @@ fn beside<'a, const S: usize, const READERS: bool>(
 ) -> bool {
     let (bits, len, number) = (hot.path.get(), one.payload_bytes, hot.cold.get());
     let is_new = bits & path::NOTED[S][usize::from(len > 0)] == 0;
-    // What is cut behind a hole changes nothing.
+    // Cut data behind a hole changes nothing.
     let own_data = len > 0 && one.is(kind::CUT) != (bits & path::HOLE[S] != 0);
     let peers_data = bits & path::HOLE[1 - S] != 0 && one.ack != hot.acked[1 - S].get();
     let counts = bits & path::UNSEEN != 0 && len == 0;
@@ -264,7 +266,7 @@ fn beside<'a, const S: usize, const READERS: bool>(
         let Some(connection) = colds.get_mut(number) else { return false };
         let first_window = one.is(kind::TIMESTAMPS) && connection.first_window[S] == 0;
         let reads = len > 0 && connection.evidence <= Evidence::Payload;
-        if first_window || (reads && direction::says(&arrival()).is_some()) {
+        if first_window || (reads && direction::payload_originator(&arrival()).is_some()) {
             return false;
         }
         if counts {
@@ -287,7 +289,7 @@ fn beside<'a, const S: usize, const READERS: bool>(
     true
 }
 
-/// Takes the first data that the capture cut, for which a record gets a cold part.
+/// Process the first data that the capture cut, for which a record gets a cold part.
 #[cold]
 #[inline(never)]
 fn grown<const S: usize, const OUT: bool>(
@@ -301,7 +303,7 @@ fn grown<const S: usize, const OUT: bool>(
     plain::<S, true, OUT, false>(hot, colds, one, || *arrival, limits)
 }
 
-/// Gives a record a cold part; None where that is not ready, and nothing was changed.
+/// Give a record a cold part; None where the cold part is not ready, and nothing was changed.
 fn grow(hot: &Shared, colds: &mut Colds, arrival: &Arrival<'_>, limits: &Limits) -> Option<()> {
     let mut image = hot.image();
     let places = image.path & path::PLACES;
@@ -317,7 +319,7 @@ fn grow(hot: &Shared, colds: &mut Colds, arrival: &Arrival<'_>, limits: &Limits)
     Some(())
 }
 
-/// Takes data of side `S` to Zeek's stream: cut behind data that came, or behind a hole.
+/// Apply data of side `S` to Zeek's stream: cut after captured data, or behind a hole.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "once per packet of captures that cut packets")]
 fn missing_own<const S: usize>(hot: &Shared, connection: &mut Connection, one: &Descriptor) {
@@ -339,7 +341,7 @@ fn missing_own<const S: usize>(hot: &Shared, connection: &mut Connection, one: &
     }
 }
 
-/// Takes an acknowledgement of side `S` to Zeek's stream of the other side, behind a hole.
+/// Apply an acknowledgement of side `S` to the peer's stream in Zeek's view, behind a hole.
 #[inline]
 fn missing_peers<const S: usize>(hot: &Shared, connection: &mut Connection, one: &Descriptor) {
     let (q, peer) = (1 - S, one.side().other());
@@ -354,7 +356,7 @@ fn missing_peers<const S: usize>(hot: &Shared, connection: &mut Connection, one:
     if S == 0 { mark::<1>(hot, gave_up, has_hole) } else { mark::<0>(hot, gave_up, has_hole) }
 }
 
-/// Notes whether a stream of side `S` has a hole; a stream that was given up takes the slow path.
+/// Note a hole in the stream of side `S`; a stream that was given up takes the slow path.
 fn mark<const S: usize>(hot: &Shared, gave_up: bool, has_hole: bool) {
     let bits = hot.path.get() & !(path::HOLE[S] | if gave_up { path::READY } else { 0 });
     hot.path.set(bits | if has_hole { path::HOLE[S] } else { 0 });

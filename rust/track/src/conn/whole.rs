@@ -1,20 +1,22 @@
-//! Between the record and the whole connection: expanded once where something unusual comes, then synchronised.
+//! Conversion between the record and the whole connection: expanded once, by the first unusual packet, then
+//! synchronised.
 //!
-//! The record has the last word in what the shortcuts change. [`sync`] brings the whole connection up to date, [`ready`] gives
-//! the record that the shortcuts may change; both are the identity where nothing came between.
+//! The record is authoritative for the fields that the shortcuts change. [`sync`] brings the whole connection up to
+//! date, `ready` fills the record for the shortcuts; without a packet in between, both are the
+//! identity.
 
 use crate::config::Timeout;
 use crate::connection::{Connection, Endpoint as Counts, Evidence, READ_UDP};
 use crate::flow::{FlowKey, Side};
 use crate::proto::tcp::choose_timeout;
-use crate::proto::{Gateway, State, TcpClass, TcpEnd, TcpTrack, Track};
+use crate::proto::{Gateway, State, Status, TcpClass, TcpEnd, TcpTrack, Track};
 use crate::zeek::{EndState, Endpoint, Roles, Stream, View, WITHOUT_ACKS};
 use conntrack_decode::ipproto;
 
 use super::hot::{Image, LONGEST, Limits, path};
 use super::{Flags, HALF, LARGEST_WINDOW, letters};
 
-/// The whole connection of a record without a cold part, which expires at this time.
+/// The whole connection of a record without a cold part, with this deadline.
 pub fn expand(hot: &Image, key: FlowKey, deadline: i64) -> Connection {
     let flags = hot.flags();
     let (start, end) = (hot.start as i64, hot.end());
@@ -71,7 +73,7 @@ pub fn expand(hot: &Image, key: FlowKey, deadline: i64) -> Connection {
 /// The gateway's entry.
 fn entry(hot: &Image, track: Track, ends: [Counts; 2], deadline: i64) -> Gateway {
     let (flags, opener) = (hot.flags(), hot.flags().opener());
-    let (seen_reply, assured) = flags.status();
+    let Status { seen_reply, assured } = flags.status();
     Gateway {
         orig: opener,
         state: if flags.kind() == Flags::TCP { flags.state() } else { State::None },
@@ -85,13 +87,13 @@ fn entry(hot: &Image, track: Track, ends: [Counts; 2], deadline: i64) -> Gateway
     }
 }
 
-/// The relative number before which all data of a side came, where everything came in order.
+/// The relative number up to which all data of a side came, where all came in order.
 pub fn delivered(hot: &Image, side: Side) -> u64 {
     let sent = hot.next[side as usize].wrapping_sub(hot.first[side as usize]);
     u64::from(sent.saturating_sub(u32::from(hot.flags().side_has(side, Flags::FIN))).max(1))
 }
 
-/// Zeek's states of a side, now and before, where it opened in order.
+/// Zeek's states of a side, current and previous, where the side opened in order.
 pub fn end_states(flags: Flags, side: Side) -> (EndState, EndState) {
     let [own, peer] = [side, side.other()].map(|side| flags.side_has(side, Flags::SEEN));
     let opens = side == flags.opener();
@@ -153,7 +155,7 @@ fn kernel_track(hot: &Image) -> TcpTrack {
     track
 }
 
-/// Takes what the kernel remembers of the last segment.
+/// Restore the kernel's memory of the last segment.
 fn take_last(hot: &Image, track: &mut TcpTrack) {
     (track.last_dir, track.last_class, track.retrans) = hot.flags().last();
     [track.last_seq, track.last_ack] = hot.last;
@@ -161,7 +163,7 @@ fn take_last(hot: &Image, track: &mut TcpTrack) {
     track.last_win = hot.length as u16;
 }
 
-/// Brings a whole connection up to date with its record.
+/// Bring a whole connection up to date with its record.
 pub fn sync(hot: &Image, connection: &mut Connection, limits: &Limits) {
     if hot.flags().kind() == Flags::COLD || hot.packets == [0; 2] {
         return;
@@ -188,7 +190,7 @@ pub fn sync(hot: &Image, connection: &mut Connection, limits: &Limits) {
     }
     entry.timeout = flags.timeout();
     entry.deadline = connection.end.saturating_add(limits.rules.timeouts.get(entry.timeout));
-    (entry.seen_reply, entry.assured) = flags.status();
+    Status { seen_reply: entry.seen_reply, assured: entry.assured } = flags.status();
     (connection.deadline, connection.status) = (entry.deadline, flags.status());
     for side in Side::BOTH {
         let (at, dir) = (side as usize, usize::from(side != entry.orig));
@@ -211,7 +213,7 @@ pub fn sync(hot: &Image, connection: &mut Connection, limits: &Limits) {
     }
 }
 
-/// Brings sequence numbers and streams of Zeek's view up to date.
+/// Bring sequence numbers and streams of Zeek's view up to date.
 fn catch_up(connection: &mut Connection, hot: &Image) {
     let (path, next, acked) = (hot.path, hot.next, hot.acked);
     for at in 0..2 {
@@ -229,19 +231,19 @@ fn catch_up(connection: &mut Connection, hot: &Image) {
     }
 }
 
-/// The stream of a side of which the other was never seen, or the place of the latter.
+/// Bring the stream of a side without a seen peer up to date, or the position of the unseen peer.
 fn lone(end: &mut Endpoint, first: u32) {
     end.start = first;
     if end.seen {
         end.stream.delivered = end.sent_so_far().max(1);
-        // Nobody acknowledges: what is beyond the first window is not waited for.
+        // There are no acknowledgements: Zeek does not wait beyond the first window.
         let is_much = end.stream.delivered - 1 > WITHOUT_ACKS;
         end.stream.trimmed = if is_much { end.stream.delivered } else { 1 };
     }
 }
 
-/// Writes the record of a whole connection, but for the wheel's mark, places and the cold part's number; with [`path::READY`]
-/// where every invariant of [`super`] holds.
+/// Write the record of a whole connection, but for the wheel's mark, the bits [`path::PLACES`] and the cold part's
+/// number. The record is [`path::READY`] where every invariant of [`super`] holds.
 pub fn record(connection: &Connection, limits: &Limits, hot: &mut Image) {
     *hot = Image { start: connection.start as u64, id: connection.id as u32, ..Image::default() };
     if ready(connection, limits, hot).is_none() {
@@ -293,7 +295,7 @@ fn ready(connection: &Connection, limits: &Limits, hot: &mut Image) -> Option<()
     Some(())
 }
 
-/// The gateway's part where both views agree; None where they do not.
+/// Write the gateway's part where both views agree; None where they differ.
 fn ready_kernel(hot: &mut Image, flags: &mut Flags, entry: &Gateway, on_time: bool) -> Option<()> {
     let Track::Tcp(track) = &entry.track else { return None };
     if entry.state != State::Established || !entry.seen_reply || !entry.assured || hot.is(path::LONE) || !on_time {
@@ -320,7 +322,7 @@ fn ready_kernel(hot: &mut Image, flags: &mut Flags, entry: &Gateway, on_time: bo
     Some(())
 }
 
-/// The gateway's part where it stands still; None where an acknowledgement may change it.
+/// Write the frozen gateway's part; None where an acknowledgement may change the part.
 fn ready_out(
     hot: &mut Image,
     flags: &mut Flags,
@@ -336,13 +338,13 @@ fn ready_out(
     for (side, seen) in Side::BOTH.into_iter().zip(by_side) {
         flags.set(Flags::of(side, Flags::SACK_PERMITTED), seen.sack_permitted);
         flags.set(Flags::of(side, Flags::SEEN), connection.zeek.ends[side as usize].seen);
-        // A window that was not seen begins with the next segment.
+        // An unseen window begins with the next segment.
         if seen.max_win == 0 && (!is_lone || connection.zeek.ends[side as usize].seen) {
             return None;
         }
     }
     flags.set_step(entry.state, (track.last_dir & 1, TcpClass::Ack, track.retrans));
-    // In SYN_SENT, whatever the opener acknowledges is invalid.
+    // In SYN_SENT, all acknowledgements of the opener are invalid.
     if entry.state == State::SynSent && is_lone && connection.zeek.ends[entry.orig as usize].seen {
         hot.freeze(connection.deadline);
         return Some(());
@@ -404,7 +406,7 @@ fn ready_zeek(hot: &mut Image, view: &View) -> Option<()> {
     Some(())
 }
 
-/// A side that was never seen and is where the other's last acknowledgement says.
+/// Test for an unseen side whose position is the peer's last acknowledgement.
 fn peer_is_waiting(end: &Endpoint, peer: &Endpoint) -> bool {
     let is_untouched =
         !end.fin && !end.closed && end.stream == Stream::default() && end.last_wraps == 0 && end.acked_wraps == 0;

@@ -1,9 +1,9 @@
-//! The ladder of evidence for who initiated: a packet may raise a connection on it; only messages that contradict each other
-//! lower it.
+//! The ladder of evidence for the originator: a packet may raise a connection on the ladder; only contradicting
+//! messages lower one.
 //!
-//! The rungs are the variants of [`Evidence`] in their order. Those that a packet can name are found here while packets
-//! come ([`infer`]); what takes the whole capture is found in `hindsight` once it is over. A rung is declared
-//! in [`crate::evidence`]; its rule is here or there.
+//! The rungs are the variants of [`Evidence`] in their order. Rungs that a packet can name are found here, packet by
+//! packet ([`infer`]). Rungs that need the whole capture are found in `hindsight`. A rung is declared in
+//! [`crate::evidence`]; its rule is here or there.
 
 use crate::connection::{Connection, Evidence, READ_UDP, take_claim};
 use crate::flow::descriptor::{Arrival, kind};
@@ -13,7 +13,7 @@ use conntrack_decode::{FiveTuple, L4, Packet, Tcp, ipproto, sctp_chunk, tcpflag}
 
 use super::payload::{self, Speaker};
 
-/// Whom the headers of a packet of this connection name as the originator. `first`: it is the first one.
+/// The originator that the headers of a packet of this connection name. `first`: the packet is the connection's first.
 fn claim(connection: &Connection, packet: &Packet, from: Side, first: bool) -> Option<(Side, Evidence)> {
     const KINDS: u8 = tcpflag::SYN | tcpflag::ACK | tcpflag::RST | tcpflag::FIN;
     const SYN_ACK: u8 = tcpflag::SYN | tcpflag::ACK;
@@ -22,7 +22,7 @@ fn claim(connection: &Connection, packet: &Packet, from: Side, first: bool) -> O
         L4::Tcp(segment) => match segment.flags & KINDS {
             tcpflag::SYN if opens(connection, packet) => Some((from, Evidence::Syn)),
             SYN_ACK if opens(connection, packet) => Some((from.other(), Evidence::SynAck)),
-            // RFC 9293 section 3.10.7.1: what answers a SYN to a closed port has the sequence number 0.
+            // RFC 9293 section 3.10.7.1: the answer to a SYN to a closed port has the sequence number 0.
             RST_ACK if first && segment.seq == 0 => Some((from.other(), Evidence::Refused)),
             0 | tcpflag::FIN if first => Some((from, Evidence::Scan)),
             _ => None,
@@ -38,17 +38,17 @@ fn claim(connection: &Connection, packet: &Packet, from: Side, first: bool) -> O
     }
 }
 
-/// Whether a SYN or SYN+ACK may open the connection: nothing was said in it yet. In the midst of a conversation one is a
-/// stray or forged, unless a gateway takes it for the opening: a SYN+ACK that brings the entry to SYN_RECV, or a SYN that
-/// makes one.
+/// Test whether a SYN or SYN+ACK may open the connection: no data was exchanged yet. Within a conversation, a SYN is
+/// stray or forged, unless a gateway takes the segment for the opening. Openings are a SYN+ACK that brings the entry to
+/// SYN_RECV, and a SYN that makes an entry.
 fn opens(connection: &Connection, packet: &Packet) -> bool {
     let said: u64 = connection.ends.iter().map(|end| end.payload_bytes).sum();
     let is_handshake = matches!(connection.state(), State::SynSent | State::SynSent2 | State::SynRecv);
     said <= u64::from(packet.payload_bytes) || is_handshake
 }
 
-/// Decides anew who initiated, if this packet, in the bytes of its record, says more than all before it. The packet was
-/// counted, and a gateway has judged it.
+/// Choose the originator again, if this packet has better evidence than all before. The packet is already counted, and
+/// judged by a gateway.
 #[inline]
 pub fn infer(connection: &mut Connection, packet: &Packet, record: &[u8], from: Side) {
     if connection.evidence < Evidence::Syn {
@@ -56,7 +56,7 @@ pub fn infer(connection: &mut Connection, packet: &Packet, record: &[u8], from: 
     }
 }
 
-/// The same where the opening was not seen.
+/// Choose the originator again where the opening was not seen.
 fn infer_unseen(connection: &mut Connection, packet: &Packet, record: &[u8], from: Side) {
     let packets: u64 = connection.ends.iter().map(|end| end.packets).sum();
     if let Some((orig, evidence)) = claim(connection, packet, from, packets == 1)
@@ -69,7 +69,7 @@ fn infer_unseen(connection: &mut Connection, packet: &Packet, record: &[u8], fro
         note_segment(connection, segment, packet.payload_bytes, from);
     }
     let worth_reading = packet.payload_bytes > 0 && (packet.tuple.proto == ipproto::TCP || packets <= READ_UDP);
-    // What is announced to everybody answers nobody.
+    // Multicast and broadcast packets answer nobody.
     if worth_reading
         && connection.evidence <= Evidence::Payload
         && !packet.to_group
@@ -79,7 +79,7 @@ fn infer_unseen(connection: &mut Connection, packet: &Packet, record: &[u8], fro
     }
 }
 
-/// Keeps what a segment says for the end, when nothing better may have come.
+/// Keep the evidence of a segment for the end of the connection, in case of nothing better.
 fn note_segment(connection: &mut Connection, segment: Tcp, payload_bytes: u32, from: Side) {
     let kind = segment.flags & (tcpflag::SYN | tcpflag::FIN | tcpflag::RST | tcpflag::ACK);
     if kind == tcpflag::ACK && payload_bytes == 0 {
@@ -92,15 +92,15 @@ fn note_segment(connection: &mut Connection, segment: Tcp, payload_bytes: u32, f
     }
 }
 
-/// Whom the payload of an ordinary packet names.
-pub fn says(arrival: &Arrival<'_>) -> Option<Side> {
+/// The originator that the payload of an ordinary packet names.
+pub fn payload_originator(arrival: &Arrival<'_>) -> Option<Side> {
     let one = arrival.descriptor;
     let proto = if one.is(kind::UDP) { ipproto::UDP } else { ipproto::TCP };
     let speaker = payload::speaker(proto, one.ports(), arrival.payload(), !one.is(kind::CUT))?;
     Some(if speaker == Speaker::Client { one.side() } else { one.side().other() })
 }
 
-/// Whom a payload names.
+/// The originator that a payload names.
 fn read(tuple: &FiveTuple, payload: &[u8], whole: bool, from: Side) -> Option<Side> {
     Some(match payload::speaker(tuple.proto, [tuple.sport, tuple.dport], payload, whole)? {
         Speaker::Client => from,

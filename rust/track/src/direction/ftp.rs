@@ -1,6 +1,6 @@
-//! Where FTP says that the next data connection goes: PORT and PASV of RFC 959, EPRT and EPSV of RFC 2428.
+//! Announcements of FTP data connections: PORT and PASV of RFC 959, EPRT and EPSV of RFC 2428.
 //!
-//! The kernel's helper (`nf_conntrack_ftp`) calls such a connection related. Its initiator cannot be told by its ports.
+//! The kernel's helper (`nf_conntrack_ftp`) calls such a connection related. Its ports do not show its initiator.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -11,27 +11,28 @@ use conntrack_decode::{FiveTuple, Packet, ipproto};
 /// Port of FTP's control connections.
 const CONTROL: u16 = 21;
 
-/// How long an announcement holds, as in nf_conntrack_ftp, and how much earlier its connection may have been captured.
+/// The lifetime of an announcement, as in nf_conntrack_ftp, and the most by which the data connection may precede its
+/// announcement, nanoseconds.
 const HOLDS: i64 = 300 * SECOND;
 const LATE: i64 = SECOND;
-/// Announcements that are kept; nobody makes more, and memory has a bound.
+/// The most stored announcements: a bound on memory far beyond ordinary use.
 const MOST: usize = 1 << 16;
 
-/// Where a data connection will go: the address and port that will be connected to, and the host that will connect.
+/// The destination of a data connection (address and port), and the host that will connect.
 type DataChannel = (IpAddr, u16, IpAddr);
 
-/// What was announced, and when first and last.
+/// Announcements, with the capture time of the first and the last.
 #[derive(Debug, Default)]
 pub struct Announcements(HashMap<DataChannel, (i64, i64)>);
 
-/// Whether these are the ports of an FTP control connection.
+/// Test for the ports of an FTP control connection.
 #[inline]
 pub fn is_control(tuple: &FiveTuple) -> bool {
     tuple.proto == ipproto::TCP && (tuple.sport == CONTROL || tuple.dport == CONTROL)
 }
 
 impl Announcements {
-    /// Notes what a packet, in the bytes of its record, announces, if it is a control message that does.
+    /// Note the announcement in a packet with these record bytes, if the packet is such a control message.
     #[inline]
     pub fn note(&mut self, packet: &Packet, record: &[u8], ts: i64) {
         if let Some(place) = announced(packet, record)
@@ -41,7 +42,8 @@ impl Announcements {
         }
     }
 
-    /// A connection to this address and port by this host, which began at `start`, was announced at about that time.
+    /// Test whether a connection to this address and port by this host, begun at `start`, was announced at about that
+    /// time.
     pub fn hold(&self, addr: IpAddr, port: u16, by: IpAddr, start: i64) -> bool {
         self.0
             .get(&(addr, port, by))
@@ -56,7 +58,7 @@ fn announced(packet: &Packet, record: &[u8]) -> Option<DataChannel> {
     }
     let [src, dst] = [packet.tuple.src, packet.tuple.dst].map(|addr| addr.ip(packet.tuple.family));
     let (addr, port) = parse(packet, packet.payload_in(record))?;
-    // Each end speaks for itself, as nf_conntrack_ftp demands without `loose`.
+    // An end announces only its own address, as nf_conntrack_ftp demands without `loose`.
     (addr == src).then_some((addr, port, dst))
 }
 
@@ -64,7 +66,7 @@ fn parse(packet: &Packet, payload: &[u8]) -> Option<(IpAddr, u16)> {
     let line = payload.split(|byte| *byte == b'\r').next()?;
     let text = std::str::from_utf8(line).ok()?;
     let (command, rest) = text.split_at_checked(4)?;
-    // The client says PORT and EPRT, the server answers.
+    // The client sends PORT and EPRT, the server the answers.
     let by_server = packet.tuple.sport == CONTROL;
     if by_server != command.starts_with("22") {
         return None;

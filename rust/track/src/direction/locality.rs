@@ -1,4 +1,4 @@
-//! Seen from the local networks: is a connection egress or ingress?
+//! Direction relative to the local networks: egress or ingress.
 
 use std::net::IpAddr;
 
@@ -15,7 +15,7 @@ conntrack_base::words! {
     /// The direction of a connection, from its initiator alone.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
     pub enum Direction {
-        /// No connection.
+        /// Not a connection.
         #[default]
         None = "none",
         /// A local originator, a responder elsewhere.
@@ -32,7 +32,8 @@ conntrack_base::words! {
 }
 
 impl Direction {
-    /// The direction between an originator and a responder of which these are local; `to_group`: the responder is many.
+    /// The direction between an originator and a responder, given whether each is local. `to_group`: the responder is a
+    /// group address.
     #[inline]
     pub fn of(local: [bool; 2], to_group: bool) -> Self {
         match local {
@@ -44,19 +45,19 @@ impl Direction {
         }
     }
 
-    /// The direction of this number.
+    /// The direction with this number.
     pub fn numbered(number: u8) -> Self {
         Self::ALL.get(usize::from(number)).copied().unwrap_or_default()
     }
 }
 
-/// The local networks and zones, ready to be asked, which is done twice for every connection.
+/// The local networks and zones, compiled for two lookups per connection.
 pub struct Locality {
-    places: Ranges<AddressScope>,
+    scopes: Ranges<AddressScope>,
     has_zones: bool,
 }
 
-/// The networks of a configuration, as they are looked up: the longest prefix counts.
+/// The networks of a configuration, for longest-prefix lookups.
 struct Networks {
     local: JointPrefixMap<IpNet, ()>,
     zones: JointPrefixMap<IpNet, u16>,
@@ -70,7 +71,7 @@ impl Networks {
         Self { local, zones: zones.collect() }
     }
 
-    fn place(&self, addr: IpAddr) -> AddressScope {
+    fn scope(&self, addr: IpAddr) -> AddressScope {
         let local = self.local.get_lpm(&host(addr)).map(|(net, ())| net);
         let zone = self.zones.get_lpm(&host(addr));
         let ends = |net: IpNet| addr.is_ipv4() && net.prefix_len() < 31 && net.broadcast() == addr;
@@ -79,7 +80,7 @@ impl Networks {
         AddressScope { is_local: local.is_some(), zone, is_group: is_group(addr) || is_broadcast }
     }
 
-    /// All networks at whose borders something may be different.
+    /// All networks whose borders may separate different scopes.
     fn all(&self) -> impl Iterator<Item = IpNet> {
         let groups = ["224.0.0.0/4", "255.255.255.255/32", "ff00::/8"].into_iter().filter_map(|net| net.parse().ok());
         let configured = self.local.iter().map(|(net, ())| net).chain(self.zones.iter().map(|(net, _)| net));
@@ -92,13 +93,13 @@ impl Networks {
 pub struct AddressScope {
     /// In a local network.
     pub is_local: bool,
-    /// The number of the zone with the longest prefix that holds it.
+    /// The number of the zone with the longest prefix that contains the address.
     pub zone: Option<u16>,
-    /// An address of many, which never initiates: multicast, or broadcast here or in a configured network.
+    /// A group address, which never initiates: multicast, or broadcast here or in a configured network.
     pub is_group: bool,
 }
 
-/// The prefix that holds nothing but this address.
+/// The prefix of this address alone.
 fn host(addr: IpAddr) -> IpNet {
     IpNet::from(addr)
 }
@@ -112,33 +113,33 @@ fn is_group(addr: IpAddr) -> bool {
 }
 
 impl Locality {
-    /// Takes the networks of a configuration. Zones are numbered in its order.
+    /// Compile the networks of a configuration. Zones are numbered in the configuration's order.
     pub fn new(config: &Config) -> Self {
         let networks = Networks::of(config);
-        let places = Ranges::of(networks.all(), |addr| networks.place(addr));
-        Self { places, has_zones: !config.zones.is_empty() }
+        let scopes = Ranges::of(networks.all(), |addr| networks.scope(addr));
+        Self { scopes, has_zones: !config.zones.is_empty() }
     }
 
-    /// Everything that is known of an address, at once.
+    /// The scope of an address: locality, zone, group.
     #[inline]
-    pub fn place(&self, addr: IpAddr) -> AddressScope {
-        self.places.find(addr)
+    pub fn scope(&self, addr: IpAddr) -> AddressScope {
+        self.scopes.find(addr)
     }
 
     /// The number of the zone of an address.
     pub fn zone(&self, addr: IpAddr) -> Option<u16> {
-        if self.has_zones { self.place(addr).zone } else { None }
+        if self.has_zones { self.scope(addr).zone } else { None }
     }
 
-    /// An address of many, which never initiates: multicast, or broadcast here or in a configured network.
+    /// Test for a group address, which never initiates: multicast, or broadcast here or in a configured network.
     pub fn is_group(&self, addr: IpAddr) -> bool {
-        self.place(addr).is_group
+        self.scope(addr).is_group
     }
 }
 
 impl AddressScope {
-    /// The direction of a connection between originator and responder; `link_says_group`: its frames were sent to a group
-    /// address of the link.
+    /// The direction of a connection between originator and responder; `link_says_group`: its frames were sent to a
+    /// group address of the link.
     pub fn direction([orig, resp]: [Self; 2], link_says_group: bool) -> Direction {
         Direction::of([orig.is_local, resp.is_local], link_says_group || resp.is_group)
     }
@@ -155,8 +156,8 @@ mod tests {
     #[test]
     fn five_directions() {
         let locality = Locality::new(&Config::default());
-        let places = |src: [u8; 4], dst: [u8; 4]| [src, dst].map(|addr| locality.place(addr.into()));
-        let direction = |src, dst| AddressScope::direction(places(src, dst), false);
+        let scopes = |src: [u8; 4], dst: [u8; 4]| [src, dst].map(|addr| locality.scope(addr.into()));
+        let direction = |src, dst| AddressScope::direction(scopes(src, dst), false);
         assert_eq!(direction([10, 0, 0, 1], [8, 8, 8, 8]), Direction::Egress);
         assert_eq!(direction([8, 8, 8, 8], [10, 0, 0, 1]), Direction::Ingress);
         assert_eq!(direction([10, 0, 0, 1], [100, 64, 0, 1]), Direction::Internal);
@@ -164,7 +165,7 @@ mod tests {
         assert_eq!(direction([10, 0, 0, 1], [224, 0, 0, 251]), Direction::Multicast);
         assert_eq!(direction([10, 0, 0, 1], [255, 255, 255, 255]), Direction::Multicast);
         assert_eq!(direction([10, 0, 0, 1], [10, 255, 255, 255]), Direction::Multicast);
-        assert_eq!(AddressScope::direction(places([10, 0, 0, 1], [10, 0, 0, 127]), true), Direction::Multicast);
+        assert_eq!(AddressScope::direction(scopes([10, 0, 0, 1], [10, 0, 0, 127]), true), Direction::Multicast);
     }
 
     #[test]
@@ -172,9 +173,9 @@ mod tests {
         let zone = |name: &str, net: &str| Zone { name: name.into(), networks: vec![net.parse().unwrap()] };
         let zones = vec![zone("all", "10.0.0.0/8"), zone("servers", "10.1.0.0/16")];
         let locality = Locality::new(&Config { zones, ..Config::default() });
-        assert_eq!(locality.place([10, 1, 2, 3].into()).zone, Some(1));
-        assert_eq!(locality.place([10, 2, 2, 3].into()).zone, Some(0));
-        assert_eq!(locality.place([8, 8, 8, 8].into()).zone, None);
+        assert_eq!(locality.scope([10, 1, 2, 3].into()).zone, Some(1));
+        assert_eq!(locality.scope([10, 2, 2, 3].into()).zone, Some(0));
+        assert_eq!(locality.scope([8, 8, 8, 8].into()).zone, None);
     }
     #[test]
     fn ranges_say_what_the_networks_say() {
@@ -195,7 +196,7 @@ mod tests {
                     IpAddr::V6(addr) => Ipv6Addr::from(u128::from(addr).wrapping_add_signed(by.into())).into(),
                 });
                 for addr in near {
-                    assert_eq!(locality.place(addr), networks.place(addr), "{addr}");
+                    assert_eq!(locality.scope(addr), networks.scope(addr), "{addr}");
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! Who started it, and seen from where.
+//! The originator of a connection, and its direction relative to the local networks.
 
 mod evidence;
 mod ftp;
@@ -9,7 +9,7 @@ pub mod window;
 mod zeek;
 
 pub use crate::evidence::Certainty;
-pub use evidence::{infer, says};
+pub use evidence::{infer, payload_originator};
 pub use ftp::{Announcements, is_control};
 pub use locality::{AddressScope, Direction, Locality};
 pub use ranges::Ranges;

@@ -1,16 +1,16 @@
-//! Who speaks, by the first bytes of a segment or datagram: the one who asks, or the one who answers.
+//! The sender of a payload, client or server, by the first bytes of a segment or datagram.
 //!
-//! Only what is written at the beginning of messages of the commonest protocols, each with its source. What could also be
-//! the middle of something else is held against its own lengths, so that encrypted or compressed bytes seldom pass.
+//! Only the beginnings of messages of the commonest protocols are recognised, each with its source. Ambiguous
+//! beginnings are checked against their own lengths: encrypted or compressed bytes seldom pass.
 
 use conntrack_decode::ipproto;
 
-/// Who sends such bytes.
+/// The sender of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Speaker {
-    /// The end that asks.
+    /// The end that sends requests.
     Client,
-    /// The end that answers.
+    /// The end that sends answers.
     Server,
 }
 
@@ -29,12 +29,12 @@ fn is_bootp(port: u16) -> bool {
     port == 67
 }
 
-/// SMTP, FTP, POP3, IMAP, and where mail is submitted.
+/// SMTP, FTP, POP3, IMAP, and mail submission.
 fn is_line(port: u16) -> bool {
     matches!(port, 21 | 25 | 110 | 143 | 587 | 2525)
 }
 
-/// Ports of which the TLS client is the one that was connected to: FTP's active data (RFC 4217 section 7), NETCONF and
+/// Ports at which the TLS client accepts the TCP connection: FTP's active data (RFC 4217 section 7), NETCONF and
 /// RESTCONF call home (RFC 8071).
 fn is_turned(port: u16) -> bool {
     matches!(port, 20 | 989 | 4334..=4336)
@@ -60,7 +60,7 @@ const METHODS: [&[u8]; 12] = [
     b"REPORT ",
     b"M-SEARCH ",
 ];
-/// How the request lines end, and the status lines begin. SIP and RTSP are not among them: both ends ask.
+/// The end of request lines, and the beginning of status lines. Without SIP and RTSP, in which both ends send requests.
 const VERSIONS: [&[u8]; 2] = [b"HTTP/1.1", b"HTTP/1.0"];
 /// Commands of SMTP (RFC 5321), FTP (RFC 959) and POP3 (RFC 1939), whole or up to their argument.
 const COMMANDS: [&[u8]; 24] = [
@@ -92,7 +92,8 @@ const COMMANDS: [&[u8]; 24] = [
 /// Positive and negative answers of POP3, untagged ones of IMAP (RFC 9051).
 const ANSWERS: [&[u8]; 4] = [b"+OK", b"-ERR", b"* OK", b"* BYE"];
 
-/// Who sends a payload that begins like this, from the first of these ports to the second; `whole`: nothing of it was cut.
+/// The sender of a payload with this beginning, from the first of these ports to the second; `whole`: the payload was
+/// not cut.
 pub(super) fn speaker(proto: u8, ports: [u16; 2], payload: &[u8], whole: bool) -> Option<Speaker> {
     match proto {
         ipproto::TCP if ports.iter().any(|port| is_turned(*port)) => None,
@@ -110,19 +111,19 @@ pub(super) fn speaker(proto: u8, ports: [u16; 2], payload: &[u8], whole: bool) -
     }
 }
 
-/// What a message says, if it goes the way that the port of its protocol says: a single bit of something else on that
-/// port must not turn the connection round.
+/// The sender of a message, if its direction agrees with the port of its protocol. A single bit of another protocol on
+/// that port must not flip the connection.
 #[inline]
 fn agreeing(
     [from, to]: [u16; 2],
     is_served: impl Fn(u16) -> bool,
-    says: impl FnOnce() -> Option<Speaker>,
+    read: impl FnOnce() -> Option<Speaker>,
 ) -> Option<Speaker> {
     let [from_server, to_server] = [from, to].map(is_served);
     if !from_server && !to_server {
         return None;
     }
-    says().filter(|speaker| if *speaker == Client { to_server } else { from_server })
+    read().filter(|speaker| if *speaker == Client { to_server } else { from_server })
 }
 
 fn begins_with_any(payload: &[u8], words: &[&[u8]]) -> bool {
@@ -140,7 +141,7 @@ fn http(payload: &[u8]) -> Option<Speaker> {
     }
 }
 
-/// Method, target and version; of a long line, the target may go on in the next segment.
+/// Method, target and version; the target of a long line may continue in the next segment.
 fn is_request_line(payload: &[u8]) -> bool {
     let Some(method) = METHODS.iter().find(|method| payload.starts_with(method)) else { return false };
     let rest = &payload[method.len()..];
@@ -149,13 +150,14 @@ fn is_request_line(payload: &[u8]) -> bool {
     let version = rest.get(length + 1..).unwrap_or_default();
     let is_version = VERSIONS.iter().any(|one| {
         let given = version.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
-        // What is cut off here goes on in the next segment, or was not captured.
+        // A cut version continues in the next segment, or was not captured.
         given == *one || (given.len() == version.len() && one.starts_with(given))
     });
     length > 0 && rest[length] == b' ' && is_version
 }
 
-/// Handshake messages that only one end sends, RFC 8446 section 4 and RFC 5246 section 7.4. Certificates are sent by both.
+/// Handshake messages that only one end sends, RFC 8446 section 4 and RFC 5246 section 7.4. Certificates are sent by
+/// both.
 fn handshake(kind: u8) -> Option<Speaker> {
     match kind {
         // client_hello, client_key_exchange.
@@ -175,7 +177,7 @@ fn tls(payload: &[u8]) -> Option<Speaker> {
     if message + 4 <= record && record <= 1 << 14 { handshake(*kind) } else { None }
 }
 
-/// DTLS record, RFC 6347 section 4.1; the handshake message begins behind 13 bytes.
+/// DTLS record, RFC 6347 section 4.1; the handshake message begins after 13 bytes.
 fn dtls(payload: &[u8]) -> Option<Speaker> {
     match payload {
         [22, 0xfe, 0xfd | 0xff, 0, 0, _, _, _, _, _, _, _, _, kind, ..] => handshake(*kind),
@@ -183,9 +185,9 @@ fn dtls(payload: &[u8]) -> Option<Speaker> {
     }
 }
 
-/// Key exchange messages of SSH, RFC 4253 section 8, RFC 4419 section 3 and RFC 5656 section 4, in the clear. Ciphers that
-/// leave the length in the clear have random bytes behind it, so that the lengths inside must fit, and the packet end with
-/// the segment or fill it.
+/// Key exchange messages of SSH, RFC 4253 section 8, RFC 4419 section 3 and RFC 5656 section 4, in the clear. Ciphers
+/// with a clear length have random bytes after the length. So the inner lengths must fit, and the packet must end with
+/// the segment or fill the segment.
 fn ssh(payload: &[u8]) -> Option<Speaker> {
     const LONGEST: usize = 35_000;
     /// Less than two blocks of a cipher that is not in use yet.
@@ -205,7 +207,7 @@ fn ssh(payload: &[u8]) -> Option<Speaker> {
         if *kind == 34 { body == 12 } else { body.checked_sub(4).is_some_and(|rest| field <= rest && field >= 16) };
     match kind {
         _ if !fits => None,
-        // KEXDH_INIT, KEX_DH_GEX_INIT: nothing but that field; KEX_DH_GEX_REQUEST.
+        // KEXDH_INIT, KEX_DH_GEX_INIT: exactly that field; KEX_DH_GEX_REQUEST.
         30 | 32 if field + 4 == body => Some(Client),
         34 => Some(Client),
         // KEXDH_REPLY, KEX_DH_GEX_GROUP, KEX_DH_GEX_REPLY.
@@ -214,14 +216,14 @@ fn ssh(payload: &[u8]) -> Option<Speaker> {
     }
 }
 
-/// Whole lines of the text protocols of mail and files. Anything may begin with a number: where no such protocol is at home,
-/// every line must be one of a reply.
+/// Whole lines of the text protocols of mail and files. Any text may begin with a number: away from these protocols'
+/// ports, every line must be a line of a reply.
 fn line(ports: [u16; 2], payload: &[u8]) -> Option<Speaker> {
     if !payload.ends_with(b"\r\n") {
         return None;
     }
     let at_home = ports.iter().any(|port| is_line(*port));
-    let says = match payload {
+    let sender = match payload {
         // The length and the priority of a syslog message, RFC 6587 section 3.4.1.
         [_, _, _, b' ', b'<', ..] => None,
         // A reply code, RFC 5321 section 4.2: from 2 to 5, 0 to 5, any.
@@ -230,10 +232,10 @@ fn line(ports: [u16; 2], payload: &[u8]) -> Option<Speaker> {
         _ if begins_with_any(payload, &COMMANDS) => Some(Client),
         _ => None,
     };
-    if at_home { agreeing(ports, is_line, || says) } else { says }
+    if at_home { agreeing(ports, is_line, || sender) } else { sender }
 }
 
-/// A whole reply, RFC 5321 section 4.2.1: lines with one code, a hyphen behind it in all but the last, and words.
+/// A whole reply, RFC 5321 section 4.2.1: lines with one code, a hyphen after the code in all but the last, and words.
 fn is_reply(payload: &[u8]) -> bool {
     let (Some(code), Some(text)) = (payload.get(..3), payload.strip_suffix(b"\r\n")) else { return false };
     let mut lines = text.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line)).rev();
@@ -249,14 +251,15 @@ const DNS_HEADER: usize = 12;
 const DNS_QUESTION: usize = 5;
 const DNS_RECORD: usize = 11;
 
-/// A message behind the length that precedes it over TCP, RFC 1035 section 4.2.2; it may go on in the next segment.
+/// A message after its length over TCP, RFC 1035 section 4.2.2; the message may continue in the next segment.
 fn dns_over_tcp(payload: &[u8], whole: bool) -> Option<Speaker> {
     let (length, message) = payload.split_first_chunk::<2>()?;
     let length = usize::from(u16::from_be_bytes(*length));
     if length >= message.len().max(DNS_HEADER) { dns(message, whole && length == message.len()) } else { None }
 }
 
-/// DNS header, RFC 1035 section 4.1.1: a query has no answers and no response code. Random bytes have no name behind it.
+/// DNS header, RFC 1035 section 4.1.1: a query has no answers and no response code. A question must follow: random
+/// bytes have no name there.
 fn dns(message: &[u8], whole: bool) -> Option<Speaker> {
     let (header, body) = message.split_first_chunk::<DNS_HEADER>()?;
     let [_, _, flags, codes, ..] = *header;
@@ -276,8 +279,8 @@ fn dns(message: &[u8], whole: bool) -> Option<Speaker> {
     }
 }
 
-/// A name, its type, and a class that is in use: IN, CH, HS, NONE or ANY, the top bit aside (RFC 6762 section 5.4). What
-/// the capture cut is believed.
+/// Test for a name, its type, and a class in use: IN, CH, HS, NONE or ANY, the top bit aside (RFC 6762 section 5.4).
+/// Cut parts pass.
 fn begins_with_name(mut body: &[u8]) -> bool {
     while let Some((length, rest)) = body.split_first() {
         match usize::from(*length) {

@@ -1,33 +1,32 @@
-//! Addresses in ranges within which everything is the same: a search among a few ranges takes less than a walk through a
-//! trie.
+//! Address ranges of equal value: a search among a few ranges is faster than a walk through a trie.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-/// What is known of every address.
+/// A value for every address.
 pub struct Ranges<P> {
     v4: Family<u32, P>,
     v6: Family<u128, P>,
 }
 
-/// The first address of each range, in order, and what is known of all in it. The first range begins with 0.
+/// The first address of each range, sorted, with the value of the range. The first range begins with 0.
 struct Family<T, P> {
     starts: Vec<T>,
-    places: Vec<P>,
+    values: Vec<P>,
 }
 
 impl<T: Copy + Ord, P: Copy + PartialEq> Family<T, P> {
-    /// The ranges that begin at these addresses; neighbours of which the same is known are one.
-    fn of(mut starts: Vec<T>, mut place: impl FnMut(T) -> P) -> Self {
+    /// The ranges that begin at these addresses; neighbours of equal value are merged.
+    fn of(mut starts: Vec<T>, mut value: impl FnMut(T) -> P) -> Self {
         starts.sort_unstable();
         starts.dedup();
-        let mut ranges = Self { starts: Vec::new(), places: Vec::new() };
+        let mut ranges = Self { starts: Vec::new(), values: Vec::new() };
         for start in starts {
-            let place = place(start);
-            if ranges.places.last() != Some(&place) {
+            let value = value(start);
+            if ranges.values.last() != Some(&value) {
                 ranges.starts.push(start);
-                ranges.places.push(place);
+                ranges.values.push(value);
             }
         }
         ranges
@@ -36,13 +35,13 @@ impl<T: Copy + Ord, P: Copy + PartialEq> Family<T, P> {
     #[inline]
     fn find(&self, addr: T) -> P {
         let range = self.starts.partition_point(|start| *start <= addr);
-        self.places[range - 1]
+        self.values[range - 1]
     }
 }
 
 impl<P: Copy + PartialEq> Ranges<P> {
-    /// What `place` says of every address, where it can differ only at the borders of these networks.
-    pub fn of(networks: impl Iterator<Item = IpNet>, mut place: impl FnMut(IpAddr) -> P) -> Self {
+    /// The values of `value` for every address, which may differ only at the borders of these networks.
+    pub fn of(networks: impl Iterator<Item = IpNet>, mut value: impl FnMut(IpAddr) -> P) -> Self {
         let (mut v4, mut v6) = (vec![0], vec![0]);
         for border in networks.flat_map(borders) {
             match border {
@@ -51,12 +50,12 @@ impl<P: Copy + PartialEq> Ranges<P> {
             }
         }
         Self {
-            v4: Family::of(v4, |addr| place(Ipv4Addr::from(addr).into())),
-            v6: Family::of(v6, |addr| place(Ipv6Addr::from(addr).into())),
+            v4: Family::of(v4, |addr| value(Ipv4Addr::from(addr).into())),
+            v6: Family::of(v6, |addr| value(Ipv6Addr::from(addr).into())),
         }
     }
 
-    /// What is known of an address.
+    /// The value of an address.
     #[inline]
     pub fn find(&self, addr: IpAddr) -> P {
         match addr {
@@ -66,8 +65,8 @@ impl<P: Copy + PartialEq> Ranges<P> {
     }
 }
 
-/// Addresses at which something may be different from the address before: the first of a network, its last, which may be
-/// a broadcast address, and the one behind it.
+/// Addresses whose value may differ from the address before: the first of a network, the last (perhaps a broadcast
+/// address), and the next one.
 pub fn borders(net: IpNet) -> impl Iterator<Item = IpAddr> {
     let last = net.broadcast();
     let next = match last {

@@ -1,10 +1,10 @@
-//! What the first window of a TCP connection says: Linux gives another one to whoever accepts than to whoever connects.
+//! The first window of a TCP connection: Linux advertises another one on accept than on connect.
 //!
-//! `tcp_select_initial_window` (net/ipv4/tcp_output.c) rounds the receive window down to whole segments. An end that
-//! connects does not know yet whether there will be timestamps and takes the full segment size; an end that accepts knows
-//! it, and takes the twelve bytes of the option off (`tcp_openreq_init_rwin`). Later segments carry the window in units of
-//! the scale, rounded up. So 502 and 510 (a scale of 7) are the two ends of one connection between today's hosts, 229 and
-//! 227 those of hosts before 2019. The window grows once data has come, so only an end's first one is asked.
+//! `tcp_select_initial_window` (net/ipv4/tcp_output.c) rounds the receive window down to whole segments. A connecting
+//! end does not yet know about timestamps and takes the full segment size. An accepting end knows, and subtracts the
+//! twelve bytes of the option (`tcp_openreq_init_rwin`). Later segments carry the window in units of the scale, rounded
+//! up. So 502 and 510 (a scale of 7) are the two ends of one connection between today's hosts. 229 and 227 are those of
+//! hosts before 2019. The window grows with received data: only the first window of an end counts.
 
 use std::sync::LazyLock;
 
@@ -15,14 +15,14 @@ const TIMESTAMPS: u32 = 12;
 /// Segment sizes in frames of 1500 bytes.
 const SEGMENT_V4: u32 = 1_460;
 const SEGMENT_V6: u32 = 1_440;
-/// The largest window that a SYN can say.
+/// The largest window of a SYN, which is not scaled.
 const LARGEST: u32 = 65_535;
-/// Segments in the first window by generation of the kernel, the oldest first, and the scales that its memory limits lead
-/// to; since 4.20 as many as fit into [`LARGEST`]. Larger scales make numbers that others send by chance.
+/// Segments in the first window by kernel generation, the oldest first, and the scales that follow from its memory
+/// limits. Since 4.20: as many as fit into [`LARGEST`]. Larger scales make windows that other systems send by chance.
 const GENERATIONS: [(Option<u32>, std::ops::RangeInclusive<u8>); 4] =
     [(Some(4), 5..=7), (Some(10), 5..=7), (Some(20), 7..=7), (None, 7..=8)];
 
-/// Windows that only an end that connects has first, and those that only one that accepts has.
+/// First windows of connecting ends only, and of accepting ends only.
 struct Windows {
     connects: Vec<u16>,
     accepts: Vec<u16>,
@@ -36,7 +36,7 @@ impl Windows {
     }
 }
 
-/// First windows, as they are sent, of an end that counts in segments of this size.
+/// First windows, as sent, of an end with this segment size.
 fn firsts(segment: u32) -> Vec<u16> {
     let window = |segments: Option<u32>| segments.unwrap_or(LARGEST / segment) * segment;
     let scaled = GENERATIONS.into_iter().flat_map(|(segments, scales)| scales.map(move |scale| (segments, scale)));
@@ -45,7 +45,7 @@ fn firsts(segment: u32) -> Vec<u16> {
 
 static WINDOWS: LazyLock<[Windows; 2]> = LazyLock::new(|| [Windows::of(SEGMENT_V4), Windows::of(SEGMENT_V6)]);
 
-/// Whether the end with this first window connected (true) or accepted (false); None where the window does not say it.
+/// Test whether the end with this first window connected (true) or accepted (false); None: ambiguous.
 pub fn connected(family: Family, first_window: u16) -> Option<bool> {
     let [v4, v6] = &*WINDOWS;
     let windows = if family == Family::V6 { v6 } else { v4 };

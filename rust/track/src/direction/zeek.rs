@@ -1,8 +1,8 @@
-//! Who initiated, in Zeek's opinion: the first sender, unless ports, an answered SYN+ACK, or a DNS or NTP message say
-//! otherwise.
+//! Zeek's choice of the originator: the first sender, unless ports, an answered SYN+ACK, or a DNS or NTP message
+//! contradict.
 //!
-//! Sources: `WantConnection` of Zeek's TCP and UDP analyzers and `IPBasedAnalyzer::NewConn`, `TCP_Endpoint::CheckHistory`,
-//! `DNS_Interpreter::ParseMessage`, `ntp-analyzer.pac`.
+//! Sources: `WantConnection` of Zeek's TCP and UDP analyzers and `IPBasedAnalyzer::NewConn`,
+//! `TCP_Endpoint::CheckHistory`, `DNS_Interpreter::ParseMessage`, `ntp-analyzer.pac`.
 
 use crate::config::ServerPorts;
 use crate::connection::{Connection, Evidence};
@@ -10,11 +10,11 @@ use crate::flow::{Side, icmp};
 use crate::zeek::Roles;
 use conntrack_decode::{Addr, Family, L4, Packet, ipproto, tcpflag};
 
-/// UDP ports of the protocols whose messages say who asks.
+/// UDP ports of the protocols whose messages distinguish query and response.
 const DNS: [u16; 4] = [53, 137, 5353, 5355];
 const NTP: u16 = 123;
 
-/// Chooses the originator of a connection that begins with this packet.
+/// Choose the originator of a connection that begins with this packet.
 pub fn begin_as_zeek(connection: &mut Connection, packet: &Packet, ports: &ServerPorts) {
     let tuple = &packet.tuple;
     let [from_server, to_server] = [tuple.sport, tuple.dport].map(|port| ports.contains(tuple.proto, port));
@@ -45,7 +45,7 @@ pub fn begin_as_zeek(connection: &mut Connection, packet: &Packet, ports: &Serve
     }
 }
 
-/// Lets Zeek's TCP analyzer take the packet; it may turn the connection round.
+/// Pass the packet to Zeek's TCP analyzer, which may flip the connection.
 pub fn follow_zeek(connection: &mut Connection, packet: &Packet, side: Side, ts: i64) {
     let before = connection.orig;
     connection.orig = connection.zeek.note(packet, side, before, Roles::Zeek, ts);
@@ -54,7 +54,7 @@ pub fn follow_zeek(connection: &mut Connection, packet: &Packet, side: Side, ts:
     }
 }
 
-/// Lets Zeek's DNS and NTP analyzers read a message. They are there where their port is a likely server's.
+/// Pass a message to Zeek's DNS and NTP analyzers, which are attached where their port is a likely server's.
 pub fn read_as_zeek(connection: &mut Connection, packet: &Packet, bytes: &[u8], side: Side, ports: &ServerPorts) {
     let is_first = connection.ends.iter().map(|end| end.packets).sum::<u64>() == 1;
     if packet.tuple.proto != ipproto::UDP || side != connection.orig || !is_first {

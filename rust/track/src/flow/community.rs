@@ -1,4 +1,4 @@
-//! Community ID version 1, the flow hash that Zeek, Suricata, Arkime and others write:
+//! Community ID version 1, the flow hash of Zeek, Suricata, Arkime and others:
 //! <https://github.com/corelight/community-id-spec>.
 
 use std::net::IpAddr;
@@ -9,8 +9,8 @@ use sha1::{Digest as _, Sha1};
 
 use conntrack_decode::ipproto;
 
-/// The identifier of a connection, given originator and responder and the ports as reported (ICMP: type and
-/// counterpart, or type and code where there is none).
+/// The identifier of a connection, given originator, responder and the ports as reported. Ports of ICMP: type and
+/// counterpart, or type and code where there is none.
 pub fn id(addr: [IpAddr; 2], port: [u16; 2], proto: u8) -> String {
     let one_way = super::icmp::is_one_way(proto, port[0] as u8);
     let [mut from, mut to] = [(bytes(addr[0]), port[0]), (bytes(addr[1]), port[1])];

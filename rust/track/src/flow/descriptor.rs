@@ -1,15 +1,15 @@
 //! An ordinary packet with its key in one cache line.
 //!
-//! Everything that the packet path reads of a packet again and again is here; what few packets need (options of a SYN, payload)
-//! is read from the frame again. Most descriptors are read from Ethernet frames at fixed offsets ([`Descriptor::of_frame`]),
-//! the others are made of what the decoder says ([`Descriptor::of_packet`]).
+//! Fields that the packet path reads again and again are here. Rare fields (options of a SYN, payload) are read from
+//! the frame again. Most descriptors are read from Ethernet frames at fixed offsets ([`Descriptor::of_frame`]), the
+//! others are made of the decoder's packet ([`Descriptor::of_packet`]).
 
 #![allow(clippy::inline_always, reason = "one copy for each protocol and family, whose branches are then constants")]
 
 use conntrack_decode::fixed::{self, Frame, Transport, V4, V6};
 use conntrack_decode::{Family, FiveTuple, L4, Packet, Tcp, Vlan, ipproto, tcpflag};
 
-use super::{FlowKey, KeyHasher, Side, Words, icmp};
+use super::{FlowKey, KeyHasher, PackedKey, Side, icmp};
 
 /// A packet of 64 bytes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -17,7 +17,7 @@ use super::{FlowKey, KeyHasher, Side, Words, icmp};
 pub struct Descriptor {
     /// Capture time, nanoseconds.
     pub ts: i64,
-    /// A narrow key, or the last two words of a broad one; the other four are in a list beside the descriptors.
+    /// A narrow key, or the last two words of a wide one; the other four are in a list parallel to the descriptors.
     pub key: [u64; 2],
     /// The key's hash.
     pub hash: u64,
@@ -25,7 +25,7 @@ pub struct Descriptor {
     pub seq: u32,
     /// Acknowledgement number.
     pub ack: u32,
-    /// Bytes above the transport header, as the headers say.
+    /// Bytes above the transport header, by the lengths in the headers.
     pub payload_bytes: u16,
     /// Bytes of the datagram, IP header included.
     pub ip_bytes: u16,
@@ -35,15 +35,15 @@ pub struct Descriptor {
     pub identification: u16,
     /// The highest right edge of SACK blocks beyond `ack`, or `ack`; of a SYN `ack`.
     pub edge: u32,
-    /// With [`kind::DECODED`] or [`kind::OTHER`]: the place of the first packet of the record among those that were decoded.
+    /// With [`kind::DECODED`] or [`kind::OTHER`]: the index of the record's first packet among the decoded ones.
     pub decoded: u32,
-    /// With [`kind::OTHER`]: how many packets the record gave.
+    /// With [`kind::OTHER`]: the number of packets in the record.
     pub count: u32,
     /// Bits of [`kind`].
     pub kind: u16,
     /// TCP's flag byte.
     pub flags: u8,
-    /// Where in the frame the payload begins; 0 with [`kind::DECODED`].
+    /// The offset of the payload in the frame; 0 with [`kind::DECODED`].
     pub offset: u8,
 }
 
@@ -51,33 +51,33 @@ const _: () = assert!(size_of::<Descriptor>() == 64);
 
 /// Kinds of packets, a bit each.
 pub mod kind {
-    /// Side B sent it.
+    /// Sent by side B.
     pub const SIDE_B: u16 = 1;
     /// UDP.
     pub const UDP: u16 = 1 << 1;
     /// ICMP or ICMPv6 echo.
     pub const ECHO: u16 = 1 << 2;
-    /// The key is broad.
-    pub const BROAD: u16 = 1 << 3;
+    /// The key is wide.
+    pub const WIDE: u16 = 1 << 3;
     /// The capture cut the payload.
     pub const CUT: u16 = 1 << 4;
     /// TCP with timestamps; not looked for in a SYN.
     pub const TIMESTAMPS: u16 = 1 << 5;
-    /// Sent to a group or to everybody.
+    /// Sent to a multicast or broadcast address.
     pub const GROUP: u16 = 1 << 6;
-    /// TCP of which only the flags are known.
+    /// TCP with known flags and unknown sequence numbers.
     pub const UNNUMBERED: u16 = 1 << 7;
-    /// The decoder read the packet.
+    /// Read by the decoder.
     pub const DECODED: u16 = 1 << 8;
     /// The record holds no single ordinary packet; only the time is set.
     pub const OTHER: u16 = 1 << 9;
-    /// Other, and a gateway does not track it.
+    /// Other, and not tracked by a gateway.
     pub const UNTRACKED: u16 = 1 << 10;
     /// TCP from or to port 21.
     pub const FTP: u16 = 1 << 11;
-    /// Other: a later fragment that came before the first one of its datagram.
+    /// Other: a later fragment that preceded the first one of its datagram.
     pub const EARLY: u16 = 1 << 12;
-    /// A protocol of which a gateway reads nothing but the IP header; see `is_generic` in the module above.
+    /// A protocol that a gateway tracks by the IP header alone; see `is_generic` in the module above.
     pub const GENERIC: u16 = 1 << 13;
     /// Neither TCP nor UDP.
     pub const STATELESS: u16 = ECHO | GENERIC;
@@ -87,10 +87,10 @@ pub mod kind {
 const FTP: u16 = 21;
 
 impl Descriptor {
-    /// Reads an Ethernet frame, all but the time, and the first four words of a broad key; false where it is anything but
-    /// ordinary, and what was written is of no use.
+    /// Read an Ethernet frame into all fields but the time, and the first four words of a wide key. False: the frame
+    /// is not ordinary, and the written fields are invalid.
     #[inline]
-    pub fn of_frame(&mut self, frame: &[u8], broad: &mut [u64; 4], hasher: &KeyHasher) -> bool {
+    pub fn of_frame(&mut self, frame: &[u8], wide: &mut [u64; 4], hasher: &KeyHasher) -> bool {
         let read = match fixed::open(frame) {
             Some(Frame::V4(packet)) => match packet.proto() {
                 ipproto::TCP => self.take_v4::<{ ipproto::TCP }>(packet, hasher),
@@ -99,9 +99,9 @@ impl Descriptor {
                 _ => None,
             },
             Some(Frame::V6(packet)) => match packet.proto() {
-                ipproto::TCP => self.take_v6::<{ ipproto::TCP }>(packet, broad, hasher),
-                ipproto::UDP => self.take_v6::<{ ipproto::UDP }>(packet, broad, hasher),
-                ipproto::ICMPV6 => self.take_v6::<{ ipproto::ICMPV6 }>(packet, broad, hasher),
+                ipproto::TCP => self.take_v6::<{ ipproto::TCP }>(packet, wide, hasher),
+                ipproto::UDP => self.take_v6::<{ ipproto::UDP }>(packet, wide, hasher),
+                ipproto::ICMPV6 => self.take_v6::<{ ipproto::ICMPV6 }>(packet, wide, hasher),
                 _ => None,
             },
             None => None,
@@ -109,7 +109,7 @@ impl Descriptor {
         read.is_some()
     }
 
-    /// Everything is written where it is read: what is kept for later is spilled.
+    /// Fields are written where they are read: values kept for later are spilled.
     #[inline(always)]
     fn take_v4<const PROTO: u8>(&mut self, packet: V4<'_>, hasher: &KeyHasher) -> Option<()> {
         let wire = packet.wire()?;
@@ -133,7 +133,7 @@ impl Descriptor {
     }
 
     #[inline(always)]
-    fn take_v6<const PROTO: u8>(&mut self, packet: V6<'_>, broad: &mut [u64; 4], hasher: &KeyHasher) -> Option<()> {
+    fn take_v6<const PROTO: u8>(&mut self, packet: V6<'_>, wide: &mut [u64; 4], hasher: &KeyHasher) -> Option<()> {
         let wire = packet.wire()?;
         let above = packet.transport::<PROTO>(wire)?;
         self.fill(&above, (wire + 40) as u16, 0);
@@ -143,11 +143,11 @@ impl Descriptor {
         let (src, dst) = ((src, src_port), (dst, dst_port));
         let (a, b) = if src <= dst { (src, dst) } else { (dst, src) };
         let asked_by_a = asks ^ (src > dst && PROTO == ipproto::ICMPV6);
-        *broad = [a.0[0], a.0[1], b.0[0], b.0[1]];
+        *wide = [a.0[0], a.0[1], b.0[0], b.0[1]];
         let rest = u64::from(PROTO) << 56 | (Family::V6 as u64) << 48 | u64::from(asked_by_a) << 40;
         self.key = [u64::from(a.1) << 48 | u64::from(b.1) << 32, rest];
-        self.hash = hasher.broad(&[broad[0], broad[1], broad[2], broad[3], self.key[0], self.key[1]]);
-        self.kind = kind | kind::BROAD | side_bit(src > dst);
+        self.hash = hasher.wide(&[wide[0], wide[1], wide[2], wide[3], self.key[0], self.key[1]]);
+        self.kind = kind | kind::WIDE | side_bit(src > dst);
         self.is_ordinary::<PROTO>(src == dst, packet.is_to_group())
     }
 
@@ -158,7 +158,7 @@ impl Descriptor {
         (self.identification, self.flags, self.offset) = (identification, above.flags, above.offset);
     }
 
-    /// None where both ends are one, or TCP went to a group.
+    /// None where both ends are equal, or TCP went to a group address.
     #[inline(always)]
     fn is_ordinary<const PROTO: u8>(&mut self, is_self: bool, to_group: bool) -> Option<()> {
         if to_group {
@@ -168,7 +168,7 @@ impl Descriptor {
         (!is_odd).then_some(())
     }
 
-    /// Whether a packet that the decoder read may have a descriptor: a whole and sound one of TCP, UDP, echo or a generic
+    /// Test whether a decoded packet may have a descriptor: a complete and valid one of TCP, UDP, echo or a generic
     /// protocol.
     pub fn may_be_of(packet: &Packet) -> bool {
         let is_whole = packet.complete && !packet.fragment && packet.packets == 1;
@@ -186,15 +186,20 @@ impl Descriptor {
         is_known && is_whole && is_sound && !is_odd
     }
 
-    /// The descriptor of a packet that the decoder read, with this key; None where it is not ordinary. `frame`: the bytes of
+    /// The descriptor of a decoded packet with this key; None where the packet is not ordinary. `frame`: the bytes of
     /// its record.
-    pub fn of_packet(packet: &Packet, ts: i64, key: (Words, Side), frame: &[u8]) -> Option<(Self, [u64; 4])> {
+    pub fn of_packet(packet: &Packet, ts: i64, key: (PackedKey, Side), frame: &[u8]) -> Option<(Self, [u64; 4])> {
         if Self::may_be_of(packet) { Self::of_any(packet, ts, key, frame) } else { None }
     }
 
-    /// The same of any TCP segment, UDP datagram, echo or packet of a generic protocol; None of others, or where a length has no
-    /// room.
-    pub fn of_any(packet: &Packet, ts: i64, (words, side): (Words, Side), frame: &[u8]) -> Option<(Self, [u64; 4])> {
+    /// The descriptor of any TCP segment, UDP datagram, echo or packet of a generic protocol; None for others, or where
+    /// a length overflows.
+    pub fn of_any(
+        packet: &Packet,
+        ts: i64,
+        (words, side): (PackedKey, Side),
+        frame: &[u8],
+    ) -> Option<(Self, [u64; 4])> {
         let mut one = Self { ts, ..Self::default() };
         match packet.l4 {
             L4::Tcp(tcp) => one.take_tcp(&tcp),
@@ -215,18 +220,18 @@ impl Descriptor {
             | if side == Side::B { kind::SIDE_B } else { 0 }
             | if packet.cut { kind::CUT } else { 0 }
             | if packet.to_group { kind::GROUP } else { 0 };
-        let broad = match words {
-            Words::Narrow(key) => {
+        let wide = match words {
+            PackedKey::V4(key) => {
                 one.key = key;
                 [0; 4]
             }
-            Words::Broad([first @ .., high, low]) => {
-                one.kind |= kind::BROAD;
+            PackedKey::Wide([first @ .., high, low]) => {
+                one.kind |= kind::WIDE;
                 one.key = [high, low];
                 first
             }
         };
-        Some((one, broad))
+        Some((one, wide))
     }
 
     fn take_tcp(&mut self, tcp: &Tcp) {
@@ -244,7 +249,7 @@ impl Descriptor {
         self.kind & kinds != 0
     }
 
-    /// The side that sent it.
+    /// The sender's side.
     #[inline]
     pub fn side(&self) -> Side {
         if self.is(kind::SIDE_B) { Side::B } else { Side::A }
@@ -252,26 +257,26 @@ impl Descriptor {
 
     /// The key.
     #[inline]
-    pub fn words(&self, broad: &[u64; 4]) -> Words {
-        if self.is(kind::BROAD) { Words::Broad(self.broad(broad)) } else { Words::Narrow(self.key) }
+    pub fn words(&self, wide: &[u64; 4]) -> PackedKey {
+        if self.is(kind::WIDE) { PackedKey::Wide(self.wide(wide)) } else { PackedKey::V4(self.key) }
     }
 
-    /// The six words of a broad key.
+    /// The six words of a wide key.
     #[inline]
-    pub fn broad(&self, [a, b, c, d]: &[u64; 4]) -> [u64; 6] {
+    pub fn wide(&self, [a, b, c, d]: &[u64; 4]) -> [u64; 6] {
         [*a, *b, *c, *d, self.key[0], self.key[1]]
     }
 
-    /// The ports of TCP or UDP as they travelled.
+    /// The ports of TCP or UDP, from source to destination.
     #[inline]
     pub fn ports(&self) -> [u16; 2] {
-        let word = if self.is(kind::BROAD) { self.key[0] } else { self.key[1] };
+        let word = if self.is(kind::WIDE) { self.key[0] } else { self.key[1] };
         let [a, b] = [(word >> 48) as u16, (word >> 32) as u16];
         if self.is(kind::SIDE_B) { [b, a] } else { [a, b] }
     }
 }
 
-/// Whether this is the type of an echo request or reply.
+/// Test for the type of an echo request or reply.
 fn is_echo(proto: u8, kind: u8) -> bool {
     match proto {
         ipproto::ICMP => matches!(kind, 0 | 8),
@@ -279,7 +284,7 @@ fn is_echo(proto: u8, kind: u8) -> bool {
     }
 }
 
-/// The ports that a key has for source and destination, and whether the source asks (echo); see [`FlowKey`].
+/// The key's ports for source and destination, and whether the source sent the request (echo); see [`FlowKey`].
 #[inline(always)]
 fn ends_of<const PROTO: u8>([sport, dport]: [u16; 2], above: &Transport) -> (u16, u16, bool) {
     if PROTO == ipproto::TCP || PROTO == ipproto::UDP {
@@ -315,25 +320,25 @@ fn kind_of(proto: u8, ports: [u16; 2]) -> u16 {
     }
 }
 
-/// Whether this is a protocol that Linux tracks by the IP header alone (`nf_conntrack_proto_generic.c`): it has no ports, and no
-/// tracker of its own.
+/// Test for a protocol that Linux tracks by the IP header alone (`nf_conntrack_proto_generic.c`): without ports, and
+/// without a tracker of its own.
 fn is_generic(proto: u8) -> bool {
     use ipproto::{GRE, ICMP, ICMPV6, SCTP, TCP, UDP, UDPLITE};
     !matches!(proto, TCP | UDP | UDPLITE | SCTP | ICMP | ICMPV6 | GRE)
 }
 
-/// Whether packets of this protocol have a descriptor of [`kind::STATELESS`], if any.
+/// Test whether descriptors of this protocol, if any, are [`kind::STATELESS`].
 pub fn is_stateless(proto: u8) -> bool {
     matches!(proto, ipproto::ICMP | ipproto::ICMPV6) || is_generic(proto)
 }
 
-/// A descriptor with everything that is beside it.
+/// A descriptor with its frame, wide key and decoded packet.
 #[derive(Clone, Copy)]
 pub struct Arrival<'a> {
     /// The descriptor.
     pub descriptor: &'a Descriptor,
-    /// The first four words of a broad key.
-    pub broad: &'a [u64; 4],
+    /// The first four words of a wide key.
+    pub wide: &'a [u64; 4],
     /// The bytes of the record.
     pub frame: &'a [u8],
     /// The packet, with [`kind::DECODED`].
@@ -341,7 +346,7 @@ pub struct Arrival<'a> {
 }
 
 impl<'a> Arrival<'a> {
-    /// The payload of TCP or UDP as far as captured, with padding that the IP packet has behind a UDP datagram.
+    /// The payload of TCP or UDP as far as captured, with the padding of the IP packet after a UDP datagram.
     #[inline]
     pub fn payload(&self) -> &'a [u8] {
         if let Some(packet) = self.decoded {
@@ -360,14 +365,14 @@ impl<'a> Arrival<'a> {
             Some(Packet { l4: L4::Tcp(tcp), .. }) => *tcp,
             Some(_) => Tcp::default(),
             None => {
-                let is_v6 = self.descriptor.is(kind::BROAD);
+                let is_v6 = self.descriptor.is(kind::WIDE);
                 let tcp = fixed::tcp_header(self.frame, is_v6, self.descriptor.offset).unwrap_or_default();
                 if self.descriptor.is(kind::UNNUMBERED) { tcp.without_numbers() } else { tcp }
             }
         }
     }
 
-    /// The packet in full, as the decoder gives it.
+    /// The packet in full, as decoded.
     pub fn packet(&self) -> Packet {
         if let Some(packet) = self.decoded {
             return *packet;
@@ -416,13 +421,13 @@ impl<'a> Arrival<'a> {
 
     /// The key.
     pub fn key(&self) -> FlowKey {
-        match self.descriptor.words(self.broad) {
-            Words::Narrow(key) => key.into(),
-            Words::Broad(key) => key.into(),
+        match self.descriptor.words(self.wide) {
+            PackedKey::V4(key) => key.into(),
+            PackedKey::Wide(key) => key.into(),
         }
     }
 
-    /// The five-tuple as it travelled.
+    /// The five-tuple from source to destination.
     pub fn tuple(&self) -> FiveTuple {
         self.packet().tuple
     }

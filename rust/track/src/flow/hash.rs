@@ -1,17 +1,17 @@
-//! The hash of keys, keyed with fresh random numbers: five-tuples chosen to collide gain nothing.
+//! The hash of keys, keyed with fresh random numbers: an attacker gains nothing by five-tuples chosen to collide.
 
 use std::hash::{BuildHasher, Hasher};
 
 use ahash::RandomState;
 
-use super::{Broad, Narrow, Words};
+use super::{Narrow, PackedKey, Wide};
 
-/// Hashes keys for the tables of one run.
+/// The key hash of the tables of one run.
 #[derive(Clone)]
 pub struct KeyHasher(RandomState);
 
 impl KeyHasher {
-    /// Hashes with this key, or with a fresh random one.
+    /// A hasher with this key, or with a fresh random one.
     pub fn new(key: Option<[u64; 4]>) -> Self {
         Self(key.map_or_else(RandomState::new, |[a, b, c, d]| RandomState::with_seeds(a, b, c, d)))
     }
@@ -26,7 +26,7 @@ impl KeyHasher {
 
     /// The hash of a key of six words.
     #[inline]
-    pub fn broad(&self, key: &Broad) -> u64 {
+    pub fn wide(&self, key: &Wide) -> u64 {
         let mut hasher = self.0.build_hasher();
         for pair in key.as_chunks::<2>().0 {
             hasher.write_u128(u128::from(pair[0]) << 64 | u128::from(pair[1]));
@@ -36,15 +36,15 @@ impl KeyHasher {
 
     /// The hash of a key.
     #[inline]
-    pub fn words(&self, words: &Words) -> u64 {
+    pub fn words(&self, words: &PackedKey) -> u64 {
         match words {
-            Words::Narrow(key) => self.narrow(key),
-            Words::Broad(key) => self.broad(key),
+            PackedKey::V4(key) => self.narrow(key),
+            PackedKey::Wide(key) => self.wide(key),
         }
     }
 }
 
-/// Which of so many shards has a key with this hash, by bits that the index of a table looks at last.
+/// The shard of a key with this hash, of so many. Uses bits that the index of a table uses last.
 #[inline]
 pub fn shard_of(hash: u64, shards: usize) -> usize {
     ((hash >> 32 & 0xffff) as usize * shards) >> 16

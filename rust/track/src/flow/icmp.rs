@@ -1,21 +1,21 @@
-//! ICMP and ICMPv6 types that come in pairs: questions and answers.
+//! ICMP and ICMPv6 types in pairs: query and reply.
 //!
-//! RFC 792, RFC 950, RFC 1256, RFC 4443, RFC 4620, RFC 4861, RFC 2710; the pairs are those of the Community ID
+//! Sources: RFC 792, RFC 950, RFC 1256, RFC 4443, RFC 4620, RFC 4861, RFC 2710. The pairs are those of the Community ID
 //! specification, which Zeek reports as ports.
 
 use conntrack_decode::ipproto;
 
-/// Question and answer types of ICMP.
+/// Query and reply types of ICMP.
 const V4: [(u8, u8); 5] = [(8, 0), (13, 14), (15, 16), (17, 18), (10, 9)];
-/// Question and answer types of ICMPv6.
+/// Query and reply types of ICMPv6.
 const V6: [(u8, u8); 6] = [(128, 129), (133, 134), (135, 136), (130, 131), (139, 140), (144, 145)];
 
 fn pairs(proto: u8) -> &'static [(u8, u8)] {
     if proto == ipproto::ICMP { &V4 } else { &V6 }
 }
 
-/// The question this message belongs to as `type << 8 | code`, and whether the message is the answer to it.
-/// One-way messages are their own question.
+/// The query of this message as `type << 8 | code`, and whether the message is the reply. One-way messages are their
+/// own query.
 #[inline]
 pub(super) fn question(proto: u8, kind: u8, code: u8) -> (u16, bool) {
     for (ask, answer) in pairs(proto) {
@@ -26,12 +26,12 @@ pub(super) fn question(proto: u8, kind: u8, code: u8) -> (u16, bool) {
     (u16::from_be_bytes([kind, code]), false)
 }
 
-/// The type of the answer to a question of this type.
+/// The type of the reply to a query of this type.
 pub(super) fn answer_to(proto: u8, kind: u8) -> u8 {
     pairs(proto).iter().find(|(ask, _)| *ask == kind).map_or(kind, |(_, answer)| *answer)
 }
 
-/// The port pair to report, the sender of the question being the originator or not.
+/// The port pair to report; `asker_is_orig`: the sender of the query is the originator.
 pub(super) fn ports(proto: u8, question: u16, asker_is_orig: bool) -> (u16, u16) {
     let [kind, code] = question.to_be_bytes();
     match pairs(proto).iter().find(|(ask, _)| *ask == kind) {
@@ -42,19 +42,19 @@ pub(super) fn ports(proto: u8, question: u16, asker_is_orig: bool) -> (u16, u16)
     }
 }
 
-/// Whether two ports, as a row has them, are a question's type and its answer's, in either order.
+/// Test whether two ports of a row are a query's type and its reply's, in either order.
 pub fn is_pair(proto: u8, first: u16, second: u16) -> bool {
     let is = |(ask, answer): &(u8, u8)| [(*ask, *answer), (*answer, *ask)].map(|(a, b)| (a.into(), b.into()));
     pairs(proto).iter().any(|pair| is(pair).contains(&(first, second)))
 }
 
-/// A message that asks: its sender initiates. Kernel types that may create an entry, and solicitations.
+/// Test for a query, whose sender initiates: types that may create an entry in the kernel, and solicitations.
 pub fn is_request(proto: u8, kind: u8) -> bool {
     pairs(proto).iter().any(|(ask, _)| *ask == kind)
 }
 
-/// An answer that only ever follows its question (echo, timestamp, information, mask, node information): its
-/// receiver initiated. Advertisements also come unasked and are not in it.
+/// Test for a reply that only ever follows its query (echo, timestamp, information, mask, node information): its
+/// receiver initiated. Advertisements are excluded, because routers and neighbours also send them unasked.
 pub fn is_reply(proto: u8, kind: u8) -> bool {
     match proto {
         ipproto::ICMP => matches!(kind, 0 | 14 | 16 | 18),
@@ -62,12 +62,12 @@ pub fn is_reply(proto: u8, kind: u8) -> bool {
     }
 }
 
-/// Either version of the protocol.
+/// Test for ICMP or ICMPv6.
 pub fn is_icmp(proto: u8) -> bool {
     matches!(proto, ipproto::ICMP | ipproto::ICMPV6)
 }
 
-/// A message without a counterpart. Protocols other than ICMP have none of these.
+/// Test for a message without a counterpart; always false for protocols other than ICMP.
 pub(super) fn is_one_way(proto: u8, kind: u8) -> bool {
     is_icmp(proto) && !pairs(proto).iter().any(|(ask, answer)| kind == *ask || kind == *answer)
 }

@@ -1,4 +1,4 @@
-//! The direction-free key of a connection, and which end of it sent a packet.
+//! The direction-free key of a connection, and the side of a packet's sender.
 
 use std::hash::{Hash, Hasher};
 
@@ -8,7 +8,7 @@ use conntrack_decode::{Addr, Family, FiveTuple, Packet, Tunnel, Vlan, ipproto};
 
 use super::icmp;
 
-/// One end of a [`FlowKey`]. The order of the ends says nothing about who initiated.
+/// One end of a [`FlowKey`]. The order of the ends does not depend on the originator.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum Side {
@@ -20,10 +20,10 @@ pub enum Side {
 }
 
 impl Side {
-    /// Both, in the order of their numbers.
+    /// Both sides, in the order of their numbers.
     pub const BOTH: [Self; 2] = [Self::A, Self::B];
 
-    /// The other end.
+    /// The opposite side.
     #[must_use]
     pub fn other(self) -> Self {
         match self {
@@ -33,10 +33,10 @@ impl Side {
     }
 }
 
-/// What packets of one connection have in common, whichever way they travel.
+/// The key that packets of one connection share in both directions.
 ///
-/// ICMP queries and their answers share the identifier; `a_port` and `b_port` then hold the identifier on the side
-/// that asks and the query's type and code on the other, and `a_asks` tells the two directions of ping apart.
+/// ICMP queries and replies share the identifier. `a_port` and `b_port` then hold the identifier on the querying side
+/// and the query's type and code on the other. `a_asks` distinguishes the two directions of ping.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlowKey {
     /// Address of side A.
@@ -49,7 +49,7 @@ pub struct FlowKey {
     pub b_port: u16,
     /// IP protocol number.
     pub proto: u8,
-    /// What the addresses are.
+    /// The family of both addresses.
     pub family: Family,
     /// ICMP: side A sent the query (or the one-way message).
     pub a_asks: bool,
@@ -73,13 +73,14 @@ impl Hash for FlowKey {
 }
 
 impl FlowKey {
-    /// The key of a packet, and the side that sent it.
+    /// The key of a packet, and the sender's side.
     #[inline]
     pub fn of(packet: &Packet) -> (Self, Side) {
         Self::of_tuple(&packet.tuple, packet.flow_id, packet.vlan, packet.tunnel)
     }
 
-    /// The key of a tuple as it travelled, and the side that sent it. `id`: the ICMP identifier, or the GRE call id.
+    /// The key of a tuple from source to destination, and the source's side. `id`: the ICMP identifier, or the GRE call
+    /// id.
     #[inline]
     pub fn of_tuple(tuple: &FiveTuple, id: u16, vlan: Vlan, tunnel: Tunnel) -> (Self, Side) {
         let (src_port, dst_port, asks) = match tuple.proto {
@@ -111,7 +112,7 @@ impl FlowKey {
         (key, if forward { Side::A } else { Side::B })
     }
 
-    /// Both ends are one: packets of the two directions look the same.
+    /// Test whether both ends are equal: the direction of a packet is then ambiguous.
     pub fn is_self(&self) -> bool {
         self.a == self.b && self.a_port == self.b_port
     }
@@ -132,8 +133,8 @@ impl FlowKey {
         }
     }
 
-    /// Ports as reported for this originator: transport ports, or for ICMP the type that the originator sent and its
-    /// counterpart (the code where a type has none), as Zeek reports them.
+    /// Ports as reported for this originator, as in Zeek. For ICMP: the originator's type and its counterpart (the code
+    /// where a type has none).
     pub fn ports(&self, orig: Side) -> (u16, u16) {
         if !icmp::is_icmp(self.proto) {
             return (self.port(orig), self.port(orig.other()));

@@ -1,4 +1,4 @@
-//! What a flow is: direction-free keys, and what is written about flows. No table, no threads.
+//! Flows: direction-free keys, packet descriptors, hashes, and the Community ID. No table, no threads.
 
 pub mod community;
 pub mod descriptor;
@@ -11,4 +11,4 @@ pub mod words;
 pub use descriptor::Descriptor;
 pub use hash::KeyHasher;
 pub use key::{FlowKey, Side};
-pub use words::{Broad, Narrow, Words};
+pub use words::{Narrow, PackedKey, Wide};

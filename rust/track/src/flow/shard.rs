@@ -1,19 +1,20 @@
-//! Which part of a distributed run a packet belongs to: a hash of its two addresses, the same everywhere and for ever.
+//! The shard of a packet in a distributed run: a stable hash of its two addresses, equal on every machine and in every
+//! version.
 //!
-//! By the pair of addresses, since later fragments have no ports and ICMP errors quote another tuple. An error goes where the
-//! packet that it quotes goes. There are 65,536 cells, and a shard is a cell modulo the number of shards: what is in one cell
-//! is in one shard, however many there are.
+//! The hash uses the pair of addresses, since later fragments have no ports and ICMP errors quote another tuple. An
+//! error belongs to the shard of the packet that the error quotes. There are 65,536 cells. A shard is a cell modulo the
+//! number of shards: a cell is always in one shard, for any number of shards.
 
 use conntrack_decode::{Addr, Family, L4, Packet, flat};
 
-/// How many cells there are, and how many shards at most.
+/// The number of cells, and the most shards.
 pub const CELLS: usize = 1 << 16;
 
-/// The cell of two addresses, version 1: it will never change.
+/// The cell of two addresses, version 1, fixed for ever.
 ///
-/// Both addresses are 16 bytes (IPv4 mapped into IPv6, RFC 4291 section 2.5.5.2), the smaller one first, and taken as four
-/// big-endian words of 64 bits. From `h = 0`, each word is taken by `h = mix(h ^ word)`, where `mix` is the step of
-/// SplitMix64 (Steele, Lea, Flood 2014). The cell is the upper 16 bits of `h`.
+/// Both addresses are 16 bytes (IPv4 mapped into IPv6, RFC 4291 section 2.5.5.2), the smaller one first. They are read
+/// as four big-endian words of 64 bits. From `h = 0`, each word is mixed in by `h = mix(h ^ word)`, where `mix` is the
+/// step of SplitMix64 (Steele, Lea, Flood 2014). The cell is the upper 16 bits of `h`.
 pub fn cell_v1(one: (Addr, Family), other: (Addr, Family)) -> u16 {
     let [one, other] = [one, other].map(|(addr, family)| u128::from_be_bytes(flat::mapped(addr, family)));
     let (low, high) = (one.min(other), one.max(other));
@@ -38,8 +39,8 @@ pub fn cell_of(packet: &Packet) -> u16 {
     cell_v1((tuple.src, tuple.family), (tuple.dst, tuple.family))
 }
 
-/// Makes the connections of ICMP errors those of one cell: an error about a peer must not be counted with one about another
-/// peer, which another shard may have. What fragments quote may be in a fragment that another shard has.
+/// Make connections of ICMP errors local to one cell: errors about a peer in another shard must not be counted here.
+/// Drop quotes of fragmented errors, whose remaining fragments another shard may have.
 pub fn keep_in_cell(packet: &mut Packet) {
     let cell = cell_of(packet);
     if let L4::IcmpError { quoted, .. } = &mut packet.l4 {

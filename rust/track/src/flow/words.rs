@@ -1,6 +1,7 @@
-//! A [`FlowKey`] in words, so that it is compared and hashed in a few instructions and can be kept in atomics.
+//! A [`FlowKey`] packed into words: compared and hashed in a few instructions, and stored in atomics.
 //!
-//! Two widths: what nearly every connection is (IPv4, TCP, UDP or ICMP, in no tunnel) fits into two words; six hold any.
+//! There are two widths. Two words hold the key of nearly every connection (IPv4, TCP, UDP or ICMP, in no tunnel); six
+//! words hold any key.
 
 use super::{FlowKey, Side};
 use conntrack_decode::{Addr, Family, FiveTuple, Tunnel, TunnelKind, Vlan, ipproto};
@@ -8,18 +9,18 @@ use conntrack_decode::{Addr, Family, FiveTuple, Tunnel, TunnelKind, Vlan, ipprot
 /// The key of a connection over IPv4 in no tunnel.
 pub type Narrow = [u64; 2];
 /// Any key.
-pub type Broad = [u64; 6];
+pub type Wide = [u64; 6];
 
-/// A key in words, of either width.
+/// A packed key of either width.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Words {
-    /// It fits into two.
-    Narrow(Narrow),
-    /// It does not.
-    Broad(Broad),
+pub enum PackedKey {
+    /// A narrow key: TCP, UDP or ICMP over IPv4 in no tunnel.
+    V4(Narrow),
+    /// Any other key.
+    Wide(Wide),
 }
 
-/// The protocols of narrow keys, by their number in it.
+/// The protocols of narrow keys, by their number in the key.
 const PROTOCOLS: [u8; 3] = [ipproto::TCP, ipproto::UDP, ipproto::ICMP];
 
 /// A VLAN tag in twelve bits: tags hold the VID and one, and VID 0 is no VLAN.
@@ -32,15 +33,15 @@ fn tag(vid: u64) -> u16 {
     if vid == 0 { 0 } else { vid as u16 + 1 }
 }
 
-impl Default for Words {
+impl Default for PackedKey {
     fn default() -> Self {
-        Self::Narrow([0; 2])
+        Self::V4([0; 2])
     }
 }
 
-impl Words {
-    /// The key of a TCP segment or UDP datagram in no tunnel, and the side that sent it; the same as
-    /// [`FlowKey::of_tuple`] gives.
+impl PackedKey {
+    /// The key of a TCP segment or UDP datagram in no tunnel, and the sender's side; equal to the result of
+    /// [`FlowKey::of_tuple`].
     #[inline]
     pub fn of_ports(tuple: &FiveTuple, vlan: Vlan) -> (Self, Side) {
         let Vlan { outer, inner } = vlan;
@@ -52,7 +53,7 @@ impl Words {
                 let (a, b) = (src.min(dst), src.max(dst));
                 let proto = u64::from(tuple.proto == ipproto::UDP);
                 let rest = vid(outer) << 20 | vid(inner) << 8 | proto << 1;
-                (Self::Narrow([a >> 16 << 32 | b >> 16, a << 48 | (b & 0xffff) << 32 | rest]), src <= dst)
+                (Self::V4([a >> 16 << 32 | b >> 16, a << 48 | (b & 0xffff) << 32 | rest]), src <= dst)
             }
             Family::V6 => {
                 let forward = (tuple.src, tuple.sport) <= (tuple.dst, tuple.dport);
@@ -62,7 +63,7 @@ impl Words {
                     (tuple.dst, tuple.dport, tuple.src, tuple.sport)
                 };
                 let ports = u64::from(a_port) << 16 | u64::from(b_port);
-                let words = Self::Broad([
+                let words = Self::Wide([
                     (a.0 >> 64) as u64,
                     a.0 as u64,
                     (b.0 >> 64) as u64,
@@ -78,20 +79,20 @@ impl Words {
 }
 
 impl FlowKey {
-    /// In as few words as it fits into.
-    pub fn words(&self) -> Words {
+    /// Pack into as few words as possible.
+    pub fn words(&self) -> PackedKey {
         let proto = PROTOCOLS.iter().position(|proto| *proto == self.proto);
         match proto {
             Some(proto) if self.family == Family::V4 && self.tunnel == Tunnel::default() => {
                 let rest = vid(self.vlan.outer) << 20 | vid(self.vlan.inner) << 8 | (proto as u64) << 1;
                 let ports = u64::from(self.a_port) << 48 | u64::from(self.b_port) << 32;
-                Words::Narrow([(self.a.0 as u64) << 32 | self.b.0 as u64, ports | rest | u64::from(self.a_asks)])
+                PackedKey::V4([(self.a.0 as u64) << 32 | self.b.0 as u64, ports | rest | u64::from(self.a_asks)])
             }
-            _ => Words::Broad(self.broad()),
+            _ => PackedKey::Wide(self.wide()),
         }
     }
 
-    fn broad(&self) -> Broad {
+    fn wide(&self) -> Wide {
         let vlan = u64::from(self.vlan.outer) << 16 | u64::from(self.vlan.inner);
         let kind = u64::from(self.proto) << 56 | (self.family as u64) << 48 | u64::from(self.a_asks) << 40;
         [
@@ -121,8 +122,8 @@ impl From<Narrow> for FlowKey {
     }
 }
 
-impl From<Broad> for FlowKey {
-    fn from([a_high, a_low, b_high, b_low, ports, kind]: Broad) -> Self {
+impl From<Wide> for FlowKey {
+    fn from([a_high, a_low, b_high, b_low, ports, kind]: Wide) -> Self {
         Self {
             a: Addr(u128::from(a_high) << 64 | u128::from(a_low)),
             b: Addr(u128::from(b_high) << 64 | u128::from(b_low)),
@@ -163,12 +164,12 @@ mod tests {
             for tunnel in [tunnel, Tunnel::default()] {
                 let (key, side) = FlowKey::of_tuple(&tuple, id, vlan, tunnel);
                 let back = match key.words() {
-                    Words::Narrow(words) => FlowKey::from(words),
-                    Words::Broad(words) => FlowKey::from(words),
+                    PackedKey::V4(words) => FlowKey::from(words),
+                    PackedKey::Wide(words) => FlowKey::from(words),
                 };
                 prop_assert_eq!(back, key);
                 if tunnel == Tunnel::default() && matches!(tuple.proto, ipproto::TCP | ipproto::UDP) {
-                    prop_assert_eq!(Words::of_ports(&tuple, vlan), (key.words(), side));
+                    prop_assert_eq!(PackedKey::of_ports(&tuple, vlan), (key.words(), side));
                 }
             }
         }

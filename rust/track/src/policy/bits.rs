@@ -1,6 +1,6 @@
-//! Rows of bits, one bit for each rule.
+//! Bit rows, one bit for each rule.
 
-/// Rows of the same length, one after another.
+/// Rows of equal length in one vector.
 pub(super) struct Rows {
     words: usize,
     bits: Vec<u64>,
@@ -8,7 +8,7 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    /// No rows yet, of so many bits each.
+    /// An empty table with this many bits for each row.
     pub(super) fn new(bits: usize) -> Self {
         Self { words: bits.div_ceil(64), bits: Vec::new(), pushed: 0 }
     }
@@ -20,14 +20,14 @@ impl Rows {
         row
     }
 
-    /// Adds a row, and says its number.
+    /// Add a row, and return its number.
     pub(super) fn push(&mut self, row: &[u64]) -> u32 {
         self.bits.extend_from_slice(row);
         self.pushed += 1;
         self.pushed - 1
     }
 
-    /// The row of this number.
+    /// The row with this number.
     #[inline]
     pub(super) fn get(&self, row: u32) -> &[u64] {
         let start = row as usize * self.words;
@@ -35,7 +35,7 @@ impl Rows {
     }
 }
 
-/// The first bit from `first` to before `next` that is set in both rows.
+/// The first bit in `first..next` that is set in both rows.
 #[inline]
 pub(super) fn first_of_both(a: &[u64], b: &[u64], first: u32, next: u32) -> Option<u32> {
     if first >= next {

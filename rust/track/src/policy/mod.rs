@@ -1,8 +1,8 @@
-//! Who may initiate: groups of addresses, rules, and the word on a connection.
+//! Policy: groups of addresses, rules, and the decision on a connection.
 //!
-//! A new connection passes if every group of the originator allows it as egress and every group of the responder allows
-//! it as ingress. A group without a rule for a direction follows its default. An address belongs to the groups that name
-//! the longest of all members that hold it; one in no group is outside and unrestricted.
+//! A new connection passes if every group of the originator allows the connection as egress and every group of the
+//! responder as ingress. A group without a rule for a direction follows its default. An address belongs to the groups
+//! with the longest member prefix that contains the address; an address in no group is outside and unrestricted.
 
 mod bits;
 mod rule;
@@ -23,46 +23,46 @@ use services::Services;
 
 pub use rule::{Group, Peer, Rule, Way};
 
-/// What the groups of one end say.
+/// The decision of the groups of one end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Word {
-    /// The group that this is about: that of the rule, or the one that refuses; None: the address is in no group.
+pub struct EndDecision {
+    /// The deciding group: that of the rule, or the one that refuses; None: the address is in no group.
     pub group: Option<u32>,
-    /// What it says.
-    pub rule: Ruled,
+    /// The decision.
+    pub rule: Ruling,
 }
 
-/// What a group says.
+/// The decision of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ruled {
-    /// Nothing was to be asked: there is no group, or its way is open.
+pub enum Ruling {
+    /// No rule applies: there is no group, or its way is open.
     Free,
-    /// This rule allows it.
+    /// Allowed by this rule.
     By(u32),
-    /// No rule does.
+    /// Allowed by no rule.
     Refused,
 }
 
-/// What a policy says of a connection.
+/// The decision of a policy on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision {
     /// The groups of the responder.
-    pub ingress: Word,
+    pub ingress: EndDecision,
     /// The groups of the originator.
-    pub egress: Word,
+    pub egress: EndDecision,
 }
 
 impl Decision {
-    /// Both ends allow it.
+    /// Test whether both ends allow the connection.
     pub fn passes(&self) -> bool {
-        self.ingress.rule != Ruled::Refused && self.egress.rule != Ruled::Refused
+        self.ingress.rule != Ruling::Refused && self.egress.rule != Ruling::Refused
     }
 }
 
-/// A policy, ready to be asked. Rules are numbered group by group, ingress before egress.
+/// A compiled policy. Rules are numbered group by group, ingress before egress.
 ///
-/// Addresses are in classes: those of a class are in the same groups and peers of the same rules. A rule is a bit, so that
-/// three rows (the peer's class, the service, the rules of the group) say together which of many rules is the first.
+/// Addresses are in classes: addresses of one class share groups and are peers of equal rules. A rule is a bit. The
+/// first common bit of three rows (the peer's class, the service, the rules of the group) is the first match.
 pub struct Policy {
     classes: Ranges<u32>,
     /// The groups of each class.
@@ -70,16 +70,16 @@ pub struct Policy {
     /// The rules whose peers have the addresses of each class.
     peers: Rows,
     services: Services,
-    /// The numbers of each group's rules, by way.
+    /// The range of each group's rule numbers, by way.
     numbers: Vec<[(u32, u32); 2]>,
     open: Vec<[bool; 2]>,
 }
 
 impl Policy {
-    /// The most rules of a policy: beyond, its tables would grow with their square.
+    /// The most rules of a policy: tables grow with the square of the number.
     pub const MOST_RULES: usize = 20_000;
 
-    /// Prepares groups and their rules.
+    /// Compile groups and their rules.
     pub fn new(groups: &[Group]) -> Self {
         let rules: Vec<&Rule> = groups.iter().flat_map(|group| group.rules.iter().flatten()).collect();
         let mut numbers = Vec::with_capacity(groups.len());
@@ -112,7 +112,7 @@ impl Policy {
         Self { classes, groups: in_groups, peers, services, numbers, open: open.collect() }
     }
 
-    /// How many rules there are.
+    /// The number of rules.
     pub fn rules(&self) -> usize {
         self.numbers.last().map_or(0, |[_, (_, next)]| *next as usize)
     }
@@ -122,7 +122,7 @@ impl Policy {
         &self.groups[self.classes.find(addr) as usize]
     }
 
-    /// What it says of a connection. `service`: the responder's port, or the ICMP type that asks; 0 where there is neither.
+    /// Decide on a connection. `service`: the responder's port, or the ICMP query type; 0 without either.
     #[inline]
     pub fn decide(&self, [orig, resp]: [IpAddr; 2], proto: u8, service: u16) -> Decision {
         let (orig, resp) = (self.classes.find(orig), self.classes.find(resp));
@@ -133,14 +133,14 @@ impl Policy {
         }
     }
 
-    /// Whether a gateway would let this packet open an entry.
+    /// Test whether a gateway would let this packet open an entry.
     #[inline]
     pub fn passes(&self, tuple: &FiveTuple) -> bool {
         let ends = [tuple.src, tuple.dst].map(|addr| addr.ip(tuple.family));
         self.decide(ends, tuple.proto, if is_icmp(tuple.proto) { tuple.sport } else { tuple.dport }).passes()
     }
 
-    /// Every rule that a connection makes use of: one for each group that was asked.
+    /// Call `used` with every rule that allows a connection: one for each group with a decision.
     pub fn used(&self, [orig, resp]: [IpAddr; 2], proto: u8, service: u16, mut used: impl FnMut(u32)) {
         let (orig, resp) = (self.classes.find(orig), self.classes.find(resp));
         let services = self.services.row(proto, service);
@@ -149,32 +149,33 @@ impl Policy {
         }
     }
 
-    /// What the groups of one end say: the first that refuses, or else the first of them. `told` hears of every rule.
+    /// The decision of the groups of one end: the first that refuses, or else the first of them. `on_rule` is called
+    /// with every rule.
     #[inline]
-    fn ask(&self, own: u32, way: Way, peer: u32, services: &[u64], mut told: impl FnMut(u32, u32)) -> Word {
-        let mut word = Word { group: None, rule: Ruled::Free };
+    fn ask(&self, own: u32, way: Way, peer: u32, services: &[u64], mut on_rule: impl FnMut(u32, u32)) -> EndDecision {
+        let mut word = EndDecision { group: None, rule: Ruling::Free };
         for group in &self.groups[own as usize] {
             let rule = self.rule(*group, way, peer, services);
-            if let Ruled::By(rule) = rule {
-                told(*group, rule);
+            if let Ruling::By(rule) = rule {
+                on_rule(*group, rule);
             }
-            if rule == Ruled::Refused {
-                return Word { group: Some(*group), rule };
+            if rule == Ruling::Refused {
+                return EndDecision { group: Some(*group), rule };
             }
             if word.group.is_none() {
-                word = Word { group: Some(*group), rule };
+                word = EndDecision { group: Some(*group), rule };
             }
         }
         word
     }
 
     #[inline]
-    fn rule(&self, group: u32, way: Way, peer: u32, services: &[u64]) -> Ruled {
+    fn rule(&self, group: u32, way: Way, peer: u32, services: &[u64]) -> Ruling {
         let (first, next) = self.numbers[group as usize][way as usize];
         if self.open[group as usize][way as usize] {
-            return Ruled::Free;
+            return Ruling::Free;
         }
-        bits::first_of_both(self.peers.get(peer), services, first, next).map_or(Ruled::Refused, Ruled::By)
+        bits::first_of_both(self.peers.get(peer), services, first, next).map_or(Ruling::Refused, Ruling::By)
     }
 }
 
@@ -192,7 +193,7 @@ fn members(groups: &[Group]) -> JointPrefixMap<IpNet, Vec<u32>> {
     members
 }
 
-/// The rules that have everybody as a peer, each group, and each network.
+/// The rules by peer: everybody, each group, and each network.
 #[expect(clippy::type_complexity, reason = "three of a kind")]
 fn peers_of(rules: &[&Rule], groups: usize) -> (Vec<usize>, Vec<Vec<usize>>, JointPrefixMap<IpNet, Vec<usize>>) {
     let (mut everybody, mut named, mut networks) = (Vec::new(), vec![Vec::new(); groups], JointPrefixMap::new());

@@ -1,26 +1,26 @@
-//! Rules and groups as they are handed over.
+//! Rules and groups as passed by the caller.
 
 use ipnet::IpNet;
 
-/// The other end of a rule.
+/// The peer of a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
-    /// Everybody.
+    /// Any address.
     Any,
-    /// The members of the group of this number.
+    /// The members of the group with this number.
     Group(usize),
     /// The addresses of a network.
     Network(IpNet),
 }
 
-/// Who may initiate what.
+/// A rule: peers, protocol and services that may be initiated.
 #[derive(Clone, Debug, Default)]
 pub struct Rule {
-    /// The other end: any of these.
+    /// The peers, in any of these.
     pub peers: Vec<Peer>,
     /// IP protocol; None: any.
     pub proto: Option<u8>,
-    /// The responder's ports, or the ICMP types that ask, as first and last of ranges; none: all.
+    /// The responder's ports, or the ICMP query types, as first and last of ranges; empty: all.
     pub services: Vec<(u16, u16)>,
 }
 
@@ -28,19 +28,19 @@ pub struct Rule {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Way {
-    /// Others initiate towards them.
+    /// Peers initiate connections to members.
     Ingress = 0,
-    /// They initiate.
+    /// Members initiate connections.
     Egress = 1,
 }
 
-/// Addresses to which the same rules apply.
+/// Addresses with common rules.
 #[derive(Clone, Debug, Default)]
 pub struct Group {
     /// Networks.
     pub members: Vec<IpNet>,
     /// The rules of each [`Way`].
     pub rules: [Vec<Rule>; 2],
-    /// A way without a rule is open.
+    /// The default of each [`Way`] without a rule: open or refused.
     pub open: [bool; 2],
 }

@@ -1,18 +1,17 @@
-//! Which rules speak of a protocol and a port.
+//! The rules of a protocol and a service.
 
 use super::bits::Rows;
 use super::rule::Rule;
 
-/// The rules for every protocol and service: for each protocol that a rule names, ranges of ports within which the same
-/// rules hold.
+/// The rules for every protocol and service: for each protocol in a rule, ranges of ports with equal rules.
 pub(super) struct Services {
-    /// The number in `ranges` of each protocol; 0 has those that no rule names.
+    /// The index into `ranges` of each protocol; 0 for protocols in no rule.
     protocols: Vec<u16>,
     ranges: Vec<Ranges>,
     rows: Rows,
 }
 
-/// The first service of each range, in order, and the row of the first of them; the next ones follow.
+/// The first service of each range, sorted, and the row of the first range; the others follow.
 struct Ranges {
     starts: Vec<u16>,
     first: u32,
@@ -34,7 +33,7 @@ impl Services {
         Self { protocols, ranges, rows }
     }
 
-    /// The rules that speak of this service.
+    /// The rules of this service.
     #[inline]
     pub(super) fn row(&self, proto: u8, service: u16) -> &[u64] {
         let ranges = &self.ranges[usize::from(self.protocols[usize::from(proto)])];

@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use proptest::prelude::*;
 
-use super::{Decision, Group, Peer, Policy, Rule, Ruled, Way, Word};
+use super::{Decision, EndDecision, Group, Peer, Policy, Rule, Ruling, Way};
 
-/// The model's words, rule by rule.
+/// The model's decision, rule by rule.
 fn scan(groups: &[Group], [orig, resp]: [IpAddr; 2], proto: u8, service: u16) -> Decision {
     let of = |addr: IpAddr| -> Vec<usize> {
         let held = groups.iter().flat_map(|group| &group.members).filter(|net| net.contains(&addr));
@@ -17,7 +17,7 @@ fn scan(groups: &[Group], [orig, resp]: [IpAddr; 2], proto: u8, service: u16) ->
             .collect()
     };
     let ask = |own: IpAddr, way: Way, peer: IpAddr| {
-        let mut word = Word { group: None, rule: Ruled::Free };
+        let mut word = EndDecision { group: None, rule: Ruling::Free };
         for group in of(own) {
             let before: usize = groups[..group].iter().map(|group| group.rules[0].len() + group.rules[1].len()).sum();
             let before = before + if way == Way::Egress { groups[group].rules[0].len() } else { 0 };
@@ -34,12 +34,12 @@ fn scan(groups: &[Group], [orig, resp]: [IpAddr; 2], proto: u8, service: u16) ->
                     && (services.is_empty() || services.iter().any(|(a, b)| (a..=b).contains(&&service)))
             };
             let rule = match rules.iter().position(matches) {
-                Some(place) => Ruled::By((before + place) as u32),
-                None if rules.is_empty() && groups[group].open[way as usize] => Ruled::Free,
-                None => return Word { group: Some(group as u32), rule: Ruled::Refused },
+                Some(place) => Ruling::By((before + place) as u32),
+                None if rules.is_empty() && groups[group].open[way as usize] => Ruling::Free,
+                None => return EndDecision { group: Some(group as u32), rule: Ruling::Refused },
             };
             if word.group.is_none() {
-                word = Word { group: Some(group as u32), rule };
+                word = EndDecision { group: Some(group as u32), rule };
             }
         }
         word
@@ -47,7 +47,7 @@ fn scan(groups: &[Group], [orig, resp]: [IpAddr; 2], proto: u8, service: u16) ->
     Decision { ingress: ask(resp, Way::Ingress, orig), egress: ask(orig, Way::Egress, resp) }
 }
 
-/// Few addresses and lengths, so that networks meet.
+/// Few addresses and prefix lengths, so that networks overlap.
 fn network() -> impl Strategy<Value = IpNet> {
     let v4 = (0..4u8, 0..4u8, prop::sample::select(vec![0, 8, 24, 30, 31, 32]))
         .prop_map(|(c, d, length)| IpNet::new(IpAddr::from([10, 0, c, d]), length).unwrap());
@@ -88,7 +88,7 @@ proptest! {
 fn a_policy_without_groups_lets_everything_pass() {
     let decision = Policy::new(&[]).decide([[10, 0, 0, 1], [10, 0, 0, 2]].map(IpAddr::from), 6, 443);
     assert!(decision.passes());
-    assert_eq!(decision.egress, Word { group: None, rule: Ruled::Free });
+    assert_eq!(decision.egress, EndDecision { group: None, rule: Ruling::Free });
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn many_rules_are_found_by_their_place() {
     assert_eq!(policy.rules(), 1000);
     for last in [0, 1, 63, 64, 65, 500, 999] {
         let ends = [[192, 0, (last >> 8) as u8, last as u8], [10, 0, 0, 1]].map(IpAddr::from);
-        assert_eq!(policy.decide(ends, 6, last).ingress.rule, Ruled::By(last.into()));
-        assert_eq!(policy.decide(ends, 6, last + 1).ingress.rule, Ruled::Refused);
+        assert_eq!(policy.decide(ends, 6, last).ingress.rule, Ruling::By(last.into()));
+        assert_eq!(policy.decide(ends, 6, last + 1).ingress.rule, Ruling::Refused);
     }
 }

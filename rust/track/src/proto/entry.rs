@@ -1,8 +1,8 @@
 //! The entry that a stateful gateway (Linux nf_conntrack) would hold for a connection.
 //!
-//! *Original* and *reply* are the gateway's words for a packet's direction within its entry: the sender of the packet
-//! that made the entry is the original direction. *Originator* and *responder* are ours, for who initiated; where the
-//! start was not seen they can differ.
+//! *Original* and *reply* are the gateway's terms for a packet's direction within its entry. The original direction is
+//! that of the packet that made the entry. *Originator* and *responder* are the ends of the connection by evidence;
+//! where the opening was not seen, original and originator can differ.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,9 +10,9 @@ use crate::config::Timeout;
 use crate::flow::Side;
 
 use super::memory::{SctpTrack, TcpTrack};
-use super::state::{CtDir, State};
+use super::state::{CtDir, State, Status};
 
-/// What a protocol keeps to judge the next packet.
+/// The state of a protocol for the next packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub enum Track {
     /// Nothing beyond the entry's status.
@@ -27,21 +27,21 @@ pub enum Track {
 /// The entry.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Gateway {
-    /// Who sent the packet that made the entry.
+    /// The conntrack ORIGINAL side.
     pub orig: Side,
     /// The protocol's state.
     pub state: State,
     /// A reply was accepted.
     pub seen_reply: bool,
-    /// It survives a full table.
+    /// The entry survives early drop.
     pub assured: bool,
-    /// Which timeout runs.
+    /// The running timeout.
     pub timeout: Timeout,
-    /// Capture time of the packet that made it, in nanoseconds.
+    /// Capture time of the packet that made the entry, nanoseconds.
     pub created: i64,
-    /// Capture time at which it expires (it is gone at that very moment), in nanoseconds.
+    /// Capture time at which the entry expires, nanoseconds; at that very moment the entry is already gone.
     pub deadline: i64,
-    /// Datagrams and their IP bytes that the gateway counts, by [`CtDir`]: those that renew the timeout.
+    /// Datagrams and IP bytes that the gateway counts, by [`CtDir`]: those that renew the timeout.
     pub counted: [(u64, u64); 2],
     /// The protocol's memory.
     pub track: Track,
@@ -53,8 +53,14 @@ impl Gateway {
         if side == self.orig { CtDir::Original } else { CtDir::Reply }
     }
 
-    /// The state to report: for protocols without states of their own, what was seen.
+    /// The status bits.
+    #[inline]
+    pub fn status(&self) -> Status {
+        Status { seen_reply: self.seen_reply, assured: self.assured }
+    }
+
+    /// The state to report; for stateless protocols, derived from the entry's status.
     pub fn reported_state(&self) -> State {
-        self.state.reported((self.seen_reply, self.assured))
+        self.state.reported(self.status())
     }
 }

@@ -6,7 +6,7 @@ use conntrack_decode::{Tcp, tcpflag};
 
 use super::state::CtDir;
 
-/// What a segment is, first match wins; PSH, ECE and CWR do not matter.
+/// The class of a segment, first match wins; PSH, ECE and CWR do not matter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum TcpClass {
@@ -16,11 +16,11 @@ pub enum TcpClass {
     SynAck = 1,
     /// FIN.
     Fin = 2,
-    /// ACK and nothing else of these.
+    /// ACK without SYN, FIN and RST.
     Ack = 3,
     /// RST.
     Rst = 4,
-    /// None of these.
+    /// None of SYN, FIN, RST and ACK.
     #[default]
     None = 5,
 }
@@ -51,29 +51,29 @@ pub struct TcpEnd {
     pub end: u32,
     /// Highest sequence number that the peer allowed.
     pub max_end: u32,
-    /// Largest window advertised; 0: nothing seen of this end.
+    /// Largest window advertised; 0: nothing was seen of this end.
     pub max_win: u32,
     /// Highest acknowledgement sent, once `ack_set`.
     pub max_ack: u32,
     /// Window scale in force.
     pub scale: u8,
-    /// It offered window scaling.
+    /// The end offered window scaling.
     pub offers_scale: bool,
-    /// It permits SACK.
+    /// The end permits SACK.
     pub sack_permitted: bool,
-    /// Its windows are not to be held against it (picked up in mid-stream).
+    /// Windows of the end are not enforced (picked up in mid-stream).
     pub liberal: bool,
-    /// It sent data that is not yet acknowledged.
+    /// The end sent data that is not yet acknowledged.
     pub unacked: bool,
     /// `max_ack` is known.
     pub ack_set: bool,
-    /// It sent the FIN that began the close.
+    /// The end sent the FIN that began the close.
     pub close_init: bool,
 }
 
 impl TcpEnd {
-    /// Takes the options of a SYN: they speak for everything before them, except that the end is not judged. A SYN
-    /// without any says nothing, and what was known stays.
+    /// Apply the options of a SYN, which replace all earlier ones, except that the end is not judged. A SYN without
+    /// options changes nothing.
     pub(super) fn take_options(&mut self, segment: &Tcp) {
         let Some(offer) = Offer::of(segment) else { return };
         *self = Self {
@@ -87,7 +87,7 @@ impl TcpEnd {
         self.accept(offer);
     }
 
-    /// Takes over what a SYN offered.
+    /// Apply the offer of a SYN.
     pub(super) fn accept(&mut self, offer: Offer) {
         self.offers_scale = offer.scale.is_some();
         self.scale = offer.scale.unwrap_or_default();
@@ -95,17 +95,17 @@ impl TcpEnd {
     }
 }
 
-/// What the options of a SYN offer.
+/// The options that a SYN offers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Offer {
-    /// The scale of its windows, if it offers to scale them.
+    /// The window scale, if offered.
     pub scale: Option<u8>,
-    /// It permits SACK.
+    /// SACK is permitted.
     pub sack_permitted: bool,
 }
 
 impl Offer {
-    /// The offer of a segment that has options at all.
+    /// The offer of a segment with options; None without options.
     #[inline]
     pub fn of(segment: &Tcp) -> Option<Self> {
         let scale = segment.wscale.checked_sub(1);
@@ -120,26 +120,26 @@ pub struct TcpTrack {
     pub ends: [TcpEnd; 2],
     /// Direction of the last segment.
     pub last_dir: u8,
-    /// What it was.
+    /// Class of the last segment.
     pub last_class: TcpClass,
     /// Identical acknowledgements in a row.
     pub retrans: u8,
     /// Sequence number of the last acknowledgement, or of a segment let through.
     pub last_seq: u32,
-    /// What it acknowledged.
+    /// Acknowledgement number of the last acknowledgement.
     pub last_ack: u32,
-    /// The number behind it.
+    /// Sequence number after the last acknowledgement.
     pub last_end: u32,
-    /// Its window.
+    /// Window of the last acknowledgement.
     pub last_win: u16,
-    /// The SYN that was ignored in the original direction: what it offered.
+    /// The offer of the SYN that was ignored in the original direction.
     pub(crate) ignored_syn: Offer,
     pub(crate) challenge_expected: bool,
     pub(crate) simultaneous: bool,
 }
 
 impl TcpTrack {
-    /// Counts identical segments in a row.
+    /// Count identical segments in a row.
     pub(super) fn note_ack(&mut self, dir: CtDir, seq: u32, ack: u32, end: u32, window: u16) {
         let now = (dir as u8, seq, ack, end, window);
         if (self.last_dir, self.last_seq, self.last_ack, self.last_end, self.last_win) == now {
@@ -155,7 +155,7 @@ impl TcpTrack {
 /// The memory of an SCTP entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SctpTrack {
-    /// The verification tag that each direction must carry; 0: not known yet.
+    /// The verification tag that each direction must carry; 0: unknown yet.
     pub(super) vtag: [u32; 2],
     /// The direction of a heartbeat with a foreign tag, whose acknowledgement may renew the tags.
     pub(super) foreign_heartbeat: Option<CtDir>,

@@ -1,6 +1,6 @@
 //! Pure state machines: an entry and a packet in, a verdict out. No table, no threads, no clock but the packet's.
 //!
-//! The rules are those of Linux nf_conntrack; each protocol's file says where they are written down.
+//! The rules are those of Linux nf_conntrack; each protocol's file cites their source.
 
 mod entry;
 mod memory;
@@ -17,9 +17,9 @@ use conntrack_decode::{L4, Packet, ipproto};
 pub use entry::{Gateway, Track};
 pub use memory::{Offer, SctpTrack, TcpClass, TcpEnd, TcpTrack};
 pub use simple::udp_step;
-pub use state::{CtDir, CtState, State, Verdict};
+pub use state::{CtDir, CtState, State, Status, Verdict};
 
-/// Makes the entry that this packet opens, or None where it may not open one.
+/// Make the entry that this packet opens; None where the packet may not open one.
 pub fn open(packet: &Packet, side: Side, ts: i64, rules: &Rules) -> Option<Gateway> {
     if packet.malformed || packet.bad_checksum {
         return None;
@@ -58,8 +58,8 @@ pub fn untracked(packet: &Packet) -> bool {
     matches!(packet.l4, L4::Icmp { kind: 130..=136 | 143, .. }) && packet.tuple.proto == ipproto::ICMPV6
 }
 
-/// Judges a packet against its entry. The caller sets `seen_reply` afterwards, so that the handler of the first reply
-/// still sees "no reply yet", as the kernel's does.
+/// Judge a packet against its entry. The caller sets `seen_reply` afterwards: the handler of the first reply still sees
+/// "no reply yet", as in the kernel.
 pub fn step(entry: &mut Gateway, dir: CtDir, packet: &Packet, ts: i64, rules: &Rules) -> Verdict {
     if packet.malformed || packet.bad_checksum {
         return Verdict::Invalid;
@@ -67,15 +67,15 @@ pub fn step(entry: &mut Gateway, dir: CtDir, packet: &Packet, ts: i64, rules: &R
     match (packet.l4, packet.tuple.proto) {
         (L4::Tcp(segment), _) => tcp::step(entry, dir, &segment, packet.segment_bytes, ts, rules),
         (L4::Sctp(_), _) => sctp::step(entry, dir, packet),
-        // The header behind the ports was cut off by the snaplen: nothing to judge, and nothing against it.
+        // The header after the ports was cut off by the snaplen: nothing to judge, and nothing against the packet.
         (L4::Other, ipproto::TCP | ipproto::SCTP) => Verdict::Ignore,
         (L4::Icmp { kind, .. }, proto) if dir == CtDir::Reply && !icmp::is_reply(proto, kind) => Verdict::Invalid,
         (_, proto) => Verdict::Accept(Some(simple::step(entry, dir, proto, ts, rules))),
     }
 }
 
-/// How long a connection without an entry waits for its next packet: what the kernel grants an entry of its kind that
-/// has seen no answer.
+/// The timeout of a connection without an entry until its next packet: the kernel's timeout of an unreplied entry of
+/// that protocol.
 pub fn linger(proto: u8, closed: bool) -> Timeout {
     match proto {
         ipproto::TCP if closed => Timeout::TcpClose,

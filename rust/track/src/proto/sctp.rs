@@ -1,4 +1,4 @@
-//! SCTP as Linux nf_conntrack sees it.
+//! SCTP as in Linux nf_conntrack.
 //!
 //! Sources: RFC 9260 (verification tags: section 8.5), and the behaviour of `nf_conntrack_proto_sctp` of kernel 6.18.
 
@@ -89,7 +89,8 @@ fn chunks(packet: &Packet) -> Option<Sctp> {
     }
 }
 
-/// The memory of an entry that this packet opens. DATA and the like open nothing, nor does what only ends or answers.
+/// The memory of an entry that this packet opens. DATA and the like open nothing, nor do chunks that only end or
+/// answer.
 pub(super) fn open(packet: &Packet) -> Option<Track> {
     let sctp = chunks(packet)?;
     let mut track = Track::default();
@@ -108,7 +109,7 @@ pub(super) fn open(packet: &Packet) -> Option<Track> {
     Some(track)
 }
 
-/// Judges a packet, chunk by chunk; see [`super::step`]. What chunks before an invalid one did stays done.
+/// Judge a packet, chunk by chunk; see [`super::step`]. The effects of chunks before an invalid one stay.
 pub(super) fn step(entry: &mut Gateway, dir: CtDir, packet: &Packet) -> Verdict {
     let ProtoTrack::Sctp(mut track) = entry.track else { return Verdict::Invalid };
     let Some(sctp) = chunks(packet) else { return Verdict::Invalid };
@@ -142,7 +143,7 @@ fn judge(entry: &mut Gateway, track: &mut Track, dir: CtDir, sctp: &Sctp) -> Ver
             chunk::ABORT | chunk::SHUTDOWN_COMPLETE => sctp.vtag == track.vtag[if reflected { peer } else { own }],
             chunk::COOKIE_ECHO => sctp.vtag == track.vtag[own],
             chunk::HEARTBEAT if track.vtag[own] != 0 && sctp.vtag != track.vtag[own] => {
-                // Perhaps the other path of a multi-homed peer: its acknowledgement will tell.
+                // Perhaps the other path of a multi-homed peer: the acknowledgement decides.
                 if sctp.has_data || !renews {
                     return Verdict::Invalid;
                 }

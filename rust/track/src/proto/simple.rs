@@ -5,18 +5,18 @@ use conntrack_base::time::SECOND;
 use conntrack_decode::ipproto;
 
 use super::entry::Gateway;
-use super::state::CtDir;
+use super::state::{CtDir, Status};
 
-/// How old an entry must be before an answered UDP exchange counts as a stream.
+/// The least age of an entry at which an answered UDP exchange becomes a stream, nanoseconds.
 const STREAM_AGE: i64 = 2 * SECOND;
 
-/// Notes an accepted packet and names the timeout that runs from now on.
+/// Note an accepted packet and return the timeout from now on.
 pub(super) fn step(entry: &mut Gateway, dir: CtDir, proto: u8, ts: i64, rules: &Rules) -> Timeout {
     let replied = entry.seen_reply;
     match proto {
         ipproto::UDP => {
             let age = ts.saturating_sub(entry.created);
-            let (timeout, assured) = udp_step((replied, entry.assured), dir, age, rules);
+            let (timeout, assured) = udp_step(entry.status(), dir, age, rules);
             entry.assured = assured;
             timeout
         }
@@ -30,17 +30,17 @@ pub(super) fn step(entry: &mut Gateway, dir: CtDir, proto: u8, ts: i64, rules: &
     }
 }
 
-/// The timeout of UDP after an accepted packet, and whether the entry is a stream, which it stays. `status`: a reply was seen
-/// before, it is a stream; `age` in nanoseconds.
+/// The timeout of UDP after an accepted packet, and whether the entry is a stream, permanently. `status`: a reply was
+/// seen before, a stream before; `age` in nanoseconds.
 #[inline]
-pub fn udp_step(status: (bool, bool), dir: CtDir, age: i64, rules: &Rules) -> (Timeout, bool) {
-    let (replied, assured) = status;
+pub fn udp_step(status: Status, dir: CtDir, age: i64, rules: &Rules) -> (Timeout, bool) {
+    let Status { seen_reply, assured } = status;
     let stream = match rules.udp_stream {
         UdpStream::TwoSeconds => age > STREAM_AGE,
         UdpStream::Replied => true,
         UdpStream::SecondRequest => assured || dir == CtDir::Original,
     };
-    if replied && stream { (Timeout::UdpStream, true) } else { (Timeout::Udp, assured) }
+    if seen_reply && stream { (Timeout::UdpStream, true) } else { (Timeout::Udp, assured) }
 }
 
 fn assured(entry: &mut Gateway, timeout: Timeout) -> Timeout {

@@ -1,22 +1,22 @@
-//! The words of nf_conntrack: `ctstate` and direction of a packet, state of an entry, and the verdict on a packet.
+//! The vocabulary of nf_conntrack: `ctstate` and direction of a packet, state of an entry, and the verdict on a packet.
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::Timeout;
 
 conntrack_base::words! {
-    /// A packet's `ctstate`, in the words of nf_conntrack.
+    /// A packet's `ctstate`, in nf_conntrack's terms.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub enum CtState {
-        /// It opened an entry, or its entry has seen no reply yet.
+        /// The packet opened an entry, or its entry has seen no reply yet.
         New = "NEW",
-        /// It belongs to an entry that has seen a reply, or is a reply.
+        /// The packet is a reply, or its entry has seen a reply.
         Established = "ESTABLISHED",
         /// An ICMP error about an entry.
         Related = "RELATED",
-        /// It belongs to no entry and may not open one, or contradicts its entry.
+        /// The packet has no entry and may not open one, or contradicts its entry.
         Invalid = "INVALID",
-        /// Not looked at: no IP, or neighbour discovery.
+        /// Not tracked: no IP, or neighbour discovery.
         Untracked = "UNTRACKED",
     }
 }
@@ -47,7 +47,7 @@ impl CtDir {
 }
 
 conntrack_base::words! {
-    /// The state of an entry, in the words of nf_conntrack.
+    /// The state of an entry, in nf_conntrack's terms.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
     #[allow(missing_docs, reason = "the words are nf_conntrack's; State::NAMES spells them")]
     pub enum State {
@@ -74,13 +74,13 @@ conntrack_base::words! {
         Unreplied = "UNREPLIED",
         /// UDP and others: both ends have sent.
         Replied = "REPLIED",
-        /// UDP and others: a stream; kept when the table is full.
+        /// UDP and others: a stream, which survives early drop.
         Assured = "ASSURED",
     }
 }
 
 impl State {
-    /// The state of a protocol without states of its own.
+    /// The state of a stateless protocol's entry.
     #[inline]
     pub fn of_status(seen_reply: bool, assured: bool) -> Self {
         match (assured, seen_reply) {
@@ -90,10 +90,10 @@ impl State {
         }
     }
 
-    /// What to report: for protocols without states of their own, what was seen: a reply, and that it is assured.
+    /// The state to report; for stateless protocols, derived from seen reply and assured.
     #[inline]
     #[must_use]
-    pub fn reported(self, (seen_reply, assured): (bool, bool)) -> Self {
+    pub fn reported(self, Status { seen_reply, assured }: Status) -> Self {
         match self {
             Self::None => Self::of_status(seen_reply, assured),
             state => state,
@@ -101,14 +101,23 @@ impl State {
     }
 }
 
-/// What the gateway does with a packet of an existing entry.
+/// The status bits of an entry, as in the kernel's `enum ip_conntrack_status`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// A reply was accepted (`IPS_SEEN_REPLY`).
+    pub seen_reply: bool,
+    /// The entry survives early drop (`IPS_ASSURED`).
+    pub assured: bool,
+}
+
+/// The gateway's verdict on a packet of an existing entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Accepted. The entry is updated; with a timeout, it runs anew.
+    /// Accepted. The entry is updated; a timeout starts anew.
     Accept(Option<Timeout>),
-    /// Accepted with its entry, but neither state nor timeout changes.
+    /// Accepted with its entry; neither state nor timeout changes.
     Ignore,
-    /// It contradicts the entry, which stays as it was.
+    /// Contradicts the entry, which stays unchanged.
     Invalid,
     /// Accepted, and the entry is deleted at once.
     Delete,

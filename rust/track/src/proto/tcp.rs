@@ -1,7 +1,7 @@
-//! TCP as Linux nf_conntrack sees it.
+//! TCP as in Linux nf_conntrack.
 //!
-//! Sources: RFC 9293, RFC 5961 (challenge ACKs), and the behaviour of `nf_conntrack_proto_tcp` as measured cell by cell
-//! on kernel 6.18; the transition table below is that measurement.
+//! Sources: RFC 9293, RFC 5961 (challenge ACKs), and the behaviour of `nf_conntrack_proto_tcp`, measured cell by cell
+//! on kernel 6.18. The transition table below is that measurement.
 
 use crate::config::{Rules, Timeout};
 use conntrack_base::time::SECOND;
@@ -57,7 +57,7 @@ const TABLE: [[[To; 10]; 6]; 2] = [
     ],
 ];
 
-/// Where this class of segment leads, if that depends on nothing else.
+/// The next state for this class of segment, if nothing else decides.
 pub const fn leads_to(dir: CtDir, class: Class, state: State) -> Option<State> {
     if dir as usize >= TABLE.len() || state as usize >= TABLE[0][0].len() {
         return None;
@@ -68,7 +68,7 @@ pub const fn leads_to(dir: CtDir, class: Class, state: State) -> Option<State> {
     }
 }
 
-/// Flag sets that a TCP may send: RST, SYN, SYN+ACK, FIN+ACK and ACK; URG with those that can carry data.
+/// Test for a flag set that a TCP may send: RST, SYN, SYN+ACK, FIN+ACK and ACK; URG with those that can carry data.
 fn valid_flags(flags: u8) -> bool {
     const SYN: u8 = tcpflag::SYN;
     const ACK: u8 = tcpflag::ACK;
@@ -110,7 +110,7 @@ pub(super) fn open(segment: &Tcp, payload: u32, rules: &Rules) -> Option<Track> 
     Some(track)
 }
 
-/// Judges a segment; see [`super::step`].
+/// Judge a segment; see [`super::step`].
 pub(super) fn step(entry: &mut Gateway, dir: CtDir, segment: &Tcp, payload: u32, ts: i64, rules: &Rules) -> Verdict {
     let ProtoTrack::Tcp(mut track) = entry.track else { return Verdict::Invalid };
     let verdict = judge(entry, &mut track, dir, segment, payload, ts, rules);
@@ -215,8 +215,8 @@ fn judge(
     Verdict::Accept(Some(timeout))
 }
 
-/// A segment that may mean that the entry is out of step: it is let through and remembered. Returns the state to go
-/// to where it is the SYN+ACK that acknowledges a SYN ignored before.
+/// Let a segment through that may mean that the entry is out of sync, and remember the segment. Returns the next state
+/// for a SYN+ACK that acknowledges a SYN ignored before.
 fn ignore(track: &mut Track, state: State, dir: CtDir, class: Class, segment: &Tcp, payload: u32) -> Option<State> {
     let here = dir as u8;
     if class == Class::SynAck
@@ -254,18 +254,18 @@ fn ignore(track: &mut Track, state: State, dir: CtDir, class: Class, segment: &T
     None
 }
 
-/// What to do about an RST.
+/// The effect of an RST.
 struct Reset {
-    /// The state stays, for the challenge ACK (RFC 5961) to come: the sequence number is not exact.
+    /// The state stays, in expectation of a challenge ACK (RFC 5961): the sequence number is not exact.
     challenge: bool,
-    /// The window does not matter.
+    /// The window is not checked.
     exempt: bool,
 }
 
-/// Judges an RST by its sequence number; None: it is below what the other end has acknowledged.
+/// Judge an RST by its sequence number; None: below the peer's highest acknowledgement.
 fn reset(entry: &Gateway, track: &Track, dir: CtDir, segment: &Tcp, rules: &Rules) -> Option<Reset> {
     if matches!(entry.state, State::FinWait | State::LastAck | State::TimeWait | State::Close | State::CloseWait) {
-        // The ports may be in use again already, and what is known of sequence numbers old.
+        // The ports may be in use again already, and the known sequence numbers old.
         return Some(Reset { challenge: false, exempt: true });
     }
     let established = entry.state == State::Established && entry.assured;
@@ -284,7 +284,7 @@ fn reset(entry: &Gateway, track: &Track, dir: CtDir, segment: &Tcp, rules: &Rule
         }
         challenge = true;
     }
-    // It answers a SYN of the other end, or an ACK of either, that was let through.
+    // The RST answers a SYN of the other end, or an ACK of either, that was let through.
     let answers_syn = entry.seen_reply && track.last_class == Class::Syn && track.last_dir != dir as u8;
     let answers_ignored = answers_syn || (!entry.assured && track.last_class == Class::Ack);
     let answers_challenge = entry.state == State::SynSent
@@ -295,10 +295,10 @@ fn reset(entry: &Gateway, track: &Track, dir: CtDir, segment: &Tcp, rules: &Rule
     Some(Reset { challenge, exempt })
 }
 
-/// An entry with less time left than this is not shortened.
+/// The shortest remaining time that is shortened, nanoseconds.
 const SHORTEN_FROM: i64 = 120 * SECOND;
 
-/// Out-of-window FINs or RSTs from both ends mean that the connection lives on elsewhere, if at all.
+/// Shorten the timeout after out-of-window FINs or RSTs from both ends: the connection lives on elsewhere, if at all.
 fn shorten_after_invalid(entry: &mut Gateway, track: &mut Track, here: u8, class: Class, ts: i64, rules: &Rules) {
     if !entry.assured || !matches!(class, Class::Rst | Class::Fin) {
         return;
@@ -315,8 +315,8 @@ fn shorten_after_invalid(entry: &mut Gateway, track: &mut Track, here: u8, class
     }
 }
 
-/// Which timeout runs after a segment. `acks`: identical acknowledgements in a row, whether an end's data is not
-/// acknowledged, and the last window.
+/// The timeout after a segment. `acks`: identical acknowledgements in a row, whether an end has unacknowledged data,
+/// and the last window.
 #[inline]
 pub fn choose_timeout(acks: (u8, bool, u16), state: State, class: Class, rules: &Rules) -> Timeout {
     let (retrans, unacked, last_win) = acks;

@@ -1,4 +1,4 @@
-//! TCP window tracking: is a segment one that its receiver could have asked for?
+//! TCP window tracking: test whether the receiver could have asked for a segment.
 //!
 //! The four bounds are those of "Real Stateful TCP Packet Filtering in IP Filter" (G. van Rooij), as the Linux kernel
 //! applies them. All comparisons are modulo 2^32.
@@ -9,7 +9,7 @@ use conntrack_decode::{Tcp, tcpflag};
 use super::memory::{TcpEnd, TcpTrack as Track};
 use super::state::{CtDir, State};
 
-/// The least distance by which an acknowledgement may lie behind (the kernel's MAXACKWINCONST).
+/// The least tolerated distance of an old acknowledgement (the kernel's MAXACKWINCONST).
 pub const MAX_ACK_WINDOW: u32 = 66_000;
 
 /// The outcome of the check.
@@ -42,7 +42,7 @@ pub(super) fn segment_end(segment: &Tcp, payload: u32) -> u32 {
     segment.seq.wrapping_add(payload).wrapping_add(syn).wrapping_add(fin)
 }
 
-/// Starts an end from the first segment seen of it, or anew from a larger SYN.
+/// Initialise an end from its first seen segment, or again from a larger SYN.
 fn init_sender(sender: &mut TcpEnd, receiver: &mut TcpEnd, segment: &Tcp, end: u32, sack: u32, dir: CtDir) {
     if segment.flags & tcpflag::SYN != 0 {
         sender.end = end;
@@ -60,7 +60,7 @@ fn init_sender(sender: &mut TcpEnd, receiver: &mut TcpEnd, segment: &Tcp, end: u
     sender.max_win = window.max(1);
     sender.max_end = end.wrapping_add(sender.max_win);
     if receiver.max_win == 0 {
-        // Nothing was seen of the other end: what is acknowledged is what it sent.
+        // Nothing was seen of the other end: the acknowledged number is its last one sent.
         receiver.end = sack;
         receiver.max_end = sack;
     } else if sack == receiver.end.wrapping_add(1) {
@@ -69,24 +69,24 @@ fn init_sender(sender: &mut TcpEnd, receiver: &mut TcpEnd, segment: &Tcp, end: u
     }
 }
 
-/// A segment as it arrives.
+/// A segment on arrival.
 pub(super) struct Arrival<'a> {
     /// Its direction.
     pub(super) dir: CtDir,
-    /// The entry's state before it.
+    /// The entry's state before the segment.
     pub(super) state: State,
-    /// Its header.
+    /// The TCP header.
     pub(super) segment: &'a Tcp,
-    /// Bytes above it.
+    /// Bytes above the TCP header.
     pub(super) payload: u32,
-    /// It is an ACK and nothing else.
+    /// The segment is an ACK and nothing else.
     pub(super) pure_ack: bool,
 }
 
-/// Checks a segment and, where it is in the window, notes it.
+/// Check a segment and, where in the window, note its numbers.
 pub(super) fn check(track: &mut Track, arrival: &Arrival<'_>, rules: &Rules) -> Window {
     let (from, to) = (arrival.dir as usize, arrival.dir.flip() as usize);
-    // Taken out of the track, so that both can change.
+    // Copied out of the track, so that both can change.
     let (mut sender, mut receiver) = (track.ends[from], track.ends[to]);
     let outcome = judge(&mut sender, &mut receiver, track, arrival);
     let tolerant = sender.liberal || rules.liberal || arrival.segment.unnumbered;
@@ -131,7 +131,7 @@ fn judge(sender: &mut TcpEnd, receiver: &mut TcpEnd, track: &mut Track, arrival:
     if !before(seq, sender.max_end.wrapping_add(1)) {
         let overshoot = end.wrapping_sub(sender.max_end).wrapping_add(1);
         if receiver.max_win > 0 && end_recent && ack_recent && ack_known && overshoot <= receiver.max_win {
-            // The receiver may take it after all; remember it, or its acknowledgement would look wrong.
+            // The receiver may accept the segment after all: its acknowledgement must not look wrong.
             sender.end = end;
             sender.unacked = true;
             return Window::Ignore;
@@ -171,7 +171,7 @@ fn judge(sender: &mut TcpEnd, receiver: &mut TcpEnd, track: &mut Track, arrival:
         receiver.unacked = false;
     }
     if pure_ack && segment.unnumbered {
-        // Nobody knows whether it is a repeated one.
+        // The segment may or may not be a repeated one.
         track.last_win = segment.window;
     } else if pure_ack {
         track.note_ack(dir, seq, ack, end, segment.window);

@@ -1,4 +1,5 @@
-//! Memory that the packets of a batch will need, read before the first of them is taken, so that cache misses overlap.
+//! Prefetch: memory for the packets of a batch, read before the first of them is processed, so that cache misses
+//! overlap.
 
 use crate::flow::Descriptor;
 use crate::flow::descriptor::kind;
@@ -8,9 +9,9 @@ use super::slot::Slot;
 use super::width::{IN_CACHE, NO_SLOT};
 
 impl FlowTable {
-    /// Guesses the slots of these packets where the connections are so many that packets wait for memory: reads all lines of the
-    /// index, and then all slots. False: everything is in the caches, and [`Self::guess_one`] is owed for each packet, which
-    /// also finds what begins among them.
+    /// Guess the slots of these packets in a table larger than the caches: read all index lines, then all slots. False:
+    /// the table is in the caches. The caller then owes [`Self::guess_one`] for each packet, which also finds
+    /// connections begun within the batch.
     pub fn look_ahead<'a>(&self, packets: impl Iterator<Item = &'a Descriptor> + Clone, guesses: &mut [u32]) -> bool {
         let is_large = self.len() > IN_CACHE;
         if is_large {
@@ -21,18 +22,18 @@ impl FlowTable {
         is_large
     }
 
-    /// Reads the lines of the index where these packets are looked up, so that they wait for memory together.
+    /// Read the index lines of these packets, so that cache misses overlap.
     #[inline(never)]
     pub(super) fn touch_index<'a>(&self, packets: impl Iterator<Item = &'a Descriptor>) {
         let touch = |one: &Descriptor| {
-            let index = if one.is(kind::BROAD) { &self.broad.index } else { &self.narrow.index };
+            let index = if one.is(kind::WIDE) { &self.wide.index } else { &self.narrow.index };
             index.touch(one.hash)
         };
-        // The reads are of no other use, and stay.
+        // The reads have no other use, and stay.
         std::hint::black_box(packets.fold(0, |all, one| all ^ touch(one)));
     }
 
-    /// The slots that these packets may have, by the tags of their hashes alone.
+    /// The likely slots of these packets, by the tags of their hashes alone.
     #[inline(never)]
     pub(super) fn guess<'a>(&self, packets: impl Iterator<Item = &'a Descriptor>, guesses: &mut [u32]) {
         for (one, guess) in packets.zip(guesses) {
@@ -40,19 +41,19 @@ impl FlowTable {
         }
     }
 
-    /// The slot that a packet may have, by the tag of its hash alone; [`NO_SLOT`]: none.
+    /// The likely slot of a packet, by the tag of its hash alone; [`NO_SLOT`]: none.
     #[inline]
     pub fn guess_one(&self, one: &Descriptor) -> u32 {
-        let index = if one.is(kind::BROAD) { &self.broad.index } else { &self.narrow.index };
+        let index = if one.is(kind::WIDE) { &self.wide.index } else { &self.narrow.index };
         index.guess(one.hash).unwrap_or(NO_SLOT)
     }
 
-    /// Reads both lines of these slots, so that they wait for memory together.
+    /// Read both lines of these slots, so that cache misses overlap.
     #[inline(never)]
     pub(super) fn touch_slots<'a>(&self, packets: impl Iterator<Item = &'a Descriptor>, guesses: &[u32]) {
         let touch = |one: &Descriptor, guess: u32| {
-            if one.is(kind::BROAD) {
-                self.broad.slot(guess).map_or(0, Slot::touch)
+            if one.is(kind::WIDE) {
+                self.wide.slot(guess).map_or(0, Slot::touch)
             } else {
                 self.narrow.slot(guess).map_or(0, Slot::touch)
             }

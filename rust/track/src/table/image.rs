@@ -1,5 +1,5 @@
-//! A table in a checkpoint: slots and marks as they are, so that what follows finds, expires and evicts the same, and cold parts
-//! up to date. The index is made anew, since its hash has another key.
+//! A table in a checkpoint: slots and marks unchanged, so that lookup, expiry and eviction continue identically, and
+//! cold parts up to date. The index is rebuilt, since its hash has another key.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -14,23 +14,23 @@ use conntrack_base::checkpoint::{CheckpointError, Reader, Writer};
 use conntrack_base::slab::Slab;
 
 impl FlowTable {
-    /// Writes everything in it.
+    /// Write the whole table.
     pub fn save(&self, out: &mut Writer<'_, impl Write>) -> io::Result<()> {
         out.put(&(self.peak as u64))?;
         save(&self.narrow, self, out)?;
-        save(&self.broad, self, out)
+        save(&self.wide, self, out)
     }
 
-    /// Reads what was written, in place of what is in it: nothing yet.
+    /// Read a saved table into an empty one.
     pub fn load(&mut self, from: &mut Reader<impl Read>) -> Result<(), CheckpointError> {
         self.peak = from.get::<u64>()? as usize;
         self.narrow = load(from, &mut self.colds, &self.hasher, &self.limits)?;
-        self.broad = load(from, &mut self.colds, &self.hasher, &self.limits)?;
+        self.wide = load(from, &mut self.colds, &self.hasher, &self.limits)?;
         Ok(())
     }
 }
 
-/// Slots with their records, then the cold parts by slot, then the wheel.
+/// Write slots with their records, then the cold parts by slot, then the wheel.
 fn save<const K: usize>(table: &Table<K>, all: &FlowTable, out: &mut Writer<'_, impl Write>) -> io::Result<()>
 where
     FlowKey: From<[u64; K]>,
@@ -89,7 +89,7 @@ where
     Ok(table)
 }
 
-/// Puts a whole connection beside its slot.
+/// Restore the cold part of a slot.
 fn restore<const K: usize>(slot: &Slot<K>, connection: Connection, colds: &mut Colds, limits: &Limits) -> Option<()> {
     let mut image = Image::default();
     conn::record(&connection, limits, &mut image);

@@ -1,22 +1,23 @@
 //! The flow table: find, insert, update, expire.
 //!
-//! A connection is a slot (key and hot record, [`crate::conn`]), found through one line of the index, and where something unusual
-//! came a whole [`Connection`] in the cold part. A slot's number is stable while its connection lives. Expiry is by capture time
-//! and lazy: a connection past its deadline is found dead by the packet that looks it up, or swept by the wheel when nobody asks.
+//! A connection is a slot (key and hot record, [`crate::conn`]), found through one line of the index. An unusual
+//! connection also has a whole [`Connection`] in the cold part. A slot's number is stable while its connection lives.
+//! Expiry is by capture time and lazy. A connection past its deadline is found dead by the next lookup of its key, or
+//! swept by the wheel.
 //!
-//! What readers may rely on: a table has one owner at a time, who never waits for them, and any number of [`Reader`]s in any
-//! thread, at any moment. A reader sees a connection as it was between two packets, never in the middle of one. A lookup
-//! finds a connection that lived from its beginning to its end, and none that had ended before; a snapshot has every
-//! connection that lived from its beginning to its end, exactly once, each as it was at some moment of the call. What ended
-//! or began meanwhile may be in it or not.
+//! Guarantees for readers: a table has one owner at a time, which never waits for readers, and any number of
+//! [`Reader`]s in any thread. A reader sees a connection as of between two packets, never in the middle of one. A
+//! lookup finds a connection that lived throughout the call, and none that had ended before. A snapshot has every
+//! connection that lived throughout the call, exactly once, each as of some moment of the call. Connections that began
+//! or ended meanwhile may be included or not.
 //!
-//! What readers cost: from the first one on, every change of a slot is between two steps of a version, and a cold part is shown
-//! as a copy. Nothing of that is paid before.
+//! Cost of readers: from the first one on, every change of a slot is a seqlock write, and cold parts are published as
+//! copies. Without readers, neither is paid.
 
 mod ahead;
+mod final_connection;
 mod image;
 mod index;
-mod last;
 mod reader;
 mod room;
 mod slot;
@@ -31,11 +32,11 @@ use crate::config::{Bounds, Rules};
 use crate::conn::{self, Colds, Flags, Image, Limits, Shared, path};
 use crate::connection::Connection;
 use crate::flow::descriptor::kind;
-use crate::flow::{Descriptor, FlowKey, KeyHasher, Words};
+use crate::flow::{Descriptor, FlowKey, KeyHasher, PackedKey};
 use conntrack_base::slab::Slab;
 use conntrack_base::sync::Published;
 
-pub use last::Last;
+pub use final_connection::FinalConnection;
 pub use reader::Reader;
 pub use width::{NO_SLOT, is_before_mark};
 
@@ -44,9 +45,9 @@ use width::{Due, Table};
 /// A key with its hash.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Lookup {
-    /// The key.
-    pub words: Words,
-    /// Its hash.
+    /// The packed key.
+    pub words: PackedKey,
+    /// The key's hash.
     pub hash: u64,
 }
 
@@ -54,25 +55,25 @@ impl Lookup {
     /// The key.
     pub fn key(&self) -> FlowKey {
         match self.words {
-            Words::Narrow(key) => key.into(),
-            Words::Broad(key) => key.into(),
+            PackedKey::V4(key) => key.into(),
+            PackedKey::Wide(key) => key.into(),
         }
     }
 }
 
-/// A connection's slot, valid until it is removed.
+/// A connection's slot, valid until the connection is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SlotId {
-    /// Among those with narrow keys.
-    Narrow(u32),
-    /// Among the others.
-    Broad(u32),
+    /// A slot among those with narrow keys.
+    V4(u32),
+    /// A slot among those with wide keys.
+    Wide(u32),
 }
 
 impl SlotId {
     /// The number of the slot among those of its width.
     pub fn number(self) -> u32 {
-        let (Self::Narrow(number) | Self::Broad(number)) = self;
+        let (Self::V4(number) | Self::Wide(number)) = self;
         number
     }
 }
@@ -80,10 +81,10 @@ impl SlotId {
 /// Connections by key.
 pub struct FlowTable {
     narrow: Table<2>,
-    broad: Table<6>,
+    wide: Table<6>,
     colds: Colds,
-    /// Copies of the cold parts, by the same numbers, from the first reader on.
-    shown: Slab<ShownCold>,
+    /// Published copies of the cold parts, by cold number, from the first reader on.
+    shown: Slab<ColdCopy>,
     has_readers: bool,
     hasher: KeyHasher,
     limits: Limits,
@@ -91,10 +92,10 @@ pub struct FlowTable {
     peak: usize,
 }
 
-/// A cold part as its last packet left it.
-type ShownCold = Published<Option<Arc<Connection>>>;
+/// A cold part after its last packet.
+type ColdCopy = Published<Option<Arc<Connection>>>;
 
-/// The record of one slot and the cold parts of all, to be changed together.
+/// Mutable access to the record of one slot and the cold parts of all.
 pub struct Change<'a> {
     /// The record.
     pub hot: &'a Shared,
@@ -105,11 +106,11 @@ pub struct Change<'a> {
 }
 
 impl FlowTable {
-    /// An empty table. No order that depends on the hash leaves it.
+    /// An empty table. No output order depends on the hash.
     pub fn new(limits: Limits, bounds: Bounds, hasher: KeyHasher) -> Self {
         Self {
             narrow: Table::default(),
-            broad: Table::default(),
+            wide: Table::default(),
             colds: Colds::default(),
             shown: Slab::default(),
             has_readers: false,
@@ -125,7 +126,7 @@ impl FlowTable {
         &self.limits
     }
 
-    /// Whether a reader was ever handed out.
+    /// Test whether a reader was ever created.
     pub fn has_readers(&self) -> bool {
         self.has_readers
     }
@@ -134,22 +135,22 @@ impl FlowTable {
     #[inline]
     pub fn find(&self, lookup: &Lookup, guess: u32) -> Option<SlotId> {
         match &lookup.words {
-            Words::Narrow(key) => self.narrow.find(lookup.hash, key, guess).map(SlotId::Narrow),
-            Words::Broad(key) => self.broad.find(lookup.hash, key, guess).map(SlotId::Broad),
+            PackedKey::V4(key) => self.narrow.find(lookup.hash, key, guess).map(SlotId::V4),
+            PackedKey::Wide(key) => self.wide.find(lookup.hash, key, guess).map(SlotId::Wide),
         }
     }
 
     /// The slot of a packet's connection.
     #[inline]
-    pub fn find_one(&self, one: &Descriptor, broad: &[u64; 4], guess: u32) -> Option<SlotId> {
-        if one.is(kind::BROAD) {
-            self.broad.find(one.hash, &one.broad(broad), guess).map(SlotId::Broad)
+    pub fn find_one(&self, one: &Descriptor, wide: &[u64; 4], guess: u32) -> Option<SlotId> {
+        if one.is(kind::WIDE) {
+            self.wide.find(one.hash, &one.wide(wide), guess).map(SlotId::Wide)
         } else {
-            self.narrow.find(one.hash, &one.key, guess).map(SlotId::Narrow)
+            self.narrow.find(one.hash, &one.key, guess).map(SlotId::V4)
         }
     }
 
-    /// Changes the record in a narrow slot that was guessed, if it has this key and is ready; see [`Self::change`].
+    /// Change the record in a guessed narrow slot, if its key matches and the record is ready; see [`Self::change`].
     #[inline]
     pub fn ready<const READERS: bool, R>(
         &mut self,
@@ -161,39 +162,39 @@ impl FlowTable {
         ready::<2, READERS, R>(narrow, key, guess, (colds, limits), change)
     }
 
-    /// The same in a broad slot.
+    /// Change the record in a guessed wide slot, if its key matches and the record is ready; see [`Self::change`].
     #[inline]
-    pub fn ready_broad<const READERS: bool, R>(
+    pub fn ready_wide<const READERS: bool, R>(
         &mut self,
         key: &[u64; 6],
         guess: u32,
         change: impl FnOnce(&mut Change<'_>) -> R,
     ) -> Option<R> {
-        let Self { broad, colds, limits, .. } = self;
-        ready::<6, READERS, R>(broad, key, guess, (colds, limits), change)
+        let Self { wide, colds, limits, .. } = self;
+        ready::<6, READERS, R>(wide, key, guess, (colds, limits), change)
     }
 
     /// The record in a slot.
     #[inline]
     pub fn hot(&self, slot: SlotId) -> Option<&Shared> {
         match slot {
-            SlotId::Narrow(slot) => self.narrow.slot(slot).map(|slot| &slot.hot),
-            SlotId::Broad(slot) => self.broad.slot(slot).map(|slot| &slot.hot),
+            SlotId::V4(slot) => self.narrow.slot(slot).map(|slot| &slot.hot),
+            SlotId::Wide(slot) => self.wide.slot(slot).map(|slot| &slot.hot),
         }
     }
 
-    /// Changes the record in a slot, and the cold parts, at once for readers. [`Self::arm`] is owed where the deadline may have
-    /// come nearer.
+    /// Change the record in a slot, and the cold parts, atomically for readers. The caller owes [`Self::arm`] where the
+    /// deadline may have become earlier.
     #[inline]
     pub fn change<const READERS: bool, R>(
         &mut self,
         slot: SlotId,
         change: impl FnOnce(&mut Change<'_>) -> R,
     ) -> Option<R> {
-        let Self { narrow, broad, colds, limits, .. } = self;
+        let Self { narrow, wide, colds, limits, .. } = self;
         let (versions, number, hot) = match slot {
-            SlotId::Narrow(slot) => (&narrow.versions, slot, &narrow.slots.get(slot)?.hot),
-            SlotId::Broad(slot) => (&broad.versions, slot, &broad.slots.get(slot)?.hot),
+            SlotId::V4(slot) => (&narrow.versions, slot, &narrow.slots.get(slot)?.hot),
+            SlotId::Wide(slot) => (&wide.versions, slot, &wide.slots.get(slot)?.hot),
         };
         let mut one = Change { hot, colds, limits };
         Some(versions.change_if::<READERS, _>(number, || change(&mut one)))
@@ -201,13 +202,14 @@ impl FlowTable {
 
     fn key_at(&self, slot: SlotId) -> Option<FlowKey> {
         match slot {
-            SlotId::Narrow(slot) => self.narrow.slot(slot).map(|slot| slot.key().into()),
-            SlotId::Broad(slot) => self.broad.slot(slot).map(|slot| slot.key().into()),
+            SlotId::V4(slot) => self.narrow.slot(slot).map(|slot| slot.key().into()),
+            SlotId::Wide(slot) => self.wide.slot(slot).map(|slot| slot.key().into()),
         }
     }
 
-    /// Begins a step of the slow path: the number of the cold part of the connection in a slot, up to date; made here where
-    /// there was none. [`Self::settle`] or [`Self::remove`] is owed. Readers see the connection as it was until then.
+    /// Begin a step of the slow path. Returns the number of the connection's cold part, up to date, and created where
+    /// there was none. The caller owes [`Self::settle`] or [`Self::remove`]; until then readers see the connection as
+    /// before.
     pub fn step(&mut self, slot: SlotId) -> Option<u32> {
         let hot = self.hot(slot)?;
         if Flags(hot.flags.get()).kind() == Flags::COLD {
@@ -224,28 +226,28 @@ impl FlowTable {
         self.colds.insert(conn::expand(&image, self.key_at(slot)?, deadline))
     }
 
-    /// Begins a connection that takes the slow path. [`Self::insert_cold`] is owed.
+    /// Begin a connection on the slow path. The caller owes [`Self::insert_cold`].
     pub fn begin(&mut self, connection: Connection) -> Option<u32> {
         self.colds.insert(connection)
     }
 
-    /// The connection that a step works on.
+    /// The connection of the current step.
     pub fn cold(&mut self, number: u32) -> Option<&mut Connection> {
         self.colds.get_mut(number)
     }
 
-    /// The same with the rules.
+    /// The connection of the current step, with the rules.
     #[inline]
     pub fn cold_and_rules(&mut self, number: u32) -> Option<(&mut Connection, &Rules)> {
         Some((self.colds.get_mut(number)?, &self.limits.rules))
     }
 
-    /// Gives up a connection that was begun, and is in no slot.
+    /// Discard a new connection without a slot.
     pub fn forget(&mut self, number: u32) -> Option<Connection> {
         self.colds.remove(number)
     }
 
-    /// The record of a cold part once its step is over.
+    /// Write the record of a cold part at the end of its step.
     #[inline]
     fn record(&mut self, number: u32, places: u32) -> Image {
         let mut image = Image::default();
@@ -257,14 +259,14 @@ impl FlowTable {
         image
     }
 
-    /// Ends a step: the record says what became of the connection.
+    /// End a step: write the record from the connection.
     pub fn settle(&mut self, slot: SlotId, number: u32) {
         let places = self.hot(slot).map_or(0, |hot| hot.path.get() & path::PLACES);
         let image = self.record(number, places);
-        let Self { narrow, broad, colds, shown, has_readers, .. } = self;
+        let Self { narrow, wide, colds, shown, has_readers, .. } = self;
         let (versions, at, hot) = match slot {
-            SlotId::Narrow(at) => (&narrow.versions, at, narrow.slots.get(at).map(|slot| &slot.hot)),
-            SlotId::Broad(at) => (&broad.versions, at, broad.slots.get(at).map(|slot| &slot.hot)),
+            SlotId::V4(at) => (&narrow.versions, at, narrow.slots.get(at).map(|slot| &slot.hot)),
+            SlotId::Wide(at) => (&wide.versions, at, wide.slots.get(at).map(|slot| &slot.hot)),
         };
         let Some(hot) = hot else { return };
         if *has_readers {
@@ -278,7 +280,7 @@ impl FlowTable {
         self.arm(slot);
     }
 
-    /// Adds a connection that was begun, whose key is not in the table. `places`: those bits of [`path`].
+    /// Add a new connection, whose key is not in the table. `places`: those bits of [`path`].
     pub fn insert_cold(&mut self, lookup: &Lookup, number: u32, places: u32) -> Option<SlotId> {
         let image = self.record(number, places);
         if self.has_readers {
@@ -287,13 +289,13 @@ impl FlowTable {
         self.insert(lookup, &image)
     }
 
-    /// Adds a connection, whose key is not in the table.
+    /// Add a connection whose key is not in the table.
     #[inline]
     pub fn insert(&mut self, lookup: &Lookup, image: &Image) -> Option<SlotId> {
         let Self { hasher, limits, .. } = self;
         let slot = match &lookup.words {
-            Words::Narrow(key) => SlotId::Narrow(self.narrow.insert(lookup.hash, key, image, hasher, limits)?),
-            Words::Broad(key) => SlotId::Broad(self.broad.insert(lookup.hash, key, image, hasher, limits)?),
+            PackedKey::V4(key) => SlotId::V4(self.narrow.insert(lookup.hash, key, image, hasher, limits)?),
+            PackedKey::Wide(key) => SlotId::Wide(self.wide.insert(lookup.hash, key, image, hasher, limits)?),
         };
         self.peak = self.peak.max(self.len());
         Some(slot)
@@ -313,35 +315,35 @@ impl FlowTable {
         Some(connection)
     }
 
-    /// Makes sure that a connection, whose deadline may have come nearer, is looked at when it is due.
+    /// Mark a connection whose deadline may have become earlier, so that the wheel visits its slot in time.
     #[inline]
     pub fn arm(&mut self, slot: SlotId) {
         match slot {
-            SlotId::Narrow(slot) => self.narrow.arm(slot, &self.limits),
-            SlotId::Broad(slot) => self.broad.arm(slot, &self.limits),
+            SlotId::V4(slot) => self.narrow.arm(slot, &self.limits),
+            SlotId::Wide(slot) => self.wide.arm(slot, &self.limits),
         }
     }
 
-    /// Takes a connection out, and hands it to `gone` with its places (bits of [`path`]).
+    /// Remove a connection, and pass the connection to `gone` with its bits [`path::PLACES`].
     #[inline]
-    pub fn remove(&mut self, slot: SlotId, gone: impl FnOnce(Last, u32)) {
+    pub fn remove(&mut self, slot: SlotId, gone: impl FnOnce(FinalConnection, u32)) {
         let (Some(key), Some(hot)) = (self.key_at(slot), self.hot(slot)) else { return };
         let image = hot.image();
         match slot {
-            SlotId::Narrow(slot) => self.narrow.remove(slot, &self.hasher),
-            SlotId::Broad(slot) => self.broad.remove(slot, &self.hasher),
+            SlotId::V4(slot) => self.narrow.remove(slot, &self.hasher),
+            SlotId::Wide(slot) => self.wide.remove(slot, &self.hasher),
         }
         self.leave(key, image, gone);
     }
 
-    /// Hands out what left its slot.
+    /// Pass on the connection of a vacated slot.
     #[inline]
-    fn leave(&mut self, key: FlowKey, image: Image, gone: impl FnOnce(Last, u32)) {
+    fn leave(&mut self, key: FlowKey, image: Image, gone: impl FnOnce(FinalConnection, u32)) {
         let places = image.path & path::PLACES;
         if !image.is(path::COLD) {
-            gone(Last::Hot { key, image, deadline: image.deadline(&self.limits) }, places);
+            gone(FinalConnection::Hot { key, image, deadline: image.deadline(&self.limits) }, places);
         } else if let Some(whole) = self.leave_whole(&image) {
-            gone(Last::Whole(whole), places);
+            gone(FinalConnection::Whole(whole), places);
         }
     }
 
@@ -354,11 +356,11 @@ impl FlowTable {
         Some(connection)
     }
 
-    /// Looks at one connection that may be due at this time; in no promised order.
+    /// Visit one connection that may be due at this time, in no specified order.
     pub fn expire(&mut self, due: i64) -> Expired {
         let found = match self.narrow.due(due, &self.limits, &self.hasher) {
-            Due::None => self.broad.due(due, &self.limits, &self.hasher).map(SlotId::Broad),
-            found => found.map(SlotId::Narrow),
+            Due::None => self.wide.due(due, &self.limits, &self.hasher).map(SlotId::Wide),
+            found => found.map(SlotId::V4),
         };
         match found {
             Due::None => Expired::None,
@@ -370,53 +372,53 @@ impl FlowTable {
         }
     }
 
-    /// Takes everything out, in no promised order, and leaves an empty table. A segment's memory is free once its
-    /// connections are handed out.
-    pub fn drain(&mut self, mut gone: impl FnMut(Last, u32)) {
+    /// Remove all connections, in no specified order, and leave an empty table. A segment's memory is freed after its
+    /// connections were passed on.
+    pub fn drain(&mut self, mut gone: impl FnMut(FinalConnection, u32)) {
         let mut narrow = std::mem::take(&mut self.narrow.slots);
         narrow.drain(|slot| {
             if slot.is_used() {
                 self.leave(slot.key().into(), slot.hot.image(), &mut gone);
             }
         });
-        let mut broad = std::mem::take(&mut self.broad.slots);
-        broad.drain(|slot| {
+        let mut wide = std::mem::take(&mut self.wide.slots);
+        wide.drain(|slot| {
             if slot.is_used() {
                 self.leave(slot.key().into(), slot.hot.image(), &mut gone);
             }
         });
-        // The same slots again, for those who read them.
-        (self.narrow.slots, self.broad.slots) = (narrow, broad);
+        // Readers keep the existing slots.
+        (self.narrow.slots, self.wide.slots) = (narrow, wide);
         self.narrow.clear();
-        self.broad.clear();
+        self.wide.clear();
     }
 
-    /// How many live.
+    /// The number of live connections.
     pub fn len(&self) -> usize {
-        self.narrow.index.len() + self.broad.index.len()
+        self.narrow.index.len() + self.wide.index.len()
     }
 
-    /// Whether none does.
+    /// Test for a table without live connections.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The live connections, in no promised order.
+    /// The live connections, in no specified order.
     pub fn snapshot(&self) -> impl Iterator<Item = Connection> {
         let narrow = self.narrow.slots.iter().map(|slot| (FlowKey::from(slot.key()), slot.hot.image()));
-        let broad = self.broad.slots.iter().map(|slot| (FlowKey::from(slot.key()), slot.hot.image()));
-        let used = narrow.chain(broad).filter(|(_, image)| image.is_some());
+        let wide = self.wide.slots.iter().map(|slot| (FlowKey::from(slot.key()), slot.hot.image()));
+        let used = narrow.chain(wide).filter(|(_, image)| image.is_some());
         used.filter_map(|(key, image)| self.copied(key, &image))
     }
 
-    /// The most connections that ever lived at once.
+    /// The most live connections at any time.
     pub fn peak(&self) -> usize {
         self.peak
     }
 }
 
-/// Shows a copy of a cold part to readers.
-fn show(shown: &mut Slab<ShownCold>, colds: &Colds, number: u32) {
+/// Publish a copy of a cold part for readers.
+fn show(shown: &mut Slab<ColdCopy>, colds: &Colds, number: u32) {
     shown.cover(number);
     if let Some(place) = shown.get(number) {
         place.show(colds.get(number).cloned().map(Arc::new));
@@ -440,12 +442,12 @@ fn ready<const K: usize, const READERS: bool, R>(
     Some(table.versions.change_if::<READERS, _>(guess, || change(&mut one)))
 }
 
-/// What was found to be due.
+/// The result of a visit to a connection that may be due.
 pub enum Expired {
-    /// Nothing.
+    /// Nothing is due.
     None,
-    /// A connection that lives on.
+    /// A live connection.
     NotYet,
-    /// The connection in this slot is over, since this time.
+    /// The connection in this slot expired at this time.
     Now(SlotId, i64),
 }

@@ -1,46 +1,46 @@
-//! Reads a table beside its owner. See the promise in [`crate::table`].
+//! Concurrent reads of a table. See the guarantees in [`crate::table`].
 
 use std::sync::Arc;
 
-use super::index::View;
+use super::index::IndexView;
 use super::slot::Slot;
-use super::{FlowTable, Lookup, ShownCold, Table, show};
+use super::{ColdCopy, FlowTable, Lookup, Table, show};
 use crate::conn::{self, Limits, path};
 use crate::connection::Connection;
-use crate::flow::{FlowKey, KeyHasher, Words};
+use crate::flow::{FlowKey, KeyHasher, PackedKey};
 use conntrack_base::slab::Places;
 use conntrack_base::sync::{Mutant, Versions, mutant};
 
-/// Reads a table from any thread.
+/// A reader of a table, for any thread.
 #[derive(Clone)]
 pub struct Reader {
-    narrow: Shown<2>,
-    broad: Shown<6>,
-    beside: Beside,
+    narrow: ReaderTable<2>,
+    wide: ReaderTable<6>,
+    cold_parts: ColdParts,
     hasher: KeyHasher,
 }
 
-/// What readers see of the connections whose keys have the same width.
-struct Shown<const K: usize> {
-    index: View,
+/// Reader's access to the connections of one key width.
+struct ReaderTable<const K: usize> {
+    index: IndexView,
     slots: Places<Slot<K>>,
     versions: Arc<Versions>,
 }
 
-/// What is beside slots.
+/// Reader's access to the data outside of slots.
 #[derive(Clone)]
-struct Beside {
-    colds: Places<ShownCold>,
+struct ColdParts {
+    colds: Places<ColdCopy>,
     limits: Arc<Limits>,
 }
 
 impl FlowTable {
-    /// Reads it from now on. The first one shows the cold parts that there are.
+    /// Create a reader. The first one publishes the existing cold parts.
     pub fn reader(&mut self) -> Reader {
         if !self.has_readers {
             self.has_readers = true;
             let narrow = self.narrow.slots.iter().map(|slot| slot.hot.image());
-            let images = narrow.chain(self.broad.slots.iter().map(|slot| slot.hot.image()));
+            let images = narrow.chain(self.wide.slots.iter().map(|slot| slot.hot.image()));
             let colds: Vec<_> = images.filter(|image| image.is_some() && image.is(path::COLD)).collect();
             for image in colds {
                 show(&mut self.shown, &self.colds, image.cold);
@@ -48,78 +48,78 @@ impl FlowTable {
         }
         Reader {
             narrow: self.narrow.shown(),
-            broad: self.broad.shown(),
-            beside: Beside { colds: self.shown.places(), limits: Arc::new(self.limits.clone()) },
+            wide: self.wide.shown(),
+            cold_parts: ColdParts { colds: self.shown.places(), limits: Arc::new(self.limits.clone()) },
             hasher: self.hasher.clone(),
         }
     }
 }
 
-impl<const K: usize> Clone for Shown<K> {
+impl<const K: usize> Clone for ReaderTable<K> {
     fn clone(&self) -> Self {
         Self { index: self.index.clone(), slots: self.slots.clone(), versions: self.versions.clone() }
     }
 }
 
 impl<const K: usize> Table<K> {
-    fn shown(&self) -> Shown<K> {
-        Shown { index: self.index.view(), slots: self.slots.places(), versions: self.versions.clone() }
+    fn shown(&self) -> ReaderTable<K> {
+        ReaderTable { index: self.index.view(), slots: self.slots.places(), versions: self.versions.clone() }
     }
 }
 
 impl Reader {
-    /// A key, ready to be looked up.
-    pub fn lookup_of(&self, words: Words) -> Lookup {
+    /// A packed key with its hash, for a lookup.
+    pub fn lookup_of(&self, words: PackedKey) -> Lookup {
         Lookup { words, hash: self.hasher.words(&words) }
     }
 
-    /// The connection of a key, if it has one.
+    /// The connection of a key, if there is one.
     pub fn lookup(&self, lookup: &Lookup) -> Option<Connection> {
         match &lookup.words {
-            Words::Narrow(key) => self.narrow.lookup(lookup.hash, key, &self.beside),
-            Words::Broad(key) => self.broad.lookup(lookup.hash, key, &self.beside),
+            PackedKey::V4(key) => self.narrow.lookup(lookup.hash, key, &self.cold_parts),
+            PackedKey::Wide(key) => self.wide.lookup(lookup.hash, key, &self.cold_parts),
         }
     }
 
-    /// The live connections, in no promised order.
+    /// The live connections, in no specified order.
     pub fn snapshot(&self) -> impl Iterator<Item = Connection> {
-        self.narrow.snapshot(&self.beside).chain(self.broad.snapshot(&self.beside))
+        self.narrow.snapshot(&self.cold_parts).chain(self.wide.snapshot(&self.cold_parts))
     }
 }
 
-impl<const K: usize> Shown<K>
+impl<const K: usize> ReaderTable<K>
 where
     FlowKey: From<[u64; K]>,
 {
-    fn lookup(&self, hash: u64, key: &[u64; K], beside: &Beside) -> Option<Connection> {
+    fn lookup(&self, hash: u64, key: &[u64; K], cold_parts: &ColdParts) -> Option<Connection> {
         let mut found = None;
         self.index.find(hash, |slot| {
-            found = self.at(slot, beside).filter(|(of, _)| of == key || mutant(Mutant::NoCompare));
+            found = self.at(slot, cold_parts).filter(|(of, _)| of == key || mutant(Mutant::NoCompare));
             found.is_some()
         });
         found.map(|(_, connection)| connection)
     }
 
-    fn snapshot(&self, beside: &Beside) -> impl Iterator<Item = Connection> {
-        self.slots.numbers().filter_map(|slot| self.at(slot, beside)).map(|(_, connection)| connection)
+    fn snapshot(&self, cold_parts: &ColdParts) -> impl Iterator<Item = Connection> {
+        self.slots.numbers().filter_map(|slot| self.at(slot, cold_parts)).map(|(_, connection)| connection)
     }
 
-    /// The key and the connection at a place, between two changes.
-    fn at(&self, slot: u32, beside: &Beside) -> Option<([u64; K], Connection)> {
+    /// The key and the connection of a slot, as of between two changes.
+    fn at(&self, slot: u32, cold_parts: &ColdParts) -> Option<([u64; K], Connection)> {
         let (key, image, cold) = self.versions.read(slot, || {
             let (image, key) = self.slots.with(slot, |slot| (slot.hot.read(), slot.read_key()))?;
             let is_cold = image.is_some() && image.is(path::COLD);
-            let shown = if is_cold { beside.colds.with(image.cold, ShownCold::get) } else { None };
+            let shown = if is_cold { cold_parts.colds.with(image.cold, ColdCopy::get) } else { None };
             let cold = shown.and_then(|shown| Option::clone(&shown));
             image.is_some().then_some((key, image, cold))
         })?;
         if !image.is(path::COLD) {
-            return Some((key, conn::expand(&image, key.into(), image.deadline(&beside.limits))));
+            return Some((key, conn::expand(&image, key.into(), image.deadline(&cold_parts.limits))));
         }
-        // Where everything was taken out meanwhile, the number may be another connection's by now.
+        // After a concurrent drain, the number may already be another connection's.
         let cold = cold.filter(|cold| cold.id as u32 == image.id && cold.key == key.into())?;
         let mut connection = Connection::clone(&cold);
-        conn::sync(&image, &mut connection, &beside.limits);
+        conn::sync(&image, &mut connection, &cold_parts.limits);
         Some((key, connection))
     }
 }

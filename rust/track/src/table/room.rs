@@ -1,4 +1,4 @@
-//! How many connections a table may hold, and which one gives way to another.
+//! Capacity of a table, and early drop.
 
 use crate::config::Bounds;
 use crate::conn::{Flags, Image};
@@ -8,48 +8,48 @@ use super::wheel::Wheel;
 use super::{FlowTable, SlotId};
 
 impl FlowTable {
-    /// Whether a connection with this key may be added.
+    /// Test whether a connection with this key may be added.
     #[inline]
-    pub fn may_insert(&self, is_broad: bool) -> bool {
-        self.bounds == Bounds::default() || self.has_room(is_broad)
+    pub fn may_insert(&self, is_wide: bool) -> bool {
+        self.bounds == Bounds::default() || self.has_room(is_wide)
     }
 
-    fn has_room(&self, is_broad: bool) -> bool {
-        let (mut narrow, mut broad) = (self.narrow.slots.capacity(), self.broad.slots.capacity());
-        if is_broad {
-            broad = self.broad.slots.next_capacity();
+    fn has_room(&self, is_wide: bool) -> bool {
+        let (mut narrow, mut wide) = (self.narrow.slots.capacity(), self.wide.slots.capacity());
+        if is_wide {
+            wide = self.wide.slots.next_capacity();
         } else {
             narrow = self.narrow.slots.next_capacity();
         }
-        let bytes = self.bytes_with(narrow, broad) + Wheel::MARK_BYTES;
+        let bytes = self.bytes_with(narrow, wide) + Wheel::MARK_BYTES;
         self.len() < self.bounds.connections && bytes <= self.bounds.bytes
     }
 
-    /// The next connection in the order of slots that is not assured, to make room for one with such a key. As the kernel's
-    /// early drop, it looks at a few and gives up; one that was looked at is the last to be looked at again.
-    pub fn victim(&mut self, is_broad: bool) -> Option<SlotId> {
-        let Self { colds, narrow, broad, bounds, .. } = self;
+    /// The next connection in slot order that is not assured, to make room for one with such a key. As the kernel's
+    /// early drop, the search visits a few slots and gives up; a visited one comes last in the next round.
+    pub fn victim(&mut self, is_wide: bool) -> Option<SlotId> {
+        let Self { colds, narrow, wide, bounds, .. } = self;
         let is_assured = |image: &Image| match image.flags().kind() {
             Flags::COLD => colds.get(image.cold).is_some_and(Connection::is_assured),
             _ => image.is_assured(),
         };
         // Where memory is short, only a slot of the same width helps.
-        let any = narrow.index.len() + broad.index.len() >= bounds.connections;
-        let found = if !is_broad || any { narrow.victim(is_assured) } else { None };
+        let any = narrow.index.len() + wide.index.len() >= bounds.connections;
+        let found = if !is_wide || any { narrow.victim(is_assured) } else { None };
         match found {
-            None if is_broad || any => broad.victim(is_assured).map(SlotId::Broad),
-            found => found.map(SlotId::Narrow),
+            None if is_wide || any => wide.victim(is_assured).map(SlotId::Wide),
+            found => found.map(SlotId::V4),
         }
     }
 
     /// Bytes of memory that the live connections take.
     pub fn bytes(&self) -> usize {
-        self.bytes_with(self.narrow.slots.capacity(), self.broad.slots.capacity())
+        self.bytes_with(self.narrow.slots.capacity(), self.wide.slots.capacity())
     }
 
-    /// The same with so many slots of each width.
-    fn bytes_with(&self, narrow: usize, broad: usize) -> usize {
+    /// Bytes of memory with this many slots of each width.
+    fn bytes_with(&self, narrow: usize, wide: usize) -> usize {
         let shown = if self.has_readers { self.colds.bytes() } else { 0 };
-        self.narrow.bytes(narrow) + self.broad.bytes(broad) + self.colds.bytes() + shown
+        self.narrow.bytes(narrow) + self.wide.bytes(wide) + self.colds.bytes() + shown
     }
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::conn::{Hot, Image, Shared};
 use conntrack_base::sync::Cell64;
 
-/// A slot; with two words of key two cache lines, with six three.
+/// A slot: two cache lines with a key of two words, three with six.
 #[repr(C, align(64))]
 pub(super) struct Slot<const K: usize> {
     key: [Cell64; K],
@@ -22,13 +22,13 @@ impl<const K: usize> Default for Slot<K> {
 const _: () = assert!(size_of::<Slot<2>>() == 128 && size_of::<Slot<6>>() == 192);
 
 impl<const K: usize> Slot<K> {
-    /// The key that was put here last.
+    /// The key of the last connection in the slot.
     #[inline]
     pub(super) fn key(&self) -> [u64; K] {
         std::array::from_fn(|at| self.key[at].get())
     }
 
-    /// Whether this key was put here last.
+    /// Test whether the last connection in the slot has this key.
     #[inline]
     pub(super) fn has(&self, key: &[u64; K]) -> bool {
         let mut differs = 0;
@@ -38,18 +38,18 @@ impl<const K: usize> Slot<K> {
         differs == 0
     }
 
-    /// The same for any other thread.
+    /// The key, for any other thread.
     pub(super) fn read_key(&self) -> [u64; K] {
         std::array::from_fn(|at| self.key[at].read())
     }
 
-    /// Whether a connection is here.
+    /// Test whether the slot is in use.
     #[inline]
     pub(super) fn is_used(&self) -> bool {
         self.hot.flags.get() != 0
     }
 
-    /// Puts a connection here. What the wheel has of this slot stays.
+    /// Store a connection in the slot. The wheel's mark of the slot stays.
     #[inline]
     pub(super) fn fill(&self, key: &[u64; K], image: &Image) {
         for (cell, word) in self.key.iter().zip(key) {
@@ -58,13 +58,13 @@ impl<const K: usize> Slot<K> {
         self.hot.store(image);
     }
 
-    /// Frees the slot: flags and path say so, whatever else was left.
+    /// Free the slot by flags and path alone; the other fields stay.
     pub(super) fn vacate(&self) {
         self.hot.path.set(0);
         self.hot.flags.set(0);
     }
 
-    /// Reads a word of the first line and one of the last.
+    /// Read a word of the first line and one of the last.
     #[inline]
     pub(super) fn touch(&self) -> u64 {
         self.key[0].get() ^ self.hot.letters.get()

@@ -50,52 +50,52 @@ fn packet(tuple: FiveTuple, l4: L4, payload_bytes: u32) -> Packet {
     }
 }
 
-/// A segment of the client with this port, or to it.
+/// A segment of the client with this port, or to the client.
 fn segment(number: u16, from_client: bool, flags: u8, (seq, ack): (u32, u32), payload: u32) -> Packet {
     let tcp = Tcp { seq, ack, flags, window: 1_000, ..Tcp::default() };
     packet(tuple(Family::V4, number, from_client, ipproto::TCP), L4::Tcp(tcp), payload)
 }
 
-/// A packet's key, ready to be looked up, and its sender.
+/// A packet's key with its hash, and the sender's side.
 fn found(packet: &Packet) -> (Lookup, crate::flow::Side) {
     let (key, side) = FlowKey::of_tuple(&packet.tuple, packet.flow_id, Vlan::default(), Tunnel::default());
     let words = key.words();
     (Lookup { words, hash: hasher().words(&words) }, side)
 }
 
-/// A packet's descriptor, with the first words of a broad key.
+/// A packet's descriptor, with the first words of a wide key.
 fn described(packet: &Packet, ts: i64) -> (Descriptor, [u64; 4]) {
     let (lookup, side) = found(packet);
-    let (mut one, broad) = Descriptor::of_packet(packet, ts, (lookup.words, side), &[]).unwrap();
+    let (mut one, wide) = Descriptor::of_packet(packet, ts, (lookup.words, side), &[]).unwrap();
     one.hash = lookup.hash;
-    (one, broad)
+    (one, wide)
 }
 
-/// Begins a connection with a packet, by shortcut.
+/// Begin a connection with a packet, by shortcut.
 fn begin(table: &mut FlowTable, packet: &Packet, id: u64, ts: i64) -> SlotId {
-    let (descriptor, broad) = described(packet, ts);
-    let arrival = Arrival { descriptor: &descriptor, broad: &broad, frame: &[], decoded: Some(packet) };
+    let (descriptor, wide) = described(packet, ts);
+    let arrival = Arrival { descriptor: &descriptor, wide: &wide, frame: &[], decoded: Some(packet) };
     let image = conn::begin(&arrival, id, table.limits()).unwrap();
     table.insert(&found(packet).0, &image).unwrap()
 }
 
-/// Takes the answer to a SYN, by shortcut.
+/// Process the answer to a SYN, by shortcut.
 fn answer(table: &mut FlowTable, slot: SlotId, packet: &Packet, ts: i64) {
-    let (descriptor, broad) = described(packet, ts);
-    let arrival = Arrival { descriptor: &descriptor, broad: &broad, frame: &[], decoded: Some(packet) };
+    let (descriptor, wide) = described(packet, ts);
+    let arrival = Arrival { descriptor: &descriptor, wide: &wide, frame: &[], decoded: Some(packet) };
     let taken = table.change::<false, _>(slot, |change| conn::answer(change.hot, &arrival, change.limits));
     assert_eq!(taken, Some(true));
     table.arm(slot);
 }
 
-/// Counts a packet on the slow path: from here on the connection has a cold part.
+/// Count a packet on the slow path, after which the connection has a cold part.
 fn count(table: &mut FlowTable, slot: SlotId, packet: &Packet, ts: i64) {
     let number = table.step(slot).unwrap();
     table.cold(number).unwrap().count(packet, found(packet).1, ts);
     table.settle(slot, number);
 }
 
-/// Takes a connection out.
+/// Remove a connection.
 fn removed(table: &mut FlowTable, slot: SlotId) -> (Connection, u32) {
     let mut gone = None;
     table.remove(slot, |last, places| gone = Some((last.connection().into_owned(), places)));

@@ -1,37 +1,38 @@
-//! When to look at a connection again: slots by the second of their deadline.
+//! The timer wheel: slots by the second of their deadline.
 //!
-//! A packet that moves its connection's deadline on does not move its mark: the wheel finds out when it looks, and marks
-//! the new one. Only a deadline that comes nearer (a close) is marked at once; the old mark is then stale, and ignored.
+//! A packet that postpones its connection's deadline does not move the mark. The wheel visits the slot at the old time,
+//! and marks the new one. Only a deadline that becomes earlier (a close) is marked at once; the old mark is then stale,
+//! and ignored.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use conntrack_base::time::SECOND;
 
-/// Marks for each connection on average, beyond which a nearer deadline is not marked: connections that keep closing and
-/// living on make stale ones, and are then looked at when their old one comes.
+/// Marks for each connection on average, beyond which an earlier deadline is not marked. Connections that repeatedly
+/// close and live on make stale marks; the wheel then visits their slots at the old mark.
 const MOST_MARKS: usize = 4;
 const FEW: usize = 4096;
-/// Seconds of the ring: the longest timeout of connections that do not last, and more.
+/// Seconds of the ring: more than the longest timeout of short-lived connections.
 const RING: usize = 1 << 10;
 
 /// Marks by second: those of the next minutes in a ring, the others in a tree.
 #[derive(Default)]
 pub(super) struct Wheel {
-    /// Of the seconds from `first` on, one after another.
+    /// Marks of the seconds from `first` on, in order.
     ring: VecDeque<Vec<u32>>,
     first: i64,
     others: BTreeMap<i64, Vec<u32>>,
     marks: usize,
 }
 
-/// The second after a deadline: everything in it is due once that second has begun.
+/// The second after a deadline: all its marks are due once that second has begun.
 #[inline]
 pub(super) fn second_of(deadline: i64) -> i64 {
     deadline.div_euclid(SECOND) + 1
 }
 
 impl Wheel {
-    /// Whether a deadline that came nearer may have a mark of its own.
+    /// Test whether an earlier deadline may have a mark of its own.
     pub(super) fn has_room(&self, live: usize) -> bool {
         self.marks < MOST_MARKS * live + FEW
     }
@@ -39,12 +40,12 @@ impl Wheel {
     /// Bytes of a mark.
     pub(super) const MARK_BYTES: usize = size_of::<u32>();
 
-    /// Bytes of its marks.
+    /// Bytes of all marks.
     pub(super) fn bytes(&self) -> usize {
         self.marks * Self::MARK_BYTES
     }
 
-    /// Marks a slot.
+    /// Mark a slot.
     #[inline]
     pub(super) fn put(&mut self, slot: u32, second: i64) {
         self.marks += 1;
@@ -76,7 +77,7 @@ impl Wheel {
         }
     }
 
-    /// Its marks by second, for checkpoints.
+    /// All marks by second, for checkpoints.
     pub(super) fn marks(&self) -> impl Iterator<Item = (i64, &Vec<u32>)> {
         let ring = (self.first..).zip(&self.ring).filter(|(_, marks)| !marks.is_empty());
         ring.chain(self.others.iter().map(|(second, marks)| (*second, marks)))

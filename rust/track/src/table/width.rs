@@ -1,4 +1,4 @@
-//! Connections whose keys have the same width: their index, their slots, and when they are due.
+//! Connections of one key width: their index, slots, and timer wheel.
 
 use std::sync::Arc;
 
@@ -14,10 +14,10 @@ use super::wheel::{Wheel, second_of};
 pub(super) struct Table<const K: usize> {
     pub(super) index: Index,
     pub(super) slots: Slab<Slot<K>>,
-    /// Of its slots, with everything beside them.
+    /// Versions of the slots (seqlocks), which also cover the cold parts.
     pub(super) versions: Arc<Versions>,
     pub(super) wheel: Wheel,
-    /// Where the next victim is looked for.
+    /// The clock hand: the first slot of the next search for a victim.
     pub(super) hand: u32,
 }
 
@@ -37,14 +37,14 @@ impl Hasher<2> for crate::flow::KeyHasher {
 impl Hasher<6> for crate::flow::KeyHasher {
     #[inline]
     fn hash(&self, key: &[u64; 6]) -> u64 {
-        self.broad(key)
+        self.wide(key)
     }
 }
 
-/// No slot has this number: the guess of a key that the index does not have where it is looked for first.
+/// The number of no slot: the guess for a key without an index entry in its first bucket.
 pub const NO_SLOT: u32 = u32::MAX;
 
-/// What the wheel says.
+/// The result of a query of the wheel.
 pub(super) enum Due<T> {
     None,
     NotYet,
@@ -61,24 +61,24 @@ impl<T> Due<T> {
     }
 }
 
-/// A second as records keep it; 0 is none.
+/// A second as stored in records; 0 is none.
 #[inline]
 fn short(second: i64) -> u32 {
     (second as u32).max(1)
 }
 
-/// Whether a deadline is in an earlier second than the one for which the wheel has marked a slot.
+/// Test whether a deadline is in an earlier second than the slot's mark.
 #[inline]
 pub fn is_before_mark(deadline: i64, armed: u32) -> bool {
     (short(second_of(deadline)).wrapping_sub(armed) as i32) < 0
 }
 
-/// Slots that are read together where the wheel names them.
+/// Slots that the wheel reads together.
 const TOGETHER: usize = 8;
 /// Connections whose slots and index fit into the caches of any processor, half a megabyte.
 pub(super) const IN_CACHE: usize = 1 << 12;
 
-/// Places that are looked at for one that may be dropped (the kernel's NF_CT_EVICTION_RANGE, in buckets of its table).
+/// Slots that are searched for a victim (the kernel's NF_CT_EVICTION_RANGE, in buckets of its table).
 const EVICTION_RANGE: u32 = 64;
 
 impl<const K: usize> Default for Table<K> {
@@ -99,7 +99,7 @@ impl<const K: usize> Table<K> {
         self.slots.get(number)
     }
 
-    /// Bytes that it takes with this many slots, in use or not. The index is counted as large as it may be for them.
+    /// Bytes with this many slots, in use or not. The index is counted at its largest size for them.
     pub(super) fn bytes(&self, slots: usize) -> usize {
         slots * size_of::<Slot<K>>() + Index::most_bytes(slots) + self.wheel.bytes()
     }
@@ -117,10 +117,10 @@ impl<const K: usize> Table<K> {
         None
     }
 
-    /// The slot of a key. A wrong guess costs the search that it would have saved.
+    /// The slot of a key. A wrong guess costs the search that a right one saves.
     #[inline]
     pub(super) fn find(&self, hash: u64, key: &[u64; K], guess: u32) -> Option<u32> {
-        // A slot that was given back meanwhile has its key yet, and no connection.
+        // A slot that was freed meanwhile still has its key, and no connection.
         if self.slot(guess).is_some_and(|slot| slot.has(key) && slot.is_used()) {
             return Some(guess);
         }
@@ -149,8 +149,8 @@ impl<const K: usize> Table<K> {
         Some(slot)
     }
 
-    /// Seconds are told apart by thirty-two bits: a mark is stale if they are not those of its slot. A slot that has a
-    /// mark for an earlier second is looked at then, and marked anew.
+    /// Marks store thirty-two bits of the second: a mark is stale if they differ from those of its slot. A slot with a
+    /// mark for an earlier second is visited then, and marked again.
     #[inline]
     pub(super) fn arm(&mut self, slot: u32, limits: &Limits) {
         let Some(place) = self.slots.get(slot) else { return };
@@ -162,13 +162,13 @@ impl<const K: usize> Table<K> {
         }
     }
 
-    /// Reads the slots that are looked at next, and their lines of the index, so that they wait for memory together.
+    /// Read the next slots to be visited, and their lines of the index, so that cache misses overlap.
     #[inline(never)]
     fn touch_next(&self, next: &[u32], hasher: &impl Hasher<K>) {
         let slots = || next.iter().filter_map(|slot| self.slot(*slot));
         let read = slots().fold(0, |all, slot| all ^ slot.touch());
         let found = slots().fold(0, |all, slot| all ^ self.index.touch(hasher.hash(&slot.key())));
-        // The reads are of no other use, and stay.
+        // The reads have no other use, and stay.
         std::hint::black_box(read ^ found);
     }
 
@@ -203,7 +203,7 @@ impl<const K: usize> Table<K> {
         }
     }
 
-    /// Forgets what was in its slots.
+    /// Vacate all slots.
     pub(super) fn clear(&mut self) {
         self.index.clear();
         self.wheel = Wheel::default();

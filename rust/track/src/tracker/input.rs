@@ -4,8 +4,8 @@ use conntrack_decode::Packet;
 
 use super::label::Label;
 
-/// Knowledge of a packet beside its connection: the label of the connection that an error is about, and the connection of
-/// the tunnel that carries it.
+/// Knowledge of a packet from other connections: the label of the connection that an error quotes, and the connection
+/// of the carrying tunnel.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Context {
     pub(super) related: Option<Label>,

@@ -1,4 +1,4 @@
-//! Whose a packet is: its key, the side that sent it, and where the ends are.
+//! The key of a packet, the sender's side, and the scopes of both ends.
 
 use std::sync::Arc;
 
@@ -10,98 +10,99 @@ use crate::table::Lookup;
 use crate::zeek;
 use conntrack_decode::{FiveTuple, L4, Packet, Tunnel, TunnelMode, Vlan};
 
-/// A packet's key, ready to be looked up, and the side that sent it.
+/// A packet's key with its hash, and the sender's side.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Found {
+pub struct PacketLookup {
     /// The key.
     pub lookup: Lookup,
     /// The sender.
     pub side: Side,
 }
 
-/// Makes keys of packets, for one tracker or several that share them.
+/// The key maker of packets, for one tracker or several with common keys.
 #[derive(Clone)]
 pub struct Keys {
     hasher: KeyHasher,
     locality: Arc<Locality>,
     vlan_in_key: bool,
-    /// Keys are Zeek's.
+    /// Use Zeek's keys.
     zeek: bool,
 }
 
 impl Keys {
-    /// Keys for the trackers of this configuration. Their hash has a key of its own: tuples chosen to collide gain nothing.
+    /// Keys for the trackers of this configuration. The hash is keyed: an attacker gains nothing by tuples chosen to
+    /// collide.
     pub fn new(config: &Config) -> Self {
         Self {
             hasher: KeyHasher::new(config.hash_key),
             locality: Arc::new(Locality::new(config)),
-            // A gateway terminates VLANs: what it sees has none.
+            // A gateway terminates VLANs, and sees no tags.
             vlan_in_key: config.decode.tunnels != TunnelMode::Outer,
             zeek: config.zeek,
         }
     }
 
-    /// How keys are hashed.
+    /// The hasher of keys.
     pub fn hasher(&self) -> &KeyHasher {
         &self.hasher
     }
 
-    /// The networks from which connections are seen.
+    /// The local networks and zones.
     pub fn locality(&self) -> &Arc<Locality> {
         &self.locality
     }
 
-    /// Where the ends of a key are, as bits of [`path`].
+    /// The scopes of a key's ends, as bits of [`path`].
     pub fn places(&self, key: &FlowKey) -> u32 {
         let mut bits = 0;
         for side in Side::BOTH {
-            let place = self.locality.place(key.addr(side).ip(key.family));
-            bits |= if place.is_local { path::LOCAL[side as usize] } else { 0 };
-            bits |= if place.is_group { path::GROUP[side as usize] } else { 0 };
+            let scope = self.locality.scope(key.addr(side).ip(key.family));
+            bits |= if scope.is_local { path::LOCAL[side as usize] } else { 0 };
+            bits |= if scope.is_group { path::GROUP[side as usize] } else { 0 };
         }
         bits
     }
 
     /// The key of a packet with a descriptor.
     #[inline]
-    pub fn found(&self, one: &Descriptor, broad: &[u64; 4]) -> Found {
-        Found { lookup: Lookup { words: one.words(broad), hash: one.hash }, side: one.side() }
+    pub fn found(&self, one: &Descriptor, wide: &[u64; 4]) -> PacketLookup {
+        PacketLookup { lookup: Lookup { words: one.words(wide), hash: one.hash }, side: one.side() }
     }
 
-    /// The descriptor of a packet that the decoder read, with the first four words of a broad key; None where it is not
+    /// The descriptor of a decoded packet, with the first four words of a wide key; None where the packet is not
     /// ordinary.
     pub fn describe(&self, packet: &Packet, ts: i64, frame: &[u8]) -> Option<(Descriptor, [u64; 4])> {
         if self.zeek || !Descriptor::may_be_of(packet) {
             return None;
         }
-        let Found { lookup, side } = self.of(packet);
-        let (mut one, broad) = Descriptor::of_any(packet, ts, (lookup.words, side), frame)?;
+        let PacketLookup { lookup, side } = self.of(packet);
+        let (mut one, wide) = Descriptor::of_any(packet, ts, (lookup.words, side), frame)?;
         one.hash = lookup.hash;
-        Some((one, broad))
+        Some((one, wide))
     }
 
     /// The key of any packet.
-    pub fn of(&self, packet: &Packet) -> Found {
+    pub fn of(&self, packet: &Packet) -> PacketLookup {
         self.of_tuple(&packet.tuple, packet.flow_id, packet.vlan, packet.tunnel)
     }
 
-    /// The key of the packet that an ICMP error quotes, if it goes to whoever sent that.
-    pub fn quoted(&self, packet: &Packet) -> Option<Found> {
+    /// The key of the packet that an ICMP error quotes, if the error's destination is that packet's sender.
+    pub fn quoted(&self, packet: &Packet) -> Option<PacketLookup> {
         let L4::IcmpError { quoted: Some(quoted), quoted_id, .. } = packet.l4 else { return None };
         let is_about = !packet.malformed && !packet.bad_checksum && packet.tuple.dst == quoted.src;
         is_about.then(|| self.of_tuple(&quoted, quoted_id, packet.vlan, packet.tunnel))
     }
 
     /// The key of a five-tuple with ports, outside of tunnels.
-    pub fn of_ports(&self, tuple: &FiveTuple, vlan: Vlan) -> Found {
+    pub fn of_ports(&self, tuple: &FiveTuple, vlan: Vlan) -> PacketLookup {
         self.of_tuple(tuple, 0, vlan, Tunnel::default())
     }
 
-    fn of_tuple(&self, tuple: &FiveTuple, id: u16, vlan: Vlan, tunnel: Tunnel) -> Found {
+    fn of_tuple(&self, tuple: &FiveTuple, id: u16, vlan: Vlan, tunnel: Tunnel) -> PacketLookup {
         let (key, side) =
             if self.zeek { zeek::key(tuple) } else { FlowKey::of_tuple(tuple, id, self.vlan(vlan), tunnel) };
         let words = key.words();
-        Found { lookup: Lookup { words, hash: self.hasher.words(&words) }, side }
+        PacketLookup { lookup: Lookup { words, hash: self.hasher.words(&words) }, side }
     }
 
     #[inline]

@@ -5,19 +5,19 @@ use crate::proto::{CtDir, CtState, State};
 
 use super::gateway::{Outcome, REFUSED};
 
-/// What a tracker says of one packet. Who initiated may still change; `side` is what stays.
+/// A tracker's label of one packet. The originator may still change; `side` is stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Label {
-    /// The connection's number, or None: not tracked. An ICMP error that a gateway finds related carries the number of
-    /// the connection it speaks of.
+    /// The connection's number; None: not tracked. An ICMP error that a gateway finds related carries the number of the
+    /// quoted connection.
     pub connection: Option<u64>,
-    /// The gateway's word.
+    /// The gateway's `ctstate`.
     pub ctstate: CtState,
     /// The direction within the gateway's entry.
     pub ctdir: CtDir,
     /// The state of the gateway's entry after this packet.
     pub state: State,
-    /// The side of the connection that sent it.
+    /// The sender's side of the connection.
     pub side: Side,
 }
 
@@ -26,12 +26,12 @@ impl Label {
         Self { connection: Some(connection), ctstate, ctdir, state, side }
     }
 
-    /// The gateway's policy let it open no entry.
+    /// Test for a packet that the gateway's policy refused an entry.
     pub fn is_refused(&self) -> bool {
         (self.ctstate, self.ctdir, self.state) == REFUSED
     }
 
-    /// The label of a record that is in no connection.
+    /// The label of a record without a connection.
     pub const fn outside(ctstate: CtState) -> Self {
         Self { connection: None, ctstate, ctdir: CtDir::None, state: State::None, side: Side::A }
     }

@@ -19,65 +19,66 @@ use crate::flow::descriptor::Arrival;
 use crate::flow::{Descriptor, Side};
 use crate::policy::Policy;
 use crate::proto::CtState;
-use crate::table::{Expired, FlowTable, Last, NO_SLOT, Reader, SlotId};
+use crate::table::{Expired, FinalConnection, FlowTable, NO_SLOT, Reader, SlotId};
 use crate::zeek;
 use conntrack_base::checkpoint::{self, CheckpointError, Count};
 use conntrack_base::time::{Clock, SECOND};
 use conntrack_decode::Packet;
 
-pub use keys::{Found, Keys};
+pub use keys::{Keys, PacketLookup};
 pub use label::Label;
 
 use input::{Context, Input};
 
-/// Connections that a checkpoint may have begun: a number has 48 bits in a row, and more follow.
+/// The most connections that a checkpoint may have begun: a number has 48 bits in a row, and more follow.
 const MOST_CONNECTIONS: u64 = 1 << 47;
 
-/// A connection that is over, and why.
+/// A closed connection, with the reason.
 #[derive(Clone, Debug)]
 pub struct Closed {
-    /// As it was at the end.
-    pub what: Last,
-    /// Where its ends are, as bits of [`crate::conn::path`].
+    /// The connection as of its end.
+    pub what: FinalConnection,
+    /// The scopes of its ends, as bits of [`crate::conn::path`].
     pub places: u32,
-    /// Why it is over.
+    /// The reason for the end.
     pub reason: EndReason,
-    /// The capture time at which the tracker stopped, if that is what ended it.
+    /// The capture time at which the tracker stopped, if the stop ended the connection.
     pub stopped: Option<i64>,
-    /// The capture time at which it was over; it lived on where the tracker stopped.
+    /// The capture time of the end; None: alive when the tracker stopped.
     pub gone: Option<i64>,
 }
 
 impl Closed {
-    /// The connection as it was at the end.
+    /// The connection as of its end.
     pub fn connection(&self) -> Cow<'_, Connection> {
         self.what.connection()
     }
 }
 
-/// Follows connections through a capture.
+/// A tracker of the connections of a capture.
 pub struct Tracker {
     table: FlowTable,
     clock: Clock,
-    /// What was due before this capture time is over, whether it was swept or not; and whether there may be more of it.
+    /// Connections due before this capture time are over, swept or not; and whether more of them may be left.
     swept: i64,
     pending: bool,
     keys: Keys,
-    /// Whose connections these are: ours, or Zeek's with its server ports.
+    /// Zeek's boundaries of connections, with Zeek's server ports; None: those of nf_conntrack.
     zeek: Option<ServerPorts>,
     next_id: u64,
-    /// Connections that gave way to others, and packets that could not begin one.
+    /// Connections dropped for others, and packets that could not begin one.
     evicted: u64,
     refused: u64,
-    /// Shortcuts are taken.
+    /// Take shortcuts.
     shortcuts: bool,
-    /// Earlier packets may find a connection that is over: what was swept, or with no shortcuts everything.
+    /// Packets before this capture time may find a connection that is over: the last sweep; without shortcuts all
+    /// packets.
     quick_from: i64,
-    /// Who may initiate; None: everybody.
+    /// The policy on initiators; None: no restriction.
     policy: Option<Arc<Policy>>,
 }
 
-/// How many connections that may be due are looked at for each record: more than records can begin.
+/// Connections that are visited for each record when due: more than records can begin.
 const SWEEP: usize = 4;
 
 impl Tracker {
@@ -86,7 +87,7 @@ impl Tracker {
         Self::with_keys(config, Keys::new(config))
     }
 
-    /// The same, with keys that others have, too.
+    /// A tracker with an empty table, and keys in common with others.
     pub fn with_keys(config: &Config, keys: Keys) -> Self {
         Self {
             table: FlowTable::new(Limits::new(config.rules), config.bounds, keys.hasher().clone()),
@@ -104,15 +105,15 @@ impl Tracker {
         }
     }
 
-    /// The same behind a gateway that lets nobody initiate but whom the policy allows. A packet that it drops opens no
-    /// entry: see [`Label::is_refused`]. Zeek's view knows no such gateway.
+    /// Put the tracker behind a gateway with a policy on initiators. A dropped packet opens no entry: see
+    /// [`Label::is_refused`]. Zeek's view has no such gateway.
     #[must_use]
     pub fn behind(mut self, policy: Arc<Policy>) -> Self {
         self.policy = Some(policy);
         self
     }
 
-    /// The same without shortcuts: every packet takes the slow path. The answers are the same.
+    /// Send every packet down the slow path. The results are equal.
     #[must_use]
     pub fn without_shortcuts(mut self) -> Self {
         self.shortcuts = false;
@@ -120,14 +121,14 @@ impl Tracker {
         self
     }
 
-    /// Writes everything that the next packet may meet.
+    /// Write all state that later packets depend on.
     pub fn save(&self, out: &mut checkpoint::Writer<'_, impl Write>) -> io::Result<()> {
         out.put(&(self.clock, self.swept, self.pending))?;
         out.put(&(self.next_id, self.evicted, self.refused))?;
         self.table.save(out)
     }
 
-    /// Reads what was written by a tracker of the same configuration; nothing was tracked yet.
+    /// Read the state of a tracker of an equal configuration into a new tracker.
     pub fn load(&mut self, from: &mut checkpoint::Reader<impl Read>) -> Result<(), CheckpointError> {
         (self.clock, self.swept, self.pending) = from.get()?;
         (Count(self.next_id), Count(self.evicted), Count(self.refused)) = from.get()?;
@@ -138,17 +139,17 @@ impl Tracker {
         self.table.load(from)
     }
 
-    /// How many connections have begun.
+    /// The number of connections begun.
     pub fn begun(&self) -> u64 {
         self.next_id
     }
 
-    /// Connections that were ended because there was no room for another one.
+    /// The number of connections dropped to make room for another.
     pub fn evicted(&self) -> u64 {
         self.evicted
     }
 
-    /// Packets that would have begun a connection, and found no room because every other one is assured.
+    /// The number of packets that would have begun a connection, and found every live one assured in a full table.
     pub fn refused(&self) -> u64 {
         self.refused
     }
@@ -158,30 +159,30 @@ impl Tracker {
         self.table.bytes()
     }
 
-    /// The most connections that lived at once.
+    /// The most live connections at any time.
     pub fn peak(&self) -> usize {
         self.table.peak()
     }
 
-    /// The live connections, in no promised order.
+    /// The live connections, in no specified order.
     pub fn snapshot(&self) -> impl Iterator<Item = Connection> {
         self.table.snapshot()
     }
 
-    /// Reads its table from any thread, while it works.
+    /// Create a reader of the table, for any thread.
     pub fn reader(&mut self) -> Reader {
         self.table.reader()
     }
 
-    /// Lets capture time pass: connections that timed out are handed to `closed`, a few at a time.
+    /// Advance capture time: expired connections are passed to `closed`, a few at a time.
     #[inline]
     pub fn advance(&mut self, ts: i64, closed: impl FnMut(&Closed)) {
         let due = self.clock.tick(ts);
         self.pass(due, closed);
     }
 
-    /// Lets the time of so many packets pass at once, if no second of the clock ends among them; false: [`Self::advance`] has
-    /// to be asked for each. As many connections are looked at as would have been.
+    /// Advance capture time over these packets, if no second of the clock ends among them; false: the caller owes
+    /// [`Self::advance`] for each. As many connections are visited as by single calls.
     pub fn is_quiet<I: Iterator<Item = i64>>(
         &mut self,
         count: usize,
@@ -197,13 +198,13 @@ impl Tracker {
         true
     }
 
-    /// The same where somebody else has the clock: `due` is what it says.
+    /// Advance capture time by an external clock: `due` is its time.
     #[inline]
     pub fn pass(&mut self, due: Option<i64>, mut closed: impl FnMut(&Closed)) {
         if let Some(due) = due {
             let swept = due.div_euclid(SECOND).saturating_mul(SECOND);
             if swept < self.swept {
-                // The clock went back; what was due is over all the same.
+                // The clock went back; connections that were due are over all the same.
                 self.sweep(usize::MAX, &mut closed);
             }
             self.set_swept(swept);
@@ -233,7 +234,7 @@ impl Tracker {
         }
     }
 
-    /// Takes the packets of one record, whose bytes these are, outermost first; the label speaks of the innermost.
+    /// Process the packets of one record with these bytes, outermost first; the label is that of the innermost.
     pub fn record(&mut self, packets: &[Packet], bytes: &[u8], ts: i64, closed: impl FnMut(&Closed)) -> Label {
         match packets {
             [packet] => self.packet(packet, bytes, ts, self.related(packet, ts), closed),
@@ -241,7 +242,7 @@ impl Tracker {
         }
     }
 
-    /// The same where no packet has a descriptor.
+    /// Process the packets of one record without descriptors.
     pub fn record_at_length(
         &mut self,
         packets: &[Packet],
@@ -271,7 +272,7 @@ impl Tracker {
         label
     }
 
-    /// Takes the only packet of a record; `related`: the label of the connection that it is an error about.
+    /// Process the only packet of a record; `related`: the label of the connection that the packet, an error, quotes.
     pub fn packet(
         &mut self,
         packet: &Packet,
@@ -280,14 +281,14 @@ impl Tracker {
         related: Option<Label>,
         mut closed: impl FnMut(&Closed),
     ) -> Label {
-        if let Some((descriptor, broad)) = self.keys.describe(packet, ts, frame) {
-            let arrival = Arrival { descriptor: &descriptor, broad: &broad, frame, decoded: Some(packet) };
+        if let Some((descriptor, wide)) = self.keys.describe(packet, ts, frame) {
+            let arrival = Arrival { descriptor: &descriptor, wide: &wide, frame, decoded: Some(packet) };
             return self.take(&arrival, NO_SLOT, &mut closed);
         }
         self.packet_at_length(packet, frame, ts, related, closed)
     }
 
-    /// The same of a packet that has no descriptor.
+    /// Process the only packet of a record without a descriptor.
     pub fn packet_at_length(
         &mut self,
         packet: &Packet,
@@ -305,20 +306,20 @@ impl Tracker {
         self.step(Input { packet, frame, ts, context }, &found, slot, &mut closed)
     }
 
-    /// The connection of a key as it is now.
-    pub fn look(&self, found: &Found) -> Option<Connection> {
+    /// The current state of a key's connection.
+    pub fn look(&self, found: &PacketLookup) -> Option<Connection> {
         self.table.look(self.table.find(&found.lookup, NO_SLOT)?)
     }
 
-    /// Who initiated the connection of a key, as far as is known, and the direction that makes.
-    pub fn known(&self, found: &Found) -> Option<(Side, Direction)> {
+    /// The originator of a key's connection, as known so far, and the resulting direction.
+    pub fn known(&self, found: &PacketLookup) -> Option<(Side, Direction)> {
         self.known_at(self.table.find(&found.lookup, NO_SLOT)?)
     }
 
-    /// The same of an ordinary packet's connection, which may be in this slot.
+    /// The originator and direction of an ordinary packet's connection, with a guess of its slot.
     #[inline]
-    pub fn known_one(&self, one: &Descriptor, broad: &[u64; 4], guess: u32) -> Option<(Side, Direction)> {
-        self.known_at(self.table.find_one(one, broad, guess)?)
+    pub fn known_one(&self, one: &Descriptor, wide: &[u64; 4], guess: u32) -> Option<(Side, Direction)> {
+        self.known_at(self.table.find_one(one, wide, guess)?)
     }
 
     #[inline]
@@ -339,22 +340,22 @@ impl Tracker {
         self.clock.now()
     }
 
-    /// How it finds packets.
+    /// The key maker of packets.
     pub fn keys(&self) -> &Keys {
         &self.keys
     }
 
-    /// The connections that live.
+    /// The table of live connections.
     pub fn table(&self) -> &FlowTable {
         &self.table
     }
 
-    /// Ends every connection that is left.
+    /// End every live connection.
     pub fn finish(&mut self, closed: impl FnMut(&Closed)) {
         self.finish_at(self.clock, closed);
     }
 
-    /// The same where somebody else has the clock.
+    /// End every live connection by an external clock.
     pub fn finish_at(&mut self, clock: Clock, mut closed: impl FnMut(&Closed)) {
         self.table.drain(|last, places| {
             let is_over = last.deadline() <= clock.now();
@@ -364,7 +365,7 @@ impl Tracker {
         });
     }
 
-    /// The last deadline that is over for a packet at `ts`: what was due when memory was swept is over for a late one, too.
+    /// The latest deadline that is over for a packet at `ts`; a late packet also finds swept deadlines over.
     #[inline]
     fn over_until(&self, ts: i64) -> i64 {
         ts.max(self.swept.saturating_sub(1))
@@ -374,22 +375,22 @@ impl Tracker {
         self.about(&self.keys.quoted(packet)?, ts)
     }
 
-    /// The label of an ICMP error that quotes a packet of this key: its connection, if a gateway has an entry for it, and the
-    /// direction in which the error travels.
-    pub fn about(&self, quoted: &Found, ts: i64) -> Option<Label> {
+    /// The label of an ICMP error that quotes a packet of this key: its connection and the direction of the error. None
+    /// where a gateway has no entry.
+    pub fn about(&self, quoted: &PacketLookup, ts: i64) -> Option<Label> {
         let connection = self.look(quoted)?;
         let lives = |deadline: i64| deadline > self.over_until(ts);
         let entry = connection.gateway.as_ref().filter(|entry| lives(entry.deadline) && lives(connection.deadline))?;
-        // It travels as the other side's packets do.
+        // The error travels in the direction of the other side's packets.
         let side = quoted.side.other();
         Some(Label::new(connection.id, (CtState::Related, entry.dir(side), entry.reported_state()), side))
     }
 }
 
-/// Hands out a connection that is over; see [`Closed`].
+/// Pass on a closed connection; see [`Closed`].
 #[inline]
 fn hand_out(
-    what: Last,
+    what: FinalConnection,
     places: u32,
     cause: EndReason,
     (stopped, gone): (Option<i64>, Option<i64>),

@@ -1,4 +1,4 @@
-//! The way of an ordinary packet: in place where a shortcut is there for it, else the slow path.
+//! The path of an ordinary packet: in place where a shortcut applies, else the slow path.
 
 use crate::conn::{self, Flags, Image, Shared, path};
 use crate::connection::EndReason;
@@ -13,13 +13,13 @@ use super::gateway::INVALID;
 use super::input::{Context, Input};
 use super::{Closed, Label, Tracker};
 
-/// The flags of which a plain acknowledgement has one.
+/// The flags of which a plain acknowledgement has exactly one.
 const KINDS: u8 = tcpflag::SYN | tcpflag::FIN | tcpflag::RST | tcpflag::ACK;
 
 impl Tracker {
-    /// Takes a plain acknowledgement, or a datagram, of a connection that is ready and has a narrow key, in the slot where it is
-    /// looked up first, as nearly all are; None: another packet, and nothing was changed. Without `LABELS`, the label is of no
-    /// use; with `READERS`, other threads may read the table.
+    /// The fast path: process a plain acknowledgement or a datagram of a ready connection with a narrow key, in the
+    /// guessed slot. None: another packet, and nothing was changed. Without `LABELS`, the label is
+    /// unused; with `READERS`, other threads may read the table.
     #[inline]
     pub fn take_ready<'a, const LABELS: bool, const READERS: bool>(
         &mut self,
@@ -27,7 +27,7 @@ impl Tracker {
         guess: u32,
         arrival: impl Fn() -> Arrival<'a>,
     ) -> Option<Label> {
-        if !self.is_quick(one, kind::BROAD) {
+        if !self.is_quick(one, kind::WIDE) {
             return None;
         }
         let (is_nearer, label) = self.table.ready::<READERS, _>(&one.key, guess, |change| {
@@ -35,34 +35,34 @@ impl Tracker {
             Some((is_nearer, if LABELS { label(change.hot, one) } else { Label::outside(CtState::Invalid) }))
         })??;
         if is_nearer {
-            self.table.arm(SlotId::Narrow(guess));
+            self.table.arm(SlotId::V4(guess));
         }
         Some(label)
     }
 
-    /// The same with a broad key, whose first four words these are.
+    /// The fast path of a packet with a wide key, whose first four words are `wide`.
     #[inline]
-    pub fn take_ready_broad<'a, const READERS: bool>(
+    pub fn take_ready_wide<'a, const READERS: bool>(
         &mut self,
         one: &Descriptor,
-        broad: &[u64; 4],
+        wide: &[u64; 4],
         guess: u32,
         arrival: impl Fn() -> Arrival<'a>,
     ) -> Option<Label> {
-        if !one.is(kind::BROAD) || !self.is_quick(one, 0) {
+        if !one.is(kind::WIDE) || !self.is_quick(one, 0) {
             return None;
         }
-        let (is_nearer, label) = self.table.ready_broad::<READERS, _>(&one.broad(broad), guess, |change| {
+        let (is_nearer, label) = self.table.ready_wide::<READERS, _>(&one.wide(wide), guess, |change| {
             let is_nearer = quick::<READERS>(change, one, arrival)?;
             Some((is_nearer, label(change.hot, one)))
         })??;
         if is_nearer {
-            self.table.arm(SlotId::Broad(guess));
+            self.table.arm(SlotId::Wide(guess));
         }
         Some(label)
     }
 
-    /// Whether a packet is a plain acknowledgement or a datagram, of none of these kinds, and not so late that its connection may
+    /// Test for a plain acknowledgement or a datagram, of none of these kinds, and not so late that its connection may
     /// be over.
     #[inline]
     fn is_quick(&self, one: &Descriptor, not: u16) -> bool {
@@ -70,7 +70,7 @@ impl Tracker {
         is_usual && !one.is(not | kind::STATELESS | kind::UNNUMBERED | kind::OTHER) && one.ts >= self.quick_from
     }
 
-    /// Takes any ordinary packet, which is looked up in this slot first.
+    /// Process any ordinary packet, with a guess of its slot.
     pub fn take(&mut self, arrival: &Arrival<'_>, guess: u32, closed: &mut impl FnMut(&Closed)) -> Label {
         if self.table.has_readers() {
             self.arrive::<true>(arrival, guess, closed)
@@ -87,7 +87,7 @@ impl Tracker {
         closed: &mut impl FnMut(&Closed),
     ) -> Label {
         let (one, over_until) = (arrival.descriptor, self.over_until(arrival.descriptor.ts));
-        let slot = self.table.find_one(one, arrival.broad, guess);
+        let slot = self.table.find_one(one, arrival.wide, guess);
         if let Some(slot) = slot.filter(|_| self.shortcuts) {
             let taken = self.table.change::<READERS, _>(slot, |change| {
                 if change.hot.deadline(change.limits) <= over_until {
@@ -105,7 +105,7 @@ impl Tracker {
                 }
                 return label;
             }
-            // A SYN after a refusal opens another connection, as `ask_gateway` says.
+            // A SYN after a refusal opens another connection, as in `ask_gateway`.
             let was_refused = |hot: &Shared| {
                 let is_over = hot.deadline(self.table.limits()) <= over_until;
                 Flags(hot.flags.get()).is_refused() && hot.path.get() & path::COLD == 0 && !is_over
@@ -118,7 +118,7 @@ impl Tracker {
                 return self.insert_in_place(&image, &lookup, one.side());
             }
         } else if slot.is_none() && self.shortcuts {
-            if !self.make_room(one.is(kind::BROAD), one.ts, closed) {
+            if !self.make_room(one.is(kind::WIDE), one.ts, closed) {
                 return Label::outside(CtState::Invalid);
             }
             if let Some((lookup, image)) = self.begins_in_place(arrival) {
@@ -133,10 +133,10 @@ impl Tracker {
             &read
         };
         let input = Input { packet, frame: arrival.frame, ts: one.ts, context: Context::default() };
-        self.step(input, &self.keys.found(one, arrival.broad), slot, closed)
+        self.step(input, &self.keys.found(one, arrival.wide), slot, closed)
     }
 
-    /// The record of a connection that begins, and its key, if there is a shortcut for it.
+    /// The record of a new connection, and its key, if a shortcut applies.
     fn begins_in_place(&self, arrival: &Arrival<'_>) -> Option<(Lookup, Image)> {
         let one = arrival.descriptor;
         if self.policy.as_ref().is_some_and(|policy| !policy.passes(&arrival.tuple())) {
@@ -145,7 +145,7 @@ impl Tracker {
         let numbered = one.is(kind::UNNUMBERED).then(|| numbers(*one, zeek::FIRST, 0));
         let arrival = Arrival { descriptor: numbered.as_ref().unwrap_or(one), ..*arrival };
         let mut image = conn::begin(&arrival, self.next_id, self.table.limits())?;
-        let lookup = self.keys.found(one, arrival.broad).lookup;
+        let lookup = self.keys.found(one, arrival.wide).lookup;
         image.path |= self.keys.places(&lookup.key());
         Some((lookup, image))
     }
@@ -159,8 +159,8 @@ impl Tracker {
     }
 }
 
-/// Takes a packet of a connection that is ready. Returns whether its deadline may have come nearer than the wheel's mark; None:
-/// not taken, and nothing was changed.
+/// Process a packet of a ready connection. Returns whether its deadline may be earlier than the wheel's mark; None: not
+/// processed, and nothing was changed.
 #[inline]
 fn quick<'a, const READERS: bool>(
     change: &mut Change<'_>,
@@ -181,7 +181,7 @@ fn quick<'a, const READERS: bool>(
     )
 }
 
-/// Takes an ordinary packet of a connection that lives; false: it takes the slow path, and nothing was changed.
+/// Process an ordinary packet of a live connection; false: the packet takes the slow path, and nothing was changed.
 #[inline]
 fn in_place<const READERS: bool>(change: &mut Change<'_>, arrival: &Arrival<'_>) -> bool {
     let (one, hot) = (arrival.descriptor, change.hot);
@@ -230,7 +230,7 @@ fn segment<const READERS: bool>(change: &mut Change<'_>, arrival: &Arrival<'_>) 
 
 const FIN_ACK: u8 = tcpflag::FIN | tcpflag::ACK;
 
-/// The label of the packet that was taken last.
+/// The label of the last processed packet.
 #[inline]
 fn label(hot: &Shared, one: &Descriptor) -> Label {
     let (flags, side) = (Flags(hot.flags.get()), one.side());
@@ -244,12 +244,12 @@ fn label(hot: &Shared, one: &Descriptor) -> Label {
     Label::new(hot.id.get().into(), outcome, side)
 }
 
-/// A segment of which only the flags are known, with these numbers and the largest window.
+/// A segment with known flags alone, given these numbers and the largest window.
 fn numbers(one: Descriptor, seq: u32, ack: u32) -> Descriptor {
     Descriptor { seq, ack, edge: ack, window: u16::MAX, ..one }
 }
 
-/// The same as if it had come in order; None where acknowledgements with numbers came before.
+/// The segment as if in order; None where acknowledgements with numbers came before.
 fn in_order(hot: &Shared, one: &Descriptor) -> Option<Descriptor> {
     let flags = Flags(hot.flags.get());
     let compared =

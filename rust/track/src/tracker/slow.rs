@@ -1,39 +1,41 @@
-//! The slow path: any packet, by the rules that the shortcuts follow where those hold.
+//! The slow path: any packet, by the rules that the shortcuts follow where those apply.
 //!
-//! A step takes the whole connection out of its record, or begins one; asks the gateway; counts, infers and follows Zeek's view;
-//! and writes the record anew, from which it is known whether the next packet may take a shortcut.
+//! A step expands the whole connection from its record, or begins one. Then the step asks the gateway, counts, infers
+//! the originator and advances Zeek's view. At the end the record is written again, which decides on shortcuts for the
+//! next packet.
 
 use crate::connection::{Connection, EndReason, Evidence};
 use crate::direction;
-use crate::flow::{Side, Words};
+use crate::flow::{PackedKey, Side};
 use crate::proto::CtState;
-use crate::table::{Last, Lookup, NO_SLOT, SlotId};
+use crate::table::{FinalConnection, Lookup, NO_SLOT, SlotId};
 use crate::zeek::{self, Roles};
 use conntrack_decode::{L4, Packet, ipproto};
 
 use super::gateway::{Answer, INVALID, Outcome, ask_gateway, ask_gateway_within};
 use super::input::{Context, Input};
 use super::label::Label;
-use super::{Closed, Found, Tracker, hand_out};
+use super::{Closed, PacketLookup, Tracker, hand_out};
 
-/// A connection of a step on the slow path: the number of its cold part, its slot if it has one, and where its ends are.
-struct Held {
+/// The connection of a step on the slow path: the number of its cold part, its slot if any, and the positions of its
+/// ends.
+struct SlowStep {
     cold: u32,
     slot: Option<SlotId>,
     places: u32,
 }
 
 impl Tracker {
-    /// The slow path: takes any packet, whose connection is in this slot, if there is one.
+    /// The slow path: process any packet. `slot`: the slot of its connection, if there is one.
     #[inline(never)]
     pub(super) fn step(
         &mut self,
         Input { packet, frame, ts, context }: Input<'_>,
-        found: &Found,
+        found: &PacketLookup,
         slot: Option<SlotId>,
         closed: &mut impl FnMut(&Closed),
     ) -> Label {
-        let Found { lookup, side } = *found;
+        let PacketLookup { lookup, side } = *found;
         let Some(held) = self.hold(&lookup, slot, packet, (side, ts), closed) else {
             return Label::outside(CtState::Invalid);
         };
@@ -41,7 +43,7 @@ impl Tracker {
         let packet = numbered.as_ref().unwrap_or(packet);
         let (held, side, outcome) = self.ask(held, &lookup, packet, (side, ts), closed);
         if let Some(connection) = self.table.cold(held.cold) {
-            // Its receiver throws away what has a wrong checksum: it counts for nothing.
+            // The receiver drops packets with a wrong checksum, which count for nothing.
             if !packet.bad_checksum {
                 connection.count(packet, side, ts);
                 if packet.packets > 0 {
@@ -58,8 +60,8 @@ impl Tracker {
         self.settle(&held, &lookup, (ts, context), outcome, side)
     }
 
-    /// A packet by Zeek's rules of what a connection is. The gateway's word is asked for all the same, but its entries
-    /// begin and end within.
+    /// Process a packet by Zeek's boundaries of connections. The gateway is also asked, but its entries begin and end
+    /// within the connection.
     pub(super) fn zeek_packet(
         &mut self,
         packet: &Packet,
@@ -68,11 +70,11 @@ impl Tracker {
         carrier: Option<u64>,
         closed: &mut impl FnMut(&Closed),
     ) -> Label {
-        // Zeek sees datagrams once they are whole, and none without a header.
+        // Zeek sees datagrams after reassembly, and none without a header.
         if !packet.complete || packet.bad_header || zeek::is_truncated(packet) {
             return Label::outside(CtState::Invalid);
         }
-        let Found { lookup, side } = self.keys.of(packet);
+        let PacketLookup { lookup, side } = self.keys.of(packet);
         let context = Context { related: self.related(packet, ts), carrier };
         let begun = self.next_id;
         let slot = self.table.find(&lookup, NO_SLOT);
@@ -100,10 +102,10 @@ impl Tracker {
         self.settle(&held, &lookup, (ts, context), outcome, side)
     }
 
-    /// Ends a step, and says the packet's label.
+    /// End a step, and return the packet's label.
     fn settle(
         &mut self,
-        held: &Held,
+        held: &SlowStep,
         lookup: &Lookup,
         (ts, context): (i64, Context),
         outcome: Outcome,
@@ -126,7 +128,8 @@ impl Tracker {
         label
     }
 
-    /// The connection of a packet's key for a step, or a new one; None where there may be none, or no room for it.
+    /// The connection of a packet's key for a step, or a new one; None where the packet may not begin one, or without
+    /// room.
     fn hold(
         &mut self,
         lookup: &Lookup,
@@ -134,7 +137,7 @@ impl Tracker {
         packet: &Packet,
         (side, ts): (Side, i64),
         closed: &mut impl FnMut(&Closed),
-    ) -> Option<Held> {
+    ) -> Option<SlowStep> {
         if let Some(slot) = slot {
             let deadline = self.table.hot(slot)?.deadline(self.table.limits());
             if deadline <= self.over_until(ts) {
@@ -143,41 +146,41 @@ impl Tracker {
                 let cold = self.table.step(slot)?;
                 let is_reuse = |orig: &Connection| self.zeek.is_some() && orig.zeek.is_reuse(packet, orig.orig);
                 if !self.table.cold(cold).is_some_and(|connection| is_reuse(connection)) {
-                    return Some(Held { cold, slot: Some(slot), places: 0 });
+                    return Some(SlowStep { cold, slot: Some(slot), places: 0 });
                 }
                 self.table.settle(slot, cold);
                 self.end(slot, EndReason::Reused, ts, closed);
             }
         }
-        if !self.make_room(matches!(lookup.words, Words::Broad(_)), ts, closed) {
+        if !self.make_room(matches!(lookup.words, PackedKey::Wide(_)), ts, closed) {
             return None;
         }
         self.begin(lookup, packet, side, ts)
     }
 
-    /// Makes room for a connection, with a broad key or not, by the kernel's rule of early drop; false where there is none.
-    pub(super) fn make_room(&mut self, is_broad: bool, ts: i64, closed: &mut impl FnMut(&Closed)) -> bool {
-        if self.table.may_insert(is_broad) {
+    /// Make room for a connection, with a wide key or not, by the kernel's rule of early drop; false: no room.
+    pub(super) fn make_room(&mut self, is_wide: bool, ts: i64, closed: &mut impl FnMut(&Closed)) -> bool {
+        if self.table.may_insert(is_wide) {
             return true;
         }
-        let Some(victim) = self.table.victim(is_broad) else {
+        let Some(victim) = self.table.victim(is_wide) else {
             self.refused += 1;
             return false;
         };
         self.evicted += 1;
         self.end(victim, EndReason::Evicted, ts, closed);
-        let has_room = self.table.may_insert(is_broad);
+        let has_room = self.table.may_insert(is_wide);
         self.refused += u64::from(!has_room);
         has_room
     }
 
-    /// Takes a connection out of the table, which is over since `gone`.
+    /// Remove a connection that is over since `gone` from the table.
     pub(super) fn end(&mut self, slot: SlotId, cause: EndReason, gone: i64, closed: &mut impl FnMut(&Closed)) {
         self.table.remove(slot, |last, places| hand_out(last, places, cause, (None, Some(gone)), closed));
     }
 
-    /// A new connection; None for a later fragment whose connection is gone.
-    fn begin(&mut self, lookup: &Lookup, packet: &Packet, side: Side, ts: i64) -> Option<Held> {
+    /// Begin a connection; None for a later fragment whose connection is gone.
+    fn begin(&mut self, lookup: &Lookup, packet: &Packet, side: Side, ts: i64) -> Option<SlowStep> {
         if packet.packets == 0 && !packet.complete {
             return None;
         }
@@ -186,24 +189,24 @@ impl Tracker {
         let connection = Connection::begin(key, self.next_id, side, packet, roles, ts);
         let cold = self.table.begin(connection)?;
         self.next_id += 1;
-        Some(Held { cold, slot: None, places: self.keys.places(&key) })
+        Some(SlowStep { cold, slot: None, places: self.keys.places(&key) })
     }
 
-    /// Asks the gateway. A packet that opens a new entry over an old one ends the old connection and begins another.
+    /// Ask the gateway. A packet that opens a new entry over an old one ends the old connection and begins another.
     fn ask(
         &mut self,
-        mut held: Held,
+        mut held: SlowStep,
         lookup: &Lookup,
         packet: &Packet,
         (side, ts): (Side, i64),
         closed: &mut impl FnMut(&Closed),
-    ) -> (Held, Side, Outcome) {
+    ) -> (SlowStep, Side, Outcome) {
         loop {
             let Some((connection, rules)) = self.table.cold_and_rules(held.cold) else {
                 return (held, side, INVALID);
             };
             match ask_gateway(connection, packet, side, ts, (rules, self.policy.as_deref())) {
-                Answer::Word(side, outcome) => return (held, side, outcome),
+                Answer::Outcome(side, outcome) => return (held, side, outcome),
                 Answer::OpensAnew => {
                     let Some(begun) = self.begin(lookup, packet, side, ts) else { return (held, side, INVALID) };
                     let old = std::mem::replace(&mut held, begun);
@@ -214,7 +217,7 @@ impl Tracker {
                         }
                         None => {
                             if let Some(connection) = self.table.forget(old.cold) {
-                                let last = Last::Whole(Box::new(connection));
+                                let last = FinalConnection::Whole(Box::new(connection));
                                 hand_out(last, old.places, EndReason::Reused, (None, Some(ts)), closed);
                             }
                         }
@@ -224,7 +227,7 @@ impl Tracker {
         }
     }
 
-    /// A segment without numbers as if everything had come once and in order.
+    /// A segment without numbers as if all segments had come once and in order.
     fn in_order(&mut self, packet: &Packet, cold: u32, side: Side) -> Packet {
         let mut packet = *packet;
         if let (L4::Tcp(segment), Some(connection)) = (&mut packet.l4, self.table.cold(cold)) {

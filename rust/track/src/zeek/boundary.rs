@@ -1,7 +1,7 @@
-//! Where a connection ends and another one begins, as Zeek has it.
+//! Boundaries of a connection in Zeek: the close, and the packet that begins another one.
 //!
-//! Timers run by capture time. Zeek checks a half-closed connection every six seconds (`tcp_session_timer`) of the whole
-//! capture's clock; here the six seconds are counted from the connection's own beginning, so that nothing depends on
+//! Timers run by capture time. Zeek checks a half-closed connection every six seconds (`tcp_session_timer`) of the
+//! whole capture's clock. Here the six seconds count from the connection's own beginning: results do not depend on
 //! other connections. Source: `init-bare.zeek` for the values, `TCPSessionAdapter` for the rules.
 
 use crate::config::{Timeout, Timeouts};
@@ -13,19 +13,20 @@ use super::endpoint::State;
 use super::timers::{Since, Timers};
 use super::{Roles, View};
 
-/// `tcp_connection_linger`: a half-closed one must have been quiet for this long.
+/// `tcp_connection_linger`: the least quiet time of a half-closed connection, nanoseconds.
 const LINGER: i64 = 5 * SECOND;
-/// `tcp_SYN_timeout` and `tcp_session_timer`: when that is checked first, and how often.
+/// `tcp_SYN_timeout` and `tcp_session_timer`: the time of the first check, and the interval of the next ones,
+/// nanoseconds.
 const FIRST_CHECK: i64 = 5 * SECOND;
 const CHECKS: i64 = 6 * SECOND;
 
-/// `dns_session_timeout`: how often Zeek's DNS analyzer looks whether a UDP exchange is over, and how long it must have
-/// been quiet by then (`DNS_Analyzer::ExpireTimer`).
+/// `dns_session_timeout`: the interval at which Zeek's DNS analyzer checks for the end of a UDP exchange, and the least
+/// quiet time by then (`DNS_Analyzer::ExpireTimer`), nanoseconds.
 const DNS_CHECKS: i64 = 10 * SECOND;
 const DNS_QUIET: i64 = 9 * SECOND;
 
 impl View {
-    /// A side closes, or has closed and its data is delivered now.
+    /// Close a side, at once or when the data of a deferred close is delivered.
     pub(super) fn close(&mut self, side: Side, ts: i64) {
         let [own, peer] = [side, side.other()].map(|side| &self.ends[side as usize]);
         if own.is_pending(peer) {
@@ -47,7 +48,7 @@ impl View {
         }
     }
 
-    /// Takes note of the end of a side's data.
+    /// Note the end of a side's data.
     pub(super) fn report_end(&mut self, side: Side, ts: i64) {
         let [own, peer] = [side, side.other()].map(|side| &self.ends[side as usize]);
         let is_over = own.fin || matches!(own.state, State::Closed | State::Reset);
@@ -60,8 +61,9 @@ impl View {
         }
     }
 
-    /// Capture time at which Zeek forgets the connection if nothing more comes. `start`: when it began. Zeek's timeouts
-    /// stand where nf_conntrack has those for the same situation (`Profile::Zeek`).
+    /// Capture time at which Zeek forgets the connection without another packet, nanoseconds. `start`: the connection's
+    /// beginning. Zeek's timeouts are in the fields of nf_conntrack's for the corresponding situation
+    /// (`Profile::Zeek`).
     pub fn deadline(&self, proto: u8, orig: Side, start: i64, timeouts: &Timeouts) -> i64 {
         let timers = &self.timers;
         let inactivity = match proto {
@@ -93,7 +95,7 @@ impl View {
         }
         let states = [o.state, r.state];
         let over = states.contains(&State::Reset) || states.contains(&State::Inactive) || (o.closed && r.closed);
-        // Damaged packets alone make a connection on which nothing ever happens.
+        // Damaged packets alone make a connection without any event.
         let nothing = proto == ipproto::TCP && states == [State::Inactive; 2];
         if nothing || ((o.closed || r.closed) && over) {
             let quiet = timers.active_until.saturating_add(LINGER);
@@ -104,29 +106,29 @@ impl View {
         deadline
     }
 
-    /// A connection begins.
+    /// The view of a new connection.
     pub fn begin(ts: i64, roles: Roles) -> Self {
         let run = roles == Roles::Zeek;
         Self { timers: Timers { active_until: ts, run, ..Timers::default() }, ..Self::default() }
     }
 
-    /// Zeek's DNS analyzer follows this connection over UDP.
+    /// Attach Zeek's DNS analyzer to this connection over UDP.
     pub fn follow_as_dns(&mut self) {
         self.timers.dns = true;
     }
 
-    /// A TCP connection that both ends closed.
+    /// Test for a TCP connection that both ends closed.
     pub fn was_closed(&self) -> bool {
         self.ends.iter().all(|end| end.state == State::Closed)
     }
 
-    /// A TCP connection that an RST ended.
+    /// Test for a TCP connection that an RST ended.
     pub fn was_reset(&self) -> bool {
         self.ends.iter().any(|end| end.state == State::Reset)
     }
 
-    /// The packet opens another connection, whatever the old one is doing: a SYN under another sequence number, or
-    /// after a close.
+    /// Test whether the packet opens another connection, in any state of the old one: a SYN with another sequence
+    /// number, or after a close.
     pub fn is_reuse(&self, packet: &Packet, orig: Side) -> bool {
         let L4::Tcp(segment) = packet.l4 else { return false };
         if packet.malformed || segment.flags & tcpflag::SYN == 0 {

@@ -1,4 +1,4 @@
-//! The words of `conn_state`.
+//! The values of `conn_state`.
 //!
 //! Source: `conn_state` in Zeek's `base/protocols/conn/main.zeek`, in its order of evaluation.
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::endpoint::State;
 
-/// Zeek's summary of how a connection went.
+/// Zeek's summary of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(u8)]
 #[allow(missing_docs, reason = "the words are Zeek's; ConnState::NAMES spells them")]
@@ -27,11 +27,11 @@ pub enum ConnState {
 }
 
 impl ConnState {
-    /// The words in the order of the numbers.
+    /// The names in the order of the numbers.
     pub const NAMES: [&'static str; 13] =
         ["S0", "S1", "SF", "REJ", "S2", "S3", "RSTO", "RSTR", "RSTOS0", "RSTRH", "SH", "SHR", "OTH"];
 
-    /// For UDP: who has sent.
+    /// The value for UDP, by activity of each end.
     pub fn of_activity(orig: bool, resp: bool) -> Self {
         match (orig, resp) {
             (true, true) => Self::Sf,
@@ -41,7 +41,7 @@ impl ConnState {
         }
     }
 
-    /// For TCP: the states of originator and responder, whether neither sent data, and the history.
+    /// The value for TCP, by the states of originator and responder, whether neither sent data, and the history.
     pub fn of_tcp(orig: State, resp: State, no_data: impl FnOnce() -> bool, history: impl Iterator<Item = u8>) -> Self {
         use State::{Closed, Established, Inactive, Reset, SynAckSent, SynSent};
         match (orig, resp) {

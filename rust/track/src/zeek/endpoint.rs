@@ -1,7 +1,8 @@
-//! One end of a TCP connection as Zeek's analyzer follows it: its state and its place in the sequence space.
+//! One end of a TCP connection in Zeek's analyzer: its state and its position in the sequence space.
 //!
-//! Source: Zeek's `TCP_Endpoint` and `TCPSessionAdapter` (`src/analyzer/protocol/tcp`, `src/packet_analysis/protocol/tcp`
-//! of Zeek 8). Relative sequence numbers begin with 0 at the SYN, also where none was seen.
+//! Source: Zeek's `TCP_Endpoint` and `TCPSessionAdapter` (`src/analyzer/protocol/tcp`,
+//! `src/packet_analysis/protocol/tcp` of Zeek 8). Relative sequence numbers begin with 0 at the SYN, also where none
+//! was seen.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,10 +11,10 @@ use super::stream::Stream;
 /// A jump that is more likely a broken header than a large connection.
 const TOO_LARGE_DELTA: i32 = 1 << 20;
 
-/// The number of a SYN where no numbers are known: 0 would say that nothing was acknowledged.
+/// The sequence number of a SYN without known numbers: 0 would mean that nothing was acknowledged.
 pub const FIRST: u32 = 1;
 
-/// What an end has done, in the steps that Zeek tells apart.
+/// The state of an end in Zeek's steps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum State {
@@ -38,48 +39,48 @@ impl State {
     const ALL: [Self; 7] =
         [Self::Inactive, Self::SynSent, Self::SynAckSent, Self::Partial, Self::Established, Self::Closed, Self::Reset];
 
-    /// The state of this number.
+    /// The state with this number.
     #[inline]
     pub fn numbered(number: u8) -> Self {
         Self::ALL.get(usize::from(number)).copied().unwrap_or_default()
     }
 
-    /// Before the end of the handshake.
+    /// Test for a state before the end of the handshake.
     pub(super) fn is_handshake(self) -> bool {
         matches!(self, Self::Inactive | Self::SynSent | Self::SynAckSent)
     }
 
-    /// No SYN was seen.
+    /// Test for a state without a SYN.
     pub(super) fn is_unopened(self) -> bool {
         matches!(self, Self::Inactive | Self::Partial)
     }
 }
 
-/// Where an end is in its numbers.
+/// The position of an end in its sequence numbers.
 #[derive(Clone, Copy, Debug)]
 pub struct EndPosition {
-    /// Sequence number of its SYN.
+    /// Sequence number of the end's SYN.
     pub start: u32,
-    /// Behind the last one sent.
+    /// The number after the last one sent.
     pub last: u32,
     /// Highest acknowledged.
     pub acked: u32,
-    /// A packet of it was seen.
+    /// A packet of the end was seen.
     pub seen: bool,
-    /// It sent a FIN.
+    /// The end sent a FIN.
     pub fin: bool,
-    /// It did nothing that changes its state.
+    /// The state of the end never changed.
     pub inactive: bool,
 }
 
 impl EndPosition {
-    /// The sequence number of a segment that continues what this end has sent, of which no numbers are known. SYNs, FINs and
-    /// RSTs may be sent again; an RST is where the peer expects it.
+    /// The sequence number of a segment without numbers that continues the end's data. SYNs, FINs and RSTs may be
+    /// repeated; an RST has the number that the peer expects.
     fn continued(&self, flags: Flags, is_first: bool) -> u32 {
         if self.is_untouched() {
             return match flags {
                 Flags { syn: true, .. } => FIRST,
-                // What answers a SYN has none, RFC 9293 section 3.5.2.
+                // The answer to a SYN has none, RFC 9293 section 3.5.2.
                 Flags { rst: true, .. } if !is_first => 0,
                 _ => FIRST + 1,
             };
@@ -93,18 +94,18 @@ impl EndPosition {
         }
     }
 
-    /// What a peer acknowledges that has seen everything.
+    /// The acknowledgement of a peer that has seen all data.
     fn continues_at(&self) -> u32 {
         if self.is_untouched() { FIRST + 1 } else { self.last }
     }
 
-    /// Neither sent anything nor was acknowledged.
+    /// Test for an end that neither sent anything nor was acknowledged.
     fn is_untouched(&self) -> bool {
         self.inactive && (self.start, self.last, self.seen) == (0, 0, false)
     }
 
-    /// Sequence and acknowledgement number of a segment of this end of which only the flags are known, as if everything had
-    /// come once and in order.
+    /// Sequence and acknowledgement number of a segment of this end with known flags alone, as if all segments had come
+    /// once and in order.
     pub fn in_order(&self, peer: &Self, flags: u8) -> (u32, u32) {
         let flags = Flags::of(flags);
         let is_first = !self.seen && !peer.seen;
@@ -132,9 +133,9 @@ impl Flags {
 /// One end.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Endpoint {
-    /// Sequence number of the SYN, or of where it would have been.
+    /// Sequence number of the SYN, or of its position if unseen.
     pub(crate) start: u32,
-    /// Behind the last one sent.
+    /// The number after the last one sent.
     pub(crate) last: u32,
     /// Highest acknowledged.
     pub(crate) acked: u32,
@@ -142,18 +143,18 @@ pub(crate) struct Endpoint {
     pub(crate) acked_wraps: u16,
     /// Relative sequence numbers under which a SYN, a FIN and an RST were last noted in the history.
     pub(crate) marks: [u32; 3],
-    /// Behind the FIN.
+    /// The number after the FIN.
     pub(crate) fin_end: u64,
-    /// What of its data could be delivered.
+    /// The deliverable data of the end.
     pub(crate) stream: Stream,
     pub(crate) state: State,
-    /// The state before this one.
+    /// The previous state.
     pub(crate) before: State,
-    /// It sent a FIN.
+    /// The end sent a FIN.
     pub(crate) fin: bool,
-    /// Its close was taken note of.
+    /// The close of the end was noted.
     pub(crate) closed: bool,
-    /// A packet of it was seen.
+    /// A packet of the end was seen.
     pub(crate) seen: bool,
 }
 
@@ -167,7 +168,7 @@ fn full(seq: u32, wraps: u16) -> u64 {
 }
 
 impl Endpoint {
-    /// Moves to a state; true if that ends the handshake on this side.
+    /// Enter a state; true if that ends the handshake on this side.
     pub(super) fn enter(&mut self, state: State) -> bool {
         if state == self.state {
             return false;
@@ -177,40 +178,40 @@ impl Endpoint {
         !state.is_handshake() && self.before.is_handshake()
     }
 
-    /// Sequence number of its SYN.
+    /// Sequence number of the end's SYN.
     pub(super) fn start(&self) -> u32 {
         self.start
     }
 
-    fn place(&mut self, start: u32, last: u32) {
+    fn set_position(&mut self, start: u32, last: u32) {
         self.start = start;
         self.acked = start;
         self.last = last;
     }
 
-    /// Takes the first sequence number of an end, or one that a later SYN brings.
+    /// Set the first sequence number of an end, or that of a later SYN.
     pub(super) fn begin(&mut self, flags: Flags, seq: u32, next: u32) {
         let takes_syn = match self.state {
             State::Inactive => {
                 if !flags.syn {
-                    self.place(seq.wrapping_sub(1), seq);
+                    self.set_position(seq.wrapping_sub(1), seq);
                 }
                 true
             }
             State::SynSent | State::SynAckSent => seq != self.start,
             State::Established | State::Partial => true,
-            // The RST may have been forged; the SYN is the better word.
+            // The RST may have been forged; the SYN is the better evidence.
             State::Reset => self.before == State::Inactive,
             State::Closed => false,
         };
         if flags.syn && takes_syn {
-            self.place(seq, next);
+            self.set_position(seq, next);
         }
     }
 
-    /// Begins an end that was not seen yet from what its peer acknowledges.
+    /// Initialise an unseen end from its peer's acknowledgement.
     pub(super) fn begin_from_ack(&mut self, ack: u32) {
-        self.place(ack.wrapping_sub(1), ack.wrapping_sub(1));
+        self.set_position(ack.wrapping_sub(1), ack.wrapping_sub(1));
     }
 
     fn relative(&self, seq: u32, last: u32, mut wraps: u16) -> (u64, bool) {
@@ -227,22 +228,22 @@ impl Endpoint {
         (full(seq, wraps).wrapping_sub(u64::from(self.start)), false)
     }
 
-    /// The relative number of a segment that it sends, and whether that lies before its start.
+    /// The relative number of a segment from this end, and whether that lies before its start.
     pub(crate) fn relative_seq(&self, seq: u32) -> (u64, bool) {
         self.relative(seq, self.last, self.last_wraps)
     }
 
-    /// The relative number of an acknowledgement that it receives, and whether that lies before its start.
+    /// The relative number of an acknowledgement to this end, and whether that lies before its start.
     pub(crate) fn relative_ack(&self, ack: u32) -> (u64, bool) {
         self.relative(ack, self.acked, self.acked_wraps)
     }
 
-    /// The relative number behind the last one sent.
+    /// The relative number after the last one sent.
     pub(crate) fn sent_so_far(&self) -> u64 {
         full(self.last, self.last_wraps).wrapping_sub(u64::from(self.start))
     }
 
-    /// Its data were acknowledged up to here.
+    /// Note an acknowledgement of the end's data.
     pub(super) fn acknowledge(&mut self, ack: u32) {
         let forward = delta(ack, self.acked);
         if forward > 0 && !(ack == 0 && forward > TOO_LARGE_DELTA) {
@@ -251,7 +252,7 @@ impl Endpoint {
         }
     }
 
-    /// It sent up to `next`; true if that is nothing new.
+    /// Note data sent up to `next`; true if all was sent before.
     pub(super) fn advance(&mut self, next: u32, flags: Flags, payload: u32) -> bool {
         let forward = delta(next, self.last);
         if (flags.syn || flags.rst) && !(-TOO_LARGE_DELTA..=TOO_LARGE_DELTA).contains(&forward) {
@@ -267,39 +268,39 @@ impl Endpoint {
         self.state != State::Reset && payload > 0
     }
 
-    /// Where it is.
-    pub(super) fn place_now(&self) -> EndPosition {
+    /// The current position of the end.
+    pub(super) fn position(&self) -> EndPosition {
         let Self { start, last, acked, seen, fin, .. } = *self;
         EndPosition { start, last, acked, seen, fin, inactive: self.state == State::Inactive }
     }
 
-    /// It sent a FIN that ends here.
+    /// Note a FIN that ends here.
     pub(super) fn finish(&mut self, end: u64) {
         self.fin = true;
         self.fin_end = end;
     }
 
-    /// The relative number before its FIN, if an acknowledgement reaches it.
+    /// The relative number of an acknowledgement, less the FIN where the FIN is acknowledged.
     pub(super) fn before_fin(&self, ack: u64) -> u64 {
         if self.fin && ack >= self.fin_end { self.fin_end.wrapping_sub(1) } else { ack }
     }
 
-    /// Relative number of what was acknowledged.
+    /// Relative number up to which data was acknowledged.
     pub(crate) fn acked_so_far(&self) -> u64 {
         full(self.acked, self.acked_wraps).wrapping_sub(u64::from(self.start))
     }
 
-    /// Not everything that it sent was delivered, as far as its numbers say, or something waits behind that.
+    /// Test for undelivered data, by the sequence numbers, or for runs behind a hole.
     pub(crate) fn has_hole(&self) -> bool {
         self.stream.delivered != self.sent_so_far().max(1) || self.stream.length > 0
     }
 
-    /// None of its data was acknowledged.
+    /// Test for an end without acknowledged data.
     pub(super) fn nothing_acked(&self) -> bool {
         self.acked_so_far() <= 1
     }
 
-    /// How much data it sent, by its sequence numbers.
+    /// Bytes of data sent, by sequence numbers.
     pub(super) fn size(&self, peer: State) -> u64 {
         let half_open = self.before == State::SynSent && self.state == State::Reset && peer == State::Inactive;
         if half_open && !self.nothing_acked() {
@@ -310,7 +311,7 @@ impl Endpoint {
         size.saturating_sub(u64::from(self.fin))
     }
 
-    /// Data that it sent is not delivered yet, or its peer's not acknowledged.
+    /// Test for undelivered data of this end, or unacknowledged data of its peer.
     pub(super) fn is_pending(&self, peer: &Self) -> bool {
         if self.stream.gave_up() {
             return false;

@@ -1,16 +1,25 @@
 //! The letters of `history`.
 //!
-//! Source: Zeek's conn.log documentation. s SYN, h SYN+ACK, a pure ACK, d payload, f FIN, r RST, c bad checksum, g gap,
-//! t retransmission, w zero window, i FIN+RST, q SYN with FIN or RST, ^ turned round; upper case is the originator's.
+//! Source: Zeek's conn.log documentation. Upper case is the originator's.
+//!
+//! | letter | event | letter | event |
+//! |---|---|---|---|
+//! | s | SYN | c | bad checksum |
+//! | h | SYN+ACK | g | gap |
+//! | a | pure ACK | t | retransmission |
+//! | d | payload | w | zero window |
+//! | f | FIN | i | FIN+RST |
+//! | r | RST | q | SYN with FIN or RST |
+//! | ^ | flipped | | |
 
 use serde::{Deserialize, Serialize};
 
 use crate::flow::Side;
 
-/// How many letters are kept; only an attacker makes more, and a connection with more keeps its first ones.
+/// The most stored letters; only an attacker makes more, and a longer history keeps its first letters.
 const LETTERS: usize = 30;
 
-/// What a letter stands for, where it is noted once for each end.
+/// Events that are noted once for each end.
 #[derive(Clone, Copy)]
 pub(super) enum Once {
     Syn = 0,
@@ -23,7 +32,7 @@ pub(super) enum Once {
 }
 
 impl Once {
-    /// The letter, as the originator's.
+    /// The letter in the originator's case.
     fn letter(self) -> u8 {
         match self {
             Self::Syn => b'S',
@@ -37,7 +46,7 @@ impl Once {
     }
 }
 
-/// What a letter stands for, where it is noted the 1st, 10th, 100th... time.
+/// Events that are noted the 1st, 10th, 100th... time.
 #[derive(Clone, Copy)]
 pub(super) enum Scaled {
     Checksum = 0,
@@ -57,16 +66,16 @@ impl Scaled {
     }
 }
 
-/// How often each [`Scaled`] thing happened, by side.
+/// The number of each [`Scaled`] event, by side.
 type Counts = [[u32; 4]; 2];
 
 /// Letters in the order of appearance.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Letters {
-    /// Upper case: sent by side A, whoever turns out to be the originator.
+    /// Upper case: sent by side A, independent of the originator.
     written: [u8; LETTERS],
     len: u8,
-    /// What was noted [`Once`], a bit each, by side.
+    /// The [`Once`] events so far, a bit each, by side.
     seen: [u8; 2],
     counts: Counts,
 }
@@ -78,14 +87,14 @@ fn cased(letter: u8, side: Side) -> u8 {
     }
 }
 
-/// Whether what happened this many times is noted at the last one: powers of ten.
+/// Test for a count that is noted: powers of ten.
 #[inline]
 fn is_noted(count: u32) -> bool {
     matches!(count, 1 | 10 | 100 | 1_000 | 10_000 | 100_000 | 1_000_000 | 10_000_000 | 100_000_000 | 1_000_000_000)
 }
 
 impl Letters {
-    /// Letters of which each was noted once; upper case: side A's.
+    /// Letters noted once each; upper case: side A's.
     pub fn of_once(written: impl Iterator<Item = u8>) -> Self {
         let mut letters = Self::default();
         written.for_each(|letter| {
@@ -103,7 +112,7 @@ impl Letters {
         letters
     }
 
-    /// Whether a side's acknowledgement, and its data, were noted.
+    /// The notes of a side: acknowledgement noted, data noted.
     pub fn noted(&self, side: Side) -> [bool; 2] {
         [Once::Ack, Once::Data].map(|what| self.seen[side as usize] & 1 << what as u8 != 0)
     }
@@ -119,7 +128,7 @@ impl Letters {
         self.written.get(..usize::from(self.len)).unwrap_or_default()
     }
 
-    /// Notes a letter; true if it was there before, and therefore not noted again.
+    /// Note a letter; true if already present, and therefore not noted again.
     #[inline]
     pub(super) fn once(&mut self, what: Once, letter: Option<u8>, side: Side) -> bool {
         let seen = &mut self.seen[side as usize];
@@ -132,12 +141,12 @@ impl Letters {
         false
     }
 
-    /// Notes a letter that may come again.
+    /// Note a letter that may be repeated.
     pub(super) fn again(&mut self, letter: u8, side: Side) {
         self.push(cased(letter, side));
     }
 
-    /// Counts, and notes the 1st, 10th, 100th... time.
+    /// Count an event, and note the 1st, 10th, 100th... time.
     pub(super) fn scaled(&mut self, what: Scaled, side: Side) {
         let count = &mut self.counts[side as usize][what as usize];
         *count = count.saturating_add(1);
@@ -146,12 +155,12 @@ impl Letters {
         }
     }
 
-    /// Nothing but a SYN+ACK of this side.
+    /// Test for a history of nothing but a SYN+ACK of this side.
     pub(super) fn is_lone_syn_ack(&self, side: Side) -> bool {
         self.so_far() == [cased(b'H', side)]
     }
 
-    /// The roles are exchanged. What was written stays as it is written, so that each end's case is exchanged.
+    /// Exchange the roles. The letters stay as written, so that each end's case is exchanged.
     pub(super) fn flip(&mut self) {
         for letter in &mut self.written {
             if letter.is_ascii_alphabetic() {
@@ -162,14 +171,14 @@ impl Letters {
         self.push(b'^');
     }
 
-    /// What a connection that began with a SYN+ACK of this side is rewritten to once it is turned round.
+    /// Rewrite the history of a flipped connection that began with a SYN+ACK of this side.
     pub(super) fn begin_with_flipped_syn_ack(&mut self, side: Side) {
         self.len = 0;
         self.push(b'^');
         self.push(cased(b'H', side));
     }
 
-    /// As they are written for this originator.
+    /// The letters in Zeek's case for this originator.
     pub fn written(&self, orig: Side) -> impl Iterator<Item = u8> + '_ {
         let turned = orig == Side::B;
         self.so_far().iter().map(move |letter| letter ^ (u8::from(turned && letter.is_ascii_alphabetic()) << 5))
@@ -201,7 +210,7 @@ mod tests {
         assert_eq!(text(&letters, Side::A), "D");
         letters.flip();
         assert_eq!(text(&letters, Side::B), "D^");
-        // The new originator's own bit counts as seen: the letter stands there already.
+        // The new originator's own bit counts as seen: the letter is already present.
         assert!(letters.once(Once::Data, None, Side::B));
     }
 

@@ -1,23 +1,23 @@
-//! What belongs to one connection for Zeek: addresses and ports alone, or for ICMP the types.
+//! Zeek's connection key: addresses and ports alone, or for ICMP the types.
 
 use crate::flow::{FlowKey, Side};
 use conntrack_decode::{FiveTuple, L4, Packet, Tunnel, Vlan, ipproto};
 
-/// The key of a tuple as it travelled, and the side that sent it. VLANs and tunnels do not tell connections apart, nor
-/// do ICMP identifiers; protocols that Zeek does not parse have no ports (`unknown_ip_transport`).
+/// The key of a tuple from source to destination, and the source's side. VLANs, tunnels and ICMP identifiers do not
+/// distinguish connections; protocols that Zeek does not parse have no ports (`unknown_ip_transport`).
 pub fn key(tuple: &FiveTuple) -> (FlowKey, Side) {
     let has_ports = matches!(tuple.proto, ipproto::TCP | ipproto::UDP | ipproto::ICMP | ipproto::ICMPV6);
     let tuple = if has_ports { *tuple } else { FiveTuple { sport: 0, dport: 0, ..*tuple } };
     FlowKey::of_tuple(&tuple, 0, Vlan::default(), Tunnel::default())
 }
 
-/// A packet without the header of its protocol.
+/// Test for a packet without the header of its protocol.
 pub fn is_truncated(packet: &Packet) -> bool {
     packet.l4 == L4::Other
         && matches!(packet.tuple.proto, ipproto::TCP | ipproto::UDP | ipproto::ICMP | ipproto::ICMPV6)
 }
 
-/// Tunnels directly over IP, which Zeek opens without a connection for them.
+/// Test for a tunnel directly over IP, for which Zeek opens no connection.
 pub fn is_ip_tunnel(packet: &Packet) -> bool {
     matches!(packet.tuple.proto, ipproto::IPIP | ipproto::IPV6 | ipproto::GRE)
 }

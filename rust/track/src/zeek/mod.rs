@@ -1,7 +1,7 @@
-//! A connection as Zeek sees it: `history`, `conn_state`, sizes by sequence numbers, and where it begins and ends.
+//! A connection in Zeek's view: `history`, `conn_state`, sizes by sequence numbers, and boundaries.
 //!
-//! Everything is kept by [`Side`], so that it can be told for either originator. Who that is, is given from outside; with
-//! [`Roles::Zeek`] it is Zeek's own choice, which [`View::note`] may revise.
+//! All data is stored by [`Side`], so that the view can be reported for either originator. The originator is the
+//! caller's; with [`Roles::Zeek`], the choice is Zeek's own, which [`View::note`] may revise.
 //!
 //! Sources: Zeek 8, `src/packet_analysis/protocol/{ip,tcp,udp,icmp}`, `src/analyzer/protocol/tcp`, `src/Conn.cc`.
 
@@ -31,16 +31,16 @@ pub use key::{is_ip_tunnel, is_truncated, key};
 pub(crate) use stream::Stream;
 pub use stream::{WITHOUT_ACKS, WITHOUT_FURTHER_ACKS};
 
-/// Whose word it is who initiated.
+/// The authority on the originator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Roles {
-    /// The caller's; what Zeek would have turned round stays as it is.
+    /// The caller; Zeek's flips are not applied.
     Given,
-    /// Zeek's.
+    /// Zeek.
     Zeek,
 }
 
-/// What Zeek would keep of a connection.
+/// Zeek's state of a connection.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct View {
     pub(crate) ends: [Endpoint; 2],
@@ -51,12 +51,12 @@ pub struct View {
     missed: u64,
     /// Picked up in mid-stream.
     pub(crate) partial: bool,
-    /// An end acknowledged more and more of another of which no packet was seen.
+    /// An end repeatedly acknowledged new data of an unseen peer.
     answers_unseen: bool,
 }
 
 impl View {
-    /// Notes a whole packet from `side`, `orig` being the originator so far. Returns the originator after it.
+    /// Note a whole packet from `side`, with `orig` as the originator so far. Returns the originator after the packet.
     #[inline]
     pub fn note(&mut self, packet: &Packet, side: Side, orig: Side, roles: Roles, ts: i64) -> Side {
         if let L4::Tcp(segment) = packet.l4
@@ -82,27 +82,27 @@ impl View {
         orig
     }
 
-    /// Sequence and acknowledgement number of a segment of which only the flags are known, as if everything had come once
-    /// and in order.
+    /// Sequence and acknowledgement number of a segment with known flags alone, as if all segments had come once and in
+    /// order.
     pub fn in_order(&self, flags: u8, side: Side) -> (u32, u32) {
-        let [own, peer] = [side, side.other()].map(|side| self.ends[side as usize].place_now());
+        let [own, peer] = [side, side.other()].map(|side| self.ends[side as usize].position());
         own.in_order(&peer, flags)
     }
 
-    /// The roles are exchanged before or after a packet, as Zeek writes it down.
+    /// Exchange the roles before or after a packet, with the letter that Zeek writes.
     pub fn flip(&mut self) {
         self.letters.flip();
         self.partial = false;
     }
 
-    /// The letters for this originator; `flipped`: the first packet was sent by the responder.
+    /// The letters for this originator; `flipped`: the responder sent the first packet.
     pub fn history(&self, orig: Side, flipped: bool, roles: Roles) -> impl Iterator<Item = u8> + '_ {
         // Zeek's own flips are among the letters.
         let caret = (flipped && roles == Roles::Given).then_some(b'^');
         caret.into_iter().chain(self.letters.written(orig))
     }
 
-    /// The summary for this originator.
+    /// The `conn_state` for this originator.
     pub fn conn_state(&self, proto: u8, orig: Side, sent: [bool; 2]) -> ConnState {
         let resp = orig.other();
         match proto {
@@ -116,17 +116,17 @@ impl View {
         }
     }
 
-    /// How much data a side sent over TCP, by sequence numbers.
+    /// Bytes of data that a side sent over TCP, by sequence numbers.
     pub fn tcp_size(&self, side: Side) -> u64 {
         self.ends[side as usize].size(self.ends[side.other() as usize].state)
     }
 
-    /// TCP: an end acknowledges what the other must have sent, and the other was not seen.
+    /// TCP: test for an end that acknowledges data of an unseen peer.
     pub fn answers_unseen(&self) -> bool {
         self.answers_unseen
     }
 
-    /// Bytes that it takes on the heap.
+    /// Bytes on the heap.
     pub fn heap_bytes(&self) -> usize {
         self.ends.iter().map(|end| end.stream.heap_bytes()).sum::<usize>()
     }
@@ -136,7 +136,7 @@ impl View {
         self.missed
     }
 
-    /// Capture time of the last packet that counts for `duration`: what follows both closes does not.
+    /// Capture time of the last packet that counts for `duration`: packets after both closes do not count.
     pub fn active_until(&self) -> i64 {
         self.timers.active_until
     }

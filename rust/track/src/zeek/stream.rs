@@ -1,33 +1,33 @@
-//! What of an end's data could be put in order: Zeek's reassembler, without the bytes.
+//! The stream of an end's data: Zeek's reassembler, without the bytes.
 //!
 //! Source: Zeek's `Reassem.cc` and `TCP_Reassembler.cc`, with its default limits. Numbers are relative: 1 is the first
 //! byte of data.
 
 use serde::{Deserialize, Serialize};
 
-/// Data sent that nobody acknowledges: beyond this much, acknowledgements were not captured
-/// (`tcp_max_initial_window`, `tcp_max_above_hole_without_any_acks`).
+/// The most unacknowledged data, bytes: beyond, acknowledgements were not captured (`tcp_max_initial_window`,
+/// `tcp_max_above_hole_without_any_acks`).
 pub const WITHOUT_ACKS: u64 = 16 << 10;
 /// `tcp_excessive_data_without_further_acks`.
 pub const WITHOUT_FURTHER_ACKS: u64 = 10 << 20;
-/// Runs of data ahead of a hole; an attacker may send more, and then order is given up.
+/// The most stored runs ahead of a hole; an attacker may send more, and then the stream is given up.
 const MOST_RUNS: usize = 256;
 
-/// What has come of a stream of data.
+/// The state of a stream of data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Stream {
-    /// Everything before this is delivered, or known to be lost.
+    /// All data before this number is delivered, or known to be lost.
     pub(crate) delivered: u64,
-    /// Everything before this is acknowledged and forgotten.
+    /// All data before this number is acknowledged and forgotten.
     pub(crate) trimmed: u64,
-    /// The first run behind a hole: where it begins, and its length; 0: there is none.
+    /// The first run behind a hole: its start, and its length; 0: there is none.
     pub(crate) first: u64,
     pub(crate) length: u32,
-    /// No longer put in order.
+    /// The stream was given up: data is no longer put in order.
     pub(crate) gave_up: bool,
-    /// Its end was reported.
+    /// The end of the stream was reported.
     pub(crate) ended: bool,
-    /// The disjoint runs behind the first one, in order.
+    /// The other disjoint runs, sorted.
     #[expect(clippy::box_collection, reason = "hardly any connection has them, and every one has the room")]
     pub(crate) more: Option<Box<Vec<(u64, u64)>>>,
 }
@@ -52,17 +52,17 @@ impl Stream {
         self.gave_up
     }
 
-    /// There is data that was not acknowledged, or that waits behind a hole.
+    /// Test for data that was not acknowledged, or that waits behind a hole.
     pub(crate) fn holds_any(&self) -> bool {
         self.trimmed < self.delivered || self.length > 0
     }
 
-    /// Reports the end once.
+    /// Report the end once; false: already reported.
     pub(super) fn end(&mut self) -> bool {
         !std::mem::replace(&mut self.ended, true)
     }
 
-    /// Data came; `unacked`: nothing of this stream was acknowledged yet, `size`: its length by sequence numbers.
+    /// Process data; `unacked`: nothing of this stream was acknowledged yet, `size`: its length by sequence numbers.
     pub(super) fn data(&mut self, start: u64, end: u64, unacked: bool, size: u64) {
         if self.gave_up || end <= start {
             return;
@@ -96,7 +96,7 @@ impl Stream {
         }
     }
 
-    /// Keeps a run that lies behind a hole. A length that has no room is more than is ever held.
+    /// Store a run behind a hole. A length that overflows is beyond every limit.
     fn keep(&mut self, start: u64, end: u64) {
         let length = |(start, end): (u64, u64)| u32::try_from(end - start).unwrap_or(u32::MAX);
         if self.length == 0 {
@@ -122,7 +122,7 @@ impl Stream {
         self.take_first();
     }
 
-    /// Takes the first of the other runs as the first one; none is left where there are no others.
+    /// Move the first of the other runs to the first one; none where there are no others.
     fn take_first(&mut self) {
         self.length = 0;
         let Some(runs) = &mut self.more else { return };
@@ -135,7 +135,7 @@ impl Stream {
         }
     }
 
-    /// Delivers the runs that the delivered part has reached.
+    /// Deliver the runs up to which all data is delivered.
     #[inline]
     fn absorb(&mut self) {
         while self.length > 0 && self.first <= self.delivered {
@@ -144,8 +144,9 @@ impl Stream {
         }
     }
 
-    /// Takes an acknowledgement of everything before `seq`, and returns the holes below; None where it is not new. `ignore_start`:
-    /// the connection was picked up in mid-stream, so that its first byte may never have been there.
+    /// Process an acknowledgement of all data before `seq`, and return the holes below; None where the number is not
+    /// new. `ignore_start`: the connection was picked up in mid-stream, so that its first byte may never have been
+    /// there.
     #[inline]
     pub(super) fn acknowledged(&mut self, seq: u64, ignore_start: bool) -> Option<Gaps> {
         if seq <= self.trimmed {
@@ -168,7 +169,7 @@ impl Stream {
         Some(gaps)
     }
 
-    /// Takes note of the holes in front of each run that begins before `seq`, and delivers those runs.
+    /// Count the holes in front of each run that begins before `seq`, and deliver those runs.
     fn pass_runs(&mut self, seq: u64, gaps: &mut Gaps) {
         while self.length > 0 && self.first < seq {
             gaps.add(self.first.saturating_sub(self.delivered));
@@ -178,7 +179,7 @@ impl Stream {
     }
 }
 
-/// Holes that were acknowledged: how many, and their bytes.
+/// Acknowledged holes: their number, and their bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Gaps {
     pub(super) count: u32,

@@ -1,6 +1,6 @@
-//! A TCP segment, step by step as Zeek takes it.
+//! The processing of a TCP segment in Zeek's steps.
 //!
-//! Source: `TCPSessionAdapter::Process` and the functions that it calls.
+//! Source: `TCPSessionAdapter::Process` and its callees.
 
 use crate::flow::Side;
 use conntrack_decode::{Packet, Tcp, tcpflag};
@@ -29,7 +29,7 @@ impl View {
         let (own, peer) = (side as usize, side.other() as usize);
         let flags = Flags::of(segment.flags);
         let payload = packet.segment_bytes;
-        // Zeek's own word lags behind a flip by this packet.
+        // Zeek's own role lags behind a flip by this packet.
         let is_orig = side == orig;
         self.note_partial(side, is_orig, flags);
 
@@ -79,7 +79,7 @@ impl View {
         orig
     }
 
-    /// Notes the letter of a plain acknowledgement, with data or without.
+    /// Note the letter of a plain acknowledgement, with data or without.
     pub(crate) fn note_plain(&mut self, has_data: bool, side: Side) {
         self.letters.once(if has_data { Once::Data } else { Once::Ack }, None, side);
     }
@@ -95,13 +95,13 @@ impl View {
         }
     }
 
-    /// The first packets were a SYN+ACK and this acknowledgement or data: not a scan, somebody answered.
+    /// Test for a SYN+ACK with this acknowledgement or data as its answer: not a scan.
     fn answers_syn_ack(&self, flags: Flags, payload: u32, orig: Side) -> bool {
         (payload > 0 || flags.ack) && self.letters.is_lone_syn_ack(orig)
     }
 
     fn note_letters(&mut self, flags: Flags, relative: u64, payload: u32, side: Side) {
-        // Which of the three flags it was, and the sequence number that tells one from the next.
+        // The flag among the three, and the sequence number that distinguishes repetitions.
         let (what, letter, mark) = match flags {
             Flags { fin: true, rst: true, .. } => {
                 self.letters.once(Once::FinRst, None, side);
@@ -122,7 +122,7 @@ impl View {
         };
         let seen = self.letters.once(what, Some(letter), side);
         let last = &mut self.ends[side as usize].marks[what as usize];
-        // The low half tells them apart as well.
+        // The low half distinguishes them as well.
         if std::mem::replace(last, mark as u32) != mark as u32 && seen {
             self.letters.again(letter, side);
         }
@@ -137,7 +137,7 @@ impl View {
         let was_seen = self.ends[side as usize].seen;
         let peer = &mut self.ends[side.other() as usize];
         if peer.state == State::Inactive {
-            // The first acknowledgement may be an old one; another one, or the first behind a SYN, is an answer.
+            // The first acknowledgement may be an old one; another one, or the first after a SYN, is an answer.
             self.answers_unseen |= !rst && was_seen && peer.start() != ack.wrapping_sub(1);
             peer.begin_from_ack(ack);
             return 1;
@@ -146,7 +146,7 @@ impl View {
         if underflow {
             return 0;
         }
-        // Those of RSTs are not to be trusted.
+        // Acknowledgement numbers of RSTs are unreliable.
         if !rst {
             peer.acknowledge(ack);
         }
@@ -160,7 +160,7 @@ impl View {
         }
     }
 
-    /// The state machine. Returns whether this side closes, and whether the roles were the wrong way round.
+    /// The state machine. Returns whether this side closes, and whether the roles were reversed.
     fn step(&mut self, payload: u32, side: Side, is_orig: bool, flags: Flags, roles: Roles, ts: i64) -> (bool, bool) {
         let peer = self.ends[side.other() as usize].state;
         let mut closes = flags.fin || flags.rst;
@@ -183,7 +183,7 @@ impl View {
                 }
                 if flags.fin && !flags.rst {
                     self.enter(side, State::Closed);
-                    // A FIN followed by an RST, now answered by a FIN: it was a normal end.
+                    // A FIN followed by an RST, now answered by a FIN: a normal end.
                     let other = &self.ends[side.other() as usize];
                     if other.state == State::Reset && other.before == State::Closed {
                         self.enter(side.other(), State::Closed);
@@ -206,7 +206,7 @@ impl View {
         (closes, reversed)
     }
 
-    /// The first segment of a side.
+    /// Process the first segment of a side.
     fn first_segment(&mut self, payload: u32, side: Side, is_orig: bool, flags: Flags, roles: Roles, ts: i64) -> bool {
         let other = side.other();
         let mut reversed = false;
@@ -253,7 +253,7 @@ impl View {
         reversed
     }
 
-    /// An end's data was acknowledged up to here.
+    /// Note an acknowledgement of an end's data.
     #[inline]
     pub(crate) fn deliver_acknowledged(&mut self, acked: u64, side: Side, ts: i64) {
         let is_clean = |end: &super::Endpoint| {
@@ -263,7 +263,7 @@ impl View {
         let partial = self.partial;
         let end = &mut self.ends[side as usize];
         let Some(gaps) = end.stream.acknowledged(end.before_fin(acked), partial) else { return };
-        // Elsewhere, holes come from packets before the capture, or from numbers that cannot be trusted.
+        // Elsewhere, holes come from packets before the capture, or from unreliable numbers.
         if gaps.count > 0 && self.ends.iter().all(is_clean) {
             for _ in 0..gaps.count {
                 self.letters.scaled(Scaled::Gap, side);
@@ -273,7 +273,7 @@ impl View {
         self.report_end(side, ts);
     }
 
-    /// Data of an end came.
+    /// Process data of an end.
     #[inline]
     pub(crate) fn deliver(&mut self, start: u64, length: u32, side: Side) {
         let unacked = self.ends[side as usize].nothing_acked();

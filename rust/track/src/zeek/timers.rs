@@ -1,30 +1,30 @@
-//! Memory of what ends a connection by time; the rules are in [`super::boundary`].
+//! Timers that end a connection; the rules are in [`super::boundary`].
 
 use serde::{Deserialize, Serialize};
 
-/// What ends a connection that its packets do not end.
+/// The timers that end a connection without a packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, not a state")]
 pub(crate) struct Timers {
     /// Capture time of the last packet that counts.
     pub(crate) active_until: i64,
-    /// Zeek decides when the connection ends: only then the next two are kept.
+    /// Zeek's timers decide on the end; otherwise `attempted` and `closed` are unset.
     pub(super) run: bool,
     /// The originator's first SYN.
     pub(super) attempted: Since,
-    /// When both ends had closed.
+    /// The time at which both ends had closed.
     pub(super) closed: Since,
     /// The handshake is over.
     pub(crate) established: bool,
-    /// Its end was reported, so that attempts and half-closes are no longer looked at.
+    /// The end was reported: attempts and half-closes are no longer checked.
     pub(crate) reported: bool,
     /// An end's close waits until its data is delivered.
     pub(crate) deferred: bool,
-    /// Zeek's DNS analyzer follows it.
+    /// Zeek's DNS analyzer is attached.
     pub(super) dns: bool,
 }
 
-/// The capture time at which something began, if it did, in half the room of an Option.
+/// The capture time of an event, if any, in half the size of an `Option`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Since(i64);
 

@@ -1,4 +1,4 @@
-//! Cold parts beside readers: what the slow path does is seen at once, when it is settled.
+//! Cold parts with concurrent readers: a step of the slow path is visible at once, when settled.
 
 use conntrack_base::sync::Mutant;
 use conntrack_decode::{Addr, Family, FiveTuple, Packet, tcpflag};
@@ -10,10 +10,10 @@ use super::explore;
 use super::packets::{begin, config, count, found, numbered, segment, table, tracker};
 
 /// A packet of the client or of the server, and its time.
-type Arriving = (Packet, i64);
+type PacketAt = (Packet, i64);
 
-/// A connection whose second data segment is sent again, so that it has a cold part from then on, and goes on.
-fn with_a_cold_part() -> Vec<Arriving> {
+/// A connection whose second data segment is retransmitted: from then on, a cold part and further packets.
+fn with_a_cold_part() -> Vec<PacketAt> {
     let (syn, ack) = (tcpflag::SYN, tcpflag::ACK);
     let data = |seq: u32| numbered(true, ack, (seq, 901), 10);
     let packets = [
@@ -29,14 +29,14 @@ fn with_a_cold_part() -> Vec<Arriving> {
     packets.into_iter().zip(1..).collect()
 }
 
-/// Takes packets by the shortcuts or the slow path, whichever they need.
-fn take(tracker: &mut Tracker, packets: &[Arriving]) {
+/// Process packets by the shortcuts or the slow path, as needed.
+fn take(tracker: &mut Tracker, packets: &[PacketAt]) {
     for (packet, ts) in packets {
         tracker.record(std::slice::from_ref(packet), &[], *ts, |_| ());
     }
 }
 
-/// The connection after so many packets, each after another.
+/// The connection after each packet.
 fn as_it_becomes() -> Vec<Connection> {
     let mut tracker = tracker(&config());
     let packets = with_a_cold_part();
@@ -47,7 +47,7 @@ fn as_it_becomes() -> Vec<Connection> {
     all.collect()
 }
 
-/// A packet of a connection beside a reader who is handed out after so many packets.
+/// A packet of a connection with a concurrent reader, which is created after `before` packets.
 fn packet_beside_a_reader(left_out: Option<Mutant>, before: usize) {
     explore(
         left_out,
@@ -73,11 +73,11 @@ fn packet_beside_a_reader(left_out: Option<Mutant>, before: usize) {
     );
 }
 
-/// Packets before the one that is sent again, and so makes the cold part.
+/// The number of packets before the retransmission, which makes the cold part.
 const FIRST_AGAIN: usize = 5;
-/// Packets before the first one that a connection with a cold part takes in place.
+/// The number of packets before the first one that a connection with a cold part processes in place.
 const IN_PLACE: usize = 6;
-/// Packets before the next one that is sent again: the record has counted since the cold part was synchronised.
+/// The number of packets before the second retransmission: the record has counted since the cold part was synchronised.
 const AGAIN: usize = 7;
 
 #[test]
@@ -90,7 +90,7 @@ fn a_shortcut_beside_a_cold_part_and_lookup() {
     packet_beside_a_reader(None, IN_PLACE);
 }
 
-/// The reader is handed out when the cold part is there already.
+/// A reader created after the cold part.
 #[test]
 fn a_slow_step_with_a_cold_part_and_lookup() {
     packet_beside_a_reader(None, AGAIN);
@@ -106,7 +106,7 @@ fn the_first_slow_step_without_versions_is_caught() {
     packet_beside_a_reader(Some(Mutant::NoVersion), FIRST_AGAIN);
 }
 
-/// The owner's step by hand: nothing of it is seen until it is settled.
+/// The owner's step by hand: invisible until settled.
 #[test]
 fn step_and_settle_and_lookup() {
     let seen_after = |step: bool| {
@@ -142,7 +142,7 @@ fn step_and_settle_and_lookup() {
     );
 }
 
-/// Everything is taken out, and what begins then has the number of the cold part that a reader looks for.
+/// Drain with a concurrent reader: a new connection reuses the number of the cold part that the reader looks for.
 #[test]
 fn cold_numbers_that_are_used_again_and_lookup() {
     explore(

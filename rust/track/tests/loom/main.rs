@@ -1,8 +1,8 @@
-//! Every order in which threads may touch a table, as far as two changes of thread at unfortunate moments reach: models that are
-//! explored, not stress. For each thing that keeps them right there is a mutant that leaves it out, and has to be caught.
+//! Models of every interleaving of threads on a table, up to two preemptions: exhaustive exploration, not stress. For
+//! each safeguard there is a mutant without the safeguard, which must be caught.
 //!
-//! The owner goes first and the reader is the thread beside him: the explorer remembers one access of each word, and an owner
-//! who looks at a word before he writes it would hide from it that a reader looked, too.
+//! The owner is the first thread and the reader the concurrent one: the explorer remembers one access of each word. An
+//! owner that loads a word before its store would hide the reader's load from the explorer.
 //!
 //! `make model-test`
 #![cfg(feature = "models")]
@@ -20,10 +20,10 @@ use std::time::{Duration, Instant};
 
 use conntrack_base::sync::{Mutant, mutate};
 
-/// What the models leave out is one for all of them.
+/// The mutant is global: one model at a time.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// A model that takes longer has too many orders to be explored.
+/// The time limit of a model, beyond which there are too many orders to explore.
 const LONGEST: Duration = Duration::from_secs(120);
 
 fn builder() -> loom::model::Builder {
@@ -34,7 +34,7 @@ fn builder() -> loom::model::Builder {
     builder
 }
 
-/// Explores a model, which is given what `known` makes once, in no order with anything.
+/// Explore a model with the value that `known` makes once, outside of all interleavings.
 fn explore<K: Send + Sync + 'static>(
     left_out: Option<Mutant>,
     known: impl Fn() -> K + Sync + Send + 'static,
@@ -65,7 +65,7 @@ fn explore<K: Send + Sync + 'static>(
     }
 }
 
-/// What is made where modelled atomics work.
+/// Make a value where modelled atomics work.
 fn once<K: Send + 'static>(make: impl Fn() -> K + Sync + Send + 'static) -> K {
     let made = Arc::new(Mutex::new(None));
     let kept = made.clone();

@@ -1,4 +1,4 @@
-//! What the models play: segments, and tables and trackers that take them.
+//! Input of the models: segments, and tables and trackers that process them.
 
 use conntrack_decode::{Addr, Family, FiveTuple, L4, Packet, Tcp, Tunnel, Vlan, ipproto, tcpflag};
 use conntrack_track::config::{Bounds, Config};
@@ -8,7 +8,7 @@ use conntrack_track::flow::{Descriptor, FlowKey, KeyHasher, Side};
 use conntrack_track::table::{FlowTable, Lookup, SlotId};
 use conntrack_track::tracker::{Keys, Tracker};
 
-/// A segment of a client at this port, or to it.
+/// A segment of a client at this port, or to the client.
 pub fn segment(port: u16, from_client: bool, flags: u8) -> Packet {
     let (client, server) = ((Addr::v4([10, 0, 0, 1]), port), (Addr::v4([10, 0, 0, 2]), 80));
     let ((src, sport), (dst, dport)) = if from_client { (client, server) } else { (server, client) };
@@ -34,7 +34,7 @@ pub fn table() -> FlowTable {
     FlowTable::new(Limits::new(Config::default().rules), Bounds::default(), hasher())
 }
 
-/// What trackers of a model share: whatever is in it has no atomics.
+/// The configuration and keys that trackers of a model share, without atomics.
 pub fn config() -> (Config, Keys) {
     let config = Config::default();
     let keys = Keys::new(&config);
@@ -45,40 +45,40 @@ pub fn tracker((config, keys): &(Config, Keys)) -> Tracker {
     Tracker::with_keys(config, keys.clone())
 }
 
-/// A packet's key, ready to be looked up, and its sender.
+/// A packet's key with its hash, and the sender's side.
 pub fn found(packet: &Packet) -> (Lookup, Side) {
     let (key, side) = FlowKey::of_tuple(&packet.tuple, 0, Vlan::default(), Tunnel::default());
     let words = key.words();
     (Lookup { words, hash: hasher().words(&words) }, side)
 }
 
-/// A packet as the shortcuts take it.
+/// A packet's descriptor for the shortcuts.
 pub fn described(packet: &Packet, ts: i64) -> (Descriptor, [u64; 4]) {
     let (lookup, side) = found(packet);
-    let (one, broad) = Descriptor::of_packet(packet, ts, (lookup.words, side), &[]).unwrap();
-    (Descriptor { hash: lookup.hash, ..one }, broad)
+    let (one, wide) = Descriptor::of_packet(packet, ts, (lookup.words, side), &[]).unwrap();
+    (Descriptor { hash: lookup.hash, ..one }, wide)
 }
 
-/// Begins a connection at this port, whose number and time are the port's.
+/// Begin a connection at this port, whose number and time are the port's.
 pub fn begin(table: &mut FlowTable, port: u16) -> (SlotId, Lookup) {
     let syn = segment(port, true, tcpflag::SYN);
-    let (descriptor, broad) = described(&syn, port.into());
-    let arrival = Arrival { descriptor: &descriptor, broad: &broad, frame: &[], decoded: Some(&syn) };
+    let (descriptor, wide) = described(&syn, port.into());
+    let arrival = Arrival { descriptor: &descriptor, wide: &wide, frame: &[], decoded: Some(&syn) };
     let image = conn::begin(&arrival, port.into(), table.limits()).unwrap();
     let lookup = found(&syn).0;
     (table.insert(&lookup, &image).unwrap(), lookup)
 }
 
-/// Its answer, in place.
+/// Process the answer in place.
 pub fn answer(table: &mut FlowTable, slot: SlotId, port: u16) {
     let reply = segment(port, false, tcpflag::SYN | tcpflag::ACK);
-    let (descriptor, broad) = described(&reply, i64::from(port) + 1);
-    let arrival = Arrival { descriptor: &descriptor, broad: &broad, frame: &[], decoded: Some(&reply) };
+    let (descriptor, wide) = described(&reply, i64::from(port) + 1);
+    let arrival = Arrival { descriptor: &descriptor, wide: &wide, frame: &[], decoded: Some(&reply) };
     let taken = table.change::<true, _>(slot, |change| conn::answer(change.hot, &arrival, change.limits));
     assert_eq!(taken, Some(true));
 }
 
-/// Another SYN, at this time, which is counted on the slow path.
+/// Count another SYN at this time on the slow path.
 pub fn count(table: &mut FlowTable, slot: SlotId, port: u16, ts: i64) {
     let syn = segment(port, true, tcpflag::SYN);
     let number = table.step(slot).unwrap();

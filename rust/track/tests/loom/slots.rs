@@ -1,4 +1,4 @@
-//! Slots beside readers: changed, retired, listed, drained, and the index that grows.
+//! Slots with concurrent readers: changed, retired, listed, drained, and growth of the index.
 
 use conntrack_base::sync::Mutant;
 use conntrack_track::connection::Connection;
@@ -8,7 +8,7 @@ use loom::thread;
 use super::explore;
 use super::packets::{answer, begin, table};
 
-/// What such a connection may look like: begun, or answered; nothing between.
+/// The valid states of such a connection: begun, or answered; nothing between.
 fn as_it_may_be(port: u16) -> [Connection; 2] {
     let mut table = table();
     let (slot, _) = begin(&mut table, port);
@@ -60,13 +60,13 @@ fn update_with_relaxed_reads_is_caught() {
     update_beside_a_reader(Some(Mutant::RelaxedReads));
 }
 
-/// What a reader looks at.
+/// A reader's operation.
 type Look = fn(&Reader, &Lookup) -> Vec<Connection>;
 
 const LOOK_UP: Look = |reader, lookup| reader.lookup(lookup).into_iter().collect();
 const LIST: Look = |reader, _| reader.snapshot().collect();
 
-/// A connection goes, and another one comes into its place.
+/// Remove a connection, and reuse its slot for another one, with a concurrent reader.
 fn retire_beside_a_reader(left_out: Option<Mutant>, look: Look, may_be_new: bool) {
     explore(
         left_out,
@@ -150,7 +150,7 @@ fn snapshot_of_places_that_were_not_vacated_is_caught() {
     snapshot_beside_the_owner(Some(Mutant::NoVacating));
 }
 
-/// Everything is taken out, and its memory freed, while a reader walks through it.
+/// Drain a table, and free its memory, while a reader takes a snapshot.
 #[test]
 fn snapshot_and_reclaim() {
     explore(
@@ -178,7 +178,7 @@ fn snapshot_and_reclaim() {
     );
 }
 
-/// The index grows beside a reader of what was there before.
+/// Grow the index with a concurrent reader of an existing entry.
 fn growth_beside_a_reader(left_out: Option<Mutant>) {
     explore(
         left_out,

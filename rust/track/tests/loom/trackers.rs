@@ -1,4 +1,4 @@
-//! Trackers that several threads feed, and whose connections expire beside a reader.
+//! Trackers with several feeding threads, and expiry with a concurrent reader.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use loom::thread;
 use super::explore;
 use super::packets::{config, found, segment, tracker};
 
-/// Who sends a SYN that waits for a tracker, and when: the client or the server.
+/// A waiting SYN for a tracker, and its time: from the client (true) or the server.
 type Waiting = (bool, i64);
 
 fn track(tracker: &mut (Tracker, Vec<u64>), (from_client, ts): Waiting) {
@@ -24,8 +24,8 @@ fn track(tracker: &mut (Tracker, Vec<u64>), (from_client, ts): Waiting) {
     tracker.record(&[packet], &[], ts, |over| closed.push(over.connection().id));
 }
 
-/// Two threads bring a packet each; what waits is done by whoever comes. Returns the connections that live, and those that
-/// were closed.
+/// Two threads bring a packet each; waiting packets are processed by whichever thread comes. Returns the live
+/// connections, and the closed ones.
 fn feed(known: &(Config, Keys), before: Option<Waiting>, arrivals: [Waiting; 2], check: fn(&[Connection], &[u64])) {
     let mut tracker = tracker(known);
     let reader = tracker.reader();
@@ -71,7 +71,7 @@ fn insert_and_insert_without_another_look_is_caught() {
     insert_and_insert_of_one(Some(Mutant::NoRescan));
 }
 
-/// A connection times out while its next one begins: it ends once, and one lives.
+/// A connection times out while its successor begins: one end is reported, and one connection lives.
 fn insert_and_expire_of_one(left_out: Option<Mutant>) {
     explore(left_out, config, |known| {
         feed(known, Some((true, SECOND)), [(true, 1_000 * SECOND), (true, 1_000 * SECOND)], |live, closed| {
@@ -91,7 +91,7 @@ fn insert_and_expire_without_another_look_is_caught() {
     insert_and_expire_of_one(Some(Mutant::NoRescan));
 }
 
-/// A reader whose connection expires and begins anew sees the one, none or the other.
+/// A reader whose connection expires and begins again sees the old one, none or the new one.
 #[test]
 fn expire_and_lookup() {
     explore(None, config, |known| {

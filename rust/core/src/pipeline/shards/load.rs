@@ -8,7 +8,7 @@ use conntrack_track::config::Config;
 use conntrack_track::flow::descriptor::kind;
 use conntrack_track::flow::hash::shard_of;
 use conntrack_track::flow::icmp::is_icmp;
-use conntrack_track::tracker::{Found, Keys, Label};
+use conntrack_track::tracker::{Keys, Label, PacketLookup};
 
 /// Route of a record that no tracker takes.
 const NOWHERE: u8 = u8::MAX;
@@ -39,7 +39,7 @@ pub(super) struct Load {
     pub(super) batch: RecordBatch,
     pub(super) decoded: Decoded,
     /// Quotations of ICMP errors: key, shard of the key, record of the error.
-    pub(super) quoted: Vec<(Found, u8, u32)>,
+    pub(super) quoted: Vec<(PacketLookup, u8, u32)>,
     /// Clock ticks: index of the record, and time, nanoseconds.
     pub(super) ticks: Vec<(u32, i64)>,
     /// Shard of each record.
@@ -126,7 +126,7 @@ impl Front {
     }
 
     /// Shard of a key.
-    fn route(&self, found: &Found) -> usize {
+    fn route(&self, found: &PacketLookup) -> usize {
         let key = found.lookup.key();
         if is_icmp(key.proto) { self.shards } else { shard_of(found.lookup.hash, self.shards) }
     }

@@ -11,7 +11,7 @@ fn echo(kind: u8, code: u8, data: &[u8]) -> Vec<u8> {
     join(&[&[kind, code, 0, 0, 1, 2, 0, 9], data])
 }
 
-/// The same frame the other way: addresses swapped.
+/// The frame in the other direction: addresses swapped.
 fn turned(mut frame: Vec<u8>) -> Vec<u8> {
     let (from, len) = if frame[12] == 8 { (26, 4) } else { (22, 16) };
     frame[from..from + 2 * len].rotate_left(len);
@@ -92,31 +92,32 @@ fn hasher() -> KeyHasher {
     KeyHasher::new(Some([1, 2, 3, 4]))
 }
 
-/// What the frame alone says.
+/// The descriptor of the frame alone.
 fn at_fixed_offsets(bytes: &[u8]) -> Option<(Descriptor, [u64; 4])> {
-    let (mut one, mut broad) = (Descriptor { ts: 7, ..Descriptor::default() }, [0; 4]);
-    one.of_frame(bytes, &mut broad, &hasher()).then_some((one, broad))
+    let (mut one, mut wide) = (Descriptor { ts: 7, ..Descriptor::default() }, [0; 4]);
+    one.of_frame(bytes, &mut wide, &hasher()).then_some((one, wide))
 }
 
-/// What the decoder's packet says.
+/// The descriptor of the decoder's packet.
 fn described(packet: &Packet, bytes: &[u8]) -> Option<(Descriptor, [u64; 4])> {
     let (key, side) = FlowKey::of_tuple(&packet.tuple, packet.flow_id, packet.vlan, packet.tunnel);
-    let (mut one, broad) = Descriptor::of_packet(packet, 7, (key.words(), side), bytes)?;
+    let (mut one, wide) = Descriptor::of_packet(packet, 7, (key.words(), side), bytes)?;
     one.hash = hasher().words(&key.words());
-    Some((one, broad))
+    Some((one, wide))
 }
 
 /// Every field, by name.
-fn fields((one, broad): &(Descriptor, [u64; 4])) -> String {
-    format!("{one:?} {broad:?}")
+fn fields((one, wide): &(Descriptor, [u64; 4])) -> String {
+    format!("{one:?} {wide:?}")
 }
 
-/// What both say of a frame of which `caplen` bytes were captured: nothing where it is not ordinary at fixed offsets.
+/// Compare both descriptors of a frame with `caplen` captured bytes; nothing to compare where the frame is not ordinary
+/// at fixed offsets.
 fn compare(frame: &[u8], caplen: usize) -> Result<(), TestCaseError> {
     let bytes = &frame[..caplen.min(frame.len())];
     let record = record(ETHERNET, bytes, frame.len());
-    let Some((one, broad)) = at_fixed_offsets(bytes) else { return Ok(()) };
-    let arrival = Arrival { descriptor: &one, broad: &broad, frame: bytes, decoded: None };
+    let Some((one, wide)) = at_fixed_offsets(bytes) else { return Ok(()) };
+    let arrival = Arrival { descriptor: &one, wide: &wide, frame: bytes, decoded: None };
     for tunnels in [TunnelMode::Inner, TunnelMode::Outer, TunnelMode::Both] {
         let mut packets = Vec::new();
         Decoder::new(Options { tunnels, checksum: false }).decode(&record, bytes, &mut packets).unwrap();
@@ -126,8 +127,8 @@ fn compare(frame: &[u8], caplen: usize) -> Result<(), TestCaseError> {
         let Some((other, words)) = described(&packet, bytes) else { panic!("ordinary at fixed offsets: {one:?}") };
         prop_assert!(other.is(kind::DECODED) && other.offset == 0, "{:?}", other);
         let alike = Descriptor { kind: other.kind & !kind::DECODED, offset: one.offset, ..other };
-        prop_assert_eq!(fields(&(alike, words)), fields(&(one, broad)));
-        let decoded = Arrival { descriptor: &other, broad: &words, frame: bytes, decoded: Some(&packet) };
+        prop_assert_eq!(fields(&(alike, words)), fields(&(one, wide)));
+        let decoded = Arrival { descriptor: &other, wide: &words, frame: bytes, decoded: Some(&packet) };
         prop_assert_eq!(decoded.payload(), arrival.payload());
         prop_assert!(one.is(kind::UDP | kind::ECHO) || decoded.tcp() == arrival.tcp());
         prop_assert_eq!((decoded.key(), decoded.tuple()), (arrival.key(), arrival.tuple()));
@@ -189,7 +190,7 @@ fn what_is_not_ordinary_has_no_descriptor() {
     for other in others {
         assert!(described(&other, frame).is_none(), "{other:?}");
     }
-    // A tag or a tunnel does not make a packet unusual; its key has them.
+    // A tag or a tunnel does not make a packet unusual; both are in the key.
     let tagged = Packet { vlan: Vlan { outer: 10, inner: 0 }, ..plain };
     assert_ne!(described(&tagged, frame).unwrap().0.key, described(&plain, frame).unwrap().0.key);
 }

@@ -1,4 +1,4 @@
-//! A table that was saved and loaded against the one it was saved from.
+//! A table after save and load against the original.
 
 use std::io::Cursor;
 
@@ -8,7 +8,7 @@ use super::*;
 use conntrack_base::checkpoint::{Reader, Writer};
 use conntrack_base::time::SECOND;
 
-/// What happens to the connection of a number.
+/// A deed for the connection of a number.
 #[derive(Clone, Copy, Debug)]
 enum Deed {
     Begin(Family, u8),
@@ -30,7 +30,7 @@ fn deeds() -> impl Strategy<Value = Vec<(u16, Deed, i64)>> {
     prop::collection::vec((0..40_u16, deed, 0..5 * SECOND), 0..200)
 }
 
-/// A packet of the client's, or its answer, by protocol.
+/// A packet of the client, or the answer, by protocol.
 fn message(family: Family, number: u16, proto: u8, answers: bool) -> Packet {
     let (numbers, flags) = if answers { ((900, 101), SYN | ACK) } else { ((100, 0), SYN) };
     let tcp = Tcp { seq: numbers.0, ack: numbers.1, flags, window: 1_000, ..Tcp::default() };
@@ -38,7 +38,7 @@ fn message(family: Family, number: u16, proto: u8, answers: bool) -> Packet {
     packet(tuple(family, number, !answers, proto), l4, 0)
 }
 
-/// Does all of it, and returns the time at the end.
+/// Perform all deeds, and return the time at the end.
 fn act(table: &mut FlowTable, deeds: &[(u16, Deed, i64)]) -> i64 {
     let mut now = 1_000 * SECOND;
     let mut live: std::collections::HashMap<u16, (SlotId, Family, u8, bool)> = std::collections::HashMap::new();
@@ -75,7 +75,7 @@ fn act(table: &mut FlowTable, deeds: &[(u16, Deed, i64)]) -> i64 {
     now
 }
 
-/// Number and deadline of the next connection that is over by then.
+/// Number and deadline of the next connection that is over by `due`.
 fn gone(table: &mut FlowTable, due: i64) -> Option<(u64, i64)> {
     loop {
         match table.expire(due) {
@@ -99,7 +99,7 @@ fn live(table: &FlowTable) -> Vec<Connection> {
 }
 
 fn loaded(bytes: &[u8]) -> FlowTable {
-    // Another key of the hash: nothing may depend on it.
+    // Another key of the hash: results must not depend on it.
     let mut table = FlowTable::new(limits(), Bounds::default(), KeyHasher::new(None));
     table.load(&mut Reader::new(Cursor::new(bytes)).unwrap()).unwrap();
     table

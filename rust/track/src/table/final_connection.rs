@@ -1,4 +1,4 @@
-//! Connections that leave the table.
+//! Connections removed from the table.
 
 use std::borrow::Cow;
 
@@ -6,24 +6,24 @@ use crate::conn::{self, Image};
 use crate::connection::{Connection, EndReason};
 use crate::flow::FlowKey;
 
-/// A connection that leaves the table: its record alone, or the whole.
+/// A connection removed from the table: its record alone, or the whole connection.
 #[derive(Clone, Debug)]
-pub enum Last {
-    /// The record says everything.
+pub enum FinalConnection {
+    /// A complete record without a cold part.
     Hot {
         /// The key.
         key: FlowKey,
         /// The record.
         image: Image,
-        /// Capture time at which it expires.
+        /// Capture time of the expiry, nanoseconds.
         deadline: i64,
     },
     /// The whole connection, up to date.
     Whole(Box<Connection>),
 }
 
-impl Last {
-    /// Capture time at which it expires.
+impl FinalConnection {
+    /// Capture time of the expiry, nanoseconds.
     #[inline]
     pub fn deadline(&self) -> i64 {
         match self {
@@ -32,7 +32,7 @@ impl Last {
         }
     }
 
-    /// Capture time of its first packet.
+    /// Capture time of the first packet.
     #[inline]
     pub fn start(&self) -> i64 {
         match self {
@@ -41,7 +41,8 @@ impl Last {
         }
     }
 
-    /// The reason to report where something other than the packets ended it; see [`Connection::end_reason`].
+    /// The reason to report where something other than the packets ended the connection; see
+    /// [`Connection::end_reason`].
     #[inline]
     pub fn end_reason(&self, cause: EndReason) -> EndReason {
         match self {
