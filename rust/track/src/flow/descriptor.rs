@@ -174,7 +174,12 @@ impl Descriptor {
         let is_whole = packet.complete && !packet.fragment && packet.packets == 1;
         let is_sound = !packet.malformed && !packet.bad_checksum && !packet.bad_header;
         let tuple = &packet.tuple;
-        let is_self = (tuple.src, tuple.sport) == (tuple.dst, tuple.dport);
+        // The ports of an echo's key are the identifier and the question.
+        let ports = match packet.l4 {
+            L4::Icmp { kind, code, id } => (icmp::question(tuple.proto, kind, code).0, id),
+            _ => (tuple.sport, tuple.dport),
+        };
+        let is_self = (tuple.src, ports.0) == (tuple.dst, ports.1);
         let is_lite = packet.l4 == L4::Udp && tuple.proto != ipproto::UDP;
         let is_odd = is_self || is_lite || (tuple.proto == ipproto::TCP && packet.to_group);
         let is_known = match packet.l4 {

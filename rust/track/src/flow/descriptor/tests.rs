@@ -59,6 +59,10 @@ fn ordinary() -> Vec<Vec<u8>> {
     };
     frames.push(to_group(ethernet(0x0800, &v4(17, &udp(5_353, 5_353, &[1; 20])))));
     frames.push(to_group(ethernet(0x86dd, &v6(17, &udp(5_353, 5_353, &[1; 20])))));
+    // An echo of a host to itself: the ends of its key differ.
+    let mut to_itself = ethernet(0x0800, &v4(ipproto::ICMP, &echo(0, 0, &[5; 20])));
+    to_itself.copy_within(26..30, 30);
+    frames.push(to_itself);
     let others: Vec<_> = frames.iter().cloned().map(turned).collect();
     frames.extend(others);
     frames
