@@ -51,7 +51,8 @@ class _Growing:
             if self._is_another():
                 return b""
             if data := self._file.read(size):
-                return data
+                # Another capture may have been written over it between the look and the read.
+                return b"" if self._is_another() else data
             if self._is_over():
                 # What was written before somebody went on elsewhere.
                 return self._file.read(size)
