@@ -1,6 +1,6 @@
 //! Builders of test packets, with valid lengths and checksums.
 
-use super::{Decoder, Options, Packet, Skip, TunnelMode};
+use super::{Addr, Decoder, Family, FiveTuple, L4, Options, Packet, Skip, TunnelMode};
 use conntrack_capture::{LinkType, Record};
 
 pub const ETHERNET: u16 = 1;
@@ -257,4 +257,31 @@ pub fn nflog(family: u8, little_endian: bool, ip: &[u8]) -> Vec<u8> {
         &number(9),
         ip,
     ])
+}
+
+/// The tuple of a packet between client 1, with this port, and server 2, port 80; of IPv4, 10.0.0.0/24.
+pub fn client_server(family: Family, number: u16, from_client: bool, proto: u8) -> FiveTuple {
+    let addr = |last: u8| match family {
+        Family::V4 => Addr::v4([10, 0, 0, last]),
+        Family::V6 => Addr::v6([last; 16]),
+    };
+    let (client, server) = ((addr(1), number), (addr(2), 80));
+    let ((src, sport), (dst, dport)) = if from_client { (client, server) } else { (server, client) };
+    FiveTuple { src, dst, sport, dport, proto, family }
+}
+
+/// A whole packet, 40 bytes longer than its payload.
+pub fn whole(tuple: FiveTuple, l4: L4, payload_bytes: u32) -> Packet {
+    let ip_bytes = 40 + payload_bytes;
+    Packet {
+        tuple,
+        l4,
+        packets: 1,
+        ip_bytes,
+        payload_bytes,
+        complete: true,
+        segment_bytes: payload_bytes,
+        datagram_bytes: ip_bytes,
+        ..Packet::default()
+    }
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, reason = "a test says what it measured")]
 
 use conntrack_base::time::SECOND;
+use conntrack_decode::testkit::whole;
 use conntrack_decode::{Addr, Family, FiveTuple, L4, Packet, Tcp, ipproto, tcpflag};
 use conntrack_track::config::{Bounds, Config};
 use conntrack_track::connection::EndReason;
@@ -30,18 +31,7 @@ fn segment_of(
         if from_client { (client, server, 40_000, 443) } else { (server, client, 443, 40_000) };
     let tuple = FiveTuple { src, dst, sport, dport, proto: ipproto::TCP, family };
     let l4 = L4::Tcp(Tcp { seq, ack, window: 64_000, flags, ..Tcp::default() });
-    let ip_bytes = 40 + payload_bytes;
-    Packet {
-        tuple,
-        l4,
-        packets: 1,
-        ip_bytes,
-        payload_bytes,
-        complete: true,
-        segment_bytes: payload_bytes,
-        datagram_bytes: ip_bytes,
-        ..Packet::default()
-    }
+    whole(tuple, l4, payload_bytes)
 }
 
 fn bounded(connections: usize, bytes: usize) -> Tracker {

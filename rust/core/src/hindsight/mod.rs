@@ -155,7 +155,7 @@ fn by_window(row: Row<'_>) -> Option<usize> {
 }
 
 /// Rank of a port as a client's, from system ports (0, RFC 6335 section 6) to the ephemeral ports of Linux and IANA (3).
-/// Those of older Windows and BSD rank 2.
+/// Client ports of older Windows and BSD rank 2.
 fn client_range(port: u16) -> u8 {
     match port {
         ..SYSTEM_PORTS => 0,

@@ -86,10 +86,10 @@ impl Places {
                 }
             }
             let descriptors = || self.packets.iter().map(|(one, _)| one);
-            let is_ahead = self.table.look_ahead(descriptors(), &mut self.guesses);
+            self.table.look_ahead(descriptors(), &mut self.guesses);
             for ((one, broad), guess) in self.packets.iter().zip(&self.guesses) {
                 let lookup = Lookup { words: one.words(broad), hash: one.hash };
-                let guess = if is_ahead { *guess } else { self.table.guess_one(one) };
+                let guess = self.table.guessed(one, *guess);
                 if self.table.find(&lookup, guess).is_none() {
                     self.table.insert(&lookup, &Image { flags: 1, ..Image::default() });
                 }

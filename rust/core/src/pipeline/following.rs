@@ -146,38 +146,29 @@ impl TrackStage {
     /// Tracks a batch of at most [`GROUP`] records.
     pub fn take<L: OnLabel>(&mut self, batch: &Batch<'_>, labels: &mut L) {
         let Some(descriptors) = batch.decoded.descriptors.get(..batch.records.len().min(GROUP)) else { return };
-        let is_ahead = self.tracker.table().look_ahead(descriptors.iter(), &mut self.guesses[..]);
+        self.tracker.table().look_ahead(descriptors.iter(), &mut self.guesses[..]);
         let times = || descriptors.iter().map(|one| one.ts);
         let over = &mut self.over;
         let is_quiet =
             !self.each_ticks && self.tracker.is_quiet(descriptors.len(), times, |closed| over.insert(closed));
         match (is_quiet, self.tracker.table().has_readers()) {
-            (true, false) => self.steps::<L, false, false>(batch, is_ahead, labels),
-            (true, true) => self.steps::<L, false, true>(batch, is_ahead, labels),
-            (false, false) => self.steps::<L, true, false>(batch, is_ahead, labels),
-            (false, true) => self.steps::<L, true, true>(batch, is_ahead, labels),
+            (true, false) => self.steps::<L, false, false>(batch, labels),
+            (true, true) => self.steps::<L, false, true>(batch, labels),
+            (false, false) => self.steps::<L, true, false>(batch, labels),
+            (false, true) => self.steps::<L, true, true>(batch, labels),
         }
     }
 
-    /// Tracks record by record. `TICKS`: advance the clock at each. `is_ahead`: slots were predicted.
+    /// Tracks record by record. `TICKS`: advance the clock at each.
     #[inline(never)]
-    fn steps<L: OnLabel, const TICKS: bool, const READERS: bool>(
-        &mut self,
-        batch: &Batch<'_>,
-        is_ahead: bool,
-        labels: &mut L,
-    ) {
+    fn steps<L: OnLabel, const TICKS: bool, const READERS: bool>(&mut self, batch: &Batch<'_>, labels: &mut L) {
         let descriptors = batch.decoded.descriptors.get(..batch.records.len()).unwrap_or_default();
         for (at, one) in descriptors.iter().enumerate().take(GROUP) {
             if TICKS {
                 let over = &mut self.over;
                 self.tracker.advance(one.ts, |closed| over.insert(closed));
             }
-            let mut guess = self.guesses[at];
-            if !is_ahead || guess == NO_SLOT {
-                // The connection may have begun within the batch.
-                guess = self.tracker.table().guess_one(one);
-            }
+            let guess = self.tracker.table().guessed(one, self.guesses[at]);
             let arrival = || batch.arrival(at);
             let taken = if L::WANTED {
                 self.tracker.take_ready::<true, READERS>(one, guess, arrival)

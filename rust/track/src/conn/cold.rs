@@ -49,14 +49,8 @@ impl Colds {
         self.heap = (self.heap + connection.zeek.heap_bytes()).saturating_sub(before);
     }
 
-    /// Remove a connection.
-    pub fn remove(&mut self, number: u32) -> Option<Connection> {
-        self.step(number)?;
-        self.pool.remove(number)
-    }
-
     /// Remove a connection into a `Box`: a connection is large, and moved once.
-    pub fn remove_boxed(&mut self, number: u32) -> Option<Box<Connection>> {
+    pub fn remove(&mut self, number: u32) -> Option<Box<Connection>> {
         self.step(number)?;
         self.pool.remove(number).map(Box::new)
     }

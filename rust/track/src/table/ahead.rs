@@ -9,17 +9,22 @@ use super::slot::Slot;
 use super::width::{IN_CACHE, NO_SLOT};
 
 impl FlowTable {
-    /// Guess the slots of these packets in a table larger than the caches: read all index lines, then all slots. False:
-    /// the table is in the caches. The caller then owes [`Self::guess_one`] for each packet, which also finds
-    /// connections begun within the batch.
-    pub fn look_ahead<'a>(&self, packets: impl Iterator<Item = &'a Descriptor> + Clone, guesses: &mut [u32]) -> bool {
-        let is_large = self.len() > IN_CACHE;
-        if is_large {
+    /// Guess the slots of these packets in a table larger than the caches: read all index lines, then all slots. In a
+    /// smaller table every guess is [`NO_SLOT`], and left to [`Self::guessed`].
+    pub fn look_ahead<'a>(&self, packets: impl Iterator<Item = &'a Descriptor> + Clone, guesses: &mut [u32]) {
+        if self.len() > IN_CACHE {
             self.touch_index(packets.clone());
             self.guess(packets.clone(), guesses);
             self.touch_slots(packets, guesses);
+        } else {
+            guesses.fill(NO_SLOT);
         }
-        is_large
+    }
+
+    /// The guess for a packet at its turn: a missing one is made now, and finds connections begun within the batch.
+    #[inline]
+    pub fn guessed(&self, one: &Descriptor, guess: u32) -> u32 {
+        if guess == NO_SLOT { self.guess_one(one) } else { guess }
     }
 
     /// Read the index lines of these packets, so that cache misses overlap.

@@ -243,7 +243,7 @@ impl FlowTable {
     }
 
     /// Discard a new connection without a slot.
-    pub fn forget(&mut self, number: u32) -> Option<Connection> {
+    pub fn forget(&mut self, number: u32) -> Option<Box<Connection>> {
         self.colds.remove(number)
     }
 
@@ -351,7 +351,7 @@ impl FlowTable {
         if let Some(place) = self.shown.get(image.cold) {
             place.show(None);
         }
-        let mut connection = self.colds.remove_boxed(image.cold)?;
+        let mut connection = self.colds.remove(image.cold)?;
         conn::sync(image, &mut connection, &self.limits);
         Some(connection)
     }

@@ -7,7 +7,8 @@ use crate::flow::Descriptor;
 use super::*;
 use crate::config::Config;
 use crate::flow::descriptor::Arrival;
-use conntrack_decode::{Addr, Family, FiveTuple, L4, Packet, Tcp, Tunnel, Vlan, ipproto, tcpflag};
+use conntrack_decode::testkit::{client_server as tuple, whole as packet};
+use conntrack_decode::{Family, L4, Packet, Tcp, Tunnel, Vlan, ipproto, tcpflag};
 
 const SYN: u8 = tcpflag::SYN;
 const ACK: u8 = tcpflag::ACK;
@@ -22,32 +23,6 @@ fn hasher() -> KeyHasher {
 
 fn table() -> FlowTable {
     FlowTable::new(limits(), Bounds::default(), hasher())
-}
-
-/// Two ends of a family, numbered; the client's first.
-fn tuple(family: Family, number: u16, from_client: bool, proto: u8) -> FiveTuple {
-    let addr = |last: u8| match family {
-        Family::V4 => Addr::v4([10, 0, 0, last]),
-        Family::V6 => Addr::v6([last; 16]),
-    };
-    let (client, server) = ((addr(1), number), (addr(2), 80));
-    let ((src, sport), (dst, dport)) = if from_client { (client, server) } else { (server, client) };
-    FiveTuple { src, dst, sport, dport, proto, family }
-}
-
-fn packet(tuple: FiveTuple, l4: L4, payload_bytes: u32) -> Packet {
-    let ip_bytes = 40 + payload_bytes;
-    Packet {
-        tuple,
-        l4,
-        packets: 1,
-        ip_bytes,
-        payload_bytes,
-        complete: true,
-        segment_bytes: payload_bytes,
-        datagram_bytes: ip_bytes,
-        ..Packet::default()
-    }
 }
 
 /// A segment of the client with this port, or to the client.

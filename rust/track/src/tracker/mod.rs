@@ -263,8 +263,7 @@ impl Tracker {
                 None => {
                     let context = Context { related: self.related(packet, ts), carrier };
                     let input = Input { packet, frame: bytes, ts, context };
-                    let found = self.keys.of(packet);
-                    self.step(input, &found, self.table.find(&found.lookup, NO_SLOT), &mut closed)
+                    self.step_found(input, &mut closed)
                 }
             };
             carrier = label.connection;
@@ -301,9 +300,14 @@ impl Tracker {
             return self.zeek_packet(packet, frame, ts, None, &mut closed);
         }
         let context = Context { related, carrier: None };
-        let found = self.keys.of(packet);
+        self.step_found(Input { packet, frame, ts, context }, &mut closed)
+    }
+
+    /// The slow path of a packet whose key is not yet looked up.
+    fn step_found(&mut self, input: Input<'_>, closed: &mut impl FnMut(&Closed)) -> Label {
+        let found = self.keys.of(input.packet);
         let slot = self.table.find(&found.lookup, NO_SLOT);
-        self.step(Input { packet, frame, ts, context }, &found, slot, &mut closed)
+        self.step(input, &found, slot, closed)
     }
 
     /// The current state of a key's connection.

@@ -217,7 +217,7 @@ impl Tracker {
                         }
                         None => {
                             if let Some(connection) = self.table.forget(old.cold) {
-                                let last = FinalConnection::Whole(Box::new(connection));
+                                let last = FinalConnection::Whole(connection);
                                 hand_out(last, old.places, EndReason::Reused, (None, Some(ts)), closed);
                             }
                         }

@@ -39,7 +39,7 @@ impl Shard {
         let mut guesses = [NO_SLOT; GROUP];
         let batch = Batch { records: &load.batch.records, bytes: &load.batch, decoded: &load.decoded };
         for items in load.work[self.number].chunks(GROUP) {
-            let is_ahead = self.look_ahead(items, load, &mut guesses);
+            self.look_ahead(items, load, &mut guesses);
             for (item, guess) in items.iter().zip(guesses) {
                 let (WorkItem::Packet(at) | WorkItem::Quoted(at, _)) = *item;
                 while let Some((_, due)) = ticks.next_if(|(tick, _)| *tick <= at) {
@@ -53,7 +53,7 @@ impl Shard {
                     continue;
                 }
                 let one = &load.decoded.descriptors[at as usize];
-                let guess = if is_ahead { guess } else { self.following.tracker.table().guess_one(one) };
+                let guess = self.following.tracker.table().guessed(one, guess);
                 let begun = self.following.tracker.begun();
                 let related = about(at, results);
                 let label = self.following.one(&batch, at as usize, guess, related);
@@ -75,13 +75,13 @@ impl Shard {
     }
 
     /// Prefetches the table slots of the packets.
-    fn look_ahead(&self, items: &[WorkItem], load: &Load, guesses: &mut [u32; GROUP]) -> bool {
+    fn look_ahead(&self, items: &[WorkItem], load: &Load, guesses: &mut [u32; GROUP]) {
         let nothing = Descriptor::default();
         let one = |item: &WorkItem| match *item {
             WorkItem::Packet(at) => &load.decoded.descriptors[at as usize],
             WorkItem::Quoted(..) => &nothing,
         };
-        self.following.tracker.table().look_ahead(items.iter().map(one), guesses)
+        self.following.tracker.table().look_ahead(items.iter().map(one), guesses);
     }
 }
 
