@@ -57,11 +57,10 @@ class Connection(NamedTuple):
     """A Linux gateway saw both directions."""
     evidence: str
     """Why we say who initiated. Observed: `syn`, `icmp_request`, `init`. From its packets: `syn_ack`, `icmp_reply`,
-    `init_ack`, `refused`, `payload`, `answered`, `window`,
-    `acknowledgements`. From the rest of the capture: `related`,
+    `init_ack`, `refused`, `payload`, `after_silence`, `window`. From the rest of the capture: `related`,
     `seen_before`, `listener`, `many_peers`,
-    `role`. From addresses and ports: `multicast`, `service_port`, `ephemeral_port`. Hardly
-    anything: `first_packet`, `unknown`; and `scan` and `backscatter`, which nobody initiated in earnest."""
+    `role`. From addresses and ports: `multicast`, `service_port`, `ephemeral_port`, `push`. Hardly
+    anything: `first_packet`, `answered`, `unknown`; and `scan` and `backscatter`, which nobody initiated in earnest."""
     confidence: float
     """How sure that makes us, 0 to 1."""
     flipped: bool

@@ -30,7 +30,7 @@ from support.packets import SYN, Packet, download, echo, ethernet, packed, pcap_
 #: IANA: flowEndReason.
 REASONS = {"timeout": 1, "closed": 3, "reset": 3, "reused": 3, "end_of_capture": 4, "evicted": 5}
 #: Evidence that names an end because one must be named.
-ARBITRARY = {"unknown", "first_packet", "scan", "backscatter"}
+ARBITRARY = {"unknown", "first_packet", "answered", "role", "scan", "backscatter"}
 #: Rows of a row group.
 GROUP = 131_072
 

@@ -115,7 +115,7 @@ def test_ports() -> None:
 
 def test_ranges_of_client_ports() -> None:
     """Linux's and IANA's, then those of older systems, then what is neither, then system ports."""
-    for server, client in ((21477, 1637), (21477, 40000), (1637, 40000), (1000, 21477)):
+    for server, client in ((21477, 1637), (21477, 40000), (1637, 40000), (1000, 40000)):
         found = verdicts([segment(B, server, A, client, b"x")], likely_server_ports=[])
         assert found == [(A, client, "ephemeral_port")], (server, client)
     assert verdicts([segment(B, 40000, A, 50000, b"x")])[0][2] == "unknown"
@@ -135,9 +135,99 @@ def test_the_first_window_of_a_connecting_host() -> None:
     assert verdicts([sent(B, 50000, A, 510, b""), sent(A, 40000, B, 502, b"")])[0][2] == "unknown"
 
 
-def test_who_acknowledges() -> None:
+def test_acknowledging_is_not_initiating() -> None:
+    """An agent uploads to a collector: the collector acknowledges, and initiated nothing."""
+    for port in (5044, 9997, 24224, 4317, 3100, 601, 1514, 7777):
+        upload = [segment(A, 50002, B, port, b"x" * 1000, PSH | ACK), segment(B, port, A, 50002)] * 3
+        ((orig, own, evidence),) = verdicts(upload)
+        assert (orig, own) == (A, 50002), port
+        assert evidence in ("service_port", "ephemeral_port")
+    agents = [
+        frame
+        for host in range(20)
+        for frame in (
+            segment(f"10.0.0.{host}", 6100 + host, B, 7777, b"x" * 100),
+            segment(B, 7777, f"10.0.0.{host}", 6100 + host),
+        )
+    ]
+    assert {(orig != B, evidence) for orig, _, evidence in verdicts(agents)} == {(True, "many_peers")}
+    # Between two client ports, nobody is named by volume.
     frames = [segment(B, 50000, A, 40000, b"x" * 100), segment(A, 40000, B, 50000)] * 3
-    assert verdicts(frames) == [(A, 40000, "acknowledgements")]
+    assert verdicts(frames)[0][2] == "unknown"
+
+
+def test_a_role_is_not_a_reason() -> None:
+    """A web server that answers three clients calls out; the call was open when the capture began."""
+    clients = [frame for port in range(3) for frame in download(C, 42000 + port, A, 443, down=1000)]
+    call_out = [segment(B, 7444, A, 50555, b"x" * 500), segment(A, 50555, B, 7444)]
+    assert (A, 50555, "ephemeral_port") in verdicts([*call_out, *clients])
+    # Without a port that tells, the role of a server tells nothing either.
+    undecided = [segment(B, 40444, A, 50555, b"x" * 500), segment(A, 50555, B, 40444)]
+    assert verdicts([*undecided, *clients])[0][2] == "unknown"
+
+
+def test_a_listed_port_of_a_client() -> None:
+    """Clients bind reserved ports, too: against a port that is no client's, they decide nothing."""
+    for client, server in ((53, 8080), (514, 20048), (1000, 20048)):
+        assert verdicts([segment(A, client, B, server, b"x")])[0][2] == "unknown", (client, server)
+    assert verdicts([segment(B, 514, A, 40000, b"x")]) == [(A, 40000, "service_port")]
+    assert verdicts([segment(B, 2049, A, 1000, b"x")]) == [(A, 1000, "service_port")]
+
+
+def silent(frames: list[bytes], seconds: float, **options: object) -> list[tuple[str, int, str]]:
+    """Verdicts of frames after so many seconds of other traffic, one packet in ten seconds."""
+    others = [
+        (at * 10.0, udp("10.0.0.99", 40000 + at, "192.0.2.53", 53, QUERY)) for at in range(int(seconds // 10) + 1)
+    ]
+    packets = [*others, *((seconds + 1 + at, frame) for at, frame in enumerate(frames))]
+    rows = track(packets, **options).connections
+    return [(row.orig_addr, row.orig_port, row.evidence) for row in rows if row.orig_addr != "10.0.0.99"]
+
+
+def test_an_opening_after_silence() -> None:
+    for port in (51820, 5060, 161, 514, 1813, 4739, 2055, 6343):
+        exchange = [udp(A, port, B, 31234, b"\xff"), udp(B, 31234, A, port, b"\xff")]
+        assert silent(exchange, 60) == [(A, port, "after_silence")], port
+        assert silent(exchange, 20)[0][2] != "after_silence", "within the UDP timeout"
+    # Both ends of an exchange from one port to the same port.
+    assert silent([udp(A, 51820, B, 51820, b"\xff"), udp(B, 51820, A, 51820, b"\xff")], 60)[0][2] == "after_silence"
+    # A server of DNS, NTP or QUIC never sends first: its question was not captured.
+    assert silent([udp(B, 443, A, 40000, b"\x40"), udp(A, 40000, B, 443, b"\x40")], 60) == [(A, 40000, "service_port")]
+
+
+def test_a_pause_of_all_traffic_is_no_silence() -> None:
+    packets = [
+        (0.0, udp(C, 1, D, 2, b"x")),
+        (5000.0, udp(B, 50000, A, 40000, b"!")),
+        (5001.0, udp(A, 40000, B, 50000, b"?")),
+    ]
+    assert [row.evidence for row in track(packets).connections] == ["first_packet", "answered"]
+
+
+def test_push_protocols() -> None:
+    """Syslog, traps and flow export are sent from anywhere, also from the port of the service."""
+    for port in (162, 514, 2055, 4739, 6343, 9995):
+        assert verdicts([udp(A, port, B, 31234, b"x")] * 2) == [(A, port, "push")]
+        assert verdicts([udp(A, 31234, B, port, b"x")] * 2) == [(A, 31234, "service_port")]
+
+
+def test_scans_and_refusals_are_no_answers() -> None:
+    """An RST answers a bare acknowledgement, a FIN+ACK or stray data; or one RST+ACK is all that was captured."""
+    reset = tcp(B, 443, A, 40000, RST, 1)
+    assert verdicts([segment(A, 40000, B, 443), reset]) == [(A, 40000, "scan")]
+    assert verdicts([segment(A, 40000, B, 443, b"", FIN | ACK), reset]) == [(A, 40000, "scan")]
+    assert verdicts([segment(A, 40000, B, 443, b"x"), reset]) == [(A, 40000, "unknown")]
+    assert verdicts([tcp(B, 443, A, 40000, RST | ACK, 77, 2)])[0][2] == "unknown"
+    # An answer with data is one, whatever ends the connection.
+    assert verdicts([segment(A, 40000, B, 443, b"x"), segment(B, 443, A, 40000, b"y"), reset])[0][2] == "service_port"
+
+
+def test_tcp_has_no_groups() -> None:
+    for address in ("10.255.255.255", "192.168.255.255", "224.0.0.9"):
+        for frames in ([segment(A, 40000, address, 9000, b"x")], [segment(address, 9000, A, 40000, b"x")]):
+            assert verdicts(frames)[0][2] != "multicast"
+    row = next(iter(track(evenly([tcp(A, 40000, "10.255.255.255", 80, SYN, 1)])).connections))
+    assert row.direction == "internal"
 
 
 def test_udp_that_was_answered() -> None:

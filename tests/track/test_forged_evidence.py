@@ -143,6 +143,8 @@ def test_who_spoke_first_stays_the_originator_when_the_other_is_answered_later()
 
 def test_a_forged_group_initiates_nothing() -> None:
     row = next(iter(track(evenly([tcp("224.0.0.5", 5, A, 80, SYN, 1)])).connections))
+    assert (row.orig_addr, row.evidence) == ("224.0.0.5", "syn"), "TCP has no groups: a forged sender is told as it is"
+    row = next(iter(track(evenly([udp("224.0.0.5", 5, A, 80, b"x")])).connections))
     assert (row.orig_addr, row.direction, row.evidence) == (A, "multicast", "multicast")
 
 

@@ -8,6 +8,7 @@ use arrow_array::{RecordBatch, RecordBatchReader};
 use arrow_schema::ffi::FFI_ArrowSchema;
 use arrow_schema::{ArrowError, Schema, SchemaRef};
 use conntrack_core::columns::{COLUMNS, Kind};
+use conntrack_core::direction::Direction;
 use conntrack_core::rows::{Row, Rows};
 use pyo3::exceptions::{PyKeyError, PyValueError};
 use pyo3::prelude::*;
@@ -120,15 +121,16 @@ impl Connections {
     }
 
     /// Flags of the address of an end (0: originator, 1: responder), two bytes a row: in a local network, and multicast or
-    /// broadcast. Another end is a `ValueError`.
+    /// broadcast, by the address or by the direction. Another end is a `ValueError`.
     fn places(&self, py: Python<'_>, end: usize) -> PyResult<Buffer> {
         if end > 1 {
             return Err(PyValueError::new_err("an end is 0 or 1"));
         }
         let rows = &self.table.rows;
         let place = |row: Row<'_>| {
-            let place = rows.locality().scope(row.ip(end));
-            [u8::from(place.is_local), u8::from(place.is_group)]
+            let place = rows.locality().scope_of(row.ip(end), row.proto());
+            let is_group = place.is_group || (end == 1 && row.direction() == Direction::Multicast);
+            [u8::from(place.is_local), u8::from(is_group)]
         };
         Ok(Buffer::new(py.detach(|| rows.iter().flat_map(place).collect::<Vec<u8>>().into())))
     }

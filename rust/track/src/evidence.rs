@@ -50,22 +50,24 @@ macro_rules! rungs {
 rungs! {
     /// No evidence for either end; the sender of the first packet is named.
     Unknown = "unknown", 0.5, Unknown, "";
-    /// The sender of the first packet seen.
-    FirstPacket = "first_packet", 0.6, Inferred, "";
-    /// The end with a port from a range for clients, where the other's is not.
-    EphemeralPort = "ephemeral_port", 0.75, Inferred, "a client's port";
-    /// TCP: the end that mostly acknowledges data of its peer.
-    Acknowledgements = "acknowledgements", 0.8, Inferred, "who acknowledges";
-    /// TCP: an end's first window is that of a connecting, or of an accepting, Linux host.
-    Window = "window", 0.88, Inferred, "the first windows";
-    /// UDP and others: the sender of the first packet, which was answered.
-    Answered = "answered", 0.85, Inferred, "the first sender, who was answered";
+    /// The sender of the first packet seen; an exchange may have been running when the capture began.
+    FirstPacket = "first_packet", 0.5, Inferred, "";
+    /// UDP and others: the sender of the first packet, which was answered. A guess for an exchange that was running.
+    Answered = "answered", 0.5, Inferred, "the first sender, who was answered";
     /// The host that initiates elsewhere in the capture: all connections between the two, or all its own.
-    Role = "role", 0.88, Inferred, "what the hosts do elsewhere";
+    Role = "role", 0.5, Inferred, "what the hosts do elsewhere";
     /// TCP: many peers meet at the other end, which never initiates in this capture.
-    ManyPeers = "many_peers", 0.88, Inferred, "where many peers meet";
+    ManyPeers = "many_peers", 0.8, Inferred, "where many peers meet";
+    /// TCP: an end's first window is that of a connecting, or of an accepting, Linux host.
+    Window = "window", 0.8, Inferred, "the first windows";
+    /// The end with a port from a range for clients, where the other's is not.
+    EphemeralPort = "ephemeral_port", 0.88, Inferred, "a client's port";
+    /// UDP, one way: the sender from a port of a protocol in which data is pushed and not answered.
+    Push = "push", 0.8, Inferred, "a protocol that pushes";
     /// The other end of a service's port.
     ServicePort = "service_port", 0.95, Inferred, "the port of a service";
+    /// UDP: the first sender, after the five-tuple was silent for the UDP timeout within the capture.
+    AfterSilence = "after_silence", 0.85, Inferred, "the first sender after silence";
     /// The other end is a multicast or broadcast address, which never initiates.
     Multicast = "multicast", 0.99, Inferred, "a group address";
     /// The other end accepted connections of others in this capture.

@@ -12,21 +12,11 @@ use conntrack_output::rows::{Row, Rows};
 use conntrack_track::connection::Evidence;
 use conntrack_track::flow::Side;
 
-/// Originator and responder.
-pub(super) const ENDS: [usize; 2] = [0, 1];
-
-/// Index of the only true element; None if both or neither are true.
-pub(super) fn only(ends: [bool; 2]) -> Option<usize> {
-    match ends {
-        [true, false] => Some(0),
-        [false, true] => Some(1),
-        _ => None,
-    }
-}
+use super::facts::{ENDS, is_conversation, only, was_accepted};
 
 /// Peers from which an endpoint counts as a server.
 const MANY_PEERS: u32 = 3;
-/// Connections from which a host that only initiates, or only answers, has a role.
+/// Connections from which a host that only initiates has a role.
 const ENOUGH: u32 = 3;
 
 /// Roles of an endpoint over all rows.
@@ -36,7 +26,7 @@ struct EndpointRoles {
     accepted: u32,
     /// True if the endpoint ever initiated.
     initiates: bool,
-    /// Peers that were sent data, a bit of a hash each.
+    /// Peers with which data was exchanged, a bit of a hash each.
     peers: u64,
 }
 
@@ -45,20 +35,6 @@ struct EndpointRoles {
 struct Host {
     initiated: u32,
     answered: u32,
-}
-
-/// True where the history has one of these letters.
-pub(super) fn has_any(row: Row<'_>, these: &[u8]) -> bool {
-    let (letters, len) = row.history();
-    letters.iter().take(usize::from(len)).any(|letter| these.contains(letter))
-}
-
-/// True where the responder accepted the connection; an RST refuses.
-pub(super) fn was_accepted(row: Row<'_>) -> bool {
-    match row.proto() {
-        ipproto::TCP => has_any(row, b"hd"),
-        _ => row.sent(1).packets > 0,
-    }
 }
 
 /// Hash of a peer to six bits, equal in every run.
@@ -110,10 +86,10 @@ impl<K: Eq + Hash, V: Default> Interner<K, V> {
 /// A connection whose initiator is open, with its interned keys. Arrays are indexed by [`Side`], since roles may change.
 pub(super) struct Case {
     pub(super) place: usize,
+    pub(super) tuple: u32,
     hosts: [u32; 2],
     endpoints: [u32; 2],
     pair: u32,
-    tuple: u32,
 }
 
 /// A row of a five-tuple that has an open connection, with endpoints by [`Side`].
@@ -203,8 +179,7 @@ impl Census {
 
     fn count(&mut self, row: Row<'_>, seen: &RowKeys) {
         for (own, peer) in [(0, 1), (1, 0)] {
-            let is_conversation = row.sent(own).payload_bytes > 0 && row.evidence() < Evidence::Scan;
-            if let Some(met) = self.endpoints.of_mut(seen.endpoints[own]).filter(|_| is_conversation) {
+            if let Some(met) = self.endpoints.of_mut(seen.endpoints[own]).filter(|_| is_conversation(row, own)) {
                 met.peers |= 1 << peer_bit(row.addr(peer), row.port(peer));
             }
         }
@@ -247,17 +222,18 @@ impl Census {
         only([meets(0), meets(1)])
     }
 
-    /// The end that initiates, by the roles of both hosts in other connections.
+    /// The end that initiates, by the other connections of both hosts. A host that only answers elsewhere may still call out.
     pub(super) fn initiator(&self, row: Row<'_>, case: &Case) -> Option<usize> {
         let hosts = by_role(case.hosts, row.orig());
+        if hosts[0] == hosts[1] {
+            return None;
+        }
         let first = in_order(hosts).1;
         let counts = self.pairs.of(case.pair);
         let between = only([counts[first] > 0, counts[1 - first] > 0]);
         between.or_else(|| {
-            let hosts = hosts.map(|host| self.hosts.of(host));
-            let asks = hosts.map(|host| host.initiated >= ENOUGH && host.answered == 0);
-            let answers = hosts.map(|host| host.answered >= ENOUGH && host.initiated == 0);
-            only([asks[0] || answers[1], asks[1] || answers[0]])
+            let asks = hosts.map(|host| self.hosts.of(host)).map(|host| host.initiated >= ENOUGH && host.answered == 0);
+            only(asks)
         })
     }
 }

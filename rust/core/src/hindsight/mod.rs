@@ -4,33 +4,19 @@
 //! order in which connections ended.
 
 mod census;
+mod facts;
+mod ladder;
+mod silence;
 
 use conntrack_decode::ipproto;
 use conntrack_output::rows::{Row, Rows};
-use conntrack_track::config::ServerPorts;
 use conntrack_track::connection::Evidence;
-use conntrack_track::direction::{Announcements, Locality, window};
 
-use census::{Case, Census, ENDS, TupleRow, by_role, has_any, only, was_accepted};
-
-/// Evidence from outside the connections.
-pub struct Hints<'a> {
-    /// Ports at which servers are likely.
-    pub ports: &'a ServerPorts,
-    /// Endpoints that FTP control connections announced.
-    pub announced: &'a Announcements,
-}
-
-/// Ranges of client ports by their most common uses: Linux 32768-60999, and IANA's dynamic ports, which begin at 49152.
-const FIRST_EPHEMERAL: u16 = 32_768;
-/// The end of the client ports of Windows before Vista and BSD before 2000, which began at 1024.
-const LAST_OLD_EPHEMERAL: u16 = 5_000;
-/// Upper bound of ports that need privileges (RFC 6335 section 6).
-const SYSTEM_PORTS: u16 = 1_024;
-/// The port from which an FTP server connects to the client (active mode, RFC 959 section 3.2).
-const FTP_DATA: u16 = 20;
-/// Ports that clients of NFS and the like reserve (`sunrpc.min_resvport`, `max_resvport`).
-const RESERVED_CLIENTS: std::ops::RangeInclusive<u16> = 665..=1_023;
+use census::{Census, TupleRow, by_role};
+use facts::{ENDS, has_any, only, refused, was_accepted};
+pub use ladder::Hints;
+use ladder::Ladder;
+use silence::Silence;
 
 /// True where the packets of the connection itself show the initiator.
 fn is_known(row: Row<'_>) -> bool {
@@ -49,12 +35,26 @@ pub fn settle(rows: &mut Rows, hints: &Hints<'_>) {
         return;
     }
     let (census, cases, records) = Census::of(rows, &open);
+    let silence = Silence::of(rows, &records, census.tuples());
     for case in &cases {
         let Some(row) = rows.get(case.place).filter(|row| row.evidence() < Evidence::Scan) else { continue };
-        let (orig, evidence) = judge(row, case, &census, hints, rows.locality());
+        let (orig, evidence) = if let Some(orig) = announced(row, hints) {
+            (orig, Evidence::Related)
+        } else {
+            let after_silence = row.proto() == ipproto::UDP && silence.before(row, case) > hints.udp_timeout;
+            Ladder { row, case, census: &census, hints, locality: rows.locality(), after_silence }.judge()
+        };
+        let evidence = refused(row).unwrap_or(evidence);
         set(rows, case.place, orig, evidence, evidence);
     }
     keep_initiators(rows, &records, census.tuples());
+}
+
+/// The end that connected to an announced endpoint.
+fn announced(row: Row<'_>, hints: &Hints<'_>) -> Option<usize> {
+    let is_announced = |end| hints.announced.hold(row.ip(end), row.port(end), row.ip(1 - end), row.start());
+    let end = only(ENDS.map(is_announced)).filter(|_| row.proto() == ipproto::TCP)?;
+    Some(1 - end)
 }
 
 fn set(rows: &mut Rows, place: usize, orig: usize, evidence: Evidence, sure: Evidence) {
@@ -66,14 +66,19 @@ fn set(rows: &mut Rows, place: usize, orig: usize, evidence: Evidence, sure: Evi
 
 /// True where [`revise`] may change the evidence.
 fn may_be_revised(row: Row<'_>) -> bool {
-    matches!(row.evidence(), Evidence::SynAck | Evidence::Scan | Evidence::Refused) || row.is_from_group()
+    matches!(row.evidence(), Evidence::SynAck | Evidence::Scan | Evidence::Refused) || is_from_group(row)
+}
+
+/// True where a group address sent the first packet. TCP has no groups (RFC 9293 section 3.9.2.3).
+fn is_from_group(row: Row<'_>) -> bool {
+    row.is_from_group() && row.proto() != ipproto::TCP
 }
 
 /// Corrects the evidence of a first packet by the packets after it.
 fn revise(rows: &mut Rows, place: usize) {
     let Some(row) = rows.get(place).filter(|row| may_be_revised(*row)) else { return };
     // Whatever else it may have sent: a group never initiates.
-    if row.is_from_group() {
+    if is_from_group(row) {
         return set(rows, place, 1, Evidence::Multicast, Evidence::Multicast);
     }
     let evidence = match row.evidence() {
@@ -85,84 +90,6 @@ fn revise(rows: &mut Rows, place: usize) {
         evidence => evidence,
     };
     rows.revise(place, evidence, evidence);
-}
-
-/// The end that initiated, with the evidence.
-fn judge(row: Row<'_>, case: &Case, census: &Census, hints: &Hints<'_>, locality: &Locality) -> (usize, Evidence) {
-    let is_announced = |end| hints.announced.hold(row.ip(end), row.port(end), row.ip(1 - end), row.start());
-    if row.proto() == ipproto::TCP
-        && let Some(end) = only(ENDS.map(is_announced))
-    {
-        return (1 - end, Evidence::Related);
-    }
-    if row.was_broadcast() {
-        return (0, Evidence::Multicast);
-    }
-    if let Some(group) = only(ENDS.map(|end| locality.is_group(row.ip(end)))) {
-        return (1 - group, Evidence::Multicast);
-    }
-    // Both ends of an exchange whose first packet was captured may be servers: the first sender initiated.
-    let answered = ENDS.iter().all(|end| row.sent(*end).packets > 0);
-    let ports = ENDS.map(|end| row.port(end));
-    if row.proto() == ipproto::UDP && answered && ports[0] == ports[1] {
-        return (0, Evidence::Answered);
-    }
-    if let Some(listener) = census.listener(row, case) {
-        return (1 - listener, Evidence::Listener);
-    }
-    if let Some(active) = only(ports.map(|port| port == FTP_DATA)).filter(|_| row.proto() == ipproto::TCP) {
-        return (active, Evidence::ServicePort);
-    }
-    let serves = ports.map(|port| hints.ports.contains(row.proto(), port));
-    let system = ENDS.map(|end| serves[end] && ports[end] < SYSTEM_PORTS);
-    // Two services: a system port is one by right, but clients of NFS and their like have one, too.
-    let may_be_client = ports.iter().any(|port| RESERVED_CLIENTS.contains(port));
-    if let Some(server) = only(serves).or(only(system).filter(|_| !may_be_client)) {
-        return (1 - server, Evidence::ServicePort);
-    }
-    if row.proto() == ipproto::TCP {
-        return judge_tcp(row, case, census);
-    }
-    (0, if answered { Evidence::Answered } else { Evidence::FirstPacket })
-}
-
-fn judge_tcp(row: Row<'_>, case: &Case, census: &Census) -> (usize, Evidence) {
-    if let Some(server) = census.meeting_place(row, case) {
-        return (1 - server, Evidence::ManyPeers);
-    }
-    if let Some(orig) = census.initiator(row, case) {
-        return (orig, Evidence::Role);
-    }
-    if let Some(orig) = by_window(row) {
-        return (orig, Evidence::Window);
-    }
-    let [one, other] = ENDS.map(|end| row.pure_acks(end));
-    if one != other {
-        return (usize::from(one < other), Evidence::Acknowledgements);
-    }
-    let [one, other] = ENDS.map(|end| client_range(row.port(end)));
-    if one == other { (0, Evidence::Unknown) } else { (usize::from(one < other), Evidence::EphemeralPort) }
-}
-
-/// The end that connected, by the first windows of both.
-fn by_window(row: Row<'_>) -> Option<usize> {
-    let connected = ENDS.map(|end| window::connected(row.family(), row.first_window(end)));
-    match connected {
-        [Some(true), Some(false) | None] | [None, Some(false)] => Some(0),
-        [Some(false) | None, Some(true)] | [Some(false), None] => Some(1),
-        _ => None,
-    }
-}
-
-/// Rank of a port as a client's, from system ports (0, RFC 6335 section 6) to the ephemeral ports of Linux and IANA (3).
-/// Client ports of older Windows and BSD rank 2.
-fn client_range(port: u16) -> u8 {
-    match port {
-        ..SYSTEM_PORTS => 0,
-        SYSTEM_PORTS..=LAST_OLD_EPHEMERAL => 2,
-        FIRST_EPHEMERAL.. => 3,
-        _ => 1,
-    }
 }
 
 /// Evidence of a row for other rows of its five-tuple; None for scans, backscatter and refused SYNs. An answer to the first
@@ -273,7 +200,8 @@ mod tests {
     }
 
     fn settled(mut rows: Rows) -> Rows {
-        settle(&mut rows, &Hints { ports: &ServerPorts::services(), announced: &Announcements::default() });
+        let (ports, announced) = (ServerPorts::services(), Announcements::default());
+        settle(&mut rows, &Hints { ports: &ports, announced: &announced, udp_timeout: 30 * SECOND });
         rows
     }
 

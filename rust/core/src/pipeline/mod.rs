@@ -23,7 +23,7 @@ use conntrack_decode::{Skip, TunnelMode};
 use conntrack_output::labels::Labels;
 use conntrack_output::rows::Rows;
 use conntrack_output::stats::Stats;
-use conntrack_track::config::{Bounds, Config, ServerPorts};
+use conntrack_track::config::{Bounds, Config, ServerPorts, Timeout};
 use conntrack_track::tracker::{Keys, Tracker};
 
 pub use annotate::{AnnotateError, label, split};
@@ -156,7 +156,8 @@ fn finish(
     // Zeek's own choice of the originator stands.
     if !config.zeek {
         let ports = config.likely_server_ports.clone().unwrap_or_else(ServerPorts::services);
-        hindsight::settle(&mut rows, &Hints { ports: &ports, announced: &announced });
+        let udp_timeout = config.rules.timeouts.get(Timeout::Udp);
+        hindsight::settle(&mut rows, &Hints { ports: &ports, announced: &announced, udp_timeout });
     }
     stats.quality = watch.finish(rows.iter(), orphans);
     let labels = labels.map(|labels| labels.settle(&rows));

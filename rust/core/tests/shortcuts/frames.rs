@@ -252,7 +252,8 @@ pub fn agree(plan: &Plan, cuts: &[usize]) -> Result<(), TestCaseError> {
     if config.bounds != Bounds::default() {
         return Ok(());
     }
-    hindsight::settle(&mut rows, &Hints { ports: &ServerPorts::services(), announced: &Announcements::default() });
+    let (ports, announced) = (ServerPorts::services(), Announcements::default());
+    hindsight::settle(&mut rows, &Hints { ports: &ports, announced: &announced, udp_timeout: 30_000_000_000 });
     let (labels, after) = (labels.settle(&rows), facts::of_rows(&rows));
     for (how, threads) in [("a run", 1), ("a run of two threads", 2)] {
         compare(how, &frames, tracked(&config, &frames, threads), (&labels, &after))?;

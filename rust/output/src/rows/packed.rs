@@ -448,7 +448,7 @@ impl Packed {
             addrs = *place;
             place.swap(0, 1);
         }
-        let places = [addrs[1], addrs[0]].map(|addr| locality.scope(addr.ip(self.family())));
+        let places = [addrs[1], addrs[0]].map(|addr| locality.scope_of(addr.ip(self.family()), self.proto));
         self.set(flag::FROM_GROUP, places[0].is_group && !places[1].is_group);
         self.direction = AddressScope::direction(places, self.has(flag::WAS_BROADCAST));
         rare.sent.swap(0, 1);

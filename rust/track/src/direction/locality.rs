@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use ipnet::IpNet;
 use prefix_trie::joint::JointPrefixMap;
 
+use conntrack_decode::ipproto;
+
 use crate::config::Config;
 
 use super::ranges::Ranges;
@@ -126,6 +128,13 @@ impl Locality {
         self.scopes.find(addr)
     }
 
+    /// The scope of an end of a connection. TCP has no broadcast: an address at the end of a network is then a host's.
+    #[inline]
+    pub fn scope_of(&self, addr: IpAddr, proto: u8) -> AddressScope {
+        let scope = self.scope(addr);
+        AddressScope { is_group: scope.is_group && (proto != ipproto::TCP || is_group(addr)), ..scope }
+    }
+
     /// The number of the zone of an address.
     pub fn zone(&self, addr: IpAddr) -> Option<u16> {
         if self.has_zones { self.scope(addr).zone } else { None }
@@ -166,6 +175,15 @@ mod tests {
         assert_eq!(direction([10, 0, 0, 1], [255, 255, 255, 255]), Direction::Multicast);
         assert_eq!(direction([10, 0, 0, 1], [10, 255, 255, 255]), Direction::Multicast);
         assert_eq!(AddressScope::direction(scopes([10, 0, 0, 1], [10, 0, 0, 127]), true), Direction::Multicast);
+    }
+
+    #[test]
+    fn tcp_has_no_broadcast() {
+        let locality = Locality::new(&Config::default());
+        let groups = |addr: [u8; 4]| [6, 17].map(|proto| locality.scope_of(addr.into(), proto).is_group);
+        assert_eq!(groups([10, 255, 255, 255]), [false, true]);
+        assert_eq!(groups([224, 0, 0, 251]), [true, true]);
+        assert_eq!(groups([10, 0, 0, 1]), [false, false]);
     }
 
     #[test]

@@ -56,7 +56,7 @@ impl Keys {
     pub fn places(&self, key: &FlowKey) -> u32 {
         let mut bits = 0;
         for side in Side::BOTH {
-            let scope = self.locality.scope(key.addr(side).ip(key.family));
+            let scope = self.locality.scope_of(key.addr(side).ip(key.family), key.proto);
             bits |= if scope.is_local { path::LOCAL[side as usize] } else { 0 };
             bits |= if scope.is_group { path::GROUP[side as usize] } else { 0 };
         }
