@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 import conntrack_py as ct
+from conntrack_py.policy.suggest import comments
 from conntrack_py.policy.traffic.findings import Finding, findings
-from support.packets import SYN, Packet, download, evenly, tcp
+from support.packets import ACK, PSH, SYN, Packet, download, evenly, tcp
 
 SERVER, INSIDE = "10.0.1.10", "10.0.2.20"
 
@@ -105,3 +106,21 @@ def test_beaconing_makes_no_client_of_a_server(found: Callable[[list[Packet]], l
 def test_volume_says_nothing(found: Callable[[list[Packet]], list[Finding]]) -> None:
     """A server that sends ten times as much to who calls it is no finding."""
     assert found(evenly(download("198.51.100.1", 40001, SERVER, 443, 500_000))) == []
+
+
+
+@pytest.mark.parametrize("peer", [7444, 40444], ids=["ports tell", "nothing tells"])
+def test_a_call_that_was_open_when_the_capture_began(peer: int, pcap: Callable[..., Path]) -> None:
+    """A server's call-out without its SYN is a finding and a decision, whichever end the row names."""
+    call = [
+        tcp("203.0.113.66", peer, SERVER, 50555, PSH | ACK, 1, 1, b"x" * 500),
+        tcp(SERVER, 50555, "203.0.113.66", peer, ACK, 1, 501),
+    ]
+    result = ct.track(pcap([*evenly(call), *customers(3, 1.0)]))
+    (finding,) = findings(result.connections)
+    assert (finding.server, finding.destination, finding.service) == (SERVER, "203.0.113.66", f"{peer}/tcp")
+    assert finding.marks == ("egress", "unsure")
+    suggestion = ct.policy.Policy.suggest(result)
+    (decision,) = [one for one in suggestion.report.decisions if one.unsure]
+    assert (decision.servers, decision.rule.ports, decision.kept) == ((SERVER,), ((peer, peer),), False)
+    assert "does not show who initiated" in str(comments(suggestion.report))

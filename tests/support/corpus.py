@@ -7,6 +7,7 @@ length on the wire, the offset and, in pcapng, the interface.
 from __future__ import annotations
 
 import functools
+import gzip
 import importlib
 import io
 import ipaddress
@@ -23,6 +24,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 CORPUS = ROOT.parent / "shared" / "corpus"
+MORE = ROOT.parent / "shared" / "more"
 
 #: Lines that conftest.py prints when the session ends.
 SUMMARY: list[str] = []
@@ -133,7 +135,8 @@ class Capture:
     @functools.cached_property
     def records(self) -> list[Record]:
         """Its packets in capture order."""
-        return read_records(self.path.read_bytes())
+        raw = self.path.read_bytes()
+        return read_records(gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw)
 
 
 @functools.cache
@@ -143,6 +146,16 @@ def captures() -> tuple[Capture, ...]:
     if not listing.exists():
         return ()
     return tuple(_capture(json.loads(line)) for line in listing.read_text().splitlines())
+
+
+@functools.cache
+def more_captures() -> tuple[Capture, ...]:
+    """The further captures beside the corpus, without copies of each other; none where they are absent."""
+    listing = MORE / "expected.jsonl"
+    if not listing.exists():
+        return ()
+    entries = {entry["sha1"]: entry for entry in map(json.loads, listing.read_text().splitlines())}
+    return tuple(Capture(MORE / entry["file"], entry["packets"], (), ()) for entry in entries.values())
 
 
 def require() -> None:

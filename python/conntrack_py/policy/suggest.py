@@ -54,6 +54,7 @@ class Decision:
         servers: Which of its members did it.
         rule: The rule that would allow it.
         kept: It is allowed by the policy: it stays within the local networks. What leaves them is not.
+        unsure: The capture does not show who initiated: perhaps the servers did. Never allowed.
         breaks: What would stop working if it were denied.
         names: Names by which it was asked for, as far as payloads show them.
     """
@@ -62,6 +63,7 @@ class Decision:
     servers: tuple[str, ...]
     rule: Rule
     kept: bool
+    unsure: bool
     breaks: str
     names: tuple[str, ...] = ()
 
@@ -145,7 +147,9 @@ def suggest(
         )
         for name, group in made.items()
     }
-    decisions = _decisions(undecided, allowed, servers, membership, _asked(traffic, names or {}))
+    offers = {address: host.offers for address, host in hosts.items() if servers.intersection(membership.of(address))}
+    doubtful = [pair for pair, _ in traffic.perhaps_outwards(offers)]
+    decisions = _decisions((undecided, doubtful, allowed), servers, membership, _asked(traffic, names or {}))
     left_out = traffic.left_out()
     if undecided:
         left_out[SERVER_EGRESS] = int(waiting.sum())
@@ -263,20 +267,19 @@ def evidence(pairs: Sequence[Pair], peers: int) -> Evidence:
 
 
 def _decisions(
-    undecided: Sequence[Pair],
-    allowed: Sequence[Pair],
+    pairs_by_kind: tuple[Sequence[Pair], Sequence[Pair], Sequence[Pair]],
     servers: set[str],
     membership: Membership,
     asked: Mapping[tuple[str, str, str, int], set[str]],
 ) -> list[Decision]:
-    """Decisions about connections that servers initiate, by group and service, undecided ones first."""
-    found: dict[tuple[str, str, int, bool], list[Pair]] = {}
-    for kept, pairs in ((False, undecided), (True, allowed)):
+    """Decisions about connections that servers initiate, by group and service: the undecided, the doubtful, the allowed."""
+    found: dict[tuple[str, str, int, tuple[bool, bool]], list[Pair]] = {}
+    for kind, pairs in zip(((False, False), (False, True), (True, False)), pairs_by_kind, strict=True):
         for pair in pairs:
             for name in servers.intersection(membership.of(pair.orig)):
-                found.setdefault((name, pair.proto, pair.service, kept), []).append(pair)
+                found.setdefault((name, pair.proto, pair.service, kind), []).append(pair)
     decisions = []
-    for (name, proto, service, kept), pairs in found.items():
+    for (name, proto, service, (kept, unsure)), pairs in found.items():
         peers = tuple(_native.aggregate(sorted({pair.resp for pair in pairs})))
         has_services = proto in (*WITH_PORTS, "icmp", "icmp6")
         rule = Rule(
@@ -292,11 +295,12 @@ def _decisions(
                 servers=tuple(sorted({pair.orig for pair in pairs})),
                 rule=rule,
                 kept=kept,
+                unsure=unsure,
                 breaks=breaks(proto, service),
                 names=tuple(sorted(called)),
             )
         )
-    return sorted(decisions, key=lambda one: (one.kept, one.group, -_connections(one.rule), one.rule.ports))
+    return sorted(decisions, key=lambda one: (one.kept, one.unsure, one.group, -_connections(one.rule), one.rule.ports))
 
 
 def _asked(traffic: Traffic, names: Mapping[int, str]) -> dict[tuple[str, str, str, int], set[str]]:
@@ -322,7 +326,8 @@ def comments(report: Report) -> dict[str, list[str]]:
         called = f", asked for as {', '.join(one.names[:_NAMED])}{more}" if one.names else ""
         count = f"{_connections(one.rule):,} connection{'' if _connections(one.rule) == 1 else 's'}"
         since = moment(one.rule.evidence.first) if one.rule.evidence else ""
-        lines.append(f"{', '.join(one.servers[:_NAMED])}: {count} since {since}{called}.")
+        doubt = " The capture does not show who initiated." if one.unsure else ""
+        lines.append(f"{', '.join(one.servers[:_NAMED])}: {count} since {since}{called}.{doubt}")
         lines.append(f"Denied, it loses: {one.breaks}.")
         bare = dataclasses.replace(one.rule, evidence=None)
         lines.append(f"    {inline(bare, 'egress')},")
@@ -343,6 +348,7 @@ def as_json(report: Report) -> dict[str, object]:
                 "servers": list(one.servers),
                 "rule": rule_dict(one.rule, "egress"),
                 "allowed": one.kept,
+                "unsure": one.unsure,
                 "breaks": one.breaks,
                 "names": list(one.names),
             }

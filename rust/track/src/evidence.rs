@@ -57,9 +57,9 @@ rungs! {
     /// The host that initiates elsewhere in the capture: all connections between the two, or all its own.
     Role = "role", 0.5, Inferred, "what the hosts do elsewhere";
     /// TCP: many peers meet at the other end, which never initiates in this capture.
-    ManyPeers = "many_peers", 0.8, Inferred, "where many peers meet";
+    ManyPeers = "many_peers", 0.59, Inferred, "where many peers meet";
     /// TCP: an end's first window is that of a connecting, or of an accepting, Linux host.
-    Window = "window", 0.8, Inferred, "the first windows";
+    Window = "window", 0.75, Inferred, "the first windows";
     /// The end with a port from a range for clients, where the other's is not.
     EphemeralPort = "ephemeral_port", 0.88, Inferred, "a client's port";
     /// UDP, one way: the sender from a port of a protocol in which data is pushed and not answered.
@@ -67,13 +67,13 @@ rungs! {
     /// The other end of a service's port.
     ServicePort = "service_port", 0.95, Inferred, "the port of a service";
     /// UDP: the first sender, after the five-tuple was silent for the UDP timeout within the capture.
-    AfterSilence = "after_silence", 0.85, Inferred, "the first sender after silence";
+    AfterSilence = "after_silence", 0.8, Inferred, "the first sender after silence";
     /// The other end is a multicast or broadcast address, which never initiates.
     Multicast = "multicast", 0.99, Inferred, "a group address";
     /// The other end accepted connections of others in this capture.
     Listener = "listener", 0.98, Inferred, "a listener of this capture";
     /// An equal five-tuple, before or after, with better evidence.
-    SeenBefore = "seen_before", 0.98, Inferred, "the same connection seen before";
+    SeenBefore = "seen_before", 0.8, Inferred, "the same connection seen before";
     /// TCP segments that no connection has (neither SYN nor ACK nor RST): the sender probes.
     Scan = "scan", 0.5, Unknown, "";
     /// A SYN+ACK without a following packet: backscatter of a forged SYN, or a scan. Its receiver may never have sent a

@@ -135,6 +135,7 @@ def _decisions(out: Console, decisions: Sequence[Decision]) -> None:
         grid.column("if denied, it loses", least=20)
         for one in some[:_MOST]:
             called = f" ({', '.join(one.names[:_NAMED])})" if one.names else ""
+            called += " (in doubt: perhaps it answered)" if one.unsure else ""
             seen = one.rule.evidence.connections if one.rule.evidence else 0
             grid.row(
                 escape(one.group),

@@ -122,6 +122,7 @@ _MARKS = {
     "first": "its first own initiative",
     "new_destination": "new",
     "egress": "egress",
+    "unsure": "in doubt: perhaps it answered",
 }
 
 

@@ -27,6 +27,7 @@ MARKS = {
     "first": "a server that had only answered began to initiate",
     "new_destination": "it initiates where it did not before",
     "egress": "it leaves the local networks",
+    "unsure": "the capture does not show who initiated: perhaps the server did",
 }
 #: Calls that make a beacon, its least period in seconds, its least score.
 _BEACON = 5
@@ -102,6 +103,15 @@ def findings(table: ConnectionTable, baseline: ConnectionTable | None = None) ->
             "first": is_first,
             "new_destination": is_new and not is_first,
             "egress": bool(egress[rows].any()),
+        }
+        found.append(_finding(pair, servers[pair.orig], marks, period, score))
+    for pair, rows in traffic.perhaps_outwards({address: host.offers for address, host in servers.items()}):
+        period, score = _evenness(np.sort(traffic.start[rows]))
+        marks = {
+            "beacon": score is not None,
+            "unanswered": not bool((traffic.answered[rows]).any()),
+            "egress": True,
+            "unsure": True,
         }
         found.append(_finding(pair, servers[pair.orig], marks, period, score))
     order = list(MARKS)

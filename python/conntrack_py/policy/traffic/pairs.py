@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from conntrack_py import text
 from conntrack_py.policy.model import WITH_PORTS, WITH_TYPES
 from conntrack_py.policy.traffic.numbering import Numbering
+from conntrack_py.policy.traffic.services import Service
 from conntrack_py.table import ConnectionTable
 
 Ints = NDArray[np.int64]
@@ -142,6 +144,38 @@ class Traffic:
             )
         ]
         return sorted(found, key=lambda it: (it[0].first, it[0].orig, it[0].resp, it[0].proto, it[0].service))
+
+    def perhaps_outwards(self, offers: Mapping[str, Collection[Service]]) -> list[tuple[Pair, Ints]]:
+        """Connections that servers may have initiated outwards, as pairs from the server to the other host.
+
+        The originator is in doubt: its evidence is below the confidence asked for, or `unknown`. The row may name either
+        end. A connection to a service that the server offers is none of these.
+
+        Args:
+            offers: Server → services that the server answered on.
+        """
+        evidence, words = self.table.codes("evidence")
+        unknown = np.equal(evidence, words.index("unknown"))
+        reasons = list(LEFT_OUT)
+        unsure = np.equal(self.why, reasons.index("low_confidence"))
+        unsure |= np.equal(self.why, reasons.index("nobody")) & unknown
+        serves = np.array([address in offers for address in self.addresses], bool)
+        outwards = unsure & self.egress & serves[self.orig] & ~self.resp_group
+        inwards = unsure & self.is_proto(WITH_PORTS) & ~self.orig_local & self.resp_local & serves[self.resp]
+        found: dict[tuple[str, str, str, int], list[int]] = {}
+        for row in np.flatnonzero(outwards | inwards).tolist():
+            ends = self.addresses[self.orig[row]], self.addresses[self.resp[row]]
+            proto, service = self.service_of(int(self.services[row]))
+            if not outwards[row]:
+                if (proto, service) in offers[ends[1]]:
+                    continue
+                ends, service = ends[::-1], int(self.table["orig_port"][row])
+            found.setdefault((*ends, proto, service), []).append(row)
+        return [(self._pair(ends, rows), np.array(rows)) for ends, rows in found.items()]
+
+    def _pair(self, ends: tuple[str, str, str, int], rows: list[int]) -> Pair:
+        starts = self.start[rows]
+        return Pair(*ends, len(rows), int(starts.min()), int(starts.max()))
 
     def _services(self) -> Ints:
         ports = np.where(self.is_proto(WITH_PORTS), self.table["resp_port"], 0)

@@ -160,7 +160,7 @@ impl Census {
         let pair = self.pairs.number(in_order(hosts).0);
         let tuple = self.tuples.number((in_order(endpoints).0, row.vlan(), row.tunnel()));
         let (hosts, endpoints) = (by_role(hosts, row.orig()), by_role(endpoints, row.orig()));
-        Case { place, hosts, endpoints, pair, tuple }
+        Case { place, tuple, hosts, endpoints, pair }
     }
 
     /// Interned keys of a row that is not open; None, the common case, without a known host.

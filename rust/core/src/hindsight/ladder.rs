@@ -74,7 +74,8 @@ impl Ladder<'_> {
 
     fn judge_datagrams(&self) -> (usize, Evidence) {
         let row = self.row;
-        if row.was_broadcast() {
+        // An answer of DNS that a switch floods, or that was made with a broadcast address, is still an answer.
+        if row.was_broadcast() && !self.only_answers() {
             return (0, Evidence::Multicast);
         }
         if let Some(group) = only(ENDS.map(|end| self.locality.is_group(row.ip(end)))) {

@@ -145,8 +145,9 @@ mod tests {
     use conntrack_base::time::SECOND;
     use conntrack_decode::{Addr, Family, FiveTuple, L4, Packet, Tcp};
     use conntrack_output::rows::Finished;
-    use conntrack_track::config::Config;
+    use conntrack_track::config::{Config, ServerPorts};
     use conntrack_track::connection::Endpoint as Sent;
+    use conntrack_track::direction::{Announcements, Locality};
     use conntrack_track::table::FinalConnection;
     use conntrack_track::tracker::{Closed, Tracker};
 

@@ -450,7 +450,7 @@ impl Packed {
         }
         let places = [addrs[1], addrs[0]].map(|addr| locality.scope_of(addr.ip(self.family()), self.proto));
         self.set(flag::FROM_GROUP, places[0].is_group && !places[1].is_group);
-        self.direction = AddressScope::direction(places, self.has(flag::WAS_BROADCAST));
+        self.direction = AddressScope::direction(places, self.has(flag::WAS_BROADCAST) && !flipped);
         rare.sent.swap(0, 1);
         rare.pure_acks.swap(0, 1);
         rare.first_window.swap(0, 1);
