@@ -1,7 +1,7 @@
 """The originator of connections picked up midstream, against the confidence stated for each rung.
 
-Rungs and confidences were chosen on one half of the captures (`reported_captures.txt` lists the other). The table of the
-reported half is printed at the end of the session and stands in `docs/evidence.md`.
+Rungs and confidences were chosen on one half of the captures (`reported_captures.txt` lists the other). The table of
+the reported half is printed at the end of the session and stands in `docs/evidence.md`.
 """
 
 from __future__ import annotations
@@ -108,7 +108,6 @@ def test_silence() -> None:
                 at = first.find(known.orig[1].to_bytes(2) + known.resp[1].to_bytes(2))
                 found.add(Answer(known.capture.name, None, "after_silence", 0, at >= 0, False, (0, 0), "udp"))
     low, high = found.interval
-    SUMMARY.append(
-        f"after silence: the first sender asked in {found.right} of {found.asked} ({100 * low:.1f} to {100 * high:.1f} %)"
-    )
+    interval = f"{100 * low:.1f} to {100 * high:.1f} %"
+    SUMMARY.append(f"after silence: the first sender asked in {found.right} of {found.asked} ({interval})")
     assert low >= confidence("after_silence")

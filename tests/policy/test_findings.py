@@ -108,7 +108,6 @@ def test_volume_says_nothing(found: Callable[[list[Packet]], list[Finding]]) -> 
     assert found(evenly(download("198.51.100.1", 40001, SERVER, 443, 500_000))) == []
 
 
-
 @pytest.mark.parametrize("peer", [7444, 40444], ids=["ports tell", "nothing tells"])
 def test_a_call_that_was_open_when_the_capture_began(peer: int, pcap: Callable[..., Path]) -> None:
     """A server's call-out without its SYN is a finding and a decision, whichever end the row names."""

@@ -1,7 +1,7 @@
 """Connections of real captures whose originator is known, and the same without their first packets.
 
-TCP: a SYN that a SYN+ACK answers. UDP: the first sender after the capture had run for 30 seconds, or the sender of a DNS
-query. None of this asks the library under test.
+TCP: a SYN that a SYN+ACK answers. UDP: the first sender after the capture had run for 30 seconds, or the sender of a
+DNS query. None of this asks the library under test.
 """
 
 from __future__ import annotations
