@@ -52,6 +52,17 @@ fn in_order() {
     assert_eq!(packets[2].segment_bytes, 2000);
 }
 
+/// The extension headers behind the fragment header are in the first fragment alone.
+#[test]
+fn extension_headers_of_a_fragmented_datagram() {
+    let options = hex("1100 0104 00000000");
+    let datagram = join(&[&options, &udp(9, 53, &[0x3c; 56])]);
+    let pieces = [v6_piece(3, 0, true, 60, &datagram[..32]), v6_piece(3, 32, false, 60, &datagram[32..])];
+    let packets = feed_all(&mut decoder(TunnelMode::Inner), &pieces);
+    assert!(packets.iter().all(|p| (p.tuple.proto, p.tuple.sport, p.tuple.dport) == (17, 9, 53)), "{packets:?}");
+    assert_eq!(totals(&packets), (1, 40 + 72, 56));
+}
+
 #[test]
 fn in_every_order() {
     for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
