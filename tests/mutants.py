@@ -15,6 +15,7 @@ import ast
 import os
 import random
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,8 @@ WORK = ROOT / "target" / "mutants"
 #: The seed of samples: two runs of one module have the same mutants.
 SEED = 19
 MOST = 300
+#: Bytes of data that one process of a run may have.
+MOST_MEMORY = 6 << 30
 #: Tests of the modules that users import, which lie in no room of their own.
 OF_THE_TOP = ("tests/track", "tests/output")
 
@@ -170,6 +173,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--tests", nargs="*", default=[], help="pytest's arguments, or those of cargo test")
     asked, more = parser.parse_known_args()
+    # A mutant of a loop may allocate without end.
+    resource.setrlimit(resource.RLIMIT_DATA, (MOST_MEMORY, MOST_MEMORY))
     module, tests = asked.module, [*asked.tests, *more]
     if module.suffix == ".rs":
         found = rust_survivors(module, asked.most, asked.seed, tests)
