@@ -61,12 +61,13 @@ fn opened(from: End, to: End) -> Vec<Packet> {
     vec![segment(from, to, SYN, 0), segment(to, from, SYN | ACK, 0), segment(from, to, ACK, 0)]
 }
 
-/// The originator and the evidence of the first connection of a capture.
-fn judged(packets: &[Packet]) -> (End, Evidence) {
+/// The originator and the evidence of every connection of a capture, whose packets have these times in seconds.
+fn all_judged(packets: &[(i64, Packet)]) -> Vec<(End, Evidence)> {
     let config = Config::default();
     let (mut tracker, mut closed) = (Tracker::new(&config), Vec::new());
-    for (packet, number) in packets.iter().zip(0..) {
-        tracker.record(std::slice::from_ref(packet), &[], number * SECOND / 1000, |gone| closed.push(gone.clone()));
+    for (at, packet) in packets {
+        tracker.advance(at * SECOND, |gone| closed.push(gone.clone()));
+        tracker.record(std::slice::from_ref(packet), &[], at * SECOND, |gone| closed.push(gone.clone()));
     }
     tracker.finish(|gone| closed.push(gone.clone()));
     let mut rows = Finished::new(Arc::new(Locality::new(&config)));
@@ -75,8 +76,12 @@ fn judged(packets: &[Packet]) -> (End, Evidence) {
     }
     let mut rows = rows.in_order();
     settle(&mut rows, &Hints { ports: &ServerPorts::services(), announced: &Announcements::default() });
-    let row = rows.get(0).expect("a row");
-    ((row.addr(0).0 as u8, row.port(0)), row.evidence())
+    rows.iter().map(|row| ((row.addr(0).0 as u8, row.port(0)), row.evidence())).collect()
+}
+
+/// The originator and the evidence of the first connection.
+fn judged(packets: &[Packet]) -> (End, Evidence) {
+    all_judged(&packets.iter().map(|packet| (0, *packet)).collect::<Vec<_>>())[0]
 }
 
 /// Both ends of a connection in mid-stream, either of which may send first.
@@ -171,4 +176,18 @@ fn a_syn_ack_alone_answers_a_forged_syn() {
 fn a_scan_or_a_refusal_that_was_followed_by_data_is_none() {
     assert_eq!(judged(&[segment(ONE, OTHER, 0, 0)]).1, Evidence::Scan);
     assert_ne!(judged(&[segment(ONE, OTHER, 0, 0), middle(OTHER, ONE)]).1, Evidence::Scan);
+}
+
+/// A timeout cuts a connection in two: the better evidence holds for both, whichever comes first.
+#[test]
+fn rows_of_one_five_tuple_have_one_initiator() {
+    let asked = [(0, datagram(ONE, OTHER)), (1, datagram(OTHER, ONE))];
+    let later = |seconds: i64| [(seconds, datagram(OTHER, ONE)), (seconds + 1, datagram(ONE, OTHER))];
+    let found = all_judged(&[asked, later(1000)].concat());
+    assert_eq!(found, [(ONE, Evidence::Answered), (ONE, Evidence::SeenBefore)]);
+    let syn = opened(ONE, OTHER).into_iter().map(|packet| (1_000_000, packet));
+    let found = all_judged(&std::iter::once((0, middle(OTHER, ONE))).chain(syn).collect::<Vec<_>>());
+    assert_eq!(found.iter().map(|(orig, _)| *orig).collect::<Vec<_>>(), [ONE, ONE]);
+    // A row alone keeps its own.
+    assert_eq!(all_judged(&later(0)), [(OTHER, Evidence::Answered)]);
 }
