@@ -1,7 +1,8 @@
 """Mutation testing of one module: mutants that the tests let live, at most `--most` of them sampled by a fixed seed.
 
     python tests/mutants.py python/conntrack_py/text.py --tests tests/cli tests/output
-    python tests/mutants.py rust/core/src/time.rs --tests --lib
+    python tests/mutants.py rust/base/src/time.rs --tests --lib
+    python tests/mutants.py rust/track/src/conn/opening.rs --above --tests --test shortcuts
 
 Python mutants are cosmic-ray's, Rust mutants cargo-mutants'. Both work in a copy of the checkout below target/mutants,
 so that an interrupted run leaves the sources as they are. Exit status: 0 all mutants were killed, 1 some survived,
@@ -136,7 +137,7 @@ def as_difference(module: Path, numbers: Sequence[int]) -> str:
     return f"--- a/{module}\n+++ b/{module}\n{''.join(hunks)}"
 
 
-def rust_survivors(module: Path, most: int, seed: int, tests: list[str]) -> list[str]:
+def rust_survivors(module: Path, most: int, seed: int, tests: list[str], above: bool) -> list[str]:
     """The mutants of a Rust file that live, each in a line."""
     only = ["cargo", "mutants", "--file", str(module)]
     listed = subprocess.run([*only, "--list"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
@@ -154,7 +155,7 @@ def rust_survivors(module: Path, most: int, seed: int, tests: list[str]) -> list
     lines.write_text(as_difference(module, sorted({int(mutant.split(":")[1]) for mutant in chosen})))
     run = [*only, "--config", str(config), "--in-diff", str(lines), "--output", str(WORK), "--no-times", "--in-place"]
     # For building as well as for running: else every mutant would build all test programs.
-    run += [f"--cargo-arg={one}" for one in tests]
+    run += [f"--cargo-arg={one}" for one in tests] + (["--test-workspace=true"] if above else [])
     # What other files compiled is compiled already.
     built = {"CARGO_TARGET_DIR": os.environ.get("CARGO_TARGET_DIR", str(WORK / "target"))}
     status = subprocess.run(run, cwd=copied("rust"), env=os.environ | built).returncode
@@ -172,12 +173,13 @@ def main() -> int:
     parser.add_argument("--most", type=int, default=MOST)
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--tests", nargs="*", default=[], help="pytest's arguments, or those of cargo test")
+    parser.add_argument("--above", action="store_true", help="with tests of other crates than the Rust file's")
     asked, more = parser.parse_known_args()
     # A mutant of a loop may allocate without end.
     resource.setrlimit(resource.RLIMIT_DATA, (MOST_MEMORY, MOST_MEMORY))
     module, tests = asked.module, [*asked.tests, *more]
     if module.suffix == ".rs":
-        found = rust_survivors(module, asked.most, asked.seed, tests)
+        found = rust_survivors(module, asked.most, asked.seed, tests, asked.above)
     else:
         found = python_survivors(module, asked.most, asked.seed, tests or tests_of(module))
     for survivor in found:
