@@ -29,6 +29,8 @@ WORK = ROOT / "target" / "mutants"
 #: The seed of samples: two runs of one module have the same mutants.
 SEED = 19
 MOST = 300
+#: Seconds for the tests of a mutant.
+TIMEOUT = 600.0
 #: Bytes of data that one process of a run may have.
 MOST_MEMORY = 6 << 30
 #: Tests of the modules that users import, which lie in no room of their own.
@@ -99,7 +101,7 @@ def python_survivors(module: Path, most: int, seed: int, tests: list[str]) -> li
         raise SystemExit(f"the tests fail without a mutant: {command}")
     settings = {
         "module-path": str(module),
-        "timeout": 600.0,
+        "timeout": TIMEOUT,
         "excluded-modules": [],
         "test-command": command,
         "distributor": {"name": "local"},
@@ -155,10 +157,16 @@ def rust_survivors(module: Path, most: int, seed: int, tests: list[str], above: 
     lines.write_text(as_difference(module, sorted({int(mutant.split(":")[1]) for mutant in chosen})))
     run = [*only, "--config", str(config), "--in-diff", str(lines), "--output", str(WORK), "--no-times", "--in-place"]
     # For building as well as for running: else every mutant would build all test programs.
-    run += [f"--cargo-arg={one}" for one in tests] + (["--test-workspace=true"] if above else [])
+    run += [f"--cargo-arg={one}" for one in tests]
     # What other files compiled is compiled already.
     built = {"CARGO_TARGET_DIR": os.environ.get("CARGO_TARGET_DIR", str(WORK / "target"))}
-    status = subprocess.run(run, cwd=copied("rust"), env=os.environ | built).returncode
+    tree, environment = copied("rust"), os.environ | built
+    if above:
+        # cargo-mutants tries the tests without a mutant in the mutant's crate alone.
+        if subprocess.run(["cargo", "test", "--workspace", *tests], cwd=tree, env=environment).returncode != 0:
+            raise SystemExit("the tests fail without a mutant")
+        run += ["--test-workspace=true", "--baseline=skip", f"--timeout={TIMEOUT}"]
+    status = subprocess.run(run, cwd=tree, env=environment).returncode
     # 2: some survived; 3: some ran out of time, which kills them.
     if status not in (0, 2, 3):
         raise SystemExit(f"cargo mutants ended with {status}: {' '.join(run)}")
