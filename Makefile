@@ -233,7 +233,7 @@ TESTS ?=
 	@touch $@
 
 mutants: .venv/.mutants
-	@test -n '$(MODULE)' || { echo 'MODULE=... names a file, such as python/conntrack_py/text.py or rust/core/src/time.rs'; exit 2; }
+	@test -n '$(MODULE)' || { echo 'MODULE=... names a file, such as python/conntrack_py/text.py or rust/base/src/time.rs'; exit 2; }
 	@case '$(MODULE)' in *.rs) command -v cargo-mutants > /dev/null || cargo install --locked cargo-mutants;; esac
 	$(BIN)/python tests/mutants.py $(MODULE) --most $(MOST) --seed $(SEED) $(if $(TESTS),--tests $(TESTS))
 

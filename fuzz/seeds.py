@@ -12,19 +12,22 @@ import itertools
 import json
 import struct
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from conntrack_py.policy import document, formats
 from conntrack_py.policy.model import Group, Rule, Ruleset
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "docs"), str(ROOT / "fuzz" / "python")]
+sys.path[:0] = [str(ROOT / "docs"), str(ROOT / "fuzz"), str(ROOT / "fuzz" / "python")]
 import demo  # noqa: E402
+import packets  # noqa: E402
 import rulesets  # noqa: E402
 
 import policy  # noqa: E402
 
+#: The decoder's, whose place is the second byte of a seed.
+LINK_TYPES = sorted({linktype for linktype, _ in packets.link_layers()})
 #: Frames of the demo in a seed.
 FRAMES = 24
 RULESET = Ruleset(
@@ -111,13 +114,20 @@ def pcapng() -> bytes:
     return made
 
 
-def pieces(mode: int) -> bytes:
-    """Frames for the decoder: the length of each in steps of 16 bytes, and its bytes."""
-    made = bytes([mode, 255])
-    for _, data in frames():
+def pieces(mode: int, linktype: int, packets: Iterable[bytes]) -> bytes:
+    """Packets for the decoder: the length of each in steps of 16 bytes, and its bytes."""
+    made = bytes([mode, LINK_TYPES.index(linktype)])
+    for data in packets:
         size = min(len(data), 15 * 16) + 15 & ~15
         made += bytes([size // 16]) + data[:size].ljust(size, b"\0")
     return made
+
+
+def decoded() -> list[bytes]:
+    """Seeds of the decoder: the demo in every mode, and packets with each header."""
+    found = [pieces(mode, packets.ETHERNET, (data for _, data in frames())) for mode in (0, 1, 2, 0x80)]
+    found += [pieces(mode, packets.RAW, made()) for mode in (0, 2) for made in (packets.transports, packets.tunnels)]
+    return found + [pieces(0, linktype, [data]) for linktype, data in packets.link_layers()]
 
 
 def table() -> bytes:
@@ -141,7 +151,7 @@ def seeds() -> dict[str, Sequence[bytes]]:
     return {
         "capture": captures,
         "track": captures,
-        "decode": [pieces(mode) for mode in (0, 1, 2, 0x80)],
+        "decode": decoded(),
         "arrays": [table(), table()[:84]],
         "checkpoint": [bytes([state]) + edit for state in range(4) for edit in (b"", b"\2\0\3\6\1", b"\4\0\1\4\0" * 2)],
         "policy": [bytes([policy.READERS.index(format)]) + text.encode() for format, text in native.items()],

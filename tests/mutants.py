@@ -1,7 +1,8 @@
 """Mutation testing of one module: mutants that the tests let live, at most `--most` of them sampled by a fixed seed.
 
     python tests/mutants.py python/conntrack_py/text.py --tests tests/cli tests/output
-    python tests/mutants.py rust/core/src/time.rs --tests --lib
+    python tests/mutants.py rust/base/src/time.rs --tests --lib
+    python tests/mutants.py rust/track/src/conn/opening.rs --above --tests --test shortcuts
 
 Python mutants are cosmic-ray's, Rust mutants cargo-mutants'. Both work in a copy of the checkout below target/mutants,
 so that an interrupted run leaves the sources as they are. Exit status: 0 all mutants were killed, 1 some survived,
@@ -15,6 +16,7 @@ import ast
 import os
 import random
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -27,6 +29,10 @@ WORK = ROOT / "target" / "mutants"
 #: The seed of samples: two runs of one module have the same mutants.
 SEED = 19
 MOST = 300
+#: Seconds for the tests of a mutant.
+TIMEOUT = 600.0
+#: Bytes of data that one process of a run may have.
+MOST_MEMORY = 6 << 30
 #: Tests of the modules that users import, which lie in no room of their own.
 OF_THE_TOP = ("tests/track", "tests/output")
 
@@ -39,16 +45,20 @@ def sample(mutants: Sequence[_T], most: int, seed: int) -> list[_T]:
     return [mutants[number] for number in sorted(chosen)]
 
 
-def copied() -> Path:
-    """A copy of the files that git knows, and of the extension module."""
-    tree = WORK / "tree"
-    shutil.rmtree(tree, ignore_errors=True)
+def copied(name: str) -> Path:
+    """A copy of the files that git knows, and of the extension module. Files that are in it already keep their times,
+    by which Cargo knows what to compile."""
+    tree = WORK / name
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    built = (ROOT / "python" / "conntrack_py").glob("_native*.so")
-    for name in (*listed.strip("\0").split("\0"), *(str(path.relative_to(ROOT)) for path in built)):
-        if (ROOT / name).is_file():
-            (tree / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, tree / name)
+    built = [str(path.relative_to(ROOT)) for path in (ROOT / "python" / "conntrack_py").glob("_native*.so")]
+    names = {name for name in (*listed.strip("\0").split("\0"), *built) if (ROOT / name).is_file()}
+    for path in [path for path in tree.rglob("*") if path.is_file()]:
+        if str(path.relative_to(tree)) not in names:
+            path.unlink()
+    for name in names:
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        if not (tree / name).exists() or (tree / name).read_bytes() != (ROOT / name).read_bytes():
+            shutil.copy(ROOT / name, tree / name)
     # The corpus lies beside a checkout.
     beside = WORK / "shared"
     if not beside.is_symlink() and (ROOT.parent / "shared").is_dir():
@@ -83,7 +93,7 @@ def python_survivors(module: Path, most: int, seed: int, tests: list[str]) -> li
     from cosmic_ray.work_db import WorkDB, use_db
     from cosmic_ray.work_item import TestOutcome, WorkerOutcome, WorkResult
 
-    tree = copied()
+    tree = copied("python")
     os.chdir(tree)
     os.environ |= {"PYTHONPATH": str(tree / "python"), "PYTHONDONTWRITEBYTECODE": "1"}
     command = f"{sys.executable} -m pytest -x -q -p no:cacheprovider --no-header {' '.join(tests)}"
@@ -91,7 +101,7 @@ def python_survivors(module: Path, most: int, seed: int, tests: list[str]) -> li
         raise SystemExit(f"the tests fail without a mutant: {command}")
     settings = {
         "module-path": str(module),
-        "timeout": 600.0,
+        "timeout": TIMEOUT,
         "excluded-modules": [],
         "test-command": command,
         "distributor": {"name": "local"},
@@ -120,7 +130,16 @@ def _mutation(item: Any) -> str:
     return f"{mutation.operator_name} {mutation.occurrence}"
 
 
-def rust_survivors(module: Path, most: int, seed: int, tests: list[str]) -> list[str]:
+def as_difference(module: Path, numbers: Sequence[int]) -> str:
+    """A unified difference that adds these lines of a file."""
+    text = (ROOT / module).read_text().splitlines()
+    hunks = [
+        f"@@ -{number - 1 - before},0 +{number} @@\n+{text[number - 1]}\n" for before, number in enumerate(numbers)
+    ]
+    return f"--- a/{module}\n+++ b/{module}\n{''.join(hunks)}"
+
+
+def rust_survivors(module: Path, most: int, seed: int, tests: list[str], above: bool) -> list[str]:
     """The mutants of a Rust file that live, each in a line."""
     only = ["cargo", "mutants", "--file", str(module)]
     listed = subprocess.run([*only, "--list"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
@@ -133,12 +152,21 @@ def rust_survivors(module: Path, most: int, seed: int, tests: list[str]) -> list
     config.parent.mkdir(parents=True, exist_ok=True)
     patterns = ",\n".join(f"'''^{re.escape(mutant)}$'''" for mutant in chosen)
     config.write_text(f"examine_re = [\n{patterns}\n]\n")
+    # Deleted fields pass every pattern (cargo-mutants issue 632); outside the lines of a difference they are left out.
+    lines = WORK / "lines.diff"
+    lines.write_text(as_difference(module, sorted({int(mutant.split(":")[1]) for mutant in chosen})))
+    run = [*only, "--config", str(config), "--in-diff", str(lines), "--output", str(WORK), "--no-times", "--in-place"]
     # For building as well as for running: else every mutant would build all test programs.
-    selected = [f"--cargo-arg={one}" for one in tests]
-    run = [*only, "--config", str(config), "--output", str(WORK), "--no-times", *selected]
-    # Dependencies are built once, not for every run.
+    run += [f"--cargo-arg={one}" for one in tests]
+    # What other files compiled is compiled already.
     built = {"CARGO_TARGET_DIR": os.environ.get("CARGO_TARGET_DIR", str(WORK / "target"))}
-    status = subprocess.run(run, cwd=ROOT, env=os.environ | built).returncode
+    tree, environment = copied("rust"), os.environ | built
+    if above:
+        # cargo-mutants tries the tests without a mutant in the mutant's crate alone.
+        if subprocess.run(["cargo", "test", "--workspace", *tests], cwd=tree, env=environment).returncode != 0:
+            raise SystemExit("the tests fail without a mutant")
+        run += ["--test-workspace=true", "--baseline=skip", f"--timeout={TIMEOUT}"]
+    status = subprocess.run(run, cwd=tree, env=environment).returncode
     # 2: some survived; 3: some ran out of time, which kills them.
     if status not in (0, 2, 3):
         raise SystemExit(f"cargo mutants ended with {status}: {' '.join(run)}")
@@ -147,15 +175,19 @@ def rust_survivors(module: Path, most: int, seed: int, tests: list[str]) -> list
 
 def main() -> int:
     """Print the survivors of the module of the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    # An abbreviation would take cargo's `--test` for `--tests`.
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("module", type=Path, help="a file below python/conntrack_py or rust")
     parser.add_argument("--most", type=int, default=MOST)
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--tests", nargs="*", default=[], help="pytest's arguments, or those of cargo test")
+    parser.add_argument("--above", action="store_true", help="with tests of other crates than the Rust file's")
     asked, more = parser.parse_known_args()
+    # A mutant of a loop may allocate without end.
+    resource.setrlimit(resource.RLIMIT_DATA, (MOST_MEMORY, MOST_MEMORY))
     module, tests = asked.module, [*asked.tests, *more]
     if module.suffix == ".rs":
-        found = rust_survivors(module, asked.most, asked.seed, tests)
+        found = rust_survivors(module, asked.most, asked.seed, tests, asked.above)
     else:
         found = python_survivors(module, asked.most, asked.seed, tests or tests_of(module))
     for survivor in found:

@@ -190,7 +190,7 @@ def test_the_demo(demo_pcap: Path, tmp_path: Path) -> None:
     assert len(found["rows"]) == 4
 
 
-def test_real_captures(tmp_path: Path) -> None:
+def test_real_captures(corpus_dir: Path, tmp_path: Path) -> None:
     every: tuple[dict[str, Any], ...] = ({}, {"tunnels": "both"}, {"profile": "zeek"})
     for options in every:
         for capture in corpus.captures():

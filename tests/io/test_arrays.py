@@ -285,6 +285,7 @@ def one(**changed: Any) -> dict[str, Any]:
         ({"tcp_options": [bytes(44)], "length": [99]}, "tcp_options: found 44"),
         ({"tcp_options": np.array([b"ab"])}, "tcp_options: found .S2, expected a list of bytes"),
         ({"payload": ["text"]}, "payload: found str in packet 0, expected bytes"),
+        ({"payload": (memoryview(b"abcd")[::2], [0, 1])}, "payload: found memoryview, expected bytes in one piece"),
         ({"payload": (b"abc", [0, 9])}, "payload: expected offsets that grow from 0 to at most 3"),
         ({"payload": (b"abc", [2, 1])}, "payload: expected offsets that grow"),
         ({"payload": (b"abc", [])}, "payload: found no offsets, expected 2"),

@@ -260,6 +260,21 @@ def test_bad_blocks(bad: bytes, tmp_path: Path) -> None:
     assert re.search(r"\d", str(error.value).replace(str(path), ""))
 
 
+def test_damage_so_far(tmp_path: Path) -> None:
+    """An open capture tells the damage of what was read, and after it is closed, all there was."""
+    ct = library()
+    path = tmp_path / "bad.pcapng"
+    path.write_bytes(SECTION + INTERFACE + packet() + packet(7) + packet())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ct.CaptureWarning)
+        with ct.open_capture(path) as capture:
+            assert capture.damage() == {}
+            assert sum(len(batch) for batch in capture) == 2
+            damage = capture.damage()
+        assert capture.damage() == damage
+    assert damage == {"unknown_interface": (1, str(path), len(SECTION + INTERFACE + packet()))}
+
+
 def test_corpus_is_there() -> None:
     """The parametrised tests above need it."""
     require()

@@ -1,11 +1,14 @@
-"""A growing file that another capture is written over."""
+"""A growing file that another capture is written over, and the captures of a directory that are still to be read."""
 
 from __future__ import annotations
 
 import io
 from pathlib import Path
 
-from conntrack_py.io.follow import _Growing
+from conntrack_py.io.follow import _Growing, _Rotated
+from support.packets import pcap_bytes, udp
+
+FRAME = udp("10.0.0.1", 1, "10.0.0.2", 2)
 
 
 class Overtaken(io.FileIO):
@@ -41,3 +44,48 @@ def test_data_that_was_appended_is_read(tmp_path: Path) -> None:
             more.write(b" two")
         assert growing.read(100) == b" two"
         assert growing.read(100) == b""
+
+
+def names(known: _Rotated) -> list[str]:
+    """The captures that are read next, up to the last that waits."""
+    found = []
+    while (path := known.next()) is not None:
+        found.append(Path(path).name)
+    return found
+
+
+def test_captures_are_read_once_in_the_order_of_their_first_packets(tmp_path: Path) -> None:
+    for name, at in (("b", 2.0), ("c", 1.0), ("a", 3.0)):
+        (tmp_path / name).write_bytes(pcap_bytes([(at, FRAME)]))
+    known = _Rotated(str(tmp_path))
+    assert known.has_more()
+    assert names(known) == ["c", "b", "a"]
+    assert not known.has_more()
+
+
+def test_a_capture_without_a_packet_is_examined_again(tmp_path: Path) -> None:
+    path = tmp_path / "new.pcap"
+    path.write_bytes(pcap_bytes([]))
+    known = _Rotated(str(tmp_path))
+    assert names(known) == []
+    path.write_bytes(pcap_bytes([(1.0, FRAME)]))
+    assert names(known) == ["new.pcap"]
+
+
+def test_a_capture_that_grows_stays_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "grows.pcap"
+    path.write_bytes(pcap_bytes([(1.0, FRAME)]))
+    known = _Rotated(str(tmp_path))
+    assert names(known) == ["grows.pcap"]
+    path.write_bytes(pcap_bytes([(1.0, FRAME), (2.0, FRAME)]))
+    assert names(known) == []
+    path.write_bytes(pcap_bytes([(3.0, FRAME)]))
+    assert names(known) == ["grows.pcap"], "another capture under the same name"
+
+
+def test_links_to_nothing_and_directories_hide_no_capture(tmp_path: Path) -> None:
+    for at in range(8):
+        (tmp_path / f"{at}-gone").symlink_to(tmp_path / "nothing")
+        (tmp_path / f"{at}-directory").mkdir()
+        (tmp_path / f"{at}.pcap").write_bytes(pcap_bytes([(at, FRAME)]))
+    assert names(_Rotated(str(tmp_path))) == [f"{at}.pcap" for at in range(8)]

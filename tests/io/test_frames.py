@@ -118,12 +118,19 @@ FRAME = udp("10.0.0.5", 5353, "10.0.0.53", 53, b"?")
         (((FRAME, [9, 3]), [1]), "offsets: expected to grow"),
         (((FRAME, []), []), "offsets: found none"),
         (((3, [0, 1]), [1]), "frames: found int, expected bytes in one piece"),
-        (([FRAME], [1], 70000), "linktype: found 70000"),
+        (((memoryview(FRAME)[::2], [0, 1]), [1]), "frames: found memoryview, expected bytes in one piece"),
+        (([FRAME], [1], 0x10000), "linktype: found 65536"),
+        (([FRAME], [1], -1), "linktype: found -1"),
     ],
 )
 def test_refusals_name_the_argument(arguments: tuple[Any, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ct.PacketBatch.from_frames(*arguments)
+
+
+@pytest.mark.parametrize("linktype", [0, 0xFFFF])
+def test_the_least_and_the_largest_linktype(linktype: int) -> None:
+    assert len(ct.PacketBatch.from_frames([FRAME], [1], linktype)) == 1
 
 
 def test_lengths_are_checked() -> None:

@@ -95,6 +95,14 @@ def test_what_can_be_read_only_once(demo_pcap: Path, tmp_path: Path) -> None:
     )
 
 
+def test_a_name_that_sorts_before_the_standard_input(
+    demo_pcap: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(demo_pcap, "(1).pcap")
+    assert ct.split("(1).pcap", "parts")[1]
+
+
 def test_failures_leave_nothing(demo_pcap: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         ct.label(demo_pcap, tmp_path / "no" / "out.pcapng")

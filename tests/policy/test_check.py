@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import subprocess
+import tomllib
 import warnings
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from conntrack_py.cli import cli
 from conntrack_py.policy import Policy, Rule
 from conntrack_py.policy.model import WITH_TYPES
 from support import corpus
-from support.packets import pcap_bytes
+from support.packets import ACK, SYN, download, evenly, pcap_bytes, tcp
 from support.policies import random_policy
 from support.program import COMMAND
 
@@ -27,6 +28,32 @@ WEB = '[groups.web]\nmembers = ["10.0.20.10/32"]\ningress = [{ from = "any", pro
 
 def run(*args: str | Path) -> Result:
     return CliRunner().invoke(cli, ["policy", *map(str, args)])
+
+
+def checked(policy: str, frames: list[bytes], tmp_path: Path) -> Any:
+    """The check of a capture with a frame each second."""
+    path = tmp_path / "made.pcap"
+    path.write_bytes(pcap_bytes(evenly(frames, start=1.0, step=1.0)))
+    return Policy.from_dict(tomllib.loads(policy)).check(path)
+
+
+def test_a_use_has_the_times_of_its_first_and_last_connection(tmp_path: Path) -> None:
+    more = "[443] }, { from = 'any', proto = 'tcp', ports = [80] }, { from = 'any', proto = 'udp'"
+    policy = WEB.replace("[443]", more)
+    syns = [tcp("198.51.100.9", 40000 + port, "10.0.20.10", port, SYN, 5) for port in (443, 80, 443)]
+    syns[2] = tcp("198.51.100.9", 50000, "10.0.20.10", 443, SYN, 5)
+    found = checked(policy, syns, tmp_path)
+    second, third = found.first + 10**9, found.first + 2 * 10**9
+    uses = [(use.connections, use.first, use.last) for use in found.rules]
+    assert uses == [(2, found.first, third), (1, second, second), (0, None, None)]
+
+
+def test_refusals_that_are_sure_come_first(tmp_path: Path) -> None:
+    """One that was seen to open, before two whose originator is a guess."""
+    middle = [tcp("198.51.100.9", 50000 + port, "10.0.20.10", 50100, ACK, 5, 6, b"x") for port in (1, 2)]
+    frames = [*middle, *download("198.51.100.9", 40000, "10.0.20.10", 22, 1000)]
+    found = checked(WEB, frames, tmp_path).refusals
+    assert [(one.service, one.connections, one.doubtful) for one in found] == [(22, 1, 0), (50100, 2, 2)]
 
 
 @pytest.fixture

@@ -115,6 +115,11 @@ def test_refusals_name_line_key_and_what_was_expected(text: str, message: str, t
     assert refused(text, tmp_path).startswith(message)
 
 
+def test_a_message_has_the_first_sixty_characters_of_a_value(tmp_path: Path) -> None:
+    text = "1234567890" * 9
+    assert f": found {text[:60]!r}, expected" in refused(f'[groups.web]\nmembers = ["{text}"]', tmp_path)
+
+
 def test_json_has_lines_too(tmp_path: Path) -> None:
     text = '{"groups": {\n "web": {\n  "ingress": [\n   {"from": "any", "proto": "tcp", "ports": ["x"]}]}}}'
     assert refused(text, tmp_path, "p.json").startswith("4: groups.web.ingress[0].ports[0]: found 'x', expected")

@@ -436,3 +436,5 @@ def test_sarif_of_nothing_and_of_other_results() -> None:
     one, two = found["runs"][0]["results"]
     assert one["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] == "file:///etc/policy.toml"
     assert one["partialFingerprints"] != two["partialFingerprints"]
+    # Reports of other versions are compared with this one.
+    assert one["partialFingerprints"] == {"conntrackPy/v1": "53bc46c5479b1977ded781791a5427af:1"}

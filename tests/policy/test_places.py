@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,7 +32,10 @@ groups:
     assert found["groups.web.again"] == 7
 
 
-def test_places_in_json_and_several_documents() -> None:
+@pytest.mark.parametrize("loader", [yaml_places._Loader, yaml.SafeLoader])
+def test_places_in_json_and_several_documents(loader: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """LibYAML takes tabs between tokens, PyYAML's own loader does not."""
+    monkeypatch.setattr(yaml_places, "_Loader", loader)
     assert yaml_places.lines('{\n\t"a": [\n\t\t1,\n\t\t{"b": 2}]}') == {"a": 2, "a[0]": 3, "a[1]": 4, "a[1].b": 4}
     assert yaml_places.lines("a: 1\n---\na: 1\nb: 1\n") == {"a": 3, "b": 4}
 

@@ -281,6 +281,18 @@ def test_names_say_what_servers_ask_for(tmp_path: Path) -> None:
     assert Policy.from_dict(policy.to_dict()).groups["web"].egress == ()
 
 
+def test_rules_for_the_most_connections_come_first(tmp_path: Path) -> None:
+    frames = [
+        frame
+        for port, clients in ((22, 1), (443, 3), (8080, 2))
+        for client in range(clients)
+        for frame in download(f"198.51.100.{len(str(port))}{port % 10}", 40000 + client, "10.0.0.80", port, 1000)
+    ]
+    policy = Policy.suggest(table_of(tmp_path, pcap_bytes(evenly(frames))))
+    (group,) = policy.groups.values()
+    assert [rule.ports for rule in group.ingress] == [((443, 443),), ((8080, 8080),), ((22, 22),)]
+
+
 def test_confidence_and_reasons(tmp_path: Path) -> None:
     frames = [
         *download("198.51.100.7", 40000, "10.0.0.80", 443, 1000),

@@ -38,6 +38,15 @@ def test_given_timeouts_leave_the_others() -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "number"),
+    [(4096, 4096), ("4096", 4096), ("4096 B", 4096), ("4KiB", 1 << 12), ("3 MiB", 3 << 20), (" 2 GiB ", 2 << 30)],
+)
+def test_units_of_the_memory_limit(given: int | str, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_native, "Config", dict)
+    assert ct.Config(memory_limit=given)._native()["memory_limit"] == number  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
     ("keys", "message"),
     [
         ({"lokal": []}, "lokal: unknown key; did you mean local?"),

@@ -27,7 +27,11 @@ from support.packets import ACK, PSH, SYN, Packet, arp, download, echo, evenly, 
 
 Write = Callable[..., Path]
 #: Says "ready" when the library is imported, then tracks its argument.
-TRACK = "import sys, conntrack_py as ct; print('ready', flush=True); print(len(ct.track(sys.argv[1]).connections))"
+#: Tracks a capture. SIGINT is taken also where a shell started the tests in the background, which ignores it.
+TRACK = (
+    "import signal, sys, conntrack_py as ct; signal.signal(signal.SIGINT, signal.default_int_handler);"
+    "print('ready', flush=True); print(len(ct.track(sys.argv[1]).connections))"
+)
 
 
 def test_path_and_str(pcap: Write, mixed: list[Packet]) -> None:

@@ -405,6 +405,37 @@ mod tests {
     }
 
     #[test]
+    fn an_oddity_is_tolerated_only_before_a_possible_header() {
+        let mut file = PcapFile::plain();
+        file.packet(T0, 0, b"good").raw(T0, 1_500_000, 3, 3, b"odd").raw(T0, 1_500_000, 3, 2, b"bad");
+        let odd = file.bytes.len() as u64 - 2 * 19;
+        for i in 0..9 {
+            file.packet(T0, i, &payload(i));
+        }
+        let all = read_every_way(&file.bytes);
+        assert_eq!((all.records.len(), all.damage.details()[0].offset), (10, odd));
+    }
+
+    /// Behind damage no oddity counts, unless the writer had the same one before.
+    #[test]
+    fn original_lengths_below_captured_ones_behind_damage() {
+        for (frac, len, read) in [(1_500_000, 3, 1 + 9), (0, 2, 1 + 9 + 9)] {
+            let mut file = PcapFile::plain();
+            file.raw(T0, frac, 3, len, b"odd");
+            // Confirms the odd one; the damage behind swallows no more.
+            file.packet(T0, 0, b"good").packet(T0, 1, b"good").raw(T0, 1, u32::MAX, 9, &payload(1));
+            for i in 0..9 {
+                file.raw(T0, i, 5, 4, b"short");
+            }
+            for i in 0..9 {
+                file.packet(T0, i, &payload(i));
+            }
+            let all = read_every_way(&file.bytes);
+            assert_eq!((all.records.len(), all.damage.total()), (read + 2, 1), "fraction {frac}");
+        }
+    }
+
+    #[test]
     fn a_wrong_length_does_not_swallow_the_records_behind_it() {
         for wrong in [50_000, 300, 90] {
             let mut file = PcapFile::plain();

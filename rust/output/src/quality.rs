@@ -358,6 +358,22 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_header_that_the_capture_cut_is_that_of_a_whole_datagram() {
+        for proto in [ipproto::TCP, ipproto::SCTP, ipproto::ICMP, ipproto::ICMPV6, ipproto::UDP, ipproto::GRE] {
+            let is_known = !matches!(proto, ipproto::UDP | ipproto::GRE);
+            for (fragment, malformed) in [(false, false), (true, false), (false, true), (true, true)] {
+                let packet = Packet {
+                    tuple: FiveTuple { proto, ..FiveTuple::default() },
+                    fragment,
+                    malformed,
+                    ..Packet::default()
+                };
+                assert_eq!(is_cut(&packet), is_known && !fragment && !malformed, "{proto} {fragment} {malformed}");
+            }
+        }
+    }
+
     /// A packet of a flow with this number.
     type Numbered = fn(u32, Descriptor) -> Descriptor;
 

@@ -52,6 +52,17 @@ fn in_order() {
     assert_eq!(packets[2].segment_bytes, 2000);
 }
 
+/// The extension headers behind the fragment header are in the first fragment alone.
+#[test]
+fn extension_headers_of_a_fragmented_datagram() {
+    let options = hex("1100 0104 00000000");
+    let datagram = join(&[&options, &udp(9, 53, &[0x3c; 56])]);
+    let pieces = [v6_piece(3, 0, true, 60, &datagram[..32]), v6_piece(3, 32, false, 60, &datagram[32..])];
+    let packets = feed_all(&mut decoder(TunnelMode::Inner), &pieces);
+    assert!(packets.iter().all(|p| (p.tuple.proto, p.tuple.sport, p.tuple.dport) == (17, 9, 53)), "{packets:?}");
+    assert_eq!(totals(&packets), (1, 40 + 72, 56));
+}
+
 #[test]
 fn in_every_order() {
     for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
@@ -202,6 +213,30 @@ fn the_inner_header_speaks_for_all_fragments_of_its_carrier() {
         for packet in packets {
             assert_eq!((packet.tuple.dport, packet.tunnel.kind, packet.tunnel.vni), (80, TunnelKind::Vxlan, 42));
         }
+    }
+}
+
+/// A fragment that does not complete the carrier, whose own headers are those of the carrier.
+#[test]
+fn a_middle_fragment_of_a_carrier_has_the_keys_of_the_inner_packet() {
+    let echo = v4(1, &join(&[&hex("0800 0000 0102 0001"), &[1; 1000]]));
+    let inner = ethernet(0x8100, &join(&[&hex("0007 0800"), &echo]));
+    let carrier = udp(50_000, 4789, &join(&[&hex("08000000 00002a00"), &inner]));
+    let pieces = [v4_piece(5, 0, true, 17, &carrier[..400]), v4_piece(5, 400, true, 17, &carrier[400..800])];
+    let packets = feed_all(&mut decoder(TunnelMode::Inner), &pieces);
+    let keys = |packet: &Packet| (packet.tuple, packet.vlan, packet.tunnel, packet.flow_id);
+    assert_eq!(keys(&packets[1]), keys(&packets[0]));
+    assert_eq!((packets[0].tuple.proto, packets[0].flow_id, packets[0].tunnel.vni), (1, 0x0102, 42));
+}
+
+#[test]
+fn a_udp_length_beyond_the_whole_datagram_is_malformed() {
+    for (length, malformed) in [(7, true), (8, false), (2007, false), (2008, false), (2009, true)] {
+        let mut datagram = udp(9, 53, &[1; 2000]);
+        datagram[4..6].copy_from_slice(&u16::to_be_bytes(length));
+        let pieces = [v4_piece(1, 0, true, 17, &datagram[..800]), v4_piece(1, 800, false, 17, &datagram[800..])];
+        let packets = feed_all(&mut decoder(TunnelMode::Inner), &pieces);
+        assert_eq!((packets[1].complete, packets[1].malformed), (true, malformed), "{length}");
     }
 }
 

@@ -75,6 +75,9 @@ fn ipv6_jumbograms() {
     ip[4..6].copy_from_slice(&[0, 0]);
     let packet = decode_ip(&ip);
     assert_eq!((packet.ip_bytes, packet.payload_bytes, packet.tuple.dport), (70_068, 70_000, 80));
+    // The option counts, not what follows the packet in the frame.
+    let padded = decode_ip(&join(&[&ip, &[0; 6]]));
+    assert_eq!((padded.ip_bytes, padded.payload_bytes), (70_068, 70_000));
 }
 
 #[test]

@@ -369,6 +369,29 @@ mod tests {
         assert_eq!(udp(4433, &hello), Some(Client));
     }
 
+    /// The TLS client of FTP's active data and of call home accepts the TCP connection: a hello names neither end.
+    #[test]
+    fn handshakes_that_run_against_the_connection() {
+        let hello = [22, 3, 1, 0, 200, 1, 0, 0, 196, 3, 3];
+        for port in [20, 989, 4334, 4336] {
+            for ports in [[port, 40_000], [40_000, port]] {
+                assert_eq!(speaker(ipproto::TCP, ports, &hello, true), None, "{port}");
+            }
+        }
+        assert_eq!(speaker(ipproto::TCP, [4337, 40_000], &hello, true), Some(Client));
+    }
+
+    /// A question has at least five bytes, and a record eleven.
+    #[test]
+    fn a_dns_message_has_room_for_what_its_header_counts() {
+        let header = [1, 2, 0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0];
+        let body = [0, 0, 1, 0, 1, 0, 0, 1, 0, 1, 0, 0, 0, 9, 0, 0];
+        let message = |length: usize| [&header[..], &body[..length]].concat();
+        assert_eq!(from(53, &message(5 + 11)), Some(Server));
+        assert_eq!(from(53, &message(5 + 11 - 1)), None);
+        assert_eq!(speaker(ipproto::UDP, [53, 40_000], &message(5), false), Some(Server), "cut by the capture");
+    }
+
     #[test]
     fn messages_with_a_bit_for_it() {
         let query = [1, 2, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, b'a', 0, 0, 1, 0, 1];
