@@ -51,8 +51,9 @@ class Config:
             `stats.skipped`. That is the kernel's early drop.
         memory_limit: The most bytes of memory for live connections, by the same rule: a number, or text such as
             `"512 MiB"`. What has ended is the result, and grows with it.
-        reorder_window: The most seconds between a SYN+ACK and a SYN that is stored after it and that it acknowledges: the
-            connection is then tracked as if the SYN had come first. 0: never. The profile `zeek` follows the stored order.
+        reorder_window: The most seconds between a SYN+ACK and the SYN that it acknowledges, where the SYN is stored
+            second: the connection is then tracked as if the SYN had come first. 0: never. The profile `zeek` always
+            follows the stored order.
         strict: Raise `CaptureError` at the first damage instead of going on behind it.
         threads: The most threads to track with; None: as many as there are processors. What comes from
             a pipe or a file object takes one, as do limits, `tunnels="both"` and `profile="zeek"`. The result never

@@ -126,7 +126,9 @@ class Quality:
             early = f"stored before its SYN and stamped {-lead:,.3g} ms after it (the median)"
         sides = {"outside": self.reordered_outside, "the local networks": self.reordered_inside}
         side = " and ".join(f"{number:,} from {name}" for name, number in sides.items() if number)
-        return f"{count} had the SYN+ACK {early}, and went on in the true order" + (f"; SYN+ACKs: {side}" if side else "")
+        return f"{count} had the SYN+ACK {early}, and went on in the true order" + (
+            f"; SYN+ACKs: {side}" if side else ""
+        )
 
     def warnings(self, packets: int) -> list[str]:
         """Warnings about the capture, each with its remedy.
