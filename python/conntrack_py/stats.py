@@ -119,16 +119,14 @@ class Quality:
 
     def _describe_reordered(self) -> str:
         lead = self.reordered_lead / 1e6
-        count = f"{self.reordered:,} TCP handshake" + "s" * (self.reordered != 1)
         if lead > 0:
-            early = f"stamped {lead:,.3g} ms before its SYN (the median)"
+            early = f"stamped early, {lead:,.3g} ms before the SYN (the median)"
         else:
-            early = f"stored before its SYN and stamped {-lead:,.3g} ms after it (the median)"
+            early = f"stored early, though {-lead:,.3g} ms after the SYN by its time (the median)"
         sides = {"outside": self.reordered_outside, "the local networks": self.reordered_inside}
-        side = " and ".join(f"{number:,} from {name}" for name, number in sides.items() if number)
-        return f"{count} had the SYN+ACK {early}, and went on in the true order" + (
-            f"; SYN+ACKs: {side}" if side else ""
-        )
+        named = [f"{number:,} from {side}" for side, number in sides.items() if number]
+        count = f"{self.reordered:,} TCP handshake{'s' * (self.reordered != 1)}"
+        return f"{count} had the SYN+ACK {early}" + (f": {' and '.join(named)}" if named else "")
 
     def warnings(self, packets: int) -> list[str]:
         """Warnings about the capture, each with its remedy.
@@ -156,11 +154,11 @@ class Quality:
             )
         if self.reordered:
             remedy = (
-                "set the clocks of the taps alike, or shift the early capture by more than that (editcap -t)"
+                "synchronise the clocks of the taps, or shift the early capture (editcap -t)"
                 if self.reordered_lead > 0
                 else "sort the capture by time (reordercap)"
             )
-            found.append(f"{self._describe_reordered()}: {remedy}")
+            found.append(f"{self._describe_reordered()}; no other packets were put in order: {remedy}")
         if self.clock_steps:
             found.append(f"{self.describe()[-1]}: durations and timeouts around that are wrong")
         if connections >= _LEAST_CONNECTIONS and self.unknown >= _MANY_UNKNOWN * connections:

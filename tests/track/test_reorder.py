@@ -170,7 +170,7 @@ def test_the_account_of_two_taps() -> None:
     assert len(warned) == 1
     for word in (
         "4 TCP handshakes",
-        "4 ms before its SYN",
+        "4 ms before the SYN",
         "3 from outside and 1 from the local networks",
         "editcap -t",
     ):
@@ -182,7 +182,7 @@ def test_the_account_of_an_unsorted_file() -> None:
     quality, warned = account(swapped(evenly(download(CLIENT, 40_000, SERVER, 443))))
     assert (quality.reordered, quality.reordered_outside, quality.reordered_inside) == (1, 0, 0)
     assert quality.reordered_lead == -1_000_000
-    assert "stamped 1 ms after it" in warned[0]
+    assert "1 ms after the SYN" in warned[0]
     assert "reordercap" in warned[0]
     quality, warned = account(evenly(download(CLIENT, 40_000, SERVER, 443)))
     assert (quality.reordered, quality.reordered_lead, warned) == (0, 0, [])

@@ -53,18 +53,19 @@ impl Tracker {
     ) -> (SlowStep, Side, Outcome) {
         let before = early.before.take();
         let begins = before.is_none();
+        let mut key = lookup.key();
         if let Some(connection) = self.table.cold(held.cold) {
+            key = connection.key;
             match before {
                 Some(before) => connection.go_back(*before, &early),
                 None => {
-                    *connection =
-                        Connection::begin(connection.key, connection.id, side, syn.packet, Roles::Given, syn.ts);
+                    *connection = Connection::begin(key, connection.id, side, syn.packet, Roles::Given, syn.ts);
                 }
             }
         }
         let (mut held, side, outcome) = self.take_in(held, lookup, syn, side, closed);
         let begins = begins || held.slot.is_none();
-        let (key, sender) = (lookup.key(), early.side);
+        let sender = early.side;
         for segment in &early.segments {
             let packet = segment.packet(&key, sender);
             let input = Input { packet: &packet, frame: &[], ts: segment.ts.max(syn.ts), context: Context::default() };
