@@ -51,6 +51,9 @@ class Config:
             `stats.skipped`. That is the kernel's early drop.
         memory_limit: The most bytes of memory for live connections, by the same rule: a number, or text such as
             `"512 MiB"`. What has ended is the result, and grows with it.
+        reorder_window: The most seconds between a SYN+ACK and the SYN that it acknowledges, where the SYN is stored
+            second: the connection is then tracked as if the SYN had come first. 0: never. The profile `zeek` always
+            follows the stored order.
         strict: Raise `CaptureError` at the first damage instead of going on behind it.
         threads: The most threads to track with; None: as many as there are processors. What comes from
             a pipe or a file object takes one, as do limits, `tunnels="both"` and `profile="zeek"`. The result never
@@ -72,6 +75,7 @@ class Config:
     likely_server_ports: Sequence[str] | None = None
     max_connections: int | None = None
     memory_limit: int | str | None = None
+    reorder_window: float = 0.1
     strict: bool = False
     threads: int | None = None
 
@@ -159,6 +163,16 @@ def _positive(key: str, value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 1 << 63:
         _refuse(key, value, "a whole number from 1 on, or none at all")
     return value
+
+
+def _seconds(key: str, value: object) -> float:
+    """A number of seconds. Rust refuses those that are out of range."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        _refuse(key, value, "a number of seconds")
+    try:
+        return float(value)
+    except OverflowError:
+        raise ConfigError(f"{key}: found a number that is too large, expected seconds") from None
 
 
 def _flag(key: str, value: object) -> bool:
@@ -269,12 +283,7 @@ def _timeouts(key: str, timeouts: object) -> dict[str, float]:
     for name, seconds in timeouts.items():
         if name not in defaults:
             raise ConfigError(f"{key}.{name}: no timeout has this name; {_nearest(str(name), defaults)}")
-        if not isinstance(seconds, int | float) or isinstance(seconds, bool):
-            _refuse(f"{key}.{name}", seconds, "a number of seconds")
-        try:
-            float(seconds)
-        except OverflowError:
-            raise ConfigError(f"{key}.{name}: found a number that is too large, expected seconds") from None
+        _seconds(f"{key}.{name}", seconds)
     return dict(timeouts)
 
 
@@ -292,6 +301,7 @@ _CHECKS: Mapping[str, Callable[[str, object], object]] = {
     "likely_server_ports": _ports,
     "max_connections": _positive,
     "memory_limit": _limit,
+    "reorder_window": _seconds,
     "strict": _flag,
     "threads": _positive,
 }

@@ -71,6 +71,11 @@ class Quality:
             both inbound and outbound packets. Duplicates are counted like all others.
         cut_headers: Packets that the capture's snaplen cut within the transport header, so that no flags are known.
         fragments_without_ports: IP fragments whose first one, and with it the ports, was not captured.
+        reordered: TCP handshakes whose SYN+ACK was stored before the SYN that it acknowledges, and that were put right.
+        reordered_outside: Such handshakes whose SYN+ACK came from outside the local networks.
+        reordered_inside: Such handshakes whose SYN+ACK went out of the local networks.
+        reordered_lead: The median time in nanoseconds by which such SYN+ACKs were stamped before their SYNs; negative
+            where the times are right, and only the stored order is not.
         clock_steps: How often the capture's clock stepped back by more than a second, or was set.
         largest_clock_step: The largest of these steps in nanoseconds, negative where it went back; 0 without one.
     """
@@ -84,6 +89,10 @@ class Quality:
     duplicates: int
     cut_headers: int
     fragments_without_ports: int
+    reordered: int
+    reordered_outside: int
+    reordered_inside: int
+    reordered_lead: int
     clock_steps: int
     largest_clock_step: int
 
@@ -100,11 +109,24 @@ class Quality:
             found.append(f"{self.cut_headers:,} packets were cut within their headers")
         if self.fragments_without_ports:
             found.append(f"{self.fragments_without_ports:,} fragments have no ports, for their first one is missing")
+        if self.reordered:
+            found.append(self._describe_reordered())
         if self.clock_steps:
             way = "back" if self.largest_clock_step < 0 else "ahead"
             often = "once" if self.clock_steps == 1 else f"{self.clock_steps:,} times"
             found.append(f"the clock stepped {often}, at most {text.span(abs(self.largest_clock_step))} {way}")
         return found
+
+    def _describe_reordered(self) -> str:
+        lead = self.reordered_lead / 1e6
+        if lead > 0:
+            early = f"stamped early, {lead:,.3g} ms before the SYN (the median)"
+        else:
+            early = f"stored early, though {-lead:,.3g} ms after the SYN by its time (the median)"
+        sides = {"outside": self.reordered_outside, "the local networks": self.reordered_inside}
+        named = [f"{number:,} from {side}" for side, number in sides.items() if number]
+        count = f"{self.reordered:,} TCP handshake{'s' * (self.reordered != 1)}"
+        return f"{count} had the SYN+ACK {early}" + (f": {' and '.join(named)}" if named else "")
 
     def warnings(self, packets: int) -> list[str]:
         """Warnings about the capture, each with its remedy.
@@ -130,6 +152,13 @@ class Quality:
                 f"{text.share(self.cut_headers, packets)} of the packets were cut within their headers, so that their"
                 " flags are not known: capture with a larger snaplen"
             )
+        if self.reordered:
+            remedy = (
+                "synchronise the clocks of the taps, or shift the early capture (editcap -t)"
+                if self.reordered_lead > 0
+                else "sort the capture by time (reordercap)"
+            )
+            found.append(f"{self._describe_reordered()}; no other packets were put in order: {remedy}")
         if self.clock_steps:
             found.append(f"{self.describe()[-1]}: durations and timeouts around that are wrong")
         if connections >= _LEAST_CONNECTIONS and self.unknown >= _MANY_UNKNOWN * connections:

@@ -13,6 +13,7 @@ import zstandard
 
 import conntrack_py as ct
 from support import corpus
+from support.packets import ACK, SYN, download, evenly, pcap_bytes, tcp
 from support.program import ROOT
 
 PAGE = (ROOT / "docs" / "checkpoint.md").read_text()
@@ -140,7 +141,7 @@ class Part:
 
 def parts(data: bytes) -> Iterator[bytes]:
     """The parts of a checkpoint, by the section about the file."""
-    assert (data[:8], int.from_bytes(data[8:12], "little")) == (b"ctracker", 3)
+    assert (data[:8], int.from_bytes(data[8:12], "little")) == (b"ctracker", 4)
     assert hashlib.sha1(data[:-20]).digest() == data[-20:]
     frame, at = zstandard.ZstdDecompressor().decompressobj().decompress(data[12:-20]), 0
     while at < len(frame):
@@ -197,5 +198,15 @@ def test_real_captures(corpus_dir: Path, tmp_path: Path) -> None:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ct.CaptureWarning)
                 saved(capture.path, tmp_path / "state", **options)
+    # No capture ends between a SYN+ACK and a SYN stored after it, with ports used again.
+    frames = [
+        *download("10.0.0.1", 40_000, "10.0.0.2", 443, down=0),
+        tcp("10.0.0.2", 443, "10.0.0.1", 40_000, SYN | ACK, 7, 9),
+    ]
+    path = tmp_path / "early.pcap"
+    path.write_bytes(pcap_bytes(evenly(frames)))
+    [(_, connection)] = saved(path, tmp_path / "state")["narrow cold parts"]
+    (_, [[_, tcp_header, *_]], before), lead = connection[-1]
+    assert (tcp_header[:2], bool(before), lead) == ([7, 9], True, None)
     # No capture has a fragmented SCTP datagram, and only a snapshot has entries that are alive.
     assert set(Part.structures) - Part.used == {"Sctp", "Live"}

@@ -3,7 +3,7 @@
 use crate::rows::Row;
 use conntrack_base::time::SECOND;
 use conntrack_decode::{Family, L4, Packet, Tunnel, Vlan, ipproto};
-use conntrack_track::direction::Certainty;
+use conntrack_track::direction::{Certainty, Direction};
 use conntrack_track::flow::descriptor::kind;
 use conntrack_track::flow::{Descriptor, FlowKey};
 
@@ -61,6 +61,15 @@ counters! {
         cut_headers: u64,
         /// Later fragments whose first one, and with it the ports, was not captured.
         fragments_without_ports: u64,
+        /// TCP handshakes whose SYN+ACK was stored before the SYN that it acknowledges, and that were put right.
+        reordered: u64,
+        /// Such handshakes whose SYN+ACK came from outside the local networks.
+        reordered_outside: u64,
+        /// Such handshakes whose SYN+ACK went out of the local networks.
+        reordered_inside: u64,
+        /// The median of the times by which such SYN+ACKs were stamped before their SYNs, nanoseconds; negative where the times
+        /// are right.
+        reordered_lead: i64,
         /// Times at which the clock stepped.
         clock_steps: u64,
         /// The largest clock step, nanoseconds; negative for a step back.
@@ -186,6 +195,7 @@ impl Watch {
     /// The final counters, with those of the connections and the decoder.
     pub fn finish<'a>(mut self, rows: impl Iterator<Item = Row<'a>>, fragments_without_ports: u64) -> Quality {
         self.quality.fragments_without_ports = fragments_without_ports;
+        let mut leads = Vec::new();
         for row in rows.filter(|row| !row.is_error()) {
             let connections = match row.evidence().certainty() {
                 Certainty::Observed => &mut self.quality.observed,
@@ -193,6 +203,11 @@ impl Watch {
                 Certainty::Unknown => &mut self.quality.unknown,
             };
             *connections += 1;
+            if let Some(lead) = row.lead() {
+                leads.push(lead);
+                self.quality.reordered_outside += u64::from(row.direction() == Direction::Egress);
+                self.quality.reordered_inside += u64::from(row.direction() == Direction::Ingress);
+            }
             if row.proto() == ipproto::TCP {
                 let both = [0, 1].iter().all(|end| row.sent(*end).packets > 0);
                 let one = !both && row.answers_unseen();
@@ -200,8 +215,16 @@ impl Watch {
                 self.quality.one_sided += u64::from(one);
             }
         }
+        self.quality.reordered = leads.len() as u64;
+        self.quality.reordered_lead = median(&mut leads).unwrap_or_default();
         self.quality
     }
+}
+
+/// The median, the lower of two middle values.
+fn median(values: &mut [i64]) -> Option<i64> {
+    let middle = values.len().checked_sub(1)? / 2;
+    Some(*values.select_nth_unstable(middle).1)
 }
 
 /// True for a protocol with a known header that the capture cut.

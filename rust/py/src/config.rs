@@ -40,6 +40,7 @@ pub struct Keys {
     likely_server_ports: Option<Vec<String>>,
     max_connections: Option<usize>,
     memory_limit: Option<usize>,
+    reorder_window: f64,
     strict: bool,
     threads: Option<usize>,
 }
@@ -65,6 +66,7 @@ impl Config {
             decode: Options { tunnels: tunnel_mode(&keys.tunnels)?, checksum: keys.checksum },
             likely_server_ports: keys.likely_server_ports.map(|ports| parse_ports(&ports)).transpose()?,
             zeek: profile.is_zeek(),
+            reorder_window: nanoseconds("reorder_window", keys.reorder_window)?,
             strict: keys.strict,
             bounds: Bounds {
                 connections: keys.max_connections.unwrap_or(usize::MAX),
@@ -94,13 +96,18 @@ fn profile_named(name: &str) -> PyResult<Profile> {
     Profile::named(name).ok_or_else(|| ConfigError::new_err(expected()))
 }
 
-fn set_timeout(timeouts: &mut Timeouts, name: &str, seconds: f64) -> PyResult<()> {
+/// Seconds as nanoseconds; `key` is what an error names.
+fn nanoseconds(key: &str, seconds: f64) -> PyResult<i64> {
     const LONGEST: f64 = 1e9;
-    if !(0.0..=LONGEST).contains(&seconds) {
-        let message = format!("timeouts.{name}: {seconds} is not a number of seconds from 0 to {LONGEST}");
-        return Err(ConfigError::new_err(message));
+    if (0.0..=LONGEST).contains(&seconds) {
+        return Ok((seconds * 1e9).round() as i64);
     }
-    if timeouts.set(name, (seconds * 1e9).round() as i64) {
+    Err(ConfigError::new_err(format!("{key}: {seconds} is not a number of seconds from 0 to {LONGEST}")))
+}
+
+fn set_timeout(timeouts: &mut Timeouts, name: &str, seconds: f64) -> PyResult<()> {
+    let nanoseconds = nanoseconds(&format!("timeouts.{name}"), seconds)?;
+    if timeouts.set(name, nanoseconds) {
         return Ok(());
     }
     Err(ConfigError::new_err(format!("timeouts.{name}: no timeout has this name")))

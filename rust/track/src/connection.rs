@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::Rules;
+use crate::early::{Before, Early, Reorder};
 use crate::flow::{FlowKey, Side};
 use crate::proto::{self, Gateway, State, Status};
 use crate::zeek::{ConnState, Roles, View};
@@ -131,6 +132,8 @@ pub struct Connection {
     pub claims: [u8; 2],
     /// Capture time at which the connection expires, nanoseconds.
     pub deadline: i64,
+    /// Handshakes stored out of order, if any.
+    pub reorder: Option<Box<Reorder>>,
 }
 
 impl Connection {
@@ -161,6 +164,7 @@ impl Connection {
             first_window: [0; 2],
             claims: [0; 2],
             deadline: ts,
+            reorder: None,
         }
     }
 
@@ -226,7 +230,67 @@ impl Connection {
 
     /// Bytes on the heap, the connection included.
     pub fn heap_bytes(&self) -> usize {
-        size_of::<Self>() + self.zeek.heap_bytes()
+        size_of::<Self>() + self.parts_bytes()
+    }
+
+    /// Bytes on the heap beside the connection.
+    pub fn parts_bytes(&self) -> usize {
+        self.zeek.heap_bytes() + self.reorder.as_ref().map_or(0, |reorder| reorder.heap_bytes())
+    }
+
+    /// Take the SYN+ACK whose SYN has not come yet out of memory.
+    pub fn take_early(&mut self) -> Option<Early> {
+        let reorder = self.reorder.as_mut()?;
+        let early = reorder.early.take();
+        if reorder.lead.is_none() {
+            self.reorder = None;
+        }
+        early
+    }
+
+    /// Remember a SYN+ACK whose SYN has not come yet.
+    pub fn set_early(&mut self, early: Early) {
+        self.reorder.get_or_insert_default().early = Some(early);
+    }
+
+    /// Test for a SYN+ACK whose SYN has not come yet.
+    pub fn awaits_syn(&self) -> bool {
+        self.reorder.as_ref().is_some_and(|reorder| reorder.early.is_some())
+    }
+
+    /// The time between the two segments of the first handshake that was put right; see [`Reorder::lead`].
+    pub fn lead(&self) -> Option<i64> {
+        self.reorder.as_ref()?.lead
+    }
+
+    /// The part that a segment may change, for [`Self::go_back`].
+    pub fn before(&self) -> Before {
+        Before {
+            end: self.end,
+            orig: self.orig,
+            evidence: self.evidence,
+            gateway: self.gateway,
+            closed: self.closed,
+            status: self.status,
+            zeek: self.zeek.clone(),
+            pure_acks: self.pure_acks,
+            first_window: self.first_window,
+            deadline: self.deadline,
+        }
+    }
+
+    /// Go back to the moment before the remembered segments, the last ones that were counted.
+    pub fn go_back(&mut self, before: Before, early: &Early) {
+        let sent = &mut self.ends[early.side as usize];
+        for segment in &early.segments {
+            sent.packets = sent.packets.saturating_sub(1);
+            sent.ip_bytes = sent.ip_bytes.saturating_sub(segment.ip_bytes.into());
+            sent.payload_bytes = sent.payload_bytes.saturating_sub(segment.payload_bytes.into());
+        }
+        let Before { end, orig, evidence, gateway, closed, status, zeek, pure_acks, first_window, deadline } = before;
+        (self.end, self.orig, self.evidence, self.deadline) = (end, orig, evidence, deadline);
+        (self.gateway, self.closed, self.status, self.zeek) = (gateway, closed, status, zeek);
+        (self.pure_acks, self.first_window) = (pure_acks, first_window);
     }
 
     /// The state that a gateway would report after the last packet.

@@ -6,6 +6,7 @@ pub mod config;
 pub mod conn;
 pub mod connection;
 pub mod direction;
+pub mod early;
 pub mod evidence;
 pub mod flow;
 pub mod policy;

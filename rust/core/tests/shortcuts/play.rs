@@ -87,6 +87,9 @@ pub fn config(number: u8) -> Config {
     if matches!(number, 2 | 13) {
         config.decode.tunnels = TunnelMode::Outer;
     }
+    if number == 15 {
+        config.reorder_window = 0;
+    }
     if number == 14 {
         config.bounds = Bounds { connections: 2, ..Bounds::default() };
     }

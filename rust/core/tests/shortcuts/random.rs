@@ -1,11 +1,12 @@
 //! Random runs of every kind.
 
 use conntrack_core::decode::Family;
+use conntrack_core::time::SECOND;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::frames;
-use super::moves::{self, Move, PLAIN, data, offers, opening};
+use super::moves::{self, A, Move, PLAIN, S, data, offers, opening};
 use super::play::{CONFIGS, Plan, agree};
 
 /// Number of cases: `PROPTEST_CASES`, or else `usual`.
@@ -69,8 +70,37 @@ fn handshake() -> impl Strategy<Value = Vec<Move>> {
     (offers(), any::<bool>()).prop_map(|(offers, is_complete)| opening(offers)[..2 + usize::from(is_complete)].to_vec())
 }
 
+/// A handshake, behind an old connection or not, whose SYN is captured behind its answer, and perhaps behind more of the server.
+fn early_answers() -> impl Strategy<Value = Vec<Move>> {
+    let old = vec(moves::closing(), 0..6);
+    let between = vec((prop_oneof![2 => Just(S | A), 3 => Just(A)], prop_oneof![Just(0_u32), Just(100)]), 0..4);
+    let wait = || prop_oneof![6 => 0..SECOND / 20, 1 => 0..SECOND / 5, 1 => -SECOND / 10..0];
+    (offers(), old, prop::bool::ANY, between, (wait(), wait()), vec(moves::transfer(), 0..30)).prop_map(
+        |(offers, old, is_anew, between, (skew, wait), rest)| {
+            let mut all = if is_anew { Vec::new() } else { opening(offers) };
+            all.extend(if is_anew { Vec::new() } else { old });
+            let opens = |from_client, flags| Move { from_client, flags, payload: 0, ..offers };
+            let late = moves::Fate::Later(1 + between.len() as u8);
+            all.push(Move { fate: late, wait: skew, ..opens(true, S) });
+            all.push(Move { wait, ..opens(false, S | A) });
+            all.extend(between.into_iter().map(|(flags, payload)| match flags {
+                A => Move { wait, ..data(false, payload) },
+                _ => Move { fate: moves::Fate::Again(0), wait, ..opens(false, flags) },
+            }));
+            all.extend(opening(offers).into_iter().skip(2));
+            all.extend(rest);
+            all
+        },
+    )
+}
+
 proptest! {
     #![proptest_config(cases(1_000))]
+
+    #[test]
+    fn handshakes_out_of_order(plan in plans(early_answers())) {
+        agree(&plan)?;
+    }
 
     #[test]
     fn anything(plan in plans(behind(vec(moves::anything(), 1..40), 0.5))) {
@@ -137,6 +167,11 @@ proptest! {
 
 proptest! {
     #![proptest_config(cases(150))]
+
+    #[test]
+    fn frames_of_handshakes_out_of_order(plan in plans(early_answers()), cuts in vec(1..30_usize, 1..5)) {
+        frames::agree(&plan, &cuts)?;
+    }
 
     #[test]
     fn frames_of_anything(plan in plans(behind(vec(moves::anything(), 1..40), 0.5)), cuts in vec(1..40_usize, 1..5)) {

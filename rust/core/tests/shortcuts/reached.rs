@@ -165,3 +165,13 @@ fn without_shortcuts() {
     let captured = Plan::of(opened(&[data(true, 9)])).captured();
     assert!(captured.iter().flatten().all(|one| !way(&mut tracker, one).in_place));
 }
+
+/// A handshake that was put right leaves a cold part, and its data goes in place.
+#[test]
+fn behind_a_syn_ack_that_came_first() {
+    let late = Move { fate: Fate::Later(1), ..opening(OFFERS)[0] };
+    let transfer = [data(true, 100), data(false, 1_460), segment(true, A), data(false, 1_460)];
+    let ways = ways(&[&[late][..], &opening(OFFERS)[1..], &transfer].concat());
+    let (_, number) = in_place(&ways);
+    assert!(number >= transfer.len(), "{ways:?}");
+}

@@ -233,6 +233,7 @@ impl<'a> Row<'a> {
             carrier: None,
             pure_acks: [0; 2],
             first_window: [0; 2],
+            lead: None,
             live: self.live(),
         })
     }
@@ -332,6 +333,12 @@ impl<'a> Row<'a> {
     /// Acknowledged bytes that were not captured, as Zeek counts them.
     pub fn missed_bytes(self) -> u64 {
         self.overflow().map_or(0, |rare| rare.missed_bytes)
+    }
+
+    /// Nanoseconds from the SYN+ACK to the SYN that was stored after it and put right, negative where the SYN was stamped
+    /// earlier; None: the handshake was stored in order.
+    pub fn lead(self) -> Option<i64> {
+        self.overflow().and_then(|rare| rare.lead)
     }
 
     /// Conntrack status ASSURED: the entry survives a full table.

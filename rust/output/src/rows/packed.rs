@@ -105,6 +105,8 @@ pub(super) struct Rare {
     pub carrier: Option<u64>,
     pub pure_acks: [u32; 2],
     pub first_window: [u16; 2],
+    /// Nanoseconds from the SYN+ACK to the SYN that was stored after it and put right; negative: the SYN was stamped earlier.
+    pub lead: Option<i64>,
     pub live: Option<Live>,
 }
 
@@ -324,6 +326,7 @@ impl Packed {
                     carrier: connection.carrier,
                     pure_acks: [orig, resp].map(|side| connection.pure_acks[side as usize]),
                     first_window: [orig, resp].map(|side| connection.first_window[side as usize]),
+                    lead: connection.lead(),
                     live,
                 },
                 overflow,
@@ -382,7 +385,8 @@ impl Packed {
             || connection.related_to.is_some()
             || connection.carrier.is_some()
             || connection.pure_acks != [0; 2]
-            || connection.first_window != [0; 2];
+            || connection.first_window != [0; 2]
+            || connection.lead().is_some();
         if has_more {
             return None;
         }

@@ -195,6 +195,9 @@ pub struct Config {
     pub likely_server_ports: Option<ServerPorts>,
     /// Zeek's boundaries of connections and Zeek's choice of the originator.
     pub zeek: bool,
+    /// The most time between a SYN+ACK and a SYN stored after it that it acknowledges, nanoseconds; 0: the stored order
+    /// stands. Zeek's boundaries follow the stored order.
+    pub reorder_window: i64,
     /// Report damage as an error instead of a count.
     pub strict: bool,
     /// Bounds of the flow table.
@@ -247,6 +250,7 @@ impl Default for Config {
             decode: decode::Options::default(),
             likely_server_ports: None,
             zeek: false,
+            reorder_window: SECOND / 10,
             strict: false,
             bounds: Bounds::default(),
             threads: 1,

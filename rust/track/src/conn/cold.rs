@@ -29,14 +29,14 @@ impl Colds {
     /// Begin a step that may change the heap size of a connection.
     pub fn step(&mut self, number: u32) -> Option<&mut Connection> {
         let connection = self.pool.get_mut(number)?;
-        self.heap = self.heap.saturating_sub(connection.zeek.heap_bytes());
+        self.heap = self.heap.saturating_sub(connection.parts_bytes());
         Some(connection)
     }
 
     /// End the step, and return the connection.
     pub fn account(&mut self, number: u32) -> Option<&Connection> {
         let connection = self.pool.get(number)?;
-        self.heap += connection.zeek.heap_bytes();
+        self.heap += connection.parts_bytes();
         Some(connection)
     }
 
@@ -44,9 +44,9 @@ impl Colds {
     #[inline]
     pub fn change(&mut self, number: u32, change: impl FnOnce(&mut Connection)) {
         let Some(connection) = self.pool.get_mut(number) else { return };
-        let before = connection.zeek.heap_bytes();
+        let before = connection.parts_bytes();
         change(connection);
-        self.heap = (self.heap + connection.zeek.heap_bytes()).saturating_sub(before);
+        self.heap = (self.heap + connection.parts_bytes()).saturating_sub(before);
     }
 
     /// Remove a connection into a `Box`: a connection is large, and moved once.

@@ -67,6 +67,7 @@ pub fn expand(hot: &Image, key: FlowKey, deadline: i64) -> Connection {
         first_window: [0; 2],
         claims: if flags.kind() == Flags::UDP { hot.next.map(|claims| claims as u8) } else { [0; 2] },
         deadline,
+        reorder: None,
     }
 }
 
@@ -255,7 +256,9 @@ pub fn record(connection: &Connection, limits: &Limits, hot: &mut Image) {
 fn ready(connection: &Connection, limits: &Limits, hot: &mut Image) -> Option<()> {
     let entry = connection.gateway.as_ref()?;
     let is_tcp = connection.key.proto == ipproto::TCP;
-    let is_plain = connection.roles == Roles::Given && !connection.is_error && !connection.closed;
+    // The next packet may go back before the last ones: see `early`.
+    let is_plain =
+        connection.roles == Roles::Given && !connection.is_error && !connection.closed && !connection.awaits_syn();
     if !is_plain || connection.deadline != entry.deadline || !(is_tcp || connection.key.proto == ipproto::UDP) {
         return None;
     }

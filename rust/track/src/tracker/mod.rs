@@ -4,6 +4,7 @@ mod gateway;
 mod input;
 mod keys;
 mod label;
+mod reorder;
 mod shortcut;
 mod slow;
 
@@ -76,6 +77,8 @@ pub struct Tracker {
     quick_from: i64,
     /// The policy on initiators; None: no restriction.
     policy: Option<Arc<Policy>>,
+    /// See [`Config::reorder_window`].
+    reorder_window: u64,
 }
 
 /// Connections that are visited for each record when due: more than records can begin.
@@ -102,6 +105,7 @@ impl Tracker {
             shortcuts: !config.zeek,
             quick_from: if config.zeek { i64::MAX } else { i64::MIN },
             policy: None,
+            reorder_window: config.reorder_window.unsigned_abs(),
         }
     }
 

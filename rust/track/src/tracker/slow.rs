@@ -19,9 +19,9 @@ use super::{Closed, PacketLookup, Tracker, hand_out};
 
 /// The connection of a step on the slow path: the number of its cold part, its slot if any, and the positions of its
 /// ends.
-struct SlowStep {
-    cold: u32,
-    slot: Option<SlotId>,
+pub(super) struct SlowStep {
+    pub(super) cold: u32,
+    pub(super) slot: Option<SlotId>,
     places: u32,
 }
 
@@ -41,7 +41,25 @@ impl Tracker {
         };
         let numbered = packet.is_unnumbered().then(|| self.in_order(packet, held.cold, side));
         let packet = numbered.as_ref().unwrap_or(packet);
-        let (held, side, outcome) = self.ask(held, &lookup, packet, (side, ts), closed);
+        let input = Input { packet, frame, ts, context };
+        let (held, side, outcome) = match self.early(&held, packet, side, ts) {
+            Some(early) => self.put_right(held, &lookup, input, (side, early), closed),
+            None => self.take_in(held, &lookup, input, side, closed),
+        };
+        self.settle(&held, &lookup, (ts, context), outcome, side)
+    }
+
+    /// Ask the gateway, count, infer the originator, and advance Zeek's view. Returns also the connection that the
+    /// packet belongs to: its own, or the one that it opens.
+    pub(super) fn take_in(
+        &mut self,
+        held: SlowStep,
+        lookup: &Lookup,
+        Input { packet, frame, ts, context }: Input<'_>,
+        side: Side,
+        closed: &mut impl FnMut(&Closed),
+    ) -> (SlowStep, Side, Outcome) {
+        let (held, side, outcome) = self.ask(held, lookup, packet, (side, ts), closed);
         if let Some(connection) = self.table.cold(held.cold) {
             // The receiver drops packets with a wrong checksum, which count for nothing.
             if !packet.bad_checksum {
@@ -57,7 +75,7 @@ impl Tracker {
                 connection.zeek.note(packet, side, connection.orig, Roles::Given, ts);
             }
         }
-        self.settle(&held, &lookup, (ts, context), outcome, side)
+        (held, side, outcome)
     }
 
     /// Process a packet by Zeek's boundaries of connections. The gateway is also asked, but its entries begin and end

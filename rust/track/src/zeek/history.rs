@@ -117,6 +117,11 @@ impl Letters {
         [Once::Ack, Once::Data].map(|what| self.seen[side as usize] & 1 << what as u8 != 0)
     }
 
+    /// Test for a SYN or SYN+ACK of a side.
+    pub(super) fn has_syn(&self, side: Side) -> bool {
+        self.seen[side as usize] & 1 << Once::Syn as u8 != 0
+    }
+
     fn push(&mut self, letter: u8) {
         if let Some(place) = self.written.get_mut(usize::from(self.len)) {
             *place = letter;

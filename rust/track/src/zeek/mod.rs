@@ -121,6 +121,12 @@ impl View {
         self.ends[side as usize].size(self.ends[side.other() as usize].state)
     }
 
+    /// Test for the number of the side's last SYN, or SYN+ACK.
+    pub fn has_syn(&self, side: Side, seq: u32) -> bool {
+        let end = &self.ends[side as usize];
+        self.letters.has_syn(side) && end.marks[Once::Syn as usize] == end.relative_seq(seq).0 as u32
+    }
+
     /// TCP: test for an end that acknowledges data of an unseen peer.
     pub fn answers_unseen(&self) -> bool {
         self.answers_unseen
