@@ -25,7 +25,7 @@ from support import corpus
 from support.packets import START, Packet, download, evenly, pcap_bytes, udp
 
 #: Of version 1. If it changes, checkpoints have another form, and VERSION in checkpoint.rs goes up.
-GOLDEN = "ee83e4f12ba55be7304ff0dce5f83f12a3deb23c"
+GOLDEN = "3d3d34282d552dffdb2eb2f41a466c0e65e14b64"
 #: Kills of a process while it saves.
 KILLS = 1000
 
@@ -166,10 +166,10 @@ def test_what_cannot_be_gone_on_from(tmp_path: Path) -> None:
     for content, message in [
         (b"", "state: found an empty file, expected a checkpoint"),
         (pcap_bytes(story()), "state: found the bytes d4 c3 b2 a1 02 00 04 00, expected a checkpoint"),
-        (b"ctracker\x03\x00\x00\x00", "it is cut"),
-        (b"ctracker\xe7\x03\x00\x00" + b"." * 50, "found a checkpoint of version 999, expected version 3"),
-        (closed(b"", b"ctracker\x03\x00\x00\x00"), "a part is not there"),
-        (closed(b"\xff\xff\xff\xff", b"ctracker\x03\x00\x00\x00"), "a part is too long"),
+        (b"ctracker\x04\x00\x00\x00", "it is cut"),
+        (b"ctracker\xe7\x03\x00\x00" + b"." * 50, "found a checkpoint of version 999, expected version 4"),
+        (closed(b"", b"ctracker\x04\x00\x00\x00"), "a part is not there"),
+        (closed(b"\xff\xff\xff\xff", b"ctracker\x04\x00\x00\x00"), "a part is too long"),
     ]:
         path.write_bytes(content)
         with pytest.raises(ct.CheckpointError, match=message):

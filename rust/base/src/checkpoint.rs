@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use sha1::{Digest, Sha1};
 
 /// Version of the parts' layout. Other versions are refused, because state is handed over within days, not years.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 const MAGIC: [u8; 8] = *b"ctracker";
 const SUM: usize = 20;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::Rules;
-use crate::flow::{FlowKey, Side};
+use crate::flow::{FlowKey, Side, Tags};
 use crate::proto::{self, Gateway, State, Status};
 use crate::zeek::{ConnState, Roles, View};
 use conntrack_base::checkpoint::count;
@@ -103,6 +103,8 @@ pub struct Connection {
     pub vlan: Vlan,
     /// Tunnel of the first packet.
     pub tunnel: Tunnel,
+    /// Tags of the first packet of the other direction, where they differ from those of the first packet.
+    pub reply_tags: Option<Tags>,
     /// The gateway's entry, if there is one.
     pub gateway: Option<Gateway>,
     /// The reason, once an SCTP association was shut down or aborted.
@@ -147,6 +149,7 @@ impl Connection {
             evidence: Evidence::FirstPacket,
             vlan: packet.vlan,
             tunnel: packet.tunnel,
+            reply_tags: None,
             gateway: None,
             over: None,
             closed: false,
@@ -161,6 +164,15 @@ impl Connection {
             first_window: [0; 2],
             claims: [0; 2],
             deadline: ts,
+        }
+    }
+
+    /// Note the tags of a packet from `side`, if the packet is the first one of its direction and the tags differ.
+    pub fn note_tags(&mut self, packet: &Packet, side: Side) {
+        let is_first_reply = side != self.first && self.ends[side as usize].packets == 0;
+        let first = Tags { vlan: self.vlan, vni: self.tunnel.vni };
+        if is_first_reply && Tags::of(packet) != first {
+            self.reply_tags.get_or_insert(Tags::of(packet));
         }
     }
 

@@ -7,7 +7,7 @@ use conntrack_decode::{Addr, Family, Tunnel, TunnelKind, Vlan, ipproto};
 use conntrack_track::conn::{self, Flags, Image, path};
 use conntrack_track::connection::{Connection, EndReason, Endpoint, Evidence};
 use conntrack_track::direction::{AddressScope, Direction, Locality};
-use conntrack_track::flow::{FlowKey, Side};
+use conntrack_track::flow::{FlowKey, Side, Tags};
 use conntrack_track::proto::{State, Status};
 use conntrack_track::table::FinalConnection;
 use conntrack_track::tracker::Closed;
@@ -105,6 +105,7 @@ pub(super) struct Rare {
     pub carrier: Option<u64>,
     pub pure_acks: [u32; 2],
     pub first_window: [u16; 2],
+    pub reply_tags: Option<Tags>,
     pub live: Option<Live>,
 }
 
@@ -324,6 +325,7 @@ impl Packed {
                     carrier: connection.carrier,
                     pure_acks: [orig, resp].map(|side| connection.pure_acks[side as usize]),
                     first_window: [orig, resp].map(|side| connection.first_window[side as usize]),
+                    reply_tags: connection.reply_tags,
                     live,
                 },
                 overflow,
@@ -381,6 +383,7 @@ impl Packed {
         let has_more = connection.zeek.missed() > 0
             || connection.related_to.is_some()
             || connection.carrier.is_some()
+            || connection.reply_tags.is_some()
             || connection.pure_acks != [0; 2]
             || connection.first_window != [0; 2];
         if has_more {

@@ -180,6 +180,20 @@ pub struct Zone {
     pub networks: Vec<IpNet>,
 }
 
+conntrack_base::words! {
+    /// The part of tags (VLAN ids, and the network identifiers of VXLAN and GENEVE) in the identity of a connection.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub enum VlanMode {
+        /// Tags are part of the key; the halves of a connection whose tags differ by direction are joined.
+        #[default]
+        Key = "key",
+        /// Tags are part of the key, and nothing is joined.
+        Strict = "strict",
+        /// Tags tell no connections apart.
+        Ignore = "ignore",
+    }
+}
+
 /// The configuration of a tracker.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -195,6 +209,8 @@ pub struct Config {
     pub likely_server_ports: Option<ServerPorts>,
     /// Zeek's boundaries of connections and Zeek's choice of the originator.
     pub zeek: bool,
+    /// The part of tags in the identity of a connection.
+    pub vlan: VlanMode,
     /// Report damage as an error instead of a count.
     pub strict: bool,
     /// Bounds of the flow table.
@@ -247,6 +263,7 @@ impl Default for Config {
             decode: decode::Options::default(),
             likely_server_ports: None,
             zeek: false,
+            vlan: VlanMode::default(),
             strict: false,
             bounds: Bounds::default(),
             threads: 1,
