@@ -13,6 +13,7 @@ from conntrack_py import _native
 from conntrack_py.exceptions import ConfigError
 
 Tunnels = Literal["inner", "outer", "both"]
+Vlan = Literal["key", "strict", "ignore"]
 
 #: Units of `memory_limit`.
 _UNITS = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
@@ -41,6 +42,10 @@ class Config:
         ignore_invalid_rst: Accept RSTs below the highest acknowledgement (`nf_conntrack_tcp_ignore_invalid_rst`).
         tunnels: Which connection of a tunnelled packet counts: `inner` (what the tunnel carries), `outer` (what a
             gateway on the path sees) or `both`.
+        vlan: The part of tags (VLAN ids, and the network identifiers of VXLAN and GENEVE) in a connection. `key`: other
+            tags are another connection, but where they differ by direction, the halves are joined; `strict`: nothing
+            is joined; `ignore`: tags tell no connections apart. Without effect on the profile `zeek`, which ignores
+            them.
         checksum: Verify checksums. Captures taken on a sender often have wrong ones, so the default is not to.
         likely_server_ports: Ports at which servers are likely, such as `443/tcp`, `53/udp` or `2905/sctp`: one of the
             last words on who initiated where the opening was not captured. None: the library's list of services, or for
@@ -71,6 +76,7 @@ class Config:
     liberal: bool = False
     ignore_invalid_rst: bool = False
     tunnels: Tunnels = "inner"
+    vlan: Vlan = "key"
     checksum: bool = False
     likely_server_ports: Sequence[str] | None = None
     max_connections: int | None = None
@@ -297,6 +303,7 @@ _CHECKS: Mapping[str, Callable[[str, object], object]] = {
     "liberal": _flag,
     "ignore_invalid_rst": _flag,
     "tunnels": _word(get_args(Tunnels)),
+    "vlan": _word(get_args(Vlan)),
     "checksum": _flag,
     "likely_server_ports": _ports,
     "max_connections": _positive,

@@ -66,6 +66,10 @@ class Quality:
         unknown: Connections about whose initiator nothing is known, scans and backscatter.
         tcp_connections: TCP connections that tell whether both ends were captured.
         one_sided: TCP connections of which one end was captured: its acknowledgements cover data not in the capture.
+        tags_by_direction: Connections whose tags (VLAN, or network of VXLAN or GENEVE) differ by direction; the column
+            `vlan_reply` has the other VLAN.
+        tags_crowded: Connections with tags that no packet with other tags could join, for their five-tuple has too
+            many: where their tags differ by direction, each half is a connection.
         compared: Packets that were compared with those before (IPv4 by identification, of IPv6 TCP data).
         duplicates: Compared packets that are a second copy within ten milliseconds, as of a mirror port that copies
             both inbound and outbound packets. Duplicates are counted like all others.
@@ -85,6 +89,8 @@ class Quality:
     unknown: int
     tcp_connections: int
     one_sided: int
+    tags_by_direction: int
+    tags_crowded: int
     compared: int
     duplicates: int
     cut_headers: int
@@ -102,6 +108,11 @@ class Quality:
         if self.one_sided:
             share = text.share(self.one_sided, self.tcp_connections)
             found.append(f"of {self.one_sided:,} TCP connections ({share}), only one end was captured")
+        if self.tags_by_direction:
+            found.append(f"the tags of {_connections(self.tags_by_direction)} differ by direction")
+        if self.tags_crowded:
+            many = _connections(self.tags_crowded)
+            found.append(f"{many} with tags could not be joined, for too many have an equal five-tuple")
         if self.duplicates:
             share = text.share(self.duplicates, self.compared)
             found.append(f"{self.duplicates:,} packets ({share}) are second copies")
@@ -234,6 +245,10 @@ def describe_loss(skipped: Mapping[str, int], skipped_at: Mapping[str, tuple[str
         place = f", first in {file if file != '-' else 'standard input'} at byte {offset:,}" if file else ""
         losses.append(_in_words(reason, count) + place)
     return f"part of the capture was not used: {'; '.join(losses)}" if losses else None
+
+
+def _connections(count: int) -> str:
+    return f"{count:,} connection{'s' * (count != 1)}"
 
 
 def _in_words(reason: str, count: int) -> str:

@@ -82,7 +82,7 @@ class Connection(NamedTuple):
     resp_zone: str | None
     """The configured zone of the responder."""
     vlan: int | None
-    """VLAN id, the outer one of two."""
+    """VLAN id of the first packet, the outer one of two."""
     tunnel: str | None
     """What carried it: `gre`, `vxlan`, ..."""
     related_to: int | None
@@ -91,6 +91,8 @@ class Connection(NamedTuple):
     """`closed`, `reset`, `timeout`, `evicted`, `end_of_capture` or `reused`."""
     community_id: str
     """Community ID, version 1."""
+    vlan_reply: int | None
+    """VLAN id of the other direction's first packet, where it differs from `vlan`; 0: untagged."""
 
 
 class ConnectionTable:

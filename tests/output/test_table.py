@@ -29,7 +29,7 @@ COLUMNS = [
     *("start", "end", "proto", "orig_addr", "orig_port", "resp_addr", "resp_port", "direction", "state", "conn_state"),
     *("history", "assured", "seen_reply", "evidence", "confidence", "flipped", "orig_pkts", "orig_ip_bytes"),
     *("orig_bytes", "resp_pkts", "resp_ip_bytes", "resp_bytes", "orig_zone", "resp_zone", "vlan", "tunnel"),
-    *("related_to", "end_reason", "community_id"),
+    *("related_to", "end_reason", "community_id", "vlan_reply"),
 ]
 NUMERIC = {"u": ("orig_port", "resp_port", "orig_pkts", "resp_ip_bytes"), "f": ("confidence",), "b": ("assured",)}
 
@@ -132,6 +132,7 @@ def test_rows(table: ct.ConnectionTable) -> None:
         related_to=None,
         end_reason="closed",
         community_id="",
+        vlan_reply=None,
     )
     assert first.start == 1_767_225_600_000_000_000
     assert first.confidence == 1.0

@@ -104,10 +104,12 @@ def flows(draw: st.DrawFn) -> list[bytes]:
             frames = [arp()]
     # Captured from somewhere in the middle on.
     frames = frames[draw(st.integers(0, max(0, len(frames) - 1))) :] if draw(st.booleans()) else frames
+    there = draw(st.sampled_from([(), (), (7,), (7, 9)]))
+    back = draw(st.sampled_from([there, there, (), (8,)]))
+    tags = [there if frame[26:30] == packed(client) else back for frame in frames]
     if kind in ("download", "tcp", "dns", "ping") and draw(st.booleans()):
         frames = [to_ipv6(frame) for frame in frames]
-    vids = draw(st.sampled_from([(), (), (7,), (7, 9)]))
-    return [tagged(frame, *vids) for frame in frames]
+    return [tagged(frame, *vids) for frame, vids in zip(frames, tags, strict=True)]
 
 
 @st.composite

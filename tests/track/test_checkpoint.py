@@ -25,7 +25,7 @@ from support import corpus
 from support.packets import START, Packet, download, evenly, pcap_bytes, udp
 
 #: Of version 1. If it changes, checkpoints have another form, and VERSION in checkpoint.rs goes up.
-GOLDEN = "ee83e4f12ba55be7304ff0dce5f83f12a3deb23c"
+GOLDEN = "3d3d34282d552dffdb2eb2f41a466c0e65e14b64"
 #: Kills of a process while it saves.
 KILLS = 1000
 

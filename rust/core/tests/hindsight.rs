@@ -75,7 +75,8 @@ fn all_judged(packets: &[(i64, Packet)]) -> Vec<(End, Evidence)> {
         rows.insert(gone);
     }
     let mut rows = rows.in_order();
-    settle(&mut rows, &Hints { ports: &ServerPorts::services(), announced: &Announcements::default() });
+    let (ports, announced) = (ServerPorts::services(), Announcements::default());
+    settle(&mut rows, &Hints { ports: &ports, announced: &announced, udp_timeout: 30 * SECOND });
     rows.iter().map(|row| ((row.addr(0).0 as u8, row.port(0)), row.evidence())).collect()
 }
 
@@ -105,7 +106,10 @@ fn ports_of_clients_and_services() {
         assert_rung(&[middle((2, 21_477), (1, client))], (1, client), Evidence::EphemeralPort);
     }
     assert_rung(&[middle((2, 32_767), (1, 1_024))], (1, 1_024), Evidence::EphemeralPort);
-    assert_rung(&[middle((2, 1_023), (1, 32_767))], (1, 32_767), Evidence::EphemeralPort);
+    // Privileged clients bind ports below 1024, too.
+    assert_rung(&[middle((2, 1_023), (1, 32_767))], (2, 1_023), Evidence::Unknown);
+    assert_rung(&[middle((2, 1_023), (1, 32_768))], (1, 32_768), Evidence::EphemeralPort);
+    assert_rung(&[middle((2, 53), (1, 8_080))], (2, 53), Evidence::Unknown);
     assert_rung(&[middle((2, 443), (1, 1_024))], (1, 1_024), Evidence::ServicePort);
     // Of two services the system port is one by right, but for ports that clients of NFS reserve.
     assert_rung(&[middle((2, 443), (1, 8_080))], (1, 8_080), Evidence::ServicePort);
@@ -114,13 +118,13 @@ fn ports_of_clients_and_services() {
 }
 
 #[test]
-fn windows_and_acknowledgements() {
+fn windows_are_evidence_and_acknowledgements_are_none() {
     assert_rung(&[stamped(OTHER, ONE, ACCEPTS), stamped(ONE, OTHER, CONNECTS)], ONE, Evidence::Window);
     assert_rung(&[stamped(OTHER, ONE, ACCEPTS)], ONE, Evidence::Window);
     assert_rung(&[stamped(OTHER, ONE, CONNECTS)], OTHER, Evidence::Window);
     assert_rung(&[stamped(OTHER, ONE, CONNECTS), stamped(ONE, OTHER, CONNECTS)], OTHER, Evidence::Unknown);
-    assert_rung(&[middle(OTHER, ONE), segment(ONE, OTHER, ACK, 0)], ONE, Evidence::Acknowledgements);
-    assert_rung(&[middle(ONE, OTHER), segment(ONE, OTHER, ACK, 0)], ONE, Evidence::Acknowledgements);
+    assert_rung(&[middle(OTHER, ONE), segment(ONE, OTHER, ACK, 0)], OTHER, Evidence::Unknown);
+    assert_rung(&[middle(ONE, OTHER), segment(ONE, OTHER, ACK, 0)], ONE, Evidence::Unknown);
 }
 
 #[test]
@@ -149,7 +153,7 @@ fn roles_of_the_hosts_elsewhere() {
     assert_eq!(found(&asks), (ONE, Evidence::Role));
     let answers = [1, 2, 3].map(|port| opened((9, port + 41_000), (2, 443)));
     assert_eq!(found(&answers[..2]).1, Evidence::Unknown);
-    assert_eq!(found(&answers), (ONE, Evidence::Role));
+    assert_eq!(found(&answers).1, Evidence::Unknown, "a server may call out");
     let both = [asks.concat(), opened((8, 43_000), (1, 22))];
     assert_eq!(found(&both).1, Evidence::Unknown, "a host that does both");
 }
@@ -162,6 +166,39 @@ fn udp_by_its_answer_and_its_ports() {
     let (one, other) = ((1, 123), (2, 123));
     assert_rung(&[datagram(other, one), datagram(one, other)], other, Evidence::Answered);
     assert_rung(&[datagram((255, 9_000), (1, 9_001))], (1, 9_001), Evidence::Multicast);
+}
+
+#[test]
+fn silence_names_the_first_sender() {
+    let others = |until: i64| (0..=until / 10).map(|at| (at * 10, datagram((8, 40_000), (9, 53))));
+    let first = |gap: i64, one: End, other: End| {
+        let asked = [(gap, datagram(one, other)), (gap + 1, datagram(other, one))];
+        all_judged(&others(gap).chain(asked).collect::<Vec<_>>()).into_iter().find(|(end, _)| end.0 != 8)
+    };
+    assert_eq!(first(31, OTHER, ONE), Some((OTHER, Evidence::AfterSilence)));
+    assert_eq!(first(30, OTHER, ONE), Some((OTHER, Evidence::Answered)));
+    assert_eq!(first(31, (2, 51_820), (1, 9_000)), Some(((2, 51_820), Evidence::AfterSilence)));
+    assert_eq!(
+        first(31, (2, 443), (1, 9_000)),
+        Some(((1, 9_000), Evidence::ServicePort)),
+        "a server of QUIC only answers"
+    );
+}
+
+#[test]
+fn push_names_the_sender_of_data_that_nobody_answers() {
+    assert_rung(&[datagram((2, 514), (1, 31_234))], (2, 514), Evidence::Push);
+    assert_rung(&[datagram((2, 31_234), (1, 514))], (2, 31_234), Evidence::ServicePort);
+    assert_eq!(judged(&[datagram((2, 514), (1, 40_000)), datagram((1, 40_000), (2, 514))]).1, Evidence::ServicePort);
+}
+
+#[test]
+fn a_reset_is_no_answer() {
+    let (client, server) = ((1, 40_000), (2, 443));
+    let reset = segment(server, client, RST, 0);
+    assert_rung(&[segment(client, server, ACK, 0), reset], client, Evidence::Scan);
+    assert_rung(&[middle(client, server), reset], client, Evidence::Unknown);
+    assert_rung(&[middle(client, server), middle(server, client), reset], client, Evidence::ServicePort);
 }
 
 #[test]

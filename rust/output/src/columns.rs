@@ -80,6 +80,7 @@ pub const COLUMNS: &[Column] = &[
     Column { name: "related_to", kind: Kind::OptI64(|row| row.related_to().or(row.carrier()).map(|row| row as i64)) },
     Column { name: "end_reason", kind: Kind::Word(|row| Some(row.end_reason() as u16), |_| words(&EndReason::NAMES)) },
     Column { name: "community_id", kind: Kind::Text(community_id) },
+    Column { name: "vlan_reply", kind: Kind::OptI32(vlan_reply) },
 ];
 
 /// Zeek's history as text.
@@ -90,6 +91,12 @@ pub fn history_text(row: Row<'_>) -> String {
 
 fn vid(tag: u16) -> Option<i32> {
     tag.checked_sub(1).map(i32::from)
+}
+
+/// The outer VLAN id of the other direction, where it differs; 0: untagged.
+fn vlan_reply(row: Row<'_>) -> Option<i32> {
+    let tag = row.reply_tags()?.vlan.outer;
+    (tag != row.vlan().outer).then(|| vid(tag).unwrap_or(0))
 }
 
 fn tunnel(row: Row<'_>) -> Option<u16> {

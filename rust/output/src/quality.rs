@@ -53,6 +53,10 @@ counters! {
         tcp_connections: u64,
         /// Such TCP connections with packets of one end only, which acknowledges data that was not captured.
         one_sided: u64,
+        /// Connections whose tags (VLAN, VXLAN or GENEVE identifier) differ by direction.
+        tags_by_direction: u64,
+        /// Connections with tags that no packet with other tags may join, because their five-tuple has too many.
+        tags_crowded: u64,
         /// Packets compared with earlier ones, so that a duplicate would be found.
         compared: u64,
         /// Compared packets that are duplicates.
@@ -208,6 +212,7 @@ impl Watch {
                 self.quality.reordered_outside += u64::from(row.direction() == Direction::Egress);
                 self.quality.reordered_inside += u64::from(row.direction() == Direction::Ingress);
             }
+            self.quality.tags_by_direction += u64::from(row.reply_tags().is_some());
             if row.proto() == ipproto::TCP {
                 let both = [0, 1].iter().all(|end| row.sent(*end).packets > 0);
                 let one = !both && row.answers_unseen();

@@ -38,7 +38,7 @@ fn field(column: &Column) -> Field {
 
 /// True for nullable columns.
 pub fn may_be_null(name: &str) -> bool {
-    matches!(name, "orig_zone" | "resp_zone" | "vlan" | "tunnel" | "related_to")
+    matches!(name, "orig_zone" | "resp_zone" | "vlan" | "tunnel" | "related_to" | "vlan_reply")
 }
 
 /// The schema of the table.

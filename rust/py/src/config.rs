@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use conntrack_core::config::{Bounds, Config as Core, Profile, Rules, ServerPorts, Timeouts, Zone};
+use conntrack_core::config::{Bounds, Config as Core, Profile, Rules, ServerPorts, Timeouts, VlanMode, Zone};
 use conntrack_core::decode::{Options, TunnelMode};
 use conntrack_core::time::SECOND;
 use ipnet::IpNet;
@@ -36,6 +36,7 @@ pub struct Keys {
     liberal: bool,
     ignore_invalid_rst: bool,
     tunnels: String,
+    vlan: String,
     checksum: bool,
     likely_server_ports: Option<Vec<String>>,
     max_connections: Option<usize>,
@@ -67,6 +68,7 @@ impl Config {
             likely_server_ports: keys.likely_server_ports.map(|ports| parse_ports(&ports)).transpose()?,
             zeek: profile.is_zeek(),
             reorder_window: nanoseconds("reorder_window", keys.reorder_window)?,
+            vlan: vlan_mode(&keys.vlan)?,
             strict: keys.strict,
             bounds: Bounds {
                 connections: keys.max_connections.unwrap_or(usize::MAX),
@@ -133,6 +135,12 @@ fn parse_ports(texts: &[String]) -> PyResult<ServerPorts> {
         })
     };
     texts.iter().map(parse).collect()
+}
+
+fn vlan_mode(word: &str) -> PyResult<VlanMode> {
+    let expected = || format!("vlan: found {word:?}, expected one of {}", VlanMode::NAMES.join(", "));
+    let found = VlanMode::NAMES.iter().position(|name| *name == word);
+    found.map(|at| VlanMode::ALL[at]).ok_or_else(|| ConfigError::new_err(expected()))
 }
 
 fn tunnel_mode(word: &str) -> PyResult<TunnelMode> {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Rules;
 use crate::early::{Before, Early, Reorder};
-use crate::flow::{FlowKey, Side};
+use crate::flow::{FlowKey, Side, Tags};
 use crate::proto::{self, Gateway, State, Status};
 use crate::zeek::{ConnState, Roles, View};
 use conntrack_base::checkpoint::count;
@@ -104,6 +104,8 @@ pub struct Connection {
     pub vlan: Vlan,
     /// Tunnel of the first packet.
     pub tunnel: Tunnel,
+    /// Tags of the first packet of the other direction, where they differ from those of the first packet.
+    pub reply_tags: Option<Tags>,
     /// The gateway's entry, if there is one.
     pub gateway: Option<Gateway>,
     /// The reason, once an SCTP association was shut down or aborted.
@@ -150,6 +152,7 @@ impl Connection {
             evidence: Evidence::FirstPacket,
             vlan: packet.vlan,
             tunnel: packet.tunnel,
+            reply_tags: None,
             gateway: None,
             over: None,
             closed: false,
@@ -165,6 +168,15 @@ impl Connection {
             claims: [0; 2],
             deadline: ts,
             reorder: None,
+        }
+    }
+
+    /// Note the tags of a packet from `side`, if the packet is the first one of its direction and the tags differ.
+    pub fn note_tags(&mut self, packet: &Packet, side: Side) {
+        let is_first_reply = side != self.first && self.ends[side as usize].packets == 0;
+        let first = Tags { vlan: self.vlan, vni: self.tunnel.vni };
+        if is_first_reply && Tags::of(packet) != first {
+            self.reply_tags.get_or_insert(Tags::of(packet));
         }
     }
 

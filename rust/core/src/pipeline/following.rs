@@ -95,6 +95,8 @@ pub struct TrackOutput {
     /// Connections begun, and connections evicted.
     pub begun: u64,
     pub evicted: u64,
+    /// Connections with tags that no packet with other tags may join.
+    pub crowded: u64,
     /// Live connections over time.
     pub alive: Alive,
 }
@@ -103,7 +105,7 @@ impl TrackOutput {
     /// No results yet.
     pub fn none(locality: Arc<Locality>) -> Self {
         let (rows, alive) = (Finished::new(locality), Alive::default());
-        Self { rows, labels: None, refused: None, begun: 0, evicted: 0, alive }
+        Self { rows, labels: None, refused: None, begun: 0, evicted: 0, crowded: 0, alive }
     }
 
     /// Adds the results of another part under new numbers: `own` maps its own numbers, `named` those of connections it
@@ -112,6 +114,7 @@ impl TrackOutput {
         self.rows.add(part.rows, own, named);
         self.begun += part.begun;
         self.evicted += part.evicted;
+        self.crowded += part.crowded;
         self.alive.add(part.alive);
     }
 }
@@ -254,6 +257,7 @@ impl TrackStage {
             refused: self.refused,
             begun: self.tracker.begun(),
             evicted: self.tracker.evicted(),
+            crowded: self.tracker.crowded(),
             alive: self.over.alive,
         }
     }

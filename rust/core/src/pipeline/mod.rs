@@ -21,6 +21,7 @@ use conntrack_capture::error::CaptureError;
 use conntrack_capture::{Captures, DamageKind, RecordBatch};
 use conntrack_decode::{Skip, TunnelMode};
 use conntrack_output::labels::Labels;
+use conntrack_output::quality::Quality;
 use conntrack_output::rows::Rows;
 use conntrack_output::stats::Stats;
 use conntrack_track::config::{Bounds, Config, ServerPorts, Timeout};
@@ -147,7 +148,7 @@ fn finish(
     output: TrackOutput,
 ) -> Result<RunOutput, CaptureError> {
     let DecodeOutput { mut stats, watch, orphans, announced } = reading.finish(captures)?;
-    let TrackOutput { rows, labels, refused, begun, evicted, alive } = output;
+    let TrackOutput { rows, labels, refused, begun, evicted, crowded, alive } = output;
     count_refused(&mut stats, refused, captures);
     let mut rows = rows.in_order();
     stats.connections = begun;
@@ -159,7 +160,7 @@ fn finish(
         let udp_timeout = config.rules.timeouts.get(Timeout::Udp);
         hindsight::settle(&mut rows, &Hints { ports: &ports, announced: &announced, udp_timeout });
     }
-    stats.quality = watch.finish(rows.iter(), orphans);
+    stats.quality = Quality { tags_crowded: crowded, ..watch.finish(rows.iter(), orphans) };
     let labels = labels.map(|labels| labels.settle(&rows));
     Ok(RunOutput { rows, labels, stats })
 }

@@ -211,7 +211,9 @@ impl OnLabel for ProvisionalLabels {
         let known = label.connection.and_then(|_| {
             let one = &batch.decoded.descriptors[at];
             let found = match batch.packets(at).last() {
-                Some(packet) if label.ctstate == CtState::Related => tracker.keys().quoted(packet)?,
+                Some(packet) if label.ctstate == CtState::Related => {
+                    return tracker.known_quoted(&tracker.keys().quoted(packet)?, one.ts);
+                }
                 Some(packet) if one.is(kind::OTHER) => tracker.keys().of(packet),
                 _ => return tracker.known_one(one, &batch.decoded.broad[at], guess),
             };

@@ -45,7 +45,7 @@ struct Numbers {
 pub struct Ends {
     numbers: [Numbers; 4],
     family: Family,
-    vlan: u16,
+    vlan: [u16; 2],
     now: i64,
     came: Vec<Sent>,
     /// Delayed packets, with the number of moves to wait.
@@ -60,7 +60,7 @@ const ESP: u8 = 50;
 const ECHO_ID: u16 = 7;
 
 impl Ends {
-    pub fn new(family: Family, vlan: u16, start: [u32; 2], now: i64) -> Self {
+    pub fn new(family: Family, vlan: [u16; 2], start: [u32; 2], now: i64) -> Self {
         let numbers = Numbers { next: start, acked: [0; 2] };
         Self { numbers: [numbers; 4], family, vlan, now, came: Vec::new(), late: Vec::new() }
     }
@@ -141,7 +141,10 @@ impl Ends {
         };
         Packet {
             tuple,
-            vlan: Vlan { outer: if one.tag == 0 { self.vlan } else { one.tag }, inner: 0 },
+            vlan: Vlan {
+                outer: if one.tag == 0 { self.vlan[usize::from(!one.from_client)] } else { one.tag },
+                inner: 0,
+            },
             flow_id,
             packets: 1,
             ip_bytes: 40 + payload,

@@ -25,7 +25,7 @@ fn end(row: Row<'_>, at: usize) -> String {
 /// All fields of a row.
 fn facts(row: Row<'_>) -> String {
     let times = (row.number(), row.start(), row.end(), row.active_until(), row.missed_bytes(), row.lead());
-    let kind = (row.family(), row.proto(), row.vlan(), row.tunnel(), row.related_to(), row.carrier());
+    let kind = (row.family(), row.proto(), row.vlan(), row.reply_tags(), row.tunnel(), row.related_to(), row.carrier());
     let roles = (row.orig(), row.direction(), row.evidence(), row.confidence(), row.is_flipped());
     let states = (row.state(), row.conn_state(), row.end_reason(), row.is_assured(), row.has_seen_reply());
     let groups = (row.was_broadcast(), row.is_from_group(), row.is_error(), row.answers_unseen());

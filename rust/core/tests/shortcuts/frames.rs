@@ -149,7 +149,7 @@ fn slowly(config: &Config, frames: &[Frame], lacks: Lacks) -> (Vec<u8>, Labels, 
             packet.lack(lacks);
         }
         let label = tracker.record(&packets, &frame.bytes, frame.ts, |closed| over.insert(closed));
-        known.push_settled(&label, who(&tracker, &label, packets.last()));
+        known.push_settled(&label, who(&tracker, &label, packets.last(), frame.ts));
         labels.push(&label);
     }
     tracker.finish(|closed| over.insert(closed));
@@ -159,11 +159,13 @@ fn slowly(config: &Config, frames: &[Frame], lacks: Lacks) -> (Vec<u8>, Labels, 
 type Who = Option<(conntrack_core::flow::Side, conntrack_core::direction::Direction)>;
 
 /// Provisional originator and direction.
-fn who(tracker: &Tracker, label: &Label, packet: Option<&Packet>) -> Who {
+fn who(tracker: &Tracker, label: &Label, packet: Option<&Packet>, ts: i64) -> Who {
     let (packet, _) = (packet?, label.connection?);
     let keys = tracker.keys();
-    let found = if label.ctstate == CtState::Related { keys.quoted(packet)? } else { keys.of(packet) };
-    tracker.known(&found)
+    if label.ctstate == CtState::Related {
+        return tracker.known_quoted(&keys.quoted(packet)?, ts);
+    }
+    tracker.known(&keys.of(packet))
 }
 
 /// Results of a stream fed with batches of these lengths in turn; `reads`: with a concurrent reader.

@@ -4,7 +4,7 @@ use std::io::Cursor;
 use std::sync::Arc;
 
 use conntrack_core::checkpoint::{Reader, Writer};
-use conntrack_core::config::{Bounds, Config, Rules, Timeouts, UdpStream};
+use conntrack_core::config::{Bounds, Config, Rules, Timeouts, UdpStream, VlanMode};
 use conntrack_core::connection::Connection;
 use conntrack_core::decode::{Family, TunnelMode, ipproto};
 use conntrack_core::policy::{Group, Peer, Policy, Rule};
@@ -27,7 +27,8 @@ pub struct Plan {
     pub family: Family,
     /// The numbers that client and server begin with.
     pub start: [u32; 2],
-    pub vlan: u16,
+    /// The tags of client and server.
+    pub vlan: [u16; 2],
     /// The number of a policy; 0: none.
     pub policy: u8,
     /// The number of a configuration, below [`CONFIGS`].
@@ -41,7 +42,16 @@ pub struct Plan {
 impl Plan {
     /// A plan of moves with default circumstances.
     pub fn of(moves: Vec<Move>) -> Self {
-        Self { moves, family: Family::V4, start: [1_000; 2], vlan: 0, policy: 0, config: 0, reads: None, saved: None }
+        Self {
+            moves,
+            family: Family::V4,
+            start: [1_000; 2],
+            vlan: [0; 2],
+            policy: 0,
+            config: 0,
+            reads: None,
+            saved: None,
+        }
     }
 
     /// Captured packets of each move.
@@ -52,7 +62,7 @@ impl Plan {
 }
 
 /// Number of configurations.
-pub const CONFIGS: u8 = 16;
+pub const CONFIGS: u8 = 18;
 
 fn timeouts(all: impl Fn(&str, i64) -> i64) -> Timeouts {
     let mut timeouts = Timeouts::default();
@@ -87,9 +97,14 @@ pub fn config(number: u8) -> Config {
     if matches!(number, 2 | 13) {
         config.decode.tunnels = TunnelMode::Outer;
     }
-    if number == 15 {
+    if number == 17 {
         config.reorder_window = 0;
     }
+    config.vlan = match number {
+        15 => VlanMode::Strict,
+        16 => VlanMode::Ignore,
+        _ => VlanMode::Key,
+    };
     if number == 14 {
         config.bounds = Bounds { connections: 2, ..Bounds::default() };
     }

@@ -19,7 +19,8 @@ fn cases(usual: u32) -> ProptestConfig {
 fn plans(moves: impl Strategy<Value = Vec<Move>>) -> impl Strategy<Value = Plan> {
     let family = prop_oneof![4 => Just(Family::V4), 1 => Just(Family::V6)];
     let start = (moves::starts(), moves::starts()).prop_map(|(client, server)| [client, server]);
-    let vlan = prop_oneof![3 => Just(0_u16), 1 => 2..4_097_u16];
+    let tag = || prop_oneof![Just(0_u16), 2..4_097_u16];
+    let vlan = prop_oneof![3 => Just([0_u16; 2]), 1 => tag().prop_map(|tag| [tag; 2]), 2 => [tag(), tag()]];
     let policy = prop_oneof![8 => Just(0_u8), 1 => Just(1), 1 => Just(2)];
     let config = prop_oneof![1 => Just(0_u8), 1 => 0..CONFIGS];
     let at = || prop_oneof![3 => Just(None), 1 => (0..60_u8).prop_map(Some)];

@@ -18,7 +18,7 @@ use conntrack_decode::{Addr, Family, Tunnel, Vlan};
 use conntrack_track::config::Config;
 use conntrack_track::connection::{EndReason, Endpoint, Evidence};
 use conntrack_track::direction::{Direction, Locality};
-use conntrack_track::flow::Side;
+use conntrack_track::flow::{Side, Tags};
 use conntrack_track::proto::State;
 use conntrack_track::tracker::Closed;
 use conntrack_track::zeek::ConnState;
@@ -234,6 +234,7 @@ impl<'a> Row<'a> {
             pure_acks: [0; 2],
             first_window: [0; 2],
             lead: None,
+            reply_tags: None,
             live: self.live(),
         })
     }
@@ -401,6 +402,11 @@ impl<'a> Row<'a> {
     /// VLAN tags of the first packet.
     pub fn vlan(self) -> Vlan {
         self.packed.vlan
+    }
+
+    /// Tags of the first packet of the other direction, where they differ from those of the first packet.
+    pub fn reply_tags(self) -> Option<Tags> {
+        self.overflow()?.reply_tags
     }
 
     /// Innermost tunnel around the connection.

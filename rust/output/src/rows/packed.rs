@@ -7,7 +7,7 @@ use conntrack_decode::{Addr, Family, Tunnel, TunnelKind, Vlan, ipproto};
 use conntrack_track::conn::{self, Flags, Image, path};
 use conntrack_track::connection::{Connection, EndReason, Endpoint, Evidence};
 use conntrack_track::direction::{AddressScope, Direction, Locality};
-use conntrack_track::flow::{FlowKey, Side};
+use conntrack_track::flow::{FlowKey, Side, Tags};
 use conntrack_track::proto::{State, Status};
 use conntrack_track::table::FinalConnection;
 use conntrack_track::tracker::Closed;
@@ -107,6 +107,7 @@ pub(super) struct Rare {
     pub first_window: [u16; 2],
     /// Nanoseconds from the SYN+ACK to the SYN that was stored after it and put right; negative: the SYN was stamped earlier.
     pub lead: Option<i64>,
+    pub reply_tags: Option<Tags>,
     pub live: Option<Live>,
 }
 
@@ -327,6 +328,7 @@ impl Packed {
                     pure_acks: [orig, resp].map(|side| connection.pure_acks[side as usize]),
                     first_window: [orig, resp].map(|side| connection.first_window[side as usize]),
                     lead: connection.lead(),
+                    reply_tags: connection.reply_tags,
                     live,
                 },
                 overflow,
@@ -384,6 +386,7 @@ impl Packed {
         let has_more = connection.zeek.missed() > 0
             || connection.related_to.is_some()
             || connection.carrier.is_some()
+            || connection.reply_tags.is_some()
             || connection.pure_acks != [0; 2]
             || connection.first_window != [0; 2]
             || connection.lead().is_some();

@@ -180,6 +180,20 @@ pub struct Zone {
     pub networks: Vec<IpNet>,
 }
 
+conntrack_base::words! {
+    /// The part of tags (VLAN ids, and the network identifiers of VXLAN and GENEVE) in the identity of a connection.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub enum VlanMode {
+        /// Tags are part of the key; the halves of a connection whose tags differ by direction are joined.
+        #[default]
+        Key = "key",
+        /// Tags are part of the key, and nothing is joined.
+        Strict = "strict",
+        /// Tags tell no connections apart.
+        Ignore = "ignore",
+    }
+}
+
 /// The configuration of a tracker.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -198,6 +212,8 @@ pub struct Config {
     /// The most time between a SYN+ACK and a SYN stored after it that it acknowledges, nanoseconds; 0: the stored order
     /// stands. Zeek's boundaries follow the stored order.
     pub reorder_window: i64,
+    /// The part of tags in the identity of a connection.
+    pub vlan: VlanMode,
     /// Report damage as an error instead of a count.
     pub strict: bool,
     /// Bounds of the flow table.
@@ -251,6 +267,7 @@ impl Default for Config {
             likely_server_ports: None,
             zeek: false,
             reorder_window: SECOND / 10,
+            vlan: VlanMode::default(),
             strict: false,
             bounds: Bounds::default(),
             threads: 1,

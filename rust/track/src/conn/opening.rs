@@ -5,7 +5,7 @@ use crate::config::Timeout;
 use crate::connection::{Evidence, READ_UDP, take_claim};
 use crate::direction;
 use crate::flow::descriptor::{Arrival, kind};
-use crate::flow::{Descriptor, Side};
+use crate::flow::{Descriptor, Side, Tags};
 use crate::proto::tcp::choose_timeout;
 use crate::proto::{self, Offer, State, TcpClass};
 use conntrack_decode::{Tcp, tcpflag};
@@ -22,7 +22,7 @@ pub fn begin(arrival: &Arrival<'_>, id: u64, limits: &Limits) -> Option<Image> {
     let one = arrival.descriptor;
     let (at, side) = (one.side() as usize, one.side());
     // Tags outside of the key are the first packet's, and stay with the whole connection.
-    if arrival.decoded.is_some_and(|packet| packet.vlan != arrival.key().vlan) {
+    if arrival.decoded.is_some_and(|packet| Tags::of(packet) != arrival.key().tags()) {
         return None;
     }
     let mut hot = Image { start: one.ts as u64, id: u32::try_from(id).ok()?, ..Image::default() };

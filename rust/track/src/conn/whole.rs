@@ -53,6 +53,7 @@ pub fn expand(hot: &Image, key: FlowKey, deadline: i64) -> Connection {
         evidence: flags.evidence(),
         vlan: key.vlan,
         tunnel: key.tunnel,
+        reply_tags: None,
         gateway: (!is_refused).then(|| entry(hot, track, ends, deadline)),
         over: None,
         closed: is_refused,

@@ -9,6 +9,7 @@
 use conntrack_decode::fixed::{self, Frame, Transport, V4, V6};
 use conntrack_decode::{Family, FiveTuple, L4, Packet, Tcp, Vlan, ipproto, tcpflag};
 
+use super::words::{NARROW_TAGS, WIDE_TAGS};
 use super::{FlowKey, KeyHasher, PackedKey, Side, icmp};
 
 /// A packet of 64 bytes.
@@ -252,6 +253,13 @@ impl Descriptor {
     #[inline]
     pub fn is(&self, kinds: u16) -> bool {
         self.kind & kinds != 0
+    }
+
+    /// Test for a key with a VLAN tag or a network identifier.
+    #[inline]
+    pub fn is_tagged(&self) -> bool {
+        let [first, second] = self.key;
+        if self.is(kind::WIDE) { (first | second) & WIDE_TAGS != 0 } else { second & NARROW_TAGS != 0 }
     }
 
     /// The sender's side.

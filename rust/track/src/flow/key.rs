@@ -59,6 +59,22 @@ pub struct FlowKey {
     pub tunnel: Tunnel,
 }
 
+/// The parts of a key that a device on the path may change: VLAN tags, and the network identifier of the tunnel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tags {
+    /// VLAN tags.
+    pub vlan: Vlan,
+    /// Network identifier; see [`Tunnel::vni`].
+    pub vni: u32,
+}
+
+impl Tags {
+    /// The tags of a packet.
+    pub fn of(packet: &Packet) -> Self {
+        Self { vlan: packet.vlan, vni: packet.tunnel.vni }
+    }
+}
+
 impl Hash for FlowKey {
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
@@ -110,6 +126,17 @@ impl FlowKey {
             key.a_asks = icmp && !asks;
         }
         (key, if forward { Side::A } else { Side::B })
+    }
+
+    /// The tags in the key.
+    pub fn tags(&self) -> Tags {
+        Tags { vlan: self.vlan, vni: self.tunnel.vni }
+    }
+
+    /// The key with other tags.
+    #[must_use]
+    pub fn with_tags(self, Tags { vlan, vni }: Tags) -> Self {
+        Self { vlan, tunnel: Tunnel { vni, ..self.tunnel }, ..self }
     }
 
     /// Test whether both ends are equal: the direction of a packet is then ambiguous.

@@ -10,5 +10,5 @@ pub mod words;
 
 pub use descriptor::Descriptor;
 pub use hash::KeyHasher;
-pub use key::{FlowKey, Side};
+pub use key::{FlowKey, Side, Tags};
 pub use words::{Narrow, PackedKey, Wide};

@@ -33,6 +33,11 @@ fn tag(vid: u64) -> u16 {
     if vid == 0 { 0 } else { vid as u16 + 1 }
 }
 
+/// The tags in the second word of a narrow key.
+pub(super) const NARROW_TAGS: u64 = 0xffff_ff00;
+/// The VLAN tags in the fifth word of a wide key, and the network identifier in the sixth.
+pub(super) const WIDE_TAGS: u64 = 0xffff_ffff;
+
 impl Default for PackedKey {
     fn default() -> Self {
         Self::V4([0; 2])
@@ -78,6 +83,26 @@ impl PackedKey {
     }
 }
 
+impl PackedKey {
+    /// Test for a VLAN tag or a network identifier.
+    #[inline]
+    pub fn is_tagged(&self) -> bool {
+        match self {
+            Self::V4([_, ports]) => ports & NARROW_TAGS != 0,
+            Self::Wide([.., ports, kind]) => (ports | kind) & WIDE_TAGS != 0,
+        }
+    }
+
+    /// The key without VLAN tags and network identifier.
+    #[must_use]
+    pub fn without_tags(&self) -> Self {
+        match *self {
+            Self::V4([addrs, ports]) => Self::V4([addrs, ports & !NARROW_TAGS]),
+            Self::Wide([a, b, c, d, ports, kind]) => Self::Wide([a, b, c, d, ports & !WIDE_TAGS, kind & !WIDE_TAGS]),
+        }
+    }
+}
+
 impl FlowKey {
     /// Pack into as few words as possible.
     pub fn words(&self) -> PackedKey {
@@ -92,7 +117,8 @@ impl FlowKey {
         }
     }
 
-    fn wide(&self) -> Wide {
+    /// Pack into six words, as any key.
+    pub fn wide(&self) -> Wide {
         let vlan = u64::from(self.vlan.outer) << 16 | u64::from(self.vlan.inner);
         let kind = u64::from(self.proto) << 56 | (self.family as u64) << 48 | u64::from(self.a_asks) << 40;
         [
@@ -143,6 +169,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::flow::Tags;
 
     fn keys() -> impl Strategy<Value = (FiveTuple, u16, Vlan, Tunnel)> {
         let addr = prop_oneof![any::<u32>().prop_map(u128::from), any::<u128>()];
@@ -159,6 +186,20 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn tags_are_in_known_bits((tuple, id, vlan, tunnel) in keys()) {
+            // Without a tunnel there is no network identifier.
+            let vni = if tunnel.kind == TunnelKind::None { 0 } else { tunnel.vni };
+            for tunnel in [Tunnel { vni, ..tunnel }, Tunnel::default()] {
+                let (key, _) = FlowKey::of_tuple(&tuple, id, vlan, tunnel);
+                let (tags, bare) = (Tags { vlan, vni: tunnel.vni }, key.with_tags(Tags::default()));
+                prop_assert_eq!(key.words().without_tags(), bare.words());
+                prop_assert_eq!(key.words().is_tagged(), tags != Tags::default());
+                prop_assert!(!bare.words().is_tagged());
+                prop_assert_eq!(bare.with_tags(tags), key);
+            }
+        }
+
         #[test]
         fn words_are_the_key((tuple, id, vlan, tunnel) in keys()) {
             for tunnel in [tunnel, Tunnel::default()] {

@@ -18,7 +18,8 @@ impl FlowTable {
     pub fn save(&self, out: &mut Writer<'_, impl Write>) -> io::Result<()> {
         out.put(&(self.peak as u64))?;
         save(&self.narrow, self, out)?;
-        save(&self.wide, self, out)
+        save(&self.wide, self, out)?;
+        self.save_halves(out)
     }
 
     /// Read a saved table into an empty one.
@@ -26,7 +27,8 @@ impl FlowTable {
         self.peak = from.get::<u64>()? as usize;
         self.narrow = load(from, &mut self.colds, &self.hasher, &self.limits)?;
         self.wide = load(from, &mut self.colds, &self.hasher, &self.limits)?;
-        Ok(())
+        self.load_halves(from)?;
+        self.restore_replies()
     }
 }
 

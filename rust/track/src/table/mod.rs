@@ -16,11 +16,13 @@
 
 mod ahead;
 mod final_connection;
+mod halves;
 mod image;
 mod index;
 mod reader;
 mod room;
 mod slot;
+mod tags;
 #[cfg(all(test, not(feature = "models")))]
 mod tests;
 mod wheel;
@@ -40,6 +42,7 @@ pub use final_connection::FinalConnection;
 pub use reader::Reader;
 pub use width::{NO_SLOT, is_before_mark};
 
+use halves::Tagged;
 use width::{Due, Table};
 
 /// A key with its hash.
@@ -83,6 +86,7 @@ pub struct FlowTable {
     narrow: Table<2>,
     wide: Table<6>,
     colds: Colds,
+    tags: Tagged,
     /// Published copies of the cold parts, by cold number, from the first reader on.
     shown: Slab<ColdCopy>,
     has_readers: bool,
@@ -112,6 +116,7 @@ impl FlowTable {
             narrow: Table::default(),
             wide: Table::default(),
             colds: Colds::default(),
+            tags: Tagged::default(),
             shown: Slab::default(),
             has_readers: false,
             hasher,
@@ -298,6 +303,9 @@ impl FlowTable {
             PackedKey::Wide(key) => SlotId::Wide(self.wide.insert(lookup.hash, key, image, hasher, limits)?),
         };
         self.peak = self.peak.max(self.len());
+        if lookup.words.is_tagged() {
+            self.add_half(slot, &lookup.words);
+        }
         Some(slot)
     }
 
@@ -329,6 +337,7 @@ impl FlowTable {
     pub fn remove(&mut self, slot: SlotId, gone: impl FnOnce(FinalConnection, u32)) {
         let (Some(key), Some(hot)) = (self.key_at(slot), self.hot(slot)) else { return };
         let image = hot.image();
+        self.remove_half(slot, &key);
         match slot {
             SlotId::V4(slot) => self.narrow.remove(slot, &self.hasher),
             SlotId::Wide(slot) => self.wide.remove(slot, &self.hasher),
@@ -353,6 +362,9 @@ impl FlowTable {
         }
         let mut connection = self.colds.remove(image.cold)?;
         conn::sync(image, &mut connection, &self.limits);
+        if let Some(tags) = connection.reply_tags {
+            self.remove_reply(&connection.key.with_tags(tags), image.id);
+        }
         Some(connection)
     }
 
@@ -391,6 +403,7 @@ impl FlowTable {
         (self.narrow.slots, self.wide.slots) = (narrow, wide);
         self.narrow.clear();
         self.wide.clear();
+        self.clear_halves();
     }
 
     /// The number of live connections.

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::index::IndexView;
 use super::slot::Slot;
-use super::{ColdCopy, FlowTable, Lookup, Table, show};
-use crate::conn::{self, Limits, path};
+use super::{ColdCopy, FlowTable, Lookup, SlotId, Table, show, tags};
+use crate::conn::{self, Image, Limits, path};
 use crate::connection::Connection;
-use crate::flow::{FlowKey, KeyHasher, PackedKey};
+use crate::flow::{FlowKey, KeyHasher, PackedKey, Wide};
 use conntrack_base::slab::Places;
 use conntrack_base::sync::{Mutant, Versions, mutant};
 
@@ -16,6 +16,7 @@ use conntrack_base::sync::{Mutant, Versions, mutant};
 pub struct Reader {
     narrow: ReaderTable<2>,
     wide: ReaderTable<6>,
+    replies: ReaderTable<6>,
     cold_parts: ColdParts,
     hasher: KeyHasher,
 }
@@ -49,6 +50,7 @@ impl FlowTable {
         Reader {
             narrow: self.narrow.shown(),
             wide: self.wide.shown(),
+            replies: self.tags.replies.shown(),
             cold_parts: ColdParts { colds: self.shown.places(), limits: Arc::new(self.limits.clone()) },
             hasher: self.hasher.clone(),
         }
@@ -73,12 +75,28 @@ impl Reader {
         Lookup { words, hash: self.hasher.words(&words) }
     }
 
-    /// The connection of a key, if there is one.
+    /// The connection of a key, if there is one: with this key, or joined by packets with this key.
     pub fn lookup(&self, lookup: &Lookup) -> Option<Connection> {
-        match &lookup.words {
+        let found = match &lookup.words {
             PackedKey::V4(key) => self.narrow.lookup(lookup.hash, key, &self.cold_parts),
             PackedKey::Wide(key) => self.wide.lookup(lookup.hash, key, &self.cold_parts),
-        }
+        };
+        found.or_else(|| self.joined(&lookup.key().wide()))
+    }
+
+    /// The connection that packets with this key have joined.
+    fn joined(&self, key: &Wide) -> Option<Connection> {
+        let mut found = None;
+        self.replies.index.find(self.hasher.wide(key), |slot| {
+            found = self.replies.image(slot).filter(|(of, _)| of == key);
+            found.is_some()
+        });
+        let (_, reply) = found?;
+        let connection = match tags::target(&reply) {
+            SlotId::V4(slot) => self.narrow.at(slot, &self.cold_parts)?.1,
+            SlotId::Wide(slot) => self.wide.at(slot, &self.cold_parts)?.1,
+        };
+        (connection.id as u32 == reply.id).then_some(connection)
     }
 
     /// The live connections, in no specified order.
@@ -102,6 +120,14 @@ where
 
     fn snapshot(&self, cold_parts: &ColdParts) -> impl Iterator<Item = Connection> {
         self.slots.numbers().filter_map(|slot| self.at(slot, cold_parts)).map(|(_, connection)| connection)
+    }
+
+    /// The key and the record of a slot, as of between two changes.
+    fn image(&self, slot: u32) -> Option<([u64; K], Image)> {
+        self.versions.read(slot, || {
+            let (image, key) = self.slots.with(slot, |slot| (slot.hot.read(), slot.read_key()))?;
+            image.is_some().then_some((key, image))
+        })
     }
 
     /// The key and the connection of a slot, as of between two changes.

@@ -50,6 +50,6 @@ impl FlowTable {
     /// Bytes of memory with this many slots of each width.
     fn bytes_with(&self, narrow: usize, wide: usize) -> usize {
         let shown = if self.has_readers { self.colds.bytes() } else { 0 };
-        self.narrow.bytes(narrow) + self.wide.bytes(wide) + self.colds.bytes() + shown
+        self.narrow.bytes(narrow) + self.wide.bytes(wide) + self.colds.bytes() + shown + self.tags.bytes()
     }
 }

@@ -141,12 +141,25 @@ impl<const K: usize> Table<K> {
         hasher: &impl Hasher<K>,
         limits: &Limits,
     ) -> Option<u32> {
+        let slot = self.fill(key, image)?;
+        self.arm(slot, limits);
+        self.list(hash, slot, hasher);
+        Some(slot)
+    }
+
+    /// Fill a free slot, which the wheel does not visit and no lookup finds.
+    #[inline]
+    pub(super) fn fill(&mut self, key: &[u64; K], image: &Image) -> Option<u32> {
         let (slot, place) = self.slots.take()?;
         self.versions.change(slot, || place.fill(key, image));
-        self.arm(slot, limits);
+        Some(slot)
+    }
+
+    /// Let lookups find a slot.
+    #[inline]
+    pub(super) fn list(&mut self, hash: u64, slot: u32, hasher: &impl Hasher<K>) {
         let slots = &self.slots;
         self.index.insert(hash, slot, |slot| slots.get(slot).map_or(0, |slot| hasher.hash(&slot.key())));
-        Some(slot)
     }
 
     /// Marks store thirty-two bits of the second: a mark is stale if they differ from those of its slot. A slot with a

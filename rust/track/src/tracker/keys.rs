@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::config::Config;
+use crate::config::{Config, VlanMode};
 use crate::conn::path;
 use crate::direction::Locality;
+use crate::flow::hash::shard_of;
 use crate::flow::{Descriptor, FlowKey, KeyHasher, Side};
 use crate::table::Lookup;
 use crate::zeek;
@@ -24,7 +25,8 @@ pub struct PacketLookup {
 pub struct Keys {
     hasher: KeyHasher,
     locality: Arc<Locality>,
-    vlan_in_key: bool,
+    /// Tags are part of the key.
+    tags_in_key: bool,
     /// Use Zeek's keys.
     zeek: bool,
 }
@@ -37,7 +39,7 @@ impl Keys {
             hasher: KeyHasher::new(config.hash_key),
             locality: Arc::new(Locality::new(config)),
             // A gateway terminates VLANs, and sees no tags.
-            vlan_in_key: config.decode.tunnels != TunnelMode::Outer,
+            tags_in_key: config.decode.tunnels != TunnelMode::Outer && config.vlan != VlanMode::Ignore,
             zeek: config.zeek,
         }
     }
@@ -99,14 +101,30 @@ impl Keys {
     }
 
     fn of_tuple(&self, tuple: &FiveTuple, id: u16, vlan: Vlan, tunnel: Tunnel) -> PacketLookup {
-        let (key, side) =
-            if self.zeek { zeek::key(tuple) } else { FlowKey::of_tuple(tuple, id, self.vlan(vlan), tunnel) };
+        let (key, side) = match (self.zeek, self.tags_in_key) {
+            (true, _) => zeek::key(tuple),
+            (false, true) => FlowKey::of_tuple(tuple, id, vlan, tunnel),
+            (false, false) => FlowKey::of_tuple(tuple, id, Vlan::default(), Tunnel { vni: 0, ..tunnel }),
+        };
         let words = key.words();
         PacketLookup { lookup: Lookup { words, hash: self.hasher.words(&words) }, side }
     }
 
+    /// Test for keys that contain the tags.
+    pub(super) fn contain_tags(&self) -> bool {
+        self.tags_in_key
+    }
+
+    /// The shard of an ordinary packet, of so many; see [`Self::shard`].
     #[inline]
-    fn vlan(&self, vlan: Vlan) -> Vlan {
-        if self.vlan_in_key { vlan } else { Vlan::default() }
+    pub fn shard_of(&self, one: &Descriptor, wide: &[u64; 4], shards: usize) -> usize {
+        if one.is_tagged() { self.shard(&self.found(one, wide).lookup, shards) } else { shard_of(one.hash, shards) }
+    }
+
+    /// The shard of a key, of so many. Tags are left out: they may differ between the directions of a connection.
+    pub fn shard(&self, lookup: &Lookup, shards: usize) -> usize {
+        let words = &lookup.words;
+        let hash = if words.is_tagged() { self.hasher.words(&words.without_tags()) } else { lookup.hash };
+        shard_of(hash, shards)
     }
 }

@@ -1,5 +1,6 @@
 //! The tracker: one packet at a time through table, state machine and direction.
 
+mod answer;
 mod gateway;
 mod input;
 mod keys;
@@ -7,12 +8,13 @@ mod label;
 mod reorder;
 mod shortcut;
 mod slow;
+mod tags;
 
 use std::borrow::Cow;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
-use crate::config::{Config, ServerPorts};
+use crate::config::{Config, ServerPorts, VlanMode};
 use crate::conn::{self, Flags, Limits};
 use crate::connection::{Connection, EndReason};
 use crate::direction::Direction;
@@ -29,6 +31,7 @@ use conntrack_decode::Packet;
 pub use keys::{Keys, PacketLookup};
 pub use label::Label;
 
+use answer::Sent;
 use input::{Context, Input};
 
 /// The most connections that a checkpoint may have begun: a number has 48 bits in a row, and more follow.
@@ -70,6 +73,8 @@ pub struct Tracker {
     /// Connections dropped for others, and packets that could not begin one.
     evicted: u64,
     refused: u64,
+    /// Join halves whose tags differ by direction.
+    joins: bool,
     /// Take shortcuts.
     shortcuts: bool,
     /// Packets before this capture time may find a connection that is over: the last sweep; without shortcuts all
@@ -92,8 +97,13 @@ impl Tracker {
 
     /// A tracker with an empty table, and keys in common with others.
     pub fn with_keys(config: &Config, keys: Keys) -> Self {
+        let joins = config.vlan == VlanMode::Key && !config.zeek;
+        let mut table = FlowTable::new(Limits::new(config.rules), config.bounds, keys.hasher().clone());
+        if joins {
+            table.join_tags();
+        }
         Self {
-            table: FlowTable::new(Limits::new(config.rules), config.bounds, keys.hasher().clone()),
+            table,
             clock: Clock::default(),
             swept: i64::MIN,
             pending: false,
@@ -102,6 +112,7 @@ impl Tracker {
             next_id: 0,
             evicted: 0,
             refused: 0,
+            joins,
             shortcuts: !config.zeek,
             quick_from: if config.zeek { i64::MAX } else { i64::MIN },
             policy: None,
@@ -156,6 +167,11 @@ impl Tracker {
     /// The number of packets that would have begun a connection, and found every live one assured in a full table.
     pub fn refused(&self) -> u64 {
         self.refused
+    }
+
+    /// The number of connections with tags that no packet with other tags may join, for lack of room.
+    pub fn crowded(&self) -> u64 {
+        self.table.crowded()
     }
 
     /// Bytes of memory that the live connections take.
@@ -221,6 +237,7 @@ impl Tracker {
 
     fn set_swept(&mut self, swept: i64) {
         self.swept = swept;
+        self.table.set_over(swept.saturating_sub(1));
         self.quick_from = if self.shortcuts { swept } else { i64::MAX };
     }
 
@@ -310,24 +327,33 @@ impl Tracker {
     /// The slow path of a packet whose key is not yet looked up.
     fn step_found(&mut self, input: Input<'_>, closed: &mut impl FnMut(&Closed)) -> Label {
         let found = self.keys.of(input.packet);
-        let slot = self.table.find(&found.lookup, NO_SLOT);
+        let mut slot = self.table.find(&found.lookup, NO_SLOT);
+        if self.may_join(found.lookup.words.is_tagged()) {
+            slot = self.with_tags(&found, slot, Sent::of(input.packet), input.ts, closed);
+        }
         self.step(input, &found, slot, closed)
     }
 
     /// The current state of a key's connection.
     pub fn look(&self, found: &PacketLookup) -> Option<Connection> {
-        self.table.look(self.table.find(&found.lookup, NO_SLOT)?)
+        self.table.look(self.slot_of(found)?)
     }
 
     /// The originator of a key's connection, as known so far, and the resulting direction.
     pub fn known(&self, found: &PacketLookup) -> Option<(Side, Direction)> {
-        self.known_at(self.table.find(&found.lookup, NO_SLOT)?)
+        self.known_at(self.slot_of(found)?)
+    }
+
+    /// The originator and direction of the connection that an ICMP error at `ts` quotes.
+    pub fn known_quoted(&self, quoted: &PacketLookup, ts: i64) -> Option<(Side, Direction)> {
+        self.known_at(self.quoted_slot(quoted, ts)?)
     }
 
     /// The originator and direction of an ordinary packet's connection, with a guess of its slot.
     #[inline]
     pub fn known_one(&self, one: &Descriptor, wide: &[u64; 4], guess: u32) -> Option<(Side, Direction)> {
-        self.known_at(self.table.find_one(one, wide, guess)?)
+        let slot = self.table.find_one(one, wide, guess);
+        self.known_at(slot.or_else(|| self.table.by_reply(&self.keys.found(one, wide).lookup))?)
     }
 
     #[inline]
@@ -386,7 +412,7 @@ impl Tracker {
     /// The label of an ICMP error that quotes a packet of this key: its connection and the direction of the error. None
     /// where a gateway has no entry.
     pub fn about(&self, quoted: &PacketLookup, ts: i64) -> Option<Label> {
-        let connection = self.look(quoted)?;
+        let connection = self.table.look(self.quoted_slot(quoted, ts)?)?;
         let lives = |deadline: i64| deadline > self.over_until(ts);
         let entry = connection.gateway.as_ref().filter(|entry| lives(entry.deadline) && lives(connection.deadline))?;
         // The error travels in the direction of the other side's packets.

@@ -9,6 +9,7 @@ use crate::table::{Change, Lookup, SlotId, is_before_mark};
 use crate::zeek;
 use conntrack_decode::tcpflag;
 
+use super::answer::Sent;
 use super::gateway::INVALID;
 use super::input::{Context, Input};
 use super::{Closed, Label, Tracker};
@@ -87,8 +88,13 @@ impl Tracker {
         closed: &mut impl FnMut(&Closed),
     ) -> Label {
         let (one, over_until) = (arrival.descriptor, self.over_until(arrival.descriptor.ts));
-        let slot = self.table.find_one(one, arrival.wide, guess);
-        if let Some(slot) = slot.filter(|_| self.shortcuts) {
+        let mut slot = self.table.find_one(one, arrival.wide, guess);
+        if self.may_join(one.is_tagged()) {
+            let found = self.keys.found(one, arrival.wide);
+            slot = self.with_tags(&found, slot, Sent::of_descriptor(one), one.ts, closed);
+        }
+        let takes_shortcuts = self.shortcuts && !self.brings_tags(arrival.decoded);
+        if let Some(slot) = slot.filter(|_| takes_shortcuts) {
             let taken = self.table.change::<READERS, _>(slot, |change| {
                 if change.hot.deadline(change.limits) <= over_until {
                     return None;
@@ -117,7 +123,7 @@ impl Tracker {
                 self.end(slot, EndReason::Reused, one.ts, closed);
                 return self.insert_in_place(&image, &lookup, one.side());
             }
-        } else if slot.is_none() && self.shortcuts {
+        } else if slot.is_none() && takes_shortcuts {
             if !self.make_room(one.is(kind::WIDE), one.ts, closed) {
                 return Label::outside(CtState::Invalid);
             }

@@ -63,6 +63,7 @@ impl Tracker {
         if let Some(connection) = self.table.cold(held.cold) {
             // The receiver drops packets with a wrong checksum, which count for nothing.
             if !packet.bad_checksum {
+                connection.note_tags(packet, side);
                 connection.count(packet, side, ts);
                 if packet.packets > 0 {
                     direction::infer(connection, packet, frame, side);

@@ -6,7 +6,6 @@ use conntrack_base::time::Clock;
 use conntrack_capture::RecordBatch;
 use conntrack_track::config::Config;
 use conntrack_track::flow::descriptor::kind;
-use conntrack_track::flow::hash::shard_of;
 use conntrack_track::flow::icmp::is_icmp;
 use conntrack_track::tracker::{Keys, Label, PacketLookup};
 
@@ -102,7 +101,9 @@ impl Front {
             let one = &decoded.descriptors[number as usize];
             let packet = batch.packets(number as usize).first();
             let route = match packet {
-                _ if !one.is(kind::OTHER | kind::ECHO) => shard_of(one.hash, self.shards),
+                _ if !one.is(kind::OTHER | kind::ECHO) => {
+                    self.keys.shard_of(one, &decoded.broad[number as usize], self.shards)
+                }
                 _ if one.is(kind::ECHO) => self.shards,
                 Some(packet) => {
                     if let Some(of_quoted) = self.keys.quoted(packet) {
@@ -128,6 +129,6 @@ impl Front {
     /// Shard of a key.
     fn route(&self, found: &PacketLookup) -> usize {
         let key = found.lookup.key();
-        if is_icmp(key.proto) { self.shards } else { shard_of(found.lookup.hash, self.shards) }
+        if is_icmp(key.proto) { self.shards } else { self.keys.shard(&found.lookup, self.shards) }
     }
 }
