@@ -4,12 +4,13 @@
 //! order in which connections ended.
 
 mod census;
+mod expected;
 
 use conntrack_decode::ipproto;
 use conntrack_output::rows::{Row, Rows};
 use conntrack_track::config::ServerPorts;
 use conntrack_track::connection::Evidence;
-use conntrack_track::direction::{Announcements, Locality, window};
+use conntrack_track::direction::{Expectations, Locality, window};
 
 use census::{Case, Census, ENDS, TupleRow, by_role, has_any, only, was_accepted};
 
@@ -17,8 +18,8 @@ use census::{Case, Census, ENDS, TupleRow, by_role, has_any, only, was_accepted}
 pub struct Hints<'a> {
     /// Ports at which servers are likely.
     pub ports: &'a ServerPorts,
-    /// Endpoints that FTP control connections announced.
-    pub announced: &'a Announcements,
+    /// Connections that messages announced.
+    pub expected: &'a Expectations,
 }
 
 /// Ranges of client ports by their most common uses: Linux 32768-60999, and IANA's dynamic ports, which begin at 49152.
@@ -39,6 +40,8 @@ fn is_known(row: Row<'_>) -> bool {
 
 /// Decides every connection that its own packets left open. Originators may change.
 pub fn settle(rows: &mut Rows, hints: &Hints<'_>) {
+    let questions = expected::questions(rows.iter());
+    expected::settle(rows, hints.expected, &questions);
     let doubtful = rows.iter().zip(0..).filter(|(row, _)| may_be_revised(*row) || !is_known(*row));
     let mut open: Vec<usize> = doubtful.map(|(_, place)| place).collect();
     open.retain(|place| {
@@ -89,12 +92,6 @@ fn revise(rows: &mut Rows, place: usize) {
 
 /// The end that initiated, with the evidence.
 fn judge(row: Row<'_>, case: &Case, census: &Census, hints: &Hints<'_>, locality: &Locality) -> (usize, Evidence) {
-    let is_announced = |end| hints.announced.hold(row.ip(end), row.port(end), row.ip(1 - end), row.start());
-    if row.proto() == ipproto::TCP
-        && let Some(end) = only(ENDS.map(is_announced))
-    {
-        return (1 - end, Evidence::Related);
-    }
     if row.was_broadcast() {
         return (0, Evidence::Multicast);
     }
@@ -273,7 +270,7 @@ mod tests {
     }
 
     fn settled(mut rows: Rows) -> Rows {
-        settle(&mut rows, &Hints { ports: &ServerPorts::services(), announced: &Announcements::default() });
+        settle(&mut rows, &Hints { ports: &ServerPorts::services(), expected: &Expectations::default() });
         rows
     }
 

@@ -146,7 +146,7 @@ fn finish(
     reading: DecodeStage,
     output: TrackOutput,
 ) -> Result<RunOutput, CaptureError> {
-    let DecodeOutput { mut stats, watch, orphans, announced } = reading.finish(captures)?;
+    let DecodeOutput { mut stats, watch, orphans, expected } = reading.finish(captures)?;
     let TrackOutput { rows, labels, refused, begun, evicted, alive } = output;
     count_refused(&mut stats, refused, captures);
     let mut rows = rows.in_order();
@@ -156,7 +156,7 @@ fn finish(
     // Zeek's own choice of the originator stands.
     if !config.zeek {
         let ports = config.likely_server_ports.clone().unwrap_or_else(ServerPorts::services);
-        hindsight::settle(&mut rows, &Hints { ports: &ports, announced: &announced });
+        hindsight::settle(&mut rows, &Hints { ports: &ports, expected: &expected });
     }
     stats.quality = watch.finish(rows.iter(), orphans);
     let labels = labels.map(|labels| labels.settle(&rows));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use conntrack_core::capture::{Captures, Input, Lacks, LinkType, Record, RecordBatch};
 use conntrack_core::config::{Bounds, Config, ServerPorts};
 use conntrack_core::decode::{Decoder, Family, FiveTuple, L4, Packet, Tcp, ipproto};
-use conntrack_core::direction::{Announcements, Locality};
+use conntrack_core::direction::{Expectations, Locality};
 use conntrack_core::hindsight::{self, Hints};
 use conntrack_core::labels::{Labels, WIDTH};
 use conntrack_core::pipeline::{self, Stream};
@@ -252,7 +252,7 @@ pub fn agree(plan: &Plan, cuts: &[usize]) -> Result<(), TestCaseError> {
     if config.bounds != Bounds::default() {
         return Ok(());
     }
-    hindsight::settle(&mut rows, &Hints { ports: &ServerPorts::services(), announced: &Announcements::default() });
+    hindsight::settle(&mut rows, &Hints { ports: &ServerPorts::services(), expected: &Expectations::default() });
     let (labels, after) = (labels.settle(&rows), facts::of_rows(&rows));
     for (how, threads) in [("a run", 1), ("a run of two threads", 2)] {
         compare(how, &frames, tracked(&config, &frames, threads), (&labels, &after))?;

@@ -1,6 +1,6 @@
 //! DNS and its relatives.
 
-use super::Speaker::{self, Client, Server};
+use super::message::Speaker::{self, Client, Server};
 
 /// Sizes in DNS messages, RFC 1035 section 4: the header, a question and a record with the shortest name.
 const DNS_HEADER: usize = 12;

@@ -1,8 +1,8 @@
 //! Protocols of devices: CoAP, BACnet and DNP3.
 
-use super::Message;
-use super::Speaker::{self, Client, Server};
-use super::{agreeing, be16};
+use super::message::Message;
+use super::message::Speaker::{self, Client, Server};
+use super::message::{agreeing, be16};
 
 /// UDP ports of CoAP: its own, and those of 6LoWPAN (RFC 7252 sections 12.6 and 12.8).
 fn is_coap(port: u16) -> bool {

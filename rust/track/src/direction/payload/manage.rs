@@ -1,8 +1,8 @@
 //! Management of networks: SNMP, RADIUS, TFTP, NTP and DHCP.
 
-use super::Message;
-use super::Speaker::{self, Client, Server};
-use super::{be16, be32};
+use super::message::Message;
+use super::message::Speaker::{self, Client, Server};
+use super::message::{be16, be32};
 
 /// Tags of BER (X.690) in SNMP.
 mod tag {

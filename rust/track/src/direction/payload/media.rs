@@ -1,8 +1,8 @@
 //! Traversal of NAT: STUN and TURN.
 
-use super::Message;
-use super::Speaker::{self, Client, Server};
-use super::{be16, be32};
+use super::message::Message;
+use super::message::Speaker::{self, Client, Server};
+use super::message::{be16, be32};
 
 const HEADER: usize = 20;
 const COOKIE: u32 = 0x2112_a442;

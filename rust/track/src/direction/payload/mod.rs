@@ -10,6 +10,7 @@ mod dns;
 mod iot;
 mod manage;
 mod media;
+mod message;
 mod quic;
 mod text;
 mod tls;
@@ -17,46 +18,10 @@ mod vpn;
 
 use conntrack_decode::ipproto;
 
-/// The sender of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Speaker {
-    /// The end that sends requests.
-    Client,
-    /// The end that sends answers.
-    Server,
-}
+pub(super) use manage::is_tftp_request;
 
-use Speaker::Client;
-
-/// A payload with its facts.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Message<'a> {
-    /// Source and destination port.
-    ports: [u16; 2],
-    /// Captured bytes.
-    bytes: &'a [u8],
-    /// Length by the headers.
-    length: usize,
-    /// True if the capture did not cut the payload.
-    whole: bool,
-}
-
-impl<'a> Message<'a> {
-    /// A payload from the first of these ports to the second. `bytes` may have padding after `length`.
-    pub(super) fn new(ports: [u16; 2], bytes: &'a [u8], length: usize, whole: bool) -> Self {
-        Self { ports, bytes: bytes.get(..length).unwrap_or(bytes), length, whole }
-    }
-
-    /// The bytes, if all of them were captured.
-    fn all(&self) -> Option<&'a [u8]> {
-        Some(self.bytes).filter(|bytes| bytes.len() == self.length)
-    }
-
-    /// Test whether one of the ports is of this kind.
-    fn has_port(&self, is_of: impl Fn(u16) -> bool) -> bool {
-        self.ports.into_iter().any(is_of)
-    }
-}
+use message::agreeing;
+pub(super) use message::{Message, Speaker};
 
 /// UDP ports of DNS and its relatives: DNS, NetBIOS names, multicast DNS, LLMNR.
 fn is_dns(port: u16) -> bool {
@@ -116,31 +81,6 @@ fn of_datagram(message: &Message<'_>) -> Option<Speaker> {
         .or_else(|| agreeing(ports, is_dtls, || tls::dtls(message)))
         .or_else(|| agreeing(ports, iot::is_dnp3, || iot::dnp3(message)))
         .or_else(|| vpn::ike(message))
-}
-
-/// The sender of a message, if its direction agrees with the port of its protocol. A single bit of another protocol on
-/// that port must not flip the connection.
-#[inline]
-fn agreeing(
-    [from, to]: [u16; 2],
-    is_served: impl Fn(u16) -> bool,
-    read: impl FnOnce() -> Option<Speaker>,
-) -> Option<Speaker> {
-    let [from_server, to_server] = [from, to].map(is_served);
-    if !from_server && !to_server {
-        return None;
-    }
-    read().filter(|speaker| if *speaker == Client { to_server } else { from_server })
-}
-
-/// The 16-bit number in network order at an offset.
-fn be16(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_be_bytes(*bytes.get(at..)?.first_chunk()?))
-}
-
-/// The 32-bit number in network order at an offset.
-fn be32(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_be_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
 #[cfg(test)]

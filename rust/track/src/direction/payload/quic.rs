@@ -1,8 +1,8 @@
 //! Long headers of QUIC.
 
-use super::Message;
-use super::Speaker::{self, Client, Server};
-use super::be32;
+use super::message::Message;
+use super::message::Speaker::{self, Client, Server};
+use super::message::be32;
 
 /// Versions 1 (RFC 9000) and 2 (RFC 9369).
 const VERSION_1: u32 = 0x0000_0001;

@@ -1,4 +1,4 @@
-use super::Speaker::Server;
+use super::Speaker::{Client, Server};
 use super::*;
 
 fn segment(ports: [u16; 2], payload: &[u8], whole: bool) -> Option<Speaker> {

@@ -1,7 +1,7 @@
 //! Protocols of lines: HTTP, mail and FTP.
 
-use super::Speaker::{self, Client, Server};
-use super::agreeing;
+use super::message::Speaker::{self, Client, Server};
+use super::message::agreeing;
 
 /// SMTP, FTP, POP3, IMAP, and mail submission.
 fn is_line(port: u16) -> bool {

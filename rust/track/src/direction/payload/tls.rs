@@ -1,7 +1,7 @@
 //! Handshakes in the clear: TLS, DTLS and SSH.
 
-use super::Message;
-use super::Speaker::{self, Client, Server};
+use super::message::Message;
+use super::message::Speaker::{self, Client, Server};
 
 /// Handshake messages that only one end sends, RFC 8446 section 4 and RFC 5246 section 7.4. Certificates are sent by
 /// both.

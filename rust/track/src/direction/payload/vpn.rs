@@ -1,8 +1,8 @@
 //! Key exchanges of VPNs: WireGuard and IKE.
 
-use super::Message;
-use super::Speaker::{self, Client, Server};
-use super::be32;
+use super::message::Message;
+use super::message::Speaker::{self, Client, Server};
+use super::message::be32;
 
 /// Handshake of WireGuard (whitepaper, sections 5.4.2 and 5.4.3): type, three zeros, and the length of the type. The
 /// cookie reply (type 3) answers an initiation or a response, and data (type 4) has either sender.
