@@ -121,11 +121,12 @@ def track_stream(
     connection from all others of the run: a hash of its tuple and of time, file and place of its first packet.
     `related_to` is such an `id`.
 
-    The answers are those of a `Tracker`: who initiated is judged by what has come so far, without a look back over the
-    whole capture. They differ where they must, so that they do not depend on what else is in a shard: connections of
-    ICMP errors are told apart also by the shard cell of the packet that they quote, and a fragmented error is related
-    to nothing; and what has not ended at the end ends by its own timeout, or with `until` by whether that comes first.
-    Of a capture whose clock stepped back, packets are taken in the order of their times, not of the file.
+    The answers are those of a `Tracker`: who initiated is judged by what has come so far, without a look back over
+    the whole capture; what another connection made expected stays with its first sender. They differ where they must,
+    so that they do not depend on what else is in a shard: connections of ICMP errors are told apart also by the shard
+    cell of the packet that they quote, and a fragmented error is related to nothing; and what has not ended at the
+    end ends by its own timeout, or with `until` by whether that comes first. Of a capture whose clock stepped back,
+    packets are taken in the order of their times, not of the file.
 
     Args:
         batches: Rows of `decode_headers` (all columns but those to filter by and `shard` are needed), sorted by `ts`,

@@ -17,7 +17,7 @@ NO_BOUNDS = {
     ("ether.rs", "LONGEST_LENGTH"): "IEEE 802.3: a larger number is an EtherType",
     ("fixed.rs", "LONGEST_V6"): "the payload length of IPv6 has 16 bits",
     ("window.rs", "LARGEST"): "the window of a SYN has 16 bits",
-    ("payload.rs", "MOST_PADDING"): "less than two blocks of a cipher",
+    ("tls.rs", "MOST_PADDING"): "less than two blocks of a cipher",
     ("reader.rs", "MOST_KEPT"): "a ratio from which a buffer is given back",
     ("pairs.py", "KEPT"): "a code",
 }

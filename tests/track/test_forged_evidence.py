@@ -87,8 +87,8 @@ def test_random_bytes_on_the_port_of_dns_are_no_answers() -> None:
             udp(A, 45000, B, 5060, b"SIP/2.0 200 OK\r\n"),
         ],
         [
-            udp(A, 45000, B, 46000, b"\0\1\0\0\x21\x12\xa4\x42" + bytes(12)),
-            udp(B, 46000, A, 45000, b"\1\1\0\0\x21\x12\xa4\x42" + bytes(12)),
+            udp(A, 45000, B, 46000, b"\0\1\0\x08\x21\x12\xa4\x42" + bytes(12) + b"\0\x24\0\4" + bytes(4)),
+            udp(B, 46000, A, 45000, b"\1\1\0\x08\x21\x12\xa4\x42" + bytes(12) + b"\0\x08\0\4" + bytes(4)),
             udp(B, 46000, A, 45000, bytes([22, 254, 255, 0, 0, 0, 0, 0, 0, 0, 0, 0, 90, 1, 0, 0]) + bytes(80)),
         ],
     ],

@@ -108,9 +108,10 @@ class Packets:
         refused: They would open one, and no rule allows it.
         invalid: They may open none, or contradict theirs; dropped.
         untracked: No IP and neighbour discovery, which pass.
-        picked_up: Those of `refused` whose connection is allowed: its beginning was not captured, and the first packet
-            seen was the responder's. A gateway that begins to look in the middle refuses it, and picks the connection
-            up at the next packet of the originator.
+        picked_up: Those of `refused` whose connection is allowed: the first packet seen was the responder's, because
+            the beginning was not captured, or because another connection made it expected. A gateway that begins to
+            look in the middle, or without the protocol's helper, refuses it, and picks the connection up at the next
+            packet of the originator.
     """
 
     accepted: int

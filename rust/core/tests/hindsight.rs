@@ -5,7 +5,7 @@ use std::sync::Arc;
 use conntrack_core::config::{Config, ServerPorts};
 use conntrack_core::connection::Evidence;
 use conntrack_core::decode::{Addr, Family, FiveTuple, L4, Packet, Tcp, ipproto, tcpflag};
-use conntrack_core::direction::{Announcements, Locality};
+use conntrack_core::direction::{Expectations, Locality};
 use conntrack_core::hindsight::{Hints, settle};
 use conntrack_core::rows::Finished;
 use conntrack_core::time::SECOND;
@@ -75,8 +75,8 @@ fn all_judged(packets: &[(i64, Packet)]) -> Vec<(End, Evidence)> {
         rows.insert(gone);
     }
     let mut rows = rows.in_order();
-    let (ports, announced) = (ServerPorts::services(), Announcements::default());
-    settle(&mut rows, &Hints { ports: &ports, announced: &announced, udp_timeout: 30 * SECOND });
+    let (ports, expected) = (ServerPorts::services(), Expectations::default());
+    settle(&mut rows, &Hints { ports: &ports, expected: &expected, udp_timeout: 30 * SECOND });
     rows.iter().map(|row| ((row.addr(0).0 as u8, row.port(0)), row.evidence())).collect()
 }
 

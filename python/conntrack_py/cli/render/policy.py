@@ -171,7 +171,8 @@ def check(out: Console, result: CheckResult) -> None:
         if packets.picked_up:
             out.print(
                 f"[dim]{packets.picked_up:,} of the refused packets are of allowed connections whose beginning was not "
-                "captured: a gateway that starts in their middle picks them up at their originator's next packet[/]"
+                "captured, or that another one made expected: a gateway that starts in their middle, or without the "
+                "helper, picks them up at their originator's next packet[/]"
             )
     _refusals(out, result.refusals)
     _unused(out, result)

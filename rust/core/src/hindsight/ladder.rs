@@ -9,7 +9,7 @@ use conntrack_decode::ipproto;
 use conntrack_output::rows::Row;
 use conntrack_track::config::ServerPorts;
 use conntrack_track::connection::Evidence;
-use conntrack_track::direction::{Announcements, Locality, window};
+use conntrack_track::direction::{Expectations, Locality, window};
 
 use super::census::{Case, Census};
 use super::facts::{ENDS, only};
@@ -18,8 +18,8 @@ use super::facts::{ENDS, only};
 pub struct Hints<'a> {
     /// Ports at which servers are likely.
     pub ports: &'a ServerPorts,
-    /// Endpoints that FTP control connections announced.
-    pub announced: &'a Announcements,
+    /// Connections that messages announced.
+    pub expected: &'a Expectations,
     /// Silence after which a gateway has forgotten a UDP exchange, nanoseconds.
     pub udp_timeout: i64,
 }

@@ -4,16 +4,16 @@
 //! order in which connections ended.
 
 mod census;
+mod expected;
 mod facts;
 mod ladder;
 mod silence;
 
+use census::{Census, TupleRow, by_role};
 use conntrack_decode::ipproto;
 use conntrack_output::rows::{Row, Rows};
 use conntrack_track::connection::Evidence;
-
-use census::{Census, TupleRow, by_role};
-use facts::{ENDS, has_any, only, refused, was_accepted};
+use facts::{ENDS, has_any, refused, was_accepted};
 pub use ladder::Hints;
 use ladder::Ladder;
 use silence::Silence;
@@ -25,6 +25,8 @@ fn is_known(row: Row<'_>) -> bool {
 
 /// Decides every connection that its own packets left open. Originators may change.
 pub fn settle(rows: &mut Rows, hints: &Hints<'_>) {
+    let questions = expected::questions(rows.iter());
+    expected::settle(rows, hints.expected, &questions);
     let doubtful = rows.iter().zip(0..).filter(|(row, _)| may_be_revised(*row) || !is_known(*row));
     let mut open: Vec<usize> = doubtful.map(|(_, place)| place).collect();
     open.retain(|place| {
@@ -38,23 +40,13 @@ pub fn settle(rows: &mut Rows, hints: &Hints<'_>) {
     let silence = Silence::of(rows, &records, census.tuples());
     for case in &cases {
         let Some(row) = rows.get(case.place).filter(|row| row.evidence() < Evidence::Scan) else { continue };
-        let (orig, evidence) = if let Some(orig) = announced(row, hints) {
-            (orig, Evidence::Related)
-        } else {
-            let after_silence = row.proto() == ipproto::UDP && silence.before(row, case) > hints.udp_timeout;
-            Ladder { row, case, census: &census, hints, locality: rows.locality(), after_silence }.judge()
-        };
+        let after_silence = row.proto() == ipproto::UDP && silence.before(row, case) > hints.udp_timeout;
+        let (orig, evidence) =
+            Ladder { row, case, census: &census, hints, locality: rows.locality(), after_silence }.judge();
         let evidence = refused(row).unwrap_or(evidence);
         set(rows, case.place, orig, evidence, evidence);
     }
     keep_initiators(rows, &records, census.tuples());
-}
-
-/// The end that connected to an announced endpoint.
-fn announced(row: Row<'_>, hints: &Hints<'_>) -> Option<usize> {
-    let is_announced = |end| hints.announced.hold(row.ip(end), row.port(end), row.ip(1 - end), row.start());
-    let end = only(ENDS.map(is_announced)).filter(|_| row.proto() == ipproto::TCP)?;
-    Some(1 - end)
 }
 
 fn set(rows: &mut Rows, place: usize, orig: usize, evidence: Evidence, sure: Evidence) {
@@ -147,7 +139,7 @@ mod tests {
     use conntrack_output::rows::Finished;
     use conntrack_track::config::{Config, ServerPorts};
     use conntrack_track::connection::Endpoint as Sent;
-    use conntrack_track::direction::{Announcements, Locality};
+    use conntrack_track::direction::{Expectations, Locality};
     use conntrack_track::table::FinalConnection;
     use conntrack_track::tracker::{Closed, Tracker};
 
@@ -201,8 +193,8 @@ mod tests {
     }
 
     fn settled(mut rows: Rows) -> Rows {
-        let (ports, announced) = (ServerPorts::services(), Announcements::default());
-        settle(&mut rows, &Hints { ports: &ports, announced: &announced, udp_timeout: 30 * SECOND });
+        let (ports, expected) = (ServerPorts::services(), Expectations::default());
+        settle(&mut rows, &Hints { ports: &ports, expected: &expected, udp_timeout: 30 * SECOND });
         rows
     }
 

@@ -11,9 +11,9 @@ use conntrack_decode::{Decoder, Packet, Skip};
 use conntrack_output::quality::Watch;
 use conntrack_output::stats::Stats;
 use conntrack_track::config::Config;
-use conntrack_track::direction::{self, Announcements};
+use conntrack_track::direction::{self, Expectations};
 use conntrack_track::flow::Descriptor;
-use conntrack_track::flow::descriptor::{Arrival, kind};
+use conntrack_track::flow::descriptor::{Arrival, announces, kind};
 use conntrack_track::tracker::Keys;
 
 /// Decoded records, in their order.
@@ -81,8 +81,8 @@ pub struct DecodeStage {
     at_fixed_offsets: bool,
     keys: Keys,
     watch: Watch,
-    /// Endpoints that FTP control connections announced.
-    announced: Announcements,
+    /// Connections that messages announced; None: nobody looks back.
+    expected: Option<Expectations>,
     /// Statistics so far, without skipped records.
     pub stats: Stats,
     /// Skipped records by reason: the number, and the file and offset of the first.
@@ -100,8 +100,8 @@ pub struct DecodeOutput {
     pub watch: Watch,
     /// Later fragments without their first one.
     pub orphans: u64,
-    /// Endpoints that FTP control connections announced.
-    pub announced: Announcements,
+    /// Connections that messages announced.
+    pub expected: Expectations,
 }
 
 /// Link types of a file.
@@ -121,12 +121,17 @@ impl DecodeStage {
             at_fixed_offsets: !config.decode.checksum && !config.zeek,
             keys,
             watch: Watch::default(),
-            announced: Announcements::default(),
+            expected: Some(Expectations::default()),
             stats: Stats::default(),
             skipped: BTreeMap::new(),
             files: Vec::new(),
             supported: None,
         }
+    }
+
+    /// The stage of a run that never looks back over the whole capture: announcements are not kept.
+    pub fn without_hindsight(self) -> Self {
+        Self { expected: None, ..self }
     }
 
     /// Decodes some records of a batch, and replaces the contents of `into`.
@@ -138,20 +143,21 @@ impl DecodeStage {
             into.broad.resize(records.len(), [0; 4]);
         }
         self.count(records);
-        let mut has_ftp = self.decode_frames(records, batch, into);
+        let mut has_announcement = self.decode_frames(records, batch, into);
         for at in 0..into.others.len() {
             let at = into.others[at] as usize;
             self.decode_any(&records[at], batch, (&mut into.descriptors[at], &mut into.broad[at]), &mut into.packets);
         }
-        has_ftp |= into.packets.iter().any(|packet| direction::is_control(&packet.tuple));
+        has_announcement |=
+            into.packets.iter().any(|packet| announces(packet.tuple.proto, [packet.tuple.sport, packet.tuple.dport]));
         let batch = Batch { records, bytes: batch, decoded: into };
         self.mark_copies(&batch);
-        if has_ftp {
+        if has_announcement && self.expected.is_some() {
             self.note_announcements(&batch);
         }
     }
 
-    /// Reads ordinary frames at fixed offsets, and lists the others. Returns whether one may be FTP's.
+    /// Reads ordinary frames at fixed offsets, and lists the others. Returns whether one may announce a connection.
     #[inline(never)]
     fn decode_frames(&mut self, records: &[Record], batch: &RecordBatch, into: &mut Decoded) -> bool {
         let Decoded { descriptors, broad, others, .. } = into;
@@ -174,7 +180,7 @@ impl DecodeStage {
                 self.note_link_type(record, false);
             }
         }
-        kinds & kind::FTP != 0
+        kinds & kind::ANNOUNCES != 0
     }
 
     /// Compares the outermost packet of each record with those before, in their order.
@@ -247,17 +253,18 @@ impl DecodeStage {
         }
     }
 
-    /// Notes endpoints that FTP announces in these records.
+    /// Notes connections that messages in these records announce.
     #[inline(never)]
     fn note_announcements(&mut self, batch: &Batch<'_>) {
+        let Some(expected) = &mut self.expected else { return };
         for (at, record) in batch.records.iter().enumerate() {
             let one = &batch.decoded.descriptors[at];
             if one.is(kind::OTHER) {
                 for packet in batch.packets(at) {
-                    self.announced.note(packet, batch.frame(at), record.ts);
+                    direction::note_announcements(expected, packet, batch.frame(at), record.ts);
                 }
-            } else if one.is(kind::FTP) {
-                self.announced.note(&batch.arrival(at).packet(), batch.frame(at), record.ts);
+            } else if one.is(kind::ANNOUNCES) {
+                direction::note_announcements(expected, &batch.arrival(at).packet(), batch.frame(at), record.ts);
             }
         }
     }
@@ -305,7 +312,7 @@ impl DecodeStage {
     /// The results, after the last record.
     pub fn finish(self, captures: &Captures) -> Result<DecodeOutput, CaptureError> {
         let (stats, orphans) = (self.account(captures)?, self.decoder.orphans());
-        Ok(DecodeOutput { stats, watch: self.watch, orphans, announced: self.announced })
+        Ok(DecodeOutput { stats, watch: self.watch, orphans, expected: self.expected.unwrap_or_default() })
     }
 }
 

@@ -54,7 +54,7 @@ impl Headers {
         Self {
             captures,
             batch: RecordBatch::default(),
-            reading: DecodeStage::new(config, Keys::new(config)),
+            reading: DecodeStage::new(config, Keys::new(config)).without_hindsight(),
             decoded: Decoded::default(),
             abridges: !config.decode.checksum,
             read: 0,
@@ -80,8 +80,9 @@ impl Headers {
                 continue;
             }
             let (arrival, packet) = (batch.arrival(at), batch.arrival(at).packet());
-            let without_evidence =
-                self.abridges && !one.is(kind::CUT | kind::FTP) && direction::payload_originator(&arrival).is_none();
+            let without_evidence = self.abridges
+                && !one.is(kind::CUT | kind::ANNOUNCES)
+                && direction::payload_originator(&arrival).is_none();
             let keeps = if without_evidence && packet.payload.1 > 0 { packet.payload.0 } else { record.caplen };
             let record = Record { caplen: keeps, abridged: keeps < record.caplen, ..*record };
             let bytes = bytes.get(..keeps as usize).unwrap_or(bytes);
@@ -130,7 +131,7 @@ impl ShardTracker {
     pub fn new(config: &Config) -> Self {
         let keys = Keys::new(config);
         Self {
-            reading: DecodeStage::new(config, keys.clone()),
+            reading: DecodeStage::new(config, keys.clone()).without_hindsight(),
             following: TrackStage::new(Tracker::with_keys(config, keys), true),
             decoded: Decoded::default(),
             named: HashMap::new(),

@@ -76,7 +76,7 @@ impl Stream {
     fn begin<E>(config: &Config, load: impl FnOnce(&mut Engine) -> Result<(), E>) -> Result<Self, E> {
         let keys = Keys::new(config);
         let following = TrackStage::new(Tracker::with_keys(config, keys.clone()), true);
-        let reading = DecodeStage::new(config, keys.clone());
+        let reading = DecodeStage::new(config, keys.clone()).without_hindsight();
         let mut engine = Engine { reading, following, decoded: Decoded::default(), now: i64::MIN };
         load(&mut engine)?;
         let now = AtomicI64::new(engine.now);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use conntrack_core::capture::{Captures, Input, Lacks, LinkType, Record, RecordBatch};
 use conntrack_core::config::{Bounds, Config, ServerPorts};
 use conntrack_core::decode::{Decoder, Family, FiveTuple, L4, Packet, Tcp, ipproto};
-use conntrack_core::direction::{Announcements, Locality};
+use conntrack_core::direction::{Expectations, Locality};
 use conntrack_core::hindsight::{self, Hints};
 use conntrack_core::labels::{Labels, WIDTH};
 use conntrack_core::pipeline::{self, Stream};
@@ -254,8 +254,8 @@ pub fn agree(plan: &Plan, cuts: &[usize]) -> Result<(), TestCaseError> {
     if config.bounds != Bounds::default() {
         return Ok(());
     }
-    let (ports, announced) = (ServerPorts::services(), Announcements::default());
-    hindsight::settle(&mut rows, &Hints { ports: &ports, announced: &announced, udp_timeout: 30_000_000_000 });
+    let (ports, expected) = (ServerPorts::services(), Expectations::default());
+    hindsight::settle(&mut rows, &Hints { ports: &ports, expected: &expected, udp_timeout: 30_000_000_000 });
     let (labels, after) = (labels.settle(&rows), facts::of_rows(&rows));
     for (how, threads) in [("a run", 1), ("a run of two threads", 2)] {
         compare(how, &frames, tracked(&config, &frames, threads), (&labels, &after))?;

@@ -200,6 +200,15 @@ impl Rows {
         }
     }
 
+    /// Names the row of the connection that made a row expected, unless the row has a parent.
+    pub fn relate(&mut self, place: usize, parent: u64) {
+        let Some(row) = self.get(place).filter(|row| row.related_to().is_none()) else { return };
+        let rare = Rare { related_to: Some(parent), ..row.rare() };
+        if let Some(packed) = self.packed.get_mut(place) {
+            packed.put_rare(rare, &mut self.overflow);
+        }
+    }
+
     /// Exchanges originator and responder of a row, and all fields of either.
     pub fn flip(&mut self, place: usize) {
         let Some(rare) = self.get(place).map(Row::rare) else { return };
@@ -414,7 +423,7 @@ impl<'a> Row<'a> {
         self.packed.tunnel()
     }
 
-    /// Row number of the connection that an ICMP error quotes.
+    /// Row number of the connection that an ICMP error quotes, or that made this one expected.
     pub fn related_to(self) -> Option<u64> {
         self.overflow()?.related_to
     }

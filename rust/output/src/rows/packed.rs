@@ -409,6 +409,14 @@ impl Packed {
         self.rare = overflow.rare.push(rare) as u32 + 1;
     }
 
+    /// Writes all rare fields, in place of those the row has.
+    pub(super) fn put_rare(&mut self, rare: Rare, overflow: &mut Overflow) {
+        match (self.rare as usize).checked_sub(1).and_then(|place| overflow.rare.get_mut(place)) {
+            Some(place) => *place = rare,
+            None => self.add_rare(rare, overflow),
+        }
+    }
+
     #[inline]
     pub(super) fn number(&self) -> u64 {
         self.number_and_flags >> flag::BITS

@@ -9,9 +9,9 @@ use crate::connection::{Connection, Evidence, READ_UDP, take_claim};
 use crate::flow::descriptor::{Arrival, kind};
 use crate::flow::{Side, icmp};
 use crate::proto::State;
-use conntrack_decode::{FiveTuple, L4, Packet, Tcp, ipproto, sctp_chunk, tcpflag};
+use conntrack_decode::{L4, Packet, Tcp, ipproto, sctp_chunk, tcpflag};
 
-use super::payload::{self, Speaker};
+use super::payload::{self, Message, Speaker};
 
 /// The originator that the headers of a packet of this connection name. `first`: the packet is the connection's first.
 fn claim(connection: &Connection, packet: &Packet, from: Side, first: bool) -> Option<(Side, Evidence)> {
@@ -73,7 +73,7 @@ fn infer_unseen(connection: &mut Connection, packet: &Packet, record: &[u8], fro
     if worth_reading
         && connection.evidence <= Evidence::Payload
         && !packet.to_group
-        && let Some(orig) = read(&packet.tuple, packet.payload_in(record), !packet.cut, from)
+        && let Some(orig) = read(packet, packet.payload_in(record), from)
     {
         (connection.orig, connection.evidence) = take_claim(&mut connection.claims, orig, connection.first);
     }
@@ -96,13 +96,15 @@ fn note_segment(connection: &mut Connection, segment: Tcp, payload_bytes: u32, f
 pub fn payload_originator(arrival: &Arrival<'_>) -> Option<Side> {
     let one = arrival.descriptor;
     let proto = if one.is(kind::UDP) { ipproto::UDP } else { ipproto::TCP };
-    let speaker = payload::speaker(proto, one.ports(), arrival.payload(), !one.is(kind::CUT))?;
-    Some(if speaker == Speaker::Client { one.side() } else { one.side().other() })
+    let message = Message::new(one.ports(), arrival.payload(), one.payload_bytes.into(), !one.is(kind::CUT));
+    Some(if payload::speaker(proto, &message)? == Speaker::Client { one.side() } else { one.side().other() })
 }
 
 /// The originator that a payload names.
-fn read(tuple: &FiveTuple, payload: &[u8], whole: bool, from: Side) -> Option<Side> {
-    Some(match payload::speaker(tuple.proto, [tuple.sport, tuple.dport], payload, whole)? {
+fn read(packet: &Packet, payload: &[u8], from: Side) -> Option<Side> {
+    let tuple = &packet.tuple;
+    let message = Message::new([tuple.sport, tuple.dport], payload, packet.payload_bytes as usize, !packet.cut);
+    Some(match payload::speaker(tuple.proto, &message)? {
         Speaker::Client => from,
         Speaker::Server => from.other(),
     })

@@ -1,7 +1,7 @@
 //! The originator of a connection, and its direction relative to the local networks.
 
 mod evidence;
-mod ftp;
+mod expectation;
 pub mod locality;
 mod payload;
 pub mod ranges;
@@ -10,7 +10,7 @@ mod zeek;
 
 pub use crate::evidence::Certainty;
 pub use evidence::{infer, payload_originator};
-pub use ftp::{Announcements, is_control};
+pub use expectation::{Expectation, Expectations, Initiator, note as note_announcements};
 pub use locality::{AddressScope, Direction, Locality};
 pub use ranges::Ranges;
 pub use zeek::{begin_as_zeek, follow_zeek, read_as_zeek};

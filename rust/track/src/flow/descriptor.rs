@@ -74,8 +74,8 @@ pub mod kind {
     pub const OTHER: u16 = 1 << 9;
     /// Other, and not tracked by a gateway.
     pub const UNTRACKED: u16 = 1 << 10;
-    /// TCP from or to port 21.
-    pub const FTP: u16 = 1 << 11;
+    /// TCP or UDP with a port whose protocol [announces](super::announces) connections.
+    pub const ANNOUNCES: u16 = 1 << 11;
     /// Other: a later fragment that preceded the first one of its datagram.
     pub const EARLY: u16 = 1 << 12;
     /// A protocol that a gateway tracks by the IP header alone; see `is_generic` in the module above.
@@ -84,8 +84,16 @@ pub mod kind {
     pub const STATELESS: u16 = ECHO | GENERIC;
 }
 
-/// The control port of FTP.
-const FTP: u16 = 21;
+/// Test for a port whose protocol announces connections: FTP, SIP, IRC and TFTP, the ports of Linux's helpers.
+#[inline]
+pub fn announces(proto: u8, ports: [u16; 2]) -> bool {
+    let is_one = |port: u16| match proto {
+        ipproto::TCP => matches!(port, 21 | 5_060 | 6_667),
+        ipproto::UDP => matches!(port, 69 | 5_060),
+        _ => false,
+    };
+    is_one(ports[0]) || is_one(ports[1])
+}
 
 impl Descriptor {
     /// Read an Ethernet frame into all fields but the time, and the first four words of a wide key. False: the frame
@@ -324,10 +332,10 @@ fn side_bit(is_b: bool) -> u16 {
 
 #[inline]
 fn kind_of(proto: u8, ports: [u16; 2]) -> u16 {
+    let announces = if announces(proto, ports) { kind::ANNOUNCES } else { 0 };
     match proto {
-        ipproto::TCP if ports[0] == FTP || ports[1] == FTP => kind::FTP,
-        ipproto::TCP => 0,
-        ipproto::UDP | ipproto::UDPLITE => kind::UDP,
+        ipproto::TCP => announces,
+        ipproto::UDP | ipproto::UDPLITE => kind::UDP | announces,
         ipproto::ICMP | ipproto::ICMPV6 => kind::ECHO,
         _ => kind::GENERIC,
     }

@@ -1,65 +1,28 @@
-//! Announcements of FTP data connections: PORT and PASV of RFC 959, EPRT and EPSV of RFC 2428.
-//!
-//! The kernel's helper (`nf_conntrack_ftp`) calls such a connection related. Its ports do not show its initiator.
+//! Data connections of FTP: PORT and PASV of RFC 959, EPRT and EPSV of RFC 2428, as `nf_conntrack_ftp` reads them.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use conntrack_base::time::SECOND;
-use conntrack_decode::{FiveTuple, Packet, ipproto};
+use conntrack_decode::{Packet, ipproto};
 
-/// Port of FTP's control connections.
-const CONTROL: u16 = 21;
+use super::fact::{Announcement, Initiator};
 
-/// The lifetime of an announcement, as in nf_conntrack_ftp, and the most by which the data connection may precede its
-/// announcement, nanoseconds.
+/// Port of control connections.
+pub(super) const CONTROL: u16 = 21;
+/// The lifetime of an expectation, as in `nf_conntrack_ftp`, nanoseconds.
 const HOLDS: i64 = 300 * SECOND;
-const LATE: i64 = SECOND;
-/// The most stored announcements: a bound on memory far beyond ordinary use.
-const MOST: usize = 1 << 16;
 
-/// The destination of a data connection (address and port), and the host that will connect.
-type DataChannel = (IpAddr, u16, IpAddr);
-
-/// Announcements, with the capture time of the first and the last.
-#[derive(Debug, Default)]
-pub struct Announcements(HashMap<DataChannel, (i64, i64)>);
-
-/// Test for the ports of an FTP control connection.
-#[inline]
-pub fn is_control(tuple: &FiveTuple) -> bool {
-    tuple.proto == ipproto::TCP && (tuple.sport == CONTROL || tuple.dport == CONTROL)
-}
-
-impl Announcements {
-    /// Note the announcement in a packet with these record bytes, if the packet is such a control message.
-    #[inline]
-    pub fn note(&mut self, packet: &Packet, record: &[u8], ts: i64) {
-        if let Some(place) = announced(packet, record)
-            && (self.0.len() < MOST || self.0.contains_key(&place))
-        {
-            self.0.entry(place).or_insert((ts, ts)).1 = ts;
-        }
-    }
-
-    /// Test whether a connection to this address and port by this host, begun at `start`, was announced at about that
-    /// time.
-    pub fn hold(&self, addr: IpAddr, port: u16, by: IpAddr, start: i64) -> bool {
-        self.0
-            .get(&(addr, port, by))
-            .is_some_and(|(first, last)| (first.saturating_sub(LATE)..=last.saturating_add(HOLDS)).contains(&start))
-    }
-}
-
-#[inline]
-fn announced(packet: &Packet, record: &[u8]) -> Option<DataChannel> {
-    if !is_control(&packet.tuple) || packet.bad_checksum {
-        return None;
-    }
-    let [src, dst] = [packet.tuple.src, packet.tuple.dst].map(|addr| addr.ip(packet.tuple.family));
-    let (addr, port) = parse(packet, packet.payload_in(record))?;
-    // An end announces only its own address, as nf_conntrack_ftp demands without `loose`.
-    (addr == src).then_some((addr, port, dst))
+/// Read an announcement of the sender's own address, as `nf_conntrack_ftp` demands without `loose`. The receiver connects.
+pub(super) fn read(packet: &Packet, payload: &[u8]) -> Option<Announcement> {
+    let (addr, port) = parse(packet, payload)?;
+    (addr == packet.tuple.src.ip(packet.tuple.family)).then_some(Announcement {
+        proto: ipproto::TCP,
+        addr: packet.tuple.src,
+        port,
+        initiator: Initiator::Peer,
+        by_receiver: true,
+        holds: HOLDS,
+    })
 }
 
 fn parse(packet: &Packet, payload: &[u8]) -> Option<(IpAddr, u16)> {
@@ -107,7 +70,7 @@ fn extended(text: &str) -> Option<(&str, &str, u16)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use conntrack_decode::Addr;
+    use conntrack_decode::{Addr, FiveTuple};
 
     #[test]
     fn four_ways_to_say_it() {

@@ -1,0 +1,226 @@
+//! Connections that another one made expected: data and media that a message announced, and answers to a question to a
+//! group.
+//!
+//! A question goes to a multicast or broadcast address, and each host answers the asker from its own address: mDNS, SSDP,
+//! CoAP, BACnet, NetBIOS, discovery of any vendor. The asker initiated these connections, too. A gateway expects answers as
+//! `nf_conntrack_broadcast.c` does, but from any port.
+//!
+//! Facts have a time and no numbers of rows, and can be merged in any order. So they may come from parts of a capture.
+//! `ctstate` and `state` stay those of a gateway without helpers.
+
+use std::net::IpAddr;
+
+use ahash::AHashMap as HashMap;
+
+use conntrack_base::time::SECOND;
+use conntrack_decode::{Addr, Family, Tunnel, Vlan, ipproto};
+use conntrack_output::rows::{Row, Rows};
+use conntrack_track::connection::Evidence;
+use conntrack_track::direction::{Direction, Expectation, Expectations, Initiator};
+
+use super::facts::ENDS;
+
+/// The time after the last question in which answers begin, nanoseconds: the longest of Linux's helpers for questions to
+/// groups (`nf_conntrack_snmp`; `nf_conntrack_netbios_ns` has 3 s).
+const ANSWERS_HOLD: i64 = 30 * SECOND;
+/// The most questions in memory.
+const MOST_QUESTIONS: usize = 1 << 20;
+/// Expectations of one endpoint that are compared with a connection, from the latest on.
+const MOST_COMPARED: usize = 64;
+
+/// The first port of clients of Linux; those of IANA begin higher.
+const FIRST_CLIENT_PORT: u16 = 32_768;
+
+/// The questions to groups among some rows.
+pub(super) fn questions<'a>(rows: impl Iterator<Item = Row<'a>>) -> Expectations {
+    let mut found = Expectations::bounded(MOST_QUESTIONS);
+    rows.filter(|row| is_question(*row)).for_each(|row| found.insert(question(row)));
+    found
+}
+
+fn is_question(row: Row<'_>) -> bool {
+    let is_to_group = row.direction() == Direction::Multicast && !row.is_from_group() && !row.is_flipped();
+    row.proto() == ipproto::UDP && is_to_group
+}
+
+fn question(row: Row<'_>) -> Expectation {
+    Expectation {
+        ts: row.start(),
+        begins: [row.start(), row.end().saturating_add(ANSWERS_HOLD)],
+        proto: ipproto::UDP,
+        family: row.family(),
+        addr: row.addr(0),
+        port: row.port(0),
+        peer: None,
+        initiator: Initiator::Named,
+        parent: ENDS.map(|end| (row.addr(end), row.port(end))),
+        parent_proto: ipproto::UDP,
+        tags: (row.vlan(), row.tunnel()),
+    }
+}
+
+/// Decides every expected connection, and names its parent.
+pub(super) fn settle(rows: &mut Rows, announced: &Expectations, questions: &Expectations) {
+    let (announced, questions) = (Index::of(announced), Index::of(questions));
+    if announced.is_empty() && questions.is_empty() {
+        return;
+    }
+    let expected: Vec<Expected> = rows
+        .iter()
+        .zip(0..)
+        .filter(|(row, _)| matches!(row.proto(), ipproto::TCP | ipproto::UDP))
+        .filter_map(|(row, place)| Expected::of(row, place, &announced, &questions))
+        .collect();
+    let parents = Parents::of(rows, &expected);
+    for one in expected {
+        let Some(row) = rows.get(one.place) else { continue };
+        if row.evidence() < Evidence::Related {
+            if one.initiator == 1 {
+                rows.flip(one.place);
+            }
+            rows.revise(one.place, Evidence::Related, Evidence::Related);
+        }
+        if let Some(parent) = parents.find(&one.by) {
+            rows.relate(one.place, parent);
+        }
+    }
+}
+
+/// An expected connection: its row, the end that initiates, and the fact.
+struct Expected {
+    place: usize,
+    initiator: usize,
+    by: Expectation,
+}
+
+impl Expected {
+    /// None also where the connection's own packets name the other end.
+    fn of(row: Row<'_>, place: usize, announced: &Index, questions: &Index) -> Option<Self> {
+        let (initiator, by) = by_announcement(row, announced).or_else(|| by_question(row, questions))?;
+        let agrees = row.evidence() < Evidence::Related || initiator == 0;
+        agrees.then_some(Self { place, initiator, by })
+    }
+}
+
+/// The initiator of a connection that was announced, if all announcements name one.
+fn by_announcement(row: Row<'_>, announced: &Index) -> Option<(usize, Expectation)> {
+    let found = ENDS.map(|end| {
+        let by = announced.find(row, end)?;
+        Some((if by.initiator == Initiator::Named { end } else { 1 - end }, *by))
+    });
+    match found {
+        [Some(one), Some(other)] => (one.0 == other.0).then_some(if one.1.ts >= other.1.ts { one } else { other }),
+        [one, other] => one.or(other),
+    }
+}
+
+/// The initiator of a connection that answers a question to a group: the receiver of the first packet, who asked.
+fn by_question(row: Row<'_>, questions: &Index) -> Option<(usize, Expectation)> {
+    if row.proto() != ipproto::UDP || row.direction() == Direction::Multicast || row.is_from_group() {
+        return None;
+    }
+    let answerer = usize::from(row.is_flipped());
+    let asker = 1 - answerer;
+    let by = questions.find(row, asker)?;
+    let answers = row.evidence() >= Evidence::Related || may_answer(row, [asker, answerer], by, questions);
+    answers.then_some((asker, *by))
+}
+
+/// Test whether a first packet that does not tell by itself may answer a question.
+fn may_answer(row: Row<'_>, [asker, answerer]: [usize; 2], by: &Expectation, questions: &Index) -> bool {
+    let asked = by.parent[1].1;
+    // An endpoint that only announces itself sends from the port that it serves, which no system takes for a client: who
+    // comes from a port of its own to that one, and is answered, is a client.
+    let may_serve = by.port == asked || by.port < FIRST_CLIENT_PORT;
+    let may_be_client = may_serve && row.port(answerer) != asked && row.sent(asker).packets > 0;
+    let is_near = is_private(row.ip(answerer)) || !is_private(row.ip(asker));
+    let asked_too = questions.find(row, answerer).is_some();
+    is_near && !may_be_client && !asked_too
+}
+
+/// Test for an address of a private network or link. From elsewhere no answer to such an address comes: groups of a link
+/// or site do not reach that far.
+fn is_private(addr: IpAddr) -> bool {
+    match addr {
+        IpAddr::V4(addr) => addr.is_private() || addr.is_link_local(),
+        IpAddr::V6(addr) => addr.is_unique_local() || addr.is_unicast_link_local(),
+    }
+}
+
+/// An endpoint of a protocol.
+type Endpoint = (Family, u8, Addr, u16);
+
+/// Expectations by named endpoint, in the order of their times.
+struct Index(HashMap<Endpoint, Vec<Expectation>>);
+
+impl Index {
+    fn of(all: &Expectations) -> Self {
+        let mut index: HashMap<Endpoint, Vec<Expectation>> = HashMap::default();
+        for one in all.iter() {
+            index.entry((one.family, one.proto, one.addr, one.port)).or_default().push(*one);
+        }
+        Self(index)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The latest expectation of this end of a connection at the connection's begin, of equal tags if there is one.
+    fn find(&self, row: Row<'_>, end: usize) -> Option<&Expectation> {
+        let all = self.0.get(&(row.family(), row.proto(), row.addr(end), row.port(end)))?;
+        let peer = (row.addr(1 - end), row.port(1 - end));
+        let begun = all.partition_point(|one| one.begins[0] <= row.start());
+        let mut fitting = all[..begun].iter().rev().take(MOST_COMPARED).filter(|one| {
+            let is_own = one.parent_proto == row.proto() && one.parent.contains(&peer);
+            row.start() <= one.begins[1] && one.peer.is_none_or(|addr| addr == peer.0) && !is_own
+        });
+        let latest = fitting.next()?;
+        let has_equal_tags = |one: &&Expectation| one.tags == (row.vlan(), row.tunnel());
+        if has_equal_tags(&latest) { Some(latest) } else { fitting.find(has_equal_tags).or(Some(latest)) }
+    }
+}
+
+/// Protocol, family and both endpoints, in ascending order.
+type Pair = (u8, Family, [(Addr, u16); 2]);
+
+fn pair(proto: u8, family: Family, mut ends: [(Addr, u16); 2]) -> Pair {
+    ends.sort_unstable();
+    (proto, family, ends)
+}
+
+/// Begin, tags and number of a row.
+type Begun = (i64, (Vlan, Tunnel), u64);
+
+/// Rows of the connections that messages belong to.
+struct Parents(HashMap<Pair, Vec<Begun>>);
+
+impl Parents {
+    fn of(rows: &Rows, expected: &[Expected]) -> Self {
+        let mut found: HashMap<Pair, Vec<_>> = expected.iter().map(|one| (pair_of(&one.by), Vec::new())).collect();
+        for row in rows.iter().take(if found.is_empty() { 0 } else { rows.len() }) {
+            let ends = ENDS.map(|end| (row.addr(end), row.port(end)));
+            if let Some(those) = found.get_mut(&pair(row.proto(), row.family(), ends)) {
+                those.push((row.start(), (row.vlan(), row.tunnel()), row.number()));
+            }
+        }
+        found.values_mut().for_each(|those| those.sort_unstable());
+        Self(found)
+    }
+
+    /// The row that was alive at the message: the last one begun, of equal tags if there is one.
+    fn find(&self, by: &Expectation) -> Option<u64> {
+        let all = self.0.get(&pair_of(by))?;
+        let begun = &all[..all.partition_point(|(start, ..)| *start <= by.ts)];
+        let mut latest = begun.iter().rev().take(MOST_COMPARED);
+        let equal = latest.clone().find(|(_, tags, _)| *tags == by.tags);
+        equal.or_else(|| latest.next()).map(|(.., number)| *number)
+    }
+}
+
+fn pair_of(by: &Expectation) -> Pair {
+    pair(by.parent_proto, by.family, by.parent)
+}
+
+#[cfg(test)]
+mod tests;
