@@ -197,7 +197,7 @@ impl Watch {
                 Certainty::Unknown => &mut self.quality.unknown,
             };
             *connections += 1;
-            self.quality.tags_by_direction += u64::from(row.reply_tags().is_some());
+            self.quality.tags_by_direction += u64::from(row.has_other_tags());
             if row.proto() == ipproto::TCP {
                 let both = [0, 1].iter().all(|end| row.sent(*end).packets > 0);
                 let one = !both && row.answers_unseen();
