@@ -212,7 +212,7 @@ impl Watch {
                 self.quality.reordered_outside += u64::from(row.direction() == Direction::Egress);
                 self.quality.reordered_inside += u64::from(row.direction() == Direction::Ingress);
             }
-            self.quality.tags_by_direction += u64::from(row.reply_tags().is_some());
+            self.quality.tags_by_direction += u64::from(row.has_other_tags());
             if row.proto() == ipproto::TCP {
                 let both = [0, 1].iter().all(|end| row.sent(*end).packets > 0);
                 let one = !both && row.answers_unseen();

@@ -413,6 +413,12 @@ impl<'a> Row<'a> {
         self.packed.vlan
     }
 
+    /// True where the tags differ by direction.
+    #[inline]
+    pub fn has_other_tags(self) -> bool {
+        self.packed.has(flag::OTHER_TAGS)
+    }
+
     /// Tags of the first packet of the other direction, where they differ from those of the first packet.
     pub fn reply_tags(self) -> Option<Tags> {
         self.overflow()?.reply_tags

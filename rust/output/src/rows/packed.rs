@@ -91,6 +91,8 @@ pub(super) mod flag {
     pub const SWAPPED: u64 = 1 << 8;
     /// The originator, and not the responder, is a multicast or broadcast address.
     pub const FROM_GROUP: u64 = 1 << 9;
+    /// The tags differ by direction; the rare fields have those of the other direction.
+    pub const OTHER_TAGS: u64 = 1 << 10;
     pub const BITS: u32 = 16;
 }
 
@@ -315,6 +317,7 @@ impl Packed {
             swapped: live.is_some_and(|live| live.swapped),
         };
         let mut packed = Self::begin(&fields, closed, overflow);
+        packed.set(flag::OTHER_TAGS, connection.reply_tags.is_some());
         if packed.add_ordinary(connection, sent, live).is_none() {
             let letters = connection.zeek.history(connection.orig, connection.flipped(), connection.roles);
             packed.add_rare(

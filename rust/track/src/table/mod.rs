@@ -56,6 +56,7 @@ pub struct Lookup {
 
 impl Lookup {
     /// The key.
+    #[inline]
     pub fn key(&self) -> FlowKey {
         match self.words {
             PackedKey::V4(key) => key.into(),

@@ -72,11 +72,9 @@ impl FlowTable {
 
     /// Visit the connections with the five-tuple of this key and other tags.
     pub fn others(&self, lookup: &Lookup, mut visit: impl FnMut(SlotId)) {
-        let bare = lookup.words.without_tags();
-        let hash = self.hasher.words(&bare);
-        if lookup.words.is_tagged()
-            && let Some(slot) = self.find(&Lookup { words: bare, hash }, NO_SLOT)
-        {
+        let (bare, is_tagged) = (lookup.words.without_tags(), lookup.words.is_tagged());
+        let hash = if is_tagged { self.hasher.words(&bare) } else { lookup.hash };
+        if is_tagged && let Some(slot) = self.find(&Lookup { words: bare, hash }, NO_SLOT) {
             visit(slot);
         }
         self.halves_of(&bare, hash, visit);

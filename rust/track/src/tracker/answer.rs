@@ -5,8 +5,8 @@ use crate::flow::Descriptor;
 use crate::flow::descriptor::kind;
 use conntrack_decode::{L4, Packet, ipproto, tcpflag};
 
-/// The most bytes between the numbers of the two directions of a stream: the largest receive buffer that Linux takes
-/// by default (`net.ipv4.tcp_rmem`).
+/// The most bytes between the numbers of the two directions of a stream: several times the receive buffer of 6 MiB
+/// (`net.ipv4.tcp_rmem`).
 const NEAR: u32 = 1 << 25;
 
 /// The part of a packet that shows which connection the packet answers.

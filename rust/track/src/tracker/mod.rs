@@ -329,7 +329,8 @@ impl Tracker {
         let found = self.keys.of(input.packet);
         let mut slot = self.table.find(&found.lookup, NO_SLOT);
         if self.may_join(found.lookup.words.is_tagged()) {
-            slot = self.with_tags(&found, slot, Sent::of(input.packet), input.ts, closed);
+            slot = slot.filter(|slot| !self.end_if_over(*slot, input.ts, closed));
+            slot = slot.or_else(|| self.with_tags(&found, Sent::of(input.packet), input.ts, closed));
         }
         self.step(input, &found, slot, closed)
     }

@@ -5,7 +5,7 @@ use crate::connection::EndReason;
 use crate::flow::descriptor::{Arrival, kind};
 use crate::flow::{Descriptor, Side};
 use crate::proto::{CtDir, CtState};
-use crate::table::{Change, Lookup, SlotId, is_before_mark};
+use crate::table::{Change, Lookup, NO_SLOT, SlotId, is_before_mark};
 use crate::zeek;
 use conntrack_decode::tcpflag;
 
@@ -89,9 +89,8 @@ impl Tracker {
     ) -> Label {
         let (one, over_until) = (arrival.descriptor, self.over_until(arrival.descriptor.ts));
         let mut slot = self.table.find_one(one, arrival.wide, guess);
-        if self.may_join(one.is_tagged()) {
-            let found = self.keys.found(one, arrival.wide);
-            slot = self.with_tags(&found, slot, Sent::of_descriptor(one), one.ts, closed);
+        if slot.is_none() && self.may_join(one.is_tagged()) {
+            slot = self.with_tags(&self.keys.found(one, arrival.wide), Sent::of_descriptor(one), one.ts, closed);
         }
         let takes_shortcuts = self.shortcuts && !self.brings_tags(arrival.decoded);
         if let Some(slot) = slot.filter(|_| takes_shortcuts) {
@@ -130,6 +129,12 @@ impl Tracker {
             if let Some((lookup, image)) = self.begins_in_place(arrival) {
                 return self.insert_in_place(&image, &lookup, one.side());
             }
+        }
+        if let Some(slot) = slot
+            && self.may_join(one.is_tagged())
+            && self.end_if_over(slot, one.ts, closed)
+        {
+            return self.arrive::<READERS>(arrival, NO_SLOT, closed);
         }
         let read;
         let packet = if let Some(packet) = arrival.decoded {

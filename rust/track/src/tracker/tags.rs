@@ -28,26 +28,31 @@ impl Tracker {
         self.joins && (is_tagged || self.table.has_halves())
     }
 
-    /// The live connection of a packet, whose own key is in `slot` if at all: with its key, joined by its key before, or
-    /// joined now. A connection of the key that is over ends.
+    /// End a connection that is over for a packet at `ts`; false: the connection is alive.
+    pub(super) fn end_if_over(&mut self, slot: SlotId, ts: i64, closed: &mut impl FnMut(&Closed)) -> bool {
+        let deadline = self.table.hot(slot).map(|hot| hot.deadline(self.table.limits()));
+        let over = deadline.filter(|deadline| *deadline <= self.over_until(ts));
+        if let Some(deadline) = over {
+            self.end(slot, EndReason::Timeout, deadline, closed);
+        }
+        over.is_some()
+    }
+
+    /// The live connection of a packet whose key has none: joined by the key before, or joined now.
     #[inline(never)]
     pub(super) fn with_tags(
         &mut self,
         found: &PacketLookup,
-        slot: Option<SlotId>,
         sent: Sent,
         ts: i64,
         closed: &mut impl FnMut(&Closed),
     ) -> Option<SlotId> {
-        let until = self.over_until(ts);
-        for slot in [slot, self.table.by_reply(&found.lookup)].into_iter().flatten() {
-            let deadline = self.table.hot(slot)?.deadline(self.table.limits());
-            if deadline > until {
-                return Some(slot);
-            }
-            self.end(slot, EndReason::Timeout, deadline, closed);
+        if let Some(slot) = self.table.by_reply(&found.lookup)
+            && !self.end_if_over(slot, ts, closed)
+        {
+            return Some(slot);
         }
-        let half = self.answered(found, sent, until)?;
+        let half = self.answered(found, sent, self.over_until(ts))?;
         self.table.join(half, &found.lookup).then_some(half)
     }
 
