@@ -33,14 +33,11 @@ const FIRST_CLIENT_PORT: u16 = 32_768;
 
 /// The questions to groups among some rows.
 pub(super) fn questions<'a>(rows: impl Iterator<Item = Row<'a>>) -> Expectations {
-    let mut found = Expectations::bounded(MOST_QUESTIONS);
-    rows.filter(|row| is_question(*row)).for_each(|row| found.insert(question(row)));
-    found
+    Expectations::of(rows.filter(|row| is_question(*row)).map(question).collect(), MOST_QUESTIONS)
 }
 
 fn is_question(row: Row<'_>) -> bool {
-    let is_to_group = row.direction() == Direction::Multicast && !row.is_from_group() && !row.is_flipped();
-    row.proto() == ipproto::UDP && is_to_group
+    row.proto() == ipproto::UDP && row.direction() == Direction::Multicast && !row.is_from_group() && !row.is_flipped()
 }
 
 fn question(row: Row<'_>) -> Expectation {
@@ -65,7 +62,7 @@ pub(super) fn settle(rows: &mut Rows, announced: &Expectations, questions: &Expe
     if announced.is_empty() && questions.is_empty() {
         return;
     }
-    let expected: Vec<Expected> = rows
+    let expected: Vec<Expected<'_>> = rows
         .iter()
         .zip(0..)
         .filter(|(row, _)| matches!(row.proto(), ipproto::TCP | ipproto::UDP))
@@ -80,22 +77,22 @@ pub(super) fn settle(rows: &mut Rows, announced: &Expectations, questions: &Expe
             }
             rows.revise(one.place, Evidence::Related, Evidence::Related);
         }
-        if let Some(parent) = parents.find(&one.by) {
+        if let Some(parent) = parents.find(one.by) {
             rows.relate(one.place, parent);
         }
     }
 }
 
 /// An expected connection: its row, the end that initiates, and the fact.
-struct Expected {
+struct Expected<'a> {
     place: usize,
     initiator: usize,
-    by: Expectation,
+    by: &'a Expectation,
 }
 
-impl Expected {
+impl<'a> Expected<'a> {
     /// None also where the connection's own packets name the other end.
-    fn of(row: Row<'_>, place: usize, announced: &Index, questions: &Index) -> Option<Self> {
+    fn of(row: Row<'_>, place: usize, announced: &Index<'a>, questions: &Index<'a>) -> Option<Self> {
         let (initiator, by) = by_announcement(row, announced).or_else(|| by_question(row, questions))?;
         let agrees = row.evidence() < Evidence::Related || initiator == 0;
         agrees.then_some(Self { place, initiator, by })
@@ -103,10 +100,10 @@ impl Expected {
 }
 
 /// The initiator of a connection that was announced, if all announcements name one.
-fn by_announcement(row: Row<'_>, announced: &Index) -> Option<(usize, Expectation)> {
+fn by_announcement<'a>(row: Row<'_>, announced: &Index<'a>) -> Option<(usize, &'a Expectation)> {
     let found = ENDS.map(|end| {
         let by = announced.find(row, end)?;
-        Some((if by.initiator == Initiator::Named { end } else { 1 - end }, *by))
+        Some((if by.initiator == Initiator::Named { end } else { 1 - end }, by))
     });
     match found {
         [Some(one), Some(other)] => (one.0 == other.0).then_some(if one.1.ts >= other.1.ts { one } else { other }),
@@ -115,7 +112,7 @@ fn by_announcement(row: Row<'_>, announced: &Index) -> Option<(usize, Expectatio
 }
 
 /// The initiator of a connection that answers a question to a group: the receiver of the first packet, who asked.
-fn by_question(row: Row<'_>, questions: &Index) -> Option<(usize, Expectation)> {
+fn by_question<'a>(row: Row<'_>, questions: &Index<'a>) -> Option<(usize, &'a Expectation)> {
     if row.proto() != ipproto::UDP || row.direction() == Direction::Multicast || row.is_from_group() {
         return None;
     }
@@ -123,11 +120,11 @@ fn by_question(row: Row<'_>, questions: &Index) -> Option<(usize, Expectation)> 
     let asker = 1 - answerer;
     let by = questions.find(row, asker)?;
     let answers = row.evidence() >= Evidence::Related || may_answer(row, [asker, answerer], by, questions);
-    answers.then_some((asker, *by))
+    answers.then_some((asker, by))
 }
 
 /// Test whether a first packet that does not tell by itself may answer a question.
-fn may_answer(row: Row<'_>, [asker, answerer]: [usize; 2], by: &Expectation, questions: &Index) -> bool {
+fn may_answer(row: Row<'_>, [asker, answerer]: [usize; 2], by: &Expectation, questions: &Index<'_>) -> bool {
     let asked = by.parent[1].1;
     // An endpoint that only announces itself sends from the port that it serves, which no system takes for a client: who
     // comes from a port of its own to that one, and is answered, is a client.
@@ -151,32 +148,44 @@ fn is_private(addr: IpAddr) -> bool {
 type Endpoint = (Family, u8, Addr, u16);
 
 /// Expectations by named endpoint, in the order of their times.
-struct Index(HashMap<Endpoint, Vec<Expectation>>);
+struct Index<'a> {
+    all: HashMap<Endpoint, Vec<&'a Expectation>>,
+    /// A bit for each port of a named endpoint: most connections have none of them, and are not looked up.
+    ports: Vec<u64>,
+}
 
-impl Index {
-    fn of(all: &Expectations) -> Self {
-        let mut index: HashMap<Endpoint, Vec<Expectation>> = HashMap::default();
-        for one in all.iter() {
-            index.entry((one.family, one.proto, one.addr, one.port)).or_default().push(*one);
+impl<'a> Index<'a> {
+    fn of(facts: &'a Expectations) -> Self {
+        let mut index = Self { all: HashMap::default(), ports: vec![0; 1 << 10] };
+        for one in facts.iter() {
+            index.all.entry((one.family, one.proto, one.addr, one.port)).or_default().push(one);
+            index.ports[usize::from(one.port >> 6)] |= 1 << (one.port & 63);
         }
-        Self(index)
+        index
     }
 
     fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.all.is_empty()
+    }
+
+    fn has_port(&self, port: u16) -> bool {
+        self.ports[usize::from(port >> 6)] >> (port & 63) & 1 != 0
     }
 
     /// The latest expectation of this end of a connection at the connection's begin, of equal tags if there is one.
-    fn find(&self, row: Row<'_>, end: usize) -> Option<&Expectation> {
-        let all = self.0.get(&(row.family(), row.proto(), row.addr(end), row.port(end)))?;
+    fn find(&self, row: Row<'_>, end: usize) -> Option<&'a Expectation> {
+        if !self.has_port(row.port(end)) {
+            return None;
+        }
+        let all = self.all.get(&(row.family(), row.proto(), row.addr(end), row.port(end)))?;
         let peer = (row.addr(1 - end), row.port(1 - end));
         let begun = all.partition_point(|one| one.begins[0] <= row.start());
-        let mut fitting = all[..begun].iter().rev().take(MOST_COMPARED).filter(|one| {
+        let mut fitting = all[..begun].iter().copied().rev().take(MOST_COMPARED).filter(|one| {
             let is_own = one.parent_proto == row.proto() && one.parent.contains(&peer);
             row.start() <= one.begins[1] && one.peer.is_none_or(|addr| addr == peer.0) && !is_own
         });
         let latest = fitting.next()?;
-        let has_equal_tags = |one: &&Expectation| one.tags == (row.vlan(), row.tunnel());
+        let has_equal_tags = |one: &&'a Expectation| one.tags == (row.vlan(), row.tunnel());
         if has_equal_tags(&latest) { Some(latest) } else { fitting.find(has_equal_tags).or(Some(latest)) }
     }
 }
@@ -196,8 +205,8 @@ type Begun = (i64, (Vlan, Tunnel), u64);
 struct Parents(HashMap<Pair, Vec<Begun>>);
 
 impl Parents {
-    fn of(rows: &Rows, expected: &[Expected]) -> Self {
-        let mut found: HashMap<Pair, Vec<_>> = expected.iter().map(|one| (pair_of(&one.by), Vec::new())).collect();
+    fn of(rows: &Rows, expected: &[Expected<'_>]) -> Self {
+        let mut found: HashMap<Pair, Vec<_>> = expected.iter().map(|one| (pair_of(one.by), Vec::new())).collect();
         for row in rows.iter().take(if found.is_empty() { 0 } else { rows.len() }) {
             let ends = ENDS.map(|end| (row.addr(end), row.port(end)));
             if let Some(those) = found.get_mut(&pair(row.proto(), row.family(), ends)) {

@@ -84,15 +84,24 @@ pub mod kind {
     pub const STATELESS: u16 = ECHO | GENERIC;
 }
 
-/// Test for a port whose protocol announces connections: FTP, SIP, IRC and TFTP, the ports of Linux's helpers.
+/// Bits of the low six bits of ports whose protocols announce connections: of TCP, of UDP.
+const NEAR_TCP: u64 = 1 << 21 | 1 << (5_060 % 64) | 1 << (6_667 % 64);
+const NEAR_UDP: u64 = 1 << (69 % 64) | 1 << (5_060 % 64);
+
+/// Test for a port whose protocol announces connections, the ports of Linux's helpers: FTP, SIP and IRC; TFTP and SIP.
 #[inline]
 pub fn announces(proto: u8, ports: [u16; 2]) -> bool {
-    let is_one = |port: u16| match proto {
-        ipproto::TCP => matches!(port, 21 | 5_060 | 6_667),
-        ipproto::UDP => matches!(port, 69 | 5_060),
-        _ => false,
+    let near = match proto {
+        ipproto::TCP => NEAR_TCP,
+        ipproto::UDP => NEAR_UDP,
+        _ => return false,
     };
-    is_one(ports[0]) || is_one(ports[1])
+    // Most ports fail at their low bits, without a comparison.
+    let may_be = (near >> (ports[0] & 63) | near >> (ports[1] & 63)) & 1 != 0;
+    may_be
+        && ports
+            .into_iter()
+            .any(|port| matches!((proto, port), (ipproto::TCP, 21 | 6_667) | (ipproto::UDP, 69) | (_, 5_060)))
 }
 
 impl Descriptor {

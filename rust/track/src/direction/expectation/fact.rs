@@ -78,6 +78,14 @@ impl Expectations {
         Self { all: BTreeSet::new(), most }
     }
 
+    /// The earliest of these expectations, at most so many.
+    pub fn of(mut all: Vec<Expectation>, most: usize) -> Self {
+        all.sort_unstable();
+        all.dedup();
+        all.truncate(most);
+        Self { all: all.into_iter().collect(), most }
+    }
+
     /// Add an expectation.
     pub fn insert(&mut self, one: Expectation) {
         if self.all.len() >= self.most && self.all.last().is_none_or(|last| one >= *last) {

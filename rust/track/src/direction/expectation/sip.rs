@@ -49,7 +49,7 @@ fn addr_of(addr: IpAddr, family: Family) -> Option<Addr> {
 
 /// The description of a message, and the end that sent the INVITE: the sender of a request, the receiver of an answer.
 fn described(text: &str, proto: u8) -> Option<(Initiator, &str)> {
-    let (head, body) = text.split_once("\r\n\r\n")?;
+    let (head, body) = text.split_once("\r\n\r\n").filter(|(_, body)| !body.is_empty())?;
     let (start, headers) = head.split_once("\r\n")?;
     let field = |long: &str, short: &str| {
         headers.split("\r\n").filter_map(|line| line.split_once(':')).find_map(|(name, value)| {

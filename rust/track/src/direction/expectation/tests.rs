@@ -176,6 +176,8 @@ proptest! {
         for (ts, port, _) in &facts {
             whole.insert(expectation(*ts, *port));
         }
+        let at_once = Expectations::of(facts.iter().map(|(ts, port, _)| expectation(*ts, *port)).collect(), most);
+        prop_assert!(at_once.iter().eq(whole.iter()));
         for parts in [1, 2, 7, 16] {
             let mut some: Vec<_> = (0..parts).map(|_| Expectations::bounded(most)).collect();
             for (ts, port, part) in &facts {
