@@ -151,6 +151,8 @@ fn rest(mut next: [u32; 2], nexts: Vec<Next>) -> Vec<Stamped> {
     let mut all = Vec::new();
     for (from_client, flags, payload, off, wait) in nexts {
         ts += wait;
+        // Copies of the handshake, and no other one.
+        let from_client = if flags & SYN != 0 { flags == SYN } else { from_client };
         let (own, peer) = (usize::from(!from_client), usize::from(from_client));
         let opens = flags & SYN != 0;
         let payload = if opens { 0 } else { payload };

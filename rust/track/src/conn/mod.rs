@@ -34,7 +34,8 @@
 //! 7. The deadline is that of the last packet and the timeout, unless [`path::FROZEN`].
 //! 8. The opening was seen, or [`path::UNSEEN`]: then acknowledgements are counted. A payload that names the
 //!    originator, or a first window, takes the slow path.
-//! 9. The data length of the last acknowledgement fits into sixteen bits; both ends differ; the roles are not Zeek's.
+//! 9. The data length of the last acknowledgement fits into sixteen bits; both ends differ; the roles are not Zeek's;
+//!    no SYN+ACK waits for its SYN.
 //!
 //! UDP: the entry began with the connection; [`READ_UDP`](crate::connection::READ_UDP) datagrams have been examined, or
 //! there is no cold part.

@@ -15,13 +15,21 @@ use super::{Closed, Tracker};
 impl Tracker {
     /// The segments that this packet, the SYN, belongs before. None: another packet; a SYN+ACK without its SYN is
     /// remembered.
+    #[inline]
     pub(super) fn early(&mut self, held: &SlowStep, packet: &Packet, side: Side, ts: i64) -> Option<Early> {
+        let waits = self.table.cold(held.cold).is_some_and(|connection| connection.reorder.is_some());
+        if waits || early::is_syn_ack(packet) { self.follow(held, packet, side, ts) } else { None }
+    }
+
+    #[cold]
+    fn follow(&mut self, held: &SlowStep, packet: &Packet, side: Side, ts: i64) -> Option<Early> {
         let (window, begins) = (self.reorder_window, held.slot.is_none());
+        let connection = self.table.cold(held.cold)?;
+        let early = connection.take_early();
         if window == 0 {
             return None;
         }
-        let connection = self.table.cold(held.cold)?;
-        if let Some(early) = connection.take_early() {
+        if let Some(early) = early {
             let segment = EarlySegment::of(packet, ts)?;
             if early.side != side && early.answers(&segment, window) {
                 return Some(early);
@@ -43,6 +51,7 @@ impl Tracker {
     /// Process a SYN before the segments that were stored before it. The SYN opens the connection, or another one, as
     /// in the order sent; the segments follow. Times stay as stamped: the connection starts at the earlier one, and the
     /// gateway sees no segment before the SYN.
+    #[cold]
     pub(super) fn put_right(
         &mut self,
         held: SlowStep,
