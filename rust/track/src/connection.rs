@@ -171,11 +171,23 @@ impl Connection {
         }
     }
 
+    /// Tags of the first packet.
+    pub fn tags(&self) -> Tags {
+        Tags { vlan: self.vlan, vni: self.tunnel.vni }
+    }
+
+    /// The key of the packets with other tags that joined the connection. The connection's key has the tags of either
+    /// direction: of the SYN+ACK, where that was stored before its SYN.
+    pub fn reply_key(&self) -> Option<FlowKey> {
+        let reply = self.reply_tags?;
+        let other = if reply == self.key.tags() { self.tags() } else { reply };
+        Some(self.key.with_tags(other))
+    }
+
     /// Note the tags of a packet from `side`, if the packet is the first one of its direction and the tags differ.
     pub fn note_tags(&mut self, packet: &Packet, side: Side) {
         let is_first_reply = side != self.first && self.ends[side as usize].packets == 0;
-        let first = Tags { vlan: self.vlan, vni: self.tunnel.vni };
-        if is_first_reply && Tags::of(packet) != first {
+        if is_first_reply && Tags::of(packet) != self.tags() {
             self.reply_tags.get_or_insert(Tags::of(packet));
         }
     }

@@ -86,20 +86,25 @@ impl Ladder<'_> {
         if is_udp && !answered && PUSH.contains(&row.port(0)) {
             return (0, Evidence::Push);
         }
-        if self.after_silence && !(is_udp && self.only_answers()) {
-            return (0, Evidence::AfterSilence);
-        }
         let first = (0, if answered { Evidence::Answered } else { Evidence::FirstPacket });
         // Equal ports distinguish nobody, and both ends may have accepted others.
-        if is_udp && row.port(0) == row.port(1) {
-            return first;
+        let rungs = if is_udp && row.port(0) == row.port(1) { [None; 3] } else { self.datagram_rungs() };
+        let found = rungs.into_iter().flatten().next();
+        // What agrees with the order of packets is surer than silence.
+        let disagrees = found.is_none_or(|(orig, _)| orig != 0);
+        if self.after_silence && disagrees && !(is_udp && self.only_answers()) {
+            return (0, Evidence::AfterSilence);
         }
-        let rungs: [(Evidence, Option<usize>); 3] = [
-            (Evidence::Listener, self.census.listener(row, self.case).map(other)),
-            (Evidence::ServicePort, self.asks_service()),
-            (Evidence::EphemeralPort, self.has_client_port()),
-        ];
-        rungs.into_iter().find_map(|(evidence, orig)| Some((orig?, evidence))).unwrap_or(first)
+        found.unwrap_or(first)
+    }
+
+    fn datagram_rungs(&self) -> [Option<(usize, Evidence)>; 3] {
+        let listener = self.census.listener(self.row, self.case).map(other);
+        [
+            listener.map(|orig| (orig, Evidence::Listener)),
+            self.asks_service().map(|orig| (orig, Evidence::ServicePort)),
+            self.has_client_port().map(|orig| (orig, Evidence::EphemeralPort)),
+        ]
     }
 
     /// Test whether the first sender has the port of a server that never sends first, and the receiver has not.

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use conntrack_core::capture::{Captures, Input, Lacks, LinkType, Record, RecordBatch};
-use conntrack_core::config::{Bounds, Config, ServerPorts};
+use conntrack_core::config::{Bounds, Config, ServerPorts, Timeout};
 use conntrack_core::decode::{Decoder, Family, FiveTuple, L4, Packet, Tcp, ipproto};
 use conntrack_core::direction::{Expectations, Locality};
 use conntrack_core::hindsight::{self, Hints};
@@ -255,7 +255,10 @@ pub fn agree(plan: &Plan, cuts: &[usize]) -> Result<(), TestCaseError> {
         return Ok(());
     }
     let (ports, expected) = (ServerPorts::services(), Expectations::default());
-    hindsight::settle(&mut rows, &Hints { ports: &ports, expected: &expected, udp_timeout: 30_000_000_000 });
+    hindsight::settle(
+        &mut rows,
+        &Hints { ports: &ports, expected: &expected, udp_timeout: config.rules.timeouts.get(Timeout::Udp) },
+    );
     let (labels, after) = (labels.settle(&rows), facts::of_rows(&rows));
     for (how, threads) in [("a run", 1), ("a run of two threads", 2)] {
         compare(how, &frames, tracked(&config, &frames, threads), (&labels, &after))?;

@@ -363,8 +363,8 @@ impl FlowTable {
         }
         let mut connection = self.colds.remove(image.cold)?;
         conn::sync(image, &mut connection, &self.limits);
-        if let Some(tags) = connection.reply_tags {
-            self.remove_reply(&connection.key.with_tags(tags), image.id);
+        if let Some(reply) = connection.reply_key() {
+            self.remove_reply(&reply, image.id);
         }
         Some(connection)
     }

@@ -279,9 +279,8 @@ impl FlowTable {
             else {
                 continue;
             };
-            let (key, id) = (joined.key, joined.id as u32);
-            let Some(tags) = joined.reply_tags else { continue };
-            let reply = key.with_tags(tags);
+            let id = joined.id as u32;
+            let Some(reply) = joined.reply_key() else { continue };
             if self.reply_of(&reply).is_some() || !self.add_reply(slot, &reply, id) {
                 return Err(CheckpointError::damaged("two connections have joined tags of one key"));
             }

@@ -68,7 +68,10 @@ impl Tracker {
             match before {
                 Some(before) => connection.go_back(*before, &early),
                 None => {
+                    // The direction of the SYN is the first one, and the SYN+ACK has the tags of the reply.
+                    let tags = connection.tags();
                     *connection = Connection::begin(key, connection.id, side, syn.packet, Roles::Given, syn.ts);
+                    connection.reply_tags = Some(tags).filter(|tags| *tags != connection.tags());
                 }
             }
         }
