@@ -251,7 +251,8 @@ fn mark(one: &Descriptor, [first, second]: [u64; 2]) -> u64 {
         | u64::from(one.ip_bytes) << 16
         | u64::from(one.window) << 32
         | u64::from(one.identification) << 48;
-    let kinds = (u64::from(one.kind & kind::SIDE_B) | u64::from(one.flags) << 16) << 8;
+    // Spread, since any bits beside the lengths would be those of other fields.
+    let kinds = (u64::from(one.kind & kind::SIDE_B) | u64::from(one.flags) << 16).wrapping_mul(KEYS[0] | 1);
     fold(first ^ numbers ^ KEYS[0], second ^ lengths.rotate_left(24) ^ kinds ^ KEYS[1])
 }
 

@@ -48,6 +48,11 @@ fn loaded(narrow: &[Saved], broad: &[Saved]) -> Option<Tracker> {
         let marks = slots.iter().zip(0_u32..).map(|((_, image, _), slot)| (i64::from(image.armed), vec![slot]));
         out.put_all(slots.len(), marks).unwrap();
     }
+    // No connection waits for an answer with other tags.
+    out.put(&0_u64).unwrap();
+    for _ in [narrow, broad] {
+        out.put_all(0, std::iter::empty::<u32>()).unwrap();
+    }
     let bytes = out.finish().unwrap();
     let mut tracker = Tracker::new(&Config { hash_key: Some([1, 2, 3, 4]), ..Config::default() });
     tracker.load(&mut Reader::new(Cursor::new(bytes)).unwrap()).ok().map(|()| tracker)

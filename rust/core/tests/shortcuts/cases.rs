@@ -66,6 +66,16 @@ fn more_than_two_gibibytes_ahead_in_mid_stream() {
     from([1_000; 2], [&first[..], &client, &[ahead(false, 0, 1_460)]].concat());
 }
 
+/// A SYN+ACK answers a SYN alone: not an acknowledgement in mid-stream, whose number it acknowledges.
+#[test]
+fn a_syn_ack_after_an_acknowledgement_in_mid_stream() {
+    for first in [segment(true, A), data(true, 30), segment(true, F | A)] {
+        let answer = Move { flags: S | A, ..segment(false, A) };
+        from([1_000; 2], vec![first, answer, data(true, 30), data(false, 30)]);
+        from([1_000; 2], vec![first, segment(false, S | A), segment(false, A)]);
+    }
+}
+
 /// Of the other end nothing but an acknowledgement was captured.
 #[test]
 fn a_syn_in_mid_stream_and_one_side() {

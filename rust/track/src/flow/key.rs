@@ -99,8 +99,10 @@ impl FlowKey {
     /// id.
     #[inline]
     pub fn of_tuple(tuple: &FiveTuple, id: u16, vlan: Vlan, tunnel: Tunnel) -> (Self, Side) {
+        // ICMP of the other version is no ICMP, and has no types.
+        let icmp = icmp::is_icmp(tuple.proto) && (tuple.proto == ipproto::ICMP) == (tuple.family == Family::V4);
         let (src_port, dst_port, asks) = match tuple.proto {
-            ipproto::ICMP | ipproto::ICMPV6 => {
+            ipproto::ICMP | ipproto::ICMPV6 if icmp => {
                 let (ask, asked) = icmp::question(tuple.proto, tuple.sport as u8, tuple.dport as u8);
                 if asked { (ask, id, false) } else { (id, ask, true) }
             }
@@ -108,7 +110,6 @@ impl FlowKey {
             _ => (tuple.sport, tuple.dport, false),
         };
         let forward = (tuple.src, src_port) <= (tuple.dst, dst_port);
-        let icmp = icmp::is_icmp(tuple.proto);
         let mut key = Self {
             a: tuple.src,
             b: tuple.dst,
@@ -218,6 +219,12 @@ mod tests {
             let (back, _) = key(&tuple(2, 1, 8, 0, 1), id);
             assert_ne!(request, back);
         }
+    }
+
+    #[test]
+    fn icmp_of_the_other_version_has_no_types() {
+        let (found, side) = key(&FiveTuple { family: Family::V6, ..tuple(1, 2, 0, 0, 1) }, 0);
+        assert_eq!((found.ports(side), found.a_asks), ((0, 0), false));
     }
 
     #[test]
