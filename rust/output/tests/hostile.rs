@@ -242,16 +242,7 @@ fn follow(key: &FlowKey, image: &Image, next: &Next) -> Packet {
 fn facts(rows: &Rows) -> usize {
     let of = |row: Row<'_>| {
         let end = |at: usize| {
-            (
-                row.addr(at),
-                row.ip(at),
-                row.port(at),
-                row.sent(at),
-                row.zone(at),
-                row.is_local(at),
-                row.pure_acks(at),
-                row.first_window(at),
-            )
+            (row.addr(at), row.ip(at), row.port(at), row.sent(at), row.zone(at), row.is_local(at), row.first_window(at))
         };
         let times = (row.number(), row.start(), row.end(), row.active_until(), row.missed_bytes());
         let what = (

@@ -126,8 +126,6 @@ pub struct Connection {
     pub to_group: bool,
     /// The connection consists of ICMP errors.
     pub is_error: bool,
-    /// TCP segments of each side that acknowledge and do nothing else.
-    pub pure_acks: [u32; 2],
     /// The first window of each side, as sent in a TCP segment with timestamps, neither a SYN nor an RST; 0: none.
     pub first_window: [u16; 2],
     /// The number of payloads that named this side as the originator; see [`Evidence::Payload`].
@@ -163,7 +161,6 @@ impl Connection {
             carrier: None,
             to_group: false,
             is_error: matches!(packet.l4, L4::IcmpError { .. }),
-            pure_acks: [0; 2],
             first_window: [0; 2],
             claims: [0; 2],
             deadline: ts,
@@ -297,7 +294,6 @@ impl Connection {
             closed: self.closed,
             status: self.status,
             zeek: self.zeek.clone(),
-            pure_acks: self.pure_acks,
             first_window: self.first_window,
             deadline: self.deadline,
         }
@@ -311,10 +307,10 @@ impl Connection {
             sent.ip_bytes = sent.ip_bytes.saturating_sub(segment.ip_bytes.into());
             sent.payload_bytes = sent.payload_bytes.saturating_sub(segment.payload_bytes.into());
         }
-        let Before { end, orig, evidence, gateway, closed, status, zeek, pure_acks, first_window, deadline } = before;
+        let Before { end, orig, evidence, gateway, closed, status, zeek, first_window, deadline } = before;
         (self.end, self.orig, self.evidence, self.deadline) = (end, orig, evidence, deadline);
         (self.gateway, self.closed, self.status, self.zeek) = (gateway, closed, status, zeek);
-        (self.pure_acks, self.first_window) = (pure_acks, first_window);
+        self.first_window = first_window;
     }
 
     /// The state that a gateway would report after the last packet.

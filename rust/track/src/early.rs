@@ -174,8 +174,6 @@ pub struct Before {
     pub status: Status,
     /// Zeek's view.
     pub zeek: View,
-    /// Segments of each side that acknowledge and do nothing else.
-    pub pure_acks: [u32; 2],
     /// The first window of each side.
     pub first_window: [u16; 2],
     /// Capture time at which the connection expires, nanoseconds.

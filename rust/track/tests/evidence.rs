@@ -124,15 +124,3 @@ fn a_tcp_payload_is_read_at_any_time_and_a_udp_payload_in_the_first_packets() {
         assert_eq!(pair.named(), (evidence, evidence != Evidence::Payload), "{proto} after {before} packets");
     }
 }
-
-/// Acknowledgements without data are evidence for the end of the connection.
-#[test]
-fn only_segments_without_data_and_other_flags_are_pure_acknowledgements() {
-    let mut pair = Pair::new();
-    let tuple = tuple(ipproto::TCP, 40_000, 50_000);
-    pair.tcp(tuple, ACK, 7, b"");
-    for (flags, payload) in [(ACK, &b"x"[..]), (FIN | ACK, b""), (RST | ACK, b"")] {
-        pair.tcp(tuple, flags, 7, payload);
-    }
-    assert_eq!(pair.connection().pure_acks[pair.connection().first as usize], 1);
-}

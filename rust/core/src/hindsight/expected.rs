@@ -65,7 +65,8 @@ pub(super) fn settle(rows: &mut Rows, announced: &Expectations, questions: &Expe
     let expected: Vec<Expected<'_>> = rows
         .iter()
         .zip(0..)
-        .filter(|(row, _)| matches!(row.proto(), ipproto::TCP | ipproto::UDP))
+        // Questions are UDP, and most captures announce nothing.
+        .filter(|(row, _)| row.proto() == ipproto::UDP || (row.proto() == ipproto::TCP && !announced.is_empty()))
         .filter_map(|(row, place)| Expected::of(row, place, &announced, &questions))
         .collect();
     let parents = Parents::of(rows, &expected);

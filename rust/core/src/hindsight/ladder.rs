@@ -9,7 +9,7 @@ use conntrack_decode::ipproto;
 use conntrack_output::rows::Row;
 use conntrack_track::config::ServerPorts;
 use conntrack_track::connection::Evidence;
-use conntrack_track::direction::{Expectations, Locality, window};
+use conntrack_track::direction::{Direction, Expectations, window};
 
 use super::census::{Case, Census};
 use super::facts::{ENDS, only};
@@ -48,7 +48,6 @@ pub(super) struct Ladder<'a> {
     pub(super) case: &'a Case,
     pub(super) census: &'a Census,
     pub(super) hints: &'a Hints<'a>,
-    pub(super) locality: &'a Locality,
     /// True where the five-tuple was silent for the UDP timeout before the first packet.
     pub(super) after_silence: bool,
 }
@@ -60,26 +59,20 @@ impl Ladder<'_> {
     }
 
     fn judge_segments(&self) -> (usize, Evidence) {
-        let rungs: [(Evidence, Option<usize>); 6] = [
-            (Evidence::Listener, self.census.listener(self.row, self.case).map(other)),
-            (Evidence::ServicePort, self.asks_service()),
-            (Evidence::EphemeralPort, self.has_client_port()),
-            (Evidence::Window, self.connected()),
-            (Evidence::ManyPeers, self.census.meeting_place(self.row, self.case).map(other)),
-            (Evidence::Role, self.census.initiator(self.row, self.case)),
-        ];
-        let found = rungs.into_iter().find_map(|(evidence, orig)| Some((orig?, evidence)));
-        found.unwrap_or((0, Evidence::Unknown))
+        let named = |evidence: Evidence| move |orig: usize| (orig, evidence);
+        let many_peers = || self.census.meeting_place(self.row, self.case).map(other);
+        self.by_ports()
+            .or_else(|| self.connected().map(named(Evidence::Window)))
+            .or_else(|| many_peers().map(named(Evidence::ManyPeers)))
+            .or_else(|| self.census.initiator(self.row, self.case).map(named(Evidence::Role)))
+            .unwrap_or((0, Evidence::Unknown))
     }
 
     fn judge_datagrams(&self) -> (usize, Evidence) {
         let row = self.row;
         // An answer of DNS that a switch floods, or that was made with a broadcast address, is still an answer.
-        if row.was_broadcast() && !self.only_answers() {
+        if row.direction() == Direction::Multicast && !(row.was_broadcast() && self.only_answers()) {
             return (0, Evidence::Multicast);
-        }
-        if let Some(group) = only(ENDS.map(|end| self.locality.is_group(row.ip(end)))) {
-            return (other(group), Evidence::Multicast);
         }
         let answered = ENDS.iter().all(|end| row.sent(*end).packets > 0);
         let is_udp = row.proto() == ipproto::UDP;
@@ -88,8 +81,7 @@ impl Ladder<'_> {
         }
         let first = (0, if answered { Evidence::Answered } else { Evidence::FirstPacket });
         // Equal ports distinguish nobody, and both ends may have accepted others.
-        let rungs = if is_udp && row.port(0) == row.port(1) { [None; 3] } else { self.datagram_rungs() };
-        let found = rungs.into_iter().flatten().next();
+        let found = if is_udp && row.port(0) == row.port(1) { None } else { self.by_ports() };
         // What agrees with the order of packets is surer than silence.
         let disagrees = found.is_none_or(|(orig, _)| orig != 0);
         if self.after_silence && disagrees && !(is_udp && self.only_answers()) {
@@ -98,13 +90,12 @@ impl Ladder<'_> {
         found.unwrap_or(first)
     }
 
-    fn datagram_rungs(&self) -> [Option<(usize, Evidence)>; 3] {
-        let listener = self.census.listener(self.row, self.case).map(other);
-        [
-            listener.map(|orig| (orig, Evidence::Listener)),
-            self.asks_service().map(|orig| (orig, Evidence::ServicePort)),
-            self.has_client_port().map(|orig| (orig, Evidence::EphemeralPort)),
-        ]
+    /// The end that asks a listener, a listed port, or from a client's port.
+    fn by_ports(&self) -> Option<(usize, Evidence)> {
+        let listener = self.census.listener(self.row, self.case).map(|listener| (other(listener), Evidence::Listener));
+        listener
+            .or_else(|| self.asks_service().map(|orig| (orig, Evidence::ServicePort)))
+            .or_else(|| self.has_client_port().map(|orig| (orig, Evidence::EphemeralPort)))
     }
 
     /// Test whether the first sender has the port of a server that never sends first, and the receiver has not.

@@ -41,8 +41,7 @@ pub fn settle(rows: &mut Rows, hints: &Hints<'_>) {
     for case in &cases {
         let Some(row) = rows.get(case.place).filter(|row| row.evidence() < Evidence::Scan) else { continue };
         let after_silence = row.proto() == ipproto::UDP && silence.before(row, case) > hints.udp_timeout;
-        let (orig, evidence) =
-            Ladder { row, case, census: &census, hints, locality: rows.locality(), after_silence }.judge();
+        let (orig, evidence) = Ladder { row, case, census: &census, hints, after_silence }.judge();
         let evidence = refused(row).unwrap_or(evidence);
         set(rows, case.place, orig, evidence, evidence);
     }
@@ -212,7 +211,7 @@ mod tests {
             let mut after = settled(rows(&packets, |_| ()));
             for place in 0..before.len() {
                 let facts = |row: Row<'_>| {
-                    let ends = ENDS.map(|end| (row.pure_acks(end), row.first_window(end), row.is_local(end)));
+                    let ends = ENDS.map(|end| (row.first_window(end), row.is_local(end)));
                     (row.history(), row.conn_state(), row.direction(), ends, row.live())
                 };
                 let was = before.get(place).unwrap();

@@ -39,14 +39,20 @@ impl Silence {
 
 /// The times at which traffic began after a pause, of these times of activity.
 fn begins(mut active: Vec<(i64, i64)>) -> Vec<i64> {
+    let first = active.iter().map(|(start, _)| *start).min();
+    let last = active.iter().map(|(_, end)| *end).max();
+    let (Some(first), Some(last)) = (first, last) else { return Vec::new() };
+    if last.saturating_sub(first) <= LONGEST_PAUSE {
+        return vec![first];
+    }
     active.sort_unstable();
-    let mut found = Vec::new();
-    let mut until = None;
+    let mut found = vec![first];
+    let mut until = first;
     for (start, end) in active {
-        if until.is_none_or(|until: i64| start.saturating_sub(until) > LONGEST_PAUSE) {
+        if start.saturating_sub(until) > LONGEST_PAUSE {
             found.push(start);
         }
-        until = until.max(Some(end));
+        until = until.max(end);
     }
     found
 }

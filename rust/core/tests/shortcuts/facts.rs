@@ -10,14 +10,13 @@ use conntrack_core::tracker::Closed;
 /// All fields of an end.
 fn end(row: Row<'_>, at: usize) -> String {
     format!(
-        "{:?} {:?} {} {:?} zone {:?} local {} acks {} window {}",
+        "{:?} {:?} {} {:?} zone {:?} local {} window {}",
         row.addr(at),
         row.ip(at),
         row.port(at),
         row.sent(at),
         row.zone(at),
         row.is_local(at),
-        row.pure_acks(at),
         row.first_window(at)
     )
 }

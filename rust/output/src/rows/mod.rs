@@ -240,7 +240,6 @@ impl<'a> Row<'a> {
             missed_bytes: 0,
             related_to: None,
             carrier: None,
-            pure_acks: [0; 2],
             first_window: [0; 2],
             lead: None,
             reply_tags: None,
@@ -370,11 +369,6 @@ impl<'a> Row<'a> {
     /// Confidence in the originator, from 0 to 1. Evidence from another record of the five-tuple counts no more than that record's.
     pub fn confidence(self) -> f32 {
         self.packed.evidence.confidence().min(self.packed.sure.confidence())
-    }
-
-    /// Pure TCP acknowledgements of an end; counted only where the opening was not seen.
-    pub fn pure_acks(self, end: usize) -> u32 {
-        self.overflow().map_or(0, |rare| rare.pure_acks[end])
     }
 
     /// The first window of an end, as `Connection::first_window`.

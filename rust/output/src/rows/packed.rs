@@ -105,7 +105,6 @@ pub(super) struct Rare {
     pub missed_bytes: u64,
     pub related_to: Option<u64>,
     pub carrier: Option<u64>,
-    pub pure_acks: [u32; 2],
     pub first_window: [u16; 2],
     /// Nanoseconds from the SYN+ACK to the SYN that was stored after it and put right; negative: the SYN was stamped earlier.
     pub lead: Option<i64>,
@@ -328,7 +327,6 @@ impl Packed {
                     missed_bytes: connection.zeek.missed(),
                     related_to: connection.related_to,
                     carrier: connection.carrier,
-                    pure_acks: [orig, resp].map(|side| connection.pure_acks[side as usize]),
                     first_window: [orig, resp].map(|side| connection.first_window[side as usize]),
                     lead: connection.lead(),
                     reply_tags: connection.reply_tags,
@@ -390,7 +388,6 @@ impl Packed {
             || connection.related_to.is_some()
             || connection.carrier.is_some()
             || connection.reply_tags.is_some()
-            || connection.pure_acks != [0; 2]
             || connection.first_window != [0; 2]
             || connection.lead().is_some();
         if has_more {
@@ -470,7 +467,6 @@ impl Packed {
         self.set(flag::FROM_GROUP, places[0].is_group && !places[1].is_group);
         self.direction = AddressScope::direction(places, self.has(flag::WAS_BROADCAST) && !flipped);
         rare.sent.swap(0, 1);
-        rare.pure_acks.swap(0, 1);
         rare.first_window.swap(0, 1);
         rare.history = letters::flip(rare.history, flipped);
         if let Some(live) = &mut rare.live {

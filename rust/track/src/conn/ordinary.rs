@@ -258,8 +258,7 @@ fn apply_to_cold<'a, const S: usize, const READERS: bool>(
     // Cut data behind a hole changes nothing.
     let own_data = len > 0 && one.is(kind::CUT) != (bits & path::HOLE[S] != 0);
     let peers_data = bits & path::HOLE[1 - S] != 0 && one.ack != hot.acked[1 - S].get();
-    let counts = bits & path::UNSEEN != 0 && len == 0;
-    if READERS && (own_data || peers_data || counts || is_new) {
+    if READERS && (own_data || peers_data || is_new) {
         return false;
     }
     if bits & path::UNSEEN != 0 {
@@ -268,9 +267,6 @@ fn apply_to_cold<'a, const S: usize, const READERS: bool>(
         let reads = len > 0 && connection.evidence <= Evidence::Payload;
         if first_window || (reads && direction::payload_originator(&arrival()).is_some()) {
             return false;
-        }
-        if counts {
-            connection.pure_acks[S] = connection.pure_acks[S].saturating_add(1);
         }
     }
     if own_data || peers_data || is_new {

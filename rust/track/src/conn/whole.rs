@@ -64,7 +64,6 @@ pub fn expand(hot: &Image, key: FlowKey, deadline: i64) -> Connection {
         carrier: None,
         to_group: flags.has(Flags::TO_GROUP),
         is_error: false,
-        pure_acks: [0; 2],
         first_window: [0; 2],
         claims: if flags.kind() == Flags::UDP { hot.next.map(|claims| claims as u8) } else { [0; 2] },
         deadline,

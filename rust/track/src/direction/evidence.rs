@@ -66,7 +66,7 @@ fn infer_unseen(connection: &mut Connection, packet: &Packet, record: &[u8], fro
         connection.evidence = evidence;
     }
     if let L4::Tcp(segment) = packet.l4 {
-        note_segment(connection, segment, packet.payload_bytes, from);
+        note_segment(connection, segment, from);
     }
     let worth_reading = packet.payload_bytes > 0 && (packet.tuple.proto == ipproto::TCP || packets <= READ_UDP);
     // Multicast and broadcast packets answer nobody.
@@ -80,14 +80,9 @@ fn infer_unseen(connection: &mut Connection, packet: &Packet, record: &[u8], fro
 }
 
 /// Keep the evidence of a segment for the end of the connection, in case of nothing better.
-fn note_segment(connection: &mut Connection, segment: Tcp, payload_bytes: u32, from: Side) {
-    let kind = segment.flags & (tcpflag::SYN | tcpflag::FIN | tcpflag::RST | tcpflag::ACK);
-    if kind == tcpflag::ACK && payload_bytes == 0 {
-        let acks = &mut connection.pure_acks[from as usize];
-        *acks = acks.saturating_add(1);
-    }
+fn note_segment(connection: &mut Connection, segment: Tcp, from: Side) {
     let window = &mut connection.first_window[from as usize];
-    if *window == 0 && segment.timestamps && kind & (tcpflag::SYN | tcpflag::RST) == 0 {
+    if *window == 0 && segment.timestamps && segment.flags & (tcpflag::SYN | tcpflag::RST) == 0 {
         *window = segment.window;
     }
 }

@@ -231,9 +231,9 @@ mod tests {
     fn one_way_messages_show_type_and_code() {
         let (unreachable, side) = key(&tuple(1, 2, 3, 13, 1), 0);
         assert_eq!(unreachable.ports(side), (3, 13));
-        let (solicitation, side) = key(&tuple(1, 2, 135, 0, 58), 0);
+        let (solicitation, side) = key(&FiveTuple { family: Family::V6, ..tuple(1, 2, 135, 0, 58) }, 0);
         assert_eq!(solicitation.ports(side), (135, 136));
-        let (advert, side) = key(&tuple(2, 1, 136, 0, 58), 0);
+        let (advert, side) = key(&FiveTuple { family: Family::V6, ..tuple(2, 1, 136, 0, 58) }, 0);
         assert_eq!(solicitation, advert);
         assert_eq!(advert.ports(side), (136, 135));
     }

@@ -65,14 +65,13 @@ impl Tracker {
         let mut key = lookup.key();
         if let Some(connection) = self.table.cold(held.cold) {
             key = connection.key;
-            match before {
-                Some(before) => connection.go_back(*before, &early),
-                None => {
-                    // The direction of the SYN is the first one, and the SYN+ACK has the tags of the reply.
-                    let tags = connection.tags();
-                    *connection = Connection::begin(key, connection.id, side, syn.packet, Roles::Given, syn.ts);
-                    connection.reply_tags = Some(tags).filter(|tags| *tags != connection.tags());
-                }
+            if let Some(before) = before {
+                connection.go_back(*before, &early);
+            } else {
+                // The direction of the SYN is the first one, and the SYN+ACK has the tags of the reply.
+                let tags = connection.tags();
+                *connection = Connection::begin(key, connection.id, side, syn.packet, Roles::Given, syn.ts);
+                connection.reply_tags = Some(tags).filter(|tags| *tags != connection.tags());
             }
         }
         let (mut held, side, outcome) = self.take_in(held, lookup, syn, side, closed);
