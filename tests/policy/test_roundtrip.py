@@ -201,8 +201,10 @@ def test_kubernetes_takes_every_policy(ruleset: Ruleset) -> None:
 def test_terraform_parses_every_policy(ruleset: Ruleset) -> None:
     parsed = hcl2.loads(formats.write(ruleset, "terraform").text)
     described = json.loads(formats.write(ruleset, "aws").text)["SecurityGroups"]
-    names = [name for block in parsed["resource"] for kind in block.values() for name in kind]
-    kinds = [kind.strip('"') for block in parsed["resource"] for kind in block]
+    # Groups without members make no resources.
+    blocks = parsed.get("resource", [])
+    names = [name for block in blocks for kind in block.values() for name in kind]
+    kinds = [kind.strip('"') for block in blocks for kind in block]
     assert kinds.count("aws_security_group") == len(described) == len(described_names(ruleset))
     for side in ("Ingress", "Egress"):
         peers = sum(

@@ -225,7 +225,7 @@ class Decoder:
             if size < 12:
                 return
             payload = size - 12
-        elif proto in (ICMP, ICMP6):
+        elif proto == (ICMP if len(src) == 4 else ICMP6):
             sport, dport = self.icmp_ports(proto, body[0], body[1])
             payload = max(size - 8, 0)
             start = "icmp_request" if body[0] in _ICMP_REQUESTS[proto] else "other"
@@ -244,7 +244,7 @@ class Decoder:
     @staticmethod
     def _verify(proto: int, src: bytes, dst: bytes, body: bytes) -> bool:
         if proto == ICMP:
-            return ones_sum(body) == 0
+            return ones_sum(body) == 0 or len(src) != 4
         if proto in (TCP, UDP, ICMP6):
             if proto == UDP and body[6:8] == b"\0\0":
                 return True

@@ -97,8 +97,9 @@ def test_what_is_no_answer() -> None:
         row = rows(list(frames))[-1]
         return row.orig_addr, row.related_to
 
-    assert first(question(), udp(B, 30303, A, 43214, b"x")) == (B, None)
-    assert first(question(), udp(FAR, 30303, A, 43213, b"x")) == (FAR, None)
+    # From ports that name no end: another rung would.
+    assert first(question(), udp(B, 50303, A, 43214, b"x")) == (B, None)
+    assert first(question(), udp(FAR, 50303, A, 43213, b"x")) == (FAR, None)
     # Both only announce themselves.
     other = to_all(udp(B, 17500, BROADCAST, 17500, b"x"))
     assert first(question(17500, service=17500), other, udp(B, 17500, A, 17500, b"x")) == (B, None)

@@ -159,9 +159,20 @@ ASK, ANSWER = udp(CLIENT, PORT, SERVER, 9999, b"?"), udp(SERVER, 9999, CLIENT, P
         [udp(SERVER, 5000, CLIENT, PORT, b"!"), *fragments(udp(CLIENT, PORT, SERVER, 5000, b"f" * 900), 400, 3)],
     ],
 )  # fmt: skip
+@pytest.mark.filterwarnings("ignore:1 TCP handshake had the SYN.ACK stamped early")
 def test_what_answers(frames: list[bytes]) -> None:
     for there, back in [(vlan(1), plain), (plain, vlan(1)), (vlan(1), vlan(2))]:
         assert set(numbers(by_direction(frames, there, back))) == {0}
+
+
+@pytest.mark.filterwarnings("ignore:1 TCP handshake had the SYN.ACK stamped early")
+def test_a_handshake_out_of_order_has_the_tags_of_each_direction() -> None:
+    """The direction of the SYN is the first one, although the SYN+ACK was stored before it."""
+    whole = download(CLIENT, PORT, SERVER, 443, 2000)
+    frames = [whole[1], whole[0], *whole[2:]]
+    for there, back, tags in [(vlan(7), plain, (7, 0)), (plain, vlan(7), (None, 7)), (vlan(7), vlan(8), (7, 8))]:
+        (row,) = track(by_direction(frames, there, back)).connections
+        assert (row.orig_addr, row.vlan, row.vlan_reply, row.conn_state) == (CLIENT, *tags, "SF")
 
 
 @pytest.mark.parametrize(
@@ -394,7 +405,9 @@ def test_the_naive_reference_joins_the_same(
     folder = tmp_path_factory.mktemp("tags")
     path, state = folder / "story.pcap", folder / "state"
     path.write_bytes(pcap_bytes(evenly(frames)))
-    results = [ct.track(path, labels=True, threads=threads) for threads in (1, 2)]
+    # The reference takes packets in their stored order.
+    config = ct.Config(reorder_window=0)
+    results = [ct.track(path, labels=True, threads=threads, config=config) for threads in (1, 2)]
     for result in results:
         assert result.labels is not None
         labels = result.labels["connection"].tolist()
@@ -407,7 +420,7 @@ def test_the_naive_reference_joins_the_same(
             assert row.vlan_reply == (None if other == some[0].tag else other)
     assert results[0].labels.tobytes() == results[1].labels.tobytes()  # type: ignore[union-attr]
     assert list(results[0].connections) == list(results[1].connections)
-    tracker, said = ct.Tracker(), []
+    tracker, said = ct.Tracker(config), []
     for at in range(0, len(frames), size):
         some = frames[at : at + size]
         times = [START * 10**9 + 1_000_000 * (at + number) for number in range(len(some))]

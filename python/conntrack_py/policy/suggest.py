@@ -272,7 +272,7 @@ def _decisions(
     membership: Membership,
     asked: Mapping[tuple[str, str, str, int], set[str]],
 ) -> list[Decision]:
-    """Decisions about connections that servers initiate, by group and service: the undecided, the doubtful, the allowed."""
+    """Decisions about connections that servers initiate: the undecided, the doubtful, the allowed."""
     found: dict[tuple[str, str, int, tuple[bool, bool]], list[Pair]] = {}
     for kind, pairs in zip(((False, False), (False, True), (True, False)), pairs_by_kind, strict=True):
         for pair in pairs:

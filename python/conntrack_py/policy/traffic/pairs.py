@@ -148,8 +148,8 @@ class Traffic:
     def perhaps_outwards(self, offers: Mapping[str, Collection[Service]]) -> list[tuple[Pair, Ints]]:
         """Connections that servers may have initiated outwards, as pairs from the server to the other host.
 
-        The originator is in doubt: its evidence is below the confidence asked for, or `unknown`. The row may name either
-        end. A connection to a service that the server offers is none of these.
+        The originator is in doubt: its evidence is below the confidence asked for, or `unknown`. The row may name
+        either end. A connection to a service that the server offers is none of these.
 
         Args:
             offers: Server → services that the server answered on.

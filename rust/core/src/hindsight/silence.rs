@@ -2,6 +2,8 @@
 //!
 //! Silence counts only while the capture was running. A pause of all traffic is taken for a break between captures.
 
+use std::collections::BTreeMap;
+
 use conntrack_output::rows::{Row, Rows};
 
 use super::census::{Case, TupleRow};
@@ -24,7 +26,7 @@ impl Silence {
             let first = &mut firsts[record.tuple as usize];
             *first = (*first).min(record.place);
         }
-        Self { begins: begins(rows.iter().map(|row| (row.start(), row.end())).collect()), firsts }
+        Self { begins: begins(rows.iter().map(|row| (row.start(), row.end()))), firsts }
     }
 
     /// Nanoseconds of the capture before the row without a packet of the five-tuple; 0 after an earlier row.
@@ -37,37 +39,70 @@ impl Silence {
     }
 }
 
-/// The times at which traffic began after a pause, of these times of activity.
-fn begins(mut active: Vec<(i64, i64)>) -> Vec<i64> {
-    let first = active.iter().map(|(start, _)| *start).min();
-    let last = active.iter().map(|(_, end)| *end).max();
-    let (Some(first), Some(last)) = (first, last) else { return Vec::new() };
-    if last.saturating_sub(first) <= LONGEST_PAUSE {
-        return vec![first];
-    }
-    active.sort_unstable();
-    let mut found = vec![first];
-    let mut until = first;
+/// The times at which traffic began after a pause, of these times of activity in any order.
+///
+/// Activity that begins within one bin of [`LONGEST_PAUSE`] has no pause: of each bin, the first begin and the last end are
+/// enough.
+fn begins(active: impl Iterator<Item = (i64, i64)>) -> Vec<i64> {
+    let mut bins: BTreeMap<i64, (i64, i64)> = BTreeMap::new();
+    let mut latest = None;
     for (start, end) in active {
-        if start.saturating_sub(until) > LONGEST_PAUSE {
+        let bin = start.div_euclid(LONGEST_PAUSE);
+        match &mut latest {
+            Some((last, first, until)) if *last == bin => (*first, *until) = (start.min(*first), end.max(*until)),
+            _ => {
+                keep(&mut bins, latest.replace((bin, start, end)));
+            }
+        }
+    }
+    keep(&mut bins, latest);
+    let (mut found, mut until) = (Vec::new(), None);
+    for (start, end) in bins.into_values() {
+        if until.is_none_or(|until: i64| start.saturating_sub(until) > LONGEST_PAUSE) {
             found.push(start);
         }
-        until = until.max(end);
+        until = until.max(Some(end));
     }
     found
 }
 
+fn keep(bins: &mut BTreeMap<i64, (i64, i64)>, latest: Option<(i64, i64, i64)>) {
+    let Some((bin, start, end)) = latest else { return };
+    let known = bins.entry(bin).or_insert((start, end));
+    *known = (known.0.min(start), known.1.max(end));
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
     fn a_pause_of_all_traffic_begins_another_capture() {
         let at = |start: i64, end: i64| (start * SECOND, end * SECOND);
+        let begins = |active: Vec<(i64, i64)>| begins(active.into_iter());
         assert_eq!(begins(vec![at(700, 710), at(0, 100)]), [0]);
         assert_eq!(begins(vec![at(0, 100), at(701, 710), at(50, 60)]), [0, 701 * SECOND]);
         assert_eq!(begins(vec![at(0, 5_000), at(701, 710), at(5_601, 5_601)]), [0, 5_601 * SECOND]);
         assert_eq!(begins(vec![(i64::MIN, i64::MAX), (i64::MAX, i64::MAX)]), [i64::MIN]);
         assert!(begins(Vec::new()).is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn bins_give_what_a_sort_gives(active in prop::collection::vec((-3_000..3_000_i64, 0..900_i64), 0..12)) {
+            let mut active: Vec<_> = active.into_iter().map(|(at, length)| (at * SECOND, (at + length) * SECOND)).collect();
+            let found = begins(active.iter().copied());
+            active.sort_unstable();
+            let (mut sorted, mut until) = (Vec::new(), i64::MIN);
+            for (start, end) in active {
+                if start.saturating_sub(until) > LONGEST_PAUSE {
+                    sorted.push(start);
+                }
+                until = until.max(end);
+            }
+            prop_assert_eq!(found, sorted);
+        }
     }
 }

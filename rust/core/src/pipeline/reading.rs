@@ -263,7 +263,7 @@ impl DecodeStage {
                 for packet in batch.packets(at) {
                     direction::note_announcements(expected, packet, batch.frame(at), record.ts);
                 }
-            } else if one.is(kind::ANNOUNCES) && one.payload_bytes > 0 {
+            } else if one.is(kind::ANNOUNCES) {
                 direction::note_announcements(expected, &batch.arrival(at).packet(), batch.frame(at), record.ts);
             }
         }

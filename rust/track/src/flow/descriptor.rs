@@ -74,7 +74,7 @@ pub mod kind {
     pub const OTHER: u16 = 1 << 9;
     /// Other, and not tracked by a gateway.
     pub const UNTRACKED: u16 = 1 << 10;
-    /// TCP or UDP with a port whose protocol [announces](super::announces) connections.
+    /// A payload of TCP or UDP with a port whose protocol [announces](super::announces) connections.
     pub const ANNOUNCES: u16 = 1 << 11;
     /// Other: a later fragment that preceded the first one of its datagram.
     pub const EARLY: u16 = 1 << 12;
@@ -89,7 +89,7 @@ const NEAR_TCP: u64 = 1 << 21 | 1 << (5_060 % 64) | 1 << (6_667 % 64);
 const NEAR_UDP: u64 = 1 << (69 % 64) | 1 << (5_060 % 64);
 
 /// Test for a port whose protocol announces connections, the ports of Linux's helpers: FTP, SIP and IRC; TFTP and SIP.
-#[inline]
+#[inline(always)]
 pub fn announces(proto: u8, ports: [u16; 2]) -> bool {
     let near = match proto {
         ipproto::TCP => NEAR_TCP,
@@ -97,11 +97,13 @@ pub fn announces(proto: u8, ports: [u16; 2]) -> bool {
         _ => return false,
     };
     // Most ports fail at their low bits, without a comparison.
-    let may_be = (near >> (ports[0] & 63) | near >> (ports[1] & 63)) & 1 != 0;
-    may_be
-        && ports
-            .into_iter()
-            .any(|port| matches!((proto, port), (ipproto::TCP, 21 | 6_667) | (ipproto::UDP, 69) | (_, 5_060)))
+    (near >> (ports[0] & 63) | near >> (ports[1] & 63)) & 1 != 0 && is_announced_at(proto, ports)
+}
+
+#[inline(never)]
+fn is_announced_at(proto: u8, ports: [u16; 2]) -> bool {
+    let announces = |port| matches!((proto, port), (ipproto::TCP, 21 | 6_667) | (ipproto::UDP, 69) | (_, 5_060));
+    ports.into_iter().any(announces)
 }
 
 impl Descriptor {
@@ -133,7 +135,7 @@ impl Descriptor {
         let wire = packet.wire()?;
         let above = packet.transport::<PROTO>(wire)?;
         self.fill(&above, packet.ip_bytes(), packet.identification());
-        let kind = kind_of(PROTO, packet.ports()) | cut_bit::<PROTO>(packet.is_cut(wire)) | timestamps_bit(&above);
+        let kind = kind_of(PROTO) | cut_bit::<PROTO>(packet.is_cut(wire)) | timestamps_bit(&above);
         let ((src, dst), ports) = (packet.addresses(), packet.ports());
         let (src_port, dst_port, asks) = ends_of::<PROTO>(ports, &above);
         let end = |addr: u32, port: u16| u64::from(addr) << 16 | u64::from(port);
@@ -147,6 +149,7 @@ impl Descriptor {
         self.key = [a >> 16 << 32 | b >> 16, a << 48 | (b & 0xffff) << 32 | rest];
         self.hash = hasher.narrow(&self.key);
         self.kind = kind | side_bit(src > dst);
+        self.note_announcement(PROTO, packet.ports());
         self.is_ordinary::<PROTO>(src == dst, packet.is_to_group())
     }
 
@@ -155,7 +158,7 @@ impl Descriptor {
         let wire = packet.wire()?;
         let above = packet.transport::<PROTO>(wire)?;
         self.fill(&above, (wire + 40) as u16, 0);
-        let kind = kind_of(PROTO, packet.ports()) | cut_bit::<PROTO>(packet.is_cut(wire)) | timestamps_bit(&above);
+        let kind = kind_of(PROTO) | cut_bit::<PROTO>(packet.is_cut(wire)) | timestamps_bit(&above);
         let ((src, dst), ports) = (packet.addresses(), packet.ports());
         let (src_port, dst_port, asks) = ends_of::<PROTO>(ports, &above);
         let (src, dst) = ((src, src_port), (dst, dst_port));
@@ -166,6 +169,7 @@ impl Descriptor {
         self.key = [u64::from(a.1) << 48 | u64::from(b.1) << 32, rest];
         self.hash = hasher.wide(&[wide[0], wide[1], wide[2], wide[3], self.key[0], self.key[1]]);
         self.kind = kind | kind::WIDE | side_bit(src > dst);
+        self.note_announcement(PROTO, packet.ports());
         self.is_ordinary::<PROTO>(src == dst, packet.is_to_group())
     }
 
@@ -174,6 +178,14 @@ impl Descriptor {
         (self.seq, self.ack, self.edge) = (above.seq, above.ack, above.edge);
         (self.payload_bytes, self.ip_bytes, self.window) = (above.payload_bytes, ip_bytes, above.window);
         (self.identification, self.flags, self.offset) = (identification, above.flags, above.offset);
+    }
+
+    /// Note a payload that may announce a connection: at the end, since its condition would keep other values waiting.
+    #[inline(always)]
+    fn note_announcement(&mut self, proto: u8, ports: [u16; 2]) {
+        if self.payload_bytes > 0 && announces(proto, ports) {
+            self.kind |= kind::ANNOUNCES;
+        }
     }
 
     /// None where both ends are equal, or TCP went to a group address.
@@ -239,10 +251,11 @@ impl Descriptor {
         one.ip_bytes = packet.ip_bytes.try_into().ok()?;
         one.identification = packet.identification;
         one.kind |= kind::DECODED
-            | kind_of(packet.tuple.proto, [packet.tuple.sport, packet.tuple.dport])
+            | kind_of(packet.tuple.proto)
             | if side == Side::B { kind::SIDE_B } else { 0 }
             | if packet.cut { kind::CUT } else { 0 }
             | if packet.to_group { kind::GROUP } else { 0 };
+        one.note_announcement(packet.tuple.proto, [packet.tuple.sport, packet.tuple.dport]);
         let wide = match words {
             PackedKey::V4(key) => {
                 one.key = key;
@@ -340,11 +353,10 @@ fn side_bit(is_b: bool) -> u16 {
 }
 
 #[inline]
-fn kind_of(proto: u8, ports: [u16; 2]) -> u16 {
-    let announces = if announces(proto, ports) { kind::ANNOUNCES } else { 0 };
+fn kind_of(proto: u8) -> u16 {
     match proto {
-        ipproto::TCP => announces,
-        ipproto::UDP | ipproto::UDPLITE => kind::UDP | announces,
+        ipproto::TCP => 0,
+        ipproto::UDP | ipproto::UDPLITE => kind::UDP,
         ipproto::ICMP | ipproto::ICMPV6 => kind::ECHO,
         _ => kind::GENERIC,
     }
