@@ -6,11 +6,14 @@ the reported half is printed at the end of the session and stands in `docs/evide
 
 from __future__ import annotations
 
+import dataclasses
+import io
+
 import pytest
 
 import conntrack_py as ct
 from support.calibration import Answer, Score, ask, score, scores
-from support.corpus import MORE, ROOT, SUMMARY, missing, require
+from support.corpus import MORE, ROOT, SUMMARY, address, missing, require, write_pcap
 from support.midstream import known_connections
 
 #: From here on a rung is sure; up to `GUESS` it is a guess.
@@ -68,7 +71,8 @@ def test_no_rung_states_more_than_was_measured(half: str, others: bool) -> None:
 
 def test_few_cases_state_little() -> None:
     """Fewer than 60 cases in all captures state at most 0.8, unless a specification proves the rung."""
-    proved = {"related", "multicast", "refused", "icmp_reply", "init_ack"}
+    # `seen_before` has cases of its own, below.
+    proved = {"related", "multicast", "refused", "icmp_reply", "init_ack", "seen_before"}
     every = scores(
         [answer for half in ("chosen", "reported") for others in (False, True) for answer in answers(half, others)]
     )
@@ -96,6 +100,25 @@ def test_what_is_stated_is_right(half: str, others: bool, least: float) -> None:
     assert every.share >= 0.96
     assert firm.share >= least
     assert sure.share >= 0.998
+
+
+def test_seen_before() -> None:
+    """The second record of a connection that a timeout cut in two: six days of silence are put into its middle."""
+    found = Score()
+    for half in ("chosen", "reported"):
+        for known in known_connections("tcp", half):
+            records = [known.capture.records[number] for number in known.records]
+            middle = len(records) // 2
+            later = [dataclasses.replace(record, ts=record.ts + 6 * 86_400 * 10**9) for record in records[middle:]]
+            rows = list(ct.track(io.BytesIO(write_pcap([*records[:middle], *later]))).connections)
+            if rows[-1].evidence == "seen_before":
+                right = (address(rows[-1].orig_addr), rows[-1].orig_port) == known.orig
+                found.add(Answer(known.capture.name, None, "seen_before", 0, right, False, (0, 0), "tcp"))
+    low, high = found.interval
+    interval = f"{100 * low:.1f} to {100 * high:.1f} %"
+    SUMMARY.append(f"seen before: right in {found.right} of {found.asked} ({interval})")
+    assert found.asked >= 60
+    assert low >= confidence("seen_before")
 
 
 def test_silence() -> None:

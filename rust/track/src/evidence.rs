@@ -73,7 +73,7 @@ rungs! {
     /// The other end accepted connections of others in this capture.
     Listener = "listener", 0.98, Inferred, "a listener of this capture";
     /// An equal five-tuple, before or after, with better evidence.
-    SeenBefore = "seen_before", 0.8, Inferred, "the same connection seen before";
+    SeenBefore = "seen_before", 0.98, Inferred, "the same connection seen before";
     /// TCP segments that no connection has (neither SYN nor ACK nor RST): the sender probes.
     Scan = "scan", 0.5, Unknown, "";
     /// A SYN+ACK without a following packet: backscatter of a forged SYN, or a scan. Its receiver may never have sent a
