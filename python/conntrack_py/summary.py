@@ -252,6 +252,8 @@ class _Data:
         self.proto, self.protos = self.codes("proto")
         evidence, words = self.codes("evidence")
         self.unsure: Bools = np.isin(evidence, [words.index(word) for word in UNSURE])
+        states, state_words = self.codes("conn_state")
+        self.refused: Bools = (states == state_words.index("REJ")) | (evidence == words.index("refused"))
         self.orig_packets, self.orig_bytes = self._column("orig_pkts"), self._column("orig_ip_bytes")
         self.resp_packets, self.resp_bytes = self._column("resp_pkts"), self._column("resp_ip_bytes")
         addresses = Numbering()
@@ -342,7 +344,7 @@ def _hosts(data: _Data, config: Config, top: int) -> tuple[Hosts, Hosts]:
     number = len(data.addresses)
     code = {word: place for place, word in enumerate(data.directions)}
     to_host = data.direction != code["multicast"]
-    replied = data.resp_packets > 0
+    replied = (data.resp_packets > 0) & ~data.refused
 
     def count(hosts: Ints, which: Bools) -> Ints:
         return np.bincount(hosts[which], minlength=number)
@@ -366,7 +368,8 @@ def _hosts(data: _Data, config: Config, top: int) -> tuple[Hosts, Hosts]:
     received = carried(data.resp_bytes, data.orig_bytes)
     local = _local(data, code, config)
     busy = initiated + answered + unanswered
-    offers = _Pairs(data, data.resp, to_host & replied)
+    # Packets that nothing but an RST answers offer nothing, whatever their ports.
+    offers = _Pairs(data, data.resp, to_host & replied & ~data.unsure)
     uses = _Pairs(data, data.orig, np.ones_like(to_host))
 
     def host(place: int) -> Host:

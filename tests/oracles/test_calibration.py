@@ -102,6 +102,7 @@ def test_what_is_stated_is_right(half: str, others: bool, least: float) -> None:
     assert sure.share >= 0.998
 
 
+@pytest.mark.filterwarnings("ignore::conntrack_py.CaptureWarning")
 def test_seen_before() -> None:
     """The second record of a connection that a timeout cut in two: six days of silence are put into its middle."""
     found = Score()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,9 @@ from conntrack_py.policy import Policy
 from conntrack_py.policy.members import Membership
 from conntrack_py.policy.model import SIDES, WITH_PORTS, Ruleset
 from conntrack_py.policy.traffic.pairs import Traffic
+from conntrack_py.summary import summarise
 from support import corpus
-from support.packets import ACK, SYN, download, echo, evenly, pcap_bytes, tcp, udp
+from support.packets import ACK, RST, SYN, download, echo, evenly, pcap_bytes, tcp, udp
 
 #: Rules of a policy that are taken away one at a time.
 MOST_REMOVED = 150
@@ -317,3 +319,15 @@ def test_nobody_local(tmp_path: Path) -> None:
     assert policy.groups == {}
     assert policy.check(table).ok
     assert all(side in ("ingress", "egress") for side in SIDES)
+
+
+def test_a_refusal_alone_makes_no_rule_and_offers_nothing(pcap: Callable[..., Path]) -> None:
+    """One RST+ACK, or twenty of a host that was scanned before the capture began."""
+    frames = [tcp("10.0.1.9", port, "10.0.5.66", 40000, RST | ACK, 0, 6) for port in range(443, 463)]
+    for some in (frames[:1], frames):
+        result = ct.track(pcap(evenly(some)))
+        assert {row.evidence for row in result.connections} == {"refused"}
+        policy = Policy.suggest(result)
+        assert all(not group.ingress and not group.egress for group in policy.groups.values())
+        facts = summarise(result.connections, result.stats, ct.Config())
+        assert all(not host.offers for hosts in facts.local_hosts.top.values() for host in hosts)

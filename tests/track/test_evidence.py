@@ -187,12 +187,55 @@ def silent(frames: list[bytes], seconds: float, **options: object) -> list[tuple
 def test_an_opening_after_silence() -> None:
     for port in (51820, 5060, 161, 514, 1813, 4739, 2055, 6343):
         exchange = [udp(A, port, B, 31234, b"\xff"), udp(B, 31234, A, port, b"\xff")]
-        assert silent(exchange, 60) == [(A, port, "after_silence")], port
+        # What the ports say, where it agrees, is surer than silence.
+        ((orig, own, evidence),) = silent(exchange, 60)
+        assert (orig, own) == (A, port)
+        assert evidence in ("ephemeral_port", "after_silence")
         assert silent(exchange, 20)[0][2] != "after_silence", "within the UDP timeout"
     # Both ends of an exchange from one port to the same port.
     assert silent([udp(A, 51820, B, 51820, b"\xff"), udp(B, 51820, A, 51820, b"\xff")], 60)[0][2] == "after_silence"
     # A server of DNS, NTP or QUIC never sends first: its question was not captured.
     assert silent([udp(B, 443, A, 40000, b"\x40"), udp(A, 40000, B, 443, b"\x40")], 60) == [(A, 40000, "service_port")]
+
+
+def test_listed_ports_that_clients_bind_too() -> None:
+    """Of datagrams from such a port nobody is named; a listed port in the range of clients needs a client's port."""
+    for port, peer in ((53, 8080), (5060, 5080), (161, 1162), (51820, 31234), (500, 7444), (123, 9000), (514, 20048)):
+        answered = [udp(A, port, B, peer, b"\xff"), udp(B, peer, A, port, b"\xff")]
+        assert all(confidence <= 0.9 for _, _, confidence in stated(answered)), port
+        assert stated(answered)[0][0] == A or stated(answered)[0][2] <= 0.6, port
+    for remote in (7444, 1337, 31337, 40000):
+        call = [segment(C, remote, A, 44818, b"x" * 500, PSH | ACK), segment(A, 44818, C, remote)]
+        assert verdicts(call)[0][0] == A or verdicts(call)[0][2] in ("unknown", "service_port"), remote
+    assert verdicts([segment(C, 7444, A, 44818, b"x")])[0][:2] == (A, 44818)
+    assert verdicts([segment(C, 4045, A, 514, b"x")])[0][2] == "unknown"
+
+
+def stated(frames: list[bytes]) -> list[tuple[str, str, float]]:
+    return [(row.orig_addr, row.evidence, row.confidence) for row in track(evenly(frames)).connections]
+
+
+def test_data_of_tftp_without_its_request() -> None:
+    """A server answers from a new port; the client's port may be of an old system."""
+    block = udp(B, 50618, A, 3445, b"\0\3\0\1" + bytes(512))
+    for frames in ([block], [block, udp(A, 3445, B, 50618, b"\0\4\0\1")]):
+        assert stated(frames)[0][2] <= 0.6
+
+
+def test_a_gap_between_files_is_no_silence() -> None:
+    first = [(at * 10.0, udp(C, 40000 + at, D, 53, QUERY)) for at in range(7)]
+    flow = evenly([udp(B, 50000, A, 40000, b"!"), udp(A, 40000, B, 50000, b"?")])
+    for gap, evidence in ((40.0, "answered"), (300.0, "answered")):
+        later = [(60.0 + gap + at, frame) for at, frame in flow]
+        parts = [io.BytesIO(pcap_bytes(first)), io.BytesIO(pcap_bytes(later))]
+        assert [row.evidence for row in ct.track(parts).connections][-1] == evidence
+        whole = ct.track(io.BytesIO(pcap_bytes([*first, *later]))).connections
+        assert [row.evidence for row in whole][-1] == "after_silence"
+
+
+def test_an_rst_stored_before_what_it_refuses() -> None:
+    early = [tcp(B, 443, A, 40000, RST, 7), segment(A, 40000, B, 443)]
+    assert verdicts(early)[0][2] in ("scan", "unknown")
 
 
 def test_a_pause_of_all_traffic_is_no_silence() -> None:

@@ -149,7 +149,9 @@ def suggest(
     }
     offers = {address: host.offers for address, host in hosts.items() if servers.intersection(membership.of(address))}
     doubtful = [pair for pair, _ in traffic.perhaps_outwards(offers)]
-    decisions = _decisions((undecided, doubtful, allowed), servers, membership, _asked(traffic, names or {}))
+    groups_asked = {traffic.addresses[number] for number in np.unique(traffic.resp[traffic.resp_group]).tolist()}
+    inside = [pair for pair in allowed if pair.resp not in groups_asked]
+    decisions = _decisions((undecided, doubtful, inside), servers, membership, _asked(traffic, names or {}))
     left_out = traffic.left_out()
     if undecided:
         left_out[SERVER_EGRESS] = int(waiting.sum())

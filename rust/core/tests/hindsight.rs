@@ -76,7 +76,7 @@ fn all_judged(packets: &[(i64, Packet)]) -> Vec<(End, Evidence)> {
     }
     let mut rows = rows.in_order();
     let (ports, expected) = (ServerPorts::services(), Expectations::default());
-    settle(&mut rows, &Hints { ports: &ports, expected: &expected, udp_timeout: 30 * SECOND });
+    settle(&mut rows, &Hints { ports: &ports, expected: &expected, files: &[], udp_timeout: 30 * SECOND });
     rows.iter().map(|row| ((row.addr(0).0 as u8, row.port(0)), row.evidence())).collect()
 }
 
@@ -177,10 +177,10 @@ fn silence_names_the_first_sender() {
     };
     assert_eq!(first(31, OTHER, ONE), Some((OTHER, Evidence::AfterSilence)));
     assert_eq!(first(30, OTHER, ONE), Some((OTHER, Evidence::Answered)));
-    assert_eq!(first(31, (2, 51_820), (1, 9_000)), Some(((2, 51_820), Evidence::AfterSilence)));
+    assert_eq!(first(31, (2, 51_820), (1, 60_000)), Some(((2, 51_820), Evidence::AfterSilence)));
     assert_eq!(
-        first(31, (2, 443), (1, 9_000)),
-        Some(((1, 9_000), Evidence::ServicePort)),
+        first(31, (2, 443), (1, 60_000)),
+        Some(((1, 60_000), Evidence::ServicePort)),
         "a server of QUIC only answers"
     );
 }

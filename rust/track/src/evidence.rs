@@ -50,7 +50,7 @@ macro_rules! rungs {
 rungs! {
     /// No evidence for either end; the sender of the first packet is named.
     Unknown = "unknown", 0.5, Unknown, "";
-    /// The sender of the first packet seen; an exchange may have been running when the capture began.
+    /// A guess, since the exchange may have been running: the first sender, or the end with the likelier client port.
     FirstPacket = "first_packet", 0.5, Inferred, "";
     /// UDP and others: the sender of the first packet, which was answered. A guess for an exchange that was running.
     Answered = "answered", 0.5, Inferred, "the first sender, who was answered";

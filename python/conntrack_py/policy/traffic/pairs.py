@@ -191,7 +191,7 @@ class Traffic:
         evidence, words = self.table.codes("evidence")
         nobody = np.isin(evidence, [words.index(word) for word in NOBODY])
         states, state_words = self.table.codes("conn_state")
-        refused = states == state_words.index("REJ")
+        refused = (states == state_words.index("REJ")) | np.equal(evidence, words.index("refused"))
         stream = self.orig_local & ~self.is_proto(("tcp", "sctp")) & (self.table["orig_pkts"] >= _STREAM)
         unanswered = ~self.answered & ~self.resp_group & ~stream
         # A float32 of 0.9 is a little less than 0.9.

@@ -37,7 +37,8 @@ pub(super) fn is_refusal(row: Row<'_>) -> bool {
     let only_resets = |end: usize| {
         let (reset, rest) = RESETS[end];
         let first_sender = usize::from(row.is_flipped());
-        let answers = end != first_sender || row.sent(1 - end).packets == 0;
+        // Two taps may store the RST before the acknowledgement that it answers.
+        let answers = end != first_sender || row.sent(1 - end).payload_bytes == 0;
         answers && row.sent(end).payload_bytes == 0 && has_any(row, reset) && !has_any(row, rest)
     };
     row.proto() == ipproto::TCP && row.evidence() < Evidence::Scan && ENDS.into_iter().any(only_resets)

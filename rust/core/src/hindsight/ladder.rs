@@ -20,6 +20,8 @@ pub struct Hints<'a> {
     pub ports: &'a ServerPorts,
     /// Connections that messages announced.
     pub expected: &'a Expectations,
+    /// Capture times of the first records of files, sorted, nanoseconds.
+    pub files: &'a [i64],
     /// Silence after which a gateway has forgotten a UDP exchange, nanoseconds.
     pub udp_timeout: i64,
 }
@@ -39,6 +41,9 @@ const RESERVED_CLIENTS: std::ops::RangeInclusive<u16> = 512..=1_023;
 /// Ports of UDP protocols in which the sender of data initiates and nobody answers: syslog (RFC 5426), SNMP traps
 /// (RFC 3417), NetFlow, IPFIX (RFC 7011), sFlow. Agents often send from the same port.
 const PUSH: [u16; 6] = [162, 514, 2_055, 4_739, 6_343, 9_995];
+/// Ports of UDP protocols whose clients often send from the port of the protocol: DNS between resolvers, NTP, SNMP, IKE, L2TP,
+/// RADIUS proxies, IKE behind NAT, SIP.
+const BOTH_ENDS: [u16; 11] = [53, 123, 161, 500, 1_701, 1_812, 1_813, 4_500, 5_060, 5_061, 5_246];
 /// Ports of UDP protocols whose server never sends first: DNS, DHCP, TFTP, HTTP, Kerberos, NTP, LDAP, QUIC, DNS over DTLS.
 const ONLY_ANSWERS: [u16; 9] = [53, 67, 69, 80, 88, 123, 389, 443, 853];
 
@@ -79,12 +84,17 @@ impl Ladder<'_> {
         if is_udp && !answered && PUSH.contains(&row.port(0)) {
             return (0, Evidence::Push);
         }
-        let first = (0, if answered { Evidence::Answered } else { Evidence::FirstPacket });
+        // Ports that are no evidence by themselves still make the better guess.
+        let first = match self.leans() {
+            Some(1) => (1, Evidence::FirstPacket),
+            _ => (0, if answered { Evidence::Answered } else { Evidence::FirstPacket }),
+        };
         // Equal ports distinguish nobody, and both ends may have accepted others.
         let found = if is_udp && row.port(0) == row.port(1) { None } else { self.by_ports() };
         // What agrees with the order of packets is surer than silence.
         let disagrees = found.is_none_or(|(orig, _)| orig != 0);
-        if self.after_silence && disagrees && !(is_udp && self.only_answers()) {
+        let is_client_port = client_range(row.port(1)) == EPHEMERAL;
+        if self.after_silence && disagrees && !(is_udp && is_client_port && self.only_answers()) {
             return (0, Evidence::AfterSilence);
         }
         found.unwrap_or(first)
@@ -96,6 +106,14 @@ impl Ladder<'_> {
         listener
             .or_else(|| self.asks_service().map(|orig| (orig, Evidence::ServicePort)))
             .or_else(|| self.has_client_port().map(|orig| (orig, Evidence::EphemeralPort)))
+    }
+
+    /// The end that the ports favour, however weakly: the peer of the only listed port, or the higher range.
+    fn leans(&self) -> Option<usize> {
+        let ports = ENDS.map(|end| self.row.port(end));
+        let [one, two] = ports.map(client_range);
+        let listed = only(ports.map(|port| self.hints.ports.contains(self.row.proto(), port))).map(other);
+        listed.or((one != two).then_some(usize::from(one < two)))
     }
 
     /// Test whether the first sender has the port of a server that never sends first, and the receiver has not.
@@ -111,8 +129,10 @@ impl Ladder<'_> {
             return Some(active);
         }
         let serves = ports.map(|port| self.hints.ports.contains(self.row.proto(), port));
-        let is_also_client = |end: usize| is_also_client(self.row.proto(), ports[end]);
-        let is_certain = |end: usize| !is_also_client(end) || client_range(ports[other(end)]) >= OLD_EPHEMERAL;
+        // A datagram to a listed port asks for the service. From there it may come from a client, too.
+        let may_ask = |end: usize| is_tcp || end == usize::from(self.row.is_flipped());
+        let is_also_client = |end: usize| may_ask(end) && is_also_client(self.row.proto(), ports[end]);
+        let is_certain = |end: usize| !is_also_client(end) || client_range(ports[other(end)]) == EPHEMERAL;
         match serves {
             [true, true] => {
                 // Two services: a system port is one by right.
@@ -128,8 +148,15 @@ impl Ladder<'_> {
         let ports = ENDS.map(|end| self.row.port(end));
         let [one, two] = ports.map(client_range);
         let client = usize::from(one < two);
+        let (high, low) = (one.max(two), one.min(two));
         let is_reserved = is_also_client(self.row.proto(), ports[other(client)]);
-        let decides = one != two && (one.max(two) == EPHEMERAL || (one.max(two) == OLD_EPHEMERAL && !is_reserved));
+        // Over UDP, servers answer from new ports, too (TFTP, RFC 1350 section 4): an old client's port tells nothing there.
+        let is_old_client = low == OLD_EPHEMERAL && self.row.proto() != ipproto::TCP;
+        let decides = match high {
+            EPHEMERAL => low != EPHEMERAL && !is_old_client,
+            OLD_EPHEMERAL => low != OLD_EPHEMERAL && !is_reserved,
+            _ => false,
+        };
         decides.then_some(client)
     }
 
@@ -151,11 +178,11 @@ fn other(end: usize) -> usize {
     1 - end
 }
 
-/// Test for a port that servers listen on and privileged clients bind. Over UDP, resolvers send from port 53 to port 53, and
-/// whoever sends from a push port is told by [`PUSH`].
+/// Test for a port that servers listen on and clients bind, too: the ports of privileged clients, and listed ports in the
+/// range of client ports. Over UDP, both ends of many protocols send from the port of the protocol.
 fn is_also_client(proto: u8, port: u16) -> bool {
-    let is_tcp = proto == ipproto::TCP;
-    (port == DNS && is_tcp) || (RESERVED_CLIENTS.contains(&port) && (is_tcp || !PUSH.contains(&port)))
+    let may_ask = if proto == ipproto::TCP { port == DNS } else { BOTH_ENDS.contains(&port) || PUSH.contains(&port) };
+    may_ask || RESERVED_CLIENTS.contains(&port) || port >= FIRST_EPHEMERAL
 }
 
 /// Ranks of [`client_range`].
@@ -181,7 +208,8 @@ mod tests {
     fn ranges_of_client_ports() {
         assert_eq!([1_000, 1_637, 21_477, 40_000].map(client_range), [0, 2, 1, 3]);
         let tcp = |port| is_also_client(ipproto::TCP, port);
-        assert!([53, 514, 1_000].into_iter().all(tcp) && ![20, 443, 2_049].into_iter().any(tcp));
-        assert!(!is_also_client(ipproto::UDP, 53));
+        assert!([53, 514, 1_000, 44_818].into_iter().all(tcp) && ![20, 443, 2_049].into_iter().any(tcp));
+        assert!([53, 514, 51_820].into_iter().all(|port| is_also_client(ipproto::UDP, port)));
+        assert!(![67, 443, 1_194].into_iter().any(|port| is_also_client(ipproto::UDP, port)));
     }
 }

@@ -37,7 +37,7 @@ pub fn settle(rows: &mut Rows, hints: &Hints<'_>) {
         return;
     }
     let (census, cases, records) = Census::of(rows, &open);
-    let silence = Silence::of(rows, &records, census.tuples());
+    let silence = Silence::of(rows, (&records, census.tuples()), hints.files, hints.udp_timeout);
     for case in &cases {
         let Some(row) = rows.get(case.place).filter(|row| row.evidence() < Evidence::Scan) else { continue };
         let after_silence = row.proto() == ipproto::UDP && silence.before(row, case) > hints.udp_timeout;
@@ -193,7 +193,7 @@ mod tests {
 
     fn settled(mut rows: Rows) -> Rows {
         let (ports, expected) = (ServerPorts::services(), Expectations::default());
-        settle(&mut rows, &Hints { ports: &ports, expected: &expected, udp_timeout: 30 * SECOND });
+        settle(&mut rows, &Hints { ports: &ports, expected: &expected, files: &[], udp_timeout: 30 * SECOND });
         rows
     }
 

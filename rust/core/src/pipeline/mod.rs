@@ -147,7 +147,7 @@ fn finish(
     reading: DecodeStage,
     output: TrackOutput,
 ) -> Result<RunOutput, CaptureError> {
-    let DecodeOutput { mut stats, watch, orphans, expected } = reading.finish(captures)?;
+    let DecodeOutput { mut stats, watch, orphans, expected, begins } = reading.finish(captures)?;
     let TrackOutput { rows, labels, refused, begun, evicted, crowded, alive } = output;
     count_refused(&mut stats, refused, captures);
     let mut rows = rows.in_order();
@@ -158,7 +158,7 @@ fn finish(
     if !config.zeek {
         let ports = config.likely_server_ports.clone().unwrap_or_else(ServerPorts::services);
         let udp_timeout = config.rules.timeouts.get(Timeout::Udp);
-        hindsight::settle(&mut rows, &Hints { ports: &ports, expected: &expected, udp_timeout });
+        hindsight::settle(&mut rows, &Hints { ports: &ports, expected: &expected, files: &begins, udp_timeout });
     }
     stats.quality = Quality { tags_crowded: crowded, ..watch.finish(rows.iter(), orphans) };
     let labels = labels.map(|labels| labels.settle(&rows));

@@ -102,11 +102,14 @@ pub struct DecodeOutput {
     pub orphans: u64,
     /// Connections that messages announced.
     pub expected: Expectations,
+    /// Capture times of the first records of files, sorted.
+    pub begins: Vec<i64>,
 }
 
-/// Link types of a file.
+/// Link types of a file, and the time of its first record.
 #[derive(Clone, Copy, Default)]
 struct LinkTypes {
+    begin: Option<i64>,
     supported: bool,
     /// Unsupported link type, and the offset of its first record.
     first: Option<(u16, u64)>,
@@ -276,6 +279,7 @@ impl DecodeStage {
             self.files.resize(index + 1, LinkTypes::default());
         }
         let file = &mut self.files[index];
+        file.begin.get_or_insert(record.ts);
         file.supported |= !unsupported;
         if unsupported {
             file.first.get_or_insert((record.linktype.0, record.offset));
@@ -312,7 +316,9 @@ impl DecodeStage {
     /// The results, after the last record.
     pub fn finish(self, captures: &Captures) -> Result<DecodeOutput, CaptureError> {
         let (stats, orphans) = (self.account(captures)?, self.decoder.orphans());
-        Ok(DecodeOutput { stats, watch: self.watch, orphans, expected: self.expected.unwrap_or_default() })
+        let mut begins: Vec<i64> = self.files.iter().filter_map(|file| file.begin).collect();
+        begins.sort_unstable();
+        Ok(DecodeOutput { stats, watch: self.watch, orphans, expected: self.expected.unwrap_or_default(), begins })
     }
 }
 

@@ -257,7 +257,7 @@ pub fn agree(plan: &Plan, cuts: &[usize]) -> Result<(), TestCaseError> {
     let (ports, expected) = (ServerPorts::services(), Expectations::default());
     hindsight::settle(
         &mut rows,
-        &Hints { ports: &ports, expected: &expected, udp_timeout: config.rules.timeouts.get(Timeout::Udp) },
+        &Hints { ports: &ports, expected: &expected, files: &[], udp_timeout: config.rules.timeouts.get(Timeout::Udp) },
     );
     let (labels, after) = (labels.settle(&rows), facts::of_rows(&rows));
     for (how, threads) in [("a run", 1), ("a run of two threads", 2)] {

@@ -151,13 +151,13 @@ pub(super) fn is_dnp3(port: u16) -> bool {
 
 /// Link header of DNP3 (IEEE 1815 clause 9.2): start, length, and a right checksum. The direction bit is the master's; of
 /// an outstation, answers count, and unsolicited responses do not.
-pub(super) fn dnp3(message: &Message<'_>) -> Option<Speaker> {
+pub(super) fn dnp3(message: &Message<'_>, is_datagram: bool) -> Option<Speaker> {
     const MASTER: u8 = 0x80;
     const PRIMARY: u8 = 0x40;
     const RESPONSE: u8 = 0x81;
     let header: &[u8; 10] = message.bytes.first_chunk()?;
     let [0x05, 0x64, 5..=255, control, _, _, _, _, low, high] = *header else { return None };
-    if crc(&header[..8]) != u16::from_le_bytes([low, high]) {
+    if crc(&header[..8]) != u16::from_le_bytes([low, high]) || !has_right_blocks(message, header[2], is_datagram) {
         return None;
     }
     match control & (MASTER | PRIMARY) {
@@ -166,6 +166,25 @@ pub(super) fn dnp3(message: &Message<'_>) -> Option<Speaker> {
         PRIMARY => (message.bytes.get(12) == Some(&RESPONSE)).then_some(Server),
         _ => Some(Client),
     }
+}
+
+/// Test the blocks behind a link header of DNP3 with this length: 16 bytes and a checksum each, as far as captured. Another
+/// frame, or nothing, follows.
+fn has_right_blocks(message: &Message<'_>, length: u8, is_datagram: bool) -> bool {
+    let mut rest = message.bytes.get(10..).unwrap_or_default();
+    let mut user = usize::from(length).saturating_sub(5);
+    while user > 0 {
+        let block = user.min(16);
+        let Some((data, checksum)) = rest.get(..block + 2).map(|bytes| bytes.split_at(block)) else {
+            // Cut by the capture, or continued in the next segment.
+            return !message.whole || !is_datagram;
+        };
+        if crc(data).to_le_bytes() != *checksum {
+            return false;
+        }
+        (rest, user) = (&rest[block + 2..], user - block);
+    }
+    rest.is_empty() || rest.starts_with(&[0x05, 0x64])
 }
 
 /// CRC-16 of DNP3.

@@ -58,7 +58,7 @@ fn of_segment(message: &Message<'_>) -> Option<Speaker> {
         .or_else(|| tls::ssh(bytes))
         .or_else(|| if whole { text::line(ports, bytes) } else { None })
         .or_else(|| agreeing(ports, |port| port == 53, || dns::dns_over_tcp(bytes, whole)))
-        .or_else(|| agreeing(ports, iot::is_dnp3, || iot::dnp3(message)))
+        .or_else(|| agreeing(ports, iot::is_dnp3, || iot::dnp3(message, false)))
 }
 
 /// The readers for a datagram, by its first byte and its ports.
@@ -79,7 +79,7 @@ fn of_datagram(message: &Message<'_>) -> Option<Speaker> {
         .or_else(|| agreeing(ports, |port| port == 67, || manage::bootp(message)))
         .or_else(|| agreeing(ports, |port| port == 69, || manage::tftp(message)))
         .or_else(|| agreeing(ports, is_dtls, || tls::dtls(message)))
-        .or_else(|| agreeing(ports, iot::is_dnp3, || iot::dnp3(message)))
+        .or_else(|| agreeing(ports, iot::is_dnp3, || iot::dnp3(message, true)))
         .or_else(|| vpn::ike(message))
 }
 

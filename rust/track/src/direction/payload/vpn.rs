@@ -27,7 +27,7 @@ pub(super) fn ike(message: &Message<'_>) -> Option<Speaker> {
     let (initiator, responder) = spis.split_at(8);
     let is_zero = |spi: &[u8]| spi.iter().all(|byte| *byte == 0);
     let (number, length) = (be32(header, 20)?, be32(header, 24)? as usize);
-    if length + marker != message.length || is_zero(initiator) {
+    if length + marker != message.length || length == HEADER || is_zero(initiator) {
         return None;
     }
     match version {
