@@ -343,8 +343,19 @@ fn dnp3_by_the_direction_bit() {
     pair([40_000, 20_000], &reset, &of(0x0b));
     assert_eq!(segment([40_000, 20_000], &reset, true), Some(Client));
     assert_eq!(segment([20_000, 40_000], &of(0x0b), true), Some(Server));
-    let told = |function: u8| [&of(0x44)[..], &[0xc0, 0xc0, function]].concat();
+    let told = |function: u8| {
+        let data = [0xc0, 0xc0, function];
+        [&crc([0x05, 0x64, 0x08, 0x44, 1, 0, 0, 4, 0, 0])[..], &data, &iot::crc(&data).to_le_bytes()].concat()
+    };
     assert_eq!([0x81, 0x82].map(|function| from(20_000, &told(function))), [Some(Server), None]);
+    // A wrong checksum of the data, a datagram that lacks data, and bytes that are no frame behind the frame.
+    let answer = told(0x81);
+    let changed = [&answer[..14], &[answer[14] ^ 1]].concat();
+    assert_eq!(
+        [&changed[..], &answer[..13], &[&answer[..], &[0]].concat()].map(|bytes| from(20_000, bytes)),
+        [None; 3]
+    );
+    assert_eq!(segment([20_000, 40_000], &answer[..13], true), Some(Server), "continued in the next segment");
     let mut wrong = reset;
     for at in 0..10 {
         wrong[at] ^= 1;
