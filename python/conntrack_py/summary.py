@@ -19,6 +19,7 @@ from conntrack_py import text
 from conntrack_py.config import Config
 from conntrack_py.policy.traffic.findings import Finding, findings
 from conntrack_py.policy.traffic.numbering import Numbering
+from conntrack_py.policy.traffic.pairs import refusals
 from conntrack_py.policy.traffic.roles import UNSPECIFIED
 from conntrack_py.stats import Quality, Stats
 from conntrack_py.table import EVIDENCE, ConnectionTable
@@ -252,8 +253,7 @@ class _Data:
         self.proto, self.protos = self.codes("proto")
         evidence, words = self.codes("evidence")
         self.unsure: Bools = np.isin(evidence, [words.index(word) for word in UNSURE])
-        states, state_words = self.codes("conn_state")
-        self.refused: Bools = (states == state_words.index("REJ")) | (evidence == words.index("refused"))
+        self.refused: Bools = refusals(table)[self._counted]
         self.orig_packets, self.orig_bytes = self._column("orig_pkts"), self._column("orig_ip_bytes")
         self.resp_packets, self.resp_bytes = self._column("resp_pkts"), self._column("resp_ip_bytes")
         addresses = Numbering()

@@ -1,6 +1,7 @@
 //! Handshakes stored out of order: rows and labels are those of the order sent, but for the early segments' own labels.
 
 use conntrack_base::time::SECOND;
+use conntrack_decode::testkit::whole;
 use conntrack_decode::{Addr, Family, FiveTuple, L4, Packet, Tcp, ipproto, tcpflag};
 use conntrack_track::config::Config;
 use conntrack_track::connection::Connection;
@@ -46,17 +47,8 @@ impl Segment {
         let Self { flags, seq, ack, payload, window, shift, sack_permitted } = self;
         let has_options = shift > 0 || sack_permitted;
         let l4 = L4::Tcp(Tcp { flags, seq, ack, window, wscale: shift, sack_permitted, has_options, ..Tcp::default() });
-        Packet {
-            tuple: FiveTuple { src, dst, sport, dport, proto: ipproto::TCP, family: Family::V4 },
-            packets: 1,
-            ip_bytes: 40 + payload,
-            payload_bytes: payload,
-            segment_bytes: payload,
-            datagram_bytes: 40 + payload,
-            complete: true,
-            l4,
-            ..Packet::default()
-        }
+        let tuple = FiveTuple { src, dst, sport, dport, proto: ipproto::TCP, family: Family::V4 };
+        whole(tuple, l4, payload)
     }
 }
 

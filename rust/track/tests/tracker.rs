@@ -1,6 +1,7 @@
 //! The tracker on packets made by hand: connections opened, closed, timed out and reused, by capture time alone.
 
 use conntrack_base::time::SECOND;
+use conntrack_decode::testkit::whole;
 use conntrack_decode::{Addr, Family, FiveTuple};
 use conntrack_decode::{L4, Packet, Tcp, TunnelMode, Vlan, ipproto, tcpflag};
 use conntrack_track::config::Config;
@@ -73,17 +74,7 @@ fn packet(src: (u8, u16), dst: (u8, u16), proto: u8, l4: L4, payload: u32) -> Pa
         proto,
         family: Family::V4,
     };
-    Packet {
-        tuple,
-        packets: 1,
-        ip_bytes: 40 + payload,
-        payload_bytes: payload,
-        segment_bytes: payload,
-        datagram_bytes: 40 + payload,
-        complete: true,
-        l4,
-        ..Packet::default()
-    }
+    whole(tuple, l4, payload)
 }
 
 fn icmp(src: u8, dst: u8, kind: u8, id: u16) -> Packet {

@@ -64,6 +64,13 @@ class Pair:
     last: int
 
 
+def refusals(table: ConnectionTable) -> Bools:
+    """Mask of the connections that the responder refused: a SYN, or what came before the capture."""
+    states, state_words = table.codes("conn_state")
+    evidence, words = table.codes("evidence")
+    return np.equal(states, state_words.index("REJ")) | np.equal(evidence, words.index("refused"))
+
+
 class Traffic:
     """The columns of a table that rules are made of; addresses and services numbered."""
 
@@ -190,8 +197,7 @@ class Traffic:
         untracked = self.is_proto(("icmp6",)) & np.isin(self.service, _UNTRACKED)
         evidence, words = self.table.codes("evidence")
         nobody = np.isin(evidence, [words.index(word) for word in NOBODY])
-        states, state_words = self.table.codes("conn_state")
-        refused = (states == state_words.index("REJ")) | np.equal(evidence, words.index("refused"))
+        refused = refusals(self.table)
         stream = self.orig_local & ~self.is_proto(("tcp", "sctp")) & (self.table["orig_pkts"] >= _STREAM)
         unanswered = ~self.answered & ~self.resp_group & ~stream
         # A float32 of 0.9 is a little less than 0.9.

@@ -18,7 +18,7 @@ use conntrack_output::rows::{Row, Rows};
 use conntrack_track::connection::Evidence;
 use conntrack_track::direction::{Direction, Expectation, Expectations, Initiator};
 
-use super::facts::ENDS;
+use super::facts::{ENDS, FIRST_EPHEMERAL};
 
 /// The time after the last question in which answers begin, nanoseconds: the longest of Linux's helpers for questions to
 /// groups (`nf_conntrack_snmp`; `nf_conntrack_netbios_ns` has 3 s).
@@ -27,9 +27,6 @@ const ANSWERS_HOLD: i64 = 30 * SECOND;
 const MOST_QUESTIONS: usize = 1 << 20;
 /// Expectations of one endpoint that are compared with a connection, from the latest on.
 const MOST_COMPARED: usize = 64;
-
-/// The first port of clients of Linux; those of IANA begin higher.
-const FIRST_CLIENT_PORT: u16 = 32_768;
 
 /// The questions to groups among some rows.
 pub(super) fn questions<'a>(rows: impl Iterator<Item = Row<'a>>) -> Expectations {
@@ -129,7 +126,7 @@ fn may_answer(row: Row<'_>, [asker, answerer]: [usize; 2], by: &Expectation, que
     let asked = by.parent[1].1;
     // An endpoint that only announces itself sends from the port that it serves, which no system takes for a client: who
     // comes from a port of its own to that one, and is answered, is a client.
-    let may_serve = by.port == asked || by.port < FIRST_CLIENT_PORT;
+    let may_serve = by.port == asked || by.port < FIRST_EPHEMERAL;
     let may_be_client = may_serve && row.port(answerer) != asked && row.sent(asker).packets > 0;
     let is_near = is_private(row.ip(answerer)) || !is_private(row.ip(asker));
     let asked_too = questions.find(row, answerer).is_some();

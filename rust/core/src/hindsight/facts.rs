@@ -1,4 +1,4 @@
-//! Facts of one row: acceptance, refusal, conversation.
+//! Facts of one row (acceptance, refusal, conversation), its two ends, and the range of client ports.
 
 use conntrack_decode::ipproto;
 use conntrack_output::rows::Row;
@@ -6,6 +6,9 @@ use conntrack_track::connection::Evidence;
 
 /// Originator and responder.
 pub(super) const ENDS: [usize; 2] = [0, 1];
+
+/// Ranges of client ports by their most common uses: Linux 32768-60999, and IANA's dynamic ports, which begin at 49152.
+pub(super) const FIRST_EPHEMERAL: u16 = 32_768;
 
 /// Index of the only true element; None if both or neither are true.
 pub(super) fn only(ends: [bool; 2]) -> Option<usize> {

@@ -12,7 +12,7 @@ use conntrack_track::connection::Evidence;
 use conntrack_track::direction::{Direction, Expectations, window};
 
 use super::census::{Case, Census};
-use super::facts::{ENDS, only};
+use super::facts::{ENDS, FIRST_EPHEMERAL, only};
 
 /// Evidence from outside the connections.
 pub struct Hints<'a> {
@@ -26,8 +26,6 @@ pub struct Hints<'a> {
     pub udp_timeout: i64,
 }
 
-/// Ranges of client ports by their most common uses: Linux 32768-60999, and IANA's dynamic ports, which begin at 49152.
-const FIRST_EPHEMERAL: u16 = 32_768;
 /// The end of the client ports of Windows before Vista and BSD before 2000, which began at 1024.
 const LAST_OLD_EPHEMERAL: u16 = 5_000;
 /// Upper bound of ports that need privileges (RFC 6335 section 6).

@@ -139,11 +139,6 @@ impl Locality {
     pub fn zone(&self, addr: IpAddr) -> Option<u16> {
         if self.has_zones { self.scope(addr).zone } else { None }
     }
-
-    /// Test for a group address, which never initiates: multicast, or broadcast here or in a configured network.
-    pub fn is_group(&self, addr: IpAddr) -> bool {
-        self.scope(addr).is_group
-    }
 }
 
 impl AddressScope {
