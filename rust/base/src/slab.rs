@@ -105,7 +105,7 @@ impl<T: Default> Slab<T> {
     /// Restore a slab from [`Self::save`] into an empty slab; `fill` restores one slot.
     pub fn load<V: DeserializeOwned>(
         from: &mut Reader<impl Read>,
-        fill: impl Fn(&T, V),
+        mut fill: impl FnMut(&T, V) -> Result<(), CheckpointError>,
     ) -> Result<Self, CheckpointError> {
         let mut slab = Self::default();
         from.get_all(|content| {
@@ -113,7 +113,7 @@ impl<T: Default> Slab<T> {
             slab.fresh = number.checked_add(1).ok_or(CheckpointError::damaged("too many places"))?;
             slab.cover(number);
             if let Some(place) = slab.get(number) {
-                fill(place, content);
+                fill(place, content)?;
             }
             Ok(())
         })?;
@@ -127,6 +127,11 @@ impl<T: Default> Slab<T> {
             Ok(())
         })?;
         Ok(slab)
+    }
+
+    /// Indices of the free list.
+    pub fn free(&self) -> &[u32] {
+        &self.free
     }
 }
 
@@ -254,6 +259,17 @@ impl<T> Pool<T> {
         Some(value)
     }
 
+    /// Upper bound of the indices ever used, exclusive: the places that have memory.
+    pub fn reach(&self) -> usize {
+        let full = self.segments.len().saturating_sub(1) * POOL_SEGMENT;
+        full + self.segments.last().map_or(0, Vec::len)
+    }
+
+    /// Number of places with memory after one more [`Self::insert`].
+    pub fn next_reach(&self) -> usize {
+        self.reach() + usize::from(self.free.is_empty())
+    }
+
     /// Number of values.
     pub fn len(&self) -> usize {
         self.len
@@ -309,6 +325,9 @@ mod tests {
         assert_eq!((pool.len(), pool.is_empty()), (3 * POOL_SEGMENT + 1, false));
         assert!(rest.iter().zip(0..).all(|(number, value)| pool.get(*number) == Some(&value)));
         assert_eq!(rest.iter().copied().max(), Some(3 * POOL_SEGMENT as u32), "numbers have no gaps");
+        assert_eq!((pool.reach(), pool.next_reach()), (3 * POOL_SEGMENT + 1, 3 * POOL_SEGMENT + 2));
+        pool.remove(first);
+        assert_eq!((pool.reach(), pool.next_reach()), (3 * POOL_SEGMENT + 1, 3 * POOL_SEGMENT + 1));
     }
 
     #[test]

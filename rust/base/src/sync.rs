@@ -8,9 +8,9 @@
 //! Each [`Mutant`] removes one essential step, and a model fails for each mutant.
 
 #[cfg(feature = "models")]
-pub use loom::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+pub use loom::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 #[cfg(not(feature = "models"))]
-pub use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+pub use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use Ordering::{Acquire, Relaxed, Release};
 

@@ -12,6 +12,16 @@ pub const SECOND: i64 = 1_000_000_000;
 /// connection.
 pub const LATENESS: i64 = 10 * SECOND;
 
+/// Timestamp of a packet that was stored without one. Earlier than all others, so that such packets are tracked before
+/// those with a time; NumPy's NaT has this value too.
+pub const UNTIMED: i64 = i64::MIN;
+
+/// A timestamp, or None for [`UNTIMED`].
+#[inline]
+pub fn timed(ts: i64) -> Option<i64> {
+    (ts != UNTIMED).then_some(ts)
+}
+
 /// The UTC hour of a timestamp, as `2026-11-25T14`.
 pub fn hour(ts: i64) -> String {
     chrono::DateTime::from_timestamp_nanos(ts).format("%Y-%m-%dT%H").to_string()

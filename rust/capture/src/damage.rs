@@ -17,7 +17,7 @@ conntrack_base::words! {
         SectionHeader = "bad_section_header",
         /// A pcapng packet of an interface that no block of its section describes; the packet was skipped.
         UnknownInterface = "unknown_interface",
-        /// A pcapng section with more than 65,536 interfaces; further interfaces are unknown.
+        /// A pcapng interface beyond the 65,536 of its section; the interface is unknown.
         TooManyInterfaces = "too_many_interfaces",
         /// A pcapng packet whose captured length exceeds its block; the packet was skipped.
         CaptureLength = "packet_longer_than_block",
@@ -47,6 +47,8 @@ pub struct Damage {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DamageReport {
     counts: [u64; DamageKind::ALL.len()],
+    /// Unused bytes of each kind.
+    unused: [u64; DamageKind::ALL.len()],
     details: Vec<Damage>,
 }
 
@@ -54,6 +56,12 @@ impl DamageReport {
     /// Count of one kind.
     pub fn count(&self, kind: DamageKind) -> u64 {
         self.counts[kind as usize]
+    }
+
+    /// Unused bytes of one kind: of the uncompressed file, and for [`DamageKind::Compression`] also the bytes of the
+    /// compressed file behind the damage, as far as its size is known.
+    pub fn unused(&self, kind: DamageKind) -> u64 {
+        self.unused[kind as usize]
     }
 
     /// Count of every kind, zeros included.
@@ -71,7 +79,19 @@ impl DamageReport {
         &self.details
     }
 
+    /// Add a damage, whose bytes are unused.
     pub(super) fn push(&mut self, damage: Damage) {
+        self.add(damage, damage.bytes);
+    }
+
+    /// Add bytes to a kind of damage that was counted before.
+    pub(super) fn lose(&mut self, kind: DamageKind, bytes: u64) {
+        self.unused[kind as usize] += bytes;
+    }
+
+    /// Add a damage, with the number of unused bytes.
+    pub(super) fn add(&mut self, damage: Damage, unused: u64) {
+        self.lose(damage.kind, unused);
         self.counts[damage.kind as usize] += 1;
         if self.details.len() < DETAILS {
             self.details.push(damage);
@@ -81,6 +101,9 @@ impl DamageReport {
     pub(super) fn merge(&mut self, other: &Self) {
         for (count, more) in self.counts.iter_mut().zip(other.counts) {
             *count += more;
+        }
+        for (bytes, more) in self.unused.iter_mut().zip(other.unused) {
+            *bytes += more;
         }
         let room = DETAILS - self.details.len();
         self.details.extend(other.details.iter().take(room));
@@ -100,7 +123,7 @@ mod tests {
         let mut both = report.clone();
         both.merge(&report);
         assert_eq!((both.total(), both.count(DamageKind::CaptureLength)), (2000, 2000));
-        assert_eq!(both.count(DamageKind::Timestamp), 0);
+        assert_eq!((both.count(DamageKind::Timestamp), both.unused(DamageKind::CaptureLength)), (0, 2000));
         assert_eq!((both.details().len(), both.details()[63].offset), (DETAILS, 63));
         assert_eq!(both.counts().map(|(_, n)| n).sum::<u64>(), 2000);
     }

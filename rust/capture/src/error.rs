@@ -1,6 +1,6 @@
 //! Errors for the person who reads them: file, offset, found and expected content.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Reasons why a capture cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +40,42 @@ pub enum CaptureError {
         /// Names of all supported link types.
         supported: String,
     },
+    /// Captures within a file overlap in time: the next batch begins with the first record again, and all are merged.
+    /// Only for callers of [`crate::Captures::merge_parts`].
+    #[error("captures within a file overlap in time")]
+    Restart,
     /// A signal arrived during a read; the caller decides about continuation.
     #[error("interrupted")]
     Interrupted,
+}
+
+impl CaptureError {
+    /// The file as the caller named it.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Io { path, .. } | Self::Format { path, .. } | Self::LinkType { path, .. } => Some(path),
+            Self::Interrupted | Self::Restart => None,
+        }
+    }
+
+    /// Byte offset in the uncompressed capture, where known.
+    pub fn offset(&self) -> Option<u64> {
+        match self {
+            Self::Format { offset, .. } | Self::LinkType { offset, .. } => Some(*offset),
+            Self::Io { .. } | Self::Interrupted | Self::Restart => None,
+        }
+    }
+
+    /// The message without the name of the file, which need not be text, and without the number of a system's error.
+    pub fn reason(&self) -> String {
+        let message = self.to_string();
+        let named = self.path().map(|path| format!("{}: ", path.display()));
+        let reason = named.and_then(|named| message.strip_prefix(&named)).unwrap_or(&message);
+        match self {
+            Self::Io { source, .. } if source.raw_os_error().is_some() => {
+                reason.split(" (os error").next().unwrap_or_default().to_owned()
+            }
+            _ => reason.to_owned(),
+        }
+    }
 }

@@ -7,20 +7,30 @@
 mod codec;
 pub mod damage;
 pub mod error;
+pub mod faults;
+mod foreign;
+mod habits;
 pub mod linktype;
 pub mod merge;
+mod order;
 mod parse;
+mod part;
 mod pcap;
 mod pcapng;
 #[cfg(test)]
 mod properties;
 pub mod reader;
+mod resync;
+pub mod ring;
+mod runs;
+mod snoop;
 pub mod source;
 #[cfg(test)]
 mod testing;
 mod write;
 
 pub use damage::{Damage, DamageKind, DamageReport};
+pub use faults::{Faults, SkippedFile};
 pub use linktype::LinkType;
 pub use merge::Captures;
 pub use reader::CaptureReader;
@@ -46,6 +56,8 @@ pub struct Record {
     pub linktype: LinkType,
     /// True if captured bytes without information were dropped behind the packet's present bytes.
     pub abridged: bool,
+    /// True if the sender's card computes the checksums, so that the captured ones mean nothing.
+    pub unsummed: bool,
 }
 
 /// Run of records in capture order, and the buffer of their bytes. Reused from batch to batch.
@@ -57,6 +69,8 @@ pub struct RecordBatch {
     pub records: Vec<Record>,
     /// Properties that every record of the batch lacks.
     pub lacks: Lacks,
+    /// File and offset of the captures that begin within the batch, behind others in the file.
+    pub parts: Vec<(u32, u64)>,
 }
 
 /// Missing properties of packets that were rebuilt from columns of a table instead of captured.
@@ -96,6 +110,7 @@ impl RecordBatch {
                 file: 0,
                 linktype,
                 abridged: false,
+                unsummed: false,
             });
             start = end;
         }

@@ -11,6 +11,8 @@ impl LinkType {
     pub const ETHERNET: Self = Self(1);
     /// IEEE 802.5 Token Ring.
     pub const IEEE802_5: Self = Self(6);
+    /// ARCNET as BSD captures it.
+    pub const ARCNET_BSD: Self = Self(7);
     /// SLIP with a 16-byte header of direction and connection.
     pub const SLIP: Self = Self(8);
     /// PPP, with or without the HDLC address and control bytes.
@@ -21,32 +23,76 @@ impl LinkType {
     pub const PPP_HDLC: Self = Self(50);
     /// PPPoE from the session header on (RFC 2516).
     pub const PPP_ETHER: Self = Self(51);
+    /// Symantec Enterprise Firewall.
+    pub const SYMANTEC_FIREWALL: Self = Self(99);
+    /// ATM adaptation layer 5 with the encapsulation of RFC 2684, which replaced RFC 1483.
+    pub const ATM_RFC1483: Self = Self(100);
     /// An IPv4 or IPv6 packet without a link layer; the first nibble is the version.
     pub const RAW: Self = Self(101);
     /// Cisco PPP with HDLC framing (RFC 1547, 4.3.1).
     pub const C_HDLC: Self = Self(104);
     /// IEEE 802.11.
     pub const IEEE802_11: Self = Self(105);
+    /// Classical IP over ATM in Linux.
+    pub const ATM_CLIP: Self = Self(106);
     /// Frame Relay (Q.922).
     pub const FRELAY: Self = Self(107);
     /// OpenBSD loopback: 4 bytes of address family in network byte order.
     pub const LOOP: Self = Self(108);
     /// OpenBSD encapsulated IP.
     pub const ENC: Self = Self(109);
+    /// LAN emulation over ATM in Linux.
+    pub const LANE8023: Self = Self(110);
     /// Linux cooked capture, version 1.
     pub const LINUX_SLL: Self = Self(113);
     /// OpenBSD pflog.
     pub const PFLOG: Self = Self(117);
     /// IEEE 802.11 behind a Prism monitor header.
     pub const IEEE802_11_PRISM: Self = Self(119);
+    /// IP over Fibre Channel (RFC 2625).
+    pub const IP_OVER_FC: Self = Self(122);
+    /// ATM as Solaris captures it.
+    pub const SUNATM: Self = Self(123);
     /// IEEE 802.11 behind a radiotap header.
     pub const IEEE802_11_RADIOTAP: Self = Self(127);
+    /// ARCNET as Linux captures it.
+    pub const ARCNET_LINUX: Self = Self(129);
+    /// Juniper multilink PPP.
+    pub const JUNIPER_MLPPP: Self = Self(130);
+    /// Juniper multilink frame relay (FRF.15).
+    pub const JUNIPER_MLFR: Self = Self(131);
+    /// Juniper GGSN.
+    pub const JUNIPER_GGSN: Self = Self(133);
+    /// Juniper multilink frame relay (FRF.16).
+    pub const JUNIPER_MFR: Self = Self(134);
+    /// Juniper ATM2 card.
+    pub const JUNIPER_ATM2: Self = Self(135);
+    /// Juniper ATM1 card.
+    pub const JUNIPER_ATM1: Self = Self(137);
+    /// IP over FireWire on Darwin.
+    pub const APPLE_IP_OVER_IEEE1394: Self = Self(138);
     /// IEEE 802.11 behind an AVS header.
     pub const IEEE802_11_AVS: Self = Self(163);
     /// PPP with a direction byte in place of the HDLC address.
     pub const PPP_PPPD: Self = Self(166);
+    /// Juniper PPPoE card.
+    pub const JUNIPER_PPPOE: Self = Self(167);
+    /// Juniper PPPoE over ATM.
+    pub const JUNIPER_PPPOE_ATM: Self = Self(168);
+    /// Juniper Ethernet.
+    pub const JUNIPER_ETHER: Self = Self(178);
+    /// Juniper PPP.
+    pub const JUNIPER_PPP: Self = Self(179);
+    /// Juniper Frame Relay.
+    pub const JUNIPER_FRELAY: Self = Self(180);
+    /// Juniper Cisco HDLC.
+    pub const JUNIPER_CHDLC: Self = Self(181);
+    /// Multilink frame relay (FRF.16).
+    pub const MFR: Self = Self(182);
     /// Per-packet information, a wrapper that names another link type.
     pub const PPI: Self = Self(192);
+    /// Endace's extensible record format.
+    pub const ERF: Self = Self(197);
     /// PPP behind a direction byte.
     pub const PPP_WITH_DIR: Self = Self(204);
     /// Cisco HDLC behind a direction byte.
@@ -55,16 +101,34 @@ impl LinkType {
     pub const FRELAY_WITH_DIR: Self = Self(206);
     /// MPLS, beginning with a label stack.
     pub const MPLS: Self = Self(219);
+    /// Solaris ipnet.
+    pub const IPNET: Self = Self(226);
     /// IPv4 without a link layer.
     pub const IPV4: Self = Self(228);
     /// IPv6 without a link layer.
     pub const IPV6: Self = Self(229);
     /// Linux netfilter log messages.
     pub const NFLOG: Self = Self(239);
+    /// Ethernet behind a netANALYZER header.
+    pub const NETANALYZER: Self = Self(240);
+    /// Ethernet behind a netANALYZER header, preamble and start of frame.
+    pub const NETANALYZER_TRANSPARENT: Self = Self(241);
+    /// IP over InfiniBand (RFC 4391).
+    pub const IPOIB: Self = Self(242);
     /// Apple PKTAP, a wrapper that names another link type.
     pub const PKTAP: Self = Self(258);
+    /// Ethernet behind a preamble, of frames that may be interrupted (802.3br).
+    pub const ETHERNET_MPACKET: Self = Self(274);
     /// Linux cooked capture, version 2.
     pub const LINUX_SLL2: Self = Self(276);
+    /// Ethernet with a Broadcom switch tag behind the addresses.
+    pub const DSA_TAG_BRCM: Self = Self(281);
+    /// Ethernet behind a Broadcom switch tag.
+    pub const DSA_TAG_BRCM_PREPEND: Self = Self(282);
+    /// Ethernet with a Marvell switch tag behind the addresses.
+    pub const DSA_TAG_DSA: Self = Self(284);
+    /// Ethernet with a Marvell switch tag and its EtherType.
+    pub const DSA_TAG_EDSA: Self = Self(285);
 
     /// Decode the link type field of a file header. A pcap header has the length of the frame check sequence in the
     /// upper 16 bits. System-specific numbers of raw IP (`DLT_RAW` 12, and 14 on OpenBSD) become [`Self::RAW`].

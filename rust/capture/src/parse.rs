@@ -35,6 +35,10 @@ pub(super) struct Sink<'a> {
     pub(super) file: u32,
     pub(super) strict: bool,
     pub(super) fault: Option<Fault>,
+    /// Number of parts begun: files and pcapng sections.
+    pub(super) parts: &'a mut u64,
+    /// True if the parser stopped at the file header of a further part.
+    pub(super) part: bool,
 }
 
 impl Sink<'_> {

@@ -1,12 +1,14 @@
 //! The classic pcap format (draft-ietf-opsawg-pcap) and its variants.
 //!
 //! A record has no magic number. After an impossible header the only recovery is a scan for the next chain of
-//! plausible headers; see [`Pcap::scan`].
+//! plausible headers; see [`super::resync`].
 
 use super::Record;
 use super::damage::DamageKind;
+use super::habits::Habits;
 use super::linktype::LinkType;
 use super::parse::{ABSOLUTE_MAX, Chunk, Scan, Sink, USUAL_MAX, u16_at, u32_at};
+use super::part::{self, variant};
 
 /// Size in bytes of the file header of all variants except Ixia's, which adds 4 bytes.
 pub(super) const HEADER_LEN: usize = 24;
@@ -14,25 +16,22 @@ pub(super) const HEADER_LEN: usize = 24;
 /// Size in bytes of the standard record header; variants append fields.
 const RECORD_LEN: usize = 16;
 
-/// Number of consecutive headers that end a damaged stretch.
-const CHAIN: usize = 3;
-
-/// Number of consecutive headers where the first time is far from the last good record's, as in concatenated files.
-const FAR_CHAIN: usize = 5;
-
-/// Earliest time of a distant chain, in seconds (March 1973), because small numbers are frequent in payloads.
-const FAR_SECONDS: u32 = 100_000_000;
-
 /// Distance in seconds between consecutive records above which the second record is odd.
 const JUMP_SECONDS: u32 = 30 * 86_400;
 
 /// Record header, in host byte order.
 #[derive(Clone, Copy)]
-struct Header {
-    sec: u32,
-    frac: u32,
-    caplen: u32,
-    len: u32,
+pub(super) struct Header {
+    pub(super) sec: u32,
+    pub(super) frac: u32,
+    pub(super) caplen: u32,
+    pub(super) len: u32,
+}
+
+impl Header {
+    pub(super) fn is_zero(self) -> bool {
+        (self.sec, self.frac, self.caplen, self.len) == (0, 0, 0, 0)
+    }
 }
 
 /// Order of the two lengths in a record header.
@@ -53,53 +52,33 @@ pub(super) struct Pcap {
     /// Nanoseconds per unit of the fraction: 1000 or 1.
     unit: u32,
     /// Number of fraction units in a second, an exclusive bound.
-    second: u32,
+    pub(super) second: u32,
     /// Size in bytes of a record header.
-    record_len: usize,
+    pub(super) record_len: usize,
     lengths: Lengths,
     linktype: LinkType,
     /// Captured length in bytes above which a record is odd.
-    snaplen: u32,
+    pub(super) snaplen: u32,
     /// Captured length in bytes above which a record is impossible.
-    limit: u32,
+    pub(super) limit: u32,
     /// Seconds of the last good record.
-    last_sec: Option<u32>,
-    /// True if the writer is known for wrong original lengths.
-    loose: bool,
+    pub(super) last_sec: Option<u32>,
+    /// Oddities of the writer.
+    pub(super) habits: Habits,
+    /// Offset of the record that ended a damaged stretch, which needs no further evidence.
+    found: Option<u64>,
     /// Offset of the first skipped byte, while bytes are skipped.
     damaged: Option<u64>,
 }
 
 /// True if a record is far in time from the previous record.
 #[inline]
-fn is_far(sec: u32, before: Option<u32>) -> bool {
+pub(super) fn is_far(sec: u32, before: Option<u32>) -> bool {
     before.is_some_and(|before| before.abs_diff(sec) > JUMP_SECONDS)
 }
 
-/// Variant by magic number: fraction unit in nanoseconds, sizes in bytes of the file header and of a record header.
-fn variant(magic: u32) -> Option<(u32, usize, usize)> {
-    match magic {
-        0xa1b2_c3d4 => Some((1000, 24, 16)),
-        0xa1b2_3c4d => Some((1, 24, 16)),
-        // Alexey Kuznetzov's patch (1999-10-29): interface index, protocol and packet type follow.
-        0xa1b2_cd34 => Some((1000, 24, 24)),
-        // netsniff-ng's: time source, interface index, protocol, hardware and packet type follow.
-        0xa1e2_cb12 => Some((1, 24, 24)),
-        // Ixia's software and hardware captures: the file header ends with the size of all records.
-        0x1c00_01ab => Some((1000, 28, 16)),
-        0x1c00_01ac => Some((1, 28, 16)),
-        _ => None,
-    }
-}
-
-/// Size in bytes of the file header if the first 4 bytes are a pcap magic number.
-pub(super) fn header_len(head: &[u8]) -> Option<usize> {
-    let magic = head.first_chunk::<4>()?;
-    variant(u32::from_le_bytes(*magic)).or_else(|| variant(u32::from_be_bytes(*magic))).map(|v| v.1)
-}
-
 impl Pcap {
-    /// Parse the file header, of which [`header_len`] bytes must be present.
+    /// Parse the file header, of which [`part::pcap_header_len`] bytes must be present.
     pub(super) fn new(head: &[u8]) -> Option<Self> {
         let big = variant(u32_at(true, head, 0)).is_some();
         let (unit, _, record_len) = variant(u32_at(big, head, 0))?;
@@ -121,7 +100,8 @@ impl Pcap {
             snaplen: if snaplen == 0 { limit } else { snaplen.min(limit) },
             limit,
             last_sec: None,
-            loose: false,
+            habits: Habits::default(),
+            found: None,
             damaged: None,
         })
     }
@@ -133,6 +113,9 @@ impl Pcap {
 
     /// Number of bytes missing behind `rest`, an incomplete record at the end of the file.
     pub(super) fn missing(&self, rest: &[u8]) -> u64 {
+        if rest.len() >= part::PEEK && part::begins(rest) {
+            return part::header_len(rest).saturating_sub(rest.len()) as u64;
+        }
         let body = if rest.len() < self.record_len { 0 } else { u64::from(self.header(rest).caplen) };
         (self.record_len as u64 + body).saturating_sub(rest.len() as u64)
     }
@@ -143,7 +126,7 @@ impl Pcap {
 
     /// Decode the header at `at`; all zeros out of bounds, which callers exclude.
     #[inline]
-    fn header_at<const BIG: bool>(&self, data: &[u8], at: usize) -> Header {
+    pub(super) fn header_at<const BIG: bool>(&self, data: &[u8], at: usize) -> Header {
         self.header_of::<BIG>(data.get(at..).and_then(|rest| rest.first_chunk()).unwrap_or(&[0; RECORD_LEN]))
     }
 
@@ -168,6 +151,7 @@ impl Pcap {
                 match self.scan::<BIG>(data, pos, chunk.last) {
                     Scan::Resync(at) => {
                         self.damaged = None;
+                        self.found = Some(offset + at as u64);
                         let bytes = offset + at as u64 - from;
                         sink.damage(from, bytes, DamageKind::RecordHeader, String::new, "");
                         pos = at;
@@ -185,10 +169,19 @@ impl Pcap {
             if data.len().saturating_sub(pos) < self.record_len {
                 return pos;
             }
-            let header = self.header_at::<BIG>(data, pos);
-            let Some(plausible) = self.plausible::<BIG>(data, pos, header, chunk.last) else { return pos };
+            if part::begins(&data[pos..]) {
+                sink.part = data.len() - pos >= part::header_len(&data[pos..]);
+                return pos;
+            }
+            let (header, at) = (self.header_at::<BIG>(data, pos), offset + pos as u64);
+            let is_found = self.found == Some(at);
+            let plausible = if is_found {
+                true
+            } else {
+                let Some(plausible) = self.plausible::<BIG>(data, pos, header, chunk.last) else { return pos };
+                plausible
+            };
             if !plausible {
-                let at = offset + pos as u64;
                 if sink.strict {
                     let found = || self.describe(header);
                     let expected = "a record header with lengths and a time that can be true";
@@ -202,6 +195,9 @@ impl Pcap {
             let whole = self.record_len + header.caplen as usize;
             if whole > data.len() - pos {
                 return pos;
+            }
+            if is_found {
+                self.habits.note(self.oddities(header, self.last_sec));
             }
             self.last_sec = Some(header.sec);
             sink.records.push(self.record(header, chunk, (pos, sink.file)));
@@ -247,46 +243,8 @@ impl Pcap {
             file,
             linktype: self.linktype,
             abridged: false,
+            unsummed: false,
         }
-    }
-
-    /// Decide about the unusual header at `pos`; None until the next header is present.
-    ///
-    /// Some writers get the original length or the fraction wrong in every record, and clocks are set. So a single
-    /// oddity is tolerated where a possible header follows. Without the check of the next header, a captured length
-    /// with one wrong bit would swallow every record in its reach.
-    #[cold]
-    fn plausible<const BIG: bool>(&mut self, data: &[u8], pos: usize, header: Header, last: bool) -> Option<bool> {
-        // A crash leaves zeros in place of data, which would parse as many records of the year 1970.
-        let zeros = (header.sec, header.frac, header.caplen, header.len) == (0, 0, 0, 0);
-        if zeros && self.last_sec.is_some_and(|sec| sec != 0) {
-            return Some(false);
-        }
-        match self.oddities(header, self.last_sec) {
-            0 => return Some(true),
-            1 => {}
-            _ => return Some(false),
-        }
-        let next = pos + self.record_len + header.caplen as usize;
-        let plausible = if data.len().saturating_sub(next) >= self.record_len {
-            self.oddities(self.header_at::<BIG>(data, next), Some(header.sec)) < 2
-        } else if last {
-            next <= data.len()
-        } else {
-            return None;
-        };
-        self.loose |= plausible && header.caplen > header.len;
-        Some(plausible)
-    }
-
-    /// Count the oddities of a header; a captured length over the limit is conclusive alone.
-    fn oddities(&self, header: Header, near: Option<u32>) -> u32 {
-        u32::from(header.caplen > self.limit) * 2
-            + u32::from(header.caplen > self.snaplen)
-            + u32::from(header.caplen > header.len)
-            + u32::from(header.len > ABSOLUTE_MAX)
-            + u32::from(header.frac >= self.second)
-            + u32::from(is_far(header.sec, near))
     }
 
     fn describe(&self, header: Header) -> String {
@@ -295,60 +253,6 @@ impl Pcap {
             return format!("a captured length of {caplen} bytes (the limit is {})", self.limit);
         }
         format!("captured length {caplen}, original length {len}, time {sec} s + {frac}")
-    }
-
-    /// Scan from `from` on for the first chain of [`CHAIN`] headers, or of fewer up to the end of the file. Each
-    /// index costs at most [`FAR_CHAIN`] header reads, so the scan is linear.
-    fn scan<const BIG: bool>(&self, data: &[u8], from: usize, last: bool) -> Scan {
-        let mut at = from;
-        loop {
-            match self.chain::<BIG>(data, at, last) {
-                Some(true) => return Scan::Resync(at),
-                Some(false) => at += 1,
-                None => return Scan::NeedMore(at),
-            }
-        }
-    }
-
-    /// True if a chain of headers begins at `at`; None if the chain leaves the data and more data may follow.
-    fn chain<const BIG: bool>(&self, data: &[u8], at: usize, last: bool) -> Option<bool> {
-        let mut pos = at;
-        let mut near = self.last_sec;
-        let mut needed = CHAIN;
-        let mut links = 0;
-        while links < needed {
-            if data.len().saturating_sub(pos) < self.record_len {
-                // At the end of the file, two headers and a truncated header suffice, or a header whose record ends
-                // exactly there.
-                let least = if pos == data.len() { needed - 2 } else { needed - 1 };
-                return if last && at < data.len() { Some(links >= least) } else { None };
-            }
-            let header = self.header_at::<BIG>(data, pos);
-            if links == 0 && is_far(header.sec, near) {
-                if header.sec < FAR_SECONDS {
-                    return Some(false);
-                }
-                (near, needed) = (None, FAR_CHAIN);
-            }
-            if !self.strictly_plausible(header, near) {
-                return Some(false);
-            }
-            near = Some(header.sec);
-            pos += self.record_len + header.caplen as usize;
-            links += 1;
-        }
-        Some(true)
-    }
-
-    /// Check a header of a chain, without tolerance, so that payload is not mistaken for a header.
-    #[inline]
-    fn strictly_plausible(&self, header: Header, near: Option<u32>) -> bool {
-        header.frac < self.second
-            && header.len.max(header.caplen) > 0
-            && (header.caplen <= header.len || self.loose)
-            && header.caplen <= USUAL_MAX
-            && header.len <= ABSOLUTE_MAX
-            && !is_far(header.sec, near)
     }
 }
 
@@ -374,7 +278,7 @@ mod tests {
                 assert_eq!((first.ts, &first.bytes[..], first.len), (ns(T0, 5 * unit), &b"first"[..], 5));
                 assert_eq!((second.ts, second.bytes.len()), (ns(u32::MAX, 999_999 * unit), 0));
                 assert_eq!((&third.bytes[..], third.len, third.linktype), (&b"abcd"[..], 1500, LinkType::ETHERNET));
-                assert_eq!(first.offset, header_len(&file.bytes).expect("a pcap file") as u64);
+                assert_eq!(first.offset, part::pcap_header_len(&file.bytes).expect("a pcap file") as u64);
             }
         }
     }
@@ -407,19 +311,19 @@ mod tests {
     #[test]
     fn an_oddity_is_tolerated_only_before_a_possible_header() {
         let mut file = PcapFile::plain();
-        file.packet(T0, 0, b"good").raw(T0, 1_500_000, 3, 3, b"odd").raw(T0, 1_500_000, 3, 2, b"bad");
-        let odd = file.bytes.len() as u64 - 2 * 19;
+        file.packet(T0, 0, b"good").raw(T0, 1_500_000, 3, 3, b"odd").raw(T0, 1_500_000, 9999, 2, b"bad");
+        let bad = file.bytes.len() as u64 - 19;
         for i in 0..9 {
             file.packet(T0, i, &payload(i));
         }
         let all = read_every_way(&file.bytes);
-        assert_eq!((all.records.len(), all.damage.details()[0].offset), (10, odd));
+        assert_eq!((all.records.len(), all.damage.details()[0].offset), (11, bad));
     }
 
-    /// Behind damage no oddity counts, unless the writer had the same one before.
+    /// Behind damage, records whose original lengths are too small chain as others do.
     #[test]
     fn original_lengths_below_captured_ones_behind_damage() {
-        for (frac, len, read) in [(1_500_000, 3, 1 + 9), (0, 2, 1 + 9 + 9)] {
+        for (frac, len) in [(1_500_000, 3), (0, 2), (0, 3)] {
             let mut file = PcapFile::plain();
             file.raw(T0, frac, 3, len, b"odd");
             // Confirms the odd one; the damage behind swallows no more.
@@ -431,7 +335,8 @@ mod tests {
                 file.packet(T0, i, &payload(i));
             }
             let all = read_every_way(&file.bytes);
-            assert_eq!((all.records.len(), all.damage.total()), (read + 2, 1), "fraction {frac}");
+            assert_eq!((all.records.len(), all.damage.total()), (3 + 9 + 9, 1), "fraction {frac}");
+            assert_eq!(all.damage.details()[0].bytes, 16 + payload(1).len() as u64);
         }
     }
 

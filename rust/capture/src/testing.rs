@@ -1,7 +1,9 @@
 //! Builders of captures, and readers that misbehave.
 
 use std::io::{self, Read};
+use std::path::PathBuf;
 
+use super::part;
 use super::{CaptureReader, Captures, DamageReport, Input, LinkType, RecordBatch};
 use crate::error::CaptureError;
 
@@ -226,6 +228,64 @@ impl Read for Dribble {
 
 pub(super) fn input(name: &str, reader: impl Read + Send + 'static) -> Input {
     Input::Reader { name: name.into(), reader: Box::new(reader) }
+}
+
+/// Head of a snoop file of this data link, by RFC 1761.
+pub(super) fn snoop_file(link: u32) -> Vec<u8> {
+    // RFC 1761, section 2.
+    [&part::SNOOP[..], &2_u32.to_be_bytes(), &link.to_be_bytes()].concat()
+}
+
+pub(super) fn snoop_packet(file: &mut Vec<u8>, sec: u32, micro: u32, len: u32, data: &[u8]) {
+    let padded = data.len().next_multiple_of(4);
+    for field in [len, data.len() as u32, (24 + padded) as u32, 7, sec, micro] {
+        file.extend(field.to_be_bytes());
+    }
+    file.extend(data);
+    file.resize(file.len() + padded - data.len(), 0xee);
+}
+
+/// A temporary folder of a test, removed on drop.
+pub(super) struct Folder(PathBuf);
+
+impl Folder {
+    pub(super) fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("conntrack-capture-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("a folder for temporary files");
+        Self(path)
+    }
+
+    pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Input {
+        let path = self.0.join(name);
+        std::fs::write(&path, bytes).expect("a temporary file");
+        Input::named(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Read with the parts of files merged by time. Returns how often the reading began again, too.
+pub(super) fn read_parts(inputs: Vec<Input>, read_size: usize) -> (All, Captures, u32) {
+    let mut captures = Captures::open(inputs, false).expect("the inputs open").with_read_size(read_size);
+    captures.merge_parts();
+    let (mut batch, mut records, mut restarts) = (RecordBatch::default(), Vec::new(), 0);
+    let error = loop {
+        match captures.next_batch(&mut batch) {
+            Ok(true) => collect(&batch, &mut records),
+            Ok(false) => break None,
+            Err(CaptureError::Interrupted) => {}
+            Err(CaptureError::Restart) => {
+                records.clear();
+                restarts += 1;
+            }
+            Err(e) => break Some(e),
+        }
+    };
+    (All { records, damage: captures.damage(), error }, captures, restarts)
 }
 
 pub(super) fn reader(bytes: &[u8], strict: bool) -> CaptureReader {

@@ -5,6 +5,8 @@
 
 use std::io::{self, Write};
 
+use conntrack_base::time::timed;
+
 use super::LinkType;
 
 const SECTION: u32 = 0x0A0D_0D0A;
@@ -58,6 +60,8 @@ impl<W: Write> PcapngWriter<W> {
         comment: &str,
     ) -> io::Result<()> {
         let interface = self.interface(linktype)?;
+        // The block without a time has no room for a comment.
+        let ts = timed(ts).unwrap_or(0);
         let block = &mut self.block;
         block.extend(interface.to_le_bytes());
         block.extend(((ts as u64 >> 32) as u32).to_le_bytes());

@@ -9,7 +9,7 @@
 //! | `conntrack-capture` | [`capture`] (bytes to records), [`error`] |
 //! | `conntrack-decode` | [`decode`] (records to packets), [`names`] (in payloads) |
 //! | `conntrack-track` | [`config`], [`flow`], [`zeek`], [`proto`], [`connection`], [`direction`], [`conn`], [`table`], [`policy`], [`tracker`] |
-//! | `conntrack-output` | [`rows`], [`columns`], [`listing`], [`zeek_log`], [`ipfix`], [`quality`], [`labels`], [`verdicts`], [`stats`] |
+//! | `conntrack-output` | [`rows`], [`anonymise`], [`columns`], [`ecs`], [`listing`], [`zeek_log`], [`ipfix`], [`quality`], [`labels`], [`verdicts`], [`stats`] |
 //! | `conntrack-core` | [`hindsight`] (initiators from the whole capture), [`pipeline`] |
 //!
 //! None of the crates depends on Python or has `unsafe`.

@@ -43,6 +43,7 @@ fn batch(packets: impl IntoIterator<Item = (i64, Vec<u8>)>) -> Arc<RecordBatch> 
             file: 0,
             linktype: LinkType::RAW,
             abridged: false,
+            unsummed: false,
         });
         batch.data.extend(bytes);
     }

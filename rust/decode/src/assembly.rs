@@ -66,6 +66,14 @@ impl Assembly {
         total
     }
 
+    /// Test for disjoint runs in order that do not touch, within the end of the datagram; for state from outside.
+    pub(super) fn is_sound(&self) -> bool {
+        let ends = self.total.unwrap_or(u32::MAX);
+        self.runs.len() <= MOST_RUNS
+            && self.runs.iter().all(|run| run.0 < run.1 && run.1 <= ends)
+            && self.runs.windows(2).all(|pair| pair[0].1 < pair[1].0)
+    }
+
     /// Discard the datagram; the next fragment begins a new datagram.
     fn discard(&mut self) -> Option<u32> {
         *self = Self::default();

@@ -21,6 +21,8 @@ pub struct Decoder {
     fragments: Fragments,
     /// Keys of the fragmented datagrams around the current packet; a field, so that its memory is reused.
     carriers: Vec<Key>,
+    /// Aggregated subframes that were passed over.
+    subframes: u64,
 }
 
 /// Packet at one level of encapsulation.
@@ -57,11 +59,22 @@ impl Decoder {
         }
     }
 
+    /// Decode a record whose checksums are not there yet, and verify none.
+    #[inline(never)]
+    pub fn decode_unsummed(&mut self, record: &Record, bytes: &[u8], out: &mut Vec<Packet>) -> Result<(), Skip> {
+        let verify = std::mem::take(&mut self.options.checksum);
+        let decoded = self.decode(record, bytes, out);
+        self.options.checksum = verify;
+        decoded
+    }
+
     /// Decode a record other than Ethernet with IPv4. The separate function lets the compiler specialize the fast
     /// path: fixed header layouts, fields in registers.
     #[inline(never)]
     fn slow_path(&mut self, record: &Record, span: Span<'_>, out: &mut Vec<Packet>) -> Result<(), Skip> {
-        self.network(&link::open(record.linktype, span)?, record.ts, out)
+        let net = link::open(record.linktype, span)?;
+        self.subframes += u64::from(net.passed_over);
+        self.network(&net, record.ts, out)
     }
 
     #[inline(always)]
@@ -106,6 +119,16 @@ impl Decoder {
         self.fragments.orphans()
     }
 
+    /// Number of fragmented datagrams forgotten before their time, to make room for others.
+    pub fn forgotten(&self) -> u64 {
+        self.fragments.forgotten()
+    }
+
+    /// Number of subframes of 802.11 aggregates beside the decoded ones.
+    pub fn subframes(&self) -> u64 {
+        self.subframes
+    }
+
     /// Sizes of the fragment memory and of its queue.
     #[cfg(test)]
     pub(super) fn remembered(&self) -> (usize, usize) {
@@ -121,6 +144,7 @@ impl Decoder {
             let Some(inner) = &level.inner else { break };
             // An undecodable inner packet leaves the carrier as the packet.
             let Ok(next) = self.decode_inner(inner, ts) else { break };
+            self.subframes += u64::from(inner.net.passed_over);
             incomplete = level.first.filter(|_| !level.packet.complete).or(incomplete);
             match self.options.tunnels {
                 TunnelMode::Both => out.push(level.packet),

@@ -44,10 +44,21 @@ pub(super) fn typed(kind: u16, span: Span<'_>, to_group: bool) -> Result<Net<'_>
     let mut layer = Layer { kind, span, to_group, vlan: Vlan::default() };
     for _ in 0..MOST_TAGS {
         if let Some(family) = layer.open()? {
-            return Ok(Net { family, span: layer.span, vlan: layer.vlan, to_group: layer.to_group });
+            return Ok(Net { family, span: layer.span, vlan: layer.vlan, to_group: layer.to_group, passed_over: 0 });
         }
     }
     Err(Skip::TooDeep)
+}
+
+/// EtherType (or 802.3 length) and payload of the innermost layer that names one, in a frame without IP.
+pub(super) fn innermost(kind: u16, span: Span<'_>) -> (u16, Span<'_>) {
+    let mut layer = Layer { kind, span, to_group: false, vlan: Vlan::default() };
+    for _ in 0..MOST_TAGS {
+        if !matches!(layer.open(), Ok(None)) {
+            break;
+        }
+    }
+    (layer.kind, layer.span)
 }
 
 /// Parse an LLC header and its payload.
@@ -74,10 +85,26 @@ impl Layer<'_> {
                 self.vlan_tag()?;
             }
             ethertype::BACKBONE => self.backbone()?,
-            ethertype::VN_TAG => {
+            ethertype::VN_TAG | ethertype::HSR | ethertype::REDUNDANCY => {
+                // HSR and 802.1CB: path, size and sequence number.
                 const TAG: usize = 4;
                 self.continue_at::<TAG>()?;
             }
+            ethertype::E_TAG | ethertype::MARVELL => {
+                // Marvell: two reserved bytes, then the switch tag.
+                const TAG: usize = 6;
+                self.continue_at::<TAG>()?;
+            }
+            ethertype::FABRIC_PATH => {
+                // Tree, 10 bits, and time to live, 6 bits.
+                const TAG: usize = 2;
+                self.span = self.span.skip(TAG)?;
+                self.bridged()?;
+            }
+            ethertype::TRILL => self.trill()?,
+            ethertype::MACSEC => self.secured()?,
+            ethertype::REALTEK => self.realtek()?,
+            ethertype::ARISTA => self.arista()?,
             ethertype::CISCO_METADATA => {
                 // Version, length, option, tag.
                 const METADATA: usize = 6;
@@ -127,6 +154,55 @@ impl Layer<'_> {
         self.bridged()
     }
 
+    /// Open a TRILL header (RFC 6325 section 3.2): options in words, then the customer's frame.
+    fn trill(&mut self) -> Result<(), Skip> {
+        const OPTIONS: usize = 0;
+        const OPTIONS_MASK: u16 = 0x07c0;
+        const SIZE: usize = 6;
+        let words = (self.span.head::<SIZE>()?.be16::<OPTIONS>() & OPTIONS_MASK) >> 6;
+        self.span = self.span.skip(SIZE + usize::from(words) * 4)?;
+        self.bridged()
+    }
+
+    /// Open a MACsec tag (IEEE 802.1AE section 9.3) without encryption. The trailing integrity check value lies behind
+    /// the IP packet.
+    fn secured(&mut self) -> Result<(), Skip> {
+        const CONTROL: usize = 0;
+        const HAS_CHANNEL: u8 = 0x20;
+        /// E and C: encrypted, or changed by the cipher.
+        const CHANGED: u8 = 0x0c;
+        let control = self.span.head::<6>()?.byte::<CONTROL>();
+        if control & CHANGED != 0 {
+            return Err(Skip::Encrypted);
+        }
+        if control & HAS_CHANNEL == 0 { self.continue_at::<6>() } else { self.continue_at::<14>() }
+    }
+
+    /// Open a Realtek switch tag (Linux, `net/dsa/tag_rtl4_a.c` and `tag_rtl8_4.c`); other protocols share the
+    /// EtherType.
+    fn realtek(&mut self) -> Result<(), Skip> {
+        const RTL4_A: u8 = 0xa0;
+        const RTL8_4: u8 = 0x04;
+        match self.span.head::<1>()?.byte::<0>() {
+            RTL8_4 => self.continue_at::<6>(),
+            protocol if protocol & 0xf0 == RTL4_A => self.continue_at::<2>(),
+            _ => Err(Skip::NotIp),
+        }
+    }
+
+    /// Open an Arista header with a time (tcpdump, `print-arista.c`): subtype, version, and 64 or 48 bits.
+    fn arista(&mut self) -> Result<(), Skip> {
+        const SUBTYPE: usize = 0;
+        const VERSION: usize = 2;
+        const TIME: u16 = 1;
+        let header = self.span.head::<4>()?;
+        match (header.be16::<SUBTYPE>(), header.be16::<VERSION>()) {
+            (TIME, 0x0010 | 0x0110) => self.continue_at::<12>(),
+            (TIME, 0x0020 | 0x0120) => self.continue_at::<10>(),
+            _ => Err(Skip::NotIp),
+        }
+    }
+
     /// Open a whole Ethernet frame.
     fn bridged(&mut self) -> Result<(), Skip> {
         self.to_group = self.span.head::<1>()?.byte::<{ field::DST }>() & GROUP_BIT != 0;
@@ -144,6 +220,7 @@ impl Layer<'_> {
             1 => ethertype::IPV4,
             2 => ethertype::IPV6,
             3 => ethertype::BRIDGED,
+            4 => ethertype::NSH,
             5 => ethertype::MPLS,
             _ => return Err(Skip::NotIp),
         };
@@ -189,14 +266,28 @@ impl Layer<'_> {
     fn logical_link(&mut self) -> Result<(), Skip> {
         const SNAP: [u8; 3] = [0xaa, 0xaa, 0x03];
         const IP: [u8; 3] = [0x06, 0x06, 0x03];
+        /// Routed ISO protocols (RFC 2684 section 5.1).
+        const ROUTED: [u8; 3] = [0xfe, 0xfe, 0x03];
         const RFC_1042: [u8; 3] = [0, 0, 0];
         /// SNAP code of 802.1H, for protocols that bridges must distinguish.
         const BRIDGE_TUNNEL: [u8; 3] = [0, 0, 0xf8];
+        /// Bridged Ethernet (RFC 2684 section 5.2), with and without a frame check sequence, behind two bytes of
+        /// padding.
+        const BRIDGED: [u8; 4] = [0, 0x80, 0xc2, 0];
         match *self.span.head::<3>()? {
             SNAP if matches!(*self.span.at::<3>(3)?, RFC_1042 | BRIDGE_TUNNEL) => {
                 self.continue_at::<6>()?;
                 // A length here would announce a second LLC header, which is invalid.
                 if self.kind <= LONGEST_LENGTH { Err(Skip::NotIp) } else { Ok(()) }
+            }
+            SNAP if *self.span.at::<4>(3)? == BRIDGED && matches!(self.span.at::<1>(7)?, [1 | 7]) => {
+                const BEFORE_FRAME: usize = 10;
+                self.span = self.span.skip(BEFORE_FRAME)?;
+                self.bridged()
+            }
+            ROUTED => {
+                (self.kind, self.span) = ppp::network_layer(self.span.skip(ROUTED.len())?)?;
+                Ok(())
             }
             IP => {
                 self.kind = ethertype::IPV4;

@@ -261,8 +261,11 @@ fn datagram<const AT: usize>(above: &[u8], ports: [u16; 2], wire: u32) -> Option
     }
     let captured = (wire as usize - SIZE).min(payload.len());
     let begins = payload.first_chunk::<8>().filter(|_| captured >= 8).map_or(0, |bytes| u64::from_ne_bytes(*bytes));
-    let is_v6 = payload.first().is_some_and(|byte| byte >> 4 == 6);
-    if AT == BEFORE_V4 && is_v6 && tunnel::begins_as_teredo(payload) {
+    let first = payload.first().map_or(0, |byte| byte >> 4);
+    if AT == BEFORE_V4 && first == 6 && tunnel::begins_as_teredo(payload) {
+        return None;
+    }
+    if first == 3 && ports[0] == ports[1] && tunnel::begins_as_gtpu(payload) {
         return None;
     }
     Some(Transport {

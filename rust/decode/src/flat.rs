@@ -374,6 +374,7 @@ pub fn batch<'a>(
             file: 0,
             linktype,
             abridged: false,
+            unsummed: false,
         });
     }
     Ok(RecordBatch { data, records, ..RecordBatch::default() })

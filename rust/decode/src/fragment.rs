@@ -118,9 +118,16 @@ pub(super) struct Fragments {
     stamps: u64,
     /// Count of early fragments; a first fragment in time subtracts its early fragments.
     orphans: u64,
+    /// Count of datagrams forgotten to make room.
+    forgotten: u64,
 }
 
 impl Fragments {
+    /// Number of datagrams forgotten before their time, to make room for others.
+    pub fn forgotten(&self) -> u64 {
+        self.forgotten
+    }
+
     /// Number of later fragments without a first fragment.
     pub fn orphans(&self) -> u64 {
         self.orphans
@@ -228,10 +235,20 @@ impl Fragments {
     /// Load the result of [`Self::save`].
     pub fn load(from: &mut Reader<impl Read>) -> Result<Self, CheckpointError> {
         let mut fragments = Self::default();
-        (Count(fragments.stamps), Count(fragments.orphans)) = from.get()?;
+        // Counts of the account, here and in the datagrams, begin anew.
+        (Count(fragments.stamps), Count(_)) = from.get()?;
         from.get_all(|(key, stamp, entry): (Key, u64, Option<Datagram>)| {
+            let Some(mut entry) = entry.filter(|entry| stamp <= entry.stamp && entry.stamp <= fragments.stamps) else {
+                return Err(CheckpointError::damaged("a datagram is not there"));
+            };
+            if !entry.assembly.is_sound() {
+                return Err(CheckpointError::damaged("the pieces of a datagram contradict each other"));
+            }
+            entry.early_records = 0;
             fragments.queue.push_back((key, stamp));
-            fragments.entries.extend(entry.map(|entry| (key, entry)));
+            if fragments.entries.insert(key, entry).is_some() || fragments.queue.len() > MOST_DATAGRAMS {
+                return Err(CheckpointError::damaged("a datagram is there twice, or too many are"));
+            }
             Ok(())
         })?;
         Ok(fragments)
@@ -250,6 +267,7 @@ impl Fragments {
     fn insert(&mut self, key: Key, entry: Datagram) {
         while self.entries.len() >= MOST_DATAGRAMS {
             self.forget_oldest_if(|_, _| true);
+            self.forgotten += u64::from(self.entries.len() < MOST_DATAGRAMS);
         }
         self.queue.push_back((key, entry.stamp));
         self.entries.insert(key, entry);
@@ -292,11 +310,15 @@ fn add(packet: &mut Packet, bytes: u32) {
     }
 }
 
-/// True past the lifetime in capture time; a clock that steps back expires nothing.
-fn is_expired(key: &Key, entry: &Datagram, ts: i64) -> bool {
-    let timeout = match key.family {
+/// Time in nanoseconds that fragments wait for the rest of their datagram.
+pub fn lifetime(family: Family) -> i64 {
+    match family {
         Family::V4 => IPFRAG_TIME,
         Family::V6 => NF_CONNTRACK_FRAG6_TIMEOUT,
-    };
-    ts.saturating_sub(entry.created) > timeout
+    }
+}
+
+/// True past the lifetime in capture time; a clock that steps back expires nothing.
+fn is_expired(key: &Key, entry: &Datagram, ts: i64) -> bool {
+    ts.saturating_sub(entry.created) > lifetime(key.family)
 }

@@ -38,8 +38,6 @@ pub(super) fn frame(span: Span<'_>, padded: bool) -> Result<Net<'_>, Skip> {
     use frame_control::{FROM_DS, NO_DATA, ORDER, PROTECTED, QOS, TO_DS, TYPE_DATA, TYPE_MASK, VERSION_MASK};
     const FRAGMENT_NUMBER: u8 = 0x0f;
     const AGGREGATE: u8 = 0x80;
-    /// Size of an A-MSDU subframe header: destination, source, length (section 9.3.2.2).
-    const SUBFRAME: usize = 14;
 
     let [control, flags] = *span.head::<2>()?;
     if control & (VERSION_MASK | TYPE_MASK | NO_DATA) != TYPE_DATA {
@@ -72,12 +70,32 @@ pub(super) fn frame(span: Span<'_>, padded: bool) -> Result<Net<'_>, Skip> {
         }
     }
     let body = span.skip(if padded { size.next_multiple_of(4) } else { size })?;
-    if !aggregate {
-        return ether::llc(body, to_group);
+    if aggregate { first_of_aggregate(body) } else { ether::llc(body, to_group) }
+}
+
+/// Parse an A-MSDU (section 9.3.2.2): the first subframe with IP. A record has one packet, so other subframes are counted.
+fn first_of_aggregate(body: Span<'_>) -> Result<Net<'_>, Skip> {
+    /// Destination, source, length; padding in front of a later subframe aligns its header to four bytes.
+    const SUBFRAME: usize = 14;
+    const LENGTH: usize = 12;
+    let (mut found, mut subframes, mut rest) = (Err(Skip::NotIp), 0_u16, Some(body));
+    while let Some(subframe) = rest.filter(|rest| rest.wire() >= SUBFRAME) {
+        let Ok(header) = subframe.head::<SUBFRAME>() else {
+            found = found.or(Err(Skip::Truncated));
+            break;
+        };
+        let size = SUBFRAME + usize::from(header.be16::<LENGTH>());
+        if size == SUBFRAME {
+            break;
+        }
+        if found.is_err() {
+            let to_group = header.byte::<0>() & GROUP_BIT != 0;
+            found = subframe.limit(size.min(subframe.wire())).skip(SUBFRAME).and_then(|llc| ether::llc(llc, to_group));
+        }
+        subframes = subframes.saturating_add(1);
+        rest = subframe.skip(size.next_multiple_of(4)).ok();
     }
-    // An A-MSDU begins with a subframe header.
-    let to_group = body.head::<1>()?.byte::<0>() & GROUP_BIT != 0;
-    ether::llc(body.skip(SUBFRAME)?, to_group)
+    found.map(|net| Net { passed_over: subframes.saturating_sub(1), ..net })
 }
 
 /// Parse a radiotap header (<https://www.radiotap.org>): little-endian, with its length in the third and fourth byte.

@@ -14,6 +14,8 @@ pub(super) struct Net<'a> {
     pub vlan: Vlan,
     /// True if the frame was sent to a group address of the link layer.
     pub to_group: bool,
+    /// Number of aggregated subframes that are passed over.
+    pub passed_over: u16,
 }
 
 impl<'a> Net<'a> {
@@ -30,7 +32,7 @@ impl<'a> Net<'a> {
     /// IP header without layers around.
     #[inline]
     pub fn plain(family: Family, span: Span<'a>) -> Self {
-        Self { family, span, vlan: Vlan::default(), to_group: false }
+        Self { family, span, vlan: Vlan::default(), to_group: false, passed_over: 0 }
     }
 }
 
@@ -110,8 +112,9 @@ mod next_header {
     pub const NONE: u8 = 59;
     pub const DESTINATION: u8 = 60;
 
-    /// Maximum number of extension headers; a longer chain only costs time.
-    pub const MOST: usize = 16;
+    /// Maximum number of extension headers: all that a packet of 65,535 bytes has room for. Linux has no other bound
+    /// (`ipv6_skip_exthdr`): Linux 6.18 forwards a datagram behind 8,180 destination options, and tracks the datagram.
+    pub const MOST: usize = 8192;
 }
 
 /// Size of the header in bytes, if version and length are valid.
@@ -159,6 +162,8 @@ fn v4(span: Span<'_>, verify: bool) -> Result<Ip<'_>, Skip> {
 }
 
 fn v6(span: Span<'_>) -> Result<Ip<'_>, Skip> {
+    /// Size in bytes of a TCP header.
+    const SMALLEST_SEGMENT: usize = 20;
     use v6_field::{DST, NEXT_HEADER, PAYLOAD_LENGTH, SIZE, SRC, VERSION};
     let header = span.head::<SIZE>()?;
     if header.byte::<VERSION>() >> 4 != 6 {
@@ -170,6 +175,8 @@ fn v6(span: Span<'_>) -> Result<Ip<'_>, Skip> {
         0 if next == next_header::NONE => 0,
         // A jumbogram has its length in an option; without the option, segmentation offload left the length at 0.
         0 if next == next_header::HOP_BY_HOP => jumbo_length(behind).unwrap_or(behind.wire()),
+        // Less than a TCP header is padding of the link layer.
+        0 if behind.wire() < SMALLEST_SEGMENT => 0,
         0 => behind.wire(),
         length => usize::from(length),
     };

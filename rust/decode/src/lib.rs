@@ -14,7 +14,7 @@ mod ether;
 mod ethertype;
 pub mod fixed;
 pub mod flat;
-mod fragment;
+pub mod fragment;
 mod icmp;
 mod ieee80211;
 mod ip;
@@ -28,6 +28,7 @@ mod transport;
 mod tunnel;
 pub mod tuple;
 mod udp;
+mod unread;
 
 #[cfg(any(test, feature = "testkit"))]
 #[doc(hidden)]
@@ -38,7 +39,9 @@ mod tests;
 pub use decoder::Decoder;
 pub use flat::Flat;
 pub use link::{SUPPORTED, supports};
+pub use tcp::LARGEST_SHIFT;
 pub use tuple::{Addr, Family, FiveTuple};
+pub use unread::Unread;
 
 use conntrack_capture::Lacks;
 
@@ -56,12 +59,24 @@ pub mod ipproto {
     pub const IPV6: u8 = 41;
     /// GRE.
     pub const GRE: u8 = 47;
+    /// ESP.
+    pub const ESP: u8 = 50;
     /// ICMP for IPv6.
     pub const ICMPV6: u8 = 58;
+    /// EtherIP.
+    pub const ETHERIP: u8 = 97;
+    /// L2TP version 3.
+    pub const L2TP: u8 = 115;
     /// SCTP.
     pub const SCTP: u8 = 132;
+    /// Mobility header of IPv6.
+    pub const MOBILITY: u8 = 135;
     /// UDP-Lite.
     pub const UDPLITE: u8 = 136;
+    /// MPLS in IP.
+    pub const MPLS: u8 = 137;
+    /// Ethernet in IPv6 (RFC 8986).
+    pub const ETHERNET: u8 = 143;
 }
 
 /// Choice of the IP packet of a tunnelled record.
@@ -83,7 +98,7 @@ conntrack_base::words! {
         /// No tunnel.
         #[default]
         None = "none",
-        /// GRE, RFC 2784.
+        /// GRE, RFC 2784, also in UDP, RFC 8086.
         Gre = "gre",
         /// ERSPAN types I, II and III.
         Erspan = "erspan",
@@ -99,6 +114,16 @@ conntrack_base::words! {
         Geneve = "geneve",
         /// GTP-U, 3GPP TS 29.281.
         Gtpu = "gtpu",
+        /// MPLS in UDP, RFC 7510, and in IP, RFC 4023.
+        Mpls = "mpls",
+        /// L2TP, RFC 2661 and RFC 3931.
+        L2tp = "l2tp",
+        /// LISP, RFC 9300.
+        Lisp = "lisp",
+        /// AYIYA, draft-massar-v6ops-ayiya.
+        Ayiya = "ayiya",
+        /// Ethernet in IP: EtherIP, RFC 3378, and segment routing, RFC 8986.
+        EtherIp = "etherip",
     }
 }
 
@@ -348,13 +373,16 @@ conntrack_base::words! {
         LinkType = "link_type",
         /// A packet that ends before its addresses and ports, usually truncated by the capture.
         Truncated = "truncated",
-        /// An 802.11 frame whose payload is encrypted.
+        /// An 802.11 or MACsec frame whose payload is encrypted.
         Encrypted = "encrypted",
         /// An IP header that contradicts itself.
         BadIpHeader = "bad_ip_header",
         /// A later fragment whose first fragment was missing or evicted. Known only afterwards, so `decode` never
         /// returns this reason; [`Decoder::orphans`] counts such fragments.
         FragmentWithoutFirst = "fragment_without_first",
+        /// A subframe of an 802.11 aggregate (A-MSDU) beside the one that is decoded. Its record has a packet, so `decode`
+        /// never returns this reason; [`Decoder::subframes`] counts such subframes.
+        Subframe = "subframe",
         /// Implausibly many nested headers.
         TooDeep = "too_deep",
         /// An IPv6 packet that ends with its header (next header 59, RFC 8200 section 4.7).

@@ -1,5 +1,14 @@
 //! Link layers: from the first byte of a record to the IP header.
 
+mod atm;
+mod family;
+mod juniper;
+mod wrapped;
+
+use family::{family, family_in_either_order};
+use juniper::Content;
+use wrapped::SwitchTag;
+
 use super::bytes::{Fields, Span};
 use super::ip::Net;
 use super::{Family, Skip, ether, ethertype, ieee80211, ppp};
@@ -10,33 +19,65 @@ pub const SUPPORTED: &[LinkType] = &[
     LinkType::NULL,
     LinkType::ETHERNET,
     LinkType::IEEE802_5,
+    LinkType::ARCNET_BSD,
     LinkType::SLIP,
     LinkType::PPP,
     LinkType::FDDI,
     LinkType::PPP_HDLC,
     LinkType::PPP_ETHER,
+    LinkType::SYMANTEC_FIREWALL,
+    LinkType::ATM_RFC1483,
     LinkType::RAW,
     LinkType::C_HDLC,
     LinkType::IEEE802_11,
+    LinkType::ATM_CLIP,
     LinkType::FRELAY,
     LinkType::LOOP,
     LinkType::ENC,
+    LinkType::LANE8023,
     LinkType::LINUX_SLL,
     LinkType::PFLOG,
     LinkType::IEEE802_11_PRISM,
+    LinkType::IP_OVER_FC,
+    LinkType::SUNATM,
     LinkType::IEEE802_11_RADIOTAP,
+    LinkType::ARCNET_LINUX,
+    LinkType::JUNIPER_MLPPP,
+    LinkType::JUNIPER_MLFR,
+    LinkType::JUNIPER_GGSN,
+    LinkType::JUNIPER_MFR,
+    LinkType::JUNIPER_ATM2,
+    LinkType::JUNIPER_ATM1,
+    LinkType::APPLE_IP_OVER_IEEE1394,
     LinkType::IEEE802_11_AVS,
     LinkType::PPP_PPPD,
+    LinkType::JUNIPER_PPPOE,
+    LinkType::JUNIPER_PPPOE_ATM,
+    LinkType::JUNIPER_ETHER,
+    LinkType::JUNIPER_PPP,
+    LinkType::JUNIPER_FRELAY,
+    LinkType::JUNIPER_CHDLC,
+    LinkType::MFR,
     LinkType::PPI,
+    LinkType::ERF,
     LinkType::PPP_WITH_DIR,
     LinkType::C_HDLC_WITH_DIR,
     LinkType::FRELAY_WITH_DIR,
     LinkType::MPLS,
+    LinkType::IPNET,
     LinkType::IPV4,
     LinkType::IPV6,
     LinkType::NFLOG,
+    LinkType::NETANALYZER,
+    LinkType::NETANALYZER_TRANSPARENT,
+    LinkType::IPOIB,
     LinkType::PKTAP,
+    LinkType::ETHERNET_MPACKET,
     LinkType::LINUX_SLL2,
+    LinkType::DSA_TAG_BRCM,
+    LinkType::DSA_TAG_BRCM_PREPEND,
+    LinkType::DSA_TAG_DSA,
+    LinkType::DSA_TAG_EDSA,
 ];
 
 /// True if the decoder supports records of this link type.
@@ -76,8 +117,7 @@ fn open_frame(linktype: LinkType, span: Span<'_>) -> Result<Net<'_>, Skip> {
         LinkType::IPV6 => Ok(Net::plain(Family::V6, span)),
         LinkType::LINUX_SLL => cooked(span),
         LinkType::LINUX_SLL2 => cooked_v2(span),
-        LinkType::PPP => ppp::frame(span).and_then(unicast),
-        LinkType::PPP_HDLC => ppp::serial(span).and_then(unicast),
+        LinkType::PPP | LinkType::PPP_HDLC => ppp::serial(span).and_then(unicast),
         LinkType::PPP_ETHER => ppp::session(span).and_then(unicast),
         LinkType::PPP_PPPD | LinkType::PPP_WITH_DIR => ppp::with_direction(span).and_then(unicast),
         LinkType::C_HDLC => ppp::cisco_hdlc(span).and_then(unicast),
@@ -95,6 +135,51 @@ fn open_frame(linktype: LinkType, span: Span<'_>) -> Result<Net<'_>, Skip> {
         LinkType::FDDI => fddi(span),
         LinkType::IEEE802_5 => token_ring(span),
         LinkType::SLIP => slip(span),
+        other => open_rare(other, span),
+    }
+}
+
+/// Parse a link layer of a capturing device, a switch, or a rarer network.
+fn open_rare(linktype: LinkType, span: Span<'_>) -> Result<Net<'_>, Skip> {
+    /// Sizes in bytes of headers in front of an Ethernet frame: of netANALYZER, of Broadcom, and the preamble.
+    const NETANALYZER: usize = 4;
+    const BROADCOM: usize = 4;
+    const PREAMBLE: usize = 8;
+    match linktype {
+        LinkType::DSA_TAG_BRCM => wrapped::switched(SwitchTag::Broadcom, span),
+        LinkType::DSA_TAG_BRCM_PREPEND => ether::frame(span.skip(BROADCOM)?),
+        LinkType::DSA_TAG_DSA => wrapped::switched(SwitchTag::Marvell, span),
+        LinkType::DSA_TAG_EDSA => wrapped::switched(SwitchTag::MarvellTyped, span),
+        LinkType::ERF => wrapped::extensible_record(span),
+        LinkType::NETANALYZER => ether::frame(span.skip(NETANALYZER)?),
+        LinkType::NETANALYZER_TRANSPARENT => ether::frame(span.skip(NETANALYZER + PREAMBLE)?),
+        LinkType::ETHERNET_MPACKET => ether::frame(span.skip(PREAMBLE)?),
+        LinkType::IPOIB => wrapped::infiniband(span),
+        LinkType::IPNET => wrapped::solaris(span),
+        LinkType::ARCNET_BSD => wrapped::arcnet(false, span),
+        LinkType::ARCNET_LINUX => wrapped::arcnet(true, span),
+        LinkType::MFR => wrapped::multilink_frame_relay(span),
+        LinkType::IP_OVER_FC => wrapped::fibre_channel(span),
+        LinkType::APPLE_IP_OVER_IEEE1394 => wrapped::firewire(span),
+        LinkType::SYMANTEC_FIREWALL => wrapped::symantec(span),
+        LinkType::ATM_RFC1483 | LinkType::ATM_CLIP => atm::multiplexed(span),
+        LinkType::SUNATM => atm::sun(span),
+        LinkType::LANE8023 => atm::lan_emulation(span),
+        other => juniper::frame(juniper_content(other)?, span),
+    }
+}
+
+/// Frame behind the header of a Juniper link type.
+fn juniper_content(linktype: LinkType) -> Result<Content, Skip> {
+    match linktype {
+        LinkType::JUNIPER_ETHER | LinkType::JUNIPER_PPPOE => Ok(Content::Ethernet),
+        LinkType::JUNIPER_PPP => Ok(Content::Ppp),
+        LinkType::JUNIPER_FRELAY => Ok(Content::FrameRelay),
+        LinkType::JUNIPER_CHDLC => Ok(Content::CiscoHdlc),
+        LinkType::JUNIPER_PPPOE_ATM => Ok(Content::Typed),
+        LinkType::JUNIPER_MLPPP | LinkType::JUNIPER_MLFR | LinkType::JUNIPER_MFR => Ok(Content::Services),
+        LinkType::JUNIPER_ATM1 | LinkType::JUNIPER_GGSN => Ok(Content::Multiplexed(4)),
+        LinkType::JUNIPER_ATM2 => Ok(Content::Multiplexed(8)),
         _ => Err(Skip::LinkType),
     }
 }
@@ -102,21 +187,6 @@ fn open_frame(linktype: LinkType, span: Span<'_>) -> Result<Net<'_>, Skip> {
 /// Parse the inner frame of PPI or PKTAP, which name its link type; neither wrapper nests.
 fn open_wrapped(linktype: u32, span: Span<'_>) -> Result<Net<'_>, Skip> {
     open_frame(LinkType::from_header(linktype), span)
-}
-
-/// IP version of an address family, as numbered by the capturing systems.
-fn family(number: u32) -> Result<Family, Skip> {
-    match number {
-        2 => Ok(Family::V4),
-        // Linux, NetBSD and OpenBSD, FreeBSD, Darwin.
-        10 | 24 | 28 | 30 => Ok(Family::V6),
-        _ => Err(Skip::NotIp),
-    }
-}
-
-/// IP version of a 32-bit address family in the writer's byte order: family numbers are at most 65,535.
-fn family_in_either_order(bytes: [u8; 4]) -> Result<Family, Skip> {
-    family(u32::from_be_bytes(bytes)).or_else(|_| family(u32::from_le_bytes(bytes)))
 }
 
 /// Parse LINKTYPE_NULL and LINKTYPE_LOOP: the address family.
@@ -146,6 +216,8 @@ fn is_group_type(kind: u16) -> bool {
 /// Device types of Linux cooked captures (ARPHRD_ numbers) whose protocol field is not an EtherType.
 mod device {
     pub const FRAD: u16 = 770;
+    pub const IEEE80211: u16 = 801;
+    pub const IEEE80211_PRISM: u16 = 802;
     pub const IEEE80211_RADIOTAP: u16 = 803;
     pub const NETLINK: u16 = 824;
 }
@@ -153,10 +225,16 @@ mod device {
 /// Parse the payload of a cooked header.
 fn cooked_payload(device: u16, protocol: u16, to_group: bool, span: Span<'_>) -> Result<Net<'_>, Skip> {
     match device {
+        device::IEEE80211 => ieee80211::frame(span, false),
+        device::IEEE80211_PRISM => ieee80211::prism(span),
         device::IEEE80211_RADIOTAP => ieee80211::radiotap(span),
         device::FRAD | device::NETLINK => Err(Skip::NotIp),
         _ if protocol == ethertype::LINUX_LLC => ether::llc(span, to_group),
-        // Numbers below the EtherTypes are Linux-specific, none of them IP.
+        _ if protocol == ethertype::LINUX_ALL => ether::frame(span),
+        _ if protocol == ethertype::LINUX_PPP => {
+            ppp::frame(span).and_then(|(kind, behind)| ether::typed(kind, behind, to_group))
+        }
+        // Other numbers below the EtherTypes are Linux-specific, none of them IP.
         _ if protocol <= 1500 => Err(Skip::NotIp),
         _ => ether::typed(protocol, span, to_group),
     }

@@ -10,6 +10,8 @@ use simple_dns::{Packet, PacketFlag, rdata::RData};
 use crate::{FiveTuple, ipproto};
 
 const DNS: u16 = 53;
+/// Ports of proxies: SOCKS and Squid.
+const PROXIES: [u16; 2] = [1080, 3128];
 /// Maximum length of a host name in bytes (RFC 1035 section 2.3.4).
 const LONGEST: usize = 253;
 /// Maximum number of header lines searched for the host.
@@ -35,6 +37,47 @@ pub fn asked(tuple: &FiveTuple, payload: &[u8]) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// Protocol that showed a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Shown {
+    /// The server name of a TLS handshake.
+    Sni,
+    /// The host of an HTTP request.
+    Http,
+    /// The question of a DNS answer with the address.
+    Dns,
+}
+
+impl Shown {
+    /// The word of the protocol.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Sni => "sni",
+            Self::Http => "http",
+            Self::Dns => "dns",
+        }
+    }
+}
+
+/// Name of the responder, from a TCP payload sent to it. A request to a proxy names another host: it has the whole address
+/// for a target (RFC 9112 section 3.2.2), is a CONNECT, or goes to a port of proxies.
+pub fn of_responder(tuple: &FiveTuple, payload: &[u8]) -> Option<(String, Shown)> {
+    if PROXIES.contains(&tuple.dport) {
+        return None;
+    }
+    match payload {
+        [22, 3, ..] => Some((server_name(payload)?, Shown::Sni)),
+        [b'A'..=b'Z', ..] if !is_for_a_proxy(payload) => Some((host(payload)?, Shown::Http)),
+        _ => None,
+    }
+}
+
+fn is_for_a_proxy(request: &[u8]) -> bool {
+    let mut words = request.splitn(3, |byte| *byte == b' ');
+    let (method, target) = (words.next(), words.next());
+    method == Some(b"CONNECT") || target.is_some_and(|target| target.starts_with(b"http://"))
 }
 
 /// Question name and addresses of a DNS answer.
@@ -108,6 +151,17 @@ mod tests {
 
     fn tuple(proto: u8, sport: u16, dport: u16) -> FiveTuple {
         FiveTuple { sport, dport, proto, ..FiveTuple::default() }
+    }
+
+    #[test]
+    fn a_request_to_a_proxy_names_another_host() {
+        let to = |port, payload: &[u8]| of_responder(&tuple(ipproto::TCP, 50_000, port), payload);
+        let request = b"GET /a HTTP/1.1\r\nHost: www.example.com\r\n\r\n";
+        assert_eq!(to(8080, request), Some(("www.example.com".to_owned(), Shown::Http)));
+        assert_eq!(to(3128, request), None);
+        assert_eq!(to(8080, b"GET http://www.example.com/a HTTP/1.1\r\nHost: www.example.com\r\n\r\n"), None);
+        assert_eq!(to(8080, b"CONNECT www.example.com:443 HTTP/1.1\r\nHost: www.example.com\r\n\r\n"), None);
+        assert_eq!(to(8443, &hello(b"www.example.com")), Some(("www.example.com".to_owned(), Shown::Sni)));
     }
 
     /// A ClientHello with a session, two cipher suites, another extension, and this name.

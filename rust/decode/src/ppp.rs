@@ -17,9 +17,15 @@ fn ethertype_of(protocol: u16) -> Result<u16, Skip> {
     }
 }
 
-/// Parse a PPP frame, with or without address and control, and with or without protocol field compression (RFC 1661
-/// section 6.5). Returns the EtherType and the payload.
+/// Parse a PPP frame. Returns the EtherType and the payload.
 pub(super) fn frame(span: Span<'_>) -> Result<(u16, Span<'_>), Skip> {
+    let (protocol, behind) = protocol(span)?;
+    Ok((ethertype_of(protocol)?, behind))
+}
+
+/// Protocol number and payload of a PPP frame, with or without address and control, and with or without protocol field
+/// compression (RFC 1661 section 6.5).
+pub(super) fn protocol(span: Span<'_>) -> Result<(u16, Span<'_>), Skip> {
     let span = match *span.head::<2>()? {
         ADDRESS_CONTROL => span.skip(ADDRESS_CONTROL.len())?,
         _ => span,
@@ -27,9 +33,9 @@ pub(super) fn frame(span: Span<'_>) -> Result<(u16, Span<'_>), Skip> {
     // The last byte of a protocol number is odd, earlier bytes are even.
     let first = span.head::<1>()?.byte::<0>();
     if first & 1 == 1 {
-        return Ok((ethertype_of(u16::from(first))?, span.skip(1)?));
+        return Ok((u16::from(first), span.skip(1)?));
     }
-    Ok((ethertype_of(span.head::<2>()?.be16::<0>())?, span.skip(2)?))
+    Ok((span.head::<2>()?.be16::<0>(), span.skip(2)?))
 }
 
 /// Parse a PPPoE session packet (RFC 2516 section 4), behind the Ethernet header.
@@ -60,14 +66,14 @@ pub(super) fn cisco_hdlc(span: Span<'_>) -> Result<(u16, Span<'_>), Skip> {
     Ok((span.head::<4>()?.be16::<ETHERTYPE>(), span.skip(4)?))
 }
 
-/// Parse LINKTYPE_PPP_HDLC: PPP in HDLC-like framing or Cisco HDLC, by the address byte.
+/// Parse LINKTYPE_PPP and LINKTYPE_PPP_HDLC: PPP in HDLC-like framing or Cisco HDLC, by the address byte.
 pub(super) fn serial(span: Span<'_>) -> Result<(u16, Span<'_>), Skip> {
-    const CISCO_UNICAST: u8 = 0x0f;
-    const CISCO_MULTICAST: u8 = 0x8f;
-    match span.head::<1>()?.byte::<0>() {
-        CISCO_UNICAST | CISCO_MULTICAST => cisco_hdlc(span),
-        _ => frame(span),
-    }
+    if is_cisco(span) { cisco_hdlc(span) } else { frame(span) }
+}
+
+/// True for the unicast and multicast address of Cisco HDLC.
+pub(super) fn is_cisco(span: Span<'_>) -> bool {
+    span.head::<1>().is_ok_and(|first| matches!(first, [0x0f | 0x8f]))
 }
 
 /// Parse Frame Relay: RFC 2427 encapsulation, or Cisco's with an EtherType.
@@ -75,9 +81,6 @@ pub(super) fn frame_relay(span: Span<'_>) -> Result<(u16, Span<'_>), Skip> {
     const LAST_ADDRESS_BYTE: u8 = 1;
     const UNNUMBERED: u8 = 0x03;
     const PAD: u8 = 0;
-    const NLPID_SNAP: u8 = 0x80;
-    const NLPID_IPV6: u8 = 0x8e;
-    const NLPID_IPV4: u8 = 0xcc;
     // Q.922 addresses have two to four bytes; the lowest bit marks the last byte.
     let address = span.head::<4>()?.iter().position(|byte| byte & LAST_ADDRESS_BYTE != 0).ok_or(Skip::NotIp)?;
     let behind = span.skip(address + 1)?;
@@ -88,12 +91,20 @@ pub(super) fn frame_relay(span: Span<'_>) -> Result<(u16, Span<'_>), Skip> {
     if behind.head::<1>()?.byte::<0>() == PAD {
         behind = behind.skip(1)?;
     }
-    let network = behind.head::<1>()?.byte::<0>();
-    let behind = behind.skip(1)?;
+    network_layer(behind)
+}
+
+/// Parse a network layer protocol identifier (ISO/IEC TR 9577; RFC 2427 section 3) and its payload.
+pub(super) fn network_layer(span: Span<'_>) -> Result<(u16, Span<'_>), Skip> {
+    const SNAP: u8 = 0x80;
+    const IPV6: u8 = 0x8e;
+    const IPV4: u8 = 0xcc;
+    let network = span.head::<1>()?.byte::<0>();
+    let behind = span.skip(1)?;
     match network {
-        NLPID_IPV4 => Ok((ethertype::IPV4, behind)),
-        NLPID_IPV6 => Ok((ethertype::IPV6, behind)),
-        NLPID_SNAP => {
+        IPV4 => Ok((ethertype::IPV4, behind)),
+        IPV6 => Ok((ethertype::IPV6, behind)),
+        SNAP => {
             const ETHERTYPE: usize = 3;
             Ok((behind.head::<5>()?.be16::<ETHERTYPE>(), behind.skip(5)?))
         }

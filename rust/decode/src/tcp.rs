@@ -29,7 +29,7 @@ mod option {
 }
 
 /// Maximum window shift; larger shifts count as the maximum (RFC 7323 section 2.3).
-const LARGEST_SHIFT: u8 = 14;
+pub const LARGEST_SHIFT: u8 = 14;
 
 #[inline]
 pub(super) fn read(ip: &Ip<'_>, packet: &mut Packet) -> Result<(), Skip> {

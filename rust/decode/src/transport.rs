@@ -102,7 +102,8 @@ fn is_valid(tuple: &FiveTuple, segment: &[u8]) -> bool {
         (ipproto::SCTP, ..) => sctp::is_valid(segment),
         (ipproto::UDP, family, Some(header)) => {
             if header.be16::<{ udp::field::CHECKSUM }>() == 0 {
-                return family == Family::V4;
+                // Tunnels may go without over IPv6 (RFC 6935 section 5).
+                return family == Family::V4 || tunnel::is_port(tuple.dport);
             }
             let length = usize::from(header.be16::<{ udp::field::LENGTH }>());
             let datagram = if length == 0 { segment } else { segment.get(..length).unwrap_or(segment) };

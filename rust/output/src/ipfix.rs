@@ -13,7 +13,7 @@ use std::io::{self, Write};
 use std::net::IpAddr;
 
 use crate::rows::Row;
-use conntrack_base::time::SECOND;
+use conntrack_base::time::{SECOND, timed};
 use conntrack_decode::{Family, ipproto};
 use conntrack_track::connection::EndReason;
 use conntrack_track::flow::icmp;
@@ -22,7 +22,8 @@ use conntrack_track::flow::icmp;
 const MESSAGE: usize = 1452;
 /// RFC 7011 section 3.1.
 const VERSION: u16 = 10;
-const HEADER: usize = 16;
+/// Octets of a message header.
+pub const HEADER: usize = 16;
 /// RFC 7011 section 3.3.2: the set of templates, and the first template's id.
 const TEMPLATES: u16 = 2;
 const FIRST_TEMPLATE: u16 = 256;
@@ -276,6 +277,8 @@ fn end_reason(reason: EndReason) -> u8 {
 /// Nanoseconds since 1970 as an NTP timestamp (RFC 7011 section 6.1.10), rounded so that the nanosecond survives decoding.
 /// The era is lost: seconds wrap in 2036.
 fn ntp(time: i64) -> u64 {
+    // RFC 5905, section 6: 0 is an unknown time.
+    let Some(time) = timed(time) else { return 0 };
     let seconds = (time.div_euclid(SECOND) + NTP_1970) as u32;
     let fraction = ((time.rem_euclid(SECOND) as u64) << 32).div_ceil(SECOND as u64);
     u64::from(seconds) << 32 | fraction

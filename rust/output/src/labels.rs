@@ -73,6 +73,22 @@ impl Labels {
         }
     }
 
+    /// Number of labels.
+    pub fn len(&self) -> usize {
+        self.bytes.len() / WIDTH
+    }
+
+    /// True without a label.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// The connection of a label; None: not tracked.
+    pub fn connection(&self, row: usize) -> Option<u64> {
+        let id = self.bytes.get(row * WIDTH + at::CONNECTION..)?.first_chunk().copied()?;
+        u64::try_from(i64::from_ne_bytes(id)).ok()
+    }
+
     /// The labels as bytes, all of them settled.
     #[must_use]
     pub fn into_bytes(self) -> Vec<u8> {

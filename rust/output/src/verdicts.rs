@@ -1,6 +1,6 @@
 //! Verdicts of a policy on finished connections: a row of a NumPy structured array each.
 
-use crate::rows::{Row, Rows};
+use crate::rows::Row;
 use conntrack_track::flow::icmp::is_icmp;
 use conntrack_track::policy::{EndDecision, Policy, Ruling};
 
@@ -36,9 +36,9 @@ pub struct Verdicts {
 }
 
 /// Evaluates a policy for every connection, as initiated by its originator.
-pub fn evaluate(policy: &Policy, rows: &Rows) -> Verdicts {
+pub fn evaluate<'a>(policy: &Policy, rows: impl ExactSizeIterator<Item = Row<'a>>) -> Verdicts {
     let mut verdicts = Verdicts { bytes: Vec::with_capacity(rows.len() * WIDTH), hits: vec![0; policy.rules()] };
-    for row in rows.iter() {
+    for row in rows {
         verdicts.push(policy, row);
     }
     verdicts

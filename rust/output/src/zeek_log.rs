@@ -13,7 +13,7 @@ use sha1::{Digest as _, Sha1};
 
 use crate::columns::{community_id, history_text};
 use crate::rows::Row;
-use conntrack_base::time::SECOND;
+use conntrack_base::time::{SECOND, timed};
 use conntrack_decode::ipproto;
 use conntrack_track::zeek::ConnState;
 
@@ -114,14 +114,15 @@ fn header(first: Option<i64>, out: &mut impl Write) -> io::Result<()> {
 }
 
 fn write_row(row: Row<'_>, seed: Seed, out: &mut impl Write) -> io::Result<()> {
-    let lasted = row.active_until().saturating_sub(row.start()).max(0);
+    let start = timed(row.start());
+    let lasted = start.map_or(0, |start| row.active_until().saturating_sub(start).max(0));
     // Zeek gives no sizes to what lasted no time.
     let known = |text: String| if lasted > 0 { text } else { UNSET.to_owned() };
     let [orig, resp] = [0, 1].map(|end| row.sent(end));
     let flag = |is_local: bool| if is_local { "T" } else { "F" };
     let history = history_text(row);
     let cells = [
-        seconds(row.start()),
+        start.map_or_else(|| UNSET.to_owned(), seconds),
         seed.uid(row.number()),
         row.ip(0).to_string(),
         row.port(0).to_string(),
@@ -150,7 +151,8 @@ fn write_row(row: Row<'_>, seed: Seed, out: &mut impl Write) -> io::Result<()> {
 
 /// A time of the header.
 fn date(ts: Option<i64>) -> String {
-    let date = DateTime::from_timestamp(ts.unwrap_or_default().div_euclid(SECOND), 0).unwrap_or_default();
+    let date =
+        DateTime::from_timestamp(ts.and_then(timed).unwrap_or_default().div_euclid(SECOND), 0).unwrap_or_default();
     date.format("%Y-%m-%d-%H-%M-%S").to_string()
 }
 

@@ -4,14 +4,14 @@ use std::fmt::Write as _;
 use std::mem::take;
 use std::sync::Arc;
 
-use arrow_array::builder::{BooleanBuilder, Int32Builder, Int64Builder, StringBuilder, UInt16Builder};
-use arrow_array::{
-    ArrayRef, DictionaryArray, Float32Array, RecordBatch, StringArray, TimestampNanosecondArray, UInt16Array,
-    UInt64Array,
+use arrow_array::builder::{
+    BooleanBuilder, Int32Builder, Int64Builder, StringBuilder, TimestampNanosecondBuilder, UInt16Builder,
 };
+use arrow_array::{ArrayRef, DictionaryArray, Float32Array, RecordBatch, StringArray, UInt16Array, UInt64Array};
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef, TimeUnit};
-use conntrack_core::columns::{COLUMNS, Column, Kind};
+use conntrack_core::columns::{Column, Kind};
 use conntrack_core::rows::Row;
+use conntrack_core::time::timed;
 
 /// Rows in a record batch of a stream.
 pub const BATCH_ROWS: usize = 1 << 17;
@@ -38,12 +38,12 @@ fn field(column: &Column) -> Field {
 
 /// True for nullable columns.
 pub fn may_be_null(name: &str) -> bool {
-    matches!(name, "orig_zone" | "resp_zone" | "vlan" | "tunnel" | "related_to" | "vlan_reply")
+    matches!(name, "start" | "end" | "orig_zone" | "resp_zone" | "vlan" | "tunnel" | "related_to" | "vlan_reply")
 }
 
-/// The schema of the table.
-pub fn schema() -> SchemaRef {
-    Arc::new(Schema::new(COLUMNS.iter().map(field).collect::<Vec<_>>()))
+/// The schema of a table of these columns.
+pub fn schema(columns: &[&'static Column]) -> Schema {
+    Schema::new(columns.iter().map(|column| field(column)).collect::<Vec<_>>())
 }
 
 /// A column of rows.
@@ -59,7 +59,7 @@ pub fn array<'a>(
 
 /// Builder of the array of a column.
 enum Values {
-    Time(Vec<i64>),
+    Time(TimestampNanosecondBuilder),
     U64(Vec<u64>),
     U16(Vec<u16>),
     F32(Vec<f32>),
@@ -73,7 +73,7 @@ enum Values {
 impl Values {
     fn new(kind: &Kind, zones: &[String]) -> Self {
         match kind {
-            Kind::Time(_) => Self::Time(Vec::new()),
+            Kind::Time(_) => Self::Time(TimestampNanosecondBuilder::new()),
             Kind::U64(_) => Self::U64(Vec::new()),
             Kind::U16(_) => Self::U16(Vec::new()),
             Kind::F32(_) => Self::F32(Vec::new()),
@@ -88,7 +88,7 @@ impl Values {
     /// Appends the values of rows.
     fn append<'a>(&mut self, kind: &Kind, rows: impl Iterator<Item = Row<'a>>) {
         match (self, kind) {
-            (Self::Time(values), Kind::Time(read)) => values.extend(rows.map(read)),
+            (Self::Time(values), Kind::Time(read)) => values.extend(rows.map(|row| timed(read(row)))),
             (Self::U64(values), Kind::U64(read)) => values.extend(rows.map(read)),
             (Self::U16(values), Kind::U16(read)) => values.extend(rows.map(read)),
             (Self::F32(values), Kind::F32(read)) => values.extend(rows.map(read)),
@@ -111,7 +111,7 @@ impl Values {
     /// The array; the builder is empty after.
     fn finish(&mut self) -> Result<ArrayRef, ArrowError> {
         Ok(match self {
-            Self::Time(values) => Arc::new(TimestampNanosecondArray::from(take(values)).with_timezone("UTC")),
+            Self::Time(values) => Arc::new(values.finish().with_timezone("UTC")),
             Self::U64(values) => Arc::new(UInt64Array::from(take(values))),
             Self::U16(values) => Arc::new(UInt16Array::from(take(values))),
             Self::F32(values) => Arc::new(Float32Array::from(take(values))),
@@ -134,7 +134,7 @@ pub struct Builders {
 impl Builders {
     /// No rows yet.
     pub fn new(columns: Vec<&'static Column>, zones: &[String]) -> Self {
-        let schema = Schema::new(columns.iter().map(|column| field(column)).collect::<Vec<_>>());
+        let schema = schema(&columns);
         let columns = columns.into_iter().map(|column| (column, Values::new(&column.kind, zones))).collect();
         Self { schema: Arc::new(schema), columns, rows: 0 }
     }

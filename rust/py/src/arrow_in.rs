@@ -1,6 +1,6 @@
 //! Arrow from elsewhere: tables of any producer as columns of numbers and bytes.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, c_void};
 
 use arrow_array::ffi::{FFI_ArrowArray, from_ffi};
 use arrow_array::ffi_stream::{FFI_ArrowArrayStream, RecordBatchStreamReader};
@@ -22,6 +22,16 @@ pub const ARRAY: &CStr = c"arrow_array";
 /// A column as memory: name, Arrow's name of the type, class (`int`, `time`, `text` or `bytes`), values, offsets, validity.
 /// Values are i8 numbers or bytes, with i8 offsets for bytes. Validity is a byte a row, 0 for null; None without nulls.
 pub type Column = (String, String, &'static str, Buffer, Option<Buffer>, Option<Buffer>);
+
+/// The head of the interface's `ArrowSchema`, whose `release` the library keeps private. A consumer that took the schema
+/// before leaves null there, and in the fields that the library reads.
+#[repr(C)]
+struct SchemaHead {
+    texts: [*const c_void; 3],
+    numbers: [i64; 2],
+    children: [*const c_void; 2],
+    release: *const c_void,
+}
 
 /// The columns with these names of anything that has `__arrow_c_stream__` or `__arrow_c_array__`, each in one piece.
 #[pyfunction]
@@ -51,7 +61,13 @@ pub fn batches(source: &Bound<'_, PyAny>) -> PyResult<Vec<RecordBatch>> {
     let schema = schema.pointer_checked(Some(SCHEMA))?.cast::<FFI_ArrowSchema>();
     let array = array.pointer_checked(Some(ARRAY))?.cast::<FFI_ArrowArray>();
     // SAFETY: the capsules have the names of the Arrow PyCapsule interface, so that they hold these structures, and are
-    // alive. The array is moved out, as the interface has it: what is left in the capsule is marked as released.
+    // alive.
+    let is_released = unsafe { array.as_ref().is_released() || schema.cast::<SchemaHead>().as_ref().release.is_null() };
+    if is_released {
+        let message = "the Arrow data: found capsules whose data was taken before, expected new ones: export it again";
+        return Err(PyValueError::new_err(message));
+    }
+    // SAFETY: as above. The array is moved out, as the interface has it: what is left in the capsule is marked as released.
     let data = unsafe { from_ffi(FFI_ArrowArray::from_raw(array.as_ptr()), schema.as_ref()) }.map_err(refused)?;
     if !matches!(data.data_type(), DataType::Struct(_)) {
         let message = format!("found an array of {}, expected a struct array: one with columns", data.data_type());

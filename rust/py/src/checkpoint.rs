@@ -21,6 +21,7 @@ use crate::table::Run;
 pub struct Checkpoint {
     path: PathBuf,
     config: String,
+    note: String,
     run: Arc<Run>,
     /// The parts after the configuration, until [`Self::resume`].
     rest: Turn<Reader<File>>,
@@ -33,18 +34,25 @@ impl Checkpoint {
         let opened = py.detach(|| {
             let mut rest = Reader::new(File::open(&path)?)?;
             let config = rest.get()?;
+            let note = rest.get()?;
             let seed: Option<Seed> = rest.get()?;
             let run = Run { seed: seed.map(OnceLock::from).unwrap_or_default() };
-            Ok((config, Arc::new(run), rest))
+            Ok((config, note, Arc::new(run), rest))
         });
-        let (config, run, rest) = opened.map_err(|error| refused(&error, &path))?;
-        Ok(Self { path, config, run, rest: Turn::new(Box::new(rest)) })
+        let (config, note, run, rest) = opened.map_err(|error| refused(&error, &path))?;
+        Ok(Self { path, config, note, run, rest: Turn::new(Box::new(rest)) })
     }
 
     /// The configuration, as TOML.
     #[getter]
     fn config(&self) -> &str {
         &self.config
+    }
+
+    /// The caller's text.
+    #[getter]
+    fn note(&self) -> &str {
+        &self.note
     }
 
     /// The tracker; a second call is an error.

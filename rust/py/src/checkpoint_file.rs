@@ -1,32 +1,41 @@
-//! Checkpoints on the disk, written whole or not at all.
+//! Checkpoints on the disk, written whole or not at all, for their owner alone: they have the addresses of a network.
+//!
+//! The temporary name is created exclusively, which no link survives. A killed process leaves one such file, which the next
+//! save removes, if it is that: a file of this user with the beginning of a checkpoint. Another file under that name is left
+//! alone, and the temporary name has a random part.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::{self, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
 
-use conntrack_core::checkpoint::Writer;
+use conntrack_core::checkpoint::{MAGIC, Writer};
 use conntrack_core::pipeline::Stream;
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 
 use crate::errors::system_error;
 use crate::table::Run;
+use crate::write::place::exclusive;
+#[cfg(unix)]
+use crate::write::place::own;
+
+/// Maximum of tries for a temporary name of its own.
+const MOST_TRIES: u32 = 100;
 
 /// Writes a checkpoint to a `.part` file, syncs and renames. After a crash the path holds the old or the new checkpoint.
-pub fn save(stream: &Stream, run: &Run, path: &Path, config: &str) -> PyResult<()> {
+pub fn save(stream: &Stream, run: &Run, path: &Path, config: &str, note: &str) -> PyResult<()> {
     // A link leads to the file it names, which may be on another disk.
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    // One name for all: a killed process leaves one file, which the next save replaces.
-    name.push(".part");
-    let part = path.with_file_name(name);
     let saved = || {
-        if fs::metadata(&path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+        let old = fs::metadata(&path).ok();
+        if old.as_ref().is_some_and(|found| !found.is_file() && !found.is_dir()) {
             return Err(io::Error::other("found a device or a pipe, expected a file"));
         }
         // The lock is held until the file has its name.
-        let file = turn(&part)?;
-        let done = written(stream, run, &file, config).and_then(|()| fs::rename(&part, &path));
+        let (file, part) = turn(&path)?;
+        let done = prepare(&file, old.as_ref()).and_then(|()| written(stream, run, &file, (config, note)));
+        let done = done.and_then(|()| fs::rename(&part, &path));
         if done.is_err() {
             let _ = fs::remove_file(&part);
         }
@@ -37,17 +46,103 @@ pub fn save(stream: &Stream, run: &Run, path: &Path, config: &str) -> PyResult<(
     })
 }
 
-/// Opens and locks the `.part` file, emptied; waits for other writers, in any process.
-fn turn(part: &Path) -> io::Result<File> {
+/// A path with a suffix after its whole name.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(suffix);
+    path.with_file_name(name)
+}
+
+/// Creates and locks the temporary file; waits for other writers, in any process.
+fn turn(path: &Path) -> io::Result<(File, PathBuf)> {
+    let part = beside(path, ".part");
+    // Every turn of the loop follows a change by another writer.
     loop {
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(part)?;
-        file.lock()?;
-        // The previous owner of the lock may have renamed the file meanwhile: then it is the checkpoint now.
-        if fs::metadata(part).is_ok_and(|named| file.metadata().is_ok_and(|mine| is_same(&named, &mine))) {
-            file.set_len(0)?;
-            return Ok(file);
+        match exclusive(&part, true) {
+            Ok(file) => {
+                file.lock()?;
+                // Another writer may have taken the file for one left behind.
+                if is_named(&file, &part) {
+                    return Ok((file, part));
+                }
+            }
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            Err(_) => match is_gone(&part) {
+                Ok(true) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                _ => return unpredictable(path),
+            },
         }
     }
+}
+
+/// Creates a temporary file under a name that nobody can have prepared.
+fn unpredictable(path: &Path) -> io::Result<(File, PathBuf)> {
+    let mut tried = 0;
+    loop {
+        let part = beside(path, &format!(".{:016x}.part", RandomState::new().build_hasher().finish()));
+        match exclusive(&part, true) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && tried < MOST_TRIES => tried += 1,
+            made => return Ok((made?, part)),
+        }
+    }
+}
+
+/// Waits for the writer of a temporary file to rename it; a killed process, whose lock ends with it, leaves it behind, and it is
+/// removed. Returns whether the name is free; false: it is no such file.
+fn is_gone(part: &Path) -> io::Result<bool> {
+    let found = fs::symlink_metadata(part)?;
+    if !found.is_file() || !is_own(&found) {
+        return Ok(false);
+    }
+    let mut file = OpenOptions::new().read(true).open(part)?;
+    if !is_same(&found, &file.metadata()?) {
+        return Ok(false);
+    }
+    file.lock()?;
+    if !is_named(&file, part) {
+        return Ok(true);
+    }
+    let mut begin = Vec::new();
+    Read::by_ref(&mut file).take(MAGIC.len() as u64).read_to_end(&mut begin)?;
+    // Shorter: killed before the first bytes were written.
+    if !MAGIC.starts_with(&begin) {
+        return Ok(false);
+    }
+    fs::remove_file(part)?;
+    Ok(true)
+}
+
+/// Test whether the file still has this name.
+fn is_named(file: &File, path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|named| file.metadata().is_ok_and(|mine| is_same(&named, &mine)))
+}
+
+/// Test for a file of this user under a single name.
+#[cfg(unix)]
+fn is_own(found: &fs::Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    found.uid() == rustix::process::geteuid().as_raw() && found.nlink() == 1
+}
+
+#[cfg(not(unix))]
+fn is_own(_found: &fs::Metadata) -> bool {
+    true
+}
+
+/// Gives a new file the owner of the one that it replaces, and permissions for its owner alone.
+#[cfg(unix)]
+fn prepare(file: &File, old: Option<&fs::Metadata>) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    if let Some(old) = old {
+        own(file, old)?;
+    }
+    file.set_permissions(fs::Permissions::from_mode(0o600))
+}
+
+#[cfg(not(unix))]
+fn prepare(_file: &File, _old: Option<&fs::Metadata>) -> io::Result<()> {
+    Ok(())
 }
 
 #[cfg(unix)]
@@ -62,9 +157,10 @@ fn is_same(_one: &fs::Metadata, _other: &fs::Metadata) -> bool {
     true
 }
 
-fn written(stream: &Stream, run: &Run, file: &File, config: &str) -> io::Result<()> {
+fn written(stream: &Stream, run: &Run, file: &File, (config, note): (&str, &str)) -> io::Result<()> {
     let mut out = Writer::new(BufWriter::new(file))?;
     out.put(&config)?;
+    out.put(&note)?;
     out.put(&run.seed.get())?;
     stream.save(&mut out)?;
     out.finish()?.flush()?;

@@ -43,6 +43,7 @@ pub struct Keys {
     memory_limit: Option<usize>,
     reorder_window: f64,
     strict: bool,
+    on_error: String,
     threads: Option<usize>,
 }
 
@@ -70,15 +71,18 @@ impl Config {
             reorder_window: nanoseconds("reorder_window", keys.reorder_window)?,
             vlan: vlan_mode(&keys.vlan)?,
             strict: keys.strict,
-            bounds: Bounds {
-                connections: keys.max_connections.unwrap_or(usize::MAX),
-                bytes: keys.memory_limit.unwrap_or(usize::MAX),
-            },
+            skip_files: skips_files(&keys.on_error)?,
+            bounds: bounds(keys.max_connections, keys.memory_limit),
             hash_key: None,
             threads: keys.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
         };
         Ok(Self { core })
     }
+}
+
+/// Bounds of a table; None: no bound.
+pub fn bounds(connections: Option<usize>, bytes: Option<usize>) -> Bounds {
+    Bounds { connections: connections.unwrap_or(usize::MAX), bytes: bytes.unwrap_or(usize::MAX) }
 }
 
 /// The timeouts of a profile in seconds, under their sysctl names.
@@ -141,6 +145,14 @@ fn vlan_mode(word: &str) -> PyResult<VlanMode> {
     let expected = || format!("vlan: found {word:?}, expected one of {}", VlanMode::NAMES.join(", "));
     let found = VlanMode::NAMES.iter().position(|name| *name == word);
     found.map(|at| VlanMode::ALL[at]).ok_or_else(|| ConfigError::new_err(expected()))
+}
+
+fn skips_files(word: &str) -> PyResult<bool> {
+    match word {
+        "stop" => Ok(false),
+        "skip" => Ok(true),
+        _ => Err(ConfigError::new_err(format!("on_error: found {word:?}, expected \"stop\" or \"skip\""))),
+    }
 }
 
 fn tunnel_mode(word: &str) -> PyResult<TunnelMode> {

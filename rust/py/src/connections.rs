@@ -1,17 +1,22 @@
 //! The table of connections for Python.
 
 use std::ffi::CStr;
+use std::io::Cursor;
 use std::sync::{Arc, OnceLock};
 
 use arrow_array::ffi_stream::FFI_ArrowArrayStream;
 use arrow_array::{RecordBatch, RecordBatchReader};
 use arrow_schema::ffi::FFI_ArrowSchema;
 use arrow_schema::{ArrowError, Schema, SchemaRef};
-use conntrack_core::columns::{COLUMNS, Kind};
+use conntrack_core::checkpoint::{CheckpointError, Reader, Writer};
+use conntrack_core::columns::{COLUMNS, Column, Kind};
 use conntrack_core::direction::Direction;
-use conntrack_core::rows::{Row, Rows};
-use pyo3::exceptions::{PyKeyError, PyValueError};
+use conntrack_core::rows::{Row, Rows, Selection, portable};
+use conntrack_core::zeek_log::Seed;
+use pyo3::buffer::PyBuffer;
+use pyo3::exceptions::{PyIndexError, PyKeyError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyCapsule, PyString};
 
 use crate::arrow::{self, BATCH_ROWS, Builders};
@@ -45,7 +50,7 @@ pub struct Connections {
 
 impl Connections {
     /// The rows.
-    pub fn rows(&self) -> &Rows {
+    pub fn rows(&self) -> &Selection {
         &self.table.rows
     }
 
@@ -61,7 +66,19 @@ impl Connections {
 
     /// Takes some of the rows of a run.
     pub fn of_run(rows: Rows, zones: Vec<String>, run: Arc<Run>) -> Self {
-        Self { table: Arc::new(Table { rows, zones, run }), numbers: std::array::from_fn(|_| OnceLock::new()) }
+        Self::of_table(Table { rows: rows.into(), columns: COLUMNS.iter().collect(), zones, run })
+    }
+
+    /// Takes a table.
+    pub fn of_table(table: Table) -> Self {
+        Self { table: Arc::new(table), numbers: std::array::from_fn(|_| OnceLock::new()) }
+    }
+
+    /// Some rows of the table.
+    fn part(&self, rows: Selection) -> Self {
+        let Table { columns, zones, .. } = &*self.table;
+        let run = self.table.run_of_part();
+        Self::of_table(Table { rows, columns: columns.clone(), zones: zones.clone(), run })
     }
 }
 
@@ -72,9 +89,89 @@ impl Connections {
     }
 
     /// The names of the columns, in order.
+    fn names(&self) -> Vec<&'static str> {
+        self.table.columns.iter().map(|column| column.name).collect()
+    }
+
+    /// The names of all columns that a table may have.
     #[staticmethod]
-    fn names() -> Vec<&'static str> {
+    fn all_names() -> Vec<&'static str> {
         COLUMNS.iter().map(|column| column.name).collect()
+    }
+
+    /// Rows `start` to `stop`; columns that are in memory are shared.
+    fn slice(&self, start: usize, stop: usize) -> Self {
+        let mut part = self.part(self.table.rows.slice(start..stop));
+        let rows = part.table.rows.len();
+        for ((own, whole), column) in part.numbers.iter_mut().zip(&self.numbers).zip(COLUMNS) {
+            if let (Some(bytes), Some(width)) = (whole.get(), width(&column.kind)) {
+                let first = start.min(self.table.rows.len()) * width;
+                *own = bytes.slice_with_length(first, rows * width).into();
+            }
+        }
+        part
+    }
+
+    /// The rows at these indices, in their order.
+    fn choose(&self, py: Python<'_>, places: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let places = places.extract::<PyBuffer<u64>>()?.to_vec(py)?;
+        let rows = self.table.rows.choose(&places);
+        Ok(self.part(rows.ok_or_else(|| PyIndexError::new_err("an index is not below the number of rows"))?))
+    }
+
+    /// The table with these columns, in this order.
+    #[allow(clippy::needless_pass_by_value, reason = "extracted from Python")]
+    fn pick(&self, names: Vec<String>) -> PyResult<Self> {
+        let columns = self.columns(&names)?;
+        let Table { rows, zones, .. } = &*self.table;
+        let run = self.table.run_of_part();
+        let table = Table { rows: rows.clone(), columns, zones: zones.clone(), run };
+        Ok(Self { table: Arc::new(table), numbers: self.numbers.clone() })
+    }
+
+    /// Numbers of the connections in the order of first packets, u64 each.
+    fn ids(&self, py: Python<'_>) -> Buffer {
+        Buffer::new(py.detach(|| self.table.rows.iter().map(Row::number).collect::<Vec<u64>>().into()))
+    }
+
+    /// True for the same columns with the same values in every row.
+    fn equals(&self, py: Python<'_>, other: &Self) -> bool {
+        py.detach(|| same(&self.table, &other.table))
+    }
+
+    /// The table as bytes, which `restore` of the same release reads.
+    fn save(&self, py: Python<'_>) -> PyResult<Buffer> {
+        let bytes = py.detach(|| {
+            let mut out = Writer::new(Vec::new())?;
+            out.put(&(KIND, self.names()))?;
+            out.put(&self.table.run_of_part().seed.get())?;
+            portable::save(self.table.rows.iter(), self.table.rows.locality(), &mut out)?;
+            out.finish()
+        })?;
+        Ok(Buffer::new(bytes.into()))
+    }
+
+    /// Reads a table that `save` wrote.
+    #[staticmethod]
+    #[allow(clippy::needless_pass_by_value, reason = "extracted from Python")]
+    fn restore(py: Python<'_>, data: PyBackedBytes) -> PyResult<Self> {
+        let read = py.detach(|| {
+            let mut from = Reader::new(Cursor::new(&data[..]))?;
+            let (kind, names): (String, Vec<String>) = from.get()?;
+            if kind != KIND {
+                return Err(CheckpointError::damaged("it has no table"));
+            }
+            let seed: Option<Seed> = from.get()?;
+            let (rows, zones) = portable::load(&mut from)?;
+            from.end()?;
+            Ok((names, seed, rows, zones))
+        });
+        let refused = |error| PyValueError::new_err(format!("a pickled ConnectionTable: {error}"));
+        let (names, seed, rows, zones) = read.map_err(refused)?;
+        let whole = Self::of_run(rows, zones, Arc::new(Run { seed: seed.map(OnceLock::from).unwrap_or_default() }));
+        let columns = whole.columns(&names)?;
+        let Table { rows, zones, run, .. } = &*whole.table;
+        Ok(Self::of_table(Table { rows: rows.clone(), columns, zones: zones.clone(), run: run.clone() }))
     }
 
     /// NumPy's dtype for `numbers(name)`, or None for a column of addresses or free text.
@@ -92,7 +189,8 @@ impl Connections {
         })
     }
 
-    /// The values of a column as memory of `dtype(name)`; -1 where a value is missing; words as their numbers.
+    /// The values of a column as memory of `dtype(name)`; -1 where a value is missing, NaT where a time is; words as their
+    /// numbers.
     fn numbers(&self, py: Python<'_>, name: &str) -> PyResult<Buffer> {
         let (index, kind) = find(name)?;
         let rows = &self.table.rows;
@@ -170,9 +268,8 @@ impl Connections {
     }
 
     /// The Arrow schema, as the Arrow PyCapsule interface has it.
-    #[staticmethod]
-    fn __arrow_c_schema__(py: Python<'_>) -> PyResult<Bound<'_, PyCapsule>> {
-        schema(py, &arrow::schema())
+    fn __arrow_c_schema__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyCapsule>> {
+        schema(py, &arrow::schema(&self.table.columns))
     }
 
     /// An Arrow stream of the table, as the Arrow PyCapsule interface has it. `requested_schema` is not followed, which
@@ -194,6 +291,66 @@ impl Connections {
     }
 }
 
+/// First part of a table in the form of a checkpoint.
+const KIND: &str = "table";
+
+impl Connections {
+    /// Columns of the table by name; another name is a `KeyError`, one that is there twice a `ValueError`.
+    fn columns(&self, names: &[String]) -> PyResult<Vec<&'static Column>> {
+        let mut columns: Vec<&'static Column> = Vec::new();
+        for name in names {
+            let found = self.table.columns.iter().find(|column| column.name == name);
+            let found = found.ok_or_else(|| PyKeyError::new_err(name.clone()))?;
+            if columns.iter().any(|column| column.name == name) {
+                return Err(PyValueError::new_err(format!("the column {name} is there twice")));
+            }
+            columns.push(found);
+        }
+        Ok(columns)
+    }
+}
+
+/// Bytes of a value in memory; None for text.
+fn width(kind: &Kind) -> Option<usize> {
+    match kind {
+        Kind::Time(_) | Kind::U64(_) | Kind::OptI64(_) => Some(8),
+        Kind::F32(_) | Kind::OptI32(_) | Kind::Word(..) => Some(4),
+        Kind::U16(_) => Some(2),
+        Kind::Bool(_) => Some(1),
+        Kind::Addr(_) | Kind::Text(_) => None,
+    }
+}
+
+fn same(one: &Table, other: &Table) -> bool {
+    let names = |table: &Table| table.columns.iter().map(|column| column.name).collect::<Vec<_>>();
+    if one.rows.len() != other.rows.len() || names(one) != names(other) {
+        return false;
+    }
+    one.columns.iter().all(|column| {
+        let mut pairs = one.rows.iter().zip(other.rows.iter());
+        match column.kind {
+            Kind::Time(read) => pairs.all(|(a, b)| read(a) == read(b)),
+            Kind::U64(read) => pairs.all(|(a, b)| read(a) == read(b)),
+            Kind::U16(read) => pairs.all(|(a, b)| read(a) == read(b)),
+            Kind::F32(read) => pairs.all(|(a, b)| read(a).to_bits() == read(b).to_bits()),
+            Kind::Bool(read) => pairs.all(|(a, b)| read(a) == read(b)),
+            Kind::OptI32(read) => pairs.all(|(a, b)| read(a) == read(b)),
+            Kind::OptI64(read) => pairs.all(|(a, b)| read(a) == read(b)),
+            Kind::Addr(read) => pairs.all(|(a, b)| read(a) == read(b)),
+            Kind::Text(read) => pairs.all(|(a, b)| read(a) == read(b)),
+            Kind::Word(read, words) => {
+                let words = [words(&one.zones), words(&other.zones)];
+                let word =
+                    |row: Row<'_>, of: &Vec<String>| read(row).and_then(|word| of.get(usize::from(word)).cloned());
+                if words[0] == words[1] {
+                    return pairs.all(|(a, b)| read(a) == read(b));
+                }
+                pairs.all(|(a, b)| word(a, &words[0]) == word(b, &words[1]))
+            }
+        }
+    })
+}
+
 fn find(name: &str) -> PyResult<(usize, Kind)> {
     let found = COLUMNS.iter().enumerate().find(|(_, column)| column.name == name);
     found.map(|(index, column)| (index, column.kind)).ok_or_else(|| PyKeyError::new_err(name.to_owned()))
@@ -209,7 +366,7 @@ pub struct Batches {
 impl Batches {
     /// From the first row.
     pub fn new(table: Arc<Table>) -> Self {
-        let builders = Builders::new(COLUMNS.iter().collect(), &table.zones);
+        let builders = Builders::new(table.columns.clone(), &table.zones);
         Self { table, builders, next: 0 }
     }
 }

@@ -1,5 +1,6 @@
 //! Core errors → the exceptions of `conntrack_py.exceptions`.
 
+use std::ffi::OsString;
 use std::path::Path;
 
 use arrow_schema::ArrowError;
@@ -11,26 +12,35 @@ mod python {
     pyo3::import_exception!(conntrack_py.exceptions, CaptureError);
     pyo3::import_exception!(conntrack_py.exceptions, CheckpointError);
     pyo3::import_exception!(conntrack_py.exceptions, ConfigError);
+    pyo3::import_exception!(conntrack_py.exceptions, IdleError);
     pyo3::import_exception!(conntrack_py.exceptions, PolicyError);
 }
 
-pub use python::{CheckpointError, ConfigError, PolicyError};
+pub use python::{CaptureError, CheckpointError, ConfigError, IdleError, PolicyError};
 
 /// The exception for a capture that cannot be read. An error of the operating system stays an
 /// `OSError` with its own subclass (a missing file is `FileNotFoundError`).
 pub fn capture_error(error: Core) -> PyErr {
-    let message = error.to_string();
+    let reason = error.reason();
     match error {
         // A Python file object raised; its exception is handed back as it was.
         Core::Io { source, .. } if raised_in_python(&source) => PyErr::from(source),
         Core::Io { path, source } => system_error(&source, &path)
-            .unwrap_or_else(|| python::CaptureError::new_err((message, path.to_string_lossy().into_owned()))),
+            .unwrap_or_else(|| python::CaptureError::new_err((message(&path, &reason), path.into_os_string()))),
         Core::Format { path, offset, .. } | Core::LinkType { path, offset, .. } => {
-            python::CaptureError::new_err((message, path.to_string_lossy().into_owned(), offset))
+            python::CaptureError::new_err((message(&path, &reason), path.into_os_string(), offset))
         }
         Core::Interrupted => PyKeyboardInterrupt::new_err(()),
-        _ => python::CaptureError::new_err(message),
+        _ => python::CaptureError::new_err(reason),
     }
+}
+
+/// A message that begins with a file's name, which need not be text.
+pub fn message(path: &Path, reason: &str) -> OsString {
+    let mut message = path.as_os_str().to_owned();
+    message.push(": ");
+    message.push(reason);
+    message
 }
 
 fn raised_in_python(error: &std::io::Error) -> bool {
@@ -43,7 +53,7 @@ pub fn system_error(error: &std::io::Error, path: &Path) -> Option<PyErr> {
     let text = error.to_string();
     // Its words without Rust's "(os error n)".
     let words = text.split(" (os error").next().unwrap_or_default().to_owned();
-    Some(PyOSError::new_err((code, words, path.to_string_lossy().into_owned())))
+    Some(PyOSError::new_err((code, words, path.as_os_str().to_owned())))
 }
 
 /// An Arrow error in Python's terms.

@@ -1,6 +1,7 @@
 //! The Python extension module `conntrack_py._native`: conversions, and calls of the core.
 
 mod annotate;
+mod anonymise;
 mod arrow;
 mod arrow_in;
 mod buffer;
@@ -9,6 +10,7 @@ mod checkpoint_file;
 mod config;
 mod connections;
 mod errors;
+mod home;
 mod packets;
 mod policy;
 mod seam;
@@ -30,6 +32,8 @@ mod _native {
     #[pymodule_export]
     use super::annotate::{label, split};
     #[pymodule_export]
+    use super::anonymise::Anonymiser;
+    #[pymodule_export]
     use super::arrow_in::{addresses, arrow_columns};
     #[pymodule_export]
     use super::buffer::Buffer;
@@ -48,7 +52,9 @@ mod _native {
     #[pymodule_export]
     use super::toml::toml_lines;
     #[pymodule_export]
-    use super::track::{named, replay, track, walk};
+    use super::track::{named, replay, track, track_with_names, walk};
+    #[pymodule_export]
+    use super::write::{write_all, write_file};
     #[pymodule_export]
     use super::writer::Writer;
 

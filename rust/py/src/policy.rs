@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use conntrack_core::columns::{protocol_name, protocol_number};
-use conntrack_core::policy::{Group, Peer, Policy as Core, Rule};
+use conntrack_core::policy::{Combine, Group, Peer, Policy as Core, Rule};
 use conntrack_core::verdicts::evaluate;
 use ipnet::IpNet;
 use pyo3::prelude::*;
@@ -43,7 +43,7 @@ impl Policy {
 #[pymethods]
 impl Policy {
     #[new]
-    fn new(groups: Vec<PyGroup>) -> PyResult<Self> {
+    fn new(groups: Vec<PyGroup>, adds_up: bool) -> PyResult<Self> {
         let rules: usize = groups.iter().map(|(_, ingress, egress, _)| ingress.len() + egress.len()).sum();
         if rules > Core::MOST_RULES {
             let message = format!(
@@ -63,7 +63,7 @@ impl Policy {
             })
         };
         let groups = groups.into_iter().map(group).collect::<PyResult<Vec<_>>>()?;
-        Ok(Self { core: Arc::new(Core::new(&groups)) })
+        Ok(Self { core: Arc::new(Core::new(&groups, if adds_up { Combine::Any } else { Combine::All })) })
     }
 
     /// The groups of an address, by number.
@@ -74,7 +74,7 @@ impl Policy {
 
     /// A row of 20 bytes for each connection, and the allowed connections of each rule.
     fn evaluate(&self, py: Python<'_>, connections: &Connections) -> (Buffer, Vec<u64>) {
-        let verdicts = py.detach(|| evaluate(&self.core, connections.rows()));
+        let verdicts = py.detach(|| evaluate(&self.core, connections.rows().iter()));
         (Buffer::new(verdicts.bytes.into()), verdicts.hits)
     }
 }

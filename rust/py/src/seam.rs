@@ -1,7 +1,6 @@
 //! The two halves of a distributed run, in Arrow types that every engine has. Unsigned integers, fixed-size binary and
 //! dictionaries are left out; times are whole nanoseconds.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow_array::builder::{BinaryBuilder, StringBuilder};
@@ -22,6 +21,7 @@ use conntrack_core::flow::shard;
 use conntrack_core::pipeline::{self, CapturePosition, CellRecord};
 use conntrack_core::rows::Rows;
 use conntrack_core::sync::Turn;
+use conntrack_core::time::timed;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyDict};
@@ -31,8 +31,9 @@ use crate::config::Config;
 use crate::connections::{schema, stream};
 use crate::errors::arrow_error;
 use crate::errors::capture_error;
+use crate::source::{Source, inputs};
 use crate::stream::address;
-use crate::track::{self, inputs};
+use crate::track;
 
 /// A batch of headers has as many rows, or bytes of frames.
 const ROWS: usize = 1 << 16;
@@ -120,15 +121,9 @@ impl Headers {
     /// `shards`: 1 to 65,536.
     #[new]
     #[allow(clippy::needless_pass_by_value, reason = "extracted from Python")]
-    fn new(
-        py: Python<'_>,
-        sources: Vec<(PathBuf, Option<Py<PyAny>>)>,
-        config: &Config,
-        file: i64,
-        shards: u32,
-    ) -> PyResult<Self> {
-        let (inputs, config) = (inputs(sources), config.core());
-        let captures = py.detach(|| Captures::open(inputs, config.strict)).map_err(capture_error)?;
+    fn new(py: Python<'_>, sources: Vec<Source>, config: &Config, file: i64, shards: u32) -> PyResult<Self> {
+        let (inputs, config) = (inputs(py, sources), config.core());
+        let captures = py.detach(|| Captures::open(inputs, track::faults(config))).map_err(capture_error)?;
         Ok(Self {
             captures: Turn::new(Box::new(pipeline::Headers::new(captures, config))),
             file,
@@ -347,6 +342,7 @@ fn records(table: &Table) -> Result<(RecordBatch, Vec<CapturePosition>), String>
             file: 0,
             linktype: LinkType(linktype),
             abridged: abridged[row] != 0,
+            unsummed: false,
         });
         places.push(CapturePosition { ts: ts[row], file: file[row], index: index[row] });
     }
@@ -361,7 +357,7 @@ fn connections(rows: &Rows, ids: &[([u8; 16], Option<[u8; 16]>)], zones: &[Strin
     let mut arrays: Vec<ArrayRef> = vec![Arc::new(own)];
     for column in COLUMNS {
         let array: ArrayRef = match column.kind {
-            Kind::Time(read) => Arc::new(Int64Array::from_iter_values(rows.iter().map(read))),
+            Kind::Time(read) => Arc::new(rows.iter().map(|row| timed(read(row))).collect::<Int64Array>()),
             Kind::U64(read) => Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| read(row) as i64))),
             Kind::U16(read) => Arc::new(Int32Array::from_iter_values(rows.iter().map(|row| i32::from(read(row))))),
             // The only number of a row.

@@ -1,10 +1,12 @@
 //! Captures batch by batch, and the tracker that takes them.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex};
 
 use arrow_array::RecordBatchIterator;
-use conntrack_core::capture::{Captures, Lacks, LinkType, RecordBatch};
+use conntrack_core::capture::{Captures, Lacks, LinkType, RecordBatch, ring};
 use conntrack_core::columns::protocol_number;
 use conntrack_core::decode::{Addr, Family, FiveTuple, Vlan};
 use conntrack_core::error::CaptureError;
@@ -16,16 +18,18 @@ use conntrack_core::sync::Turn;
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyCapsule, PyDict};
+use pyo3::types::{PyCapsule, PyDict, PyList};
 
 use crate::buffer::Buffer;
 use crate::checkpoint_file;
-use crate::config::Config;
+use crate::config::{Config, bounds};
 use crate::connections::{Connections, stream};
 use crate::errors::{arrow_error, capture_error};
+use crate::home::{Home, Visit};
 use crate::packets;
+use crate::source::{Source, inputs};
 use crate::table::Run;
-use crate::track::{self, inputs, zones};
+use crate::track::{self, faults, zones};
 
 /// Records as they were captured, with their bytes; immutable.
 #[pyclass(frozen, module = "conntrack_py._native")]
@@ -52,7 +56,7 @@ impl Drop for Batch {
         // Nobody reads into it where the capture is gone, or there never was one.
         if Arc::strong_count(&self.home) > 1
             && let Some(batch) = Arc::into_inner(std::mem::take(&mut self.batch))
-            && let Ok(mut spares) = self.home.lock()
+            && let Ok(mut spares) = self.home.try_lock()
             && spares.len() < MOST_SPARES
         {
             spares.push(batch);
@@ -98,6 +102,27 @@ impl Batch {
         Ok(Self::new(packets::batch(py, columns, lacks)?))
     }
 
+    /// Packets of a receive ring's block (TPACKET_V3), in a copy. `linktype` None: cooked. `ring`: the ring's number.
+    #[staticmethod]
+    #[allow(clippy::needless_pass_by_value, reason = "extracted from Python")]
+    fn from_block(py: Python<'_>, block: PyBuffer<u8>, linktype: Option<u16>, ring: u32) -> PyResult<Self> {
+        // The caller has read the block's status, which the kernel wrote last.
+        fence(Ordering::Acquire);
+        let data = block.to_vec(py)?;
+        Ok(Self::new(ring::batch(data, linktype.map(LinkType), ring)))
+    }
+
+    /// Packets of several rings in the order of their times: those up to `until`, and the rest.
+    #[staticmethod]
+    #[allow(clippy::needless_pass_by_value, reason = "extracted from Python")]
+    fn merged(py: Python<'_>, batches: Vec<Bound<'_, Self>>, until: i64) -> PyResult<(Self, Self)> {
+        let batches: Vec<_> = batches.iter().map(|one| one.get().batch.clone()).collect();
+        let parts: Vec<_> = batches.iter().map(|one| &**one).collect();
+        let merged = py.detach(|| ring::merged(&parts, until));
+        let (now, later) = merged.ok_or_else(|| PyValueError::new_err("batches: found 4 GiB, expected less"))?;
+        Ok((Self::new(now), Self::new(later)))
+    }
+
     fn __len__(&self) -> usize {
         self.batch.records.len()
     }
@@ -141,25 +166,34 @@ impl Batch {
 pub struct Capture {
     captures: Turn<Option<Captures>>,
     spares: Spares,
+    /// Records still to be dropped: a run before has read them.
+    skip: AtomicU64,
 }
 
 #[pymethods]
 impl Capture {
     #[new]
     #[allow(clippy::needless_pass_by_value, reason = "extracted from Python")]
-    fn new(py: Python<'_>, sources: Vec<(PathBuf, Option<Py<PyAny>>)>, config: &Config) -> PyResult<Self> {
-        let (inputs, strict) = (inputs(sources), config.core().strict);
-        let captures = py.detach(|| Captures::open(inputs, strict)).map_err(capture_error)?;
-        Ok(Self { captures: Turn::new(Box::new(Some(captures))), spares: Spares::default() })
+    fn new(py: Python<'_>, sources: Vec<Source>, config: &Config) -> PyResult<Self> {
+        let (inputs, faults) = (inputs(py, sources), faults(config.core()));
+        let captures = py.detach(|| Captures::open(inputs, faults)).map_err(capture_error)?;
+        Ok(Self { captures: Turn::new(Box::new(Some(captures))), spares: Spares::default(), skip: AtomicU64::new(0) })
     }
 
-    /// The next records, or None at the end.
-    fn next(&self, py: Python<'_>) -> PyResult<Option<Batch>> {
+    /// Drops the next `records`.
+    fn skip(&self, records: u64) {
+        self.skip.store(records, Ordering::Relaxed);
+    }
+
+    /// The next records, or None at the end. `idle`: a batch without records where the source stays silent for a tenth of a
+    /// second.
+    #[pyo3(signature = (idle=false))]
+    fn next(&self, py: Python<'_>, idle: bool) -> PyResult<Option<Batch>> {
         let mut turn = self.captures.take().ok_or_else(busy)?;
         let read = match &mut *turn {
             Some(captures) => {
-                let spare = self.spares.lock().ok().and_then(|mut spares| spares.pop());
-                read(py, captures, spare.unwrap_or_default())
+                let spare = self.spares.try_lock().ok().and_then(|mut spares| spares.pop());
+                self.read(py, captures, spare.unwrap_or_default(), idle)
             }
             None => Ok(None),
         };
@@ -178,9 +212,33 @@ impl Capture {
         track::skipped(py, &stats)
     }
 
+    /// Files passed over so far: file, reason, offset and packets of each.
+    fn skipped_files<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let turn = self.captures.take().ok_or_else(busy)?;
+        let files = (*turn).as_ref().map(pipeline::skipped_files).unwrap_or_default();
+        self.captures.give_back(turn);
+        track::skipped_files(py, &files)
+    }
+
+    /// Bytes that damage cost so far by reason, bytes read of the uncompressed files, captures read, and those that begin
+    /// before the end of earlier ones.
+    fn lost<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyDict>, u64, u64, u64)> {
+        let turn = self.captures.take().ok_or_else(busy)?;
+        let mut stats = Stats::default();
+        if let Some(captures) = &*turn {
+            pipeline::count_damage(&mut stats, captures);
+        }
+        self.captures.give_back(turn);
+        let lost = PyDict::new(py);
+        for (reason, bytes) in &stats.skipped_bytes {
+            lost.set_item(reason, bytes)?;
+        }
+        Ok((lost, stats.file_bytes, stats.parts, stats.early_parts))
+    }
+
     /// Closes the files.
     fn close(&self) {
-        if let Ok(mut spares) = self.spares.lock() {
+        if let Ok(mut spares) = self.spares.try_lock() {
             spares.clear();
         }
         if let Some(mut turn) = self.captures.take() {
@@ -194,18 +252,47 @@ fn busy() -> PyErr {
     PyRuntimeError::new_err("another thread reads this capture; give each thread batches instead")
 }
 
-/// The next batch that has records.
-fn read(py: Python<'_>, captures: &mut Captures, mut batch: RecordBatch) -> PyResult<Option<RecordBatch>> {
-    loop {
-        match py.detach(|| captures.next_batch(&mut batch)) {
-            Ok(_) if !batch.records.is_empty() => return Ok(Some(batch)),
-            Ok(true) => {}
-            Ok(false) => return Ok(None),
-            Err(CaptureError::Interrupted) => py.check_signals()?,
-            Err(error) => return Err(capture_error(error)),
+impl Capture {
+    /// The next batch that has records; with `idle` also an empty one of a source that is silent.
+    fn read(
+        &self,
+        py: Python<'_>,
+        captures: &mut Captures,
+        mut batch: RecordBatch,
+        idle: bool,
+    ) -> PyResult<Option<RecordBatch>> {
+        loop {
+            let read = py.detach(|| captures.next_batch(&mut batch));
+            self.drop_known(&mut batch);
+            match read {
+                Ok(_) if !batch.records.is_empty() => return Ok(Some(batch)),
+                Ok(true) => {}
+                Ok(false) => return Ok(None),
+                Err(CaptureError::Interrupted) => {
+                    py.check_signals()?;
+                    if idle {
+                        return Ok(Some(batch));
+                    }
+                }
+                Err(error) => return Err(capture_error(error)),
+            }
+        }
+    }
+
+    /// Drops records that a run before has read.
+    fn drop_known(&self, batch: &mut RecordBatch) {
+        // Only who has the turn reads and stores.
+        let left = self.skip.load(Ordering::Relaxed);
+        if left > 0 {
+            let known = batch.records.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            batch.records.drain(..known);
+            self.skip.store(left - known as u64, Ordering::Relaxed);
         }
     }
 }
+
+/// The result of [`Tracker::fill`].
+type PyFill = ((usize, Option<usize>), (usize, Option<usize>), BTreeMap<&'static str, u64>, u64);
 
 /// Tracks connections batch by batch. Any thread may call any method at any time.
 #[pyclass(frozen, module = "conntrack_py._native")]
@@ -213,12 +300,17 @@ pub struct Tracker {
     stream: Stream,
     zones: Vec<String>,
     run: Arc<Run>,
+    home: Home,
 }
 
 impl Tracker {
     /// A tracker of a configuration, in a run that a checkpoint may have begun.
     pub fn of(stream: Stream, core: &conntrack_core::config::Config, run: Arc<Run>) -> Self {
-        Self { stream, zones: zones(core), run }
+        Self { stream, zones: zones(core), run, home: Home::default() }
+    }
+
+    fn enter(&self) -> PyResult<Visit<'_>> {
+        self.home.enter("tracker")
     }
 
     fn connections(&self, rows: Rows) -> Connections {
@@ -234,28 +326,46 @@ impl Tracker {
     }
 
     /// Tracks a batch, and returns the labels of its records, 16 bytes each.
-    fn process(&self, py: Python<'_>, batch: &Batch) -> Buffer {
-        let batch = batch.batch.clone();
-        Buffer::new(py.detach(|| self.stream.process(batch)).into())
+    fn process(&self, py: Python<'_>, batch: &Batch) -> PyResult<Buffer> {
+        let (_visit, batch) = (self.enter()?, batch.batch.clone());
+        Ok(Buffer::new(py.detach(|| self.stream.process(batch)).into()))
+    }
+
+    /// Reports connections at their close from now on, or once their entries are gone.
+    fn report_closes(&self, py: Python<'_>, at_close: bool) -> PyResult<()> {
+        let _visit = self.enter()?;
+        py.detach(|| self.stream.report_closes(at_close));
+        Ok(())
+    }
+
+    /// Advances capture time (nanoseconds) without a packet.
+    fn advance(&self, py: Python<'_>, timestamp: i64) -> PyResult<()> {
+        let _visit = self.enter()?;
+        py.detach(|| self.stream.advance_to(timestamp));
+        Ok(())
     }
 
     /// Takes the connections closed since the last call.
-    fn drain(&self, py: Python<'_>) -> Connections {
-        self.connections(py.detach(|| self.stream.drain()))
+    fn drain(&self, py: Python<'_>) -> PyResult<Connections> {
+        let _visit = self.enter()?;
+        Ok(self.connections(py.detach(|| self.stream.drain())))
     }
 
     /// Closes the live connections, and drains.
-    fn finish(&self, py: Python<'_>) -> Connections {
-        self.connections(py.detach(|| self.stream.finish()))
+    fn finish(&self, py: Python<'_>) -> PyResult<Connections> {
+        let _visit = self.enter()?;
+        Ok(self.connections(py.detach(|| self.stream.finish())))
     }
 
     /// The live connections.
-    fn snapshot(&self, py: Python<'_>) -> Connections {
-        self.connections(py.detach(|| self.stream.snapshot()))
+    fn snapshot(&self, py: Python<'_>) -> PyResult<Connections> {
+        let _visit = self.enter()?;
+        Ok(self.connections(py.detach(|| self.stream.snapshot())))
     }
 
     /// Statistics so far as a dictionary, with the damage of a capture.
     fn account<'py>(&self, py: Python<'py>, capture: Option<&Capture>) -> PyResult<Bound<'py, PyDict>> {
+        let _visit = self.enter()?;
         let turn = capture.map(|capture| capture.captures.take().ok_or_else(busy)).transpose()?;
         let (account, turn) = py.detach(|| {
             let account = match turn.as_deref() {
@@ -270,10 +380,54 @@ impl Tracker {
         track::account(py, &account.map_err(capture_error)?)
     }
 
-    /// Writes a checkpoint, with the configuration as TOML.
+    /// Bounds the table anew; None: no bound.
+    fn set_bounds(&self, py: Python<'_>, connections: Option<usize>, bytes: Option<usize>) -> PyResult<()> {
+        let _visit = self.enter()?;
+        let bounds = bounds(connections, bytes);
+        py.detach(|| self.stream.set_bounds(bounds));
+        Ok(())
+    }
+
+    /// Live connections and bytes of memory for them, each with its bound, connections evicted by bound, and packets that
+    /// found no room.
+    fn fill(&self, py: Python<'_>) -> PyResult<PyFill> {
+        let _visit = self.enter()?;
+        let fill = py.detach(|| self.stream.fill());
+        let bound = |bound: usize| (bound != usize::MAX).then_some(bound);
+        let connections = (fill.connections, bound(fill.bounds.connections));
+        Ok((connections, (fill.bytes, bound(fill.bounds.bytes)), fill.evicted_by, fill.refused))
+    }
+
+    /// Packets, connections begun, live connections, and connections to be drained.
+    fn sizes(&self, py: Python<'_>) -> PyResult<[u64; 4]> {
+        let _visit = self.enter()?;
+        Ok(py.detach(|| self.stream.sizes()))
+    }
+
+    /// Counts connections as they begin, from now on.
+    fn count_begun(&self, py: Python<'_>) -> PyResult<()> {
+        let _visit = self.enter()?;
+        py.detach(|| self.stream.count_begun());
+        Ok(())
+    }
+
+    /// Connections begun since then: direction, evidence and number.
+    fn begun(&self, py: Python<'_>) -> PyResult<Vec<(&'static str, &'static str, u64)>> {
+        let _visit = self.enter()?;
+        Ok(py.detach(|| self.stream.begun()))
+    }
+
+    /// Bytes of memory that the live connections take.
+    fn table_bytes(&self, py: Python<'_>) -> PyResult<usize> {
+        let _visit = self.enter()?;
+        Ok(py.detach(|| self.stream.table_bytes()))
+    }
+
+    /// Writes a checkpoint, with the configuration as TOML and a text of the caller.
     #[allow(clippy::needless_pass_by_value, reason = "extracted from Python")]
-    fn save(&self, py: Python<'_>, path: PathBuf, config: &str) -> PyResult<()> {
-        py.detach(|| checkpoint_file::save(&self.stream, &self.run, &path, config))
+    fn save(&self, py: Python<'_>, path: PathBuf, config: &str, note: &str) -> PyResult<()> {
+        let _visit = self.enter()?;
+        py.detach(|| checkpoint_file::save(&self.stream, &self.run, &path, config, note))
     }
 
     /// The live connection of a five-tuple in either direction, as a table of one row; None without one.
@@ -284,7 +438,7 @@ impl Tracker {
         proto: &str,
         vlan: Option<u16>,
     ) -> PyResult<Option<Connections>> {
-        let ((src, sport), (dst, dport)) = (src, dst);
+        let (_visit, (src, sport), (dst, dport)) = (self.enter()?, src, dst);
         let (src, dst) = (address("src", src)?, address("dst", dst)?);
         if src.1 != dst.1 {
             return Err(PyValueError::new_err(

@@ -2,31 +2,28 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use conntrack_core::capture::{Captures, Input};
+use conntrack_core::capture::{Captures, Faults, Input};
 use conntrack_core::config::Config as Core;
 use conntrack_core::error::CaptureError;
+use conntrack_core::names::Shown;
 use conntrack_core::pipeline::{self, Observe};
-use conntrack_core::stats::Stats;
+use conntrack_core::stats::{SkippedFile, Stats};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyList};
 
 use crate::buffer::Buffer;
 use crate::config::Config;
 use crate::connections::Connections;
 use crate::errors::{ConfigError, capture_error};
 use crate::policy::Policy;
-use crate::source::PyRead;
+use crate::source::{Source, inputs};
 
 /// Interval of checks for signals and of calls of `progress`.
 const OBSERVE_EVERY: Duration = Duration::from_millis(100);
 
-/// A file name, with a binary file object to read instead or None.
-type Source = (PathBuf, Option<Py<PyAny>>);
-
-/// Tracks captures. `sources`: names (`-` is standard input), each with a binary file object to read instead or None.
+/// Tracks captures. `sources`: names (`-` is standard input), each with what to read instead.
 /// `progress` is called with (bytes read, bytes in all or None, packets) about ten times a second.
 #[pyfunction]
 #[pyo3(signature = (sources, config, labels, progress=None))]
@@ -62,6 +59,30 @@ pub fn named<'py>(
     Ok((Connections::new(tracked.rows, zones(core)), names, account(py, &tracked.stats)?))
 }
 
+/// Names by address, each with the word of the protocol that showed it.
+type PyHostNames = BTreeMap<String, Vec<(String, &'static str)>>;
+
+/// Tracks captures on one thread, with the names that payloads show for the responders' addresses.
+#[pyfunction]
+#[pyo3(signature = (sources, config, labels, progress=None))]
+#[allow(clippy::needless_pass_by_value, clippy::type_complexity, reason = "extracted from Python; a tuple for Python")]
+pub fn track_with_names<'py>(
+    py: Python<'py>,
+    sources: Vec<Source>,
+    config: &Config,
+    labels: bool,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<(Connections, Option<Buffer>, PyHostNames, Bound<'py, PyDict>)> {
+    let core = config.core();
+    let (tracked, names) = run(py, sources, core, progress.as_ref(), |captures, observe| {
+        pipeline::with_names(captures, core, labels, observe)
+    })?;
+    let words = |names: Vec<(String, Shown)>| names.into_iter().map(|(name, shown)| (name, shown.word())).collect();
+    let names = names.into_iter().map(|(address, names)| (address.to_string(), words(names))).collect();
+    let labels = tracked.labels.map(|bytes| Buffer::new(bytes.into()));
+    Ok((Connections::new(tracked.rows, zones(core)), labels, names, account(py, &tracked.stats)?))
+}
+
 /// Connections, the account, packets by fate, refused packets by row, and the fate of every packet.
 type PyReplay<'py> = (Connections, Bound<'py, PyDict>, [u64; 4], BTreeMap<u64, u64>, Option<Buffer>);
 
@@ -79,7 +100,7 @@ pub fn replay<'py>(
 ) -> PyResult<PyReplay<'py>> {
     let core = config.core();
     let replayed = run(py, sources, core, progress.as_ref(), |captures, observe| {
-        pipeline::replay(captures, core, policy.core(), fates, observe)
+        pipeline::replay(captures, core, &policy.core(), fates, observe)
     })?;
     let tracked = replayed.tracked;
     let account = account(py, &tracked.stats)?;
@@ -100,7 +121,7 @@ pub fn run<T: Send>(
     progress: Option<&Py<PyAny>>,
     work: impl FnOnce(&mut Captures, Observe<'_>) -> Result<T, CaptureError> + Send,
 ) -> PyResult<T> {
-    let inputs = inputs(sources);
+    let inputs = inputs(py, sources);
     let mut stopped = None;
     let mut asked = Instant::now();
     let mut observe = |now: pipeline::Progress| {
@@ -123,21 +144,12 @@ pub fn run<T: Send>(
             }
         }
     };
-    let done = py.detach(|| work(&mut Captures::open(inputs, core.strict)?, &mut observe));
+    let done = py.detach(|| work(&mut Captures::open(inputs, faults(core))?, &mut observe));
     match (done, stopped) {
         (_, Some(error)) => Err(error),
         (Err(error), None) => Err(capture_error(error)),
         (Ok(done), None) => Ok(done),
     }
-}
-
-/// Inputs of the core: file objects where given, else names.
-pub fn inputs(sources: Vec<Source>) -> Vec<Input> {
-    let input = |(name, file)| match file {
-        Some(file) => Input::Reader { name, reader: Box::new(PyRead::new(file)) },
-        None => Input::named(name),
-    };
-    sources.into_iter().map(input).collect()
 }
 
 /// Runs a baseline loop for benchmarks up to a step (`read`, `decode`, `look_up`), and returns the number of records that
@@ -160,9 +172,19 @@ pub fn walk(py: Python<'_>, names: Vec<String>, config: &Config, depth: &str) ->
 pub fn skipped<'py>(py: Python<'py>, stats: &Stats) -> PyResult<Bound<'py, PyDict>> {
     let skipped = PyDict::new(py);
     for (reason, what) in &stats.skipped {
-        skipped.set_item(reason, (what.count, &what.file, what.offset))?;
+        skipped.set_item(reason, (what.count, what.file.as_os_str(), what.offset))?;
     }
     Ok(skipped)
+}
+
+/// Files passed over: file, reason, offset and packets of each.
+pub fn skipped_files<'py>(py: Python<'py>, files: &[SkippedFile]) -> PyResult<Bound<'py, PyList>> {
+    PyList::new(py, files.iter().map(|one| (one.file.as_os_str(), &one.reason, one.offset, one.packets)))
+}
+
+/// Treatment of damage and of files that cannot be read.
+pub fn faults(core: &Core) -> Faults {
+    Faults { strict: core.strict, skip: core.skip_files }
 }
 
 /// Statistics as a dictionary.
@@ -172,7 +194,21 @@ pub fn account<'py>(py: Python<'py>, stats: &Stats) -> PyResult<Bound<'py, PyDic
     account.set_item("bytes", stats.bytes)?;
     account.set_item("snapped", stats.snapped)?;
     account.set_item("skipped", skipped(py, stats)?)?;
+    account.set_item("skipped_files", skipped_files(py, &stats.skipped_files)?)?;
+    account.set_item("not_ip", &stats.not_ip)?;
+    account.set_item("skipped_bytes", stats.skipped_bytes.clone())?;
+    account.set_item("file_bytes", stats.file_bytes)?;
+    account.set_item("parts", stats.parts)?;
+    account.set_item("after_close", stats.after_close)?;
+    account.set_item("merged_parts", stats.merged_parts)?;
+    account.set_item("early_parts", stats.early_parts)?;
+    let unsorted = PyDict::new(py);
+    for (file, step) in &stats.unsorted {
+        unsorted.set_item(file.as_os_str(), step)?;
+    }
+    account.set_item("unsorted", unsorted)?;
     account.set_item("evicted", stats.evicted)?;
+    account.set_item("evicted_by", stats.evicted_by.clone())?;
     account.set_item("connections", stats.connections)?;
     account.set_item("peak_connections", stats.peak_connections)?;
     account.set_item("first", stats.first)?;

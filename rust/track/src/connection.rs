@@ -168,6 +168,14 @@ impl Connection {
         }
     }
 
+    /// Test for the invariants of the parts; for state from outside.
+    pub fn is_sound(&self) -> bool {
+        let early = self.reorder.as_deref().and_then(|reorder| reorder.early.as_ref());
+        self.gateway.as_ref().is_none_or(|entry| entry.is_sound(self.key.proto))
+            && self.zeek.is_sound()
+            && early.is_none_or(|early| early.is_sound(self.key.proto))
+    }
+
     /// Tags of the first packet.
     pub fn tags(&self) -> Tags {
         Tags { vlan: self.vlan, vni: self.tunnel.vni }

@@ -60,6 +60,15 @@ impl Early {
         Self { side, segments: vec![segment], before: before.map(Box::new) }
     }
 
+    /// Test for the invariants of the parts; for state from outside.
+    pub fn is_sound(&self, proto: u8) -> bool {
+        let before = self.before.as_deref();
+        (1..=MOST_EARLY).contains(&self.segments.len())
+            && before.is_none_or(|before| {
+                before.zeek.is_sound() && before.gateway.as_ref().is_none_or(|entry| entry.is_sound(proto))
+            })
+    }
+
     /// Test for the SYN that the SYN+ACK acknowledges, with or without its data (TCP Fast Open, RFC 7413), at most
     /// `window` nanoseconds earlier or later. A copy of a SYN that came before is none.
     pub fn answers(&self, syn: &EarlySegment, window: u64) -> bool {

@@ -4,13 +4,15 @@ use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use conntrack_capture::error::CaptureError;
-use conntrack_capture::{Captures, Crossing, PcapngWriter, Record, RecordBatch};
+use conntrack_capture::{Captures, Crossing, LinkType, PcapngWriter, Record, RecordBatch};
+use conntrack_output::anonymise::Anonymiser;
 use conntrack_output::labels::SettledLabel;
-use conntrack_output::rows::{Row, Rows};
+use conntrack_output::rows::{Row, Rows, renamed};
 use conntrack_track::connection::Evidence;
 use conntrack_track::direction::Direction;
 use conntrack_track::proto::{CtState, State};
 
+use super::rewrite::Rewriter;
 use super::{Observe, Progress, RunOutput};
 
 /// Error of the second pass.
@@ -32,43 +34,65 @@ pub enum AnnotateError {
     },
 }
 
-/// Writes the packets of a capture that was tracked with labels, each with its direction bits and a comment.
+/// Writes the packets of a capture that was tracked with labels, each with its direction bits and a comment. `names`: headers
+/// alone, with names in place of addresses. Returns the number of packets that could not be rewritten and are left out.
 pub fn label(
     captures: &mut Captures,
     tracked: &RunOutput,
     out: impl Write,
+    names: Option<&Anonymiser>,
     observe: Observe<'_>,
-) -> Result<(), AnnotateError> {
+) -> Result<u64, AnnotateError> {
     let mut writer = PcapngWriter::new(out)?;
     let mut comment = String::new();
+    let mut rewriter = names.map(Rewriter::new);
+    let named = names.map(|names| renamed(tracked.rows.iter(), tracked.rows.locality(), names));
     again(captures, tracked, observe, |record, bytes, label, row| {
         comment.clear();
+        let row = if let Some(named) = &named { label.connection.and_then(|row| named.get(row)) } else { row };
         if let Some(row) = row {
             describe(&mut comment, label, row);
         }
-        writer.packet(record.ts, record.linktype, record.len, bytes, crossing(label), &comment)
+        let Some((linktype, len, bytes)) = shown(rewriter.as_mut(), record, bytes) else { return Ok(()) };
+        writer.packet(record.ts, linktype, len, bytes, crossing(label), &comment)
     })?;
-    Ok(writer.finish()?)
+    writer.finish()?;
+    Ok(rewriter.map_or(0, |rewriter| rewriter.dropped))
 }
 
-/// Writes the packets of a capture that was tracked with labels to one file for each direction that occurs; `open` creates a file.
+/// Link type, length on the wire and bytes of a packet as it is written; None: left out.
+fn shown<'a>(
+    rewriter: Option<&'a mut Rewriter<'_>>,
+    record: &Record,
+    bytes: &'a [u8],
+) -> Option<(LinkType, u32, &'a [u8])> {
+    let Some(rewriter) = rewriter else { return Some((record.linktype, record.len, bytes)) };
+    let (frame, len) = rewriter.frame(record, bytes)?;
+    Some((LinkType::ETHERNET, len, frame))
+}
+
+/// Writes the packets of a capture that was tracked with labels to one file for each direction that occurs; `open`
+/// creates a file. `names` and the number are those of [`label`].
 pub fn split<W: Write>(
     captures: &mut Captures,
     tracked: &RunOutput,
     mut open: impl FnMut(Direction) -> io::Result<W>,
+    names: Option<&Anonymiser>,
     observe: Observe<'_>,
-) -> Result<(), AnnotateError> {
+) -> Result<u64, AnnotateError> {
+    let mut rewriter = names.map(Rewriter::new);
     let mut writers: [Option<PcapngWriter<W>>; Direction::NAMES.len()] = std::array::from_fn(|_| None);
     again(captures, tracked, observe, |record, bytes, label, _| {
+        let Some((linktype, len, bytes)) = shown(rewriter.as_mut(), record, bytes) else { return Ok(()) };
         let place = &mut writers[label.direction as usize];
         let writer = match place {
             Some(writer) => writer,
             None => place.insert(PcapngWriter::new(open(label.direction)?)?),
         };
-        writer.packet(record.ts, record.linktype, record.len, bytes, crossing(label), "")
+        writer.packet(record.ts, linktype, len, bytes, crossing(label), "")
     })?;
     writers.into_iter().flatten().try_for_each(PcapngWriter::finish)?;
-    Ok(())
+    Ok(rewriter.map_or(0, |rewriter| rewriter.dropped))
 }
 
 /// Reads a capture again, and visits every record with its label.
@@ -83,6 +107,9 @@ fn again(
     let expected = labels.len() as u64;
     let mut found = 0;
     let mut batch = RecordBatch::default();
+    if tracked.stats.merged_parts > 0 {
+        captures.merge_parts_at_once();
+    }
     loop {
         let (more, interrupted) = match captures.next_batch(&mut batch) {
             Ok(more) => (more, false),
@@ -90,6 +117,8 @@ fn again(
                 batch.records.clear();
                 (true, true)
             }
+            // No record was given before.
+            Err(CaptureError::Restart) => (true, false),
             Err(error) => return Err(error.into()),
         };
         for record in &batch.records {

@@ -12,9 +12,10 @@ use conntrack_track::flow::Descriptor;
 use conntrack_track::flow::descriptor::kind;
 use conntrack_track::proto::CtState;
 use conntrack_track::table::NO_SLOT;
-use conntrack_track::tracker::{Closed, Label, Tracker};
+use conntrack_track::tracker::{Closed, Evictions, Label, Tracker};
 
 use super::alive::Alive;
+use super::early_reports::EarlyReports;
 use super::reading::Batch;
 
 /// Records whose packets are looked up together, so that they wait for memory together.
@@ -24,6 +25,9 @@ pub const GROUP: usize = 128;
 pub trait OnLabel {
     /// False: labels are not computed.
     const WANTED: bool;
+
+    /// True: connections may be reported at their close, for which labels are wanted.
+    const REPORTS: bool = false;
 
     /// Called after record `at` of the batch, whose connection may be in the slot `guess`.
     fn label(&mut self, tracker: &Tracker, label: &Label, batch: &Batch<'_>, at: usize, guess: u32);
@@ -74,13 +78,20 @@ pub struct TrackStage {
 struct ClosedRows {
     rows: Finished,
     alive: Alive,
+    /// Connections reported at their close, whose entries live on.
+    early: Option<EarlyReports>,
 }
 
 impl ClosedRows {
     #[inline]
     fn insert(&mut self, closed: &Closed) {
-        self.rows.insert(closed);
         self.alive.note(closed.what.start(), closed.gone);
+        if let Some(early) = &mut self.early
+            && early.take(closed.what.id())
+        {
+            return;
+        }
+        self.rows.insert(closed);
     }
 }
 
@@ -94,7 +105,7 @@ pub struct TrackOutput {
     pub refused: Option<(u64, u32, u64)>,
     /// Connections begun, and connections evicted.
     pub begun: u64,
-    pub evicted: u64,
+    pub evicted: Evictions,
     /// Connections with tags that no packet with other tags may join.
     pub crowded: u64,
     /// Live connections over time.
@@ -105,7 +116,7 @@ impl TrackOutput {
     /// No results yet.
     pub fn none(locality: Arc<Locality>) -> Self {
         let (rows, alive) = (Finished::new(locality), Alive::default());
-        Self { rows, labels: None, refused: None, begun: 0, evicted: 0, crowded: 0, alive }
+        Self { rows, labels: None, refused: None, begun: 0, evicted: Evictions::default(), crowded: 0, alive }
     }
 
     /// Adds the results of another part under new numbers: `own` maps its own numbers, `named` those of connections it
@@ -113,7 +124,7 @@ impl TrackOutput {
     pub fn add(&mut self, part: Self, own: impl Fn(u64) -> u64, named: impl Fn(u64) -> u64) {
         self.rows.add(part.rows, own, named);
         self.begun += part.begun;
-        self.evicted += part.evicted;
+        self.evicted.add(part.evicted);
         self.crowded += part.crowded;
         self.alive.add(part.alive);
     }
@@ -124,26 +135,60 @@ impl TrackStage {
     /// evictions then do not depend on batch size.
     pub fn new(tracker: Tracker, each_ticks: bool) -> Self {
         let locality = tracker.keys().locality().clone();
-        let over = ClosedRows { rows: Finished::new(locality), alive: Alive::default() };
+        let over = ClosedRows { rows: Finished::new(locality), alive: Alive::default(), early: None };
         Self { tracker, over, each_ticks, guesses: Box::new([NO_SLOT; GROUP]), refused: None }
     }
 
     /// Takes the connections closed since the last call.
     pub fn drain(&mut self) -> Finished {
-        let none = ClosedRows { rows: self.over.rows.none(), alive: Alive::default() };
-        std::mem::replace(&mut self.over, none).rows
+        self.over.alive = Alive::default();
+        let none = self.over.rows.none();
+        std::mem::replace(&mut self.over.rows, none)
+    }
+
+    /// Report connections at their close from now on, or once their entries are gone. Closed ones in the table are
+    /// reported at once; none is reported twice.
+    pub fn report_closes(&mut self, at_close: bool) {
+        let early = self.over.early.get_or_insert_default();
+        if early.set(at_close) {
+            early.report_all(&self.tracker, &mut self.over.rows);
+        }
+    }
+
+    /// Test for reports at the close.
+    pub fn reports_closes(&self) -> bool {
+        self.over.early.as_ref().is_some_and(EarlyReports::are_wanted)
+    }
+
+    /// Packets of connections that were reported before their entries were gone.
+    pub fn after_close(&self) -> u64 {
+        self.over.early.as_ref().map_or(0, EarlyReports::after_close)
+    }
+
+    /// Advance the clock without a packet, and end every connection that is over by then.
+    pub fn advance_to(&mut self, ts: i64) {
+        let over = &mut self.over;
+        self.tracker.advance_to(ts, |closed| over.insert(closed));
     }
 
     /// Writes live connections, and closed ones that were not drained, to a checkpoint.
     pub fn save(&self, out: &mut Writer<'_, impl Write>) -> io::Result<()> {
         self.tracker.save(out)?;
-        self.over.rows.save(out)
+        self.over.rows.save(out)?;
+        EarlyReports::save(self.over.early.as_ref(), out)
+    }
+
+    /// Number of connections that ended and were not drained.
+    pub fn ended(&self) -> usize {
+        self.over.rows.len()
     }
 
     /// Reads a checkpoint into an empty table.
     pub fn load(&mut self, from: &mut Reader<impl Read>) -> Result<(), CheckpointError> {
         self.tracker.load(from)?;
-        self.over.rows.load(from, self.tracker.begun())
+        self.over.rows.load(from, self.tracker.begun())?;
+        self.over.early = EarlyReports::load(from, &self.tracker)?;
+        Ok(())
     }
 
     /// Tracks a batch of at most [`GROUP`] records.
@@ -180,6 +225,11 @@ impl TrackStage {
             };
             let label = taken.unwrap_or_else(|| self.other::<READERS>(batch, at, guess));
             labels.label(&self.tracker, &label, batch, at, guess);
+            if L::REPORTS
+                && let Some(early) = &mut self.over.early
+            {
+                early.note(&self.tracker, &label, (batch, at, guess), &mut self.over.rows);
+            }
         }
     }
 

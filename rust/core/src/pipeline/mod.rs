@@ -7,11 +7,17 @@
 mod alive;
 mod annotate;
 mod bare;
+mod begun;
+mod early_reports;
 mod following;
+mod fragments;
+mod hosts;
 mod named;
+mod order;
 mod progress;
 mod reading;
 mod replay;
+mod rewrite;
 mod seam;
 mod shards;
 mod stream;
@@ -25,16 +31,17 @@ use conntrack_output::quality::Quality;
 use conntrack_output::rows::Rows;
 use conntrack_output::stats::Stats;
 use conntrack_track::config::{Bounds, Config, ServerPorts, Timeout};
-use conntrack_track::tracker::{Keys, Tracker};
+use conntrack_track::tracker::{Evictions, Keys, Tracker};
 
 pub use annotate::{AnnotateError, label, split};
 pub use bare::{Depth, walk};
+pub use hosts::{HostNames, with_names};
 pub use named::named;
 pub use progress::{Observe, Progress};
-pub use reading::count_damage;
+pub use reading::{count_damage, skipped_files};
 pub use replay::{Fate, ReplayOutput, replay};
 pub use seam::{CapturePosition, CellRecord, Headers, ShardTracker};
-pub use stream::Stream;
+pub use stream::{Fill, Stream};
 
 use following::{GROUP, NoLabels, TrackOutput, TrackStage};
 use reading::{Batch, DecodeOutput, DecodeStage, Decoded, name};
@@ -50,8 +57,12 @@ pub struct RunOutput {
     pub stats: Stats,
 }
 
-/// Reason for skipping a record that would have begun a connection: the table was full of assured connections.
+/// Reason for skipping a record that would have begun a connection: the table was full, and the search for a victim
+/// found assured connections only.
 pub const TABLE_FULL: &str = "table_full";
+
+/// The bounds of a table, as keys of [`Stats::evicted_by`].
+const BOUNDS: [&str; 3] = ["max_connections", "memory_limit", "icmp_errors"];
 
 /// Every key that [`Stats::skipped`] may have.
 pub fn reasons() -> impl Iterator<Item = &'static str> {
@@ -66,22 +77,44 @@ pub fn track(
     want_labels: bool,
     observe: Observe<'_>,
 ) -> Result<RunOutput, CaptureError> {
-    let (reading, output) = if config.threads > 1 && can_be_parted(captures, config) {
-        let total = captures.progress().1;
-        Shards::new(captures, config, want_labels).run(total, observe)?
-    } else {
-        in_turn(captures, config, want_labels, observe)?
-    };
-    finish(captures, config, reading, output)
+    let mut shares = config.threads > 1;
+    with_restarts(captures, |captures| {
+        shares &= can_be_parted(captures, config);
+        if shares {
+            let total = captures.progress().1;
+            if let Some((reading, output)) = Shards::new(captures, config, want_labels).run(total, &mut *observe)? {
+                return finish(captures, config, reading, output);
+            }
+            // Evictions depend on all connections, so that one thread begins anew, and goes on after further restarts.
+            shares = false;
+            *captures = captures.again()?;
+        }
+        let (reading, output) = in_turn(captures, config, want_labels, &mut *observe)?;
+        finish(captures, config, reading, output)
+    })
 }
 
-/// True where sharded trackers give the results of one tracker.
+/// Runs on captures whose parts are merged by time, from the begin again once parts are found to overlap.
+fn with_restarts<T>(
+    captures: &mut Captures,
+    mut run: impl FnMut(&mut Captures) -> Result<T, CaptureError>,
+) -> Result<T, CaptureError> {
+    captures.merge_parts();
+    loop {
+        match run(captures) {
+            Err(CaptureError::Restart) => {}
+            done => return done,
+        }
+    }
+}
+
+/// True where sharded trackers give the results of one tracker, as long as no bound of its table is hit.
 fn can_be_parted(captures: &Captures, config: &Config) -> bool {
     // A read of a pipe may block for ever, and could not be interrupted.
     let ends = captures.progress().1.is_some();
-    // Evictions of a full table depend on all its entries; inner packets of a tunnel belong to the outer connection; Zeek
-    // keys an ICMP packet by its quotation.
-    ends && config.bounds == Bounds::default() && config.decode.tunnels != TunnelMode::Both && !config.zeek
+    // Inner packets of a tunnel belong to the outer connection; Zeek keys an ICMP packet by its quotation.
+    let may_begin_anew = config.bounds == Bounds::default() || captures.may_begin_anew();
+    ends && may_begin_anew && config.decode.tunnels != TunnelMode::Both && !config.zeek
 }
 
 /// Runs on one thread, a few records at a time, which stay in the L1 cache.
@@ -141,6 +174,16 @@ fn count_refused(stats: &mut Stats, refused: Option<(u64, u32, u64)>, captures: 
     }
 }
 
+/// Counts evicted connections, beside the forgotten datagrams, by the bound that was hit.
+fn count_evicted(stats: &mut Stats, evicted: Evictions) {
+    stats.evicted = evicted.sum();
+    for (bound, count) in BOUNDS.into_iter().zip([evicted.connections, evicted.memory, evicted.errors]) {
+        if count > 0 {
+            stats.evicted_by.insert(bound, count);
+        }
+    }
+}
+
 fn finish(
     captures: &Captures,
     config: &Config,
@@ -152,7 +195,7 @@ fn finish(
     count_refused(&mut stats, refused, captures);
     let mut rows = rows.in_order();
     stats.connections = begun;
-    stats.evicted = evicted;
+    count_evicted(&mut stats, evicted);
     stats.peak_connections = alive.peak();
     // Zeek's own choice of the originator stands.
     if !config.zeek {

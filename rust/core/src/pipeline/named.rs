@@ -13,7 +13,7 @@ use conntrack_track::tracker::{Keys, Label, Tracker};
 
 use super::following::{TrackOutput, TrackStage};
 use super::reading::{Batch, DecodeStage};
-use super::{Observe, RunOutput, finish, read_on};
+use super::{Observe, RunOutput, finish, read_on, with_restarts};
 
 /// Maximum of names kept from DNS, whose answers anybody can forge.
 const MOST_RESOLVED: usize = 1 << 20;
@@ -21,6 +21,14 @@ const MOST_RESOLVED: usize = 1 << 20;
 /// Tracks captures, with names by row: the name in the payload (SNI, Host, DNS) or else the DNS name of the responder's
 /// address.
 pub fn named(
+    captures: &mut Captures,
+    config: &Config,
+    observe: Observe<'_>,
+) -> Result<(RunOutput, BTreeMap<u64, String>), CaptureError> {
+    with_restarts(captures, |captures| named_once(captures, config, &mut *observe))
+}
+
+fn named_once(
     captures: &mut Captures,
     config: &Config,
     observe: Observe<'_>,
@@ -74,7 +82,7 @@ impl Names {
 }
 
 /// Visits every payload of a batch: index of the record, five-tuple and bytes.
-fn each_payload(batch: &Batch<'_>, mut visit: impl FnMut(usize, &FiveTuple, &[u8])) {
+pub(super) fn each_payload(batch: &Batch<'_>, mut visit: impl FnMut(usize, &FiveTuple, &[u8])) {
     for (place, one) in batch.decoded.descriptors.iter().enumerate().take(batch.records.len()) {
         if one.is(kind::OTHER) {
             for packet in batch.packets(place) {

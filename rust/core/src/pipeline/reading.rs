@@ -5,16 +5,22 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use conntrack_base::checkpoint::{CheckpointError, Reader, Writer};
+use conntrack_base::time::{UNTIMED, timed};
 use conntrack_capture::error::CaptureError;
 use conntrack_capture::{Captures, Lacks, LinkType, Record, RecordBatch};
-use conntrack_decode::{Decoder, Packet, Skip};
+use conntrack_decode::{Decoder, Packet, Skip, Unread};
 use conntrack_output::quality::Watch;
-use conntrack_output::stats::Stats;
+use conntrack_output::stats::{SkippedFile, Stats};
 use conntrack_track::config::Config;
 use conntrack_track::direction::{self, Expectations};
 use conntrack_track::flow::Descriptor;
 use conntrack_track::flow::descriptor::{Arrival, announces, kind};
 use conntrack_track::tracker::Keys;
+
+use super::order::StepsBack;
+
+/// The bound on fragmented datagrams in memory, as a key of [`Stats::evicted_by`].
+const DATAGRAMS: &str = "datagrams";
 
 /// Decoded records, in their order.
 #[derive(Default)]
@@ -81,12 +87,15 @@ pub struct DecodeStage {
     at_fixed_offsets: bool,
     keys: Keys,
     watch: Watch,
+    steps: StepsBack,
     /// Connections that messages announced; None: nobody looks back.
     expected: Option<Expectations>,
     /// Statistics so far, without skipped records.
     pub stats: Stats,
     /// Skipped records by reason: the number, and the file and offset of the first.
     skipped: BTreeMap<&'static str, (u64, u32, u64)>,
+    /// Records without IP by protocol; at most as many entries as there are numbers of protocols.
+    unread: BTreeMap<Unread, u64>,
     files: Vec<LinkTypes>,
     /// The file of the last ordinary packet, whose link type is already noted.
     supported: Option<u32>,
@@ -124,9 +133,11 @@ impl DecodeStage {
             at_fixed_offsets: !config.decode.checksum && !config.zeek,
             keys,
             watch: Watch::default(),
+            steps: StepsBack::new(config),
             expected: Some(Expectations::default()),
             stats: Stats::default(),
             skipped: BTreeMap::new(),
+            unread: BTreeMap::new(),
             files: Vec::new(),
             supported: None,
         }
@@ -145,7 +156,7 @@ impl DecodeStage {
             into.descriptors.resize(records.len(), Descriptor::default());
             into.broad.resize(records.len(), [0; 4]);
         }
-        self.count(records);
+        self.count(records, batch);
         let mut has_announcement = self.decode_frames(records, batch, into);
         for at in 0..into.others.len() {
             let at = into.others[at] as usize;
@@ -200,24 +211,35 @@ impl DecodeStage {
         });
     }
 
-    fn count(&mut self, records: &[Record]) {
+    fn count(&mut self, records: &[Record], batch: &RecordBatch) {
         let stats = &mut self.stats;
         stats.packets += records.len() as u64;
-        let Some(first) = records.first().map(|record| record.ts) else { return };
-        let (mut bytes, mut snapped, mut last, mut goes_back) = (0, 0, first, false);
+        let Some(&Record { ts: first, file, .. }) = records.first() else { return };
+        let (mut bytes, mut snapped, mut last, mut goes_back, mut files) = (0, 0, first, false, 0);
         for record in records {
             bytes += u64::from(record.len);
             snapped += u64::from(record.caplen < record.len);
             goes_back |= record.ts < last;
+            files |= record.file ^ file;
             last = record.ts;
         }
         let times = || records.iter().map(|record| record.ts);
-        self.watch.times(first, last, !goes_back, times);
+        // Packets without a time come before all others, or step back.
+        if first == UNTIMED || (goes_back && times().any(|ts| ts == UNTIMED)) {
+            times().filter(|ts| *ts != UNTIMED).for_each(|ts| self.watch.time(ts));
+        } else {
+            self.watch.times(first, last, !goes_back, times);
+        }
+        self.steps.note(records, batch, !goes_back);
         let latest = if goes_back { times().max() } else { Some(last) };
+        let earliest = if goes_back { times().filter_map(timed).min() } else { times().find_map(timed) };
         stats.bytes += bytes;
         stats.snapped += snapped;
-        stats.first = stats.first.or(Some(first));
-        stats.last = stats.last.max(latest);
+        stats.first = stats.first.into_iter().chain(earliest).min();
+        stats.last = stats.last.max(latest.and_then(timed));
+        if files != 0 || self.files.get(file as usize).is_none_or(|file| file.begin.is_none()) {
+            self.note_begins(records);
+        }
     }
 
     /// Decodes a record by the slow path.
@@ -230,7 +252,16 @@ impl DecodeStage {
         packets: &mut Vec<Packet>,
     ) {
         let (before, frame) = (packets.len(), batch.bytes(record));
-        let decoded = self.decoder.decode(record, frame, packets);
+        let subframes = self.decoder.subframes();
+        let decoded = if record.unsummed {
+            self.decoder.decode_unsummed(record, frame, packets)
+        } else {
+            self.decoder.decode(record, frame, packets)
+        };
+        let subframes = self.decoder.subframes() - subframes;
+        if subframes > 0 {
+            self.skipped.entry(Skip::Subframe.name()).or_insert((0, record.file, record.offset)).0 += subframes;
+        }
         if let Some(packet) = packets.get(before) {
             self.watch.packet(packet);
         }
@@ -239,6 +270,9 @@ impl DecodeStage {
         if let Err(skip) = decoded {
             packets.truncate(before);
             self.skipped.entry(skip.name()).or_insert((0, record.file, record.offset)).0 += 1;
+            if skip == Skip::NotIp {
+                *self.unread.entry(Unread::of(record.linktype, frame)).or_insert(0) += 1;
+            }
             let is_untracked = matches!(skip, Skip::NotIp | Skip::LinkType | Skip::Encrypted);
             one.kind |= if is_untracked { kind::UNTRACKED } else { 0 };
             return;
@@ -272,14 +306,26 @@ impl DecodeStage {
         }
     }
 
-    /// Notes the link type of a record. A file of unsupported link types alone is an error, never an empty result.
-    fn note_link_type(&mut self, record: &Record, unsupported: bool) {
-        let index = record.file as usize;
+    /// Notes the times of first records. Decoded in stored order, or not, they are the same.
+    #[inline(never)]
+    fn note_begins(&mut self, records: &[Record]) {
+        for record in records {
+            let file = self.file(record.file);
+            file.begin = file.begin.or(timed(record.ts));
+        }
+    }
+
+    fn file(&mut self, index: u32) -> &mut LinkTypes {
+        let index = index as usize;
         if index >= self.files.len() {
             self.files.resize(index + 1, LinkTypes::default());
         }
-        let file = &mut self.files[index];
-        file.begin.get_or_insert(record.ts);
+        &mut self.files[index]
+    }
+
+    /// Notes the link type of a record. A file of unsupported link types alone is an error, never an empty result.
+    fn note_link_type(&mut self, record: &Record, unsupported: bool) {
+        let file = self.file(record.file);
         file.supported |= !unsupported;
         if unsupported {
             file.first.get_or_insert((record.linktype.0, record.offset));
@@ -298,16 +344,30 @@ impl DecodeStage {
 
     /// Statistics so far.
     pub fn account(&self, captures: &Captures) -> Result<Stats, CaptureError> {
-        for (file, number) in self.files.iter().zip(0..) {
-            file.check(name(captures, number))?;
-        }
         let mut stats = self.stats.clone();
+        stats.skipped_files = skipped_files(captures);
+        for (file, number) in self.files.iter().zip(0..) {
+            match file.check(name(captures, number)) {
+                Err(error) if captures.faults().skip => {
+                    stats.skipped_files.push(skipped_file(&error, error.offset(), 0));
+                }
+                checked => checked?,
+            }
+        }
         for (&reason, &(count, file, offset)) in &self.skipped {
             stats.skip(reason, count, name(captures, file), offset);
         }
+        stats.not_ip = named(&self.unread);
         let orphans = self.decoder.orphans();
         if orphans > 0 {
             stats.skip(Skip::FragmentWithoutFirst.name(), orphans, Path::new(""), 0);
+        }
+        for (&file, &step) in &self.steps.largest {
+            stats.unsorted.insert(name(captures, file).to_owned(), step);
+        }
+        let forgotten = self.decoder.forgotten();
+        if forgotten > 0 {
+            stats.evicted_by.insert(DATAGRAMS, forgotten);
         }
         count_damage(&mut stats, captures);
         Ok(stats)
@@ -320,6 +380,24 @@ impl DecodeStage {
         begins.sort_unstable();
         Ok(DecodeOutput { stats, watch: self.watch, orphans, expected: self.expected.unwrap_or_default(), begins })
     }
+}
+
+/// Records by name of their protocol: the most frequent ones, and all others together.
+fn named(unread: &BTreeMap<Unread, u64>) -> BTreeMap<String, u64> {
+    /// Maximum number of protocols with a name.
+    const MOST_NAMED: usize = 16;
+    let mut names = BTreeMap::<String, u64>::new();
+    for (protocol, count) in unread {
+        *names.entry(protocol.name()).or_default() += count;
+    }
+    let mut ranked: Vec<_> = names.into_iter().collect();
+    ranked.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    let others: u64 = ranked.iter().skip(MOST_NAMED).map(|(_, count)| count).sum();
+    ranked.truncate(MOST_NAMED);
+    if others > 0 {
+        ranked.push(("other".to_owned(), others));
+    }
+    ranked.into_iter().collect()
 }
 
 /// Clears the fields that the source of an ordinary frame lacks.
@@ -340,7 +418,19 @@ pub fn count_damage(stats: &mut Stats, captures: &Captures) {
         let first = damage.details().iter().find(|damage| damage.kind == kind);
         let (file, offset) = first.map_or((0, 0), |damage| (damage.file, damage.offset));
         stats.skip(kind.name(), count, name(captures, file), offset);
+        stats.skipped_bytes.insert(kind.name(), damage.unused(kind));
     }
+    (stats.file_bytes, stats.parts) = captures.size_and_parts();
+    (stats.merged_parts, stats.early_parts) = captures.merged_and_early_parts();
+}
+
+/// Files passed over so far.
+pub fn skipped_files(captures: &Captures) -> Vec<SkippedFile> {
+    captures.skipped().map(|one| skipped_file(one.error, one.offset, one.records)).collect()
+}
+
+fn skipped_file(error: &CaptureError, offset: Option<u64>, packets: u64) -> SkippedFile {
+    SkippedFile { file: error.path().unwrap_or(Path::new("")).into(), reason: error.reason(), offset, packets }
 }
 
 /// The name of a file, as the caller gave it.

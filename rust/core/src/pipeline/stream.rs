@@ -5,6 +5,7 @@
 //! theirs are done. Guarantees to readers are the table's ([`crate::table`]): readers never block feeders, and see each
 //! connection between two packets.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io::{self, Read, Write};
 use std::sync::{Arc, OnceLock};
@@ -12,23 +13,25 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use conntrack_base::checkpoint::{self, CheckpointError};
-use conntrack_base::sync::{AtomicI64, Ordering, Queue, Station};
+use conntrack_base::sync::{AtomicBool, AtomicI64, Ordering, Queue, Station};
 use conntrack_capture::error::CaptureError;
 use conntrack_capture::{Captures, RecordBatch};
 use conntrack_decode::{FiveTuple, Vlan};
 use conntrack_output::labels::Labels;
 use conntrack_output::rows::{Finished, Rows};
 use conntrack_output::stats::Stats;
-use conntrack_track::config::Config;
+use conntrack_track::config::{Bounds, Config};
 use conntrack_track::connection::{Connection, EndReason};
 use conntrack_track::flow::descriptor::kind;
 use conntrack_track::proto::CtState;
 use conntrack_track::table::{FinalConnection, Reader};
 use conntrack_track::tracker::{Closed, Keys, Label, Tracker};
 
-use super::count_refused;
+use super::begun::Begun;
+use super::early_reports::is_close;
 use super::following::{GROUP, OnLabel, TrackStage};
 use super::reading::{Batch, DecodeStage, Decoded};
+use super::{count_evicted, count_refused};
 
 /// Maximum sleep of a feeder before the next look at the work queue.
 const NAP: Duration = Duration::from_millis(1);
@@ -41,6 +44,22 @@ pub struct Stream {
     reader: OnceLock<Reader>,
     /// Capture time for readers, nanoseconds: entries with an earlier deadline are expired.
     now: AtomicI64,
+    /// Connections are reported at their close: closed ones are no longer among the live.
+    at_close: AtomicBool,
+}
+
+/// The fill of a table.
+pub struct Fill {
+    /// Live connections.
+    pub connections: usize,
+    /// Bytes of memory for them, as the bound counts.
+    pub bytes: usize,
+    /// The bounds.
+    pub bounds: Bounds,
+    /// Connections evicted so far, by the bound that was hit.
+    pub evicted_by: BTreeMap<&'static str, u64>,
+    /// Packets that found no room so far.
+    pub refused: u64,
 }
 
 /// State under the lock.
@@ -48,6 +67,8 @@ struct Engine {
     reading: DecodeStage,
     following: TrackStage,
     decoded: Decoded,
+    /// Counts of connections as they begin, where they are wanted.
+    begun: Option<Begun>,
     /// Source of `Stream::now`.
     now: i64,
 }
@@ -77,10 +98,11 @@ impl Stream {
         let keys = Keys::new(config);
         let following = TrackStage::new(Tracker::with_keys(config, keys.clone()), true);
         let reading = DecodeStage::new(config, keys.clone()).without_hindsight();
-        let mut engine = Engine { reading, following, decoded: Decoded::default(), now: i64::MIN };
+        let mut engine = Engine { reading, following, decoded: Decoded::default(), begun: None, now: i64::MIN };
         load(&mut engine)?;
         let now = AtomicI64::new(engine.now);
-        Ok(Self { station: Station::new(Box::new(engine)), keys, reader: OnceLock::new(), now })
+        let at_close = AtomicBool::new(engine.following.reports_closes());
+        Ok(Self { station: Station::new(Box::new(engine)), keys, reader: OnceLock::new(), now, at_close })
     }
 
     /// Writes the state between two batches; feeders wait meanwhile.
@@ -110,6 +132,22 @@ impl Stream {
         job.feeder.unpark();
     }
 
+    /// Reports connections at their close from now on, or once their entries are gone. Closed connections in the table are
+    /// reported at once; no connection is reported twice.
+    pub fn report_closes(&self, at_close: bool) {
+        self.with(|engine| engine.following.report_closes(at_close));
+        self.at_close.store(at_close, Ordering::Release);
+    }
+
+    /// Advances capture time to `ts` without a packet, and ends the connections that are over by then.
+    pub fn advance_to(&self, ts: i64) {
+        self.with(|engine| {
+            engine.following.advance_to(ts);
+            engine.now = engine.following.tracker.now();
+            self.now.store(engine.now, Ordering::Release);
+        });
+    }
+
     /// Takes the connections closed since the last call, in the order of first packets.
     pub fn drain(&self) -> Rows {
         self.with(|engine| engine.following.drain()).in_order()
@@ -130,11 +168,55 @@ impl Stream {
             let mut stats = engine.reading.account(captures)?;
             count_refused(&mut stats, engine.following.refused(), captures);
             let tracker = &engine.following.tracker;
-            stats.connections = tracker.begun();
-            stats.evicted = tracker.evicted();
+            stats.connections = tracker.begun_here();
+            stats.after_close = engine.following.after_close();
+            count_evicted(&mut stats, tracker.evicted());
             stats.peak_connections = tracker.peak() as u64;
             Ok(stats)
         })
+    }
+
+    /// Bounds the table anew. A table beyond the bounds shrinks as connections begin.
+    pub fn set_bounds(&self, bounds: Bounds) {
+        self.with(|engine| engine.following.tracker.set_bounds(bounds));
+    }
+
+    /// The state of the table.
+    pub fn fill(&self) -> Fill {
+        self.with(|engine| {
+            let tracker = &engine.following.tracker;
+            let (table, mut stats) = (tracker.table(), Stats::default());
+            count_evicted(&mut stats, tracker.evicted());
+            let (connections, bytes, bounds) = (table.len(), table.bytes(), table.bounds());
+            Fill { connections, bytes, bounds, evicted_by: stats.evicted_by, refused: tracker.refused() }
+        })
+    }
+
+    /// Packets so far, connections begun, live connections, and connections that ended and were not drained.
+    pub fn sizes(&self) -> [u64; 4] {
+        self.with(|engine| {
+            let tracker = &engine.following.tracker;
+            let (live, ended) = (tracker.table().len(), engine.following.ended());
+            [engine.reading.stats.packets, tracker.begun_here(), live as u64, ended as u64]
+        })
+    }
+
+    /// Counts connections as they begin, from now on.
+    pub fn count_begun(&self) {
+        self.with(|engine| {
+            let begun = Begun::after(&engine.following.tracker);
+            engine.begun.get_or_insert(begun);
+        });
+    }
+
+    /// Connections begun, by the words of direction and evidence; none unless they are counted.
+    pub fn begun(&self) -> Vec<(&'static str, &'static str, u64)> {
+        self.with(|engine| engine.begun.as_ref().map(|begun| begun.counts().collect()).unwrap_or_default())
+    }
+
+    /// Bytes of memory that the live connections take.
+    pub fn table_bytes(&self) -> usize {
+        self.with(|engine| engine.following.tracker.bytes())
     }
 
     /// Runs a function on the engine, between two batches.
@@ -148,13 +230,14 @@ impl Stream {
     /// The live connection of a five-tuple in either direction; see the guarantees.
     pub fn lookup(&self, tuple: &FiveTuple, vlan: Vlan) -> Option<Rows> {
         let connection = self.reader().lookup(&self.keys.of_ports(tuple, vlan).lookup)?;
-        let row = self.rows([connection]);
+        let row = self.rows([connection], |_| true);
         (!row.is_empty()).then_some(row)
     }
 
     /// The live connections in the order of first packets; see the guarantees.
     pub fn snapshot(&self) -> Rows {
-        self.rows(self.reader().snapshot())
+        let at_close = self.at_close.load(Ordering::Acquire);
+        self.rows(self.reader().snapshot(), |reason| !(at_close && is_close(reason)))
     }
 
     /// The reader of the table; the first call waits for the lock.
@@ -163,11 +246,14 @@ impl Stream {
     }
 
     /// Live connections as rows, as if the capture ended now.
-    fn rows(&self, connections: impl IntoIterator<Item = Connection>) -> Rows {
+    fn rows(&self, connections: impl IntoIterator<Item = Connection>, wanted: impl Fn(EndReason) -> bool) -> Rows {
         let now = self.now.load(Ordering::Acquire);
         let mut rows = Finished::new(self.keys.locality().clone());
         for connection in connections.into_iter().filter(|connection| connection.deadline > now) {
             let reason = connection.end_reason(EndReason::EndOfCapture);
+            if !wanted(reason) {
+                continue;
+            }
             let places = self.keys.places(&connection.key);
             let what = FinalConnection::Whole(Box::new(connection));
             rows.insert(&Closed { what, places, reason, stopped: Some(now), gone: None });
@@ -186,15 +272,20 @@ impl Engine {
     fn load(&mut self, from: &mut checkpoint::Reader<impl Read>) -> Result<(), CheckpointError> {
         self.now = from.get()?;
         self.reading.load(from)?;
-        self.following.load(from)
+        self.following.load(from)?;
+        from.end()
     }
 
     fn follow(&mut self, batch: &RecordBatch) -> Vec<u8> {
-        let Self { reading, following, decoded, .. } = self;
+        let Self { reading, following, decoded, begun, .. } = self;
         let mut labels = ProvisionalLabels(Labels::default());
         for records in batch.records.chunks(GROUP) {
             reading.decode(records, batch, decoded);
-            following.take(&Batch { records, bytes: batch, decoded }, &mut labels);
+            let group = Batch { records, bytes: batch, decoded };
+            following.take(&group, &mut labels);
+            if let Some(begun) = begun {
+                begun.note(&following.tracker, &group, &labels.0);
+            }
         }
         labels.0.into_bytes()
     }
@@ -205,6 +296,7 @@ struct ProvisionalLabels(Labels);
 
 impl OnLabel for ProvisionalLabels {
     const WANTED: bool = true;
+    const REPORTS: bool = true;
 
     #[inline]
     fn label(&mut self, tracker: &Tracker, label: &Label, batch: &Batch<'_>, at: usize, guess: u32) {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use conntrack_core::capture::{Captures, Input, Lacks, LinkType, Record, RecordBatch};
 use conntrack_core::config::{Bounds, Config, ServerPorts, Timeout};
 use conntrack_core::decode::{Decoder, Family, FiveTuple, L4, Packet, Tcp, ipproto};
-use conntrack_core::direction::{Expectations, Locality};
+use conntrack_core::direction::{Expectations, Locality, note_announcements};
 use conntrack_core::hindsight::{self, Hints};
 use conntrack_core::labels::{Labels, WIDTH};
 use conntrack_core::pipeline::{self, Stream};
@@ -132,15 +132,18 @@ fn record(frame: &Frame, start: usize) -> Record {
         file: 0,
         linktype: LinkType::ETHERNET,
         abridged: false,
+        unsummed: false,
     }
 }
 
-/// Results of the slow path for packets without some fields: labels with provisional originators, unsettled labels, and rows.
-fn slowly(config: &Config, frames: &[Frame], lacks: Lacks) -> (Vec<u8>, Labels, Rows) {
+/// Results of the slow path for packets without some fields: labels with provisional originators, unsettled labels, rows, and
+/// announced connections.
+fn slowly(config: &Config, frames: &[Frame], lacks: Lacks) -> (Vec<u8>, Labels, Rows, Expectations) {
     let mut tracker = Tracker::new(config).without_shortcuts();
     let mut decoder = Decoder::new(config.decode);
     let mut over = Finished::new(Arc::new(Locality::new(config)));
     let (mut known, mut labels, mut packets) = (Labels::default(), Labels::default(), Vec::new());
+    let mut expected = Expectations::default();
     for frame in frames {
         packets.clear();
         tracker.advance(frame.ts, |closed| over.insert(closed));
@@ -148,12 +151,15 @@ fn slowly(config: &Config, frames: &[Frame], lacks: Lacks) -> (Vec<u8>, Labels, 
         for packet in &mut packets {
             packet.lack(lacks);
         }
+        for packet in &packets {
+            note_announcements(&mut expected, packet, &frame.bytes, frame.ts);
+        }
         let label = tracker.record(&packets, &frame.bytes, frame.ts, |closed| over.insert(closed));
         known.push_settled(&label, who(&tracker, &label, packets.last(), frame.ts));
         labels.push(&label);
     }
     tracker.finish(|closed| over.insert(closed));
-    (known.into_bytes(), labels, over.in_order())
+    (known.into_bytes(), labels, over.in_order(), expected)
 }
 
 type Who = Option<(conntrack_core::flow::Side, conntrack_core::direction::Direction)>;
@@ -242,11 +248,11 @@ pub fn agree(plan: &Plan, cuts: &[usize]) -> Result<(), TestCaseError> {
     let frames: Vec<_> = plan.captured().iter().flatten().filter_map(frame).collect();
     let numbers = Lacks { payloads: true, numbers: true, ..Lacks::default() };
     for lacks in [numbers, Lacks { payloads: true, ..Lacks::default() }] {
-        let (known, _, rows) = slowly(&config, &frames, lacks);
+        let (known, _, rows, _) = slowly(&config, &frames, lacks);
         let streamed = streamed(&config, &frames, cuts, (false, lacks));
         compare(&format!("{lacks:?}"), &frames, streamed, (&known, &facts::of_rows(&rows)))?;
     }
-    let (known, labels, mut rows) = slowly(&config, &frames, Lacks::default());
+    let (known, labels, mut rows, expected) = slowly(&config, &frames, Lacks::default());
     let before = facts::of_rows(&rows);
     for (how, reads) in [("a stream", false), ("a stream beside a reader", true)] {
         compare(how, &frames, streamed(&config, &frames, cuts, (reads, Lacks::default())), (&known, &before))?;
@@ -254,11 +260,11 @@ pub fn agree(plan: &Plan, cuts: &[usize]) -> Result<(), TestCaseError> {
     if config.bounds != Bounds::default() {
         return Ok(());
     }
-    let (ports, expected) = (ServerPorts::services(), Expectations::default());
-    hindsight::settle(
-        &mut rows,
-        &Hints { ports: &ports, expected: &expected, files: &[], udp_timeout: config.rules.timeouts.get(Timeout::Udp) },
-    );
+    let ports = ServerPorts::services();
+    // A run knows when its file began: behind a clock that stepped back, that ends a pause.
+    let files: Vec<i64> = frames.first().map(|frame| frame.ts).into_iter().collect();
+    let udp_timeout = config.rules.timeouts.get(Timeout::Udp);
+    hindsight::settle(&mut rows, &Hints { ports: &ports, expected: &expected, files: &files, udp_timeout });
     let (labels, after) = (labels.settle(&rows), facts::of_rows(&rows));
     for (how, threads) in [("a run", 1), ("a run of two threads", 2)] {
         compare(how, &frames, tracked(&config, &frames, threads), (&labels, &after))?;

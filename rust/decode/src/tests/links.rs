@@ -1,7 +1,7 @@
 //! Link layers.
 
 use super::super::testkit::*;
-use super::super::{SUPPORTED, Skip, Vlan, supports};
+use super::super::{SUPPORTED, Skip, TunnelMode, Vlan, supports};
 use conntrack_capture::LinkType;
 
 /// VID + 1, as in [`Vlan`].
@@ -46,6 +46,14 @@ fn the_first_two_vlan_tags_are_kept() {
         ("old service tags", tags(1, 2)),
         ("802.1Q LLC", tags(5, 0)),
         ("802.1ah", tags(1, 7)),
+        ("VN-Tag in a VLAN", tags(5, 6)),
+        ("FabricPath, tags", tags(5, 6)),
+        ("DSA_TAG_BRCM, VLAN", tags(5, 0)),
+        ("DSA_TAG_DSA, VLAN", tags(5, 0)),
+        ("DSA_TAG_EDSA, VLAN", tags(5, 0)),
+        ("TRILL", tags(6, 0)),
+        ("HSR in a VLAN", tags(5, 6)),
+        ("MACsec, channel", tags(6, 0)),
         ("SLL VLAN", tags(100, 0)),
         ("Ethernet II", Vlan::default()),
     ];
@@ -149,4 +157,95 @@ fn endless_tags_end() {
     assert_eq!(decode(ETHERNET, &labels), Err(Skip::TooDeep));
     // PPI in PPI.
     assert_eq!(decode(192, &hex("0000 0800 c0000000 0000 0800 01000000")), Err(Skip::LinkType));
+}
+
+#[test]
+fn macsec_with_encryption_is_not_opened() {
+    let frame = |control: u8| ethernet(0x88e5, &join(&[&[control], &hex("00 00000001 0800"), &inner_v4()]));
+    assert!(decode(ETHERNET, &frame(0)).is_ok());
+    // Encrypted and changed, and changed by a cipher that only authenticates.
+    for control in [0x0c, 0x08, 0x04] {
+        assert_eq!(decode(ETHERNET, &frame(control)), Err(Skip::Encrypted), "{control:#x}");
+    }
+}
+
+#[test]
+fn tags_of_other_protocols_are_no_ip() {
+    let others = [
+        (0x8899, "0100 0800"),
+        (0x8899, "2300 0800"),
+        (0xd28b, "0002 0110 0000000100000002 0800"),
+        (0xd28b, "0001 0030 0000000100000002 0800"),
+        (0x894f, "0002 0206 00000100"),
+    ];
+    for (kind, header) in others {
+        let frame = ethernet(kind, &join(&[&hex(header), &inner_v4()]));
+        assert_eq!(decode(ETHERNET, &frame), Err(Skip::NotIp), "{kind:#x} {header}");
+    }
+}
+
+#[test]
+fn a_prp_trailer_counts_nowhere() {
+    // Sequence number, LAN and size, suffix (IEC 62439-3 section 4.2.7); without and with padding before.
+    for padding in [0, 6] {
+        let frame = ethernet(0x0800, &join(&[&inner_v4(), &vec![0; padding], &hex("0001 a033 88fb")]));
+        assert_eq!(decode(ETHERNET, &frame).unwrap(), decode(ETHERNET, &ethernet(0x0800, &inner_v4())).unwrap());
+    }
+}
+
+#[test]
+fn rare_link_layers_without_ip() {
+    let ip = inner_v4();
+    let erf = |kind: &str| format!("0000000000000000 {kind} 04 0050 0000 0040");
+    let cases = [
+        ("ARCNET, later fragment", 7, "01 02 d4 02 0001".to_owned()),
+        ("MFR, later fragment", 182, "40 01 1841 03 cc".to_owned()),
+        ("MFR, control", 182, "e0 00 1841 03 cc".to_owned()),
+        ("LAN emulation, control", 110, "ff00 020000000002 020000000001 0800".to_owned()),
+        ("SUNATM, signalling", 123, "06 01 0005 aaaa03 000000 0800".to_owned()),
+        ("ERF, InfiniBand", 197, erf("15")),
+        ("Juniper without its magic", 178, "4d4744 00 020000000002 020000000001 0800".to_owned()),
+        ("SLL CAN", 113, "0000 0118 0000 0000000000000000 000c".to_owned()),
+    ];
+    for (name, linktype, header) in cases {
+        assert_eq!(decode(linktype, &join(&[&hex(&header), &ip])), Err(Skip::NotIp), "{name}");
+    }
+    let endless = join(&[&hex(&erf("82")), &hex("8000000000000000").repeat(20)]);
+    assert_eq!(decode(197, &endless), Err(Skip::TooDeep));
+}
+
+#[test]
+fn of_an_aggregate_the_first_subframe_with_ip_counts() {
+    // Subframe headers are aligned to four bytes (IEEE 802.11-2020 section 9.3.2.2.2).
+    let subframe = |kind: u16, payload: &[u8]| {
+        let llc = join(&[&hex("aaaa03 000000"), &kind.to_be_bytes(), payload]);
+        let mut subframe = join(&[&hex("020000000002 020000000001"), &(llc.len() as u16).to_be_bytes(), &llc]);
+        subframe.resize(subframe.len().next_multiple_of(4), 0);
+        subframe
+    };
+    let wlan = |subframes: &[&[u8]]| {
+        let header = hex("8802 0000 020000000002 020000000001 020000000003 0000 8000");
+        join(&[&header, &join(subframes)])
+    };
+    let (arp, one, other) =
+        (subframe(0x0806, &[0; 28]), subframe(0x0800, &inner_v4()), subframe(0x0800, &v4(17, &udp(5, 6, b"other"))));
+    for (frame, dport, passed_over) in [
+        (wlan(&[&one]), 80, 0),
+        (wlan(&[&one, &other]), 80, 1),
+        (wlan(&[&other, &one, &arp]), 6, 2),
+        (wlan(&[&arp, &other]), 6, 1),
+        (wlan(&[&one, &[0; 20]]), 80, 0),
+    ] {
+        for over_gre in [false, true] {
+            let mut decoder = decoder(TunnelMode::Inner);
+            let (linktype, frame) =
+                if over_gre { (228, v4(47, &join(&[&hex("0000 8200"), &frame]))) } else { (105, frame.clone()) };
+            let mut packets = Vec::new();
+            assert_eq!(decoder.decode(&record(linktype, &frame, frame.len()), &frame, &mut packets), Ok(()));
+            assert_eq!(packets.len(), 1);
+            assert_eq!((packets[0].tuple.dport, decoder.subframes()), (dport, passed_over));
+        }
+    }
+    assert_eq!(decode(105, &wlan(&[&arp])), Err(Skip::NotIp));
+    assert_eq!(decode(105, &wlan(&[])), Err(Skip::NotIp));
 }

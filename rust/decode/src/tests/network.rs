@@ -96,8 +96,20 @@ fn ipv6_extension_headers() {
         assert_eq!(packet.ip_bytes as usize, 40 + chain.len() + segment.len(), "{name}");
         assert_eq!((packet.payload_bytes, packet.fragment, packet.malformed), (3, false, false), "{name}");
     }
-    let endless = hex("3c00 0104 00000000").repeat(20);
-    assert_eq!(decode(RAW, &v6(60, &endless)), Err(Skip::TooDeep));
+}
+
+#[test]
+fn as_many_extension_headers_as_a_packet_has_room_for() {
+    let segment = udp(5, 6, b"abc");
+    let chain = |count: usize| join(&[&hex("3c00 0104 00000000").repeat(count), &hex("1100 0104 00000000"), &segment]);
+    for count in [16, 100, 8000] {
+        let packet = decode_ip(&v6(60, &chain(count)));
+        assert_eq!((packet.tuple.proto, packet.tuple.dport, packet.payload_bytes), (17, 6, 3), "{count}");
+    }
+    // A jumbogram has room for more.
+    let mut endless = v6(0, &join(&[&hex("3c00 c204"), &70_000_u32.to_be_bytes(), &chain(8700)]));
+    endless[4..6].copy_from_slice(&[0, 0]);
+    assert_eq!(decode(RAW, &endless), Err(Skip::TooDeep));
 }
 
 #[test]
@@ -131,4 +143,13 @@ fn group_addresses() {
     let mut ip = v6(17, &udp(5, 6, b""));
     ip[24] = 0xff;
     assert!(decode_ip(&ip).to_group);
+}
+
+#[test]
+fn padding_behind_an_empty_ipv6_packet_is_no_payload() {
+    for (behind, counted) in [(0, 40), (6, 40), (19, 40), (20, 60), (3000, 3040)] {
+        let mut frame = v6(99, &vec![0; behind]);
+        frame[4..6].copy_from_slice(&[0, 0]);
+        assert_eq!(decode(1, &ethernet(0x86dd, &frame)).unwrap().ip_bytes, counted, "{behind}");
+    }
 }

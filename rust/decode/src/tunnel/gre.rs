@@ -1,8 +1,8 @@
 //! GRE (RFC 2784, RFC 2890), the PPTP version (RFC 2637), and ERSPAN over GRE.
 
-use super::super::TunnelKind;
 use super::super::bytes::{Fields, Span};
 use super::super::ip::Net;
+use super::super::{Family, TunnelKind};
 use super::super::{ether, ethertype, ieee80211};
 use super::inner::InnerPacket;
 
@@ -26,6 +26,10 @@ mod protocol {
     /// ERSPAN types I and II.
     pub const ERSPAN: u16 = 0x88be;
     pub const ERSPAN_III: u16 = 0x22eb;
+    /// Web cache redirection.
+    pub const WCCP: u16 = 0x883e;
+    /// MikroTik's Ethernet over IP, in version 1.
+    pub const MIKROTIK: u16 = 0x6400;
 
     /// Aruba access points tunnel 802.11 frames to the controller under these protocol types, one per queue.
     pub fn is_aruba(protocol: u16) -> bool {
@@ -85,6 +89,7 @@ pub(super) fn inner(span: Span<'_>) -> Option<InnerPacket<'_>> {
         (0, other) if protocol::is_aruba(other) => {
             Some(InnerPacket::new(TunnelKind::Gre, ieee80211::frame(payload, false).ok()?))
         }
+        (0, protocol::WCCP) => redirected(payload),
         (0, other) => {
             // A number below the EtherTypes would parse as an LLC length.
             let net = (other > 1500).then(|| ether::typed(other, payload, false).ok())??;
@@ -94,8 +99,24 @@ pub(super) fn inner(span: Span<'_>) -> Option<InnerPacket<'_>> {
             let net = ether::typed(ethertype::PPP, payload, false).ok()?;
             Some(InnerPacket::new(TunnelKind::Gre, net))
         }
+        (1, protocol::MIKROTIK) => Some(InnerPacket::fitting(TunnelKind::Gre, ether::frame(payload).ok()?)),
         _ => None,
     }
+}
+
+/// Parse GRE in UDP (RFC 8086 section 3.2), whose header has no reserved bit set.
+pub(super) fn over_udp(span: Span<'_>) -> Option<InnerPacket<'_>> {
+    const POSSIBLE: u16 = flag::CHECKSUM | flag::KEY | flag::SEQUENCE;
+    (header(span)?.flags & !POSSIBLE == 0).then(|| inner(span))?
+}
+
+/// Parse a packet for a web cache: version 2 of WCCP has a header of four bytes (Linux, `gre_parse_header`).
+fn redirected(span: Span<'_>) -> Option<InnerPacket<'_>> {
+    const SIZE: usize = 4;
+    const VERSION_4: u8 = 4;
+    let bare = span.head::<1>().ok()?.byte::<0>() >> 4 == VERSION_4;
+    let packet = if bare { span } else { span.skip(SIZE).ok()? };
+    Some(InnerPacket::fitting(TunnelKind::Gre, Net::plain(Family::V4, packet)))
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "the last step of functions that return an Option")]

@@ -5,9 +5,12 @@
 
 mod letters;
 mod packed;
+pub mod portable;
+mod renamed;
 mod segments;
+mod selection;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Read, Write};
 use std::net::IpAddr;
 use std::ops::Range;
@@ -26,7 +29,9 @@ use conntrack_track::zeek::ConnState;
 pub use letters::HistoryLetters;
 pub use packed::Live;
 use packed::{Overflow, Packed, Rare, flag};
+pub use renamed::renamed;
 use segments::Segments;
+pub use selection::Selection;
 
 /// Connection numbers of a bucket.
 const BUCKET: usize = segments::SEGMENT;
@@ -36,9 +41,7 @@ const FEW: usize = 512;
 
 /// Finished connections in the order in which they ended, in buckets by number: a bucket is sorted within the cache.
 pub struct Finished {
-    buckets: VecDeque<Vec<Packed>>,
-    /// Index of the first bucket among all.
-    first: usize,
+    buckets: BTreeMap<usize, Vec<Packed>>,
     overflow: Overflow,
     locality: Arc<Locality>,
 }
@@ -46,7 +49,7 @@ pub struct Finished {
 impl Finished {
     /// No connections; directions are seen from the local networks of `locality`.
     pub fn new(locality: Arc<Locality>) -> Self {
-        Self { buckets: VecDeque::new(), first: 0, overflow: Overflow::default(), locality }
+        Self { buckets: BTreeMap::new(), overflow: Overflow::default(), locality }
     }
 
     /// No connections, with the local networks of `self`.
@@ -64,7 +67,7 @@ impl Finished {
     /// Appends the rows of another store under new numbers: `own` maps their own numbers, `named` those of connections they name.
     pub fn add(&mut self, other: Self, own: impl Fn(u64) -> u64, named: impl Fn(u64) -> u64) {
         let shift = self.overflow.add(other.overflow, named);
-        for mut packed in other.buckets.into_iter().flatten() {
+        for mut packed in other.buckets.into_values().flatten() {
             packed.move_to(own(packed.number()), shift);
             self.keep(packed);
         }
@@ -72,30 +75,31 @@ impl Finished {
 
     #[inline]
     fn keep(&mut self, packed: Packed) {
-        let bucket = packed.number() as usize / BUCKET;
-        if self.buckets.is_empty() {
-            self.first = bucket;
-        }
-        while bucket < self.first {
-            self.buckets.push_front(Vec::new());
-            self.first -= 1;
-        }
-        let bucket = bucket - self.first;
-        if bucket >= self.buckets.len() {
-            self.buckets.resize_with(bucket + 1, Vec::new);
-        }
-        let bucket = &mut self.buckets[bucket];
-        if bucket.is_empty() {
-            bucket.reserve_exact(BUCKET);
+        let bucket = self.buckets.entry(packed.number() as usize / BUCKET).or_default();
+        if bucket.len() == bucket.capacity() {
+            // Numbers may be far from each other, each alone in its bucket.
+            let len = bucket.len();
+            let more = if len < FEW { len } else { (3 * len).min(BUCKET.saturating_sub(len)) };
+            bucket.reserve_exact(more.max(1));
         }
         bucket.push(packed);
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.buckets.values().map(Vec::len).sum()
+    }
+
+    /// True without rows.
+    pub fn is_empty(&self) -> bool {
+        self.buckets.is_empty()
     }
 
     /// Writes all rows to a checkpoint.
     pub fn save(&self, out: &mut Writer<'_, impl Write>) -> io::Result<()> {
         out.put_all(self.overflow.addrs.len(), self.overflow.addrs.iter())?;
         out.put_all(self.overflow.rare.len(), self.overflow.rare.iter())?;
-        out.put_all(self.buckets.iter().map(Vec::len).sum(), self.buckets.iter().flatten())
+        out.put_all(self.len(), self.buckets.values().flatten())
     }
 
     /// Reads rows from a checkpoint. A number of `end` or above is an error.
@@ -108,9 +112,13 @@ impl Finished {
             self.overflow.rare.push(rare);
             Ok(())
         })?;
+        let mut numbers = HashSet::new();
         from.get_all(|packed: Packed| {
             if packed.number() >= end {
                 return Err(CheckpointError::damaged("a connection that has not begun is over"));
+            }
+            if !packed.is_sound(&self.overflow) || !numbers.insert(packed.number()) {
+                return Err(CheckpointError::damaged("a row contradicts itself, or is there twice"));
             }
             self.keep(packed);
             Ok(())
@@ -121,7 +129,7 @@ impl Finished {
     pub fn in_order(self) -> Rows {
         let mut packed = Segments::default();
         let mut places = vec![0_u16; BUCKET];
-        for mut bucket in self.buckets.into_iter().filter(|bucket| !bucket.is_empty()) {
+        for mut bucket in self.buckets.into_values() {
             if bucket.len() < FEW {
                 bucket.sort_unstable_by_key(Packed::number);
                 for one in &bucket {

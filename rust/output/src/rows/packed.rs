@@ -217,6 +217,14 @@ struct Fields<'a> {
 }
 
 impl Packed {
+    /// Test for places in the overflow store, and times with a sum; for rows from outside.
+    pub(super) fn is_sound(&self, overflow: &Overflow) -> bool {
+        let is_in = |place: usize, len: usize| place < len;
+        (!self.has(flag::V6) || is_in(self.addr[0] as usize, overflow.addrs.len()))
+            && (self.rare == 0 || is_in(self.rare as usize - 1, overflow.rare.len()))
+            && self.end.checked_sub(self.quiet.into()).is_some()
+    }
+
     /// Renumbers the row, and moves its overflow indices.
     pub(super) fn move_to(&mut self, number: u64, shift: Shift) {
         self.number_and_flags = number << flag::BITS | self.number_and_flags & ((1 << flag::BITS) - 1);
@@ -226,6 +234,27 @@ impl Packed {
         if self.rare > 0 {
             self.rare += shift.1;
         }
+    }
+
+    /// The row with another overflow store for its rare fields and addresses.
+    pub(super) fn copied(mut self, from: &Overflow, to: &mut Overflow) -> Self {
+        if let Some(addrs) = self.has(flag::V6).then(|| from.addrs.get(self.addr[0] as usize)).flatten() {
+            self.addr = [to.addrs.push(*addrs) as u32, 0];
+        }
+        if let Some(rare) = self.rare(from).copied() {
+            self.add_rare(rare, to);
+        }
+        self
+    }
+
+    /// The row with other addresses of its family.
+    pub(super) fn renamed(mut self, addrs: [Addr; 2], overflow: &mut Overflow) -> Self {
+        if !self.has(flag::V6) {
+            self.addr = addrs.map(|addr| addr.0 as u32);
+        } else if let Some(place) = overflow.addrs.get_mut(self.addr[0] as usize) {
+            *place = addrs;
+        }
+        self
     }
 
     /// The row of a closed connection.

@@ -8,6 +8,7 @@ use arrow_array::{ArrayRef, RecordBatch, TimestampNanosecondArray};
 use arrow_ipc::writer::FileWriter;
 use arrow_schema::{ArrowError, Field, Schema};
 use conntrack_core::columns::Column;
+use conntrack_core::ecs;
 use conntrack_core::ipfix::Messages;
 use conntrack_core::listing;
 use conntrack_core::rows::Row;
@@ -46,6 +47,8 @@ conntrack_core::words! {
         Zeek = "zeek",
         /// Biflows in an IPFIX file (RFC 5655).
         Ipfix = "ipfix",
+        /// Documents of the Elastic Common Schema, one a line.
+        Ecs = "ecs",
     }
 }
 
@@ -61,6 +64,11 @@ pub enum Content {
 }
 
 impl Format {
+    /// Test for text whose lines are complete rows, so that a cut file has a complete beginning.
+    pub fn is_lines(self) -> bool {
+        matches!(self, Self::Csv | Self::Jsonl | Self::Conntrack | Self::Zeek | Self::Ecs)
+    }
+
     /// The format of this name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|format| format.name() == name)
@@ -70,6 +78,7 @@ impl Format {
     pub fn suffix(self) -> &'static str {
         match self {
             Self::Conntrack => "txt",
+            Self::Ecs => "ndjson",
             format => format.suffixes().first().copied().unwrap_or_default(),
         }
     }
@@ -81,7 +90,7 @@ impl Format {
             Self::Jsonl => &["jsonl", "ndjson"],
             Self::Arrow => &["arrow", "feather", "ipc"],
             Self::Parquet => &["parquet"],
-            Self::Conntrack => &[],
+            Self::Conntrack | Self::Ecs => &[],
             Self::Zeek => &["log"],
             Self::Ipfix => &["ipfix"],
         }
@@ -90,7 +99,7 @@ impl Format {
     /// The bytes of its files.
     pub fn content(self) -> Content {
         match self {
-            Self::Csv | Self::Jsonl => Content::Rows,
+            Self::Csv | Self::Jsonl | Self::Ecs => Content::Rows,
             Self::Conntrack | Self::Zeek => Content::Text,
             Self::Arrow | Self::Parquet | Self::Ipfix => Content::Binary,
         }
@@ -110,11 +119,26 @@ enum Form {
     Conntrack(Out),
     Zeek(Out, Log),
     Ipfix(Out, Messages),
+    /// With the names of the zones.
+    Ecs(Out, Vec<String>),
     Arrow(Box<FileWriter<Out>>),
     Parquet(Box<ArrowWriter<Out>>),
 }
 
 impl Encoder {
+    /// Goes on with a file of lines that begins with the lines of an earlier encoder.
+    pub fn resume(
+        format: Format,
+        out: Out,
+        columns: Vec<&'static Column>,
+        zones: &[String],
+    ) -> Result<Self, ArrowError> {
+        if format == Format::Csv {
+            return Ok(Self { form: Form::Csv(out), builders: Builders::new(columns, zones) });
+        }
+        Self::new(format, out, columns, zones)
+    }
+
     /// Begins a file of these columns, which formats with fixed columns ignore.
     pub fn new(
         format: Format,
@@ -132,6 +156,7 @@ impl Encoder {
             Format::Conntrack => Form::Conntrack(out),
             Format::Zeek => Form::Zeek(out, Log::default()),
             Format::Ipfix => Form::Ipfix(out, Messages::default()),
+            Format::Ecs => Form::Ecs(out, zones.to_vec()),
             Format::Arrow => Form::Arrow(Box::new(FileWriter::try_new(out, builders.schema())?)),
             Format::Parquet => {
                 let writer =
@@ -155,6 +180,9 @@ impl Encoder {
                 }
                 Ok(())
             }
+            Form::Ecs(out, zones) => {
+                Ok(rows.into_iter().try_for_each(|row| writeln!(out, "{}", ecs::line(row, zones)))?)
+            }
             Form::Zeek(out, log) => Ok(rows.into_iter().try_for_each(|row| log.append(row, seed, out))?),
             Form::Ipfix(out, messages) => Ok(rows.into_iter().try_for_each(|row| messages.append(row, out))?),
             Form::Csv(out) => blocks(&mut self.builders, TEXT_ROWS, rows, |batch| csv(batch, false, out)),
@@ -177,10 +205,15 @@ impl Encoder {
                 rest(&mut self.builders, |batch| jsonl(batch, out))?;
                 Ok(out.flush()?)
             }
-            Form::Conntrack(out) | Form::Zeek(out, _) | Form::Ipfix(out, _) => Ok(out.flush()?),
+            Form::Conntrack(out) | Form::Zeek(out, _) | Form::Ipfix(out, _) | Form::Ecs(out, _) => Ok(out.flush()?),
             Form::Arrow(writer) => writer.flush(),
             Form::Parquet(writer) => Ok(writer.inner_mut().flush()?),
         }
+    }
+
+    /// Bytes in memory, as far as the format knows them.
+    pub fn pending(&self) -> u64 {
+        if let Form::Parquet(writer) = &self.form { writer.in_progress_size() as u64 } else { 0 }
     }
 
     /// Ends the file.
@@ -195,7 +228,7 @@ impl Encoder {
                 rest(builders, |batch| jsonl(batch, &mut out))?;
                 out
             }
-            Form::Conntrack(out) => out,
+            Form::Conntrack(out) | Form::Ecs(out, _) => out,
             Form::Zeek(mut out, mut log) => {
                 log.finish(&mut out)?;
                 out
@@ -250,15 +283,15 @@ fn rest(builders: &mut Builders, bring: impl FnOnce(&RecordBatch) -> Result<(), 
     if builders.len() > 0 { bring(&builders.finish()?) } else { Ok(()) }
 }
 
+/// Text is made in memory: an error of the CSV writer would lose the number of the system's.
 fn csv(batch: &RecordBatch, header: bool, out: &mut Out) -> Result<(), ArrowError> {
-    arrow_csv::WriterBuilder::new().with_header(header).build(out).write(&portable(batch)?)
+    let mut text = Vec::new();
+    arrow_csv::WriterBuilder::new().with_header(header).build(&mut text).write(&portable(batch)?)?;
+    Ok(out.write_all(&text)?)
 }
 
 fn jsonl(batch: &RecordBatch, out: &mut Out) -> Result<(), ArrowError> {
-    let builder = arrow_json::WriterBuilder::new().with_explicit_nulls(true);
-    let mut writer = builder.build::<_, arrow_json::writer::LineDelimited>(out);
-    writer.write(&portable(batch)?)?;
-    writer.finish()
+    Ok(out.write_all(&super::json::lines(batch)?)?)
 }
 
 /// Properties of the parquet writer. Times rise in small steps: they are delta-encoded. Community IDs are distinct: a

@@ -7,19 +7,19 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::BufWriter;
 
 use arrow_schema::ArrowError;
-use conntrack_core::columns::{COLUMNS, Column};
+use conntrack_core::columns::Column;
 use conntrack_core::direction::Direction;
 use conntrack_core::rows::Row;
-use conntrack_core::time::{SECOND, hour};
+use conntrack_core::time::{SECOND, UNTIMED, hour};
 use conntrack_core::zeek_log::Seed;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use super::format::{Encoder, Format};
-use super::sink::PartialFile;
+use super::place::PartialFile;
+use super::sink::buffered;
 use crate::table::Table;
 
 /// Maximum of open files. The least recently used one is closed for another; later rows of its partition go to a new file.
@@ -37,6 +37,9 @@ pub enum By {
 }
 
 impl By {
+    /// Key of connections without a time.
+    const NO_HOUR: i64 = UNTIMED.div_euclid(SECOND * HOUR);
+
     /// The property of this name.
     pub fn named(name: &str) -> PyResult<Self> {
         match name {
@@ -46,23 +49,36 @@ impl By {
         }
     }
 
-    fn key(self, row: Row<'_>) -> i64 {
+    /// Partition key of a row.
+    pub fn key(self, row: Row<'_>) -> i64 {
         match self {
             Self::Direction => row.direction() as i64,
             Self::Hour => row.start().div_euclid(SECOND * HOUR),
         }
     }
 
-    fn folder(self, key: i64) -> String {
+    /// Name of a partition's folder.
+    pub fn folder(self, key: i64) -> String {
         match self {
             Self::Direction => format!("direction={}", Direction::NAMES[key as usize]),
+            // Hive's name of null, which readers of partitions know.
+            Self::Hour if key == By::NO_HOUR => "hour=__HIVE_DEFAULT_PARTITION__".to_owned(),
             Self::Hour => format!("hour={}", hour(key * SECOND * HOUR)),
         }
     }
 
-    fn columns(self) -> Vec<&'static Column> {
+    /// Test for the name of a partition's folder.
+    pub fn is_folder(self, name: &str) -> bool {
+        name.starts_with(match self {
+            Self::Direction => "direction=",
+            Self::Hour => "hour=",
+        })
+    }
+
+    /// Columns of the files.
+    pub fn columns(self, of: &[&'static Column]) -> Vec<&'static Column> {
         let is_in_path = |column: &Column| matches!(self, Self::Direction) && column.name == "direction";
-        COLUMNS.iter().filter(|column| !is_in_path(column)).collect()
+        of.iter().filter(|column| !is_in_path(column)).copied().collect()
     }
 }
 
@@ -108,7 +124,7 @@ impl Partitions {
             self.rows += 1;
             if !self.open.contains_key(&key) {
                 self.make_room(table, seed)?;
-                let file = self.begin(key, &table.zones)?;
+                let file = self.begin(key, table)?;
                 self.open.insert(key, file);
             }
             if let Some(file) = self.open.get_mut(&key) {
@@ -129,14 +145,14 @@ impl Partitions {
         Ok(())
     }
 
-    fn begin(&mut self, key: i64, zones: &[String]) -> Result<OpenFile, ArrowError> {
+    fn begin(&mut self, key: i64, table: &Table) -> Result<OpenFile, ArrowError> {
         let number = self.files.entry(key).or_default();
         let folder = self.part.place().join(self.by.folder(key));
         fs::create_dir_all(&folder)?;
         let path = folder.join(format!("part-{number}.{}", self.format.suffix()));
         *number += 1;
-        let out = Box::new(BufWriter::new(File::create(path)?));
-        let encoder = Encoder::new(self.format, out, self.by.columns(), zones)?;
+        let out = buffered(File::create_new(path)?);
+        let encoder = Encoder::new(self.format, out, self.by.columns(&table.columns), &table.zones)?;
         Ok(OpenFile { encoder, places: Vec::new(), used: 0 })
     }
 

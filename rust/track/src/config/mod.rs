@@ -216,6 +216,8 @@ pub struct Config {
     pub vlan: VlanMode,
     /// Report damage as an error instead of a count.
     pub strict: bool,
+    /// Go on with the next file where one cannot be read.
+    pub skip_files: bool,
     /// Bounds of the flow table.
     pub bounds: Bounds,
     /// The most threads for tracking.
@@ -269,6 +271,7 @@ impl Default for Config {
             reorder_window: SECOND / 10,
             vlan: VlanMode::default(),
             strict: false,
+            skip_files: false,
             bounds: Bounds::default(),
             threads: 1,
             hash_key: None,

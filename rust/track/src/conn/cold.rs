@@ -8,6 +8,8 @@ use conntrack_base::slab::Pool;
 pub struct Colds {
     pool: Pool<Connection>,
     heap: usize,
+    /// The clock hand: the first number of the next search for a victim.
+    hand: u32,
 }
 
 impl Colds {
@@ -55,8 +57,32 @@ impl Colds {
         self.pool.remove(number).map(Box::new)
     }
 
-    /// Bytes of memory.
+    /// Bytes of memory. A place without a connection keeps its memory for the next one.
     pub fn bytes(&self) -> usize {
+        self.pool.reach() * size_of::<Connection>() + self.heap
+    }
+
+    /// Bytes of the connections.
+    #[cfg(test)]
+    pub fn held(&self) -> usize {
         self.pool.len() * size_of::<Connection>() + self.heap
+    }
+
+    /// Bytes of memory with one more connection.
+    pub fn next_bytes(&self) -> usize {
+        self.pool.next_reach() * size_of::<Connection>() + self.heap
+    }
+
+    /// The next connection that is not assured, among this many places.
+    pub fn victim(&mut self, range: u32) -> Option<&Connection> {
+        let reach = u32::try_from(self.pool.reach()).unwrap_or(u32::MAX);
+        for _ in 0..range.min(reach) {
+            let number = self.hand;
+            self.hand = (number + 1) % reach;
+            if self.pool.get(number).is_some_and(|connection| !connection.is_assured()) {
+                return self.pool.get(number);
+            }
+        }
+        None
     }
 }

@@ -108,6 +108,8 @@ pub fn direction(bits: u32, orig: Side, was_broadcast: bool) -> Direction {
 
 /// The limit of a connection's length in the record: three days, in nanoseconds.
 pub const LONGEST: u64 = 1 << 48;
+/// The latest start in a record: differences of times wrap, and a packet from the beginning of time would seem later.
+pub const LATEST: i64 = i64::MAX - LONGEST as i64;
 
 impl Shared {
     /// A copy for the owner.

@@ -11,7 +11,7 @@ use crate::proto::{self, Offer, State, TcpClass};
 use conntrack_decode::{Tcp, tcpflag};
 
 use super::closing::Progress;
-use super::hot::{Image, Limits, Shared, path};
+use super::hot::{Image, LATEST, Limits, Shared, path};
 use super::letters::{self, code};
 use super::whole::REFUSED_TIMEOUT;
 use super::{Flags, kind_of};
@@ -22,7 +22,7 @@ pub fn begin(arrival: &Arrival<'_>, id: u64, limits: &Limits) -> Option<Image> {
     let one = arrival.descriptor;
     let (at, side) = (one.side() as usize, one.side());
     // Tags outside of the key are the first packet's, and stay with the whole connection.
-    if arrival.decoded.is_some_and(|packet| Tags::of(packet) != arrival.key().tags()) {
+    if one.ts > LATEST || arrival.decoded.is_some_and(|packet| Tags::of(packet) != arrival.key().tags()) {
         return None;
     }
     let mut hot = Image { start: one.ts as u64, id: u32::try_from(id).ok()?, ..Image::default() };

@@ -13,7 +13,7 @@ use crate::proto::{Gateway, State, Status, TcpClass, TcpEnd, TcpTrack, Track};
 use crate::zeek::{EndState, Endpoint, Roles, Stream, View, WITHOUT_ACKS};
 use conntrack_decode::ipproto;
 
-use super::hot::{Image, LONGEST, Limits, path};
+use super::hot::{Image, LATEST, LONGEST, Limits, path};
 use super::{Flags, HALF, LARGEST_WINDOW, letters};
 
 /// The whole connection of a record without a cold part, with this deadline.
@@ -263,7 +263,8 @@ fn ready(connection: &Connection, limits: &Limits, hot: &mut Image) -> Option<()
         return None;
     }
     let length = u64::try_from(connection.end.checked_sub(connection.start)?).ok()?;
-    if length >= LONGEST || connection.id > u64::from(u32::MAX) || connection.key.is_self() {
+    if length >= LONGEST || connection.start > LATEST || connection.id > u64::from(u32::MAX) || connection.key.is_self()
+    {
         return None;
     }
     (hot.length, hot.path) = (length << 16, path::COLD | path::READY);

@@ -9,7 +9,7 @@ use prefix_trie::joint::JointPrefixMap;
 
 use conntrack_decode::ipproto;
 
-use crate::config::Config;
+use crate::config::{Config, Zone};
 
 use super::ranges::Ranges;
 
@@ -57,6 +57,8 @@ impl Direction {
 pub struct Locality {
     scopes: Ranges<AddressScope>,
     has_zones: bool,
+    local: Vec<IpNet>,
+    zones: Vec<Zone>,
 }
 
 /// The networks of a configuration, for longest-prefix lookups.
@@ -119,7 +121,18 @@ impl Locality {
     pub fn new(config: &Config) -> Self {
         let networks = Networks::of(config);
         let scopes = Ranges::of(networks.all(), |addr| networks.scope(addr));
-        Self { scopes, has_zones: !config.zones.is_empty() }
+        let (local, zones) = (config.local.clone(), config.zones.clone());
+        Self { scopes, has_zones: !zones.is_empty(), local, zones }
+    }
+
+    /// The local networks, as configured.
+    pub fn local(&self) -> &[IpNet] {
+        &self.local
+    }
+
+    /// The zones, as configured.
+    pub fn zones(&self) -> &[Zone] {
+        &self.zones
     }
 
     /// The scope of an address: locality, zone, group.
@@ -154,7 +167,6 @@ mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr};
 
     use super::*;
-    use crate::config::Zone;
     use crate::direction::ranges::borders;
 
     #[test]

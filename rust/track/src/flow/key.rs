@@ -161,6 +161,12 @@ impl FlowKey {
         }
     }
 
+    /// Test for an ICMP message without a counterpart: an error, a redirect.
+    pub fn is_one_way(&self) -> bool {
+        let asker = if self.a_asks { Side::A } else { Side::B };
+        icmp::is_one_way(self.proto, self.port(asker.other()).to_be_bytes()[0])
+    }
+
     /// Ports as reported for this originator, as in Zeek. For ICMP: the originator's type and its counterpart (the code
     /// where a type has none).
     pub fn ports(&self, orig: Side) -> (u16, u16) {
@@ -231,6 +237,10 @@ mod tests {
     fn one_way_messages_show_type_and_code() {
         let (unreachable, side) = key(&tuple(1, 2, 3, 13, 1), 0);
         assert_eq!(unreachable.ports(side), (3, 13));
+        let (ping, _) = key(&tuple(1, 2, 8, 0, 1), 0x0300);
+        let (answer, _) = key(&tuple(1, 2, 0, 0, 1), 0x0300);
+        assert!(unreachable.is_one_way() && !ping.is_one_way() && !answer.is_one_way());
+        assert!(!key(&tuple(1, 2, 0x0300, 0x0300, 17), 0).0.is_one_way());
         let (solicitation, side) = key(&FiveTuple { family: Family::V6, ..tuple(1, 2, 135, 0, 58) }, 0);
         assert_eq!(solicitation.ports(side), (135, 136));
         let (advert, side) = key(&FiveTuple { family: Family::V6, ..tuple(2, 1, 136, 0, 58) }, 0);

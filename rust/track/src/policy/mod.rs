@@ -1,8 +1,9 @@
 //! Policy: groups of addresses, rules, and the decision on a connection.
 //!
-//! A new connection passes if every group of the originator allows the connection as egress and every group of the
-//! responder as ingress. A group without a rule for a direction follows its default. An address belongs to the groups
-//! with the longest member prefix that contains the address; an address in no group is outside and unrestricted.
+//! A new connection passes if the groups of the originator allow the connection as egress and those of the responder
+//! as ingress. A group without a rule for a direction follows its default. An address belongs to the groups with the
+//! longest member prefix that contains the address; an address in no group is outside and unrestricted. [`Combine`] says
+//! how several groups of one address decide.
 
 mod bits;
 mod rule;
@@ -22,6 +23,17 @@ use bits::Rows;
 use services::Services;
 
 pub use rule::{Group, Peer, Rule, Way};
+
+/// The way in which several groups of one address decide.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Combine {
+    /// Every group has to allow the connection.
+    #[default]
+    All,
+    /// The groups add up, as in Kubernetes and AWS: one has to allow the connection. A group whose direction is open
+    /// counts only where the direction of all groups is open.
+    Any,
+}
 
 /// The decision of the groups of one end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +85,7 @@ pub struct Policy {
     /// The range of each group's rule numbers, by way.
     numbers: Vec<[(u32, u32); 2]>,
     open: Vec<[bool; 2]>,
+    combine: Combine,
 }
 
 impl Policy {
@@ -80,7 +93,7 @@ impl Policy {
     pub const MOST_RULES: usize = 20_000;
 
     /// Compile groups and their rules.
-    pub fn new(groups: &[Group]) -> Self {
+    pub fn new(groups: &[Group], combine: Combine) -> Self {
         let rules: Vec<&Rule> = groups.iter().flat_map(|group| group.rules.iter().flatten()).collect();
         let mut numbers = Vec::with_capacity(groups.len());
         let mut next = 0;
@@ -109,7 +122,7 @@ impl Policy {
         });
         let services = Services::new(&rules);
         let open = groups.iter().map(|group| [0, 1].map(|way: usize| group.open[way] && group.rules[way].is_empty()));
-        Self { classes, groups: in_groups, peers, services, numbers, open: open.collect() }
+        Self { classes, groups: in_groups, peers, services, numbers, open: open.collect(), combine }
     }
 
     /// The number of rules.
@@ -149,8 +162,8 @@ impl Policy {
         }
     }
 
-    /// The decision of the groups of one end: the first that refuses, or else the first of them. `on_rule` is called
-    /// with every rule.
+    /// The decision of the groups of one end: of `All` the first that refuses, of `Any` the first that allows by a rule
+    /// or else the first that refuses; where none of these is, the first group. `on_rule` is called with every rule.
     #[inline]
     fn ask(&self, own: u32, way: Way, peer: u32, services: &[u64], mut on_rule: impl FnMut(u32, u32)) -> EndDecision {
         let mut word = EndDecision { group: None, rule: Ruling::Free };
@@ -159,10 +172,13 @@ impl Policy {
             if let Ruling::By(rule) = rule {
                 on_rule(*group, rule);
             }
-            if rule == Ruling::Refused {
-                return EndDecision { group: Some(*group), rule };
-            }
-            if word.group.is_none() {
+            let decides = match (self.combine, rule) {
+                (Combine::All, Ruling::Refused) => return EndDecision { group: Some(*group), rule },
+                (Combine::Any, Ruling::By(_)) => !matches!(word.rule, Ruling::By(_)),
+                (Combine::Any, Ruling::Refused) => word.rule == Ruling::Free,
+                _ => false,
+            };
+            if word.group.is_none() || decides {
                 word = EndDecision { group: Some(*group), rule };
             }
         }

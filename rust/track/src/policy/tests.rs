@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use proptest::prelude::*;
 
-use super::{Decision, EndDecision, Group, Peer, Policy, Rule, Ruling, Way};
+use super::{Combine, Decision, EndDecision, Group, Peer, Policy, Rule, Ruling, Way};
 
 /// The model's decision, rule by rule.
-fn scan(groups: &[Group], [orig, resp]: [IpAddr; 2], proto: u8, service: u16) -> Decision {
+fn scan(groups: &[Group], combine: Combine, [orig, resp]: [IpAddr; 2], proto: u8, service: u16) -> Decision {
     let of = |addr: IpAddr| -> Vec<usize> {
         let held = groups.iter().flat_map(|group| &group.members).filter(|net| net.contains(&addr));
         let Some(longest) = held.max_by_key(|net| net.prefix_len()) else { return Vec::new() };
@@ -17,7 +17,7 @@ fn scan(groups: &[Group], [orig, resp]: [IpAddr; 2], proto: u8, service: u16) ->
             .collect()
     };
     let ask = |own: IpAddr, way: Way, peer: IpAddr| {
-        let mut word = EndDecision { group: None, rule: Ruling::Free };
+        let mut words = Vec::new();
         for group in of(own) {
             let before: usize = groups[..group].iter().map(|group| group.rules[0].len() + group.rules[1].len()).sum();
             let before = before + if way == Way::Egress { groups[group].rules[0].len() } else { 0 };
@@ -36,13 +36,17 @@ fn scan(groups: &[Group], [orig, resp]: [IpAddr; 2], proto: u8, service: u16) ->
             let rule = match rules.iter().position(matches) {
                 Some(place) => Ruling::By((before + place) as u32),
                 None if rules.is_empty() && groups[group].open[way as usize] => Ruling::Free,
-                None => return EndDecision { group: Some(group as u32), rule: Ruling::Refused },
+                None => Ruling::Refused,
             };
-            if word.group.is_none() {
-                word = EndDecision { group: Some(group as u32), rule };
-            }
+            words.push(EndDecision { group: Some(group as u32), rule });
         }
-        word
+        let first = |wanted: fn(Ruling) -> bool| words.iter().find(|word| wanted(word.rule)).copied();
+        let refused = first(|rule| rule == Ruling::Refused);
+        let decides = match combine {
+            Combine::All => refused,
+            Combine::Any => first(|rule| matches!(rule, Ruling::By(_))).or(refused),
+        };
+        decides.or_else(|| first(|_| true)).unwrap_or(EndDecision { group: None, rule: Ruling::Free })
     };
     Decision { ingress: ask(resp, Way::Ingress, orig), egress: ask(orig, Way::Egress, resp) }
 }
@@ -76,17 +80,20 @@ proptest! {
         groups in prop::collection::vec(group(), 3),
         asked in prop::collection::vec((network(), network(), prop::sample::select(vec![6, 17, 1, 47]), 0..8u16), 40),
     ) {
-        let policy = Policy::new(&groups);
-        for (orig, resp, proto, service) in asked {
-            let ends = [orig.addr(), resp.addr()];
-            prop_assert_eq!(policy.decide(ends, proto, service), scan(&groups, ends, proto, service));
+        for combine in [Combine::All, Combine::Any] {
+            let policy = Policy::new(&groups, combine);
+            for (orig, resp, proto, service) in &asked {
+                let ends = [orig.addr(), resp.addr()];
+                let scanned = scan(&groups, combine, ends, *proto, *service);
+                prop_assert_eq!(policy.decide(ends, *proto, *service), scanned);
+            }
         }
     }
 }
 
 #[test]
 fn a_policy_without_groups_lets_everything_pass() {
-    let decision = Policy::new(&[]).decide([[10, 0, 0, 1], [10, 0, 0, 2]].map(IpAddr::from), 6, 443);
+    let decision = Policy::new(&[], Combine::All).decide([[10, 0, 0, 1], [10, 0, 0, 2]].map(IpAddr::from), 6, 443);
     assert!(decision.passes());
     assert_eq!(decision.egress, EndDecision { group: None, rule: Ruling::Free });
 }
@@ -95,7 +102,7 @@ fn a_policy_without_groups_lets_everything_pass() {
 fn a_group_without_rules_refuses_and_an_open_one_does_not() {
     for open in [false, true] {
         let group = Group { members: vec!["10.0.0.0/8".parse().unwrap()], open: [open; 2], ..Group::default() };
-        let policy = Policy::new(&[group]);
+        let policy = Policy::new(&[group], Combine::All);
         let decide = |orig: [u8; 4], resp: [u8; 4]| policy.decide([orig, resp].map(IpAddr::from), 6, 443);
         assert_eq!(decide([192, 0, 2, 1], [10, 0, 0, 1]).passes(), open);
         assert_eq!(decide([10, 0, 0, 1], [192, 0, 2, 1]).passes(), open);
@@ -112,7 +119,7 @@ fn many_rules_are_found_by_their_place() {
         rules: [(0..1000).map(rule).collect(), Vec::new()],
         open: [false; 2],
     };
-    let policy = Policy::new(&[servers]);
+    let policy = Policy::new(&[servers], Combine::All);
     assert_eq!(policy.rules(), 1000);
     for last in [0, 1, 63, 64, 65, 500, 999] {
         let ends = [[192, 0, (last >> 8) as u8, last as u8], [10, 0, 0, 1]].map(IpAddr::from);

@@ -6,6 +6,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use conntrack_base::checkpoint::MAX_COUNT;
+use conntrack_decode::ipproto;
+
 use crate::config::Timeout;
 use crate::flow::Side;
 
@@ -48,6 +51,17 @@ pub struct Gateway {
 }
 
 impl Gateway {
+    /// Test for a state and a memory of this protocol, and counts with room for more; for state from outside.
+    pub fn is_sound(&self, proto: u8) -> bool {
+        let is_of_protocol = match &self.track {
+            Track::Tcp(track) => proto == ipproto::TCP && self.state.is_tcp() && track.is_sound(),
+            Track::Sctp(_) => proto == ipproto::SCTP && self.state.is_sctp(),
+            Track::None => self.state == State::None,
+        };
+        let is_count = |count: u64| count <= MAX_COUNT;
+        is_of_protocol && self.counted.iter().all(|(packets, bytes)| is_count(*packets) && is_count(*bytes))
+    }
+
     /// The direction, within this entry, of a packet from `side`.
     pub fn dir(&self, side: Side) -> CtDir {
         if side == self.orig { CtDir::Original } else { CtDir::Reply }

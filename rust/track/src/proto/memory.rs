@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use conntrack_decode::{Tcp, tcpflag};
+use conntrack_decode::{LARGEST_SHIFT, Tcp, tcpflag};
 
 use super::state::CtDir;
 
@@ -139,6 +139,13 @@ pub struct TcpTrack {
 }
 
 impl TcpTrack {
+    /// Test for a direction and window scales; for state from outside.
+    pub(super) fn is_sound(&self) -> bool {
+        let scales = self.ends.map(|end| end.scale);
+        let offered = self.ignored_syn.scale.unwrap_or_default();
+        self.last_dir <= 1 && scales.into_iter().chain([offered]).all(|scale| scale <= LARGEST_SHIFT)
+    }
+
     /// Count identical segments in a row.
     pub(super) fn note_ack(&mut self, dir: CtDir, seq: u32, ack: u32, end: u32, window: u16) {
         let now = (dir as u8, seq, ack, end, window);

@@ -80,6 +80,29 @@ conntrack_base::words! {
 }
 
 impl State {
+    /// Test for a state of TCP's entries.
+    pub fn is_tcp(self) -> bool {
+        matches!(
+            self,
+            Self::None
+                | Self::SynSent
+                | Self::SynRecv
+                | Self::Established
+                | Self::FinWait
+                | Self::CloseWait
+                | Self::LastAck
+                | Self::TimeWait
+                | Self::Close
+                | Self::SynSent2
+        )
+    }
+
+    /// Test for a state of SCTP's entries.
+    pub fn is_sctp(self) -> bool {
+        let others = [Self::Unreplied, Self::Replied, Self::Assured];
+        matches!(self, Self::None | Self::Established) || !(self.is_tcp() || others.contains(&self))
+    }
+
     /// The state of a stateless protocol's entry.
     #[inline]
     pub fn of_status(seen_reply: bool, assured: bool) -> Self {

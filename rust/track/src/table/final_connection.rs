@@ -23,6 +23,15 @@ pub enum FinalConnection {
 }
 
 impl FinalConnection {
+    /// The connection's number.
+    #[inline]
+    pub fn id(&self) -> u64 {
+        match self {
+            Self::Hot { image, .. } => image.id.into(),
+            Self::Whole(connection) => connection.id,
+        }
+    }
+
     /// Capture time of the expiry, nanoseconds.
     #[inline]
     pub fn deadline(&self) -> i64 {

@@ -36,6 +36,6 @@ impl Tagged {
     pub(super) fn bytes_with(&self, replies: usize, least: [usize; 2]) -> usize {
         let most = self.halves.as_ref().map_or([0; 2], |halves| halves.most);
         let halves = [0, 1].map(|at| Index::most_bytes(most[at].max(least[at])));
-        self.replies.bytes(replies) + halves[0] + halves[1]
+        Table::<6>::bytes(replies) + halves[0] + halves[1]
     }
 }

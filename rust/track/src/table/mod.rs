@@ -40,6 +40,7 @@ use conntrack_base::sync::Published;
 
 pub use final_connection::FinalConnection;
 pub use reader::Reader;
+pub use room::Full;
 pub use width::{NO_SLOT, is_before_mark};
 
 use halves::Tagged;

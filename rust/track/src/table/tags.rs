@@ -15,11 +15,10 @@ use std::io::{self, Read, Write};
 
 use super::width::{Hasher, NO_SLOT, Table};
 use super::{FlowTable, Lookup, SlotId};
-use crate::config::Bounds;
 use crate::conn::{Image, path};
 use crate::connection::Connection;
 use crate::flow::{FlowKey, KeyHasher, PackedKey, Side, Tags};
-use conntrack_base::checkpoint::{CheckpointError, Reader, Writer};
+use conntrack_base::checkpoint::{CheckpointError, Count, Reader, Writer};
 
 /// The most connections of a five-tuple with tags that packets may join.
 pub const MOST_HALVES: usize = 16;
@@ -119,7 +118,7 @@ impl FlowTable {
     pub fn join(&mut self, slot: SlotId, lookup: &Lookup) -> bool {
         let Some(id) = self.hot(slot).map(|hot| hot.id.get()) else { return false };
         let key = lookup.key();
-        if !self.has_room_with(self.tags.replies.slots.next_capacity(), [0; 2]) || !self.add_reply(slot, &key, id) {
+        if !self.has_room_for_tags(self.tags.replies.slots.next_capacity(), [0; 2]) || !self.add_reply(slot, &key, id) {
             return false;
         }
         if let Some(number) = self.step(slot) {
@@ -129,11 +128,6 @@ impl FlowTable {
             self.settle(slot, number);
         }
         true
-    }
-
-    fn has_room_with(&self, replies: usize, halves: [usize; 2]) -> bool {
-        let others = || self.bytes() - self.tags.bytes();
-        self.bounds == Bounds::default() || others() + self.tags.bytes_with(replies, halves) <= self.bounds.bytes
     }
 
     fn add_reply(&mut self, slot: SlotId, key: &FlowKey, id: u32) -> bool {
@@ -175,8 +169,10 @@ impl FlowTable {
                 count -= 1;
             }
         }
-        if count == MOST_HALVES || !self.list(slot, hash) {
+        if count == MOST_HALVES || !self.has_room_for_half(slot) {
             self.tags.crowded += 1;
+        } else {
+            self.list(slot, hash);
         }
     }
 
@@ -186,16 +182,22 @@ impl FlowTable {
         !is_over && self.senders(slot) != Some([true; 2])
     }
 
-    /// Add a slot to its list; false where there is no room.
-    fn list(&mut self, slot: SlotId, hash: u64) -> bool {
+    fn has_room_for_half(&self, slot: SlotId) -> bool {
+        self.has_room_for_tags(self.tags.replies.slots.capacity(), self.halves_with(slot))
+    }
+
+    /// The numbers of narrow and wide halves with this slot.
+    fn halves_with(&self, slot: SlotId) -> [usize; 2] {
         let len = self.tags.halves.as_ref().map_or([0; 2], |halves| [halves.narrow.len(), halves.wide.len()]);
-        let least = match slot {
+        match slot {
             SlotId::V4(_) => [len[0] + 1, len[1]],
             SlotId::Wide(_) => [len[0], len[1] + 1],
-        };
-        if !self.has_room_with(self.tags.replies.slots.capacity(), least) {
-            return false;
         }
+    }
+
+    /// Add a slot to its list.
+    fn list(&mut self, slot: SlotId, hash: u64) {
+        let least = self.halves_with(slot);
         let Self { tags, narrow, wide, hasher, .. } = self;
         let halves = tags.halves.get_or_insert_default();
         match slot {
@@ -203,7 +205,6 @@ impl FlowTable {
             SlotId::Wide(slot) => halves.wide.insert(hash, slot, |slot| bare_hash(wide, slot, hasher, PackedKey::Wide)),
         }
         halves.most = [0, 1].map(|at| halves.most[at].max(least[at]));
-        true
     }
 
     fn unlist(&mut self, slot: SlotId, hash: u64) {
@@ -249,7 +250,7 @@ impl FlowTable {
 
     /// Read the lists into a table with all connections.
     pub(super) fn load_halves(&mut self, from: &mut Reader<impl Read>) -> Result<(), CheckpointError> {
-        self.tags.crowded = from.get()?;
+        Count(self.tags.crowded) = from.get()?;
         for kind in [SlotId::V4, SlotId::Wide] {
             from.get_all(|slot: u32| {
                 self.restore_half(kind(slot)).ok_or(CheckpointError::damaged("a list of tags has a wrong slot"))
@@ -265,7 +266,7 @@ impl FlowTable {
         let hash = self.hasher.words(&bare);
         self.halves_of(&bare, hash, |_| count += 1);
         let may_list = is_used && self.tags.joins && count < MOST_HALVES && !self.is_listed(slot);
-        (may_list && self.list(slot, hash)).then_some(())
+        may_list.then(|| self.list(slot, hash))
     }
 
     /// List the replies of the connections in a loaded table.

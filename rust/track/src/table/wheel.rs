@@ -37,12 +37,9 @@ impl Wheel {
         self.marks < MOST_MARKS * live + FEW
     }
 
-    /// Bytes of a mark.
-    pub(super) const MARK_BYTES: usize = size_of::<u32>();
-
-    /// Bytes of all marks.
-    pub(super) fn bytes(&self) -> usize {
-        self.marks * Self::MARK_BYTES
+    /// The most bytes of all marks, with this many slots.
+    pub(super) fn most_bytes(slots: usize) -> usize {
+        slots * MOST_MARKS * size_of::<u32>()
     }
 
     /// Mark a slot.

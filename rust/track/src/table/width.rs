@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::conn::{Image, Limits};
+use crate::conn::{Image, Limits, Shared};
 use conntrack_base::slab::Slab;
 use conntrack_base::sync::{Mutant, Versions, mutant};
 
@@ -78,8 +78,8 @@ const TOGETHER: usize = 8;
 /// Connections whose slots and index fit into the caches of any processor, half a megabyte.
 pub(super) const IN_CACHE: usize = 1 << 12;
 
-/// Slots that are searched for a victim (the kernel's NF_CT_EVICTION_RANGE, in buckets of its table).
-const EVICTION_RANGE: u32 = 64;
+/// Places that are searched for a victim (the kernel's NF_CT_EVICTION_RANGE, in buckets of its table).
+pub(super) const EVICTION_RANGE: u32 = 64;
 
 impl<const K: usize> Default for Table<K> {
     fn default() -> Self {
@@ -99,18 +99,17 @@ impl<const K: usize> Table<K> {
         self.slots.get(number)
     }
 
-    /// Bytes with this many slots, in use or not. The index is counted at its largest size for them.
-    pub(super) fn bytes(&self, slots: usize) -> usize {
-        slots * size_of::<Slot<K>>() + Index::most_bytes(slots) + self.wheel.bytes()
+    /// Bytes with this many slots, in use or not. Index and wheel are counted at their largest size for them.
+    pub(super) fn bytes(slots: usize) -> usize {
+        slots * size_of::<Slot<K>>() + Index::most_bytes(slots) + Wheel::most_bytes(slots)
     }
 
-    pub(super) fn victim(&mut self, is_assured: impl Fn(&Image) -> bool) -> Option<u32> {
+    pub(super) fn victim(&mut self, is_assured: impl Fn(&Shared) -> bool) -> Option<u32> {
         let reach = self.slots.reach();
         for _ in 0..EVICTION_RANGE.min(reach) {
             let slot = self.hand;
             self.hand = (slot + 1) % reach;
-            let image = self.slot(slot).map(|slot| slot.hot.image());
-            if image.is_some_and(|image| image.is_some() && !is_assured(&image)) {
+            if self.slot(slot).is_some_and(|slot| slot.is_used() && !is_assured(&slot.hot)) {
                 return Some(slot);
             }
         }

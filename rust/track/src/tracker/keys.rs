@@ -106,8 +106,13 @@ impl Keys {
             (false, true) => FlowKey::of_tuple(tuple, id, vlan, tunnel),
             (false, false) => FlowKey::of_tuple(tuple, id, Vlan::default(), Tunnel { vni: 0, ..tunnel }),
         };
+        PacketLookup { lookup: self.of_key(&key), side }
+    }
+
+    /// A key with its hash.
+    pub(super) fn of_key(&self, key: &FlowKey) -> Lookup {
         let words = key.words();
-        PacketLookup { lookup: Lookup { words, hash: self.hasher.words(&words) }, side }
+        Lookup { words, hash: self.hasher.words(&words) }
     }
 
     /// Test for keys that contain the tags.

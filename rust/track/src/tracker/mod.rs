@@ -1,11 +1,13 @@
 //! The tracker: one packet at a time through table, state machine and direction.
 
 mod answer;
+mod evictions;
 mod gateway;
 mod input;
 mod keys;
 mod label;
 mod reorder;
+mod room;
 mod shortcut;
 mod slow;
 mod tags;
@@ -28,10 +30,12 @@ use conntrack_base::checkpoint::{self, CheckpointError, Count};
 use conntrack_base::time::{Clock, SECOND};
 use conntrack_decode::Packet;
 
+pub use evictions::{Evictions, MOST_ERRORS};
 pub use keys::{Keys, PacketLookup};
 pub use label::Label;
 
 use answer::Sent;
+use evictions::Errors;
 use input::{Context, Input};
 
 /// The most connections that a checkpoint may have begun: a number has 48 bits in a row, and more follow.
@@ -70,9 +74,12 @@ pub struct Tracker {
     /// Zeek's boundaries of connections, with Zeek's server ports; None: those of nf_conntrack.
     zeek: Option<ServerPorts>,
     next_id: u64,
+    /// Connections that the checkpoint had begun.
+    begun_before: u64,
     /// Connections dropped for others, and packets that could not begin one.
-    evicted: u64,
+    evicted: Evictions,
     refused: u64,
+    errors: Errors,
     /// Join halves whose tags differ by direction.
     joins: bool,
     /// Take shortcuts.
@@ -110,8 +117,10 @@ impl Tracker {
             keys,
             zeek: config.zeek.then(|| config.likely_server_ports.clone().unwrap_or_else(ServerPorts::zeek)),
             next_id: 0,
-            evicted: 0,
+            begun_before: 0,
+            evicted: Evictions::default(),
             refused: 0,
+            errors: Errors::default(),
             joins,
             shortcuts: !config.zeek,
             quick_from: if config.zeek { i64::MAX } else { i64::MIN },
@@ -139,19 +148,23 @@ impl Tracker {
     /// Write all state that later packets depend on.
     pub fn save(&self, out: &mut checkpoint::Writer<'_, impl Write>) -> io::Result<()> {
         out.put(&(self.clock, self.swept, self.pending))?;
-        out.put(&(self.next_id, self.evicted, self.refused))?;
+        out.put(&(self.next_id, self.evicted.sum(), self.refused))?;
         self.table.save(out)
     }
 
     /// Read the state of a tracker of an equal configuration into a new tracker.
     pub fn load(&mut self, from: &mut checkpoint::Reader<impl Read>) -> Result<(), CheckpointError> {
         (self.clock, self.swept, self.pending) = from.get()?;
-        (Count(self.next_id), Count(self.evicted), Count(self.refused)) = from.get()?;
+        // Counts of the account begin anew.
+        let (Count(begun), Count(_), Count(_)) = from.get()?;
+        (self.next_id, self.begun_before) = (begun, begun);
         if self.next_id > MOST_CONNECTIONS {
             return Err(CheckpointError::damaged("too many connections have begun"));
         }
         self.set_swept(self.swept);
-        self.table.load(from)
+        self.table.load(from)?;
+        self.list_errors();
+        Ok(())
     }
 
     /// The number of connections begun.
@@ -159,12 +172,18 @@ impl Tracker {
         self.next_id
     }
 
-    /// The number of connections dropped to make room for another.
-    pub fn evicted(&self) -> u64 {
+    /// The number of connections begun since the checkpoint, where there is one.
+    pub fn begun_here(&self) -> u64 {
+        self.next_id.saturating_sub(self.begun_before)
+    }
+
+    /// Connections dropped to make room, by the bound that was hit.
+    pub fn evicted(&self) -> Evictions {
         self.evicted
     }
 
-    /// The number of packets that would have begun a connection, and found every live one assured in a full table.
+    /// The number of packets that would have begun a connection in a full table, where the search for a victim found
+    /// assured connections only.
     pub fn refused(&self) -> u64 {
         self.refused
     }
@@ -199,6 +218,16 @@ impl Tracker {
     pub fn advance(&mut self, ts: i64, closed: impl FnMut(&Closed)) {
         let due = self.clock.tick(ts);
         self.pass(due, closed);
+    }
+
+    /// Advance capture time without a packet, as at two packets of this time, and end every connection that is over.
+    pub fn advance_to(&mut self, ts: i64, mut closed: impl FnMut(&Closed)) {
+        for _ in 0..2 {
+            self.advance(ts, &mut closed);
+        }
+        if self.pending {
+            self.sweep(usize::MAX, &mut closed);
+        }
     }
 
     /// Advance capture time over these packets, if no second of the clock ends among them; false: the caller owes
@@ -340,6 +369,11 @@ impl Tracker {
         self.table.look(self.slot_of(found)?)
     }
 
+    /// The current state of an ordinary packet's connection, with a guess of its slot.
+    pub fn look_one(&self, one: &Descriptor, wide: &[u64; 4], guess: u32) -> Option<Connection> {
+        self.table.look(self.slot_of_one(one, wide, guess)?)
+    }
+
     /// The originator of a key's connection, as known so far, and the resulting direction.
     pub fn known(&self, found: &PacketLookup) -> Option<(Side, Direction)> {
         self.known_at(self.slot_of(found)?)
@@ -353,8 +387,13 @@ impl Tracker {
     /// The originator and direction of an ordinary packet's connection, with a guess of its slot.
     #[inline]
     pub fn known_one(&self, one: &Descriptor, wide: &[u64; 4], guess: u32) -> Option<(Side, Direction)> {
+        self.known_at(self.slot_of_one(one, wide, guess)?)
+    }
+
+    #[inline]
+    fn slot_of_one(&self, one: &Descriptor, wide: &[u64; 4], guess: u32) -> Option<SlotId> {
         let slot = self.table.find_one(one, wide, guess);
-        self.known_at(slot.or_else(|| self.table.by_reply(&self.keys.found(one, wide).lookup))?)
+        slot.or_else(|| self.table.by_reply(&self.keys.found(one, wide).lookup))
     }
 
     #[inline]
@@ -392,6 +431,7 @@ impl Tracker {
 
     /// End every live connection by an external clock.
     pub fn finish_at(&mut self, clock: Clock, mut closed: impl FnMut(&Closed)) {
+        self.errors = Errors::default();
         self.table.drain(|last, places| {
             let is_over = last.deadline() <= clock.now();
             let cause = if is_over { EndReason::Timeout } else { EndReason::EndOfCapture };

@@ -123,7 +123,7 @@ impl Tracker {
                 return self.insert_in_place(&image, &lookup, one.side());
             }
         } else if slot.is_none() && takes_shortcuts {
-            if !self.make_room(one.is(kind::WIDE), one.ts, closed) {
+            if !self.make_room(&self.keys.found(one, arrival.wide).lookup, false, one.ts, closed) {
                 return Label::outside(CtState::Invalid);
             }
             if let Some((lookup, image)) = self.begins_in_place(arrival) {

@@ -6,7 +6,7 @@
 
 use crate::connection::{Connection, EndReason, Evidence};
 use crate::direction;
-use crate::flow::{PackedKey, Side};
+use crate::flow::Side;
 use crate::proto::CtState;
 use crate::table::{FinalConnection, Lookup, NO_SLOT, SlotId};
 use crate::zeek::{self, Roles};
@@ -46,7 +46,7 @@ impl Tracker {
             Some(early) => self.put_right(held, &lookup, input, (side, early), closed),
             None => self.take_in(held, &lookup, input, side, closed),
         };
-        self.settle(&held, &lookup, (ts, context), outcome, side)
+        self.settle(&held, &lookup, (ts, context), (outcome, side), closed)
     }
 
     /// Ask the gateway, count, infer the originator, and advance Zeek's view. Returns also the connection that the
@@ -93,6 +93,9 @@ impl Tracker {
         if !packet.complete || packet.bad_header || zeek::is_truncated(packet) {
             return Label::outside(CtState::Invalid);
         }
+        if zeek::is_extension(packet) {
+            return Label::outside(CtState::Untracked);
+        }
         let PacketLookup { lookup, side } = self.keys.of(packet);
         let context = Context { related: self.related(packet, ts), carrier };
         let begun = self.next_id;
@@ -118,7 +121,7 @@ impl Tracker {
                 direction::read_as_zeek(connection, packet, frame, side, ports);
             }
         }
-        self.settle(&held, &lookup, (ts, context), outcome, side)
+        self.settle(&held, &lookup, (ts, context), (outcome, side), closed)
     }
 
     /// End a step, and return the packet's label.
@@ -127,22 +130,30 @@ impl Tracker {
         held: &SlowStep,
         lookup: &Lookup,
         (ts, context): (i64, Context),
-        outcome: Outcome,
-        side: Side,
+        (outcome, side): (Outcome, Side),
+        closed: &mut impl FnMut(&Closed),
     ) -> Label {
         let Some((connection, rules)) = self.table.cold_and_rules(held.cold) else {
             return Label::outside(CtState::Invalid);
         };
         connection.set_deadline(ts, rules);
+        let id = connection.id;
         let related = context.related.and_then(|label| label.connection);
         connection.related_to = connection.related_to.or(related);
         connection.carrier = connection.carrier.or(context.carrier);
         let label = context.related.unwrap_or(Label::new(connection.id, outcome, side));
-        match held.slot {
-            Some(slot) => self.table.settle(slot, held.cold),
-            None => {
-                self.table.insert_cold(lookup, held.cold, held.places);
+        let slot = match held.slot {
+            Some(slot) => {
+                self.table.settle(slot, held.cold);
+                Some(slot)
             }
+            None => self.table.insert_cold(lookup, held.cold, held.places),
+        };
+        if let Some(slot) = slot.filter(|_| self.table.is_bounded()) {
+            if held.slot.is_none() {
+                self.note_error(lookup, slot, id);
+            }
+            self.give_back(slot, ts, closed);
         }
         label
     }
@@ -171,36 +182,24 @@ impl Tracker {
                 self.end(slot, EndReason::Reused, ts, closed);
             }
         }
-        if !self.make_room(matches!(lookup.words, PackedKey::Wide(_)), ts, closed) {
+        if !may_begin(packet) || !self.make_room(lookup, true, ts, closed) {
             return None;
         }
         self.begin(lookup, packet, side, ts)
     }
 
-    /// Make room for a connection, with a wide key or not, by the kernel's rule of early drop; false: no room.
-    pub(super) fn make_room(&mut self, is_wide: bool, ts: i64, closed: &mut impl FnMut(&Closed)) -> bool {
-        if self.table.may_insert(is_wide) {
-            return true;
-        }
-        let Some(victim) = self.table.victim(is_wide) else {
-            self.refused += 1;
-            return false;
-        };
-        self.evicted += 1;
-        self.end(victim, EndReason::Evicted, ts, closed);
-        let has_room = self.table.may_insert(is_wide);
-        self.refused += u64::from(!has_room);
-        has_room
-    }
-
     /// Remove a connection that is over since `gone` from the table.
     pub(super) fn end(&mut self, slot: SlotId, cause: EndReason, gone: i64, closed: &mut impl FnMut(&Closed)) {
-        self.table.remove(slot, |last, places| hand_out(last, places, cause, (None, Some(gone)), closed));
+        let Self { table, errors, .. } = self;
+        table.remove(slot, |last, places| {
+            errors.note_end(&last);
+            hand_out(last, places, cause, (None, Some(gone)), closed);
+        });
     }
 
     /// Begin a connection; None for a later fragment whose connection is gone.
     fn begin(&mut self, lookup: &Lookup, packet: &Packet, side: Side, ts: i64) -> Option<SlowStep> {
-        if packet.packets == 0 && !packet.complete {
+        if !may_begin(packet) {
             return None;
         }
         let roles = if self.zeek.is_some() { Roles::Zeek } else { Roles::Given };
@@ -254,4 +253,9 @@ impl Tracker {
         }
         packet
     }
+}
+
+/// Test for a packet that may begin a connection: no later fragment whose connection is gone.
+fn may_begin(packet: &Packet) -> bool {
+    packet.packets > 0 || packet.complete
 }

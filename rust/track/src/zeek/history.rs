@@ -80,6 +80,13 @@ pub struct Letters {
     counts: Counts,
 }
 
+impl Letters {
+    /// Test for a length within the array; for state from outside.
+    pub(super) fn is_sound(&self) -> bool {
+        usize::from(self.len) <= LETTERS
+    }
+}
+
 fn cased(letter: u8, side: Side) -> u8 {
     match side {
         Side::A => letter,

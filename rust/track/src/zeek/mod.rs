@@ -27,7 +27,7 @@ pub use conn_state::ConnState;
 pub(crate) use endpoint::Endpoint;
 pub use endpoint::{EndPosition, FIRST, State as EndState};
 pub use history::Letters;
-pub use key::{is_ip_tunnel, is_truncated, key};
+pub use key::{is_extension, is_ip_tunnel, is_truncated, key};
 pub(crate) use stream::Stream;
 pub use stream::{WITHOUT_ACKS, WITHOUT_FURTHER_ACKS};
 
@@ -56,6 +56,11 @@ pub struct View {
 }
 
 impl View {
+    /// Test for bounded lists; for state from outside.
+    pub fn is_sound(&self) -> bool {
+        self.letters.is_sound() && self.ends.iter().all(|end| end.stream.is_sound())
+    }
+
     /// Note a whole packet from `side`, with `orig` as the originator so far. Returns the originator after the packet.
     #[inline]
     pub fn note(&mut self, packet: &Packet, side: Side, orig: Side, roles: Roles, ts: i64) -> Side {

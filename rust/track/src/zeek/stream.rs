@@ -39,6 +39,11 @@ impl Default for Stream {
 }
 
 impl Stream {
+    /// Test for a bounded list of runs; for state from outside. Numbers wrap, and may be any.
+    pub(super) fn is_sound(&self) -> bool {
+        self.more.as_deref().is_none_or(|more| more.len() <= MOST_RUNS)
+    }
+
     pub(super) fn heap_bytes(&self) -> usize {
         let runs = |more: &Vec<(u64, u64)>| size_of_val(more) + more.capacity() * size_of::<(u64, u64)>();
         self.more.as_deref().map_or(0, runs)

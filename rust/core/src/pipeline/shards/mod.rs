@@ -8,6 +8,7 @@
 //! No thread owns work. A free thread reads the next batch, or drains the work queue of any shard ([`Station`], flat
 //! combining); no thread waits for a certain other.
 
+mod level;
 mod load;
 mod shard;
 
@@ -20,7 +21,7 @@ use conntrack_base::sync::{AtomicU64, AtomicUsize, Ordering, Queue, Station, Tur
 use conntrack_base::time::Clock;
 use conntrack_capture::Captures;
 use conntrack_capture::error::CaptureError;
-use conntrack_track::config::Config;
+use conntrack_track::config::{Bounds, Config};
 use conntrack_track::direction::Locality;
 use conntrack_track::tracker::{Keys, Tracker};
 
@@ -28,6 +29,7 @@ use super::following::{TrackOutput, TrackStage};
 use super::progress::{Observe, Progress};
 use super::reading::DecodeStage;
 
+use level::Level;
 use load::{Front, Load};
 use shard::{FinalStage, Shard};
 
@@ -44,6 +46,9 @@ enum Work {
     /// End of input, with the final clock.
     End(Clock),
 }
+
+/// The results of both halves.
+type Sharded = (DecodeStage, TrackOutput);
 
 /// Stages of a run.
 mod stage {
@@ -65,6 +70,8 @@ pub struct Shards<'a> {
     spent: Queue<Box<Load>>,
     under_way: AtomicUsize,
     most_under_way: usize,
+    /// Connections and memory of the shards, against the bounds.
+    level: Level,
     /// Shards that have finished.
     ended: AtomicUsize,
     stage: AtomicUsize,
@@ -81,8 +88,9 @@ impl<'a> Shards<'a> {
         let shards = config.threads.min(MOST);
         let keys = Keys::new(config);
         let locality = keys.locality().clone();
-        let shard =
-            |number| Shard::new(number, TrackStage::new(Tracker::with_keys(config, keys.clone()), false), want_labels);
+        let unbounded = Config { bounds: Bounds::default(), ..config.clone() };
+        let tracker = || Tracker::with_keys(&unbounded, keys.clone());
+        let shard = |number| Shard::new(number, TrackStage::new(tracker(), false), want_labels);
         let front = Front::new(config, &keys, shards);
         let last = FinalStage::new(shard(shards), want_labels);
         Self {
@@ -94,6 +102,7 @@ impl<'a> Shards<'a> {
             spent: Queue::default(),
             under_way: AtomicUsize::new(0),
             most_under_way: 2 * shards + 2,
+            level: Level::new(config.bounds, shards),
             ended: AtomicUsize::new(0),
             stage: AtomicUsize::new(stage::READING),
             failed: OnceLock::new(),
@@ -103,8 +112,9 @@ impl<'a> Shards<'a> {
         }
     }
 
-    /// Runs on the calling thread, which alone calls `observe`, and on one more for each further shard.
-    pub fn run(mut self, total: Option<u64>, observe: Observe<'_>) -> Result<(DecodeStage, TrackOutput), CaptureError> {
+    /// Runs on the calling thread, which alone calls `observe`, and on one more for each further shard. None: one table
+    /// of these bounds might be full at some time.
+    pub fn run(mut self, total: Option<u64>, observe: Observe<'_>) -> Result<Option<Sharded>, CaptureError> {
         let stopped = std::thread::scope(|scope| {
             for first in 1..self.each.len() {
                 let run = &self;
@@ -125,8 +135,11 @@ impl<'a> Shards<'a> {
         if let Some(error) = self.failed.take() {
             return Err(error);
         }
+        if self.level.is_hit() {
+            return Ok(None);
+        }
         // A panicking thread has ended this one, too.
-        Ok(self.collected().expect("all threads have released their work"))
+        Ok(Some(self.collected().expect("all threads have released their work")))
     }
 
     /// Works until the run is over or `goes_on` returns false. A panic ends the run on all threads.
@@ -190,6 +203,13 @@ impl<'a> Shards<'a> {
         true
     }
 
+    /// Notes the connections of a shard after a batch. A hit bound ends the run.
+    fn note(&self, shard: &Shard) {
+        if self.level.note(shard.number, &shard.following.tracker) {
+            self.stage.store(stage::OVER, Ordering::Release);
+        }
+    }
+
     fn send(&self, front: &mut Front, mut load: Box<Load>) {
         front.take(&mut load);
         let load: Arc<Load> = Arc::from(load);
@@ -203,6 +223,7 @@ impl<'a> Shards<'a> {
             Work::Batch(load) => {
                 if let Some(mut results) = load.results[shard.number].take() {
                     shard.take(&load, &mut results, |_, _| None);
+                    self.note(shard);
                     load.results[shard.number].give_back(results);
                 }
                 if load.left.fetch_sub(1, Ordering::AcqRel) == 1 {
@@ -219,6 +240,7 @@ impl<'a> Shards<'a> {
                 last.early.insert(load.number, load);
                 while let Some(load) = last.early.remove(&last.next) {
                     last.take(&load);
+                    self.note(&last.icmp);
                     last.next += 1;
                     self.under_way.fetch_sub(1, Ordering::AcqRel);
                     if let Some(load) = Arc::into_inner(load) {
@@ -256,7 +278,7 @@ impl<'a> Shards<'a> {
     }
 
     /// Merged results of all shards.
-    fn collected(self) -> Option<(DecodeStage, TrackOutput)> {
+    fn collected(self) -> Option<Sharded> {
         let last = self.last.into_inner()?;
         let mut shards = vec![last.icmp];
         for station in self.each {

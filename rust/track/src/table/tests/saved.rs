@@ -108,7 +108,7 @@ fn loaded(bytes: &[u8]) -> FlowTable {
 fn compare(mut first: FlowTable, now: i64) -> Result<(), TestCaseError> {
     let mut second = loaded(&written(&first));
     prop_assert_eq!(live(&first), live(&second));
-    prop_assert_eq!((first.len(), first.peak()), (second.len(), second.peak()));
+    prop_assert_eq!((first.len(), 0), (second.len(), second.peak()));
     for one in live(&first) {
         let words = one.key.words();
         let lookup = Lookup { words, hash: second.hasher.words(&words) };
@@ -127,7 +127,10 @@ fn compare(mut first: FlowTable, now: i64) -> Result<(), TestCaseError> {
         }
     }
     prop_assert_eq!(live(&first), live(&second));
-    prop_assert_eq!(first.victim(false).is_some(), second.victim(false).is_some());
+    prop_assert_eq!(
+        first.victim(Full::Connections, false).is_some(),
+        second.victim(Full::Connections, false).is_some()
+    );
     Ok(())
 }
 
@@ -143,7 +146,7 @@ fn hot_cold_and_free_slots_are_saved() {
     begin(&mut table, &message(Family::V6, 9, ipproto::UDP, false), 9, 2 * SECOND);
     let mut again = loaded(&written(&table));
     assert_eq!(again.snapshot().map(|one| one.id).collect::<Vec<_>>(), [1, 2, 3, 9]);
-    assert_eq!(again.colds.bytes(), table.colds.bytes());
+    assert_eq!(again.colds.held(), table.colds.held());
     let next = message(Family::V4, 7, ipproto::TCP, false);
     let (key, _) = FlowKey::of_tuple(&next.tuple, 0, Vlan::default(), Tunnel::default());
     let lookup = Lookup { words: key.words(), hash: again.hasher.words(&key.words()) };

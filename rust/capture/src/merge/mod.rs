@@ -1,250 +1,220 @@
 //! Merge of several captures: by time where captures overlap, one after another otherwise.
 
+mod account;
+mod opening;
+mod parts;
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::path::PathBuf;
 
-use super::damage::{Damage, DamageKind, DamageReport};
+use super::damage::DamageReport;
+use super::faults::{Failure, Faults};
+use super::order::{FoundPart, Parts, Scanning};
 use super::reader::{CaptureReader, READ_SIZE};
-use super::source::Input;
+use super::runs::{Descriptors, Open, Run, RunState};
+use super::source::{Input, refusal};
 use super::{Record, RecordBatch};
 use crate::error::CaptureError;
-
-/// Read size in bytes for the peek at a file's first record.
-const PEEK_SIZE: usize = 16 << 10;
 
 /// Records of any number of captures, in time order.
 ///
 /// Each step takes the earliest of the files' next records; among equal times the first file wins. So the order
 /// within a file never changes, even where its times run backwards, and the result does not depend on batch sizes.
 /// Files are opened when their first record is due and closed at their end. Thousands of consecutive files need one
-/// open file at a time.
+/// open file at a time, and thousands of overlapping ones no more descriptors than the process may have.
+///
+/// Parts of a file are merged as files are, if the caller can begin again; see [`Self::merge_parts`].
 pub struct Captures {
     files: Vec<InputFile>,
-    strict: bool,
+    /// Files and parts of files, in their order.
+    runs: Vec<Run>,
+    faults: Faults,
     read_size: usize,
-    /// Number of files whose first record was peeked at.
+    /// Number of runs whose first record was peeked at.
     peeked: usize,
-    /// Time of each file's next record, and the file's index.
+    /// Time of each run's next record, and the run's index.
     heads: BinaryHeap<Reverse<(i64, u32)>>,
-    /// File whose batch is used up and whose next batch was not read yet.
+    /// Run whose batch is used up and whose next batch was not read yet.
     refill: Option<u32>,
+    descriptors: Descriptors,
+    /// Number of open runs.
+    open: usize,
+    /// The caller can begin again, and all files can be read again.
+    merges_parts: bool,
+    /// Files to scan for parts, the last one first.
+    to_scan: Vec<u32>,
+    scanning: Option<Box<Scanning>>,
+    /// Parts of the files that have to be merged.
+    found: Vec<(u32, Vec<FoundPart>)>,
 }
 
 struct InputFile {
     name: PathBuf,
     size: Option<u64>,
-    state: FileState,
-    /// Bytes read, set at the close.
-    done: u64,
-    /// Damage, set at the close.
+    /// Reason why there is nothing to read.
+    missing: Option<Failure>,
+    parts: Parts,
+    /// Damage found before the file was opened.
     damage: DamageReport,
 }
 
-enum FileState {
-    /// Not peeked at yet.
-    New(Input),
-    /// A regular file, peeked at and closed again.
-    Closed,
-    /// Open file; `batch.records[at..]` are pending.
-    Open(Box<Open>),
-    /// End of the file.
-    Done,
-}
-
-struct Open {
-    reader: CaptureReader,
-    batch: RecordBatch,
-    at: usize,
-}
-
 impl Captures {
-    /// Take the captures to read. With `strict` the first damage is an error, as in [`CaptureReader::open`].
+    /// Take the captures to read. With `strict` the first damage is an error, and with `skip` an error ends only its
+    /// file, as in [`CaptureReader::open`].
     ///
     /// A single capture is opened here; several files are only checked for existence. A file that is no capture is an
     /// error of the first [`Self::next_batch`], which peeks at all files.
-    pub fn open(inputs: Vec<Input>, strict: bool) -> Result<Self, CaptureError> {
-        let single = inputs.len() == 1;
-        let mut files = Vec::with_capacity(inputs.len());
+    pub fn open(inputs: Vec<Input>, faults: impl Into<Faults>) -> Result<Self, CaptureError> {
+        let (single, faults) = (inputs.len() == 1, faults.into());
+        let (mut files, mut runs) = (Vec::with_capacity(inputs.len()), Vec::with_capacity(inputs.len()));
         for (index, input) in inputs.into_iter().enumerate() {
-            let name = input.name();
-            let mut size = None;
-            if let Input::Path(path) = &input {
-                let found =
-                    std::fs::metadata(path).map_err(|source| CaptureError::Io { path: name.clone(), source })?;
-                size = found.is_file().then_some(found.len());
-            }
-            let state = if single {
-                let reader = CaptureReader::new(input, index as u32, strict)?;
-                FileState::Open(Box::new(Open { reader, batch: RecordBatch::default(), at: 0 }))
-            } else {
-                FileState::New(input)
+            let mut file = InputFile::new(input.name());
+            file.find(&input, faults)?;
+            let state = match &file.missing {
+                Some(_) => RunState::Done,
+                None if single => RunState::Open(Open::new(CaptureReader::new(input, index as u32, faults)?)),
+                None => RunState::New(input),
             };
-            files.push(InputFile { name, size, state, done: 0, damage: DamageReport::default() });
+            runs.push(Run::whole(index as u32, state));
+            files.push(file);
         }
-        Ok(Self { files, strict, read_size: READ_SIZE, peeked: 0, heads: BinaryHeap::new(), refill: None })
+        Ok(Self {
+            files,
+            open: runs.iter().filter(|run| matches!(run.state, RunState::Open(_))).count(),
+            runs,
+            faults,
+            read_size: READ_SIZE,
+            peeked: 0,
+            heads: BinaryHeap::new(),
+            refill: None,
+            descriptors: Descriptors::default(),
+            merges_parts: false,
+            to_scan: Vec::new(),
+            scanning: None,
+            found: Vec::new(),
+        })
     }
 
     /// Set the read size of each file in bytes, as in [`CaptureReader::with_read_size`].
     #[must_use]
     pub fn with_read_size(mut self, bytes: usize) -> Self {
         self.read_size = bytes.max(1);
-        for file in &mut self.files {
-            if let FileState::Open(open) = &mut file.state {
+        for run in &mut self.runs {
+            if let RunState::Open(open) = &mut run.state {
                 open.reader.read_size = self.read_size;
             }
         }
         self
     }
 
-    /// Number of captures.
-    pub fn len(&self) -> usize {
-        self.files.len()
+    /// Test for captures that can be read again: regular files.
+    pub fn may_begin_anew(&self) -> bool {
+        self.files.iter().all(|file| file.size.is_some())
     }
 
-    /// True if there is no capture.
-    pub fn is_empty(&self) -> bool {
-        self.files.is_empty()
-    }
-
-    /// Name of a file by its index, as in [`Record::file`] and in damage details.
-    pub fn name(&self, file: u32) -> Option<&std::path::Path> {
-        self.files.get(file as usize).map(|file| file.name.as_path())
-    }
-
-    /// Damage of all files so far. Counts are exact; details are in file order.
-    pub fn damage(&self) -> DamageReport {
-        let mut report = DamageReport::default();
-        for file in &self.files {
-            report.merge(&file.damage);
-            if let FileState::Open(open) = &file.state {
-                report.merge(open.reader.damage());
-            }
+    /// The captures from their beginning, opened by name; see [`Self::may_begin_anew`].
+    pub fn again(&self) -> Result<Self, CaptureError> {
+        let inputs = self.files.iter().map(|file| Input::Path(file.name.clone())).collect();
+        let mut captures = Self::open(inputs, self.faults)?.with_read_size(self.read_size);
+        if self.merges_parts {
+            captures.merge_parts();
         }
-        report
-    }
-
-    /// Bytes read of all (compressed) files, and their total size if all are regular files.
-    pub fn progress(&self) -> (u64, Option<u64>) {
-        let done = self.files.iter().map(|file| match &file.state {
-            FileState::Open(open) => open.reader.progress().0,
-            _ => file.done,
-        });
-        (done.sum(), self.files.iter().map(|file| file.size).sum())
+        Ok(captures)
     }
 
     /// Replace the contents of `batch` by the next records; false at the end. See [`CaptureReader::next_batch`].
     pub fn next_batch(&mut self, batch: &mut RecordBatch) -> Result<bool, CaptureError> {
         batch.records.clear();
-        if let [InputFile { state: FileState::Open(only), .. }] = self.files.as_mut_slice() {
-            return only.reader.next_batch(batch);
+        batch.parts.clear();
+        if !self.to_scan.is_empty() || self.scanning.is_some() {
+            return self.scan().map(|()| true);
         }
-        while self.peeked < self.files.len() {
+        if let [Run { state: RunState::Open(only), account, .. }] = self.runs.as_mut_slice() {
+            let more = only.reader.next_batch(batch)?;
+            if !self.merges_parts {
+                account.order.note(&batch.records, only.reader.marks());
+            } else if !batch.parts.is_empty() {
+                self.meet_parts(0);
+            }
+            return Ok(more);
+        }
+        while self.peeked < self.runs.len() {
             self.peek(self.peeked)?;
             self.peeked += 1;
         }
+        self.merge(batch)
+    }
+
+    fn merge(&mut self, batch: &mut RecordBatch) -> Result<bool, CaptureError> {
         let mut used = 0;
         loop {
-            if let Some(file) = self.refill {
+            if let Some(run) = self.refill {
                 if !batch.records.is_empty() {
                     return Ok(true);
                 }
                 // Return an empty batch too: the caller may want to stop while long damage is skipped.
-                if !self.load(file)? {
+                if !self.load(run)? {
                     return Ok(true);
                 }
                 self.refill = None;
             }
-            let Some(Reverse((_, file))) = self.heads.pop() else { return Ok(!batch.records.is_empty()) };
+            let Some(Reverse((_, run))) = self.heads.pop() else { return Ok(!batch.records.is_empty()) };
             let next = self.heads.peek().map(|&Reverse(head)| head);
-            let before = |record: &Record| next.is_none_or(|next| (record.ts, file) < next);
-            let FileState::Open(open) = &mut self.files[file as usize].state else {
-                // The file's first record is due: open the file.
-                self.refill = Some(file);
+            let before = |record: &Record| next.is_none_or(|next| (record.ts, run) < next);
+            let Some((pending, at)) = self.runs[run as usize].pending() else {
+                // The run's first record is due: open the file.
+                self.refill = Some(run);
                 continue;
             };
-            let rest = &open.batch.records[open.at..];
-            if batch.records.is_empty() && open.at == 0 && rest.iter().all(before) {
-                std::mem::swap(batch, &mut open.batch);
-                open.batch.records.clear();
-                self.refill = Some(file);
+            let rest = &pending.records[*at..];
+            if batch.records.is_empty() && *at == 0 && rest.iter().all(before) {
+                std::mem::swap(batch, pending);
+                pending.records.clear();
+                self.refill = Some(run);
                 return Ok(true);
             }
-            let run = rest.iter().take_while(|record| before(record)).count();
-            for record in &rest[..run] {
-                append(batch, &mut used, record, open.batch.bytes(record));
+            let taken = rest.iter().take_while(|record| before(record)).count();
+            for record in &rest[..taken] {
+                append(batch, &mut used, record, pending.bytes(record));
             }
-            open.at += run;
-            match open.batch.records.get(open.at) {
-                Some(record) => self.heads.push(Reverse((record.ts, file))),
-                None => self.refill = Some(file),
+            if let (false, Some(last)) = (pending.parts.is_empty(), rest[..taken].last()) {
+                let begun = pending.parts.iter().take_while(|part| part.1 <= last.offset).count();
+                batch.parts.extend(pending.parts.drain(..begun));
+            }
+            *at += taken;
+            match pending.records.get(*at) {
+                Some(record) => self.heads.push(Reverse((record.ts, run))),
+                None => self.refill = Some(run),
             }
             if used >= READ_SIZE {
                 return Ok(true);
             }
         }
     }
-
-    /// Read the time of a file's first record, and close the file if a reopen is possible.
-    fn peek(&mut self, index: usize) -> Result<(), CaptureError> {
-        let file = &mut self.files[index];
-        if file.size == Some(0) && !self.strict {
-            // An empty file, as a capturing program has just created: the reading of earlier files goes on.
-            file.state = FileState::Done;
-            file.damage.push(Damage { file: index as u32, offset: 0, bytes: 0, kind: DamageKind::TruncatedFile });
-        }
-        if matches!(file.state, FileState::New(_))
-            && let FileState::New(input) = std::mem::replace(&mut file.state, FileState::Done)
-        {
-            let reader = CaptureReader::new(input, index as u32, self.strict)?.with_read_size(PEEK_SIZE);
-            file.state = FileState::Open(Box::new(Open { reader, batch: RecordBatch::default(), at: 0 }));
-        }
-        // After an interruption the peek continues with its reader.
-        while let FileState::Open(open) = &mut file.state {
-            let more = open.reader.next_batch(&mut open.batch)?;
-            match open.batch.records.first() {
-                Some(first) => {
-                    self.heads.push(Reverse((first.ts, index as u32)));
-                    open.reader.read_size = self.read_size;
-                    if open.reader.is_regular() {
-                        file.state = FileState::Closed;
-                    }
-                    break;
-                }
-                None if more => {}
-                None => file.close(),
-            }
-        }
-        Ok(())
-    }
-
-    /// Read a file's next batch and enter its first record's time. False for an empty batch that is not the last.
-    fn load(&mut self, index: u32) -> Result<bool, CaptureError> {
-        let file = &mut self.files[index as usize];
-        if matches!(file.state, FileState::Closed) {
-            // A file that cannot be reopened does not stop the reading of later files.
-            file.state = FileState::Done;
-            let reader = CaptureReader::open(&file.name, index, self.strict)?.with_read_size(self.read_size);
-            file.state = FileState::Open(Box::new(Open { reader, batch: RecordBatch::default(), at: 0 }));
-        }
-        let FileState::Open(open) = &mut file.state else { return Ok(true) };
-        open.at = 0;
-        let more = open.reader.next_batch(&mut open.batch)?;
-        match open.batch.records.first() {
-            Some(first) => self.heads.push(Reverse((first.ts, index))),
-            None if more => return Ok(false),
-            None => file.close(),
-        }
-        Ok(true)
-    }
 }
 
 impl InputFile {
-    fn close(&mut self) {
-        if let FileState::Open(open) = std::mem::replace(&mut self.state, FileState::Done) {
-            self.done = open.reader.progress().0;
-            self.damage = open.reader.damage().clone();
+    fn new(name: PathBuf) -> Self {
+        Self { name, size: None, missing: None, parts: Parts::Unknown, damage: DamageReport::default() }
+    }
+
+    /// Look for a file by name. One that is not there, or is refused, is missing if errors are passed over.
+    fn find(&mut self, input: &Input, faults: Faults) -> Result<(), CaptureError> {
+        let found = match input {
+            Input::Path(path) => std::fs::metadata(path),
+            Input::Refused { reason, .. } => Err(refusal(reason)),
+            Input::Stdin | Input::Reader { .. } => return Ok(()),
+        };
+        match found.map_err(|source| CaptureError::Io { path: self.name.clone(), source }) {
+            Ok(found) => self.size = found.is_file().then_some(found.len()),
+            Err(error) if faults.pass_over(&error) => {
+                self.missing = Some(Failure { error, offset: None });
+                self.size = Some(0);
+            }
+            Err(error) => return Err(error),
         }
+        Ok(())
     }
 }
 
@@ -317,29 +287,6 @@ mod tests {
         assert!(got.iter().map(|&(_, ms)| ms).eq(0..9000));
     }
 
-    /// A temporary folder of a test, removed on drop.
-    struct Folder(PathBuf);
-
-    impl Folder {
-        fn new(name: &str) -> Self {
-            let path = std::env::temp_dir().join(format!("conntrack-capture-{name}-{}", std::process::id()));
-            std::fs::create_dir_all(&path).expect("a folder for temporary files");
-            Self(path)
-        }
-
-        fn write(&self, name: &str, bytes: &[u8]) -> Input {
-            let path = self.0.join(name);
-            std::fs::write(&path, bytes).expect("a temporary file");
-            Input::named(path)
-        }
-    }
-
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_dir_all(&self.0);
-        }
-    }
-
     #[test]
     fn rotated_files_are_opened_one_at_a_time() {
         let folder = Folder::new("rotated");
@@ -358,7 +305,7 @@ mod tests {
         let mut records = Vec::new();
         while captures.next_batch(&mut batch).expect("sound files") {
             collect(&batch, &mut records);
-            let open = captures.files.iter().filter(|f| matches!(f.state, FileState::Open(_))).count();
+            let open = captures.runs.iter().filter(|run| matches!(run.state, RunState::Open(_))).count();
             assert!(open <= 1, "{open} files are open");
         }
         assert!(records.iter().map(|r| r.file).eq((0..50 * per_file).map(|i| 49 - i / per_file)));
@@ -393,7 +340,7 @@ mod tests {
         let inputs = vec![input("good", Dribble::new(&sample(3), 9, false)), input("bad", &b"\x7fELF"[..])];
         let all = read_merged(inputs, READ_SIZE);
         assert!(all.records.is_empty());
-        assert_eq!(format_error(&all).1, "first bytes 7f 45 4c 46");
+        assert_eq!(format_error(&all).1, "an ELF program (first bytes 7f 45 4c 46)");
     }
 
     #[test]
