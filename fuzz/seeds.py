@@ -7,9 +7,11 @@ Nothing is random, and nothing comes from outside: captures are the demo's, poli
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import itertools
 import json
+import lzma
 import struct
 import sys
 from collections.abc import Iterable, Sequence
@@ -114,6 +116,35 @@ def pcapng() -> bytes:
     return made
 
 
+def odd(length: int, ahead: int) -> bytes:
+    """A pcap file of a writer with habits: original lengths that are too small, and jumps in time."""
+    made = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 60, 1)
+    for number, (_, data) in enumerate(frames()):
+        sec = demo.START + number // 3 * ahead
+        made += struct.pack("<IIII", sec, 2_000_000 + number, len(data), max(len(data) - length, 0)) + data
+    return made
+
+
+def snoop() -> bytes:
+    """A capture of Solaris: Ethernet, and a field of drops."""
+    made = b"snoop\0\0\0" + struct.pack(">II", 2, 4)
+    for number, (_, data) in enumerate(frames()):
+        padded = data + bytes(-len(data) % 4)
+        header = (len(data), len(data), 24 + len(padded), number, demo.START + number, number)
+        made += struct.pack(">IIIIII", *header) + padded
+    return made
+
+
+def behind_each_other() -> list[bytes]:
+    """Captures one behind the other, which overlap in time, and compressed ones."""
+    plain, other, blocks = pcap("<"), pcap(">"), pcapng()
+    members = gzip.compress(plain, mtime=0) + gzip.compress(blocks, mtime=0)
+    skippable = b"\x50\x2a\x4d\x18\3\0\0\0abc"
+    mixed = [snoop(), plain + snoop() + blocks, plain + other, blocks * 2, plain + blocks + other]
+    mixed += [members, skippable + plain]
+    return [*mixed, lzma.compress(plain * 2), bz2.compress(plain * 2), plain + gzip.compress(blocks, mtime=0)]
+
+
 def pieces(mode: int, linktype: int, packets: Iterable[bytes]) -> bytes:
     """Packets for the decoder: the length of each in steps of 16 bytes, and its bytes."""
     made = bytes([mode, LINK_TYPES.index(linktype)])
@@ -149,7 +180,7 @@ def seeds() -> dict[str, Sequence[bytes]]:
     firewalls = {"nftables": formats.write(RULESET, "nftables").text, "nftables-json": json.dumps(NFT_JSON)}
     firewalls |= {"iptables-save": IPTABLES, "nacl": json.dumps(NACL)}
     return {
-        "capture": captures,
+        "capture": [*captures, *behind_each_other(), odd(16, 0), odd(2000, 40 * 86_400)],
         "track": captures,
         "decode": decoded(),
         "arrays": [table(), table()[:84]],

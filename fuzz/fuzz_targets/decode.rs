@@ -17,7 +17,8 @@ fuzz_target!(|data: &[u8]| {
     while let [steps, tail @ ..] = rest {
         let (bytes, tail) = tail.split_at((*steps as usize * 16).min(tail.len()));
         let len = bytes.len() as u32;
-        let record = Record { ts, offset: 0, start: 0, caplen: len, len, file: 0, linktype, abridged: false };
+        let record =
+            Record { ts, offset: 0, start: 0, caplen: len, len, file: 0, linktype, abridged: false, unsummed: false };
         packets.clear();
         if decoder.decode(&record, bytes, &mut packets).is_ok() {
             assert!(tunnels == TunnelMode::Both || packets.len() <= 1);

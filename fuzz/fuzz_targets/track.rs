@@ -9,13 +9,13 @@ use conntrack_core::capture::{Captures, Input};
 use conntrack_core::config::Config;
 use conntrack_core::labels::WIDTH;
 use conntrack_core::pipeline;
-use conntrack_core::policy::{Group, Policy};
+use conntrack_core::policy::{Combine, Group, Policy};
 use libfuzzer_sys::fuzz_target;
 
 /// A group of half of all addresses, closed to ingress and open to egress.
 static POLICY: LazyLock<Arc<Policy>> = LazyLock::new(|| {
     let members = ["0.0.0.0/1", "::/1"].into_iter().filter_map(|net| net.parse().ok()).collect();
-    Arc::new(Policy::new(&[Group { members, open: [false, true], ..Group::default() }]))
+    Arc::new(Policy::new(&[Group { members, open: [false, true], ..Group::default() }], Combine::All))
 });
 
 fuzz_target!(|data: &[u8]| {
@@ -32,7 +32,7 @@ fuzz_target!(|data: &[u8]| {
     assert_eq!(tracked.stats.connections, tracked.rows.len() as u64);
     assert_eq!(tracked.labels.map(|labels| labels.len() as u64), Some(tracked.stats.packets * WIDTH as u64));
     let replayed =
-        open().and_then(|mut captures| pipeline::replay(&mut captures, &config, POLICY.clone(), true, &mut go_on).ok());
+        open().and_then(|mut captures| pipeline::replay(&mut captures, &config, &POLICY, true, &mut go_on).ok());
     if let Some(replayed) = replayed {
         assert_eq!(replayed.packets.iter().sum::<u64>(), tracked.stats.packets);
         assert_eq!(replayed.tracked.rows.len(), tracked.rows.len());
