@@ -18,26 +18,31 @@ from conntrack_py.exceptions import (
     ConfigError,
     ConntrackError,
     PolicyError,
+    WhereError,
 )
 from conntrack_py.io.batch import PacketBatch
 from conntrack_py.io.capture import Capture, open_capture
-from conntrack_py.stats import Quality, Stats
-from conntrack_py.table import Connection, ConnectionTable
-from conntrack_py.track import TrackResult, track
-from conntrack_py.tracker import Tracker
-from conntrack_py.writer import ConnectionWriter
+from conntrack_py.stats import Quality, SkippedFile, Stats
+from conntrack_py.table import Anonymiser, Connection, ConnectionTable, ConnectionWriter
+from conntrack_py.track import HostName, LabelledResult, TrackResult, track
+from conntrack_py.tracker import TableFill, Tracker
 
 if TYPE_CHECKING:
     from conntrack_py.annotate import label, split
     from conntrack_py.distributed import ArrowBatch, decode_headers, shard_v1, track_stream
-    from conntrack_py.io.follow import follow
+    from conntrack_py.interfaces.live import Live, live
+    from conntrack_py.io.follow import Follow, follow
     from conntrack_py.policy import Policy
+    from conntrack_py.reporting import Chart, report
+    from conntrack_py.summaries import Summary, summary
 
 __all__ = (
+    "Anonymiser",
     "ArrowBatch",
     "Capture",
     "CaptureError",
     "CaptureWarning",
+    "Chart",
     "CheckpointError",
     "Config",
     "ConfigError",
@@ -49,22 +54,33 @@ __all__ = (
     "CtState",
     "Direction",
     "Fate",
+    "Follow",
+    "HostName",
+    "LabelledResult",
+    "Live",
     "PacketBatch",
     "Policy",
     "PolicyError",
     "Quality",
+    "SkippedFile",
     "State",
     "Stats",
+    "Summary",
+    "TableFill",
     "TrackResult",
     "Tracker",
     "Verdict",
+    "WhereError",
     "__version__",
     "decode_headers",
     "follow",
     "label",
+    "live",
     "open_capture",
+    "report",
     "shard_v1",
     "split",
+    "summary",
     "track",
     "track_stream",
 )
@@ -73,12 +89,19 @@ __all__ = (
 #: Names imported on first use, which keeps `import conntrack_py` quick.
 _LATER = {
     "ArrowBatch": "distributed",
+    "Chart": "reporting",
+    "Follow": "io.follow",
+    "Live": "interfaces.live",
     "Policy": "policy",
+    "Summary": "summaries",
     "decode_headers": "distributed",
     "follow": "io.follow",
     "label": "annotate",
+    "live": "interfaces.live",
+    "report": "reporting",
     "shard_v1": "distributed",
     "split": "annotate",
+    "summary": "summaries",
     "track_stream": "distributed",
 }
 

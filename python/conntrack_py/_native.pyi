@@ -22,6 +22,7 @@ __all__ = [
     "PROTOCOLS",
     "REASONS",
     "WORDS",
+    "Anonymiser",
     "ArrowBatch",
     "ArrowReader",
     "Batch",
@@ -47,7 +48,10 @@ __all__ = [
     "split",
     "toml_lines",
     "track",
+    "track_with_names",
     "walk",
+    "write_all",
+    "write_file",
 ]
 
 __version__: Final[str]
@@ -86,7 +90,22 @@ class _Account(TypedDict):
     snapped: int
     #: Reason → (how often, file of the first one or "" where it has no place, its byte offset).
     skipped: dict[str, tuple[int, str, int]]
+    #: File, reason, offset and packets of each file that was skipped.
+    skipped_files: list[tuple[str, str, int | None, int]]
+    #: Protocol → frames of it that have no IP; at most 16, and `other`.
+    not_ip: dict[str, int]
+    #: Reason → bytes of the files that damage cost.
+    skipped_bytes: dict[str, int]
+    file_bytes: int
+    parts: int
+    after_close: int
+    merged_parts: int
+    early_parts: int
+    #: File → largest step back in time, nanoseconds.
+    unsorted: dict[str, int]
     evicted: int
+    #: Bound → connections, or fragmented datagrams, that it evicted.
+    evicted_by: dict[str, int]
     connections: int
     peak_connections: int
     #: Capture times in nanoseconds since 1970 UTC.
@@ -119,9 +138,47 @@ class Connections:
     def __len__(self) -> int:
         """Rows."""
 
-    @staticmethod
-    def names() -> list[str]:
+    def names(self) -> list[str]:
         """The names of the columns, in order."""
+
+    @staticmethod
+    def all_names() -> list[str]:
+        """The names of all columns that a table may have, in order."""
+
+    def slice(self, start: int, stop: int) -> Connections:
+        """Rows `start` to `stop`, as far as there are any; columns that are in memory are shared."""
+
+    def choose(self, places: NDArray[np.uint64]) -> Connections:
+        """The rows at these indices, in their order.
+
+        Raises:
+            IndexError: An index is not below `len(self)`.
+        """
+
+    def pick(self, names: list[str]) -> Connections:
+        """The table with these columns, in this order.
+
+        Raises:
+            KeyError: There is no such column.
+            ValueError: A column is listed twice.
+        """
+
+    def ids(self) -> Buffer:
+        """Numbers of the connections in the order of first packets, u8 each: what `related_to` names."""
+
+    def equals(self, other: Connections) -> bool:
+        """True for the same columns with the same values in every row."""
+
+    def save(self) -> Buffer:
+        """The table as bytes, for `restore` of the same release."""
+
+    @staticmethod
+    def restore(data: bytes) -> Connections:
+        """A table of `save`.
+
+        Raises:
+            ValueError: The bytes are damaged, or those of another release.
+        """
 
     @staticmethod
     def dtype(name: str) -> str | None:
@@ -166,15 +223,14 @@ class Connections:
             ValueError: The column holds numbers.
         """
 
-    @staticmethod
-    def __arrow_c_schema__() -> CapsuleType:
+    def __arrow_c_schema__(self) -> CapsuleType:
         """The Arrow schema, a capsule named `arrow_schema`."""
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> CapsuleType:
         """The table as an Arrow stream, a capsule named `arrow_array_stream`. `requested_schema` is not followed."""
 
     def write(self, target: str | PathLike[str] | _Writer, format: str, by: str | None = None) -> None:
-        """Write the table as `csv`, `jsonl`, `arrow`, `parquet`, `conntrack`, `zeek` or `ipfix`.
+        """Write the table as `csv`, `jsonl`, `arrow`, `parquet`, `conntrack`, `zeek`, `ipfix` or `ecs`.
 
         A file or directory (`by`: `direction` or `hour`) appears under its name when it is complete; a file object gets
         `write` and `flush` calls.
@@ -192,14 +248,40 @@ class Writer:
     RuntimeError: another thread is at it. ValueError: it is closed.
     """
 
-    def __new__(cls, target: str | PathLike[str] | _Writer, format: str, by: str | None = None) -> Writer:
-        """Open a path, a directory or a binary file object; the errors are those of `Connections.write`."""
+    def __new__(
+        cls,
+        target: str | PathLike[str] | _Writer,
+        format: str,
+        by: str | None = None,
+        grow: int | None = None,
+        parts: tuple[int | None, int | None] | None = None,
+    ) -> Writer:
+        """Open a path, a directory or a binary file object; the errors are those of `Connections.write`.
+
+        `grow`: append lines to a file that exists, behind so many bytes. `parts`: files one after another, each of at
+        most about so many rows and bytes; they have their names once they are complete and published.
+        """
 
     def write(self, table: Connections) -> None:
         """Write a table, which has the zones of the first one (ValueError). After an error the writer is closed."""
 
     def close(self) -> None:
         """Complete the file or directory, which has its name then."""
+
+    def end_parts(self, kept: int | None = None) -> None:
+        """Complete all parts but that of a partition (hours since 1970)."""
+
+    def waiting_parts(self) -> int:
+        """Number of complete parts without their name."""
+
+    def publish_parts(self) -> list[PathLike[str]]:
+        """Give complete parts their names."""
+
+    def marks(self) -> list[tuple[PathLike[str], int]]:
+        """Path and length on the disk of each part without its name."""
+
+    def recover(self, marks: Sequence[tuple[str, int]] | None = None) -> list[tuple[PathLike[str], str]]:
+        """Complete, remove or keep what a killed run has left; each file with what became of it."""
 
     def discard(self) -> None:
         """Take away what was written, and close."""
@@ -246,6 +328,24 @@ class Batch:
             ValueError: The packet of a row cannot be, or there is too much of it; the message names the column.
         """
 
+    @staticmethod
+    def from_block(block: memoryview, linktype: int | None, ring: int) -> Batch:
+        """Packets of a block of a packet socket's receive ring (TPACKET_V3), copied.
+
+        Args:
+            block: The bytes of the block, which the kernel has handed over.
+            linktype: The LINKTYPE_ number of its packets; None: cooked ones, which get LINUX_SLL2 headers.
+            ring: The number of the ring, for `merged`.
+        """
+
+    @staticmethod
+    def merged(batches: list[Batch], until: int) -> tuple[Batch, Batch]:
+        """Packets of several rings by time: those up to `until` (nanoseconds since 1970 UTC), and the rest.
+
+        Raises:
+            ValueError: There are 4 GiB or more.
+        """
+
     def lacks(self) -> tuple[bool, bool]:
         """Flags: payloads are lacking; TCP sequence numbers are lacking."""
 
@@ -278,9 +378,11 @@ class Capture:
         OSError: The system refused; a missing file is `FileNotFoundError`.
     """
 
-    def __new__(cls, sources: Sequence[tuple[str, _Reader | None]], config: Config) -> Capture: ...
-    def next(self) -> Batch | None:
-        """The next records, or None at the end and once it is closed.
+    def __new__(cls, sources: Sequence[tuple[str, _Reader | str | None]], config: Config) -> Capture: ...
+    def next(self, idle: bool = False) -> Batch | None:
+        """The next records, or None at the end and once it is closed; with `idle` an empty batch in between.
+
+        An empty batch comes after each tenth of a second in which the source is silent.
 
         Raises:
             CaptureError: It is damaged and `strict` is set.
@@ -289,8 +391,17 @@ class Capture:
             KeyboardInterrupt: Ctrl-C.
         """
 
+    def skip(self, records: int) -> None:
+        """Drop the next records."""
+
+    def skipped_files(self) -> list[tuple[str, str, int | None, int]]:
+        """File, reason, offset and packets of each file skipped so far."""
+
     def damage(self) -> dict[str, tuple[int, str, int]]:
         """Damage so far: reason → (count, file and offset of the first place)."""
+
+    def lost(self) -> tuple[dict[str, int], int, int, int]:
+        """Bytes that damage cost so far by reason, bytes of the files, captures, and those before earlier ones' end."""
 
     def close(self) -> None:
         """Close the files."""
@@ -309,6 +420,10 @@ class Checkpoint:
     def config(self) -> str:
         """The configuration, as TOML."""
 
+    @property
+    def note(self) -> str:
+        """The caller's text."""
+
     def resume(self, config: Config) -> Tracker:
         """The tracker, once.
 
@@ -324,6 +439,21 @@ class Tracker:
     def __new__(cls, config: Config) -> Tracker: ...
     def process(self, batch: Batch) -> Buffer:
         """Follow a batch, and return the labels of its records as `track` lays them out."""
+
+    def report_closes(self, at_close: bool) -> None:
+        """Report connections at their close from now on, or once their entries are gone."""
+
+    def advance(self, timestamp: int) -> None:
+        """Advance capture time (nanoseconds) without a packet."""
+
+    def set_bounds(self, connections: int | None, bytes: int | None) -> None:
+        """Bound the table anew; None: no bound."""
+
+    def fill(self) -> tuple[tuple[int, int | None], tuple[int, int | None], dict[str, int], int]:
+        """Live connections and bytes for them, each with its bound, evictions by bound, and packets without room."""
+
+    def sizes(self) -> list[int]:
+        """Packets, connections begun, live connections, and connections to be drained."""
 
     def drain(self) -> Connections:
         """The connections that have ended since this was asked for last."""
@@ -342,8 +472,17 @@ class Tracker:
             RuntimeError: Another thread reads the capture at this moment.
         """
 
-    def save(self, path: str | PathLike[str], config: str) -> None:
-        """Write a checkpoint with this configuration, TOML, in it: whole, or not at all.
+    def count_begun(self) -> None:
+        """Count connections as they begin, from now on."""
+
+    def begun(self) -> list[tuple[str, str, int]]:
+        """Connections begun since `count_begun`: direction, evidence and number."""
+
+    def table_bytes(self) -> int:
+        """Bytes of memory that the live connections take."""
+
+    def save(self, path: str | PathLike[str], config: str, note: str) -> None:
+        """Write a checkpoint with this configuration, TOML, and a text in it: whole, or not at all.
 
         Raises:
             OSError: The system refuses.
@@ -355,6 +494,20 @@ class Tracker:
         Raises:
             ValueError: An address or protocol is none, or the protocol has no ports.
         """
+
+@final
+class Anonymiser:
+    """Prefix-preserving names for addresses, by a key of 32 bytes."""
+
+    def __new__(cls, key: bytes) -> Anonymiser: ...
+    def address(self, address: str) -> str:
+        """The name of an address. ValueError: it is none."""
+
+    def network(self, network: str) -> str:
+        """The name of a network. ValueError: it is none."""
+
+    def table(self, connections: Connections) -> Connections:
+        """The table with names for addresses."""
 
 @final
 class ArrowBatch:
@@ -377,7 +530,7 @@ class Headers:
     """Headers of captures, as `conntrack_py.decode_headers` has them; `next` gives None at the end."""
 
     def __new__(
-        cls, sources: Sequence[tuple[str, _Reader | None]], config: Config, file: int, shards: int
+        cls, sources: Sequence[tuple[str, _Reader | str | None]], config: Config, file: int, shards: int
     ) -> Headers: ...
     def next(self) -> ArrowBatch | None: ...
     def account(self) -> _Account:
@@ -413,8 +566,11 @@ class Policy:
                 tuple[bool, bool],
             ]
         ],
+        adds_up: bool,
     ) -> Policy:
         """Take groups: members, ingress rules, egress rules, and whether these are open where there is no rule.
+
+        Of several groups of an address all have to allow, or with `adds_up` any.
 
         A rule is (peers: `any`, networks, or numbers of groups; a protocol or `any`; ranges of ports or types).
         """
@@ -472,7 +628,7 @@ def default_timeouts(profile: str) -> dict[str, int]:
     """
 
 def track(
-    sources: Sequence[tuple[str, _Reader | None]],
+    sources: Sequence[tuple[str, _Reader | str | None]],
     config: Config,
     labels: bool,
     progress: Callable[[int, int | None, int], object] | None = None,
@@ -483,7 +639,7 @@ def track(
 
     Args:
         sources: (name, None) is a file by name, `-` being standard input; (name, file) is a binary file object, with
-            the name to use in messages.
+            the name to use in messages; (name, text) is a file that is not read, with the reason.
         config: The configuration.
         labels: Whether to return labels.
         progress: Called about ten times a second with the bytes read, the bytes in all (None where a source has no
@@ -500,7 +656,7 @@ def track(
     """
 
 def named(
-    sources: Sequence[tuple[str, _Reader | None]],
+    sources: Sequence[tuple[str, _Reader | str | None]],
     config: Config,
     progress: Callable[[int, int | None, int], object] | None = None,
 ) -> tuple[Connections, dict[int, str], _Account]:
@@ -520,13 +676,38 @@ def named(
         CaptureError: As `track` does; so it is with `OSError` and `KeyboardInterrupt`.
     """
 
+def track_with_names(
+    sources: Sequence[tuple[str, _Reader | str | None]],
+    config: Config,
+    labels: bool,
+    progress: Callable[[int, int | None, int], object] | None = None,
+) -> tuple[Connections, Buffer | None, dict[str, list[tuple[str, str]]], _Account]:
+    """Track captures on one thread, and collect the names of responders' addresses.
+
+    Args:
+        sources: As for `track`.
+        config: The configuration.
+        labels: As for `track`.
+        progress: As for `track`.
+
+    Returns:
+        The connections; the labels; address → names, each with `sni`, `http` or `dns`, the protocol that showed it; the
+        account.
+
+    Raises:
+        CaptureError: As `track` does; so it is with `OSError` and `KeyboardInterrupt`.
+    """
+
 def label(
-    names: Sequence[str],
+    sources: Sequence[tuple[str, _Reader | str | None]],
     config: Config,
     target: str | PathLike[str] | _Writer,
     progress: Callable[[int, int | None, int], object] | None = None,
-) -> tuple[Connections, _Account]:
+    names: Anonymiser | None = None,
+) -> tuple[Connections, _Account, int]:
     """Track captures, read them again, and write each packet as pcapng with its direction bits and a comment.
+
+    `names`: headers alone, with names in place of addresses; the packets that were left out come third.
 
     Raises:
         CaptureError: As `track` does; so it is with `OSError` and `KeyboardInterrupt`.
@@ -534,12 +715,15 @@ def label(
     """
 
 def split(
-    names: Sequence[str],
+    sources: Sequence[tuple[str, _Reader | str | None]],
     config: Config,
     directory: str | PathLike[str],
     progress: Callable[[int, int | None, int], object] | None = None,
-) -> tuple[Connections, _Account, list[PathLike[str]]]:
+    names: Anonymiser | None = None,
+) -> tuple[Connections, _Account, list[PathLike[str]], int]:
     """Track captures, read them again, and write a pcapng file for each direction; their paths come third.
+
+    `names`: as for `label`; the packets that were left out come last.
 
     Raises:
         CaptureError: As `track` does; so it is with `OSError` and `KeyboardInterrupt`.
@@ -547,7 +731,7 @@ def split(
     """
 
 def replay(
-    sources: Sequence[tuple[str, _Reader | None]],
+    sources: Sequence[tuple[str, _Reader | str | None]],
     config: Config,
     policy: Policy,
     fates: bool,
@@ -592,4 +776,18 @@ def walk(names: Sequence[str], config: Config, depth: Literal["read", "decode", 
         ConfigError: There is no such depth.
         CaptureError: As for `track`.
         OSError: As for `track`.
+    """
+
+def write_all(file: object, data: bytes) -> None:
+    """Write all bytes to a binary file object; wait where it would block.
+
+    Raises:
+        OSError: It takes no more; with number and name.
+    """
+
+def write_file(path: str | PathLike[str], data: bytes) -> None:
+    """Write the bytes of a whole file, which has its name once it is complete, and the mode of the one it replaces.
+
+    Raises:
+        OSError: The system refused.
     """

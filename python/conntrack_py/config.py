@@ -14,9 +14,13 @@ from conntrack_py.exceptions import ConfigError
 
 Tunnels = Literal["inner", "outer", "both"]
 Vlan = Literal["key", "strict", "ignore"]
+OnError = Literal["stop", "skip"]
+
+#: Names of the profiles of timeouts and rules.
+PROFILES: Sequence[str] = _native.PROFILES
 
 #: Units of `memory_limit`.
-_UNITS = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+_UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
 def _default_local() -> tuple[str, ...]:
@@ -53,16 +57,22 @@ class Config:
         max_connections: The most connections that live at once (`nf_conntrack_max`); None: no bound. A new one then
             takes the place of one that is not assured, which ends with `evicted` and is counted in `stats.evicted`;
             where every one that is looked at is assured, the packet is not tracked and counted as `table_full` in
-            `stats.skipped`. That is the kernel's early drop.
+            `stats.skipped`. That is the kernel's early drop. With this bound or the next, at most 65,536 connections of
+            ICMP errors live at once, of which the oldest leaves.
         memory_limit: The most bytes of memory for live connections, by the same rule: a number, or text such as
-            `"512 MiB"`. What has ended is the result, and grows with it.
+            `"512 MiB"` or `"2G"`. IPv4, IPv6 and connections that need more than a record have a sixteenth each for
+            themselves. Where a connection grows, and all others are assured, it ends with `evicted` itself. What has
+            ended is the result, and grows with it.
         reorder_window: The most seconds between a SYN+ACK and the SYN that it acknowledges, where the SYN is stored
             second: the connection is then tracked as if the SYN had come first. 0: never. The profile `zeek` always
             follows the stored order.
         strict: Raise `CaptureError` at the first damage instead of going on behind it.
+        on_error: What becomes of a file that cannot be opened, is no capture, fails in its middle, or is damaged with
+            `strict` set. `stop`: an error. `skip`: the other files are read, and `stats.skipped_files` lists this one
+            with its reason; what was read of it counts.
         threads: The most threads to track with; None: as many as there are processors. What comes from
-            a pipe or a file object takes one, as do limits, `tunnels="both"` and `profile="zeek"`. The result never
-            depends on it.
+            a pipe or a file object takes one, as do a run that hits a bound, `tunnels="both"` and `profile="zeek"`. The
+            result never depends on it.
 
     Raises:
         ConfigError: An unknown key or a bad value. It names the key, and the nearest valid one.
@@ -83,6 +93,7 @@ class Config:
     memory_limit: int | str | None = None
     reorder_window: float = 0.1
     strict: bool = False
+    on_error: OnError = "stop"
     threads: int | None = None
 
     def __new__(cls, **keys: object) -> Self:
@@ -144,9 +155,12 @@ class Config:
     def _native(self) -> _native.Config:
         """The configuration of the extension module."""
         keys = {item.name: getattr(self, item.name) for item in fields(self)}
-        if self.memory_limit is not None:
-            keys["memory_limit"] = _bytes("memory_limit", self.memory_limit)
+        keys["memory_limit"] = self._memory_limit()
         return _native.Config(keys)
+
+    def _memory_limit(self) -> int | None:
+        """`memory_limit` in bytes."""
+        return None if self.memory_limit is None else _bytes("memory_limit", self.memory_limit)
 
 
 # Tools would show the signature of __new__, which names no key.
@@ -208,9 +222,9 @@ def _bytes(key: str, value: object) -> int:
     """A number of bytes, or text that is one."""
     if not isinstance(value, str):
         return _positive(key, value)
-    found = re.fullmatch(r"([0-9]{1,15}) ?(B|KiB|MiB|GiB|)", value.strip())
+    found = re.fullmatch(r"([0-9]{1,15}) ?(B|[KMG]|[KMG]iB|)", value.strip())
     if found is None:
-        _refuse(key, value, 'a number of bytes, or text such as "512 MiB" or "2 GiB"')
+        _refuse(key, value, 'a number of bytes, or text such as "512 MiB" or "2G"')
     return _positive(key, int(found[1]) * _UNITS[found[2]])
 
 
@@ -297,7 +311,7 @@ def _timeouts(key: str, timeouts: object) -> dict[str, float]:
 _CHECKS: Mapping[str, Callable[[str, object], object]] = {
     "local": _networks,
     "zones": _zones,
-    "profile": _word(_native.PROFILES),
+    "profile": _word(PROFILES),
     "timeouts": _timeouts,
     "loose": _flag,
     "liberal": _flag,
@@ -310,5 +324,6 @@ _CHECKS: Mapping[str, Callable[[str, object], object]] = {
     "memory_limit": _limit,
     "reorder_window": _seconds,
     "strict": _flag,
+    "on_error": _word(get_args(OnError)),
     "threads": _positive,
 }

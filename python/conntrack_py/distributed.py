@@ -99,16 +99,17 @@ def decode_headers(path: Source, file_id: int, shards: int, *, config: Config | 
     number = operator.index(file_id)
     if not 0 <= number < 1 << 63:
         raise ValueError(f"file_id: found {number}, expected 0 to 2**63 - 1")
-    count, core = _shards(shards), _alone(config)._native()
-    return _headers(_native.Headers(inputs(path), core, number, count))
+    count, alone = _shards(shards), _alone(config)
+    return _headers(_native.Headers(inputs(path, alone), alone._native(), number, count))
 
 
 def _headers(native: _native.Headers) -> Iterator[ArrowBatch]:
     for batch in iter(native.next, None):
         yield ArrowBatch(batch)
-    loss = stats_from(native.account()).describe_loss()
-    if loss is not None:
-        warnings.warn(loss, CaptureWarning, stacklevel=2)
+    stats = stats_from(native.account())
+    for message in (stats.describe_skipped_files(), stats.describe_loss(), stats.describe_not_ip()):
+        if message is not None:
+            warnings.warn(message, CaptureWarning, stacklevel=2)
 
 
 def track_stream(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from conntrack_py.text import printable
+
 
 class ConntrackError(Exception):
     """Base class of all exceptions of conntrack_py."""
@@ -21,14 +23,18 @@ class CaptureError(ConntrackError, ValueError):
     __module__ = "conntrack_py"
 
     def __init__(self, message: str, path: str | None = None, offset: int | None = None) -> None:
-        """Store the message and the place it names."""
-        super().__init__(message)
+        """Store the message, which may name a file of any name, and the place it names."""
+        super().__init__(printable(message))
         self.path = path
         self.offset = offset
 
     def __reduce__(self) -> tuple[type[CaptureError], tuple[str, str | None, int | None]]:
         """Pickle the place together with the message."""
         return type(self), (str(self), self.path, self.offset)
+
+
+class IdleError(Exception):
+    """A file object of the library has no data yet: the reading goes on at the next call. No user gets it."""
 
 
 class ConfigError(ConntrackError, ValueError):
@@ -39,6 +45,12 @@ class ConfigError(ConntrackError, ValueError):
 
 class PolicyError(ConntrackError, ValueError):
     """A policy cannot be read or applied."""
+
+    __module__ = "conntrack_py"
+
+
+class WhereError(ConntrackError, ValueError):
+    """A condition on connections cannot be read; the message has the place and what was expected."""
 
     __module__ = "conntrack_py"
 

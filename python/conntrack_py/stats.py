@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
+import shlex
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,20 +34,28 @@ _WORDS = {
         "IP fragment whose first fragment is missing",
         "IP fragments whose first fragments are missing",
     ),
+    "subframe": (
+        "subframe of a wireless aggregate (A-MSDU) beside the one read",
+        "subframes of wireless aggregates (A-MSDU) beside the one read",
+    ),
     "bad_record_header": ("damaged record header", "damaged record headers"),
     "bad_block_length": ("damaged block", "damaged blocks"),
     "bad_section_header": ("damaged section header", "damaged section headers"),
     "unknown_interface": ("packet of an unknown interface", "packets of unknown interfaces"),
-    "too_many_interfaces": ("section with too many interfaces", "sections with too many interfaces"),
+    "too_many_interfaces": (
+        "interface beyond the 65,536 of its section",
+        "interfaces beyond the 65,536 of their section",
+    ),
     "packet_longer_than_block": ("packet longer than its block", "packets longer than their blocks"),
     "time_out_of_range": ("time out of range", "times out of range"),
     "truncated_file": ("file that ends inside a record", "files that end inside a record"),
     "damaged_compression": ("damaged compressed stream", "damaged compressed streams"),
     "no_next_header": ("IPv6 packet without a next header", "IPv6 packets without a next header"),
     "table_full": (
-        "packet that found the table full of assured connections",
-        "packets that found the table full of assured connections",
+        "packet that began no connection in a full table (the places looked at held assured connections only)",
+        "packets that began no connection in a full table (the places looked at held assured connections only)",
     ),
+    "kernel_drops": ("packet that the kernel dropped", "packets that the kernel dropped"),
     "too_deep": ("packet with too many headers inside headers", "packets with too many headers inside headers"),
 }
 
@@ -53,7 +64,14 @@ _WORDS = {
 _MANY_ONE_SIDED = 0.5
 _MANY_DUPLICATES, _LEAST_DUPLICATES = 0.05, 20
 _MANY_CUT_HEADERS = 0.01
+_MUCH_LOST = 0.01
 _MANY_UNKNOWN, _LEAST_CONNECTIONS = 0.25, 10
+_MANY_WITHOUT_IP = 0.5
+#: Files out of order that a warning names.
+_MOST_UNSORTED = 8
+#: Endings of file names that a sorted copy does not keep.
+_COMPRESSED = frozenset({".gz", ".zst", ".lz4", ".xz", ".bz2"})
+_CAPTURES = frozenset({".pcap", ".pcapng", ".cap", ".dmp", ".ntar"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +125,7 @@ class Quality:
         found = []
         if self.one_sided:
             share = text.share(self.one_sided, self.tcp_connections)
-            found.append(f"of {self.one_sided:,} TCP connections ({share}), only one end was captured")
+            found.append(f"of {text.counted(self.one_sided, 'TCP connection')} ({share}), only one end was captured")
         if self.tags_by_direction:
             found.append(f"the tags of {_connections(self.tags_by_direction)} differ by direction")
         if self.tags_crowded:
@@ -115,11 +133,15 @@ class Quality:
             found.append(f"{many} with tags could not be joined, for too many have an equal five-tuple")
         if self.duplicates:
             share = text.share(self.duplicates, self.compared)
-            found.append(f"{self.duplicates:,} packets ({share}) are second copies")
+            copies = "is a second copy" if self.duplicates == 1 else "are second copies"
+            found.append(f"{text.counted(self.duplicates, 'packet')} ({share}) {copies}")
         if self.cut_headers:
-            found.append(f"{self.cut_headers:,} packets were cut within their headers")
+            were = "was cut within its" if self.cut_headers == 1 else "were cut within their"
+            found.append(f"{text.counted(self.cut_headers, 'packet')} {were} headers")
         if self.fragments_without_ports:
-            found.append(f"{self.fragments_without_ports:,} fragments have no ports, for their first one is missing")
+            one = self.fragments_without_ports == 1
+            has = "has no ports, for the" if one else "have no ports, for their"
+            found.append(f"{text.counted(self.fragments_without_ports, 'fragment')} {has} first one is missing")
         if self.reordered:
             found.append(self._describe_reordered())
         if self.clock_steps:
@@ -179,6 +201,28 @@ class Quality:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SkippedFile:
+    """A file that was not read to its end, with `Config(on_error="skip")`.
+
+    Attributes:
+        file: The file as it was named. `os.fsencode` gives the bytes of a name that is no text.
+        reason: Why, without the name.
+        offset: The byte of the uncompressed file up to which it was read; None where it could not be opened.
+        packets: Packets before that, which are counted and used.
+    """
+
+    file: str
+    reason: str
+    offset: int | None
+    packets: int
+
+    def __str__(self) -> str:
+        """One line, with no more than printable characters."""
+        used = f" (its {self.packets:,} packet{'s' * (self.packets != 1)} before that are used)" if self.packets else ""
+        return text.printable(f"{_shown(self.file)}: {self.reason}{used}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Stats:
     """Counts of a run, and of records it could not use.
 
@@ -187,12 +231,30 @@ class Stats:
         bytes: Their length on the wire, in bytes, whether captured in full or not.
         connections: Connections found.
         skipped: Reason → how often: packets that are in no connection (`not_ip`, `truncated`, `encrypted`,
-            `bad_ip_header`, `fragment_without_first`, `no_next_header`, `link_type`, `too_deep`) and places of damage
-            in the files (`truncated_file`, `bad_record_header`, `damaged_compression`, ...).
+            `bad_ip_header`, `fragment_without_first`, `no_next_header`, `link_type`, `too_deep`, `subframe`) and
+            places of damage in the files (`truncated_file`, `bad_record_header`, `damaged_compression`, ...);
+            of interfaces also `kernel_drops`, packets that found the kernel's buffer full.
         skipped_at: Reason → (file, offset) of the first of them: the file as it was named, the byte in the
-            uncompressed file. Reasons that have no single place are not in it.
+            uncompressed file. A name that is no text has surrogates for such bytes, as `os.fsdecode` does. Reasons
+            that have no single place are not in it.
+        skipped_files: Files that were not read to their end, with the reason of each.
+        not_ip: Protocol → frames of `skipped["not_ip"]`: EtherTypes and the like, by name or number. At most 16
+            protocols; the frames of further ones are counted under `other`.
+        skipped_bytes: Reason → bytes that damage cost, of the uncompressed files. Of a damaged compressed stream, the
+            unread compressed bytes are counted.
+        file_bytes: Bytes of the uncompressed files read, and of what `skipped_bytes` counts of compressed ones.
+        parts: Captures read: files, those one behind the other in a file (`cat`), and pcapng sections.
+        after_close: Packets of connections after their report: a stream reports a connection at its close. Their bytes
+            are in no row.
+        merged_parts: Those of files whose captures overlap in time. They were merged by time, as files are.
+        early_parts: Captures that begin before the end of earlier ones of their file and were read as stored: of a
+            pipe, which cannot be read again, and beyond the limits.
+        unsorted: File → largest step back in time between two packets of a capture, nanoseconds, where the step is
+            over `reorder_window`. Packets of a capture are tracked in stored order.
         evicted: Connections dropped because the table was full.
-        first_timestamp: Capture time of the first packet, nanoseconds since 1970 UTC; None where there is none.
+        evicted_by: Bound → how many it evicted: connections for `max_connections`, `memory_limit` and `icmp_errors`
+            (the bound on connections of ICMP errors), and `datagrams` (fragmented datagrams forgotten for newer ones).
+        first_timestamp: Capture time of the earliest packet, nanoseconds since 1970 UTC; None where there is none.
         last_timestamp: The latest capture time, in the same way.
         peak_connections: The most connections that were alive at once.
         snapped: Packets shorter in the capture than on the wire. Their lengths are counted as the headers say.
@@ -204,7 +266,17 @@ class Stats:
     connections: int
     skipped: Mapping[str, int]
     skipped_at: Mapping[str, tuple[str, int]]
+    skipped_files: tuple[SkippedFile, ...]
+    not_ip: Mapping[str, int]
+    skipped_bytes: Mapping[str, int]
+    file_bytes: int
+    parts: int
+    after_close: int
+    merged_parts: int
+    early_parts: int
+    unsorted: Mapping[str, int]
     evicted: int
+    evicted_by: Mapping[str, int]
     first_timestamp: int | None
     last_timestamp: int | None
     peak_connections: int
@@ -223,28 +295,127 @@ class Stats:
 
     def describe_skipped(self, reason: str) -> str:
         """A reason of `skipped` in plain words, with its number: `3 encrypted wireless frames`."""
-        return _in_words(reason, self.skipped[reason])
+        lost = self.skipped_bytes.get(reason)
+        return _in_words(reason, self.skipped[reason]) + (f" ({_of(lost, self.file_bytes)})" if lost else "")
 
     def warning(self) -> str | None:
         """One warning about losses and flaws of the capture; None if there are none."""
-        parts = [part for part in (self.describe_loss(), *self.quality.warnings(self.packets)) if part]
-        return "; ".join(parts) or None
+        parts = (
+            self.describe_skipped_files(),
+            self.describe_loss(),
+            self.describe_evicted(),
+            self.describe_not_ip(),
+            *self.describe_order(),
+            *self.quality.warnings(self.packets),
+        )
+        return "; ".join(part for part in parts if part) or None
+
+    def describe_skipped_files(self) -> str | None:
+        """Describe the files that were skipped, each with its reason, in one line; None if there are none."""
+        return describe_skipped_files(self.skipped_files)
+
+    def describe_evicted(self) -> str | None:
+        """Describe the connections that a bound evicted, in one line; None if there are none."""
+        by = {name: count for name, count in self.evicted_by.items() if name != "datagrams"}
+        if not by:
+            return None
+        bounds = ", ".join(f"{count:,} by {name}" for name, count in by.items())
+        return f"{_connections(self.evicted)} evicted from a full table ({bounds}): results depend on the bounds"
+
+    def describe_not_ip(self) -> str | None:
+        """Describe what the frames without IP are; None where most frames have IP."""
+        count = self.skipped.get("not_ip", 0)
+        if count <= _MANY_WITHOUT_IP * self.packets:
+            return None
+        ranked = sorted(self.not_ip.items(), key=lambda item: (item[0] == "other", -item[1], item[0]))
+        kinds = ", ".join(f"{number:,} {name}" for name, number in ranked)
+        return f"{count:,} of {self.packets:,} frames ({text.share(count, self.packets)}) have no IP: {kinds}"
+
+    def describe_order(self) -> list[str]:
+        """Describe captures and packets tracked out of order, each with its remedy; empty if there are none."""
+        found = []
+        if self.early_parts:
+            one = self.early_parts == 1
+            found.append(
+                f"{self.early_parts:,} of {self.parts:,} captures within a file or pipe {'begins' if one else 'begin'}"
+                f" before the end of earlier ones, and {'was' if one else 'were'} tracked as stored: save a pipe to a"
+                " file, whose captures are merged by time, or give each capture a file of its own"
+            )
+        unsorted = self._unsorted()
+        for file, step in unsorted[:_MOST_UNSORTED]:
+            name = _shown(file) if file else "one of the files"
+            found.append(f"packets of {name} step back in time by up to {text.span(step)}: {_sorting(file)}")
+        more = len(unsorted) - _MOST_UNSORTED
+        if more > 0:
+            found.append(f"packets of {more:,} more files step back in time (stats.unsorted)")
+        return found
+
+    def _unsorted(self) -> list[tuple[str, int]]:
+        """`unsorted` without the only step of a clock, which sorting does not undo."""
+        clock = -self.quality.largest_clock_step if self.quality.clock_steps == 1 else None
+        return [(file, step) for file, step in self.unsorted.items() if step != clock]
 
     def describe_loss(self) -> str | None:
         """Describe the losses in one line, with count and first place; None if there are none."""
-        return describe_loss(self.skipped, self.skipped_at)
+        return describe_loss(self.skipped, self.skipped_at, self.skipped_bytes, self.file_bytes)
 
 
-def describe_loss(skipped: Mapping[str, int], skipped_at: Mapping[str, tuple[str, int]]) -> str | None:
-    """Describe the losses in one line, with count and first place; None if there are none."""
+def describe_skipped_files(files: Sequence[SkippedFile]) -> str | None:
+    """Describe skipped files, each with its reason, in one line; None if there are none."""
+    if not files:
+        return None
+    count = "1 file was skipped" if len(files) == 1 else f"{len(files):,} files were skipped"
+    return f"{count}: {'; '.join(map(str, files))}"
+
+
+def skipped_as_json(stats: Stats | None) -> list[dict[str, object]]:
+    """The skipped files of a run as what `json` takes."""
+    return [] if stats is None else [dataclasses.asdict(one) for one in stats.skipped_files]
+
+
+def describe_loss(
+    skipped: Mapping[str, int],
+    skipped_at: Mapping[str, tuple[str, int]],
+    skipped_bytes: Mapping[str, int],
+    file_bytes: int,
+) -> str | None:
+    """Describe the losses in one line, with count, bytes and first place; None if there are none."""
     losses = []
     for reason, count in skipped.items():
         if reason in _HARMLESS:
             continue
         file, offset = skipped_at.get(reason, (None, None))
-        place = f", first in {file if file != '-' else 'standard input'} at byte {offset:,}" if file else ""
-        losses.append(_in_words(reason, count) + place)
-    return f"part of the capture was not used: {'; '.join(losses)}" if losses else None
+        place = f", first in {_shown(file)} at byte {offset:,}" if file else ""
+        lost = skipped_bytes.get(reason, 0)
+        losses.append(_in_words(reason, count) + (f" ({_of(lost, file_bytes)})" if lost else "") + place)
+    part = describe_share(skipped, skipped_bytes, file_bytes) or "part"
+    return f"{part} of the capture was not used: {'; '.join(losses)}" if losses else None
+
+
+def describe_share(skipped: Collection[str], skipped_bytes: Mapping[str, int], file_bytes: int) -> str | None:
+    """Describe the share of the bytes that were lost for these reasons; None up to one percent."""
+    lost = sum(skipped_bytes.get(reason, 0) for reason in skipped)
+    return f"{text.share(lost, file_bytes)} ({_of(lost, file_bytes)})" if lost > _MUCH_LOST * file_bytes else None
+
+
+def _shown(file: str) -> str:
+    return text.printable(file) if file != "-" else "standard input"
+
+
+def _sorting(file: str) -> str:
+    """The command that sorts a file by time."""
+    if not os.path.isfile(file):
+        return "save them to a file, and sort it by time (reordercap IN OUT)"
+    base = file
+    for endings in (_COMPRESSED, _CAPTURES):
+        root, ending = os.path.splitext(base)
+        base = root if root and ending.lower() in endings else base
+    command = f"reordercap {shlex.quote(file)} {shlex.quote(base + '.sorted.pcapng')}"
+    return f"sort the file by time ({text.printable(command)})"
+
+
+def _of(lost: int, all_bytes: int) -> str:
+    return f"{lost:,} of {all_bytes:,} bytes"
 
 
 def _connections(count: int) -> str:
@@ -261,6 +432,12 @@ def parted(skipped: Mapping[str, tuple[int, str, int]]) -> tuple[dict[str, int],
     return {reason: count for reason, (count, _, _) in skipped.items()}, places
 
 
+def skipped_files_from(native: Iterable[tuple[str, str, int | None, int]]) -> Iterator[SkippedFile]:
+    """Make `SkippedFile`s of what the extension module lists."""
+    for file, reason, offset, packets in native:
+        yield SkippedFile(file=file, reason=text.printable(reason), offset=offset, packets=packets)
+
+
 def stats_from(account: _Account) -> Stats:
     """Make `Stats` of the extension module's counts."""
     skipped, skipped_at = parted(account["skipped"])
@@ -270,7 +447,17 @@ def stats_from(account: _Account) -> Stats:
         connections=account["connections"],
         skipped=skipped,
         skipped_at=skipped_at,
+        skipped_files=tuple(skipped_files_from(account["skipped_files"])),
+        not_ip=dict(account["not_ip"]),
+        skipped_bytes=account["skipped_bytes"],
+        file_bytes=account["file_bytes"],
+        parts=account["parts"],
+        after_close=account["after_close"],
+        merged_parts=account["merged_parts"],
+        early_parts=account["early_parts"],
+        unsorted=account["unsorted"],
         evicted=account["evicted"],
+        evicted_by=account["evicted_by"],
         first_timestamp=account["first"],
         last_timestamp=account["last"],
         peak_connections=account["peak_connections"],

@@ -11,9 +11,8 @@ from conntrack_py.cli.options import config_of, config_options, need_standard_ou
 
 @click.command()
 @config_options
-@click.option("--show", is_flag=True, required=True, help="Print the effective configuration as TOML.")
-def config(show: bool, **options: Any) -> None:
+@click.option("--show", is_flag=True, expose_value=False, help="Print it as TOML; without the option, too.")
+def config(**options: Any) -> None:
     """Print the effective configuration: every key and every timeout."""
-    assert show
     need_standard_output()
     click.echo(config_of(**options).to_toml(), nl=False)

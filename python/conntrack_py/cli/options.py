@@ -10,15 +10,19 @@ from typing import Any, TypeVar
 
 import click
 
-from conntrack_py.cli import log
-from conntrack_py.config import Config
+from conntrack_py.cli import bounds, log
+from conntrack_py.config import PROFILES, Config
 from conntrack_py.io.progress import Bar, Progress
+from conntrack_py.io.source import Tree
+from conntrack_py.table import Anonymiser
 from conntrack_py.track import TrackResult
 from conntrack_py.track import track as run
 
 _T = TypeVar("_T")
 #: Seconds a run takes before it has a progress bar.
 _PATIENCE = 1.0
+_RECURSIVE = "conntrack_py.recursive"
+_LIFTED = "conntrack_py.lifted"
 
 
 def input_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -33,8 +37,31 @@ def optional_input_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def _files(command: Callable[..., Any], required: bool) -> Callable[..., Any]:
     metavar = "FILE..." if required else "[FILE...]"
-    files = click.argument("files", metavar=metavar, nargs=-1, required=required, type=click.Path(allow_dash=True))
-    return files(command)
+    files = click.argument(
+        "files", metavar=metavar, nargs=-1, required=required, type=click.Path(allow_dash=True), callback=_trees
+    )
+    return files(_recursive(command))
+
+
+def _recursive(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "-r",
+        "--recursive",
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_note_recursive,
+        help="Read the files of directories and of those below. What cannot be read is skipped.",
+    )(command)
+
+
+def _note_recursive(context: click.Context, _: click.Parameter, value: bool) -> None:
+    context.meta[_RECURSIVE] = value
+
+
+def _trees(context: click.Context, _: click.Parameter, files: tuple[str, ...]) -> tuple[str, ...]:
+    """Mark the directories to read."""
+    return tuple(map(Tree, files)) if context.meta.get(_RECURSIVE) else files
 
 
 def _progress(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -57,7 +84,12 @@ def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--config", metavar="TOML", type=click.Path(dir_okay=False), help="A file with the keys of Config."
         ),
-        click.option("--profile", metavar="NAME", help="Profile of timeouts and rules: linux, zeek, ..."),
+        click.option(
+            "--profile",
+            metavar="NAME",
+            shell_complete=lambda _context, _option, begun: [one for one in PROFILES if one.startswith(begun)],
+            help="Profile of timeouts and rules: linux, zeek, ...",
+        ),
         click.option("--threads", metavar="N", type=int, help="The most threads to track with."),
         click.option(
             "--tunnels",
@@ -65,16 +97,23 @@ def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Which connection of a tunnelled packet counts. Default: inner.",
         ),
         click.option("--strict", is_flag=True, help="Fail at the first damage instead of going on behind it."),
+        click.option(
+            "--on-error",
+            type=click.Choice(["stop", "skip"]),
+            help="What to do with a file that cannot be read: stop (default), or go on with the next file, list it and "
+            "exit with status 3.",
+        ),
     )
+    command = bounds.option(command)
     for option in reversed(options):
         command = option(command)
     return log.option(command)
 
 
-def need_standard_output() -> None:
-    """Fail where standard output is closed."""
+def need_standard_output(output: str = "-") -> None:
+    """Fail where standard output is closed, and is the output."""
     # Python has no file object for a descriptor that was closed before it started (`>&-`).
-    if sys.stdout is None:
+    if output == "-" and sys.stdout is None:
         raise click.ClickException("standard output is closed")
 
 
@@ -85,11 +124,24 @@ def config_of(
     threads: int | None,
     tunnels: str | None,
     strict: bool,
+    on_error: str | None,
+    max_connections: int | None,
+    memory_limit: str | None,
     **_: object,
 ) -> Config:
     """Merge the configuration file and the options, which take precedence."""
     base = Config() if config is None else Config.load(config)
-    given: dict[str, Any] = {"profile": profile, "threads": threads, "tunnels": tunnels}
+    given: dict[str, Any] = {"profile": profile, "threads": threads, "tunnels": tunnels, "on_error": on_error}
+    given["max_connections"] = max_connections
+    if bounds.lifts(memory_limit):
+        base = dataclasses.replace(base, memory_limit=None)
+        click.get_current_context().meta[_LIFTED] = True
+    else:
+        given["memory_limit"] = memory_limit
+    if click.get_current_context().meta.get(_RECURSIVE):
+        if on_error == "stop":
+            raise click.UsageError("--recursive skips what cannot be read: leave --on-error stop out.")
+        given["on_error"] = "skip"
     if local:
         given["local"] = [network.strip() for networks in local for network in networks.split(",")]
     if strict:
@@ -98,17 +150,56 @@ def config_of(
     return dataclasses.replace(base, **{key: value for key, value in given.items() if value is not None})
 
 
-def tracked(files: tuple[str, ...], config: Config, progress: bool | None) -> TrackResult:
+def is_lifted() -> bool:
+    """`--memory-limit none` was given."""
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.meta.get(_LIFTED))
+
+
+def tracked(files: tuple[str, ...], config: Config, progress: bool | None, *, names: bool = False) -> TrackResult:
     """Track with progress and warnings, and log the counts of the run."""
-    result = watched(progress, lambda bar: run(files, config=config, progress=bar))
+    result = watched(progress, lambda bar: run(files, config=config, progress=bar, names=names))
     log.read(result.stats)
     return result
 
 
-def watched(progress: bool | None, work: Callable[[bool | Progress], _T]) -> _T:
+#: Names that captures show.
+names_option = click.option(
+    "--names/--no-names",
+    default=True,
+    help="Show the names that DNS, TLS and HTTP had for addresses, in tables. Default: yes; one thread reads them.",
+)
+
+
+def anonymise_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--anonymise`, whose value `anonymised` takes."""
+    return click.option(
+        "--anonymise",
+        metavar="KEY",
+        help="Write names in place of addresses, the same for the same key: networks stay networks, and private ones "
+        "private. KEY is a text of at least 8 characters, @FILE, or env:NAME for an environment variable.",
+    )(command)
+
+
+def anonymiser_of(key: str | None) -> Anonymiser | None:
+    """The names of `--anonymise`, if it was given."""
+    if key is None:
+        return None
+    try:
+        return Anonymiser.of(key)
+    except ValueError as error:
+        raise click.UsageError(f"--anonymise: {error}.") from error
+
+
+def anonymised(result: TrackResult, names: Anonymiser | None) -> TrackResult:
+    """The result with names in place of addresses, where they were asked for."""
+    return result if names is None else dataclasses.replace(result, connections=names.table(result.connections))
+
+
+def watched(progress: bool | None, work: Callable[[Progress], _T]) -> _T:
     """Run work with progress and warnings."""
     with log.warnings_of_the_library(), progress_of(progress) as tell:
-        return work(False if tell is None else tell)
+        return work(log.reading(tell))
 
 
 @contextlib.contextmanager
@@ -121,3 +212,54 @@ def progress_of(progress: bool | None) -> Iterator[Progress | None]:
             yield bar
     else:
         yield None
+
+
+def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of commands that write connections: where to, and to which files."""
+    for option in (
+        click.option(
+            "--rotate",
+            metavar="BOUND",
+            multiple=True,
+            help="Stream to files one after another: FILE.csv becomes FILE.000000.csv, FILE.000001.csv, ... A file is "
+            "over after a time (15m, 1h, by the packets' times), a size (500MB, 1GB) or a number of rows (100k, 1M); "
+            "repeat it for several. A file that is complete has its name, and is never written again.",
+        ),
+        click.option(
+            "--by",
+            type=click.Choice(["direction", "hour"]),
+            help="Write a directory: a file for each direction, or for each hour (UTC) in which connections began.",
+        ),
+        click.option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            default="-",
+            help="Where to write to; - is standard output (default).",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def _inventory(_context: click.Context, _option: click.Parameter, path: str | None) -> Any:
+    from conntrack_py.policy.inventory import Inventory
+
+    return Inventory() if path is None else Inventory.load(path)
+
+
+#: Names of hosts, for policies.
+inventory_option = click.option(
+    "--inventory",
+    metavar="FILE",
+    callback=_inventory,
+    help="Names of hosts: a hosts file, CSV with address, name, owner, group, or leases of dhcpd or dnsmasq.",
+)
+#: A day for rules with a last one.
+today_option = click.option(
+    "--today",
+    metavar="DAY",
+    type=click.DateTime(["%Y-%m-%d"]),
+    callback=lambda _context, _option, day: None if day is None else day.date(),
+    help="The day on which rules may have expired. Default: this day, in UTC.",
+)

@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
-import os
+import dataclasses
+import io
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
-from conntrack_py.cli.options import config_of, input_options, need_standard_output, tracked
+from conntrack_py.cli.options import (
+    anonymise_option,
+    anonymiser_of,
+    config_of,
+    input_options,
+    names_option,
+    need_standard_output,
+    output_options,
+    tracked,
+)
+from conntrack_py.cli.publish.rotation import rotation
+from conntrack_py.cli.view import check_columns, columns_option, sort_options, view_of, where_option
 from conntrack_py.io.formats import FORMATS, checked_format, format_of
-from conntrack_py.track import TrackResult
+from conntrack_py.io.output import write_text
+from conntrack_py.table import ConnectionTable
+from conntrack_py.track import HostName
+from conntrack_py.tracker import Report
+
+HostNames = Mapping[str, tuple[HostName, ...]]
 
 
 @click.command()
@@ -22,12 +40,12 @@ from conntrack_py.track import TrackResult
     type=click.Choice(["table", *FORMATS]),
     help="Default: by the suffix of --output; else a table on a terminal, CSV in a pipe.",
 )
-@click.option("-o", "--output", metavar="FILE", default="-", help="Where to write to; - is standard output (default).")
-@click.option(
-    "--by",
-    type=click.Choice(["direction", "hour"]),
-    help="Write a directory: a file for each direction, or for each hour (UTC) in which connections began.",
-)
+@output_options
+@where_option
+@sort_options
+@columns_option
+@names_option
+@anonymise_option
 @click.option(
     "--limit", metavar="N", type=click.IntRange(min=0), help="Rows of the table to show, 0 for all. Default: 100."
 )
@@ -46,19 +64,46 @@ from conntrack_py.track import TrackResult
     metavar="FILE",
     type=click.Path(dir_okay=False),
     help="Stream, resume from the checkpoint FILE if it exists, and save open connections in FILE for the next run. "
-    "For a pipe FILE is also saved every minute.",
+    "For a pipe and --follow FILE is also saved every minute. With --follow the next run goes on where this one was.",
+)
+@click.option(
+    "--report",
+    type=click.Choice(["closed", "gone"]),
+    help="Stream, and write a connection as soon as its packets close it, or once its entry has left the table: after "
+    "the close as long as a gateway keeps it, 2 minutes for TCP. Default: closed for a pipe and --follow, else gone.",
+)
+@click.option(
+    "--live/--no-live",
+    default=None,
+    help="Stream, and let time advance by the clock of this machine while the input is silent, or by packets alone. "
+    "Default: by the clock where a pipe's last packet is at most 10 seconds old.",
+)
+@click.option(
+    "--metrics",
+    metavar="HOST:PORT",
+    help="Stream, and serve metrics for Prometheus; a port alone is one of 127.0.0.1. Needs the extra metrics.",
 )
 @click.option("--last", is_flag=True, help="With --state: the last run. Write open connections, and remove FILE.")
 def track(
     files: tuple[str, ...],
     format: str | None,
     output: str,
-    by: str | None,
+    by: Any,
+    rotate: tuple[str, ...],
     limit: int | None,
     stream: bool | None,
     follow: bool,
     state: str | None,
+    report: Report | None,
+    live: bool | None,
+    metrics: str | None,
     last: bool,
+    anonymise: str | None,
+    where: str | None,
+    columns: str | None,
+    sort: str | None,
+    top: int | None,
+    names: bool,
     **options: Any,
 ) -> int:
     """List connections, one line each: originator, responder, packets and bytes.
@@ -67,42 +112,69 @@ def track(
     """
     if stream is False and (follow or state is not None):
         raise click.UsageError("--follow and --state stream; leave --no-stream out.")
+    if stream is False and (report is not None or live is not None or metrics is not None):
+        raise click.UsageError("--report, --live and --metrics are for streams; leave --no-stream out.")
+    if stream is False and rotate:
+        raise click.UsageError("--rotate is for streams; leave --no-stream out.")
+    if rotate and output == "-":
+        raise click.UsageError("--rotate writes several files: give -o FILE, or -o DIR with --by.")
     if last and state is None:
         raise click.UsageError("--last ends what --state has begun: give --state, too.")
     if stream is None:
         by_line = [name for name, one in FORMATS.items() if one.by_line]
-        may = output == "-" and limit is None and format in (None, *by_line)
-        stream = follow or state is not None or (files == ("-",) and may)
+        may = output == "-" and limit is None and sort is None and top is None and format in (None, *by_line)
+        given = (report, live, metrics, state, rotate or None)
+        asked = follow or any(option is not None for option in given)
+        stream = asked or (files == ("-",) and may)
+    config = config_of(**options)
+    view = dataclasses.replace(view_of(config, where, columns, sort, top), names=anonymiser_of(anonymise))
     if stream:
         from conntrack_py.cli import stream as streams
 
+        if sort is not None or top is not None:
+            raise click.UsageError("--sort and --top take all connections: leave streams out, or give --no-stream.")
+
         streams.check(format, limit)
         if follow:
-            streams.check_follow(files, state)
+            streams.check_follow(files)
         if output == "-":
             need_standard_output()
         chosen = format or ("csv" if output == "-" else _format(None, output))
         _check_target(chosen, output, by)
+        check_columns(chosen, columns)
         target = sys.stdout.buffer if output == "-" else output
-        return streams.run(
-            files,
-            config_of(**options),
-            target,
-            chosen,
-            by,
+        if live and not follow and "-" not in files:
+            raise click.UsageError("--live is for input that goes on: give - (standard input) or --follow.")
+        wanted = streams.StreamOptions(
+            files=files,
+            target=target,
+            format=chosen,
+            by=by,
+            rotation=rotation(rotate),
             state=state,
             last=last,
-            follows=follow,
+            follow=follow,
+            report=report or ("closed" if follow or "-" in files else "gone"),
+            live=bool(live) if follow else live,
             progress=bool(options["progress"]),
+            metrics=metrics,
+            view=view,
         )
+        return streams.run(wanted, config)
     if output == "-":
         need_standard_output()
     chosen = _format(format, output)
     if limit is not None and chosen != "table":
         raise click.UsageError(f"--limit is for tables; this is {chosen}.")
     _check_target(chosen, output, by)
-    result = tracked(files, config_of(**options), options["progress"])
-    _write(result, chosen, output, by, 100 if limit is None else limit)
+    check_columns(chosen, columns)
+    named = names and anonymise is None and chosen == "table"
+    result = tracked(files, config, options["progress"], names=named)
+    table = view.of(result.connections)
+    if chosen == "table":
+        _print(table, result.names or {}, output, 100 if limit is None else limit, plain=columns is not None)
+    else:
+        table.write(sys.stdout.buffer if output == "-" else output, chosen, by=by)
     return 0
 
 
@@ -124,19 +196,16 @@ def _format(format: str | None, output: str) -> str:
         raise click.UsageError(f"{error}.") from error
 
 
-def _write(result: TrackResult, format: str, output: str, by: Any, limit: int) -> None:
-    if format == "table":
-        from conntrack_py.cli.render import connections, grid
+def _print(table: ConnectionTable, names: HostNames, output: str, limit: int, *, plain: bool) -> None:
+    """Print connections as a table, of the columns asked for where it is plain."""
+    from conntrack_py.cli.render import connections, grid
 
-        if output == "-":
-            connections.connections(grid.console(), result.connections, limit)
-        else:
-            with click.open_file(output, "w", encoding="utf-8", atomic=_is_file(output)) as file:
-                connections.connections(grid.console(file, grid.FILE_WIDTH), result.connections, limit)
+    file = None if output == "-" else io.StringIO()
+    out = grid.console() if file is None else grid.console(file, grid.FILE_WIDTH)
+    if plain:
+        connections.columns(out, table, limit)
     else:
-        result.connections.write(sys.stdout.buffer if output == "-" else output, format, by=by)
-
-
-def _is_file(output: str) -> bool:
-    """True for a regular file or a new one: devices and pipes cannot be replaced atomically."""
-    return os.path.isfile(output) or not os.path.exists(output)
+        known = {address: {one.name: list(one.shown_by) for one in some} for address, some in names.items()}
+        connections.connections(out, table, limit, known)
+    if file is not None:
+        write_text(output, file.getvalue())

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from conntrack_py import _native
 
@@ -55,13 +55,50 @@ class PacketBatch:
         return cls(_native.Batch.from_frames(*of_frames(frames, timestamps, lengths), _linktype(linktype)))
 
     @classmethod
+    def _of_block(cls, block: memoryview, linktype: int | None, ring: int) -> Self:
+        """Packets of a receive ring's block."""
+        return cls(_native.Batch.from_block(block, linktype, ring))
+
+    @classmethod
+    def _merged(cls, batches: list[PacketBatch], until: int) -> tuple[Self, Self]:
+        """Packets of several rings by time, up to a time; and the rest."""
+        now, later = _native.Batch.merged([batch._native for batch in batches], until)
+        return cls(now), cls(later)
+
+    @classmethod
+    def _none(cls) -> Self:
+        """No packets."""
+        return cls(_native.Batch.merged([], 0)[0])
+
+    @classmethod
+    def from_pairs(cls, pairs: Iterable[tuple[Any, Any]], *, linktype: int = 1, count: int | None = None) -> Self:
+        """Make a batch of any iterable of `(time, bytes)`. The captured length counts as the length on the wire.
+
+        A time is one of these, packet by packet:
+
+        - `float`: seconds since 1970 UTC, rounded to microseconds, the precision of a float.
+        - `int` or `decimal.Decimal`: seconds, exact; digits after the ninth are cut off.
+        - `datetime` or `pandas.Timestamp`: exact. Without a time zone it is in UTC, as in NumPy, pandas and Polars.
+        - `numpy.datetime64`: exact to nanoseconds, UTC.
+
+        Args:
+            pairs: The packets, in capture order.
+            linktype: The LINKTYPE_ number of what the frames begin with: 1 is Ethernet, 101 IP.
+            count: At most so many packets; the next call goes on with the same iterator. A batch of none is the end.
+
+        Raises:
+            ValueError: A time or frame is refused, NaN, infinity and times beyond 1677 to 2262 among them; the message
+                has its place.
+        """
+        from conntrack_py.io.frames import of_pairs
+
+        return cls(_native.Batch.from_frames(*of_pairs(_some(pairs, count)), _linktype(linktype)))
+
+    @classmethod
     def from_dpkt(
         cls, reader: Iterable[tuple[Any, Any]], *, linktype: int | None = None, count: int | None = None
     ) -> Self:
-        """Make a batch of a dpkt reader, or of any iterable of `(seconds, bytes)`.
-
-        dpkt does not report the length on the wire: the captured length counts. Float times are rounded to
-        microseconds, the precision of a float.
+        """Make a batch of a dpkt reader: `from_pairs` with the reader's own link type.
 
         Args:
             reader: `dpkt.pcap.Reader`, `dpkt.pcapng.Reader`, or an iterable.
@@ -72,14 +109,30 @@ class PacketBatch:
         Raises:
             ValueError: A time or frame is refused; the message has its place.
         """
-        from conntrack_py.io.frames import of_pairs
-
         if linktype is None:
             datalink = getattr(reader, "datalink", None)
             linktype = datalink() if callable(datalink) else 1
-        pairs = iter(reader)
-        some = pairs if count is None else islice(pairs, count)
-        return cls(_native.Batch.from_frames(*of_pairs(some), _linktype(linktype)))
+        return cls.from_pairs(reader, linktype=linktype, count=count)
+
+    @classmethod
+    def from_scapy(cls, packets: Iterable[Any], *, linktype: int | None = None, count: int | None = None) -> Self:
+        """Make a batch of Scapy's packets: a `PacketList`, a `PcapReader`, or any iterable of packets.
+
+        Scapy is not imported: of a packet `time`, `wirelen` and `bytes(packet)` count, times as in `from_pairs`.
+
+        Args:
+            packets: The packets, in capture order.
+            linktype: The LINKTYPE_ number of what `bytes(packet)` begins with. Default: that of the outermost layer
+                (`Ether`, `IP`, `IPv6`, `CookedLinux`, `RadioTap`, ...), which all packets then have.
+            count: At most so many packets; the next call goes on with the same iterator. A batch of none is the end.
+
+        Raises:
+            ValueError: A packet is refused; the message has its place.
+        """
+        from conntrack_py.io.scapy import of_packets
+
+        made = of_packets(_some(packets, count), None if linktype is None else _linktype(linktype))
+        return cls(_native.Batch.from_frames(*made.frames, made.linktype))
 
     @classmethod
     def from_arrays(
@@ -90,7 +143,7 @@ class PacketBatch:
         dst: Any,
         sport: ArrayLike,
         dport: ArrayLike,
-        proto: ArrayLike,
+        proto: Any,
         length: ArrayLike,
         ip_version: ArrayLike | None = None,
         ip_header_length: ArrayLike | None = None,
@@ -132,7 +185,8 @@ class PacketBatch:
             dst: Destination addresses.
             sport: Source ports; ICMP: the type; 0 for protocols that have none, and for later fragments.
             dport: Destination ports; ICMP: the code.
-            proto: IP protocol numbers, behind IPv6's extension headers: 6 is TCP.
+            proto: IP protocols, behind IPv6's extension headers: numbers, or names as the column `proto` of
+                `ConnectionTable` has them (`tcp`, `udp`, `icmp6`).
             length: Bytes of the IP packet with its headers, as its header says.
             ip_version: 4 or 6; 0 where it is no IP packet, and nothing else is looked at. Default: IPv4 where `src` and
                 `dst` are IPv4 or mapped.
@@ -168,8 +222,9 @@ class PacketBatch:
     def from_arrow(cls, source: Any) -> Self:
         """Make a batch of an object with `__arrow_c_stream__` or `__arrow_c_array__`: a data frame or a table.
 
-        The columns are those of `from_arrays`, of any integer type; `timestamp` may be a timestamp, `src` and `dst` are
-        text, uint32 for IPv4, or binary of 16 bytes, `tcp_options` and `payload` are binary. Other columns are ignored.
+        The columns are those of `from_arrays`, of any integer type; `timestamp` may be a timestamp, `proto` text, `src`
+        and `dst` are text, uint32 for IPv4, or binary of 16 bytes, `tcp_options` and `payload` are binary. Other
+        columns are ignored.
         Nulls are 0 or empty where the packet's protocol does not need the value.
 
         Raises:
@@ -239,9 +294,28 @@ class PacketBatch:
 
         return np.frombuffer(memoryview(self._native.timestamps()), dtype="<M8[ns]")
 
+    def __copy__(self) -> Self:
+        """The batch, which never changes."""
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        """The batch, which never changes."""
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse: Arrow hands packets on."""
+        raise TypeError(
+            "a PacketBatch is not pickled: hand on pyarrow.table(batch), which PacketBatch.from_arrow takes"
+        )
+
     def __repr__(self) -> str:
         """The number of packets."""
         return f"<PacketBatch: {len(self):,} packet{'' if len(self) == 1 else 's'}>"
+
+
+def _some(packets: Iterable[Any], count: int | None) -> Iterator[Any]:
+    some = iter(packets)
+    return some if count is None else islice(some, count)
 
 
 def _linktype(linktype: int) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -83,7 +85,8 @@ def of_columns(given: Mapping[str, Any]) -> Table:
     count = len(made["timestamp"])
     for name, dtype in NUMBERS.items():
         if name in columns:
-            made[name] = _numbers(name, columns[name].values, np.dtype(dtype), count)
+            values = _protocols(columns[name]) if name == "proto" else columns[name].values
+            made[name] = _numbers(name, values, np.dtype(dtype), count)
     for name in PIECES:
         if name in columns:
             made[name] = _pieces(name, columns[name].values, count)
@@ -119,7 +122,7 @@ def of_arrow(source: Any) -> dict[str, Given]:
             continue
         numbers = np.frombuffer(memoryview(data), np.int64)
         numbers = numbers if where is None else np.where(where, numbers, 0)
-        found[name] = Given(numbers.view("M8[ns]") if holds == "time" else numbers, where)
+        found[name] = Given(numbers, where)
     return found
 
 
@@ -136,6 +139,8 @@ def _expected(name: str) -> dict[str, str]:
         return {"time": "a timestamp", "int": "nanoseconds as whole numbers"}
     if name in ("src", "dst"):
         return {"text": "text", "int": "IPv4 addresses as whole numbers", "bytes": "16 bytes each"}
+    if name == "proto":
+        return {"int": "whole numbers", "text": "text"}
     return {"bytes": "binary"} if name in PIECES else {"int": "whole numbers"}
 
 
@@ -167,6 +172,36 @@ def _array(name: str, values: Any) -> NDArray[Any]:
 
 def _whole(name: str, values: Any) -> NDArray[Any]:
     return whole(name, _array(name, values), "iub")
+
+
+def _protocols(given: Given) -> Any:
+    """Numbers of protocols, of which there may be names."""
+    values = given.values
+    if isinstance(values, _Text):
+        texts = [bytes(values.data[start:end]).decode() for start, end in pairwise(values.offsets)]
+        values = np.array(texts, dtype=object)
+        values = values if given.valid is None else np.where(given.valid, values, "0")
+    found = _array("proto", values)
+    if found.dtype.kind not in "UO" or found.ndim != 1 or not found.size:
+        return values
+    known = _numbers_of_protocols()
+    numbers = np.empty(len(found), np.int64)
+    for place, name in enumerate(found.tolist()):
+        number = known.get(name.lower()) if isinstance(name, str) else name
+        if isinstance(number, bool) or not isinstance(number, int):
+            shown = repr(name)[:40]
+            raise ValueError(f"proto: found {shown} in packet {place}, expected a number, or a name such as tcp")
+        numbers[place] = number if -1 <= number <= 256 else 256
+    return numbers
+
+
+@cache
+def _numbers_of_protocols() -> dict[str, int]:
+    """Names and decimal texts of protocols, and their numbers."""
+    named = {name: number for number, name in enumerate(_native.PROTOCOLS)}
+    # IANA's keyword, and that of other programs.
+    also = {"ipv6-icmp": named["icmp6"], "icmpv6": named["icmp6"]}
+    return {str(number): number for number in range(256)} | named | also
 
 
 def _numbers(name: str, values: Any, dtype: np.dtype[Any], count: int) -> NDArray[Any]:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+if TYPE_CHECKING:
+    from datetime import datetime
+
 #: Nanoseconds of a second.
 _SECOND = 1_000_000_000
+#: Powers of ten of seconds that 64 bits of nanoseconds have room for.
+_ORDER = 9
 
 
 class Frames(NamedTuple):
@@ -37,11 +43,15 @@ def of_frames(frames: Any, timestamps: ArrayLike, lengths: ArrayLike | None) -> 
     return Frames(data, ends, times, np.maximum(wire, captured))
 
 
-def of_pairs(pairs: Iterable[tuple[Any, Any]]) -> Frames:
-    """Frames from `(seconds, bytes)`, as dpkt's readers give them.
+def of_pairs(pairs: Iterable[tuple[Any, Any]], lengths: list[int] | None = None) -> Frames:
+    """Frames from `(time, bytes)`, as `PacketBatch.from_pairs` takes them.
+
+    Args:
+        pairs: The packets.
+        lengths: A list that `pairs` fills with lengths on the wire.
 
     Raises:
-        ValueError: A time is no number, or a frame is no bytes; the message has its place.
+        ValueError: A time is none, or a frame is no bytes; the message has its place.
     """
     frames, times = [], []
     for number, pair in enumerate(pairs):
@@ -50,8 +60,8 @@ def of_pairs(pairs: Iterable[tuple[Any, Any]]) -> Frames:
         except (TypeError, ValueError) as error:
             raise ValueError(f"packet {number}: found {type(pair).__name__}, expected (seconds, bytes)") from error
         frames.append(_frame(number, frame))
-        times.append(_nanoseconds(number, ts))
-    return of_frames(frames, np.array(times, np.int64), None)
+        times.append(nanoseconds(number, ts))
+    return of_frames(frames, np.array(times, np.int64), lengths)
 
 
 def _bytes(frames: Any) -> tuple[NDArray[np.uint8], NDArray[np.uint64]]:
@@ -107,7 +117,11 @@ def _longs(name: str, values: Any) -> NDArray[np.int64]:
 def _times(timestamps: ArrayLike) -> NDArray[np.int64]:
     found = np.asarray(timestamps)
     if found.dtype.kind == "M":
-        return found.astype("datetime64[ns]").astype(np.int64)
+        made = found.astype("M8[ns]")
+        if (bad := ~np.isnat(found) & (made.astype(found.dtype) != found)).any() and found.ndim == 1:
+            place = int(bad.argmax())
+            raise ValueError(f"timestamps: found {found[place]} in frame {place}, expected a time from 1677 to 2262")
+        return made.astype(np.int64)
     if found.dtype.kind not in "iu" and found.size:
         raise ValueError(f"timestamps: found {found.dtype}, expected nanoseconds as whole numbers, or datetime64")
     return _longs("timestamps", found)
@@ -120,14 +134,50 @@ def _lengths(lengths: ArrayLike) -> NDArray[np.uint32]:
     return found.astype(np.uint32)
 
 
-def _nanoseconds(number: int, ts: Any) -> int:
-    """Seconds as whole nanoseconds. A float has no room for more than microseconds of our time."""
-    from decimal import Decimal  # few feed pairs
+def nanoseconds(number: int, ts: Any) -> int:
+    """The time of packet `number` as nanoseconds since 1970 UTC, whichever type it has.
 
+    Raises:
+        ValueError: It is no time, or there is no room for it in 64 bits.
+    """
+    wrong = f"packet {number}: found the time {ts!r}, expected"
     try:
-        found = round(ts * 1e6) * 1000 if isinstance(ts, float) else int(Decimal(ts) * _SECOND)
+        found = _whole_nanoseconds(ts)
     except (TypeError, ValueError, ArithmeticError) as error:
-        raise ValueError(f"packet {number}: found the time {ts!r}, expected seconds since 1970") from error
-    if not -(1 << 63) <= found < 1 << 63:
-        raise ValueError(f"packet {number}: found the time {ts!r}, expected one from 1677 to 2262")
+        raise ValueError(f"{wrong} seconds since 1970, a datetime or a datetime64") from error
+    if not -(1 << 63) < found < 1 << 63:
+        raise ValueError(f"{wrong} one from 1677 to 2262")
     return found
+
+
+def _whole_nanoseconds(ts: Any) -> int:
+    from datetime import datetime  # few feed pairs
+    from decimal import Context, Decimal
+
+    if isinstance(ts, float):
+        # A float has no room for more than microseconds of our time.
+        return round(ts * 1e6) * 1000
+    if isinstance(ts, datetime):
+        return _of_datetime(ts)
+    if isinstance(ts, np.datetime64):
+        whole = ts.astype("M8[ns]")
+        if np.isnat(ts):
+            raise ValueError("no time")
+        # NumPy wraps what has no room.
+        return int(whole.astype(np.int64)) if whole.astype(ts.dtype) == ts else 1 << 64
+    if isinstance(ts, SupportsIndex) and not isinstance(ts, (bool, np.bool_)):
+        return operator.index(ts) * _SECOND
+    if not isinstance(ts, Decimal):
+        raise TypeError(type(ts).__name__)
+    if ts.adjusted() > _ORDER:
+        return 1 << 64
+    return int(Context(prec=60).multiply(ts, Decimal(_SECOND)))
+
+
+def _of_datetime(ts: datetime) -> int:
+    from datetime import UTC, datetime, timedelta
+
+    aware = ts.replace(tzinfo=UTC) if ts.tzinfo is None else ts
+    micros = (aware - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+    # pandas' Timestamp is a datetime with more digits.
+    return int(micros) * 1000 + int(getattr(ts, "nanosecond", 0))

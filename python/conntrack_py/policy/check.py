@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from conntrack_py import text
 from conntrack_py.enums import Verdict
 from conntrack_py.policy.compiled import evaluate
-from conntrack_py.policy.document import inline, moment
+from conntrack_py.policy.document import inline
 from conntrack_py.policy.members import Membership
 from conntrack_py.policy.model import ANY, SIDES, WITH_PORTS, WITH_TYPES, Rule, Ruleset, Side
 from conntrack_py.policy.traffic.pairs import CONFIDENCE, Ints, Traffic
+from conntrack_py.schema import moment
+from conntrack_py.stats import Stats, skipped_as_json
 from conntrack_py.table import ConnectionTable
 
 if TYPE_CHECKING:
@@ -41,8 +43,8 @@ class Refusal:
         service: The responder's port, or the ICMP type that asks.
         missing: The rule that would allow them; to any, where there are too many peers to name.
         connections: How many.
-        doubtful: How many of them `policy suggest` would not make a rule of: scans, refused or unanswered ones, and
-            those whose initiator is not sure.
+        doubtful: How many of them nobody should make a rule of: scans, refused, unanswered or announced ones, and those
+            whose initiator is not sure.
         members: Members of the group that they belong to, the first few.
         peers: The other ends, the first few; groups have their name in parentheses.
         all_members: How many different ones there are.
@@ -139,6 +141,7 @@ class CheckResult:
         table: The connections.
         first: When the first connection began, nanoseconds since 1970 UTC; None: there is none.
         last: When the last packet of one was seen.
+        stats: The account of the captures; None where only connections were looked at.
     """
 
     connections: int
@@ -154,6 +157,7 @@ class CheckResult:
     table: ConnectionTable
     first: int | None
     last: int | None
+    stats: Stats | None = None
 
     @property
     def ok(self) -> bool:
@@ -201,7 +205,7 @@ def check(
         connections=len(table),
         allowed=int(passes.sum()),
         refused=int(refused.sum()),
-        doubtful=int((refused & ~traffic.kept).sum()),
+        doubtful=int((refused & ~traffic.in_earnest).sum()),
         unrestricted=int(outside.sum()),
         refusals=tuple(_refusals(ruleset, traffic, verdicts, None if packets is None else by_row)),
         rules=tuple(_uses(ruleset, verdicts, hits, traffic)),
@@ -219,7 +223,7 @@ def _refusals(
 ) -> list[Refusal]:
     names = list(ruleset.groups)
     membership = Membership(ruleset)
-    kept = traffic.kept
+    sure = traffic.in_earnest
     found = []
     for side, words in _REFUSED.items():
         rows = np.flatnonzero(np.isin(verdicts["verdict"], words))
@@ -230,7 +234,7 @@ def _refusals(
         for some in np.split(rows, np.flatnonzero(np.diff(keys)) + 1) if len(rows) else []:
             group = names[verdicts["resp_group" if side == "ingress" else "orig_group"][some[0]]]
             refused = None if packets is None else sum(packets.get(row, 0) for row in some.tolist())
-            found.append(_refusal(group, side, traffic, some, membership, (int((~kept[some]).sum()), refused)))
+            found.append(_refusal(group, side, traffic, some, membership, (int((~sure[some]).sum()), refused)))
     return sorted(found, key=lambda one: (-(one.connections - one.doubtful), -one.connections, one.group, one.side))
 
 
@@ -330,6 +334,7 @@ def as_json(result: CheckResult) -> dict[str, object]:
             "unrestricted": result.unrestricted,
         },
         "packets": None if packets is None else dataclasses.asdict(packets),
+        "skipped_files": skipped_as_json(result.stats),
         "refusals": [
             {
                 "group": one.group,

@@ -40,7 +40,8 @@ def compiled(ruleset: Ruleset) -> _native.Policy:
                 (ruleset.default_of(name, "ingress") == "allow", ruleset.default_of(name, "egress") == "allow"),
             )
             for name, group in ruleset.groups.items()
-        ]
+        ],
+        ruleset.combine == "any",
     )
 
 

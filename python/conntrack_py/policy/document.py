@@ -8,7 +8,11 @@
     egress = []
 
 `from` and `to` take one peer or a list; `ports` numbers and ranges ("8000-8100"); ICMP has `types` instead. `default`
-of a group is a word, or one for each direction: `{ ingress = "deny", egress = "allow" }`.
+of a group is a word, or one for each direction: `{ ingress = "deny", egress = "allow" }`. `combine = "any"`: of several
+groups of an address, one has to allow a connection, as in Kubernetes and AWS; without it all have to. `to_name` and
+`from_name` have host names of the peers, beside `to` and `from`: the addresses decide. `owner` and `ticket` are lines
+of text; `expires` is the last day of a rule (of a time, its day in UTC); `suggest` and `merge` write `stale_since`.
+`helper = "ftp"`: connections that the service announces pass.
 """
 
 from __future__ import annotations
@@ -24,25 +28,33 @@ from typing import Any, NoReturn
 
 from conntrack_py import _native
 from conntrack_py.exceptions import PolicyError
+from conntrack_py.policy.expiry import day_of
 from conntrack_py.policy.model import (
     ANY,
+    HELPERS,
     SIDES,
     WITH_PORTS,
     WITH_TYPES,
     Default,
     Evidence,
     Group,
-    Numbered,
     Rule,
     Ruleset,
     Side,
+    is_host_name,
     port_text,
 )
+from conntrack_py.policy.yaml_places import SHOWN_KEY, parsed, places, where
+from conntrack_py.schema import moment
 
 #: Other names under which people know protocols.
 _ALIASES = {"icmpv6": "icmp6", "ipv6-icmp": "icmp6", "all": ANY, "*": ANY, "-1": ANY}
 _PEER_KEY = {"ingress": "from", "egress": "to"}
-_RULE_KEYS = {side: (_PEER_KEY[side], "proto", "ports", "types", "note", "evidence") for side in SIDES}
+_NAME_KEY = {"ingress": "from_name", "egress": "to_name"}
+_MORE_KEYS = ("proto", "ports", "types", "helper", "note", "owner", "ticket", "expires", "stale_since", "evidence")
+_RULE_KEYS = {side: (_PEER_KEY[side], _NAME_KEY[side], *_MORE_KEYS) for side in SIDES}
+#: Keys whose values are times: TOML has them without quotes.
+_TIMES = ("first", "last", "expires", "stale_since")
 _GROUP_KEYS = ("members", "ingress", "egress", "default")
 _EVIDENCE_KEYS = ("connections", "peers", "first", "last")
 #: Keys of packet filters, and the reason why a policy has none.
@@ -56,6 +68,10 @@ _HINTS = {
     "type": "did you mean types? It takes a list",
     "protocol": "did you mean proto?",
 }
+
+
+#: Characters of a group's name, and words that a message lists.
+_LONGEST_NAME, _LISTED = 1024, 20
 
 
 class _RefusedError(Exception):
@@ -74,55 +90,13 @@ def loads(text: str, kind: str, name: str = "") -> Ruleset:
         PolicyError: It is no such document, or a key or value is refused; the message has the file, the line, the key,
             what was found and what was expected.
     """
-    document = _parsed(text, kind, name)
+    document = parsed(text, kind, name)
     lines = places(text, kind)
     try:
         return from_dict(document, lines=lines, source=name)
     except _RefusedError as error:
         key, why = error.args
-        raise PolicyError(f"{_where(name, nearest_line(lines, key))}{key}: {why}") from None
-
-
-def _where(name: str, line: int | None) -> str:
-    if not name:
-        return "" if line is None else f"line {line}: "
-    return f"{name}: " if line is None else f"{name}:{line}: "
-
-
-def _parsed(text: str, kind: str, name: str) -> Any:
-    if kind == "json":
-        try:
-            return json.loads(text, object_pairs_hook=_once)
-        except RecursionError:
-            raise PolicyError(f"{_where(name, None)}nested too deeply") from None
-        except ValueError as error:
-            raise PolicyError(f"{_where(name, getattr(error, 'lineno', None))}not JSON: {error}") from error
-    import tomllib
-
-    try:
-        return tomllib.loads(text)
-    except RecursionError:
-        raise PolicyError(f"{_where(name, None)}nested too deeply") from None
-    except ValueError as error:
-        raise PolicyError(f"{_where(name, None)}not TOML: {error}") from error
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose keys are all different: of two, one would be lost."""
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} occurs twice in one object")
-    return found
-
-
-def places(text: str, kind: str) -> dict[str, int]:
-    """The line of each table, array element and key of a document, by its path: `groups.web.ingress[0]`."""
-    if kind == "toml":
-        return _native.toml_lines(text)
-    from conntrack_py.policy import yaml_places
-
-    return yaml_places.lines(text)
+        raise PolicyError(f"{where(name, nearest_line(lines, key))}{key}: {why}") from None
 
 
 def nearest_line(lines: Mapping[str, int], key: str) -> int | None:
@@ -137,14 +111,17 @@ def nearest_line(lines: Mapping[str, int], key: str) -> int | None:
 def from_dict(document: object, *, lines: Mapping[str, int] | None = None, source: str = "") -> Ruleset:
     """A policy from the objects that its TOML or JSON is. Raises `_RefusedError`; callers want `loads` or `checked`."""
     lines = lines or {}
-    table = _table("policy", document, ("default", "groups"))
+    table = _table("policy", document, ("default", "combine", "groups"))
     default = _default("default", table.get("default", "deny"))
+    combine = table.get("combine", "all")
+    if combine not in ("all", "any"):
+        _refuse("combine", combine, '"all" or "any"')
     groups_table = table.get("groups", {})
     if not isinstance(groups_table, Mapping):
         _refuse("groups", groups_table, "tables such as [groups.web]")
     names = [_name(name) for name in groups_table]
     groups = {name: _group(name, groups_table[name], names, lines) for name in names}
-    return Ruleset(groups=groups, default=default, source=source)
+    return Ruleset(groups=groups, default=default, combine=combine, source=source)
 
 
 def checked(document: object, source: str = "") -> Ruleset:
@@ -174,7 +151,8 @@ def _shown(found: object) -> str:
 def _nearest(word: str, words: Iterable[str]) -> str:
     words = list(words)
     near = difflib.get_close_matches(word, words, n=1)
-    return f"did you mean {near[0]}?" if near else f"valid are {', '.join(words)}"
+    more = f" and {len(words) - _LISTED} more" if len(words) > _LISTED else ""
+    return f"did you mean {near[0]}?" if near else f"valid are {', '.join(words[:_LISTED])}{more}"
 
 
 def _table(key: str, found: object, keys: tuple[str, ...]) -> Mapping[str, Any]:
@@ -182,8 +160,9 @@ def _table(key: str, found: object, keys: tuple[str, ...]) -> Mapping[str, Any]:
         _refuse(key, found, f"a table with {', '.join(keys)}")
     for name in found:
         if name not in keys:
-            path = name if key == "policy" else f"{key}.{name}"
-            raise _RefusedError(path, f"unknown key; {_HINTS.get(str(name)) or _nearest(str(name), keys)}")
+            shown = str(name)[:SHOWN_KEY]
+            path = shown if key == "policy" else f"{key}.{shown}"
+            raise _RefusedError(path, f"unknown key; {_HINTS.get(str(name)) or _nearest(str(name)[:SHOWN_KEY], keys)}")
     return found
 
 
@@ -198,6 +177,8 @@ def _default(key: str, found: object) -> Default:
 def _name(name: object) -> str:
     if not isinstance(name, str) or not name or name == ANY or not name.isprintable() or _is_network(name):
         _refuse("groups", name, "a name that is not empty, not any, and no address")
+    if len(name) > _LONGEST_NAME:
+        _refuse("groups", name, f"a name of at most {_LONGEST_NAME} characters, not {len(name):,}")
     return name
 
 
@@ -263,18 +244,41 @@ def _rule(key: str, found: object, side: Side, names: list[str], lines: Mapping[
         raise _RefusedError(f"{key}.{other}", why)
     if "ports" in table and proto not in WITH_PORTS:
         raise _RefusedError(f"{key}.ports", f"only {', '.join(WITH_PORTS)} have ports; proto is {proto}")
-    note = table.get("note", "")
-    # It goes to terminals, and into the comments of other formats.
-    if not isinstance(note, str) or not note.isprintable():
-        _refuse(f"{key}.note", note, "a line of printable text")
+    ports = _ports(f"{key}.{own}", table.get(own, []), 255 if own == "types" else 65535)
     return Rule(
         peers=_peers(f"{key}.{_PEER_KEY[side]}", table.get(_PEER_KEY[side]), names),
         proto=proto,
-        ports=_ports(f"{key}.{own}", table.get(own, []), 255 if own == "types" else 65535),
-        note=note,
+        ports=ports,
+        helper=_helper(f"{key}.helper", table["helper"], proto, ports) if "helper" in table else "",
+        note=_line(f"{key}.note", table.get("note", "")),
+        names=_names(f"{key}.{_NAME_KEY[side]}", table.get(_NAME_KEY[side], [])),
+        owner=_line(f"{key}.owner", table.get("owner", "")),
+        ticket=_line(f"{key}.ticket", table.get("ticket", "")),
+        expires=_day(f"{key}.expires", table["expires"]) if "expires" in table else None,
+        stale_since=_nanoseconds(f"{key}.stale_since", table["stale_since"]) if "stale_since" in table else None,
         evidence=_evidence(f"{key}.evidence", table["evidence"]) if "evidence" in table else None,
         line=lines.get(key),
     )
+
+
+def _helper(key: str, found: object, proto: str, ports: tuple[tuple[int, int], ...]) -> str:
+    if not isinstance(found, str) or found not in HELPERS:
+        _refuse(key, found, f"a helper of Linux; {_nearest(found if isinstance(found, str) else '', HELPERS)}")
+    if proto not in HELPERS[found] or not ports:
+        protos = " or ".join(HELPERS[found])
+        raise _RefusedError(key, f"{found} reads the messages of a service: the rule needs proto {protos} and ports")
+    return found
+
+
+def _line(key: str, found: object) -> str:
+    # It goes to terminals, and into the comments of other formats.
+    if not isinstance(found, str) or not found.isprintable():
+        _refuse(key, found, "a line of printable text")
+    return found
+
+
+def _day(key: str, found: object) -> datetime.date:
+    return day_of(found) or _refuse(key, found, "a day such as 2026-12-31")
 
 
 def _peers(key: str, found: object, names: list[str]) -> tuple[str, ...]:
@@ -284,13 +288,21 @@ def _peers(key: str, found: object, names: list[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_peer(key, peer, names) for peer in listed))
 
 
+def _names(key: str, found: object) -> tuple[str, ...]:
+    listed = [found] if isinstance(found, str) else _list(key, found, "host names")
+    for name in listed:
+        if not isinstance(name, str) or not is_host_name(name):
+            _refuse(key, name, 'a host name such as "api.example.com", or "*.example.com"')
+    return tuple(dict.fromkeys(name.lower() for name in listed))
+
+
 def _peer(key: str, found: object, names: list[str]) -> str:
     if isinstance(found, str):
         if found == ANY or found in names:
             return found
         if _is_network(found):
             return _network(key, found)
-    near = _nearest(found[:60], [ANY, *names]) if isinstance(found, str) else f"valid are {', '.join([ANY, *names])}"
+    near = _nearest(found[:60] if isinstance(found, str) else "", [ANY, *names])
     _refuse(key, found, f"any, a group or a network; {near}")
 
 
@@ -341,13 +353,15 @@ def _evidence(key: str, found: object) -> Evidence:
 
 def _nanoseconds(key: str, found: object) -> int:
     try:
-        moment = datetime.datetime.fromisoformat(found) if isinstance(found, str) else found
+        at = datetime.datetime.fromisoformat(found) if isinstance(found, str) else found
     except ValueError:
-        moment = None
-    if not isinstance(moment, datetime.datetime):
+        at = None
+    if not isinstance(at, datetime.datetime):
         _refuse(key, found, "a time such as 2026-01-02T03:04:05Z")
-    since = moment.replace(tzinfo=moment.tzinfo or datetime.UTC) - datetime.datetime.fromtimestamp(0, datetime.UTC)
-    return (since // datetime.timedelta(microseconds=1)) * 1000
+    since = at.replace(tzinfo=at.tzinfo or datetime.UTC) - datetime.datetime.fromtimestamp(0, datetime.UTC)
+    # A datetime has no room for the last three of nine digits.
+    rest = re.search(r"\.[0-9]{6}([0-9]{3})(?![0-9])", found) if isinstance(found, str) else None
+    return (since // datetime.timedelta(microseconds=1)) * 1000 + (int(rest[1]) if rest else 0)
 
 
 def zone_groups(zones: Mapping[str, Iterable[str]]) -> dict[str, Group]:
@@ -372,18 +386,28 @@ def to_dict(ruleset: Ruleset) -> dict[str, Any]:
         for side in SIDES:
             table[side] = [rule_dict(rule, side) for rule in group.rules(side)]
         groups[name] = table
-    return {"default": ruleset.default, "groups": groups}
+    combine = {} if ruleset.combine == "all" else {"combine": ruleset.combine}
+    return {"default": ruleset.default, **combine, "groups": groups}
 
 
 def rule_dict(rule: Rule, side: Side) -> dict[str, Any]:
     """The objects that a rule is."""
     table: dict[str, Any] = {_PEER_KEY[side]: rule.peers[0] if len(rule.peers) == 1 else list(rule.peers)}
+    if rule.names:
+        table[_NAME_KEY[side]] = rule.names[0] if len(rule.names) == 1 else list(rule.names)
     table["proto"] = rule.proto
     if rule.ports:
         ports = [first if first == last else port_text((first, last)) for first, last in rule.ports]
         table["types" if rule.proto in WITH_TYPES else "ports"] = ports
+    if rule.helper:
+        table["helper"] = rule.helper
     if rule.note:
         table["note"] = rule.note
+    table |= {key: value for key, value in (("owner", rule.owner), ("ticket", rule.ticket)) if value}
+    if rule.expires is not None:
+        table["expires"] = rule.expires.isoformat()
+    if rule.stale_since is not None:
+        table["stale_since"] = moment(rule.stale_since)
     if rule.evidence is not None:
         found = rule.evidence
         table["evidence"] = {
@@ -393,12 +417,6 @@ def rule_dict(rule: Rule, side: Side) -> dict[str, Any]:
             "last": moment(found.last),
         }
     return table
-
-
-def moment(ns: int) -> str:
-    """A time in UTC as RFC 3339 has it, to the microsecond (rounded down)."""
-    at = datetime.datetime.fromtimestamp(0, datetime.UTC) + datetime.timedelta(microseconds=ns // 1000)
-    return at.isoformat().replace("+00:00", "Z")
 
 
 def to_json(ruleset: Ruleset) -> str:
@@ -416,6 +434,8 @@ def to_toml(ruleset: Ruleset, *, comments: Mapping[str, list[str]] | None = None
     import tomlkit
 
     lines = [f"default = {_toml(ruleset.default)}"]
+    if ruleset.combine != "all":
+        lines.append(f"combine = {_toml(ruleset.combine)}")
     for name, table in to_dict(ruleset)["groups"].items():
         lines += ["", f"[groups.{tomlkit.key(name).as_string()}]", *_toml_lines("members", table["members"])]
         if "default" in table:
@@ -443,24 +463,12 @@ def _toml(value: Any) -> str:
     import tomlkit
 
     if isinstance(value, Mapping):
-        pairs = (f"{key} = {one if key in ('first', 'last') else _toml(one)}" for key, one in value.items())
+        pairs = (f"{key} = {one if key in _TIMES else _toml(one)}" for key, one in value.items())
         return f"{{ {', '.join(pairs)} }}"
     if isinstance(value, list):
         return f"[{', '.join(map(_toml, value))}]"
     return str(tomlkit.item(value).as_string())
 
 
-__all__ = (
-    "Numbered",
-    "checked",
-    "from_dict",
-    "inline",
-    "loads",
-    "moment",
-    "nearest_line",
-    "places",
-    "rule_dict",
-    "to_dict",
-    "to_json",
-    "to_toml",
-)
+__all__ = ["checked", "from_dict", "inline", "loads", "moment", "nearest_line", "places", "rule_dict", "to_dict"]
+__all__ += ["to_json", "to_toml"]

@@ -1,14 +1,18 @@
 """The model of a policy: groups of addresses, and rules about initiators.
 
 There are no rules for replies: a connection that was allowed answers by itself, as do ICMP errors about it. A new
-connection passes if every group of the originator allows it as egress and every group of the responder allows it as
-ingress. A group without a rule for a direction follows the default. An address in no group is outside and unrestricted.
-An address belongs to the groups that name the longest of all members that hold it.
+connection passes if the groups of the originator allow it as egress and those of the responder as ingress. A group
+without a rule for a direction follows the default. An address in no group is outside and unrestricted. An address
+belongs to the groups that name the longest of all members that hold it. Several groups of one address combine by the
+policy's word: `all` of them have to allow, or `any` of them, as in Kubernetes and AWS, where policies add up. A group
+whose direction is open then counts only where that of all its groups is.
 """
 
 from __future__ import annotations
 
+import datetime
 import ipaddress
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -16,6 +20,7 @@ from typing import Literal
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Side = Literal["ingress", "egress"]
 Default = Literal["allow", "deny"]
+Combine = Literal["all", "any"]
 
 #: The directions of rules, in the order in which they are numbered.
 SIDES: tuple[Side, ...] = ("ingress", "egress")
@@ -24,6 +29,24 @@ ANY = "any"
 #: Protocols whose connections have ports, and those that have message types instead.
 WITH_PORTS = ("tcp", "udp", "sctp", "dccp", "udplite")
 WITH_TYPES = ("icmp", "icmp6")
+
+#: Helpers of Linux that announce connections, by name, with the protocols of the messages that they read
+#: (net/netfilter/nf_conntrack_*.c); those that only widen the answers to a broadcast are none of these.
+HELPERS: Mapping[str, tuple[str, ...]] = {
+    "amanda": ("udp",),
+    "ftp": ("tcp",),
+    "irc": ("tcp",),
+    "pptp": ("tcp",),
+    "Q.931": ("tcp",),
+    "RAS": ("udp",),
+    "sane": ("tcp",),
+    "sip": ("tcp", "udp"),
+    "tftp": ("udp",),
+}
+
+#: Characters of a host name (RFC 1035 section 2.3.4).
+_LONGEST_NAME = 253
+_LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +76,14 @@ class Rule:
         ports: The responder's ports, as first and last of ranges; none: all. For ICMP the types of the message that
             asks.
         note: For people.
+        names: Host names of the peers, for people and for formats that have names. The peers decide.
+        helper: The helper (`HELPERS`) that reads the messages of the service: connections that they announce pass, and
+            have no rules; "": none.
+        owner: A person or team to ask about the rule.
+        ticket: The request that the rule goes back to.
+        expires: The last day of the rule, in UTC; None: it has none.
+        stale_since: The last time at which a capture showed a use, in nanoseconds since 1970 UTC, where the latest
+            capture shows none; None: not known to be stale.
         evidence: What it was made of.
         line: Where it begins in its file, counted from 1.
     """
@@ -61,6 +92,12 @@ class Rule:
     proto: str = ANY
     ports: tuple[tuple[int, int], ...] = ()
     note: str = ""
+    names: tuple[str, ...] = ()
+    helper: str = ""
+    owner: str = ""
+    ticket: str = ""
+    expires: datetime.date | None = None
+    stale_since: int | None = field(default=None, compare=False)
     evidence: Evidence | None = field(default=None, compare=False)
     line: int | None = field(default=None, compare=False)
 
@@ -121,11 +158,13 @@ class Ruleset:
     Attributes:
         groups: Groups by name, in order.
         default: What holds for a direction of a group without a rule for it.
+        combine: Whether all groups of an address have to allow a connection, or any of them.
         source: The file it was read from, or "".
     """
 
     groups: Mapping[str, Group] = field(default_factory=dict)
     default: Default = "deny"
+    combine: Combine = "all"
     source: str = field(default="", compare=False)
 
     def numbered(self) -> list[Numbered]:
@@ -141,14 +180,19 @@ class Ruleset:
         """The default for a direction of a group without a rule."""
         return self.groups[name].default(side) or self.default
 
+    def is_open(self, name: str, side: Side) -> bool:
+        """True where a group allows everything in a direction, for it has no rule there."""
+        return not self.groups[name].rules(side) and self.default_of(name, side) == "allow"
+
     def networks(self, peers: tuple[str, ...]) -> list[Network]:
         """The networks of peers that are no groups; not those of `any`."""
         return [ipaddress.ip_network(peer) for peer in peers if peer != ANY and peer not in self.groups]
 
 
 def describe(rule: Rule, side: Side) -> str:
-    """A rule in words: `from any tcp 443`, `to dns udp 53`."""
+    """A rule in words: `from any tcp 443`, `to dns udp 53`, `to 192.0.2.7/32 (api.example.com) tcp 443`."""
     words = ["from" if side == "ingress" else "to", ", ".join(rule.peers)]
+    words += [f"({', '.join(rule.names)})"] if rule.names else []
     if rule.proto == ANY:
         words.append("any protocol")
     else:
@@ -156,6 +200,7 @@ def describe(rule: Rule, side: Side) -> str:
     if rule.ports:
         words += ["type"] if rule.proto in WITH_TYPES else []
         words.append(", ".join(port_text(ports) for ports in rule.ports))
+    words += [f"helper {rule.helper}"] if rule.helper else []
     return " ".join(words)
 
 
@@ -163,6 +208,14 @@ def port_text(ports: tuple[int, int]) -> str:
     """A port or a range of them: `443`, `8000-8100`."""
     first, last = ports
     return str(first) if first == last else f"{first}-{last}"
+
+
+def is_host_name(text: str) -> bool:
+    """True for a host name of at least two labels (RFC 1123 section 2.1), of which the first may be `*`."""
+    labels = text.removeprefix("*.").split(".")
+    # A last label of digits is that of an address.
+    good = len(labels) > 1 and len(text) <= _LONGEST_NAME and not labels[-1].isdecimal()
+    return good and all(_LABEL.fullmatch(label) for label in labels)
 
 
 def merged(ports: Iterator[tuple[int, int]] | tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
@@ -181,19 +234,28 @@ def effective_members(ruleset: Ruleset) -> dict[str, list[Network]]:
 
     They are those of its members, without what a longer member of another group takes away.
     """
+    found: dict[str, list[Network]] = {name: [] for name in ruleset.groups}
+    for names, networks in member_sets(ruleset).items():
+        for name in names:
+            found[name] += networks
+    return {name: [*_collapsed(networks)] for name, networks in found.items()}
+
+
+def member_sets(ruleset: Ruleset) -> dict[tuple[str, ...], list[Network]]:
+    """The addresses of each set of groups that some address belongs to, as networks that do not overlap."""
     owners: dict[Network, list[str]] = {}
     for name, group in ruleset.groups.items():
         for member in group.members:
             named = owners.setdefault(ipaddress.ip_network(member), [])
             if name not in named:
                 named.append(name)
-    found: dict[str, list[Network]] = {name: [] for name in ruleset.groups}
+    found: dict[tuple[str, ...], list[Network]] = {}
     for version in (4, 6):
         for first, last, network in _pieces([network for network in owners if network.version == version]):
             address = ipaddress.IPv4Address if version == 4 else ipaddress.IPv6Address
-            for name in owners[network]:
-                found[name] += ipaddress.summarize_address_range(address(first), address(last))
-    return {name: [*_collapsed(networks)] for name, networks in found.items()}
+            pieces = ipaddress.summarize_address_range(address(first), address(last))
+            found.setdefault(tuple(owners[network]), []).extend(pieces)
+    return {names: [*_collapsed(networks)] for names, networks in found.items()}
 
 
 def _collapsed(networks: list[Network]) -> Iterator[Network]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
@@ -16,18 +17,23 @@ from numpy.typing import NDArray
 from conntrack_py import _native
 from conntrack_py.config import Config, checked
 from conntrack_py.exceptions import PolicyError
+from conntrack_py.io.output import write_text
 from conntrack_py.io.progress import Progress, observer
 from conntrack_py.io.source import inputs
 from conntrack_py.policy import check as checks
-from conntrack_py.policy import document, formats, rulesets, suggest
+from conntrack_py.policy import deployed, document, expiry, formats, rulesets, suggest
 from conntrack_py.policy.check import CheckResult
 from conntrack_py.policy.compiled import compiled, evaluate
-from conntrack_py.policy.model import Ruleset
+from conntrack_py.policy.connectivity import diff as diffs
+from conntrack_py.policy.connectivity import explain as explanations
+from conntrack_py.policy.inventory import Inventory
+from conntrack_py.policy.model import Group, Ruleset
 from conntrack_py.policy.suggest import Budget, Report
+from conntrack_py.policy.suggestion import merge as merging
 from conntrack_py.policy.traffic.pairs import CONFIDENCE
-from conntrack_py.stats import stats_with_warning
+from conntrack_py.stats import Stats, stats_with_warning
 from conntrack_py.table import ConnectionTable
-from conntrack_py.track import TrackResult
+from conntrack_py.track import TrackResult, track, track_with_names
 
 if TYPE_CHECKING:
     from conntrack_py.policy.lint import Problem
@@ -61,33 +67,58 @@ class Policy(Ruleset):
     report: Report | None = field(default=None, compare=False, repr=False)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], format: str | None = None) -> Self:
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        format: str | None = None,
+        *,
+        pods: str | os.PathLike[str] | None = None,
+    ) -> Self:
         """Read a policy.
 
         Args:
             path: The file; `-` is standard input.
             format: `toml`, `json` (both native), `aws` (the JSON of `ec2 describe-security-groups`) or `kubernetes`
                 (NetworkPolicy as YAML or JSON). Default: told by name and content.
+            pods: For `kubernetes`: a file of `kubectl get pods -A -o json`. The addresses of pods are members of the
+                groups whose selector selects them.
 
         Raises:
             PolicyError: It is none, or a key or value is refused; the message has file, line and key.
             FileNotFoundError: There is no such file.
         """
         name, text = read_text(path)
-        return cls._read(text, name, format or formats.guess(text, name) or "an unknown format")
+        of = None if pods is None else read_text(pods)[::-1]
+        return cls._read(text, name, format or formats.guess(text, name) or "an unknown format", of)
 
     @classmethod
-    def _read(cls, text: str, name: str, format: str) -> Self:
+    def _read(cls, text: str, name: str, format: str, pods: tuple[str, str] | None = None) -> Self:
+        if format in NATIVE and pods is not None:
+            raise PolicyError(f"{name}: found {format} with a file of pods, expected kubernetes")
         if format in NATIVE:
             ruleset, notes = document.loads(text, format, name), list[str]()
         elif format in formats.READERS:
-            ruleset, notes = formats.read(text, format, name)
+            ruleset, notes = formats.read(text, format, name, pods)
         elif format in rulesets.READERS:
             raise PolicyError(f"{name}: found a firewall's own rules ({format}), expected a policy; they can be linted")
         else:
             expected = ", ".join(READ)
             raise PolicyError(f"{name}: found {format}, expected one of {expected}")
         return cls._of(ruleset, warnings=tuple(notes))
+
+    @classmethod
+    def of_ruleset(cls, ruleset: rulesets.Firewall, hosts: Iterable[str] = ()) -> Self:
+        """The policy of the host that a deployed ruleset protects; what a policy cannot say of it is in `warnings`.
+
+        Args:
+            ruleset: The ruleset, as `read_ruleset` or a reader of `rulesets` has read it.
+            hosts: Addresses of the host.
+
+        Raises:
+            PolicyError: It has no chain of accept rules before a drop.
+        """
+        found, warnings = deployed.to_policy(ruleset, hosts)
+        return cls._of(found, warnings=tuple(warnings))
 
     @classmethod
     def from_dict(cls, document_: Mapping[str, Any]) -> Self:
@@ -100,7 +131,9 @@ class Policy(Ruleset):
 
     @classmethod
     def _of(cls, ruleset: Ruleset, **more: Any) -> Self:
-        return cls(groups=ruleset.groups, default=ruleset.default, source=ruleset.source, **more)
+        return cls(
+            groups=ruleset.groups, default=ruleset.default, combine=ruleset.combine, source=ruleset.source, **more
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The objects that a TOML or JSON file of it is."""
@@ -119,6 +152,7 @@ class Policy(Ruleset):
         max_rules: int | None = None,
         fold_ports: int | None = None,
         fold_peers: int | None = None,
+        inventory: Inventory | None = None,
         progress: bool | Progress = False,
     ) -> Self:
         """Suggest the least policy that allows the observed connections that are not suspect, in their direction.
@@ -131,13 +165,15 @@ class Policy(Ruleset):
             source: A `ConnectionTable`, a `TrackResult`, or whatever `track` takes.
             local: The networks whose perspective is taken, where a capture is given.
             config: The configuration, where a capture is given. Its zones are groups, unless `groups` is given.
-            groups: A policy whose groups stand, as a person named them; its rules are not looked at. Hosts in none of
-                them are put into groups by what they do.
+            groups: A policy whose groups stand, as a person named them. So do its rules with a note, an owner, a ticket
+                or a last day, and those with evidence that nothing used now (`stale_since`). Hosts in none of the
+                groups are put into groups by what they do.
             min_confidence: The least `confidence` of a connection that rules are made of.
             server_egress: Allow what servers initiate outwards.
             max_rules: Merge rules until there are at most so many.
             fold_ports: The most ports or ranges of ports in a rule.
             fold_peers: The most addresses or networks in a rule.
+            inventory: Names of hosts. Its groups are groups where `groups` has none of that name or its addresses.
             progress: As for `track`.
 
         Raises:
@@ -152,19 +188,11 @@ class Policy(Ruleset):
                 raise ValueError(f"{name}: found {budget}, expected a number from 1 on")
         if not 0 <= min_confidence <= 1:
             raise ValueError(f"min_confidence: found {min_confidence}, expected a number from 0 to 1")
-        names: Mapping[int, str] = {}
-        if isinstance(source, TrackResult):
-            source = source.connections
-        if isinstance(source, ConnectionTable):
-            table = source
-        else:
-            config = _with_local(config, local)
-            with ExitStack() as stack:
-                opened = inputs(source)
-                native, names, account = _native.named(opened, config._native(), observer(progress, stack))
-            stats_with_warning(account)
-            table = ConnectionTable(native)
-        given = groups.groups if groups is not None else document.zone_groups(config.zones if config else {})
+        config = _with_local(config, local)
+        table, names, stats = _named(source, config, progress)
+        given = groups.groups if groups is not None else document.zone_groups(config.zones)
+        if inventory is not None:
+            given = inventory.added_to(given)
         ruleset, report = suggest.suggest(
             table,
             groups=given,
@@ -173,7 +201,48 @@ class Policy(Ruleset):
             budget=Budget(max_rules=max_rules, fold_ports=fold_ports, fold_peers=fold_peers),
             names=names,
         )
-        return cls._of(ruleset, report=report)
+        known = inventory.hosts if inventory is not None else {}
+        hosts = [host.address for host in report.hosts if host.address in known and known[host.address].name]
+        report = dataclasses.replace(report, names={host: known[host].name for host in hosts})
+        if groups is not None and groups.numbered():
+            merged = merging.merge(*_standing(groups, ruleset, table))
+            ruleset, report = merged.ruleset, merging.decided(report, merged.ruleset)
+        return cls._of(ruleset, report=dataclasses.replace(report, stats=stats))
+
+    def merge(
+        self,
+        source: Any,
+        *,
+        local: Any = None,
+        config: Config | None = None,
+        min_confidence: float = CONFIDENCE,
+        server_egress: bool = False,
+        progress: bool | Progress = False,
+    ) -> merging.Merged:
+        """Merge a new capture into the policy: every rule stands, what is missing is added, what is stale is marked.
+
+        Args:
+            source: A `ConnectionTable`, a `TrackResult`, or whatever `track` takes.
+            local: The networks whose perspective is taken, where a capture is given.
+            config: The configuration, where a capture is given.
+            min_confidence: The least `confidence` of a connection that rules are made of.
+            server_egress: Add rules for what servers initiate, too; without it these are decisions of the report.
+            progress: As for `track`.
+
+        Returns:
+            The merged policy (`ruleset`), the rules and groups that were added, those that no connection used, and the
+            `report` that `suggest` gives of the capture. Decisions that the policy has taken are marked as allowed.
+        """
+        config = _with_local(config, local)
+        table, names, stats = _named(source, config, progress)
+        bare = {name: Group(members=group.members) for name, group in self.groups.items()}
+        made, report = suggest.suggest(
+            table, groups=bare, confidence=min_confidence, server_egress=server_egress, names=names
+        )
+        merged = merging.merge(self, made, evaluate(self, table)[1])
+        report = dataclasses.replace(merging.decided(report, merged.ruleset), stats=stats)
+        policy = dataclasses.replace(self, groups=merged.ruleset.groups, report=report)
+        return dataclasses.replace(merged, ruleset=policy, report=report)
 
     def evaluate(self, connections: ConnectionTable) -> NDArray[np.void]:
         """The verdict on every connection, by who initiated it.
@@ -224,31 +293,89 @@ class Policy(Ruleset):
             return checks.check(self, source, confidence=min_confidence)
         config = _with_local(config, local)
         with ExitStack() as stack:
-            opened = inputs(source)
+            opened = inputs(source, config)
             native, account, packets, refused, memory = _native.replay(
                 opened, config._native(), compiled(self), fates, observer(progress, stack)
             )
-        stats_with_warning(account)
+        stats = stats_with_warning(account)
         every = None if memory is None else np.frombuffer(memoryview(memory), dtype=np.uint8)
         table = ConnectionTable(native)
-        return checks.check(self, table, packets=(packets, refused), fates=every, confidence=min_confidence)
+        result = checks.check(self, table, packets=(packets, refused), fates=every, confidence=min_confidence)
+        return dataclasses.replace(result, stats=stats)
 
-    def lint(self, connections: ConnectionTable | None = None) -> list[Problem]:
+    def explain(
+        self,
+        source: Any,
+        *,
+        host: str | None = None,
+        peer: str | None = None,
+        port: int | None = None,
+        local: Any = None,
+        config: Config | None = None,
+        min_confidence: float = CONFIDENCE,
+        progress: bool | Progress = False,
+    ) -> list[explanations.Explanation]:
+        """Explain connections: the rule that allows each or the missing one, at both ends, with evidence and line.
+
+        Connections of an originator to the same service of a responder are one explanation. Refused ones come first.
+
+        Args:
+            source: A `ConnectionTable`, a `TrackResult`, or whatever `track` takes.
+            host: Only connections with this address, at either end.
+            peer: Only connections with this address at the other end.
+            port: Only connections to this port of the responder, or with this ICMP type.
+            local: The networks whose perspective is taken, where a capture is given.
+            config: The configuration, where a capture is given.
+            min_confidence: What is less sure is counted as `unsure`.
+            progress: As for `track`.
+
+        Raises:
+            ValueError: `host` or `peer` is no address.
+        """
+        if not isinstance(source, ConnectionTable | TrackResult):
+            source = track(source, config=_with_local(config, local), progress=progress)
+        table = source.connections if isinstance(source, TrackResult) else source
+        return explanations.explain(self, table, host=host, peer=peer, port=port, confidence=min_confidence)
+
+    def diff(self, other: Ruleset) -> diffs.Differences:
+        """Compare with another policy by connectivity: pairs and services that one allows and the other does not.
+
+        Exact for all addresses and services. The text, the names of groups and the order of rules make no difference.
+
+        Raises:
+            PolicyError: The policies tell too many addresses apart.
+        """
+        return diffs.diff(self, other)
+
+    def lint(self, connections: ConnectionTable | None = None, *, today: datetime.date | None = None) -> list[Problem]:
         """Lint the policy on its own and, given connections, against traffic.
 
-        The checks and their examples are in docs/policy-lint.md.
+        The checks and their examples are in docs/policy-lint.md. Rules whose last day is before `today` have expired
+        (default: this day, in UTC).
         """
         from conntrack_py.policy import lint
 
         verdicts = None if connections is None else self.evaluate(connections)
-        return lint.lint(self, connections, verdicts)
+        return lint.lint(self, connections, verdicts, warnings=self.warnings, today=today)
 
-    def convert(self, format: str, *, group: str | None = None) -> formats.Written:
+    def convert(
+        self,
+        format: str,
+        *,
+        group: str | None = None,
+        audit: bool = False,
+        keep_expired: bool = False,
+        today: datetime.date | None = None,
+    ) -> formats.Written:
         """Convert the policy to another tool's language.
 
         Args:
             format: `toml`, `json`, or one of `conntrack_py.policy.formats.WRITERS`.
             group: For `nftables` and the like: the rules for a host of this group, instead of those for a gateway.
+            audit: The form that refuses nothing and logs what would be refused: nftables, iptables, ip6tables, cilium.
+            keep_expired: Convert rules whose last day has passed, too. They are left out otherwise, and a warning names
+                each.
+            today: The day for that. Default: this day, in UTC.
 
         Returns:
             The text, and a warning for each thing that the format cannot say.
@@ -256,8 +383,16 @@ class Policy(Ruleset):
         Raises:
             PolicyError: There is no such format or group, or the format has no room for the policy.
         """
+        if not keep_expired:
+            kept, left_out = expiry.without_expired(self, today)
+            if left_out:
+                made = dataclasses.replace(self, groups=kept.groups)
+                written = made.convert(format, group=group, audit=audit, keep_expired=True)
+                return formats.Written(text=written.text, warnings=[*left_out, *written.warnings])
         if format not in NATIVE:
-            return formats.write(self, format, group=group)
+            return formats.write(self, format, group=group, audit=audit)
+        if audit:
+            raise PolicyError(f"{format} has no audit form; {', '.join(formats.AUDITS)} have")
         if group is not None:
             raise PolicyError(f"group: {format} has all groups; leave it out")
         if format == "json":
@@ -267,6 +402,8 @@ class Policy(Ruleset):
 
     def write(self, path: str | os.PathLike[str], format: str | None = None) -> list[str]:
         """Write the policy, and return a warning for each thing that the format cannot say.
+
+        TOML and JSON keep rules that have expired.
 
         Args:
             path: The file.
@@ -278,10 +415,26 @@ class Policy(Ruleset):
         suffix = os.path.splitext(path)[1][1:].lower()
         if format is None and suffix not in NATIVE:
             raise PolicyError(f"{os.fspath(path)}: give a format, or one of .toml .json")
-        written = self.convert(format or suffix)
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(written.text)
+        written = self.convert(format or suffix, keep_expired=(format or suffix) in NATIVE)
+        write_text(path, written.text)
         return written.warnings
+
+
+def _standing(groups: Ruleset, made: Ruleset, table: ConnectionTable) -> tuple[Ruleset, Ruleset, list[int]]:
+    kept, hits = merging.standing(groups, evaluate(groups, table)[1])
+    return kept, made, hits
+
+
+def _named(
+    source: Any, config: Config, progress: bool | Progress
+) -> tuple[ConnectionTable, Mapping[int, str], Stats | None]:
+    """Connections, the names that those of a capture asked for, and its account."""
+    if isinstance(source, TrackResult):
+        source = source.connections
+    if isinstance(source, ConnectionTable):
+        return source, {}, None
+    result, names = track_with_names(source, config, progress)
+    return result.connections, names, result.stats
 
 
 def _with_local(config: Config | None, local: Any) -> Config:
@@ -306,8 +459,26 @@ def read_text(path: str | os.PathLike[str]) -> tuple[str, str]:
         raise PolicyError(f"{name}: found bytes that are no text at {error.start}, expected UTF-8") from None
 
 
+def read_ruleset(path: str | os.PathLike[str], format: str | None = None) -> rulesets.Firewall | None:
+    """Read a deployed ruleset; None: the file is something else, such as a policy.
+
+    Raises:
+        PolicyError: It is a ruleset that cannot be read.
+        FileNotFoundError: There is no such file.
+    """
+    if os.fspath(path) == "-":
+        return None
+    name, text = read_text(path)
+    found = format or formats.guess(text, name) or ""
+    return rulesets.read(text, found, name) if found in rulesets.READERS else None
+
+
 def lint_file(
-    path: str | os.PathLike[str], connections: ConnectionTable | None = None, format: str | None = None
+    path: str | os.PathLike[str],
+    connections: ConnectionTable | None = None,
+    format: str | None = None,
+    *,
+    today: datetime.date | None = None,
 ) -> list[Problem]:
     """Lint a file: a policy, as `Policy.load` reads it, or the rules of a firewall.
 
@@ -323,4 +494,4 @@ def lint_file(
     found = format or formats.guess(text, name) or "an unknown format"
     if found in rulesets.READERS:
         return lint.lint_firewall(rulesets.read(text, found, name), connections)
-    return Policy._read(text, name, found).lint(connections)
+    return Policy._read(text, name, found).lint(connections, today=today)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -12,15 +13,31 @@ from rich.markup import escape
 
 from conntrack_py import text
 from conntrack_py.cli.render.grid import FILE_WIDTH, Grid, console, count
+from conntrack_py.io.output import write_text
 from conntrack_py.policy.check import CheckResult, Refusal
-from conntrack_py.policy.model import Ruleset, describe
-from conntrack_py.policy.suggest import REASONS, Decision, Report
+from conntrack_py.policy.inventory import Inventory
+from conntrack_py.policy.model import Ruleset, describe, port_text
+from conntrack_py.policy.suggest import REASONS, Report
+from conntrack_py.policy.suggestion.decisions import Decision
 
 if TYPE_CHECKING:
     from conntrack_py.policy.lint import Problem
 
 #: Rows of a table that may have any number of them.
 _MOST = 20
+#: Decisions of a group that have a line each; the others share one.
+_OF_A_GROUP = 3
+#: The refused share of the last tenth up to which the capture seems long enough.
+_LONG_ENOUGH = 0.01
+#: Numbers of rules and groups from which on nobody reads them.
+_UNREADABLE_RULES, _UNREADABLE_GROUPS = 200, 50
+_KINDS = {
+    "announced": "announced",
+    "administration": "administration",
+    "brute_force": "brute force",
+    "probe": "half-open scan",
+    "refused": "refused",
+}
 #: Names in a cell; the rest is counted.
 _NAMED = 3
 _SEVERITY = {"error": "bold red", "warning": "yellow", "note": "dim"}
@@ -37,8 +54,9 @@ def opened(output: str) -> Iterator[Console]:
     if output == "-":
         yield console()
         return
-    with open(output, "w", encoding="utf-8") as file:
-        yield console(file, FILE_WIDTH)
+    file = io.StringIO()
+    yield console(file, FILE_WIDTH)
+    write_text(output, file.getvalue())
 
 
 def _some(words: Sequence[str], number: int | None = None) -> str:
@@ -62,9 +80,13 @@ def report(out: Console, ruleset: Ruleset, facts: Report, max_rules: int | None)
         out.print("[dim]No local host said anything. Name your networks: --local CIDR[/]")
     if max_rules is not None and rules > max_rules:
         out.print(f"[bold red]![/] {max_rules:,} rules are too few: one for each group, direction and protocol is left")
-    _left_out(out, facts)
-    _groups(out, facts)
-    _decisions(out, facts.decisions)
+    if facts.unseen:
+        seen = "combination of member, peer and service that these rules allow was"
+        many = "combinations of member, peer and service that these rules allow were"
+        out.print(f"[bold red]![/] {facts.unseen:,} {seen if facts.unseen == 1 else many} not seen")
+    elif max_rules is None and (rules > _UNREADABLE_RULES or len(ruleset.groups) > _UNREADABLE_GROUPS):
+        out.print("[dim]Too many to read? --groups names your own groups, --max-rules merges rules; both allow more[/]")
+    basis(out, facts)
     if facts.folds:
         grid = _titled(out, "Wider than seen, as you asked")
         grid.column("rule", least=20)
@@ -72,6 +94,19 @@ def report(out: Console, ruleset: Ruleset, facts: Report, max_rules: int | None)
         for place, words in facts.folds.items():
             grid.row(escape(place), escape("; ".join(words)))
         grid.print(out)
+
+
+def basis(out: Console, facts: Report) -> None:
+    """Print what a suggestion or a merge was made of, what it left out, and the decisions left to a person."""
+    _growth(out, facts)
+    _left_out(out, facts)
+    _groups(out, facts)
+    _uncertain(out, facts)
+    _decisions(out, [one for one in facts.decisions if one.kind == "initiates"])
+    attacks = [one for one in facts.decisions if one.kind != "initiates"]
+    _suspicious(out, "No rules are made of these: decide", [one for one in attacks if not one.kept])
+    _suspicious(out, "The policy allows these by a rule of its own", [one for one in attacks if one.kept])
+    _helpers(out, facts)
 
 
 def _titled(out: Console, title: str) -> Grid:
@@ -117,13 +152,65 @@ def _groups(out: Console, facts: Report) -> None:
     _more(out, len(groups) - _MOST, "group")
 
 
+def _growth(out: Console, facts: Report) -> None:
+    grown = facts.growth
+    if grown is None:
+        return
+    colour = "bold red" if grown.share > _LONG_ENOUGH else "dim"
+    out.print(f"[dim]New pairs by tenth of the capture: {', '.join(f'{number:,}' for number in grown.new_pairs)}[/]")
+    if grown.last:
+        share = f"{grown.refused:,} of {count(grown.last, 'connection')} ({text.share(grown.refused, grown.last)})"
+        out.print(f"[{colour}]Rules of the first nine tenths would refuse {share} of the last one[/]")
+
+
+def _uncertain(out: Console, facts: Report) -> None:
+    if facts.uncertain:
+        hosts = count(len(facts.uncertain), "host")
+        out.print(f"\n[bold red]![/] [bold]Nothing is certain[/] of {hosts}, which the policy cuts off: ", end="")
+        out.print(_some(facts.uncertain))
+
+
+def _suspicious(out: Console, title: str, decisions: Sequence[Decision]) -> None:
+    """Print attacks, refusals and administration from outside, one line for each originator or target."""
+    if not decisions:
+        return
+    grid = _titled(out, title)
+    grid.column("what", least=12)
+    grid.column("from", least=15)
+    grid.column("to", least=15)
+    grid.column("service", least=8)
+    grid.column("connections", right=True)
+    grid.column("if denied, it loses", least=20, spare=1)
+    for one in decisions[:_MOST]:
+        ends = _some(one.rule.peers), _some(one.servers)
+        source, target = ends if one.side == "ingress" else ends[::-1]
+        ports = _some([port_text(ports) for ports in one.rule.ports])
+        service = f"{one.rule.proto} {ports}".strip()
+        grid.row(_KINDS[one.kind], source, target, service, f"{one.connections:,}", escape(one.breaks))
+    grid.print(out)
+    _more(out, len(decisions) - _MOST, "of them")
+
+
+def _helpers(out: Console, facts: Report) -> None:
+    if not facts.helpers:
+        return
+    grid = _titled(out, "Connections that others announced: no rules, for their ports are of the moment")
+    grid.column("group", least=8)
+    grid.column("service", least=8)
+    grid.column("what it does", least=20)
+    for one in facts.helpers[:_MOST]:
+        grid.row(escape(one.group), text.service(*one.service), escape(one.words))
+    grid.print(out)
+    _more(out, len(facts.helpers) - _MOST, "service")
+
+
 def _decisions(out: Console, decisions: Sequence[Decision]) -> None:
     for kept in (False, True):
         some = [one for one in decisions if one.kept == kept]
         if not some:
             continue
         title = (
-            "These servers initiate inside your networks; the policy allows it"
+            "These servers initiate, and the policy allows it"
             if kept
             else "These servers initiate, and the policy does not allow it: decide (it is in the policy as comments)"
         )
@@ -133,26 +220,39 @@ def _decisions(out: Console, decisions: Sequence[Decision]) -> None:
         grid.column("initiates", least=20)
         grid.column("connections", right=True)
         grid.column("if denied, it loses", least=20)
-        for one in some[:_MOST]:
+        for one in _first_of_groups(some)[:_MOST]:
+            grid.row(*one)
+        grid.print(out)
+        _more(out, len(_first_of_groups(some)) - _MOST, "of them")
+
+
+def _first_of_groups(decisions: Sequence[Decision]) -> list[tuple[str, str, str, str, str]]:
+    """A row for each of the first few decisions of a group, and one for the others of it."""
+    by_group: dict[str, list[Decision]] = {}
+    for one in decisions:
+        by_group.setdefault(one.group, []).append(one)
+    rows = []
+    for group, some in by_group.items():
+        for one in some if len(some) <= _OF_A_GROUP + 1 else some[:_OF_A_GROUP]:
             called = f" ({', '.join(one.names[:_NAMED])})" if one.names else ""
             called += " (in doubt: perhaps it answered)" if one.unsure else ""
-            seen = one.rule.evidence.connections if one.rule.evidence else 0
-            grid.row(
-                escape(one.group),
-                _some(one.servers),
-                escape(_short(describe(one.rule, "egress")) + called),
-                f"{seen:,}",
-                escape(one.breaks),
-            )
-        grid.print(out)
-        _more(out, len(some) - _MOST, "of them")
+            what = escape(_short(describe(one.rule, "egress")) + called)
+            rows.append((escape(group), _some(one.servers), what, f"{one.connections:,}", escape(one.breaks)))
+        if len(some) > _OF_A_GROUP + 1:
+            rest = some[_OF_A_GROUP:]
+            services = [text.service(one.rule.proto, one.rule.ports[0][0] if one.rule.ports else 0) for one in rest]
+            servers = sorted({server for one in rest for server in one.servers})
+            number = f"{sum(one.connections for one in rest):,}"
+            what = f"and {len(rest):,} more services: {_some(services)}"
+            rows.append((escape(group), _some(servers), what, number, "see the policy, or --json"))
+    return rows
 
 
 def _short(words: str, most: int = 90) -> str:
     return words if len(words) <= most else f"{words[:most]}..."
 
 
-def check(out: Console, result: CheckResult) -> None:
+def check(out: Console, result: CheckResult, names: Inventory | None = None) -> None:
     """Print the result of a check: refused connections and unused rules."""
     when = ""
     if result.first is not None and result.last is not None:
@@ -174,13 +274,13 @@ def check(out: Console, result: CheckResult) -> None:
                 "captured, or that another one made expected: a gateway that starts in their middle, or without the "
                 "helper, picks them up at their originator's next packet[/]"
             )
-    _refusals(out, result.refusals)
+    _refusals(out, result.refusals, names or Inventory())
     _unused(out, result)
 
 
-def _refusals(out: Console, refusals: Sequence[Refusal]) -> None:
+def _refusals(out: Console, refusals: Sequence[Refusal], names: Inventory) -> None:
     sure = [one for one in refusals if one.connections > one.doubtful]
-    _missing(out, sure)
+    _missing(out, sure, names)
     doubtful = [one for one in refusals if one.connections == one.doubtful]
     if doubtful:
         number = sum(one.connections for one in doubtful)
@@ -191,7 +291,7 @@ def _refusals(out: Console, refusals: Sequence[Refusal]) -> None:
         )
 
 
-def _missing(out: Console, refusals: Sequence[Refusal]) -> None:
+def _missing(out: Console, refusals: Sequence[Refusal], names: Inventory) -> None:
     if not refusals:
         return
     grid = _titled(out, "Refused, by the rule that is missing")
@@ -211,8 +311,8 @@ def _missing(out: Console, refusals: Sequence[Refusal]) -> None:
             one.side,
             one.named,
             f"{one.connections:,}{doubt}",
-            _some(one.members, one.all_members),
-            _some(one.peers, one.all_peers),
+            _some([*map(names.named, one.members)], one.all_members),
+            _some([*map(names.named, one.peers)], one.all_peers),
             text.moment(one.first, "s"),
             text.moment(one.last, "s"),
             escape(one.rule),

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import islice
 
 from rich.console import Console
 from rich.markup import escape
 
 from conntrack_py import text
-from conntrack_py.cli.render.grid import IPV4, SERVICE, Grid, count, direction
-from conntrack_py.summary import ROLES, Evidence, Host, Hosts, Service, Summary, Totals
+from conntrack_py.analysis import Initiative, VainCaller
+from conntrack_py.cli.render import names, pictures
+from conntrack_py.cli.render.grid import IPV4, SERVICE, Grid, count, direction, say, style
+from conntrack_py.cli.render.hosts import ROOMY, hosts, more, titled
+from conntrack_py.summaries import Evidence, Service, Summary, Totals
 from conntrack_py.table import EVIDENCE
 
 #: Directions with a local end.
@@ -22,36 +24,43 @@ _MEANINGS = {
     "transit": "outside hosts among themselves",
     "multicast": "to groups or to everybody",
 }
-_ROLE_TITLES = {
-    "both": "answer and initiate",
-    "initiates": "only initiate",
-    "answers": "only answer",
-    "silent": "never answered",
-}
-#: Findings that are listed; --json has all.
+#: Findings, callers in vain and large connections that are listed; --json has all findings.
 _FINDINGS = 10
-#: Services that are named of a host; the rest is counted.
-_NAMED = 3
+_CALLERS = 5
+_LARGEST = 5
+#: Columns of "Who initiated" without pictures.
+_BESIDE_PICTURES = 70
 
 
-def summary(out: Console, facts: Summary) -> None:
-    """Print a summary: who initiates to whom first, the capture's facts last."""
+def summary(
+    out: Console,
+    facts: Summary,
+    times: pictures.Times | None = None,
+    found: Iterable[Initiative] = (),
+    vain: Iterable[VainCaller] = (),
+) -> None:
+    """Print a summary: who initiates to whom first, the capture's facts last.
+
+    Args:
+        out: The terminal.
+        facts: The summary.
+        times: The axis of time of pictures, where there are any.
+        found: The findings of the summary, folded.
+        vain: Callers in vain.
+    """
     _capture(out, facts)
     if not facts.totals.connections:
         out.print("\nNobody initiated a connection." if facts.icmp_errors else "\nNo connections.")
         return
-    _directions(out, facts)
-    _findings(out, facts)
+    _directions(out, facts, times)
+    _findings(out, facts, list(found), times)
+    _vain(out, facts, list(vain))
     _services(out, facts)
-    _hosts(out, "Local hosts", facts.local_hosts)
-    _hosts(out, "Other hosts", facts.remote_hosts)
+    _largest(out, facts)
+    hosts(out, "Local hosts", facts.local_hosts, facts.names)
+    hosts(out, "Other hosts", facts.remote_hosts, facts.names)
     _zones(out, facts)
     _evidence(out, facts)
-
-
-def _grid(out: Console, title: str) -> Grid:
-    out.print(f"\n[bold]{title}[/]")
-    return Grid(2, "dim")
 
 
 def _capture(out: Console, facts: Summary) -> None:
@@ -61,58 +70,103 @@ def _capture(out: Console, facts: Summary) -> None:
         when = f", {text.moment(capture.first, 's')} UTC, {text.span(capture.last - capture.first)}"
     # All rows of the table; what of them is left out below, the next line says.
     found = count(facts.totals.connections + facts.icmp_errors, "connection")
+    found = f"[bold]{found}[/]{f' where {escape(text.printable(facts.where))}' if facts.where else ''}"
     read = count(capture.packets, "packet")
-    lines = [f"[bold]{found}[/] in {read} ({text.size(capture.bytes)}{when})"]
+    lines = [f"{found} in {read} ({text.size(capture.bytes)}{when})"]
+    if capture.loss:
+        lines.insert(0, f"[bold red]![/] {capture.loss} of the capture was not used")
     if facts.icmp_errors:
         one = facts.icmp_errors == 1
         what = "which initiates nothing, is" if one else "which initiate nothing, are"
         lines.append(f"[dim]{count(facts.icmp_errors, 'ICMP error')}, {what} not counted below[/]")
+    if capture.skipped_files:
+        lines.append("[yellow]files skipped:[/]")
+        lines += [f"  {escape(str(one))}" for one in capture.skipped_files]
     if capture.skipped_words:
         lines.append(f"[dim]not in a connection: {'; '.join(capture.skipped_words)}[/]")
     if capture.snapped:
         lines.append(f"[dim]{count(capture.snapped, 'packet')} cut short by the capture, counted in full[/]")
     lines += [f"[bold red]![/] {flaw}" for flaw in capture.flaws]
     for line in lines:
-        out.print(line)
+        say(out, line)
 
 
-def _directions(out: Console, facts: Summary) -> None:
-    grid = _grid(out, "Who initiated")
+def _directions(out: Console, facts: Summary, times: pictures.Times | None) -> None:
+    grid = titled(out, "Who initiated")
     grid.column("direction")
     grid.column("connections", right=True)
     grid.column("share", right=True)
-    _sent_columns(grid)
-    explained = out.width >= 120
-    if explained:
-        grid.column("", least=20, spare=1)
+    cells = min(pictures.LINE, out.width - _BESIDE_PICTURES)
+    drawn = times if pictures.fits(out, pictures.WIDE) else None
+    if drawn is not None:
+        grid.column("sent", right=True)
+        grid.column("answered", right=True)
+        grid.column("", wish=pictures.BAR)
+        grid.column(drawn.head("over time, each to its own top", cells))
+    else:
+        _sent_columns(grid)
+        grid.column("", least=20, spare=2)
+    lines = drawn.lines(cells) if drawn is not None else {}
     for word, sums in facts.directions.items():
         share = text.share(sums.connections, facts.totals.connections)
-        meaning = [f"[dim]{_MEANINGS[word]}[/]"] if explained else []
-        grid.row(direction(word), _connections(sums), share, *_sent(sums), *meaning)
+        numbers = (direction(word), _connections(sums), share)
+        if drawn is None:
+            grid.row(*numbers, *_sent(sums), f"[dim]{_MEANINGS[word]}[/]" if out.width >= 120 else "")
+            continue
+        shapes = (pictures.bar(sums.connections, facts.totals.connections), lines[word])
+        sizes = (text.size(sums.orig_bytes), text.size(sums.resp_bytes))
+        grid.row(*numbers, *sizes, *(f"[{style(word)}]{shape}[/]" for shape in shapes))
     grid.print(out)
+    if facts.totals.unanswered:
+        answer = "was" if facts.totals.unanswered == 1 else "were"
+        say(out, f"[dim]{count(facts.totals.unanswered, 'connection')} {answer} not answered, or refused[/]")
     if "transit" in facts.directions and not _LOCAL_ENDS & set(facts.directions):
-        out.print("[dim]No connection has a local end. Name your networks: --local CIDR[/]")
+        say(out, "[dim]No connection has a local end. Name your networks: --local CIDR[/]")
 
 
-def _findings(out: Console, facts: Summary) -> None:
-    if not facts.findings:
+def _findings(out: Console, facts: Summary, found: list[Initiative], times: pictures.Times | None) -> None:
+    if not found:
         return
-    grid = _grid(out, f"Servers that initiate: {len(facts.findings):,}")
-    grid.column("server", least=IPV4, wish=IPV4)
+    clients = sum(one.role == "client" for one in found)
+    servers = len(found) - clients
+    words = [f"Servers that initiate: {servers:,}"] if servers or not clients else []
+    words += [f"{'other hosts' if servers else 'Hosts'} that call in even steps: {clients:,}"] if clients else []
+    drawn = times if pictures.fits(out, pictures.WIDER) else None
+    grid = titled(out, ", ".join(words))
+    grid.column("host" if clients else "server", least=IPV4, wish=IPV4)
     grid.column("initiates to", least=IPV4, wish=IPV4)
     grid.column("service", least=SERVICE)
     grid.column("connections", right=True)
     grid.column("which is", least=20)
-    grid.column("first (UTC)", spare=1)
-    for one in facts.findings[:_FINDINGS]:
-        marks = [_MARKS[mark] for mark in one.marks]
-        if one.period is not None and one.score is not None:
-            marks[0] += f" every {text.span(round(one.period * 1e9))}, {one.score:.2f} even"
-        colour = "bold red" if one.period is not None else "yellow" if marks else "dim"
-        what = f"[{colour}]{'; '.join(marks) or 'inside your networks'}[/]"
-        grid.row(one.server, one.destination, one.service, f"{one.connections:,}", what, text.moment(one.first, "s"))
+    if drawn is not None:
+        grid.column(drawn.head("", pictures.STRIP))
+    else:
+        grid.column("first (UTC)", spare=2)
+    for one in found[:_FINDINGS]:
+        what, colour = _marks(one)
+        to = names.host(one.named[0], facts.names)
+        to += f" +{one.destinations - 1:,}" if one.destinations > 1 else ""
+        last = text.moment(one.first, "s") if drawn is None else f"[{colour}]{drawn.strip(one)}[/]"
+        grid.row(
+            names.host(one.server, facts.names),
+            to,
+            names.service(one.service, out.width >= ROOMY),
+            f"{one.connections:,}",
+            f"[{colour}]{what}[/]",
+            last,
+        )
     grid.print(out)
-    _more(out, len(facts.findings) - _FINDINGS, "finding")
+    more(out, len(found) - _FINDINGS, "finding", "--json has all")
+
+
+def _marks(one: Initiative) -> tuple[str, str]:
+    """The marks of a finding in words, and their colour."""
+    marks = [_MARKS[mark] for mark in one.marks]
+    if one.period is not None and one.score is not None:
+        even = next(place for place, mark in enumerate(one.marks) if mark in _EVEN)
+        marks[even] += f" every {text.span(round(one.period * 1e9))}, {one.score:.2f} even"
+    colour = "bold red" if "beacon" in one.marks else "yellow" if marks else "dim"
+    return "; ".join(marks) or "inside your networks", colour
 
 
 #: Marks of findings in the words of a cell.
@@ -123,30 +177,58 @@ _MARKS = {
     "new_destination": "new",
     "egress": "egress",
     "unsure": "in doubt: perhaps it answered",
+    "poll": "a poll inside:",
+    "health_check": "a health check inside:",
+    "clock": "the clock (NTP):",
 }
+_EVEN = ("beacon", "poll", "health_check", "clock")
+
+
+def _vain(out: Console, facts: Summary, found: list[VainCaller]) -> None:
+    """Print hosts that tried many others, or many services, in vain."""
+    if not found:
+        return
+    grid = titled(out, f"Callers in vain: {len(found):,}")
+    grid.column("host", least=IPV4, wish=IPV4)
+    grid.column("calls", right=True)
+    grid.column("in vain", right=True)
+    grid.column("hosts", right=True)
+    grid.column("services", right=True)
+    grid.column("most tried", least=SERVICE)
+    grid.column("within", right=True, spare=2)
+    for one in found[:_CALLERS]:
+        most = ", ".join(one.most[:3] if one.services > 1 else one.most[:1])
+        numbers = (f"{number:,}" for number in (one.calls, one.in_vain, one.hosts, one.services))
+        grid.row(names.host(one.caller, facts.names), *numbers, most, text.span(one.last - one.first))
+    grid.print(out)
+    more(out, len(found) - _CALLERS, "caller", "")
 
 
 def _services(out: Console, facts: Summary) -> None:
-    grid = _grid(out, "Services")
+    grid = titled(out, "Services")
     grid.column("direction")
     grid.column("service", least=SERVICE)
     grid.column("connections", right=True)
-    grid.column("from", right=True, spare=1)
-    grid.column("to", right=True, spare=2)
+    unanswered = any(one.totals.unanswered for one in facts.services)
+    if unanswered:
+        grid.column("unanswered", right=True, spare=2)
+    grid.column("from", right=True, spare=3)
+    grid.column("to", right=True, spare=4)
     grid.column("sent", right=True)
     grid.column("answered", right=True)
     for one in facts.services:
-        grid.row(*_service(one))
+        grid.row(*_service(one, unanswered))
     grid.print(out)
-    _more(out, facts.all_services - len(facts.services), "service")
+    more(out, facts.all_services - len(facts.services), "service")
 
 
-def _service(one: Service) -> tuple[str, ...]:
+def _service(one: Service, unanswered: bool) -> tuple[str, ...]:
     sums = one.totals
     return (
         direction(one.direction),
-        one.service,
+        names.service(one.service),
         _connections(sums),
+        *([f"{sums.unanswered:,}" if sums.unanswered else ""] if unanswered else []),
         count(one.originators, "host"),
         count(one.responders, "host" if one.direction != "multicast" else "group"),
         text.size(sums.orig_bytes),
@@ -154,67 +236,48 @@ def _service(one: Service) -> tuple[str, ...]:
     )
 
 
-def _hosts(out: Console, title: str, hosts: Hosts) -> None:
-    for role in ROLES:
-        if not hosts.counts[role]:
-            continue
-        of_local = title.startswith("Local")
-        grid = _grid(out, f"{title} that {_ROLE_TITLES[role]}: {hosts.counts[role]:,}")
-        grid.column("host", least=IPV4 + 1, wish=IPV4)
-        columns = _columns(role, of_local)
-        for name in columns:
-            named = name in ("offers", "uses")
-            grid.column(name, right=not named, least=SERVICE if named else None)
-        for host in hosts.top[role]:
-            grid.row(host.address + ("[bold red]?[/]" if host.unsure else ""), *(_host(host, c) for c in columns))
-        grid.print(out)
-        _more(out, hosts.counts[role] - len(hosts.top[role]), "host")
-
-
-def _columns(role: str, local: bool) -> list[str]:
-    """Columns of the table of hosts of a role."""
-    initiated = ["initiated", *(["egress"] if local else []), "uses"]
-    answered = ["answered", "offers"]
-    both = [*answered, *initiated]
-    return {"both": both, "initiates": initiated, "answers": answered, "silent": ["unanswered"]}[role]
-
-
-def _host(host: Host, column: str) -> str:
-    if column == "offers":
-        return _named(host.offers)
-    if column == "uses":
-        return _named(host.uses)
-    number = {
-        "initiated": host.initiated,
-        "egress": host.egress,
-        "answered": host.answered,
-        "unanswered": host.unanswered,
-    }[column]
-    return f"[yellow]{number:,}[/]" if column == "egress" and number else f"{number:,}"
-
-
-def _named(services: dict[str, int]) -> str:
-    named = ", ".join(islice(services, _NAMED))
-    return f"{named}, +{len(services) - _NAMED:,}" if len(services) > _NAMED else named
+def _largest(out: Console, facts: Summary) -> None:
+    if facts.totals.connections <= _LARGEST:
+        return
+    grid = titled(out, "Largest connections")
+    grid.column("direction")
+    grid.column("originator", least=IPV4, wish=IPV4)
+    grid.column("responder", least=IPV4, wish=IPV4)
+    grid.column("service", least=SERVICE)
+    grid.column("sent", right=True)
+    grid.column("received", right=True)
+    grid.column("lasted", right=True, spare=2)
+    for one in facts.largest[:_LARGEST]:
+        lasted = "" if one.start is None or one.end is None else text.span(max(one.end - one.start, 0))
+        grid.row(
+            direction(one.direction, one.unsure),
+            names.host(one.originator, facts.names),
+            names.host(one.responder, facts.names),
+            names.service(one.service, out.width >= ROOMY),
+            text.size(one.sent),
+            text.size(one.received),
+            lasted,
+        )
+    grid.print(out)
 
 
 def _zones(out: Console, facts: Summary) -> None:
     if not facts.zones:
         return
-    grid = _grid(out, "From zone to zone")
+    grid = titled(out, "From zone to zone")
     grid.column("from", least=8)
     grid.column("to", least=8)
     grid.column("connections", right=True)
     _sent_columns(grid)
     for pair in facts.zones:
-        names = (escape(pair.orig_zone) or "[dim]no zone[/]", escape(pair.resp_zone) or "[dim]no zone[/]")
-        grid.row(*names, _connections(pair.totals), *_sent(pair.totals))
+        ends = (escape(pair.orig_zone) or "[dim]no zone[/]", escape(pair.resp_zone) or "[dim]no zone[/]")
+        grid.row(*ends, _connections(pair.totals), *_sent(pair.totals))
     grid.print(out)
 
 
 def _evidence(out: Console, facts: Summary) -> None:
     evidence, all_of_them = facts.evidence, facts.totals.connections
-    grid = _grid(out, "How we know who initiated")
+    grid = titled(out, "How we know who initiated")
     grid.column("connections", right=True)
     grid.column("share", right=True)
     grid.column("evidence", least=20)
@@ -248,11 +311,6 @@ def _sent_columns(grid: Grid) -> None:
 
 def _sent(sums: Totals) -> tuple[str, str]:
     return (
-        f"{text.size(sums.orig_bytes)} in {sums.orig_packets:,} pkts",
-        f"{text.size(sums.resp_bytes)} in {sums.resp_packets:,} pkts",
+        f"{text.size(sums.orig_bytes)} in {count(sums.orig_packets, 'pkt')}",
+        f"{text.size(sums.resp_bytes)} in {count(sums.resp_packets, 'pkt')}",
     )
-
-
-def _more(out: Console, number: int, noun: str) -> None:
-    if number > 0:
-        out.print(f"[dim]... and {count(number, noun)} more; --top shows more[/]")

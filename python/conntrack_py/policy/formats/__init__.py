@@ -5,6 +5,7 @@ Every writer gives a text and warnings: what its language cannot say is named, n
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import importlib
 import json
@@ -13,15 +14,16 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from conntrack_py.exceptions import PolicyError
-from conntrack_py.policy.formats.common import Written, is_undescribed, open_sides
+from conntrack_py.policy.formats.common import Written, complaint, is_undescribed, open_sides, some, without_helper
 from conntrack_py.policy.formats.normal import normalised
-from conntrack_py.policy.model import Ruleset
+from conntrack_py.policy.model import Rule, Ruleset
+from conntrack_py.policy.separate import separated
 
 _T = TypeVar("_T")
-#: Writes a policy, or what one group of it means for a host that is a member.
-Writer = Callable[[Ruleset, str | None], Written]
-#: Reads a policy from a text and the name of its file, with warnings.
-Reader = Callable[[str, str], tuple[Ruleset, list[str]]]
+#: Writes a policy, or what one group of it means for a host that is a member; with a third argument its audit form.
+Writer = Callable[..., Written]
+#: Reads a policy from a text and the name of its file, with warnings; of Kubernetes with the pods of a cluster, too.
+Reader = Callable[..., tuple[Ruleset, list[str]]]
 
 
 def _later(module: str, function: str) -> Callable[..., Any]:
@@ -43,26 +45,55 @@ WRITERS: Mapping[str, Writer] = {
     "kubernetes": _later("kubernetes", "write"),
     "gcp": _later("gcp", "write"),
     "azure": _later("azure", "write"),
+    "cilium": _later("clusters.cilium", "write"),
+    "calico": _later("clusters.calico", "write"),
+    "antrea": _later("clusters.antrea", "write"),
+    "firewalld": _later("hosts.firewalld", "write"),
+    "firewalld-policy": _later("hosts.firewalld", "write_policy"),
+    "ufw": _later("hosts.ufw", "write"),
+    "windows": _later("hosts.windows", "write"),
+    "panos": _later("gateways.panos", "write"),
+    "fortios": _later("gateways.fortios", "write"),
+    "pfsense": _later("gateways.pfsense", "write"),
 }
 #: Formats that can be read.
 READERS: Mapping[str, Reader] = {"aws": _later("aws_read", "read"), "kubernetes": _later("kubernetes_read", "read")}
-#: Formats that can be written for one host.
-FOR_HOSTS = ("nftables", "iptables", "ip6tables")
+#: Languages in which several groups of an address add up; elsewhere all of them are asked.
+ADDS_UP = ("aws", "terraform", "kubernetes", "gcp", "cilium", "calico", "antrea")
+#: Formats that are for one host, and those that can be.
+ONLY_FOR_HOSTS = ("firewalld", "firewalld-policy", "ufw", "windows")
+FOR_HOSTS = ("nftables", "iptables", "ip6tables", *ONLY_FOR_HOSTS)
+#: Formats with a form that accepts everything and logs what the policy would refuse.
+AUDITS = ("nftables", "iptables", "ip6tables", "cilium")
+#: Formats that set helpers, and warn about those they do not have. In others the connections that a service announces
+#: need rules, and a warning says so.
+WITH_HELPERS = ("nftables", "iptables", "ip6tables", "fortios")
+#: Formats that have a place for host names; in others they are in the notes.
+WITH_NAMES = ("kubernetes", "cilium", "calico", "antrea", "panos", "fortios", "pfsense")
 
 
-def write(ruleset: Ruleset, format: str, *, group: str | None = None) -> Written:
+def write(ruleset: Ruleset, format: str, *, group: str | None = None, audit: bool = False) -> Written:
     """Write a policy for another tool.
 
     Args:
         ruleset: The policy.
         format: One of `WRITERS`.
         group: Write what a host that is a member of this group must load, where the format has such a form
-            (`FOR_HOSTS`); otherwise what a gateway between all groups must load.
+            (`FOR_HOSTS`); otherwise what a gateway between all groups must load. A format that has no other form
+            (`ONLY_FOR_HOSTS`) takes the only group there is.
+        audit: Write the form that refuses nothing and logs what would be refused (`AUDITS`).
 
     Raises:
-        PolicyError: The format or group is unknown, or the format has no form for a host or no room for the rules.
+        PolicyError: The format or group is unknown, or the format has no such form or no room for the rules.
     """
     writer = _known(WRITERS, format, "write")
+    if audit and format not in AUDITS:
+        raise PolicyError(f"{format} has no audit form; {', '.join(AUDITS)} have")
+    if group is None and format in ONLY_FOR_HOSTS:
+        known = [name for name, one in ruleset.groups.items() if not is_undescribed(one)]
+        if len(known) != 1:
+            raise PolicyError(f"{format} is for one host: name its group, {some(known) or 'and there is none'}")
+        group = known[0]
     if group is not None:
         if format not in FOR_HOSTS:
             raise PolicyError(f"{format} has no form for one host; {', '.join(FOR_HOSTS)} have")
@@ -70,8 +101,39 @@ def write(ruleset: Ruleset, format: str, *, group: str | None = None) -> Written
             raise PolicyError(f"group {group!r} is not in this policy; {_nearest(group, ruleset.groups)}")
         if is_undescribed(ruleset.groups[group]):
             raise PolicyError(f"group {group!r} is only known as a peer: what it may do is not in this policy")
-    written = writer(ruleset, group)
-    return Written(written.text, [*_unlimited(ruleset, group), *written.warnings])
+    if group is None and format not in ADDS_UP:
+        ruleset = separated(ruleset)
+    ruleset = _noted(ruleset, names=format not in WITH_NAMES)
+    written = writer(ruleset, group, True) if audit else writer(ruleset, group)
+    unhelped = [] if format in WITH_HELPERS else _unhelped(ruleset, group, format)
+    return Written(written.text, [*_unlimited(ruleset, group), *unhelped, *written.warnings])
+
+
+def _noted(ruleset: Ruleset, names: bool) -> Ruleset:
+    """The policy with owners, tickets and last days in the notes of rules, and names where the format has none."""
+
+    def words(rule: Rule) -> str:
+        marks = (("owner", rule.owner), ("ticket", rule.ticket), ("expires", rule.expires))
+        said = "; ".join(filter(None, (rule.note, *(f"{key} {value}" for key, value in marks if value))))
+        return ": ".join(filter(None, (said, ", ".join(rule.names) if names else "")))
+
+    def noted(rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
+        return tuple(dataclasses.replace(rule, note=words(rule)) for rule in rules)
+
+    groups = {
+        name: dataclasses.replace(group, ingress=noted(group.ingress), egress=noted(group.egress))
+        for name, group in ruleset.groups.items()
+    }
+    return dataclasses.replace(ruleset, groups=groups)
+
+
+def _unhelped(ruleset: Ruleset, group: str | None, format: str) -> list[str]:
+    """Warnings about rules with a helper that a format cannot set."""
+    return [
+        complaint(numbered, without_helper(format, numbered.rule.helper))
+        for numbered in ruleset.numbered()
+        if numbered.rule.helper and group in (None, numbered.group)
+    ]
 
 
 def _unlimited(ruleset: Ruleset, group: str | None) -> list[str]:
@@ -87,21 +149,29 @@ def _unlimited(ruleset: Ruleset, group: str | None) -> list[str]:
     return found
 
 
-def read(text: str, format: str, name: str = "") -> tuple[Ruleset, list[str]]:
+def read(text: str, format: str, name: str = "", pods: tuple[str, str] | None = None) -> tuple[Ruleset, list[str]]:
     """Read another tool's policy.
 
     Args:
         text: Its text.
         format: One of `READERS`.
         name: Its file, for messages.
+        pods: For `kubernetes`: the text and name of a file of pods, whose addresses are members of their selectors.
 
     Returns:
         The policy, and warnings about what of the text is not in it.
 
     Raises:
-        PolicyError: The format is unknown, or the text is not in it.
+        PolicyError: The format is unknown or has no pods, or the text is not in it.
     """
-    return _known(READERS, format, "read")(text, name)
+    reader = _known(READERS, format, "read")
+    if pods is None:
+        return reader(text, name)
+    if format != "kubernetes":
+        raise PolicyError(f"{name}: found {format} with a file of pods, expected kubernetes")
+    from conntrack_py.policy.formats.clusters.pods import Pods
+
+    return reader(text, name, Pods(*pods))
 
 
 def _known(formats: Mapping[str, _T], format: str, what: str) -> _T:
@@ -131,6 +201,16 @@ def guess(text: str, name: str = "") -> str | None:
             return found
     patterns = {
         "kubernetes": r"^[ \t]*(-[ \t]+)?kind:[ \t]*['\"]?NetworkPolicy",
+        "cilium": r"^[ \t]*(-[ \t]+)?kind:[ \t]*['\"]?Cilium(Clusterwide)?NetworkPolicy",
+        "calico": r"^[ \t]*(-[ \t]+)?apiVersion:[ \t]*['\"]?(crd\.)?projectcalico\.org/",
+        "antrea": r"^[ \t]*(-[ \t]+)?apiVersion:[ \t]*['\"]?crd\.antrea\.io/",
+        "firewalld": r"^<zone\b",
+        "firewalld-policy": r"^<policy\b",
+        "ufw": r"^ufw[ \t]+(allow|deny|default|limit|reject)\b",
+        "panos": r"^set (address|address-group|service|rulebase|shared|device-group) ",
+        "fortios": r"^config firewall (address6?|addrgrp6?|service custom|policy)$",
+        "pfsense": r"^<pfsense\b",
+        "windows": r"^(New|Get)-NetFirewallRule\b",
         "terraform": r"^[ \t]*resource[ \t]+\"aws_",
         "nftables": r"^[ \t]*(add[ \t]+)?(table[ \t]+(inet|ip|ip6)[ \t]+\S+|flush[ \t]+ruleset|chain[ \t]+\S+[ \t]*\{)",
         "iptables-save": r"^[ \t]*\*(filter|nat|mangle|raw|security)[ \t\r]*$",
@@ -173,4 +253,19 @@ def _guess_json(text: str, name: str) -> str | None:
     return "json" if "groups" in found else None
 
 
-__all__ = ("FOR_HOSTS", "READERS", "WRITERS", "Reader", "Writer", "Written", "guess", "normalised", "read", "write")
+__all__ = (
+    "AUDITS",
+    "FOR_HOSTS",
+    "ONLY_FOR_HOSTS",
+    "READERS",
+    "WITH_HELPERS",
+    "WITH_NAMES",
+    "WRITERS",
+    "Reader",
+    "Writer",
+    "Written",
+    "guess",
+    "normalised",
+    "read",
+    "write",
+)

@@ -77,7 +77,7 @@ class _Reader:
             if name not in groups:
                 self.warnings.append(f"{name} is a peer and not described: kept as a group without members or limits")
                 groups[name] = Group(ingress_default="allow", egress_default="allow")
-        return Ruleset(groups=groups, default="deny", source=self.source), self.warnings
+        return Ruleset(groups=groups, default="deny", combine="any", source=self.source), self.warnings
 
     def members(self, described: Piece) -> tuple[str, ...]:
         """The members that tags keep."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import yaml
@@ -25,6 +25,8 @@ from conntrack_py.policy.model import ANY, SIDES, Group, Numbered, Rule, Ruleset
 LABEL = "conntrack-py/group"
 #: Annotations: the name of the group as it is here, and its members.
 NAME, MEMBERS = "conntrack-py/group", "conntrack-py/members"
+#: Annotation: the host names of rules, and the addresses that they were seen for.
+NAMES = "conntrack-py/names"
 #: Names that come from selectors.
 _SELECTOR = re.compile(r"^[a-z0-9.-]+/\S|\S=|^all pods\b| (In|NotIn) \(| (Exists|DoesNotExist)\b")
 _PROTOS = {"tcp": "TCP", "udp": "UDP", "sctp": "SCTP"}
@@ -40,26 +42,45 @@ def write(ruleset: Ruleset, group: str | None = None) -> Written:
             f"Kubernetes knows no members: they are annotations, and giving pods the label {LABEL} is up to you"
         )
     warnings += overlaps(ruleset, "Kubernetes allows what either policy allows")
-    for name in filter(_SELECTOR.search, ruleset.groups):
-        warnings.append(
-            f"groups.{name}: is called as a selector; written is the label {LABEL} INSTEAD, WITHOUT a namespace: "
-            "give its pods that label, or put selector and namespace back"
-        )
-    labels = unique(ruleset.groups, _label_value, 63, "-")
+    warnings += selector_warnings(ruleset)
+    labels = unique(ruleset.groups, label_value, 63, "-")
     names = unique(ruleset.groups, label, 63, "-")
     rules = by_side(ruleset)
     documents = []
     for name in described(ruleset):
         own = ruleset.groups[name]
         written = {side: [made for n in rules[name, side] for made in _rule(n, labels, warnings)] for side in SIDES}
-        documents.append(_policy(own, name, names[name], labels[name], written, open_sides(ruleset, name)))
+        made = _policy(own, name, names[name], labels[name], written, open_sides(ruleset, name))
+        made["metadata"]["annotations"] |= host_names((*rules[name, "ingress"], *rules[name, "egress"]))
+        documents.append(made)
     if not documents:
         return Written(f"# {HEAD}\n", warnings)
     text = yaml.safe_dump_all(documents, sort_keys=False, allow_unicode=True, width=120, explicit_start=True)
     return Written(f"# {HEAD}\n{text}", warnings)
 
 
-def _label_value(name: str) -> str:
+def host_names(rules: Iterable[Numbered]) -> dict[str, str]:
+    """The annotation with the host names of rules, if there are some."""
+    seen = []
+    for numbered in rules:
+        hosts = [peer for peer in numbered.rule.peers if peer.endswith(("/32", "/128"))]
+        if numbered.rule.names:
+            of = f" (seen: {', '.join(hosts)})" if hosts else ""
+            seen.append(f"{numbered.side}[{numbered.index}]: {', '.join(numbered.rule.names)}{of}")
+    return {NAMES: "; ".join(seen)} if seen else {}
+
+
+def selector_warnings(ruleset: Ruleset) -> list[str]:
+    """Warnings about groups that are called as a selector."""
+    return [
+        f"groups.{name}: is called as a selector; written is the label {LABEL} INSTEAD, WITHOUT a namespace: "
+        "give its pods that label, or put selector and namespace back"
+        for name in filter(_SELECTOR.search, ruleset.groups)
+    ]
+
+
+def label_value(name: str) -> str:
+    """A name that is valid as the value of a label."""
     made = re.sub(r"[^A-Za-z0-9._-]", "-", name)
     return re.sub(r"^[^A-Za-z0-9]+|[^A-Za-z0-9]+$", "", made) or "g"
 

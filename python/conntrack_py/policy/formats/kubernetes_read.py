@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from conntrack_py.exceptions import PolicyError
+from conntrack_py.policy.formats.clusters.pods import Pod, Pods
 from conntrack_py.policy.formats.common import apart, cleaned, defaults, plain, some, valid_name
 from conntrack_py.policy.formats.kubernetes import LABEL, MEMBERS, NAME
 from conntrack_py.policy.formats.normal import merged_rules
@@ -19,9 +20,20 @@ _PEERS: dict[Side, str] = {"ingress": "from", "egress": "to"}
 _SPEC = ("podSelector", "policyTypes", *SIDES)
 _PEER = ("ipBlock", "podSelector", "namespaceSelector")
 _OPERATORS = ("In", "NotIn", "Exists", "DoesNotExist")
-#: Groups that are compared, each with each: about 2,000 groups.
-_MOST_PAIRS = 2_000_000
 _PROTOS = {"TCP": "tcp", "UDP": "udp", "SCTP": "sctp"}
+#: Kinds that decide beside NetworkPolicies, and when they do.
+_BESIDE = {
+    "AdminNetworkPolicy": "before NetworkPolicies",
+    "BaselineAdminNetworkPolicy": "after NetworkPolicies, for pods that none selects",
+    "ClusterNetworkPolicy": "before or after NetworkPolicies",
+    "CiliumNetworkPolicy": "beside NetworkPolicies",
+    "CiliumClusterwideNetworkPolicy": "beside NetworkPolicies",
+    "GlobalNetworkPolicy": "before or after NetworkPolicies",
+}
+#: Addresses in the order of the file, and those of named ports: by protocol and name, then by number.
+_Addresses = dict[str, None]
+_Named = dict[tuple[str, str], dict[int, _Addresses]]
+Ports = tuple[tuple[int, int], ...]
 
 
 @dataclass
@@ -31,18 +43,26 @@ class _Pods:
     namespace: str
     labels: dict[str, str]
     line: int
+    selector: Piece
+    spaces: Piece | None
     members: list[str] = field(default_factory=list)
     rules: dict[Side, list[Rule]] = field(default_factory=lambda: {"ingress": [], "egress": []})
     limited: set[str] = field(default_factory=set)
+    fixed: bool = False
 
 
-def read(text: str, name: str = "") -> tuple[Ruleset, list[str]]:
+def read(text: str, name: str = "", pods: Pods | None = None) -> tuple[Ruleset, list[str]]:
     """Read the NetworkPolicies of a file of YAML or JSON.
+
+    Args:
+        text: The text.
+        name: Its file, for messages.
+        pods: The pods of the cluster: those that a selector selects are members of its group.
 
     Raises:
         PolicyError: It is no YAML, has no NetworkPolicy, or one that is none.
     """
-    reader = _Reader(name)
+    reader = _Reader(name, pods)
     policies: list[Piece] = []
     other: set[str] = set()
     for document in _documents(text, name):
@@ -50,6 +70,8 @@ def read(text: str, name: str = "") -> tuple[Ruleset, list[str]]:
             kind = found.value.get("kind") if isinstance(found.value, dict) else None
             if kind == "NetworkPolicy":
                 policies.append(found)
+            elif isinstance(kind, str) and kind in _BESIDE:
+                reader.warnings.append(_beside(found, kind))
             elif found.value is not None:
                 other.add(plain(kind[:40]) if isinstance(kind, str) else shown(found.value))
     if not policies:
@@ -60,7 +82,35 @@ def read(text: str, name: str = "") -> tuple[Ruleset, list[str]]:
     for step in (reader.declare, reader.add):
         for policy in policies:
             step(policy)
+    if pods is not None:
+        for key, one in reader.pods.items():
+            if not one.fixed:
+                one.members += [address for pod in reader.selected(key) for address in pod.addresses]
+        reader.warnings += pods.all_warnings()
     return reader.ruleset()
+
+
+def _by_name(pods: list[Pod]) -> tuple[_Addresses, _Named]:
+    """The addresses of pods, and those that have a port of some name, for each of its numbers."""
+    everyone: _Addresses = {}
+    named: _Named = {}
+    for pod in pods:
+        everyone |= dict.fromkeys(pod.addresses)
+        for name, numbers in pod.ports.items():
+            for number in numbers:
+                named.setdefault(name, {}).setdefault(number, {}).update(dict.fromkeys(pod.addresses))
+    return everyone, named
+
+
+def _beside(policy: Piece, kind: str) -> str:
+    """A warning about a policy of a kind that is not read."""
+    metadata = policy.get("metadata")
+    name = metadata.get("name").value if isinstance(metadata.value, dict) else None
+    called = f" {plain(name[:60])}" if isinstance(name, str) else ""
+    return (
+        f"line {policy.line}: {kind}{called} is NOT READ, and decides {_BESIDE[kind]}: "
+        "what the cluster does with the pods that it selects may differ"
+    )
 
 
 def _documents(text: str, name: str) -> Iterator[Piece]:
@@ -89,8 +139,11 @@ def _items(document: Piece) -> list[Piece]:
 class _Reader:
     """Groups by the selector that they are."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, cluster: Pods | None = None) -> None:
         self.source = source
+        self.cluster = cluster
+        self.selections: dict[str, list[Pod]] = {}
+        self.ports_of: dict[str, tuple[_Addresses, _Named]] = {}
         self.warnings: list[str] = []
         self.pods: dict[str, _Pods] = {}
         self.names: dict[str, str] = {}
@@ -138,7 +191,7 @@ class _Reader:
             key = f"{namespace}/{pods or 'all pods'}" if namespace else pods or "all pods"
         if key not in self.pods:
             only = {name: Piece(selector.source, value).word() for name, value in _labels(selector).items()}
-            self.pods[key] = _Pods(namespace, only, self.line)
+            self.pods[key] = _Pods(namespace, only, self.line, selector, spaces)
             own = set(only) == {LABEL} and not selector.get("matchExpressions").value and spaces is None
             if own and not namespace:
                 self.names[key] = valid_name(cleaned(only[LABEL], f"the label of {key[:60]}", self.warnings))
@@ -155,7 +208,8 @@ class _Reader:
         namespace = self.namespace(policy)
         named = _optional(policy.get("metadata"))
         name = "" if named is None or named.get("name").value is None else plain(named.get("name").word()[:60])
-        pods = self.pods[self.group(namespace, spec.get("podSelector"), None)]
+        own = self.group(namespace, spec.get("podSelector"), None)
+        pods = self.pods[own]
         types = [one.value for one in spec.get("policyTypes").items("a list, such as [Ingress, Egress]")]
         for one in spec.get("policyTypes").items():
             if one.value not in ("Ingress", "Egress"):
@@ -176,8 +230,11 @@ class _Reader:
                 if not peers:
                     self.warnings.append(f"{place}: excepts all that it allows: left out")
                     continue
-                for proto, ports in self.ports(rule.get("ports"), place):
-                    pods.rules[side].append(Rule(peers=peers, proto=proto, ports=ports))
+                for proto, ports in self.ports(rule.get("ports")):
+                    if isinstance(ports, Piece):
+                        self.add_named(own, side, peers, ports, proto, place)
+                    else:
+                        pods.rules[side].append(Rule(peers=peers, proto=proto, ports=ports))
 
     def peers(self, listed: Piece, namespace: str) -> Iterator[str]:
         """The peers of a rule; none listed are all."""
@@ -199,8 +256,8 @@ class _Reader:
                 spaces = peer.get("namespaceSelector")
                 yield self.group(namespace, peer.get("podSelector"), None if spaces.value is None else spaces)
 
-    def ports(self, listed: Piece, place: str) -> Iterator[tuple[str, tuple[tuple[int, int], ...]]]:
-        """The protocols and ports of a rule; none listed are all."""
+    def ports(self, listed: Piece) -> Iterator[tuple[str, Ports | Piece]]:
+        """The protocols and ports of a rule, those with a name as they are; none listed are all."""
         entries = listed.items("a list of ports")
         if not entries:
             yield ANY, ()
@@ -215,14 +272,66 @@ class _Reader:
                     last.refuse("has no port before it")
                 yield _PROTOS[word], ()
             elif isinstance(first.value, str) and not (first.value.isascii() and first.value.isdecimal()):
-                named = repr(plain(first.value[:60]))
-                self.warnings.append(f"{place}: which port is named {named} only the pods know: left out")
+                if last.value is not None:
+                    last.refuse("has no number before it")
+                yield _PROTOS[word], first
             else:
                 low = first.number(1, 65535, "a port from 1 to 65535, or the name of one")
                 high = low if last.value is None else last.number(1, 65535, "a port from 1 to 65535")
                 if high < low:
                     last.expected(f"a port from {low}, where the range begins, to 65535")
                 yield _PROTOS[word], ((low, high),)
+
+    def selected(self, key: str) -> list[Pod]:
+        """The pods of a group; `any`: all there are."""
+        if self.cluster is None:
+            return []
+        if key == ANY:
+            return self.cluster.pods
+        if key not in self.selections:
+            of = self.pods[key]
+            self.selections[key] = self.cluster.selected(of.namespace, of.selector, of.spaces)
+        return self.selections[key]
+
+    def add_named(self, own: str, side: Side, peers: tuple[str, ...], port: Piece, proto: str, place: str) -> None:
+        """Add a rule for a port that has a name: its number is that of the pod which is connected to."""
+        line = f"line {port.line}: {place}"
+        if self.cluster is None:
+            why = f"which port is named {plain(port.value[:60])!r} only the pods know: left out; give the pods (--pods)"
+            self.warnings.append(f"{line}: {why}")
+            return
+        asked = [own] if side == "ingress" else [peer for peer in peers if peer == ANY or peer in self.pods]
+        if side == "egress" and len(asked) < len(peers):
+            self.warnings.append(f"{line}: no port of a network has a name: left out for ipBlock")
+        found = False
+        for key in asked:
+            for number, target in self.named(key, proto, port):
+                found = True
+                rule = Rule(peers=peers if side == "ingress" else (target,), proto=proto, ports=((number, number),))
+                self.pods[target if side == "ingress" else own].rules[side].append(rule)
+                if side == "ingress":
+                    self.pods[target].limited.add(side)
+        if not found:
+            self.warnings.append(f"{line}: no pod has a port named {plain(port.value[:60])!r}: it allows nothing")
+
+    def named(self, key: str, proto: str, port: Piece) -> Iterator[tuple[int, str]]:
+        """The numbers that a name stands for among the pods of a group, each with a group of the pods it holds for."""
+        if key not in self.ports_of:
+            self.ports_of[key] = _by_name(self.selected(key))
+        everyone, by_name = self.ports_of[key]
+        word = next(word for word, one in _PROTOS.items() if one == proto)
+        numbers = by_name.get((word, port.value), {})
+        for number, addresses in sorted(numbers.items()):
+            if key != ANY and addresses == everyone:
+                yield number, key
+                continue
+            target = f"{'all pods in all namespaces' if key == ANY else key} with {port.value}={number}/{proto}"
+            if target not in self.pods:
+                empty = Piece(port.source, None, port.path)
+                self.pods[target] = _Pods("", {}, self.line, empty, None, list(addresses), fixed=True)
+                self.names[target] = valid_name(cleaned(target, f"the port {port.value[:60]}", self.warnings))
+                self.foreign.append(target)
+            yield number, target
 
     def ruleset(self) -> tuple[Ruleset, list[str]]:
         """The policy, and the warnings."""
@@ -247,29 +356,15 @@ class _Reader:
             )
         without = [name for name, group in groups.items() if not group.members]
         if without:
-            self.warnings.append(f"Kubernetes knows no addresses: add the members of {', '.join(without)}")
+            self.warnings.append(
+                f"Kubernetes knows no addresses: add the members of {', '.join(without)}, or give the pods (--pods)"
+            )
         for key in self.foreign:
             self.warnings.append(
                 f"{names[key]}: is a selector, and groups have none: what is written from this policy selects pods by "
                 f"the label {LABEL}; give them that, or put the selector back there"
             )
-        selecting = [(names[key], pods) for key, pods in self.pods.items() if pods.limited]
-        self.warnings += _overlapping(selecting)
-        return Ruleset(groups=groups, default="deny", source=self.source), self.warnings
-
-
-def _overlapping(selecting: list[tuple[str, _Pods]]) -> Iterator[str]:
-    """Warnings about groups that may have pods in common, one for each."""
-    compared = 0
-    for at, (name, pods) in enumerate(selecting):
-        others = selecting[at + 1 :]
-        compared += len(others)
-        if compared > _MOST_PAIRS:
-            yield f"{name} and those after it may select the same pods as others, too: they are too many to compare"
-            return
-        found = [other for other, second in others if not _disjoint(pods, second)]
-        if found:
-            yield f"{name} and {some(found)} may select the same pods: both must allow here, not either"
+        return Ruleset(groups=groups, default="deny", combine="any", source=self.source), self.warnings
 
 
 def _optional(piece: Piece) -> Piece | None:
@@ -324,10 +419,3 @@ def _without(block: Network, excepted: list[Network]) -> Iterator[str]:
                 kept += network.address_exclude(hole)  # type: ignore[arg-type]
         left = kept
     yield from (str(network) for network in sorted(left, key=lambda network: int(network.network_address)))
-
-
-def _disjoint(one: _Pods, other: _Pods) -> bool:
-    """True if no pod can be in both: another namespace, or another value of a label."""
-    if one.namespace != other.namespace:
-        return True
-    return any(other.labels.get(key, value) != value for key, value in one.labels.items())

@@ -5,14 +5,15 @@ The checks and what to do about them are described in docs/policy-lint.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import datetime
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from numpy.typing import NDArray
 
 from conntrack_py.policy.lint import shape, use
 from conntrack_py.policy.lint.firewall import lint_firewall
-from conntrack_py.policy.lint.problem import CHECKS, Check, Problem, in_order
+from conntrack_py.policy.lint.problem import CHECKS, Check, Problem, in_order, left_out
 from conntrack_py.policy.lint.scope import Scope
 from conntrack_py.policy.lint.traffic import Traffic
 from conntrack_py.policy.model import Numbered, Ruleset
@@ -28,6 +29,8 @@ def lint(
     *,
     addresses: int = 256,
     ports: int = 16,
+    warnings: Sequence[str] = (),
+    today: datetime.date | None = None,
 ) -> list[Problem]:
     """Look for what is wrong with a policy.
 
@@ -39,6 +42,8 @@ def lint(
             `resp_group` as places in `ruleset.groups` (-1: none).
         addresses: A rule is too wide if it allows so many more addresses than were seen.
         ports: A rule is too wide if it allows so many more ports than were seen.
+        warnings: Things of the file that the policy cannot say, as its reader told them.
+        today: The day on which rules may have expired. Default: this day, in UTC.
 
     Returns:
         Problems, the worst first.
@@ -65,6 +70,9 @@ def lint(
     found += shape.left_open(scope, traffic)
     take(found for found in shape.shadowed(scope) if found[1].number not in known)
     found += shape.contradictions(scope)
+    found += [one for one, _ in shape.open_administration(scope)]
+    found += [one for one, _ in shape.expired(scope, today or datetime.datetime.now(datetime.UTC).date())]
+    found += [left_out(warning) for warning in warnings]
     if traffic is not None:
         take(use.doubtful(scope, traffic))
         take(use.reply_only(scope, traffic, known))

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from conntrack_py.policy.lint import reach
 from conntrack_py.policy.lint.problem import Problem, Severity, in_order, plural, problem
 from conntrack_py.policy.rulesets import spans
-from conntrack_py.policy.rulesets.model import REPLY_STATES, Chain, Firewall, FirewallRule, Match
+from conntrack_py.policy.rulesets.model import ALL_TYPES, REPLY_STATES, Chain, Firewall, FirewallRule, Match, Note
 from conntrack_py.policy.rulesets.spans import Spans
 from conntrack_py.table import ConnectionTable
 
@@ -16,6 +17,8 @@ _STATE_RULE = {
     "nftables": "ct state established,related accept",
     "iptables": "-m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT",
 }
+#: Ports of DHCP, for IPv4 and IPv6: a server's and a client's.
+_DHCP: Spans = ((67, 68), (546, 547))
 #: Pairs of rules, one of each direction, for the same service.
 _Pairs = list[tuple[FirewallRule, FirewallRule]]
 
@@ -36,7 +39,20 @@ def lint_firewall(firewall: Firewall, connections: ConnectionTable | None = None
         by_scope.setdefault(chain.scope, []).append(chain)
     for chains in by_scope.values():
         found += _of_scope(firewall, chains, connections)
+    if not firewall.stateless:
+        found += reach.nothing_dropped(firewall)
+    found += map(_unread, firewall.notes)
     return in_order(dict.fromkeys(found))
+
+
+def _unread(note: Note) -> Problem:
+    if note.wrong:
+        fix = "Correct the line: the other lines are judged without it, and no tool loads it."
+        return problem(
+            "D19", f"{note.message[:1].upper()}{note.message[1:]}.", fix, "file", line=note.line, rule=note.text
+        )
+    fix = "Look at it yourself: it is not part of what lint says."
+    return problem("D19", note.message, fix, "file", line=note.line, rule=note.text, severity="note")
 
 
 def _of_scope(firewall: Firewall, chains: list[Chain], connections: ConnectionTable | None) -> Iterator[Problem]:
@@ -47,14 +63,54 @@ def _of_scope(firewall: Firewall, chains: list[Chain], connections: ConnectionTa
     for rule in rules:
         if _is_return_path(rule):
             yield _return_path(firewall, rule)
+    yield from reach.unreachable(chains)
     if firewall.stateless:
         return
+    yield from reach.everything(chains)
+    yield from reach.administration(rules)
+    yield from _both_ways(firewall, chains)
     by_source_port = [rule for rule in rules if _is_source_port_rule(rule)]
     for rule in by_source_port:
         yield _source_port(firewall, rule)
     yield from _new_in_state_rule(chains)
     yield from _no_state_rule(firewall, chains, pairs, by_source_port)
     yield from _output_open(firewall, chains, connections)
+
+
+def _both_ways(firewall: Firewall, chains: list[Chain]) -> Iterator[Problem]:
+    """D1 for rules without ports, of which one is the other with source and destination exchanged."""
+    for chain in chains:
+        seen: dict[object, FirewallRule] = {}
+        for rule in reach.asked(chain):
+            match = rule.match
+            plain = not (match.partial or match.has_ports or match.has_source_ports or match.types != ALL_TYPES)
+            ends = (match.saddr, match.iif, match.daddr, match.oif)
+            if not (plain and rule.lets_in and chain.hook == "forward") or ends[:2] == ends[2:]:
+                continue
+            other = seen.get((match.protos, *ends[2:], *ends[:2]))
+            seen.setdefault((match.protos, *ends), rule)
+            if other is None:
+                continue
+            what = "everything" if match.protos is None else f"all of {'/'.join(sorted(match.protos))}"
+            has_state = any(_asks_for_replies(one) and one.verdict == "accept" for one in chain.rules)
+            message = f"{what.capitalize()} is accepted in both directions: also by {_named(other)}."
+            fix = "Keep the rule of the side that initiates: replies belong to the connection."
+            if not has_state:
+                state = _STATE_RULE.get(firewall.family, "a rule for established connections")
+                fix = f"Begin the chain with `{state}`, and keep the rule of the side that initiates."
+            yield _of_rule("D1", rule, message, fix, "note" if has_state else None)
+            if chain.drops and not has_state:
+                yield _without_state(firewall, chain, other)
+
+
+def _without_state(firewall: Firewall, chain: Chain, rule: FirewallRule) -> Problem:
+    message = (
+        f"No rule of {chain.name} accepts established connections. {_named(rule)} and its mirror image stand in "
+        "for it, and let both ends initiate."
+    )
+    state = _STATE_RULE.get(firewall.family, "a rule for established connections")
+    fix = f"Begin the chain with `{state}`, and remove the rules that are there for replies."
+    return problem("D7", message, fix, chain.name, line=chain.line)
 
 
 def _of_rule(check: str, rule: FirewallRule, message: str, fix: str, severity: Severity | None = None) -> Problem:
@@ -100,7 +156,7 @@ def _from_anywhere(rule: FirewallRule) -> bool:
 def _is_mirror(ingress: FirewallRule, egress: FirewallRule) -> bool:
     a, b = ingress.match, egress.match
     # "?" is some interface, perhaps another one.
-    if not _same_service(a, b) or (a.iif and b.oif and (a.iif != b.oif or a.iif == "?")):
+    if not _same_service(a, b) or (a.iif and b.oif and (a.iif != b.oif or a.iif == "?" or a.iif.startswith("!"))):
         return False
     return bool(spans.both(a.saddr, b.daddr)) and bool(spans.both(a.daddr, b.saddr))
 
@@ -202,18 +258,26 @@ def _new_in_state_rule(chains: list[Chain]) -> Iterator[Problem]:
         for rule in chain.rules:
             match = rule.match
             asks = {"new", "established"} <= match.states and "invalid" not in match.states
-            if not (rule.lets_in and asks) or match.partial or match.iif or match.oif:
+            if not (rule.lets_in and asks) or match.partial or match.types != ALL_TYPES:
                 continue
             if match.has_ports or match.has_source_ports or match.has_addresses:
                 continue
-            if match.protos is None:
-                after = "the policy drop drops nothing" if chain.drops else "the rules after it decide nothing"
+            faces = " and ".join(
+                filter(None, (match.iif and f"in by {match.iif}", match.oif and f"out by {match.oif}"))
+            )
+            if faces:
+                protos = "" if match.protos is None else f"{'/'.join(sorted(match.protos))} "
+                message = f"It accepts every new {protos}connection {faces} along with the established ones."
+            elif match.protos is None:
+                after = (
+                    "the policy drop drops nothing" if chain.policy == "drop" else "the rules after it decide nothing"
+                )
                 message = f"It accepts every new connection along with the established ones: {after}."
             else:
                 protos = "/".join(sorted(match.protos))
                 message = f"It accepts every new {protos} connection along with the established ones."
             fix = "Take new out of it, and accept new connections by rules that name the service and the peers."
-            yield _of_rule("D6", rule, message, fix, None if match.protos is None else "warning")
+            yield _of_rule("D6", rule, message, fix, None if match.protos is None and not faces else "warning")
 
 
 def _no_state_rule(
@@ -229,13 +293,7 @@ def _no_state_rule(
         )
         if not chain.drops or not mine or has_state:
             continue
-        message = (
-            f"No rule of {chain.name} accepts established connections. {_named(mine[0])} and its mirror image stand in "
-            "for it, and let both ends initiate."
-        )
-        state = _STATE_RULE.get(firewall.family, "a rule for established connections")
-        fix = f"Begin the chain with `{state}`, and remove the rules that are there for replies."
-        yield problem("D7", message, fix, chain.name, line=chain.line)
+        yield _without_state(firewall, chain, mine[0])
 
 
 def _asks_for_replies(rule: FirewallRule) -> bool:
@@ -245,12 +303,14 @@ def _asks_for_replies(rule: FirewallRule) -> bool:
 
 def _output_open(firewall: Firewall, chains: list[Chain], connections: ConnectionTable | None) -> Iterator[Problem]:
     inputs = [chain for chain in chains if chain.hook == "input" and chain.drops]
-    offers = [rule for chain in inputs for rule in chain.rules if rule.lets_in and rule.match.has_ports]
+    offers = [rule for chain in inputs for rule in reach.asked(chain) if _offers(rule)]
     outputs = [chain for chain in chains if chain.hook == "output"]
-    if not offers or any(chain.drops or _ends_in_a_drop(chain) for chain in outputs):
+    if not offers or any(chain.drops or _ends_in_a_drop(chain) or reach.takes_replies_too(chain) for chain in outputs):
         return
     if outputs:
         place, line, why = outputs[0].name, outputs[0].line, "the policy of its output is accept"
+        if outputs[0].catch_all is not None:
+            why = f"its output accepts everything (`{outputs[0].catch_all.text}`)"
     else:
         place, line, why = inputs[0].name, inputs[0].line, "there is no chain for output"
     message = (
@@ -264,7 +324,16 @@ def _output_open(firewall: Firewall, chains: list[Chain], connections: Connectio
     yield problem("D8", message, fix, place, line=line)
 
 
+def _offers(rule: FirewallRule) -> bool:
+    """True if a service is offered; what answers a client of DHCP is none (RFC 2131, 4.1; RFC 8415, 7.2)."""
+    match = rule.match
+    if not rule.lets_in or not match.has_ports:
+        return False
+    is_client = spans.holds(match.dports, 68) or spans.holds(match.dports, 546)
+    return not (is_client and spans.within(match.dports, _DHCP))
+
+
 def _ends_in_a_drop(chain: Chain) -> bool:
     """True if the last rule drops and has a match that is not understood, so perhaps drops the rest."""
-    last = chain.rules[-1] if chain.rules else None
+    last = chain.rules[-1] if chain.rules and chain.catch_all is None else None
     return last is not None and last.verdict == "drop" and last.is_for_all and "new" in last.match.states

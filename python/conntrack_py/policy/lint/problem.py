@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -107,6 +108,42 @@ CHECKS: dict[str, Check] = {
         "Groups share addresses, and what one allows the other does not.",
         False,
     ),
+    "D15": Check(
+        "unreachable-rule",
+        "warning",
+        "Earlier rules of the chain take every packet that this rule is about.",
+        False,
+    ),
+    "D16": Check(
+        "accepts-everything",
+        "error",
+        "A rule accepts every new connection, so that what follows it, and the policy, drop nothing.",
+        False,
+    ),
+    "D17": Check(
+        "nothing-dropped",
+        "warning",
+        "No chain drops anything.",
+        False,
+    ),
+    "D18": Check(
+        "open-administration",
+        "warning",
+        "A port of administration, or of a database, is open to the world.",
+        False,
+    ),
+    "D19": Check(
+        "not-judged",
+        "error",
+        "A line is wrong, or something of the file is not part of what lint judges.",
+        False,
+    ),
+    "D20": Check(
+        "expired-rule",
+        "warning",
+        "The day on which this rule was to end has passed.",
+        False,
+    ),
 }
 _WORST: tuple[Severity, ...] = ("error", "warning", "note")
 
@@ -168,6 +205,17 @@ def problem(
 def of_rule(check: str, numbered: Numbered, message: str, fix: str, severity: Severity | None = None) -> Problem:
     """A problem of one rule."""
     return problem(check, message, fix, numbered.place, line=numbered.rule.line, rule=str(numbered), severity=severity)
+
+
+def left_out(warning: str) -> Problem:
+    """D19 for a warning of a reader; it may begin with the place."""
+    match = re.match(r"(?:[^\n:]*:(\d+): )?(?:([\w.\[\]/-]{1,200}): )?(.*)", warning, re.DOTALL)
+    place, line = (match[2] or "file", match[1]) if match else ("file", None)
+    message = f"The file says more than lint judges: {match[3] if match else warning}"
+    fix = "Look at it yourself: it is not part of what lint says."
+    if not message.endswith("."):
+        message += "."
+    return problem("D19", message, fix, place, line=int(line) if line else None, severity="warning")
 
 
 def in_order(problems: Iterable[Problem]) -> list[Problem]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterable, Iterator
 
+from conntrack_py.policy.lint import reach
 from conntrack_py.policy.lint.problem import Problem, Severity, of_rule, plural, problem
 from conntrack_py.policy.lint.scope import Scope, has_ports, is_open
 from conntrack_py.policy.lint.traffic import Traffic
@@ -123,6 +125,8 @@ def return_paths(scope: Scope, traffic: Traffic | None) -> Iterator[tuple[Proble
 
 def left_open(scope: Scope, traffic: Traffic | None) -> Iterator[Problem]:
     """D9."""
+    # Kubernetes and AWS add groups up, and limit the direction that is asked for: one direction alone is their norm.
+    severity: Severity | None = "note" if scope.ruleset.combine == "any" else None
     in_yaml = scope.ruleset.source.lower().endswith((".yaml", ".yml"))
     for name, group in scope.ruleset.groups.items():
         for side in SIDES:
@@ -139,7 +143,14 @@ def left_open(scope: Scope, traffic: Traffic | None) -> Iterator[Problem]:
                     if in_yaml
                     else f'Write default = "deny" for {side}, and rules for what is needed.'
                 )
-                yield problem("D9", f"{name} may {who}: {why}, and it has no rules.", fix, place, line=group.line)
+                yield problem(
+                    "D9",
+                    f"{name} may {who}: {why}, and it has no rules.",
+                    fix,
+                    place,
+                    line=group.line,
+                    severity=severity,
+                )
             elif closed and side == "egress" and traffic is not None:
                 asked = traffic.asked_for_names(name)
                 if asked:
@@ -149,6 +160,26 @@ def left_open(scope: Scope, traffic: Traffic | None) -> Iterator[Problem]:
                     )
                     fix = "Add an egress rule for udp and tcp 53 to the resolver."
                     yield problem("D9", message, fix, place, line=group.line)
+
+
+def open_administration(scope: Scope) -> Iterator[tuple[Problem, Numbered]]:
+    """D18, and the rule."""
+    for numbered in scope.rules:
+        rule = numbered.rule
+        if numbered.side == "egress" or not rule.ports or not scope.is_any(numbered):
+            continue
+        words = reach.services(frozenset((rule.proto,)), scope.ports[numbered.number])
+        if words:
+            yield of_rule("D18", numbered, f"Everybody may reach {reach.named(words)}.", reach.FIX), numbered
+
+
+def expired(scope: Scope, today: datetime.date) -> Iterator[tuple[Problem, Numbered]]:
+    """D20, and the rule."""
+    for numbered in scope.rules:
+        until = numbered.rule.expires
+        if until is not None and until < today:
+            message = f"It was to end on {until.isoformat()}."
+            yield of_rule("D20", numbered, message, "Remove it, or give it a new day if it is still needed."), numbered
 
 
 def shadowed(scope: Scope) -> Iterator[tuple[Problem, Numbered]]:
@@ -220,7 +251,7 @@ def _together(scope: Scope, numbered: Numbered, earlier: list[Numbered]) -> list
 
 def contradictions(scope: Scope) -> Iterator[Problem]:
     """D14: groups with a member in common, and groups that lose addresses to a longer member of another."""
-    for name, others in scope.sharing().items():
+    for name, others in scope.sharing().items() if scope.ruleset.combine == "all" else ():
         for other in sorted(others, key=scope.names.index):
             shared = [member for member in scope.ruleset.groups[name].members if _is_member(scope, other, member)]
             for numbered in _denied_by(scope, name, other):

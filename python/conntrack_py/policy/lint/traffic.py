@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import functools
 from typing import Any
 
@@ -12,7 +13,7 @@ from conntrack_py import text
 from conntrack_py.policy.lint.scope import Scope
 from conntrack_py.policy.model import ANY, WITH_TYPES, Numbered, Side
 from conntrack_py.policy.rulesets import spans
-from conntrack_py.policy.rulesets.spans import Spans
+from conntrack_py.policy.rulesets.spans import EVERYBODY, Spans
 from conntrack_py.policy.traffic.pairs import CONFIDENCE, NOBODY
 from conntrack_py.table import EVIDENCE, ConnectionTable
 
@@ -25,6 +26,22 @@ _DNS = 53
 
 Mask = NDArray[np.bool_]
 Rows = NDArray[np.intp]
+
+
+class _Ordered:
+    """Rows in the order of a port, so that those of a range are found at once."""
+
+    def __init__(self, rows: Rows, ports: NDArray[Any]) -> None:
+        order = np.argsort(ports, kind="stable")
+        self._rows, self._ports = rows[order], ports[order]
+
+    def within(self, ranges: Spans) -> Rows:
+        """The rows with a port in ranges."""
+        found = [
+            self._rows[np.searchsorted(self._ports, first) : np.searchsorted(self._ports, last, side="right")]
+            for first, last in ranges
+        ]
+        return np.concatenate(found) if found else self._rows[:0]
 
 
 class Traffic:
@@ -52,6 +69,9 @@ class Traffic:
         #: Connections whose initiator is relied on.
         self.sure: Mask = self._earnest & (connections["confidence"] >= np.float32(CONFIDENCE)) & ~evidence
         numbers = np.concatenate([verdicts["egress_rule"], verdicts["ingress_rule"]])
+        self._icmp: Mask = icmp
+        self._mine: dict[tuple[str, Side], Rows] = {}
+        self._known: dict[tuple[str, Side, str, str], _Ordered] = {}
         self._order: Rows = np.argsort(numbers, kind="stable")
         self._bounds = np.searchsorted(numbers[self._order], np.arange(len(scope.rules) + 1))
 
@@ -91,8 +111,8 @@ class Traffic:
 
     def initiated(self, group: str, side: Side, proto: str, ports: Spans, peers: Spans) -> int:
         """The number of connections with these ports and peers into a group, or out of it."""
-        mask = self._of(group, side, proto) & _within(self.asked, ports)
-        return int(self._with_peers(mask, side, peers).sum())
+        rows = self._of(group, side, proto, "asked").within(ports)
+        return len(self._with_peers(rows, side, peers))
 
     def mirror_images(self, numbered: Numbered) -> tuple[int, int]:
         """Connections of the other direction whose replies a rule could have been meant for.
@@ -101,30 +121,39 @@ class Traffic:
             How many had the rule's ports as the service, and how many as the originator's own.
         """
         side: Side = "egress" if numbered.side == "ingress" else "ingress"
-        mask = self._of(numbered.group, side, numbered.rule.proto) & ~self._is_proto(*WITH_TYPES)
-        mask = self._with_peers(mask, side, self._scope.peers[numbered.number])
-        ports = self._scope.ports[numbered.number]
-        service = mask & _within(self.asked, ports)
-        client = mask & ~service & _within(self._connections["orig_port"], ports)
-        return int(service.sum()), int(client.sum())
+        peers, ports = self._scope.peers[numbered.number], self._scope.ports[numbered.number]
+        proto = numbered.rule.proto
+        service = self._of(numbered.group, side, proto, "asked").within(ports)
+        client = self._of(numbered.group, side, proto, "own").within(ports)
+        client = client[~_within(self.asked[client], ports)]
+        counts = [len(self._with_peers(rows[~self._icmp[rows]], side, peers)) for rows in (service, client)]
+        return counts[0], counts[1]
 
-    def _of(self, group: str, side: Side, proto: str) -> Mask:
-        mine: Mask = (self._groups[side] == self._scope.names.index(group)) & self.sure
-        return mine if proto == ANY else mine & self._is_proto(proto)
+    def _of(self, group: str, side: Side, proto: str, by: str) -> _Ordered:
+        """The sure connections of a group and protocol, by a port: once for all rules that ask for them."""
+        key = (group, side, proto, by)
+        if key not in self._known:
+            if (group, side) not in self._mine:
+                mine = self.sure & (self._groups[side] == self._scope.names.index(group))
+                self._mine[group, side] = np.flatnonzero(mine)
+            rows = self._mine[group, side]
+            if proto != ANY:
+                rows = rows[self._is_proto(proto)[rows]]
+            self._known[key] = _Ordered(rows, (self.asked if by == "asked" else self._connections["orig_port"])[rows])
+        return self._known[key]
 
-    def _with_peers(self, mask: Mask, side: Side, peers: Spans) -> Mask:
-        rows = np.flatnonzero(mask)
-        codes = self._codes(side)[rows]
-        there, inverse = np.unique(codes, return_inverse=True)
-        held = np.array([spans.holds(peers, self._places[code]) for code in there], dtype=bool)
-        found: Mask = np.zeros(len(self), dtype=bool)
-        if len(rows):
-            found[rows] = held[inverse]
-        return found
+    def _with_peers(self, rows: Rows, side: Side, peers: Spans) -> Rows:
+        if peers == EVERYBODY or not len(rows):
+            return rows
+        ranks, places = self._ranked
+        held = np.zeros(len(places), dtype=bool)
+        for first, last in peers:
+            held[bisect.bisect_left(places, first) : bisect.bisect_right(places, last)] = True
+        return rows[held[ranks[self._codes(side)[rows]]]]
 
     def peers(self, rows: Rows, side: Side) -> list[str]:
         """The addresses at the other end of connections, in order."""
-        codes = sorted({int(code) for code in self._codes(side)[rows]}, key=self._places.__getitem__)
+        codes = sorted(np.unique(self._codes(side)[rows]).tolist(), key=self._places.__getitem__)
         return [self._addresses[code] for code in codes]
 
     def peers_are_near(self, rows: Rows, side: Side) -> bool:
@@ -135,11 +164,11 @@ class Traffic:
 
     def services(self, rows: Rows) -> list[str]:
         """The services of connections, such as `443/tcp`, the most frequent first."""
-        pairs = np.stack([self._proto[rows], self.asked[rows]])
-        found, counts = np.unique(pairs, axis=1, return_counts=True)
+        keys = self._proto[rows].astype(np.int64) << 16 | self.asked[rows].astype(np.int64)
+        found, counts = np.unique(keys, return_counts=True)
         return [
-            text.service(self._protos[found[0, place]], int(found[1, place]))
-            for place in np.argsort(-counts, kind="stable")
+            text.service(self._protos[int(key) >> 16], int(key) & 0xFFFF)
+            for key in found[np.argsort(-counts, kind="stable")]
         ]
 
     def evidence(self, rows: Rows) -> list[str]:
@@ -176,6 +205,14 @@ class Traffic:
     @functools.cached_property
     def _places(self) -> list[int]:
         return [spans.of_address(address) for address in self._addresses]
+
+    @functools.cached_property
+    def _ranked(self) -> tuple[NDArray[np.intp], list[int]]:
+        """The rank of each address among all, and the places of these in order."""
+        order = sorted(range(len(self._places)), key=self._places.__getitem__)
+        ranks = np.empty(len(order), dtype=np.intp)
+        ranks[order] = np.arange(len(order))
+        return ranks, [self._places[number] for number in order]
 
     def _codes(self, side: Side) -> NDArray[np.intp]:
         """The peers of a direction's connections: originators of ingress, responders of egress."""

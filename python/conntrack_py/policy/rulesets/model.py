@@ -8,10 +8,10 @@ from typing import Literal
 
 from conntrack_py.exceptions import PolicyError
 from conntrack_py.policy.rulesets.foreign import plain
-from conntrack_py.policy.rulesets.spans import ALL_PORTS, EVERYBODY, Spans, both, is_everybody
+from conntrack_py.policy.rulesets.spans import ALL_PORTS, EVERYBODY, Spans, both, is_everybody, within
 
 Direction = Literal["ingress", "egress", "forward"]
-Action = Literal["accept", "drop", "jump", "goto", "return"]
+Action = Literal["accept", "drop", "jump", "goto", "return", "unknown"]
 
 #: The hooks that lint looks at.
 DIRECTIONS: dict[str, Direction] = {"input": "ingress", "output": "egress", "forward": "forward"}
@@ -30,6 +30,8 @@ _PROTOCOLS = {
     "icmpv6": "icmp6",
     "ipv6-icmp": "icmp6",
 }
+#: All types of ICMP.
+ALL_TYPES: Spans = ((0, 255),)
 #: As deep as the kernel follows jumps, and more rules than anybody has, those of a chain counted for each jump to it.
 _DEEPEST = 16
 _MOST_STEPS = 200_000
@@ -53,8 +55,11 @@ class Match:
         daddr: Destination addresses.
         states: Connection tracking states.
         iif: Interface it came in by, or "".
-        oif: Interface it leaves by, or "".
+        oif: Interface it leaves by, or ""; `!` before a name: another interface, `?`: one of several.
+        types: Types of ICMP.
+        opening: The packet that opens a TCP connection, its SYN; False: any other; None: all.
         partial: The rule asks for more than is known here.
+        limited: The rule takes packets up to a rate, and leaves others to the rules that follow.
     """
 
     protos: frozenset[str] | None = None
@@ -65,10 +70,15 @@ class Match:
     states: frozenset[str] = ALL_STATES
     iif: str = ""
     oif: str = ""
+    types: Spans = ALL_TYPES
+    opening: bool | None = None
     partial: bool = False
+    limited: bool = False
 
     def meet(self, other: Match) -> Match | None:
         """The packets that both are about; None: there are none."""
+        if self.opening is not None and other.opening not in (None, self.opening):
+            return None
         protos = self.protos if other.protos is None else other.protos
         if self.protos is not None and other.protos is not None:
             protos = self.protos & other.protos
@@ -81,10 +91,33 @@ class Match:
             states=self.states & other.states,
             iif=other.iif or self.iif,
             oif=other.oif or self.oif,
-            partial=self.partial or other.partial,
+            types=both(self.types, other.types),
+            opening=self.opening if other.opening is None else other.opening,
+            partial=self.partial or other.partial or _differ(self.iif, other.iif) or _differ(self.oif, other.oif),
+            limited=self.limited or other.limited,
         )
-        empty = protos == frozenset() or not (met.sports and met.dports and met.saddr and met.daddr and met.states)
-        return None if empty else met
+        criteria = (met.sports, met.dports, met.saddr, met.daddr, met.states, met.types)
+        return None if protos == frozenset() or not all(criteria) else met
+
+    def covers(self, other: Match) -> bool:
+        """True if the rule surely takes all packets that another one is about."""
+        if self.partial or self.limited or not self._covers_words(other):
+            return False
+        pairs = (
+            (other.sports, self.sports),
+            (other.dports, self.dports),
+            (other.saddr, self.saddr),
+            (other.daddr, self.daddr),
+            (other.types, self.types),
+        )
+        return all(within(narrow, wide) for narrow, wide in pairs)
+
+    def _covers_words(self, other: Match) -> bool:
+        protos = self.protos is None or (other.protos is not None and other.protos <= self.protos)
+        faces = ((self.iif, other.iif), (self.oif, other.oif))
+        if self.opening not in (None, other.opening):
+            return False
+        return protos and other.states <= self.states and all(not a or (a == b and a != "?") for a, b in faces)
 
     @property
     def loopback(self) -> bool:
@@ -105,6 +138,11 @@ class Match:
     def has_addresses(self) -> bool:
         """True if addresses are matched, beyond their version."""
         return not (is_everybody(self.saddr) and is_everybody(self.daddr))
+
+
+def _differ(a: str, b: str) -> bool:
+    """Two criteria about one interface, of which one name cannot be made."""
+    return bool(a and b) and a != b
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +188,15 @@ class FirewallRule:
     def is_for_all(self) -> bool:
         """True if only states and interfaces are matched."""
         match = self.match
-        return match.protos is None and not (match.has_ports or match.has_source_ports or match.has_addresses)
+        ports = match.has_ports or match.has_source_ports or match.types != ALL_TYPES
+        return match.protos is None and not (ports or match.has_addresses)
+
+    @property
+    def is_catch_all(self) -> bool:
+        """True if the verdict is that on every new connection which gets here."""
+        match = self.match
+        sure = not (match.partial or match.limited or match.iif or match.oif)
+        return sure and self.is_for_all and "new" in match.states
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,12 +221,13 @@ class Chain:
 
     @property
     def drops(self) -> bool:
-        """True if unmatched packets are dropped, by the policy or by a last rule."""
-        last = self.rules[-1] if self.rules else None
-        if self.policy == "drop" or last is None or last.verdict != "drop":
-            return self.policy == "drop"
-        match = last.match
-        return last.is_for_all and "new" in match.states and not (match.iif or match.oif or match.partial)
+        """True if unmatched packets are dropped, by the policy or by a rule for all of them."""
+        return (self.policy if self.catch_all is None else self.catch_all.verdict) == "drop"
+
+    @property
+    def catch_all(self) -> FirewallRule | None:
+        """The first rule that decides about every new connection; those behind are never asked."""
+        return next((rule for rule in self.rules if rule.is_catch_all), None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,12 +239,73 @@ class Firewall:
         family: `nftables`, `iptables` or `nacl`.
         chains: Its chains.
         stateless: It knows no connections, so that replies need rules.
+        notes: What of the file is not in the chains, or was taken for granted.
+        program: The rules in the kernel's order, where verdicts on packets can be worked out.
+        helpers: Names of helpers that rules set, with the packets that get them.
     """
 
     name: str
     family: str
     chains: tuple[Chain, ...]
     stateless: bool = False
+    notes: tuple[Note, ...] = ()
+    program: Program | None = None
+    helpers: tuple[tuple[Match, str], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """A chain that the kernel calls, before jumps are followed.
+
+    Attributes:
+        key: Its key in `Program.steps`.
+        hook: `prerouting`, `input`, `forward`, `output` or `postrouting`.
+        policy: What becomes of packets that no rule took; `unknown`: the file does not say.
+        priority: Chains of a hook are called in this order.
+        versions: Versions of IP that it sees.
+        is_nat: It sees the first packet of a connection only.
+        line: Its line, from 1.
+    """
+
+    key: str
+    hook: str
+    policy: Literal["accept", "drop", "unknown"] = "accept"
+    priority: int = 0
+    versions: frozenset[int] = frozenset((4, 6))
+    is_nat: bool = False
+    line: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """The rules as the kernel walks through them, for verdicts on packets.
+
+    Attributes:
+        bases: The chains that the kernel calls.
+        steps: The rules of every chain, by its key.
+        versions: Versions of IP that the file is about; of others it tells nothing.
+    """
+
+    bases: tuple[Base, ...]
+    steps: Mapping[str, Sequence[Step]]
+    versions: frozenset[int] = frozenset((4, 6))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Note:
+    """Something of a file that lint does not judge.
+
+    Attributes:
+        message: The reason.
+        line: Its line, from 1.
+        text: It, as it stands in the file.
+        wrong: It is an error of the file, not a limit of the reader.
+    """
+
+    message: str
+    line: int | None = None
+    text: str = ""
+    wrong: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

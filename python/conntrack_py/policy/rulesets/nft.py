@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -16,10 +18,14 @@ from conntrack_py.policy.rulesets import nft_words
 from conntrack_py.policy.rulesets.foreign import load_json, plain
 from conntrack_py.policy.rulesets.model import (
     ALL_STATES,
+    ALL_TYPES,
     DIRECTIONS,
+    Base,
     Chain,
     Firewall,
     Match,
+    Note,
+    Program,
     Step,
     flattened,
     protocol,
@@ -27,11 +33,70 @@ from conntrack_py.policy.rulesets.model import (
 from conntrack_py.policy.rulesets.spans import ALL_PORTS, EVERYBODY, V4, V6, Spans, of_networks, union, without
 
 #: Statements that change nothing about which packets a rule is about.
-_HARMLESS = ("counter", "log", "limit", "mangle", "notrack", "ct helper", "ct timeout")
+_HARMLESS = (
+    "counter",
+    "log",
+    "mangle",
+    "ct timeout",
+    "ct expectation",
+    "flow",
+    "dup",
+    "last",
+)
+#: Statements of chains behind the decision, which change the packet only.
+_BEHIND = ("masquerade", "snat")
+#: Hooks in whose order a packet is looked at.
+_HOOKS = ("prerouting", "input", "forward", "output", "postrouting")
+_VERSIONS = {"ip": frozenset((4,)), "ip6": frozenset((6,)), "inet": frozenset((4, 6))}
+_PRIORITIES = {"raw": -300, "mangle": -150, "dstnat": -100, "filter": 0, "security": 50, "srcnat": 100}
+_ICMP_TYPES = {
+    "echo-reply": 0,
+    "destination-unreachable": 3,
+    "source-quench": 4,
+    "redirect": 5,
+    "echo-request": 8,
+    "router-advertisement": 9,
+    "router-solicitation": 10,
+    "time-exceeded": 11,
+    "parameter-problem": 12,
+    "timestamp-request": 13,
+    "timestamp-reply": 14,
+    "info-request": 15,
+    "info-reply": 16,
+    "address-mask-request": 17,
+    "address-mask-reply": 18,
+}
+_ICMP6_TYPES = {
+    "destination-unreachable": 1,
+    "packet-too-big": 2,
+    "time-exceeded": 3,
+    "parameter-problem": 4,
+    "echo-request": 128,
+    "echo-reply": 129,
+    "mld-listener-query": 130,
+    "mld-listener-report": 131,
+    "mld-listener-done": 132,
+    "mld-listener-reduction": 132,
+    "nd-router-solicit": 133,
+    "nd-router-advert": 134,
+    "nd-neighbor-solicit": 135,
+    "nd-neighbor-advert": 136,
+    "nd-redirect": 137,
+    "router-renumbering": 138,
+    "ind-neighbor-solicit": 141,
+    "ind-neighbor-advert": 142,
+    "mld2-listener-report": 143,
+}
 _FAMILIES = {"ip": V4, "ip6": V6, "inet": EVERYBODY}
 _INTERFACES = {"iif": "iif", "iifname": "iif", "oif": "oif", "oifname": "oif"}
 _PORT_PROTOCOLS = ("tcp", "udp", "sctp", "dccp", "udplite")
 _INSTEAD = "save the output of `nft -j list ruleset` and lint that"
+
+
+#: Interfaces that the rules name by number have to be there; bridges can be made everywhere.
+_LOAD = 'for name; do ip link add "$name" type bridge 2>/dev/null; done; nft -f - && nft -j list ruleset'
+#: Interfaces that are made for a ruleset at most.
+_MOST_INTERFACES = 256
 
 
 class _UnknownError(Exception):
@@ -47,7 +112,7 @@ def from_nft_text(text: str, name: str = "") -> Firewall:
     where = f"{name}: " if name else ""
     if os.geteuid() != 0 or not shutil.which("nft") or not shutil.which("unshare"):
         raise PolicyError(f"{where}reading nftables text needs root, nft and unshare; {_INSTEAD}")
-    command = ["unshare", "-n", "sh", "-c", "nft -f - && nft -j list ruleset"]
+    command = ["unshare", "-n", "sh", "-c", _LOAD, "sh", *_interfaces(text)]
     try:
         done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -56,6 +121,18 @@ def from_nft_text(text: str, name: str = "") -> Firewall:
         said = plain((done.stderr.strip().splitlines() or ["nft failed"])[0].removeprefix("/dev/stdin:"))[:200]
         raise PolicyError(f"{where}{said}; if it uses what this machine does not have, {_INSTEAD}")
     return from_nft_json(done.stdout, name)
+
+
+def _interfaces(text: str) -> list[str]:
+    """Names that may be those of interfaces: what follows `iif`, `oif` and `device`, and what variables stand for."""
+    if shutil.which("ip") is None:
+        return []
+    found: dict[str, None] = {}
+    for match in re.finditer(r"\b(?:iif|oif|devices?|define[ \t]+\w+)\b[ \t!=]*(\{[^{}]{0,4096}\}|[^\s;{}]+)", text):
+        for word in re.findall(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,14}", match[1]):
+            if word != "lo" and not word.isdigit():
+                found[word] = None
+    return list(found)[:_MOST_INTERFACES]
 
 
 def from_nft_json(text: str, name: str = "") -> Firewall:
@@ -77,7 +154,15 @@ def from_nft_json(text: str, name: str = "") -> Firewall:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise PolicyError(f"{where}nftables[{number}]: {_fault(error)}") from error
     try:
-        return Firewall(name=name, family="nftables", chains=tuple(reader.chains()))
+        chains = tuple(reader.chains())
+        return Firewall(
+            name=name,
+            family="nftables",
+            chains=chains,
+            notes=tuple(reader.notes()),
+            program=reader.program(),
+            helpers=tuple(reader.helpers),
+        )
     except PolicyError as error:
         raise PolicyError(f"{where}{error}") from None
     except RecursionError:
@@ -95,8 +180,13 @@ class _Reader:
 
     def __init__(self) -> None:
         self.sets: dict[str, Any] = {}
+        #: Sets that packets change.
+        self.changing: set[str] = set()
         self.named: dict[str, dict[str, Any]] = {}
         self.rules: dict[str, list[dict[str, Any]]] = {}
+        #: Helpers by the names of their objects, and those that rules set.
+        self.objects: dict[str, str] = {}
+        self.helpers: list[tuple[Match, str]] = []
 
     def take(self, entry: dict[str, Any]) -> None:
         for kind, value in entry.items():
@@ -105,15 +195,48 @@ class _Reader:
             elif kind in ("set", "map"):
                 elements = value.get("elem", [])
                 self.sets[_key(value, "name")] = elements if isinstance(elements, list) else [elements]
+                flags = value.get("flags", [])
+                if "timeout" in value or any(word in flags for word in ("dynamic", "timeout")):
+                    self.changing.add(_key(value, "name"))
+            elif kind == "ct helper":
+                self.objects[_key(value, "name")] = str(value.get("type"))
             elif kind == "rule":
                 if not isinstance(value["expr"], list):
                     raise TypeError
                 self.rules.setdefault(_key(value, "chain"), []).append(value)
 
+    @functools.cached_property
+    def _steps(self) -> dict[str, list[Step]]:
+        return {key: [step for rule in rules for step in self.steps(rule)] for key, rules in self.rules.items()}
+
+    def program(self) -> Program:
+        """All chains that see packets of IP."""
+        bases = []
+        for key, chain in self.named.items():
+            hook, family = str(chain.get("hook")), str(chain.get("family"))
+            if hook not in _HOOKS or family not in _VERSIONS:
+                continue
+            priority = chain.get("prio", 0)
+            if not isinstance(priority, int):
+                priority = _PRIORITIES.get(str(priority), 0)
+            policy: Literal["accept", "drop"] = "drop" if chain.get("policy") == "drop" else "accept"
+            is_nat = chain.get("type") == "nat"
+            versions = _VERSIONS[family]
+            bases.append(Base(key=key, hook=hook, policy=policy, priority=priority, versions=versions, is_nat=is_nat))
+        return Program(bases=tuple(bases), steps=self._steps)
+
+    def notes(self) -> Iterator[Note]:
+        """Chains that nothing is said about."""
+        for key, chain in self.named.items():
+            hook, family = chain.get("hook"), str(chain.get("family"))
+            if hook is not None and (str(hook) not in _HOOKS or family not in _VERSIONS) and self.rules.get(key):
+                words = f"hook {plain(str(hook))[:40]} of family {plain(family)[:40]}"
+                yield Note(message=f"The chain {plain(key)[:120]} ({words}) is not looked at.", text=plain(key)[:120])
+
     def chains(self) -> Iterator[Chain]:
         names = {key: key for key in self.named}
         looked_at = itertools.count()
-        steps = {key: [step for rule in rules for step in self.steps(rule)] for key, rules in self.rules.items()}
+        steps = self._steps
         for key, chain in self.named.items():
             hook, family = str(chain.get("hook")), str(chain.get("family"))
             if chain.get("type") != "filter" or hook not in DIRECTIONS or family not in _FAMILIES:
@@ -145,8 +268,24 @@ class _Reader:
                     if met is not None:
                         yield from _step(table, met, verdict, given)
             elif kind in _VERDICTS:
-                yield from _step(table, match, {kind: value}, given)
+                answered = match.meet(_answered(value)) if kind == "reject" else match
+                if answered is not None:
+                    yield from _step(table, answered, {kind: value}, given)
                 return
+            elif kind in _BEHIND:
+                return
+            elif kind in ("set", "map") or (kind == "mangle" and "payload" in str(value)):
+                met = match.meet(_changes(value))
+                if met is None:
+                    return
+                match = met
+            elif kind == "limit":
+                match = match.meet(Match(limited=True)) or match
+            elif kind in _DECIDES:
+                yield Step(match=match, action="unknown", **given)  # type: ignore[arg-type]
+                return
+            elif kind == "ct helper":
+                self.helpers.append((match, self.objects.get(f"{table} {value}", "")))
             elif kind not in _HARMLESS:
                 match = _partial(match)
 
@@ -170,6 +309,8 @@ class _Reader:
 
     def _match(self, table: str, left: Any, op: str, right: Any) -> Match:
         values = self._values(table, right)
+        if "&" in left:
+            return _flags(left["&"], op, values)
         if "payload" in left:
             return _payload(left["payload"]["protocol"], left["payload"]["field"], op, values)
         if "meta" in left:
@@ -179,6 +320,8 @@ class _Reader:
         raise _UnknownError
 
     def _values(self, table: str, right: Any) -> list[Any]:
+        if isinstance(right, str) and f"{table} {right[1:]}" in self.changing:
+            raise _UnknownError
         if isinstance(right, str) and right.startswith("@"):
             return [_element(value) for value in self.sets[f"{table} {right[1:]}"]]
         if isinstance(right, dict) and "set" in right:
@@ -196,6 +339,8 @@ def _element(value: Any) -> Any:
 
 
 _VERDICTS = ("accept", "drop", "reject", "jump", "goto", "return", "queue", "continue")
+#: Statements after which another packet goes on, or none.
+_DECIDES = ("dnat", "redirect", "tproxy", "synproxy", "notrack", "xt", "fwd")
 
 
 def _step(table: str, match: Match, verdict: dict[str, Any], given: dict[str, Any]) -> Iterator[Step]:
@@ -209,6 +354,26 @@ def _step(table: str, match: Match, verdict: dict[str, Any], given: dict[str, An
     elif kind in ("jump", "goto") and isinstance(value, dict):
         target = f"{table} {value.get('target')}"
         yield Step(match=match, action="jump" if kind == "jump" else "goto", target=target, **given)
+    elif kind == "queue":
+        yield Step(match=match, action="unknown", **given)
+
+
+def _answered(reject: Any) -> Match:
+    """The packets that can be refused by such an answer: nft lists a reset without the protocol that it implies."""
+    kind = reject.get("type") if isinstance(reject, dict) else None
+    if kind == "tcp reset":
+        return Match(protos=frozenset(("tcp",)))
+    return Match(saddr={"icmp": V4, "icmpv6": V6}.get(str(kind), EVERYBODY))
+
+
+def _changes(value: Any) -> Match:
+    """The packets for which a set can be changed: nft lists no version of IP where the element implies one."""
+    element = value.get("elem", value.get("key")) if isinstance(value, dict) else None
+    payload = element.get("payload") if isinstance(element, dict) else None
+    family = _FAMILIES.get(str(payload.get("protocol"))) if isinstance(payload, dict) else None
+    # Statements of the element, such as a limit, decide too.
+    known = family is not None and isinstance(value, dict) and not value.get("stmt")
+    return Match(saddr=EVERYBODY if family is None else family, partial=not known)
 
 
 def _partial(match: Match) -> Match:
@@ -217,6 +382,8 @@ def _partial(match: Match) -> Match:
 
 def _implied(left: Any) -> frozenset[str] | None:
     """The protocol that a rule is about, because it looks at one of its fields."""
+    if isinstance(left, dict) and isinstance(left.get("&"), list) and left["&"]:
+        left = left["&"][0]
     payload = left.get("payload") if isinstance(left, dict) else None
     word = protocol(payload.get("protocol")) if isinstance(payload, dict) else ""
     return frozenset((word,)) if word in (*_PORT_PROTOCOLS, "icmp", "icmp6") else None
@@ -230,17 +397,44 @@ def _payload(proto: str, field: str, op: str, values: list[Any]) -> Match:
     if proto in ("ip", "ip6") and field in ("saddr", "daddr"):
         addresses = _addresses(op, values, _FAMILIES[proto])
         return Match(saddr=addresses) if field == "saddr" else Match(daddr=addresses)
+    if proto in _TYPES and field == "type" and op in ("==", "in", "!="):
+        known = _TYPES[proto]
+        spans = [value["range"] if isinstance(value, dict) else (value, value) for value in values]
+        found = union((_type(known, first), _type(known, last)) for first, last in spans)
+        return Match(protos=frozenset((protocol(proto),)), types=found if op != "!=" else without(ALL_TYPES, found))
     if (proto, field) in (("ip", "protocol"), ("ip6", "nexthdr")):
         return _protocols(op, values)
     raise _UnknownError
+
+
+_TYPES = {"icmp": _ICMP_TYPES, "icmpv6": _ICMP6_TYPES}
+
+
+def _type(known: dict[str, int], value: Any) -> int:
+    number = known[value] if isinstance(value, str) else value
+    if not isinstance(number, int) or not 0 <= number <= 255:
+        raise _UnknownError
+    return number
+
+
+def _flags(operands: Any, op: str, values: list[Any]) -> Match:
+    """The flags that tell the SYN which opens a connection from other packets; others are not looked at."""
+    left, mask = operands
+    masked = mask if isinstance(mask, list) else mask["|"] if isinstance(mask, dict) else [mask]
+    if left != {"payload": {"protocol": "tcp", "field": "flags"}} or not {"syn", "ack"} <= set(masked):
+        raise _UnknownError
+    if values != ["syn"] or op not in ("==", "!="):
+        raise _UnknownError
+    return Match(protos=frozenset(("tcp",)), opening=op == "==")
 
 
 def _meta(key: str, op: str, values: list[Any]) -> Match:
     if key == "l4proto":
         return _protocols(op, values)
     if key in _INTERFACES:
-        # Other interfaces than those, or any of several: all that matters here is whether it is the loopback.
-        word = str(values[0]) if op == "==" and len(values) == 1 else "?"
+        word = "?"
+        if len(values) == 1 and op in ("==", "!=") and isinstance(values[0], str):
+            word = values[0] if op == "==" else f"!{values[0]}"
         return Match(iif=word) if _INTERFACES[key] == "iif" else Match(oif=word)
     if key == "nfproto" and op == "==" and len(values) == 1:
         return Match(saddr={"ipv4": V4, "ipv6": V6}[values[0]])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import bisect
 import ipaddress
+import socket
 from collections.abc import Iterable
 
 from conntrack_py.policy.model import Network, merged
@@ -40,8 +41,12 @@ def of_unknown(number: int) -> Spans:
 
 def of_address(text: str) -> int:
     """The place of an address on the line."""
-    address = ipaddress.ip_address(text)
-    return int(address) + (0 if address.version == 4 else _V6)
+    is_v6 = ":" in text
+    try:
+        packed = socket.inet_pton(socket.AF_INET6 if is_v6 else socket.AF_INET, text)
+    except OSError:
+        packed = ipaddress.ip_address(text).packed  # names what is wrong
+    return int.from_bytes(packed) + (_V6 if is_v6 else 0)
 
 
 def union(*many: Iterable[tuple[int, int]]) -> Spans:

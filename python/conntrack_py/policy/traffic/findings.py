@@ -1,9 +1,7 @@
-"""Servers that initiate: what they should seldom do, judged by who initiated and never by volume.
+"""Servers that initiate, and beacons of any host, judged by who initiated and never by volume.
 
-A beacon is a server that calls one service of one host again and again in even steps. Its score is 1 less the median
-absolute deviation of the intervals between the beginnings of its connections, divided by their median: 1 is a clock.
-Jitter of 5 % gives about 0.95, people about 0.3. Connections that begin within a second of each other are one call; at
-least five calls and a score of 0.8 make a beacon.
+Of servers every destination is a finding, of other hosts calls in even steps alone (`beacons`). Calls that are even
+for a known reason have a mark of their own and stand below: the clock, and polls of a host inside.
 """
 
 from __future__ import annotations
@@ -14,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from conntrack_py.policy.traffic import roles
-from conntrack_py.policy.traffic.pairs import CONFIDENCE, KEPT, LEFT_OUT, Ints, Pair, Traffic
+from conntrack_py.policy.traffic.beacons import FEWEST, evenness
+from conntrack_py.policy.traffic.pairs import CONFIDENCE, Bools, Ints, Pair, Traffic, is_loopback
 from conntrack_py.policy.traffic.roles import Host
 from conntrack_py.policy.traffic.services import breaks
 from conntrack_py.table import ConnectionTable
@@ -22,40 +21,47 @@ from conntrack_py.text import service as service_text
 
 #: Marks of findings, the most telling first.
 MARKS = {
-    "beacon": "it calls in even steps",
+    "beacon": "it calls a host outside in even steps",
     "unanswered": "nobody ever answered",
     "first": "a server that had only answered began to initiate",
     "new_destination": "it initiates where it did not before",
     "egress": "it leaves the local networks",
     "unsure": "the capture does not show who initiated: perhaps the server did",
+    "poll": "it calls a host inside in even steps",
+    "health_check": "it calls a host inside in even steps, with hardly any data",
+    "clock": "NTP, which is even by design",
 }
-#: Calls that make a beacon, its least period in seconds, its least score.
-_BEACON = 5
-_PERIOD = 1.0
-_SCORE = 0.8
+#: Marks of calls that are even for a known reason.
+_EXPLAINED = {"poll", "health_check", "clock"}
 #: Connections that a server has answered before its first own one is news.
 _ONLY_ANSWERED = 10
+#: NTP's port, and the least and greatest length of its messages (RFC 5905: a header, perhaps a key and a digest).
+_NTP, _NTP_BYTES = ("udp", 123), (48, 68)
+#: The most bytes of a side of a health check.
+_CHECK_BYTES = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """A server initiates to a service of another host.
+    """A server initiates to a service of another host, or a host calls one in even steps.
 
     Attributes:
-        server: Its address.
+        server: The address of the host that initiates.
+        role: `server`, or `client`: it offers nothing.
         destination: The responder.
         service: `8443/tcp`, `icmp echo`, ...
         connections: How many it initiated.
         first: When the first of them began, nanoseconds since 1970 UTC.
         last: When the last of them began.
         marks: Words of `MARKS`, the most telling first.
-        period: Median seconds between connections, of a beacon.
-        score: How even they are, 0 to 1, of a beacon.
-        offers: What the server offers, which makes it one.
+        period: Median seconds between calls in even steps.
+        score: How even they are, 0 to 1 (`conntrack_py.policy.traffic.beacons`).
+        offers: What the host offers, which makes it a server.
         breaks: What would stop working if this were denied.
     """
 
     server: str
+    role: str
     destination: str
     service: str
     connections: int
@@ -69,7 +75,7 @@ class Finding:
 
 
 def findings(table: ConnectionTable, baseline: ConnectionTable | None = None) -> list[Finding]:
-    """Find connections that servers initiate, the most telling first.
+    """Find connections that servers initiate, and beacons of other hosts, the most telling first.
 
     Args:
         table: The connections.
@@ -78,58 +84,86 @@ def findings(table: ConnectionTable, baseline: ConnectionTable | None = None) ->
             the second.
     """
     traffic = Traffic(table, CONFIDENCE)
-    servers = roles.servers(traffic, traffic.pairs(traffic.kept))
-    if not servers:
+    hosts = roles.local_hosts(traffic)
+    if not hosts:
         return []
     # An attempt that nobody answers was initiated all the same.
-    asked = [list(LEFT_OUT).index(reason) for reason in ("refused", "unanswered")]
-    by_server = np.array([address in servers for address in traffic.addresses], bool)[traffic.orig]
-    which = np.isin(traffic.why, [KEPT, *asked]) & by_server & ~traffic.resp_group
+    asked = traffic.kept | traffic.because("refused", "unanswered", "probe", "announced")
+    local = np.array([address in hosts and not is_loopback(address) for address in traffic.addresses], bool)
+    which = asked & local[traffic.orig] & ~traffic.resp_group & (traffic.orig != traffic.resp)
     known = _destinations(baseline) if baseline is not None else None
     middle = int(traffic.start.min()) // 2 + int(traffic.start.max()) // 2
-    grouped = traffic.grouped(np.flatnonzero(which))
+    serves = np.array([address in hosts and hosts[address].is_server for address in traffic.addresses], bool)
+    grouped = traffic.grouped(np.flatnonzero(which & serves[traffic.orig]))
     began = {pair.orig: pair.first for pair, _ in reversed(grouped)}
     first_rows = {pair.orig: rows[0] for pair, rows in reversed(grouped)}
     answered = _answered_before(traffic, first_rows)
     egress = traffic.egress
     found = []
     for pair, rows in grouped:
-        period, score = _evenness(traffic.start[rows])
         is_new = (pair.orig, pair.resp) not in known if known is not None else began[pair.orig] < middle <= pair.first
         is_first = rows[0] == first_rows[pair.orig] and answered[pair.orig] >= _ONLY_ANSWERED
         marks = {
-            "beacon": score is not None,
             "unanswered": not bool(traffic.answered[rows].any()),
             "first": is_first,
             "new_destination": is_new and not is_first,
             "egress": bool(egress[rows].any()),
         }
-        found.append(_finding(pair, servers[pair.orig], marks, period, score))
-    for pair, rows in traffic.perhaps_outwards({address: host.offers for address, host in servers.items()}):
-        period, score = _evenness(np.sort(traffic.start[rows]))
-        marks = {
-            "beacon": score is not None,
-            "unanswered": not bool((traffic.answered[rows]).any()),
-            "egress": True,
-            "unsure": True,
-        }
-        found.append(_finding(pair, servers[pair.orig], marks, period, score))
-    order = list(MARKS)
-    return sorted(found, key=lambda one: ([mark not in one.marks for mark in order], one.first, one.destination))
+        found.append(_finding(traffic, pair, rows, hosts[pair.orig], marks))
+    for pair, rows in traffic.grouped(_often(traffic, which & ~serves[traffic.orig])):
+        marks = {"unanswered": not bool(traffic.answered[rows].any()), "egress": bool(egress[rows].any())}
+        one = _finding(traffic, pair, rows, hosts[pair.orig], marks)
+        found += [one] if one.period is not None else []
+    for pair, rows in traffic.perhaps_outwards(roles.of_services(hosts)):
+        rows = rows[np.argsort(traffic.start[rows], kind="stable")]
+        marks = {"unanswered": not bool((traffic.answered[rows]).any()), "egress": True, "unsure": True}
+        found.append(_finding(traffic, pair, rows, hosts[pair.orig], marks))
+    return sorted(found, key=_order)
 
 
-def _finding(pair: Pair, server: Host, marks: Mapping[str, bool], period: float | None, score: float | None) -> Finding:
+def _order(one: Finding) -> tuple[bool, list[bool], int, str, str, str]:
+    """The place of a finding: what is even for a known reason stands below the rest."""
+    explained = not _EXPLAINED.isdisjoint(one.marks)
+    return explained, [mark not in one.marks for mark in MARKS], one.first, one.server, one.destination, one.service
+
+
+def _often(traffic: Traffic, which: Bools) -> Ints:
+    """The rows of pairs that have enough connections to be a beacon."""
+    rows = np.flatnonzero(which)
+    _, places, counts = np.unique(traffic.keys[rows], return_inverse=True, return_counts=True)
+    return rows[counts[places] > FEWEST]
+
+
+def _even(traffic: Traffic, pair: Pair, rows: Ints, leaves: bool) -> str:
+    """The mark of calls in even steps."""
+    sides = [(traffic.table[f"{side}_bytes"][rows], traffic.table[f"{side}_pkts"][rows]) for side in ("orig", "resp")]
+    if (pair.proto, pair.service) == _NTP:
+        least, most = _NTP_BYTES
+        # Anything may call itself NTP by its port; messages of another length are a beacon.
+        if all(bool(((size >= least * packets) & (size <= most * packets)).all()) for size, packets in sides):
+            return "clock"
+    if leaves:
+        return "beacon"
+    return "health_check" if all(int(np.median(size)) <= _CHECK_BYTES for size, _ in sides) else "poll"
+
+
+def _finding(traffic: Traffic, pair: Pair, rows: Ints, host: Host, marks: Mapping[str, bool]) -> Finding:
+    even = evenness(traffic.start[rows])
+    held = {mark for mark, holds in marks.items() if holds}
+    if even is not None:
+        held.add(_even(traffic, pair, rows, marks["egress"]))
     return Finding(
         server=pair.orig,
+        role="server" if host.is_server else "client",
         destination=pair.resp,
         service=service_text(pair.proto, pair.service),
         connections=pair.connections,
         first=pair.first,
         last=pair.last,
-        marks=tuple(mark for mark, holds in marks.items() if holds),
-        period=period,
-        score=score,
-        offers=tuple(sorted(service_text(*service) for service in server.offers)),
+        marks=tuple(mark for mark in MARKS if mark in held),
+        period=even[0] if even else None,
+        score=even[1] if even else None,
+        offers=tuple(sorted(service_text(*service) for service in host.offers)),
         breaks=breaks(pair.proto, pair.service),
     )
 
@@ -146,15 +180,3 @@ def _answered_before(traffic: Traffic, first_rows: Mapping[str, int]) -> dict[st
     before = traffic.kept & (traffic.start < until[traffic.resp])
     counts = np.bincount(traffic.resp[before], minlength=len(traffic.addresses))
     return dict(zip(first_rows, counts[traffic.orig[rows]].tolist(), strict=True))
-
-
-def _evenness(starts: Ints) -> tuple[float | None, float | None]:
-    """The period in seconds and the score of a beacon; None and None where it is none."""
-    # Several connections at once are one call.
-    calls = starts[np.diff(starts, prepend=starts[0] - int(2e9 * _PERIOD)) >= _PERIOD * 1e9]
-    if len(calls) < _BEACON:
-        return None, None
-    intervals = np.diff(calls) / 1e9
-    median = float(np.median(intervals))
-    score = max(0.0, 1.0 - float(np.median(np.abs(intervals - median))) / median)
-    return (median, score) if score >= _SCORE else (None, None)

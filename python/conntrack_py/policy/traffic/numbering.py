@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,7 +14,7 @@ class Numbering:
     def __init__(self) -> None:
         self.known: dict[str, int] = {}
 
-    def numbers(self, addresses: NDArray[np.object_]) -> NDArray[np.int64]:
-        """The number of each address."""
+    def numbers(self, addresses: Iterable[str], count: int) -> NDArray[np.int64]:
+        """The number of each of so many addresses."""
         known = self.known
-        return np.fromiter((known.setdefault(addr, len(known)) for addr in addresses), np.int64, len(addresses))
+        return np.fromiter((known.setdefault(addr, len(known)) for addr in addresses), np.int64, count)

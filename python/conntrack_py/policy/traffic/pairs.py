@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from conntrack_py import text
 from conntrack_py.policy.model import WITH_PORTS, WITH_TYPES
 from conntrack_py.policy.traffic.numbering import Numbering
-from conntrack_py.policy.traffic.services import Service
+from conntrack_py.policy.traffic.services import ASKED_FROM_OUTSIDE, HELPERS, Service
 from conntrack_py.table import ConnectionTable
 
 Ints = NDArray[np.int64]
@@ -35,10 +36,17 @@ LEFT_OUT = {
     "opens_nothing": "ICMP messages that open no connection",
     "nobody": "scans, their echoes, and connections whose initiator is unknown",
     "low_confidence": "connections whose initiator is not sure enough",
-    "refused": "connections that the responder refused",
+    "refused": "connections that the responder refused, or reset before it sent data",
     "unanswered": "connections that nobody answered",
+    "probe": "handshakes without data that the originator reset or left: half-open scans, port checks",
+    "announced": "connections that another one announced (FTP data, media): its helper lets them pass, no rule",
+    "administration": "administration from outside: for a person to decide",
 }
 KEPT = -1
+#: The first port that takes no privilege to bind.
+UNPRIVILEGED = 1024
+#: Handshakes without data, orderly closed, of one originator: from so many services on they are a scan.
+_SCAN = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +85,14 @@ class Traffic:
     def __init__(self, table: ConnectionTable, confidence: float = CONFIDENCE) -> None:
         self.table = table
         addresses = Numbering()
-        self.orig = addresses.numbers(table["orig_addr"])
-        self.resp = addresses.numbers(table["resp_addr"])
+        self.orig = addresses.numbers(table.texts("orig_addr"), len(table))
+        self.resp = addresses.numbers(table.texts("resp_addr"), len(table))
         self.addresses = list(addresses.known)
         self.proto, self.protos = table.codes("proto")
         self.service = self._services()
         #: Protocol and service of each connection as one number, see `service_of`.
         self.services: Ints = self.proto.astype(np.int64) << 16 | self.service
-        self.start: Ints = table["start"].view(np.int64)
+        self.start = _starts(table["start"])
         self.orig_local, self.orig_group = table.places(0)
         self.resp_local, self.resp_group = table.places(1)
         self.answered: Bools = table["resp_pkts"] > 0
@@ -96,6 +104,11 @@ class Traffic:
         return np.equal(self.why, KEPT)
 
     @property
+    def in_earnest(self) -> Bools:
+        """The connections that a policy should not refuse unawares: those of rules, and administration from outside."""
+        return self.kept | self.because("administration")
+
+    @property
     def egress(self) -> Bools:
         """The connections that leave the local networks."""
         codes, words = self.table.codes("direction")
@@ -104,6 +117,19 @@ class Traffic:
     def is_proto(self, words: tuple[str, ...]) -> Bools:
         """The connections of these protocols."""
         return np.isin(self.proto, [self.protos.index(word) for word in words])
+
+    def because(self, *reasons: str) -> Bools:
+        """The connections that are left out for these reasons."""
+        order = list(LEFT_OUT)
+        found: Bools = np.isin(self.why, [order.index(reason) for reason in reasons])
+        return found
+
+    @cached_property
+    def keys(self) -> Ints:
+        """Originator, responder and service of each connection as one number; equal numbers are the same pair."""
+        _, ends = np.unique(self.orig * len(self.addresses) + self.resp, return_inverse=True)
+        keys: Ints = ends.astype(np.int64) << 32 | self.services
+        return keys
 
     def left_out(self) -> dict[str, int]:
         """Counts of connections left out, by reason."""
@@ -163,9 +189,7 @@ class Traffic:
         """
         evidence, words = self.table.codes("evidence")
         unknown = np.equal(evidence, words.index("unknown"))
-        reasons = list(LEFT_OUT)
-        unsure = np.equal(self.why, reasons.index("low_confidence"))
-        unsure |= np.equal(self.why, reasons.index("nobody")) & unknown
+        unsure = self.because("low_confidence") | self.because("nobody") & unknown
         serves = np.array([address in offers for address in self.addresses], bool)
         outwards = unsure & self.egress & serves[self.orig] & ~self.resp_group
         inwards = unsure & self.is_proto(WITH_PORTS) & ~self.orig_local & self.resp_local & serves[self.resp]
@@ -197,10 +221,86 @@ class Traffic:
         untracked = self.is_proto(("icmp6",)) & np.isin(self.service, _UNTRACKED)
         evidence, words = self.table.codes("evidence")
         nobody = np.isin(evidence, [words.index(word) for word in NOBODY])
-        refused = refusals(self.table)
+        refused = refusals(self.table) | self._reset_unheard()
         stream = self.orig_local & ~self.is_proto(("tcp", "sctp")) & (self.table["orig_pkts"] >= _STREAM)
         unanswered = ~self.answered & ~self.resp_group & ~stream
         # A float32 of 0.9 is a little less than 0.9.
         unsure = self.table["confidence"] < np.float32(confidence)
-        reasons = (errors, untracked, ~opens, nobody, unsure, refused, unanswered)
-        return np.select(reasons, np.arange(len(reasons)), KEPT).astype(np.int8)
+        reasons = [errors, untracked, ~opens, nobody, unsure, refused, unanswered, self._probes()]
+        announced = self._announced()
+        inwards = ~self.orig_local & self.resp_local & ~self.resp_group & self.is_service(ASKED_FROM_OUTSIDE)
+        return np.select([*reasons, announced, inwards], np.arange(len(LEFT_OUT)), KEPT).astype(np.int8)
+
+    def is_service(self, services: Iterable[Service]) -> Bools:
+        """The connections to these services."""
+        codes = {word: code for code, word in enumerate(self.protos)}
+        found: Bools = np.isin(self.services, [codes[proto] << 16 | port for proto, port in services if proto in codes])
+        return found
+
+    def _states(self, *words: str) -> Bools:
+        codes, known = self.table.codes("conn_state")
+        return np.isin(codes, [known.index(word) for word in words])
+
+    def _reset_unheard(self) -> Bools:
+        """TCP connections that the responder reset without a byte of its own: closed behind a proxy, or filtered."""
+        unheard: Bools = self._states("RSTR", "RSTRH") & (self.table["resp_bytes"] == 0)
+        return unheard & self.is_proto(("tcp",))
+
+    def _probes(self) -> Bools:
+        """Answered TCP handshakes without data that the originator reset or left, or that are many of one host."""
+        states, words = self.table.codes("state")
+        idle = self.is_proto(("tcp",)) & (self.table["orig_bytes"] == 0) & (self.table["resp_bytes"] == 0)
+        evidence, known = self.table.codes("evidence")
+        idle &= self.answered & np.isin(evidence, [known.index("syn"), known.index("syn_ack")])
+        half: Bools = idle & (self._states("RSTO") | np.equal(states, words.index("SYN_RECV")))
+        whole = np.flatnonzero(idle & ~half & self._states("SF"))
+        _, firsts = np.unique(self.keys[whole], return_index=True)
+        many = np.bincount(self.orig[whole[firsts]], minlength=len(self.addresses)) >= _SCAN
+        half[whole] = many[self.orig[whole]]
+        return half
+
+    def _announced(self) -> Bools:
+        """Connections that another connection's messages made expected, and the data of FTP whose messages hide."""
+        table = self.table
+        parents = table.parents()
+        has_parent = table["related_to"] >= 0
+        evidence, words = table.codes("evidence")
+        has_ports = self.is_proto(WITH_PORTS)
+        carried, _ = table.codes("tunnel")
+        control = self.is_service(HELPERS)
+        known = parents >= 0
+        by_helper = np.zeros_like(control)
+        by_helper[known] = control[parents[known]]
+        announced = has_ports & has_parent & (np.equal(carried, -1) | by_helper)
+        announced |= np.equal(evidence, words.index("related"))
+        # RFC 959: active data comes from port 20.
+        announced |= self.is_proto(("tcp",)) & (table["orig_port"] == 20) & (self.service >= UNPRIVILEGED)
+        return announced | self._hidden_ftp_data(announced)
+
+    def _hidden_ftp_data(self, announced: Bools) -> Bools:
+        """One connection to a high port between the ends of an FTP session with encrypted messages (RFC 4217).
+
+        Nobody else uses the port: it is no service.
+        """
+        ends = self.orig * len(self.addresses) + self.resp
+        tcp = self.is_proto(("tcp",))
+        sessions = tcp & np.isin(self.service, (21, 990)) & self.answered
+        if not sessions.any():
+            return np.zeros_like(announced)
+        _, places, counts = np.unique(self.resp << 32 | self.services, return_inverse=True, return_counts=True)
+        once: Bools = counts[places] == 1
+        return tcp & ~announced & once & (self.service >= UNPRIVILEGED) & np.isin(ends, ends[sessions])
+
+
+def is_loopback(address: str) -> bool:
+    """True for an address of a host's own network."""
+    return address.startswith("127.") or address == "::1"
+
+
+def _starts(column: NDArray[np.datetime64]) -> Ints:
+    """Nanoseconds since 1970. Connections without a time take that of the first other one, or 0."""
+    starts: Ints = column.view(np.int64)
+    untimed = np.isnat(column)
+    if not untimed.any():
+        return starts
+    return np.where(untimed, starts[~untimed].min() if not untimed.all() else 0, starts)

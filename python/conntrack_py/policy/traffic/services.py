@@ -23,6 +23,93 @@ _OFFERS: dict[str, frozenset[Service]] = {
     "proxy": frozenset({("tcp", 3128), ("tcp", 1080)}),
 }
 
+#: Services that administer a host or read all it has, with their names: from outside they are for a person to decide,
+#: and open to the world a finding of lint. FTP is the exception of the former: it is published on purpose, too, and its
+#: rule is the place of its helper.
+ADMINISTRATION: dict[Service, str] = {
+    **{
+        ("tcp", port): name
+        for port, name in {
+            21: "FTP",
+            22: "SSH",
+            23: "Telnet",
+            111: "RPC",
+            135: "RPC of Windows",
+            139: "NetBIOS",
+            389: "LDAP",
+            445: "SMB",
+            512: "rexec",
+            513: "rlogin",
+            514: "rsh",
+            623: "IPMI",
+            636: "LDAP",
+            1433: "SQL Server",
+            1521: "Oracle",
+            2049: "NFS",
+            2375: "Docker",
+            2376: "Docker",
+            2379: "etcd",
+            3306: "MySQL",
+            3389: "RDP",
+            4899: "Radmin",
+            5432: "PostgreSQL",
+            5601: "Kibana",
+            **dict.fromkeys(range(5900, 5911), "VNC"),
+            5984: "CouchDB",
+            5985: "WinRM",
+            5986: "WinRM",
+            6379: "Redis",
+            6443: "Kubernetes",
+            8006: "Proxmox",
+            8291: "Winbox",
+            9042: "Cassandra",
+            9200: "Elasticsearch",
+            10000: "Webmin",
+            10250: "kubelet",
+            11211: "memcached",
+            27017: "MongoDB",
+        }.items()
+    },
+    ("udp", 111): "RPC",
+    ("udp", 161): "SNMP",
+    ("udp", 623): "IPMI",
+    ("udp", 1434): "SQL Server",
+    ("udp", 3389): "RDP",
+    ("udp", 11211): "memcached",
+}
+
+#: Names of helpers (net/netfilter/nf_conntrack_*.c of Linux) by the service whose messages announce connections.
+HELPERS: dict[Service, str] = {
+    ("tcp", 21): "ftp",
+    ("tcp", 990): "ftp",
+    ("udp", 69): "tftp",
+    ("udp", 5060): "sip",
+    ("tcp", 5060): "sip",
+    ("tcp", 1720): "Q.931",
+    ("udp", 1719): "RAS",
+    ("tcp", 1723): "pptp",
+    ("tcp", 6667): "irc",
+    ("tcp", 554): "rtsp",
+}
+
+#: Those of them that are for a person to decide when somebody outside uses them.
+ASKED_FROM_OUTSIDE = frozenset(ADMINISTRATION.keys() - HELPERS.keys())
+
+#: Kinds of `_OFFERS` that servers call for their work. Shells, desktops and file shares are none: those of a server's
+#: neighbours are how an intruder moves on.
+_BACK_ENDS = ("web", "dns", "mail", "ntp", "dhcp", "database", "directory", "printers", "logs", "proxy")
+#: More of what servers call for their work: NFS, caches, queues, searches, stores, telemetry.
+_MORE_BACK_ENDS: frozenset[Service] = frozenset(
+    [("tcp", port) for port in (2049, 2379, 4317, 4318, 5671, 5672, 5984, 9092, 9200, 11211)]
+    + [("udp", port) for port in (162, 2049, 2055, 4739, 8125)]
+)
+
+#: UDP ports at which every host answers: discovery, names and leases. They make no server.
+_EVERYBODY = frozenset({68, 137, 138, 546, 1900, 3702, 5353, 5355, 5678, 17500, 57621})
+#: The first port of those that hosts bind for a moment (IANA has 49152, Linux 32768), and those that need no privilege.
+_OF_THE_MOMENT = 32768
+_UNPRIVILEGED = 1024
+
 #: Functions that fail where a host may not initiate this, by the responder's port.
 _BREAKS: tuple[tuple[tuple[Service, ...], str], ...] = (
     ((("udp", 53), ("tcp", 53), ("tcp", 853)), "name resolution (DNS); name a resolver of your own instead of any"),
@@ -51,6 +138,25 @@ _BREAKS: tuple[tuple[tuple[Service, ...], str], ...] = (
     ((("tcp", 6667), ("tcp", 6697)), "IRC, which servers have no use for: a classic of command and control"),
 )
 _BREAKS_BY_SERVICE = {service: words for services, words in _BREAKS for service in services}
+
+
+def makes_server(proto: str, port: int, also_asks: bool) -> bool:
+    """True if an answer on a port makes a host a server.
+
+    TCP does, whatever the port: a listener answered. A UDP port of the moment does not, nor one of those at which every
+    host answers, nor an unprivileged one from which the host also asks, as peers of WireGuard and BitTorrent do.
+    """
+    if proto != "udp":
+        return proto not in ("icmp", "icmp6")
+    if port in _EVERYBODY or port >= _OF_THE_MOMENT:
+        return False
+    return port < _UNPRIVILEGED or not also_asks
+
+
+def back_end(proto: str, port: int) -> str | None:
+    """The kind of a service that servers call for their work, such as `database`; None: it is none of these."""
+    known = next((kind for kind in _BACK_ENDS if (proto, port) in _OFFERS[kind]), None)
+    return "other" if known is None and (proto, port) in _MORE_BACK_ENDS else known
 
 
 def kind(offers: Iterable[Service]) -> str | None:

@@ -29,6 +29,7 @@ class Draft:
         peers: Addresses that were seen, or names of groups in place of all their addresses.
         services: Ports or types that were seen.
         pairs: The connections it is made of.
+        helper: The helper of its services.
         networks: What the addresses were folded to; empty: they stand as they are.
         ranges: What the ports were folded to; empty: they stand as they are.
         folds: What was made wider, in words.
@@ -40,12 +41,13 @@ class Draft:
     peers: frozenset[str]
     services: frozenset[int]
     pairs: list[Pair]
+    helper: str = ""
     networks: tuple[str, ...] = ()
     ranges: tuple[tuple[int, int], ...] = ()
     folds: list[str] = field(default_factory=list)
 
 
-def cover(group: str, side: Side, proto: str, seen: dict[tuple[str, int], list[Pair]]) -> list[Draft]:
+def cover(group: str, side: Side, proto: str, seen: dict[tuple[str, int], list[Pair]], helper: str = "") -> list[Draft]:
     """The fewest drafts that hold exactly the (peer, service) pairs that were seen, each of them once."""
     by_peer: dict[str, set[int]] = {}
     by_service: dict[int, set[str]] = {}
@@ -65,7 +67,7 @@ def cover(group: str, side: Side, proto: str, seen: dict[tuple[str, int], list[P
 
     def draft(peers: frozenset[str], services: frozenset[int]) -> Draft:
         pairs = [pair for peer in sorted(peers) for service in sorted(services) for pair in seen[peer, service]]
-        return Draft(group=group, side=side, proto=proto, peers=peers, services=services, pairs=pairs)
+        return Draft(group=group, side=side, proto=proto, peers=peers, services=services, pairs=pairs, helper=helper)
 
     return [draft(peers, services) for peers, services in products]
 
@@ -81,7 +83,7 @@ def fold_rules(drafts: list[Draft], most: int) -> list[Draft]:
 
     def offer(one: int, other: int) -> None:
         a, b = alive[one], alive[other]
-        if (a.group, a.side, a.proto) == (b.group, b.side, b.proto):
+        if (a.group, a.side, a.proto, a.helper) == (b.group, b.side, b.proto, b.helper):
             both = len(a.peers | b.peers) * len(a.services | b.services)
             heapq.heappush(queue, (both - _size(a) - _size(b), one, other))
 
@@ -104,11 +106,20 @@ def fold_rules(drafts: list[Draft], most: int) -> list[Draft]:
             peers=peers,
             services=services,
             pairs=[*a.pairs, *b.pairs],
+            helper=a.helper,
             folds=folds,
         )
         for other_number in [key for key in alive if key != number]:
             offer(other_number, number)
     return list(alive.values())
+
+
+def unseen(draft: Draft, groups: Mapping[str, Sequence[str]]) -> int:
+    """The combinations of a member that was seen, a peer and a service that a rule allows and nobody saw."""
+    peers = sum(len(groups[peer]) if peer in groups else 1 for peer in draft.peers)
+    services = sum(last - first + 1 for first, last in draft.ranges) or len(draft.services)
+    seen = {(pair.orig, pair.resp, pair.service) for pair in draft.pairs}
+    return max(0, len(groups[draft.group]) * peers * services - len(seen))
 
 
 def _size(draft: Draft) -> int:

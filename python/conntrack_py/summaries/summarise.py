@@ -1,6 +1,6 @@
 """Summaries: initiators by direction, service, host and zone, computed with NumPy.
 
-`summarise` gives a tree of plain dataclasses; `conntrack_py.render` shows it to people, `as_json` to programs.
+`summary` gives a tree of plain dataclasses; the command line shows it to people, `as_json` to programs.
 Bytes are IP bytes throughout: they mean the same for every protocol.
 """
 
@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from conntrack_py import text
 from conntrack_py.config import Config
+from conntrack_py.policy.inventory import Inventory
 from conntrack_py.policy.traffic.findings import Finding, findings
 from conntrack_py.policy.traffic.numbering import Numbering
 from conntrack_py.policy.traffic.pairs import refusals
 from conntrack_py.policy.traffic.roles import UNSPECIFIED
-from conntrack_py.stats import Quality, Stats
-from conntrack_py.table import EVIDENCE, ConnectionTable
+from conntrack_py.schema import moment_or_none
+from conntrack_py.stats import Stats, describe_share
+from conntrack_py.summaries.model import Capture, Evidence, Host, Hosts, Large, Service, Summary, Totals, ZonePair
+from conntrack_py.table import EVIDENCE, Connection, ConnectionTable
+from conntrack_py.track import HostName, TrackResult
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -33,167 +37,12 @@ UNSURE = frozenset(word for word, (_, certainty, _) in EVIDENCE.items() if certa
 _FIRST = "first_packet"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Totals:
-    """Sums over some connections.
-
-    Attributes:
-        connections: How many.
-        unsure: How many of them have an initiator that is only a guess: nothing in the capture says who it was, or they
-            look like a scan or its echo.
-        orig_packets: Packets sent by originators.
-        orig_bytes: IP bytes of them.
-        resp_packets: Packets sent by responders.
-        resp_bytes: IP bytes of them.
-    """
-
-    connections: int
-    unsure: int
-    orig_packets: int
-    orig_bytes: int
-    resp_packets: int
-    resp_bytes: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Service:
-    """Connections of one direction to one service.
-
-    Attributes:
-        direction: A word of the `direction` column.
-        service: `443/tcp`, `icmp echo`, ...
-        totals: Their sums.
-        originators: Different addresses that initiated.
-        responders: Different addresses that were initiated to.
-    """
-
-    direction: str
-    service: str
-    totals: Totals
-    originators: int
-    responders: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Host:
-    """A host and its role.
-
-    Attributes:
-        address: The address.
-        local: It is in a local network.
-        role: `both` (it answers and it initiates), `initiates`, `answers`, or `silent` (others initiated to it, it
-            never sent a packet back).
-        unsure: The role would be another one without connections whose initiator is only a guess.
-        initiated: Connections it initiated.
-        egress: Those of them that leave the local networks.
-        answered: Connections others initiated and it answered.
-        unanswered: Connections others initiated and it did not answer.
-        sent: IP bytes it sent.
-        received: IP bytes sent to it.
-        offers: Services it answered on, the most used first, with their connections.
-        uses: Services it initiated to, the most used first, with their connections.
-    """
-
-    address: str
-    local: bool
-    role: str
-    unsure: bool
-    initiated: int
-    egress: int
-    answered: int
-    unanswered: int
-    sent: int
-    received: int
-    offers: dict[str, int]
-    uses: dict[str, int]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Hosts:
-    """The hosts of one kind (local or not) by role: how many there are, and the busiest of them."""
-
-    counts: dict[str, int]
-    top: dict[str, list[Host]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ZonePair:
-    """Connections from one zone to another; an empty name is "in no zone"."""
-
-    orig_zone: str
-    resp_zone: str
-    totals: Totals
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evidence:
-    """Connections by evidence of the initiator, and by its strength.
-
-    Attributes:
-        by_word: Word of the `evidence` column → connections.
-        seen: Connections whose opening packet was seen.
-        deduced: Connections whose initiator is inferred: from an answer (a SYN+ACK, an echo reply), a payload, a port,
-            or what else the capture holds of the two ends.
-        first_packet: Connections of protocols without an opening packet: the first sender seen.
-        unsure: Connections about whose initiator nothing is known, scans and backscatter.
-    """
-
-    by_word: dict[str, int]
-    seen: int
-    deduced: int
-    first_packet: int
-    unsure: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Capture:
-    """The facts of the capture; times in nanoseconds since 1970 UTC, `skipped` and `flaws` in plain words too."""
-
-    packets: int
-    bytes: int
-    first: int | None
-    last: int | None
-    snapped: int
-    skipped: dict[str, int]
-    skipped_words: list[str]
-    quality: Quality
-    flaws: list[str]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Summary:
-    """Summary of a table of connections.
-
-    Attributes:
-        capture: What was read.
-        totals: Sums over all connections that somebody initiated: all but the ICMP errors.
-        icmp_errors: ICMP errors in rows of their own. They initiate nothing, and are counted nowhere else here.
-        directions: Sums by direction, the most connections first.
-        services: The services with the most connections.
-        all_services: How many services there are in all.
-        local_hosts: Hosts in the local networks, by role.
-        remote_hosts: The others, by role.
-        zones: Sums from zone to zone; empty if no zones are configured.
-        evidence: How sure the originators are.
-        findings: What local servers initiate, the most telling first.
-    """
-
-    capture: Capture
-    totals: Totals
-    icmp_errors: int
-    directions: dict[str, Totals]
-    services: list[Service]
-    all_services: int
-    local_hosts: Hosts
-    remote_hosts: Hosts
-    zones: list[ZonePair]
-    evidence: Evidence
-    findings: list[Finding]
-
-
 #: Roles in the order in which they matter: who does both deserves the first look.
 ROLES = ("both", "initiates", "answers", "silent")
 _NO_ROLE = -1
+Sort = Literal["connections", "bytes"]
+#: Orders of directions, services, hosts and zones.
+SORTS: tuple[Sort, ...] = get_args(Sort)
 
 
 def summarise(
@@ -205,49 +54,114 @@ def summarise(
         table: The connections.
         stats: The account of the same run.
         config: Its configuration: the local networks, and whether there are zones.
-        top: The most services, and hosts of each role, to list.
+        top: The most services, hosts of each role, and large connections to list.
         baseline: Connections of an earlier time, for what is new in what servers initiate.
     """
-    data = _Data(table)
+    return summary(TrackResult(table, stats, None, config), top=top, baseline=baseline)
+
+
+def summary(
+    result: TrackResult,
+    *,
+    top: int = 10,
+    baseline: TrackResult | ConnectionTable | None = None,
+    where: str | Bools = "",
+    sort: Sort = "connections",
+) -> Summary:
+    """Summarise the initiators of a result by direction, service, host and zone.
+
+    Args:
+        result: Result of `track`, whose configuration names the local networks and the zones.
+        top: The most services, hosts of each role, and large connections to list.
+        baseline: Connections of an earlier time, for what is new in what servers initiate.
+        where: A condition, or a mask of rows: the connections that are counted. The roles of hosts, which make
+            findings, are those of all connections.
+        sort: The order of directions, services, hosts and zones: by `connections` or by `bytes`.
+
+    Raises:
+        ValueError: `sort` is another word.
+        WhereError: `where` is no condition.
+    """
+    if sort not in SORTS:
+        raise ValueError(f"sort: found {sort!r}, expected {' or '.join(SORTS)}")
+    whole, stats, config = result.connections, result.stats, result.config
+    before = baseline.connections if isinstance(baseline, TrackResult) else baseline
+    some = isinstance(where, np.ndarray) or bool(where)
+    table = whole[where] if isinstance(where, np.ndarray) else whole.where(where) if where else whole
+    data = _Data(table, sort)
     groups = data.sums(data.direction, len(data.directions))
-    order = np.argsort([-sums.connections for sums in groups], kind="stable").tolist()
     services, all_services = _services(data, top)
     local, remote = _hosts(data, config, top)
+    found = findings(whole, before)
     return Summary(
-        capture=Capture(
-            packets=stats.packets,
-            bytes=stats.bytes,
-            first=stats.first_timestamp,
-            last=stats.last_timestamp,
-            snapped=stats.snapped,
-            skipped=dict(stats.skipped),
-            skipped_words=[stats.describe_skipped(reason) for reason in stats.skipped],
-            quality=stats.quality,
-            flaws=stats.quality.describe(),
-        ),
+        capture=_capture(stats),
         totals=data.sums(np.zeros(len(data.direction), np.int64), 1)[0],
         icmp_errors=len(table) - len(data.direction),
-        directions={data.directions[code]: groups[code] for code in order if groups[code].connections},
+        directions={data.directions[code]: groups[code] for code in data.by_size(groups) if groups[code].connections},
         services=services,
         all_services=all_services,
         local_hosts=local,
         remote_hosts=remote,
         zones=_zones(data) if config.zones else [],
         evidence=_evidence(data),
-        findings=findings(table, baseline),
+        findings=_among(found, data) if some else found,
+        largest=_largest(data, top),
+        where=where if isinstance(where, str) else "",
     )
 
 
+def _capture(stats: Stats) -> Capture:
+    return Capture(
+        packets=stats.packets,
+        bytes=stats.bytes,
+        first=stats.first_timestamp,
+        last=stats.last_timestamp,
+        snapped=stats.snapped,
+        skipped=dict(stats.skipped),
+        skipped_words=[stats.describe_skipped(reason) for reason in stats.skipped],
+        skipped_files=list(stats.skipped_files),
+        loss=describe_share(stats.skipped, stats.skipped_bytes, stats.file_bytes),
+        not_ip=dict(stats.not_ip),
+        quality=stats.quality,
+        flaws=stats.quality.describe(),
+    )
+
+
+def named(facts: Summary, shown: Mapping[str, Sequence[HostName]], inventory: Inventory) -> Summary:
+    """The summary with the names of its addresses: those of an inventory, then those that a capture showed."""
+    hosts = [host for of in (facts.local_hosts, facts.remote_hosts) for some in of.top.values() for host in some]
+    addresses = dict.fromkeys(host.address for host in hosts)
+    for finding in facts.findings:
+        addresses |= {finding.server: None, finding.destination: None}
+    for large in facts.largest:
+        addresses |= {large.originator: None, large.responder: None}
+    names: dict[str, dict[str, list[str]]] = {}
+    for address in addresses:
+        entry = inventory.hosts.get(address)
+        known = {entry.name: ["inventory"]} if entry is not None and entry.name else {}
+        for one in shown.get(address, ()):
+            known.setdefault(one.name, []).extend(one.shown_by)
+        if known:
+            names[address] = known
+    return dataclasses.replace(facts, names=names)
+
+
 def as_json(summary: Summary) -> dict[str, Any]:
-    """The summary as what `json` takes: its dataclasses as objects."""
-    return dataclasses.asdict(summary)
+    """The summary as what `json` takes: its dataclasses as objects, times as ISO 8601 has them."""
+    found = dataclasses.asdict(summary)
+    for one in (found["capture"], *found["findings"]):
+        one |= {name: moment_or_none(one[name]) for name in ("first", "last")}
+    for one in found["largest"]:
+        one |= {name: moment_or_none(one[name]) for name in ("start", "end")}
+    return found
 
 
 class _Data:
     """The columns that the summary reads, without ICMP errors; addresses and services numbered."""
 
-    def __init__(self, table: ConnectionTable) -> None:
+    def __init__(self, table: ConnectionTable, sort: Sort) -> None:
         self._table = table
+        self.by_bytes = sort == "bytes"
         self._counted = ~_icmp_errors(table)
         self.direction, self.directions = self.codes("direction")
         self.proto, self.protos = self.codes("proto")
@@ -257,10 +171,24 @@ class _Data:
         self.orig_packets, self.orig_bytes = self._column("orig_pkts"), self._column("orig_ip_bytes")
         self.resp_packets, self.resp_bytes = self._column("resp_pkts"), self._column("resp_ip_bytes")
         addresses = Numbering()
-        self.orig = addresses.numbers(self._column("orig_addr"))
-        self.resp = addresses.numbers(self._column("resp_addr"))
+        self.orig = self._addresses(addresses, "orig_addr")
+        self.resp = self._addresses(addresses, "resp_addr")
         self.addresses = list(addresses.known)
         self.service, self.services = self._number_services()
+        self.to_host: Bools = np.not_equal(self.direction, self.directions.index("multicast"))
+        #: Answered with more than a refusal.
+        self.replied: Bools = (self.resp_packets > 0) & ~self.refused
+        self.bytes: Ints = (self.orig_bytes + self.resp_bytes).astype(np.int64)
+
+    def by_size(self, groups: Sequence[Totals]) -> list[int]:
+        """The places of groups, those with the most connections or bytes first."""
+        sizes = [one.orig_bytes + one.resp_bytes if self.by_bytes else one.connections for one in groups]
+        return sorted(range(len(groups)), key=lambda place: -sizes[place])
+
+    def rows(self, places: Ints) -> list[Connection]:
+        """Rows by their places among those that are counted."""
+        rows = np.flatnonzero(self._counted)[places]
+        return [self._table[row] for row in rows]
 
     def codes(self, name: str) -> tuple[NDArray[Any], Sequence[str]]:
         """A column of words as codes, and the words."""
@@ -270,6 +198,10 @@ class _Data:
     def _column(self, name: str) -> NDArray[Any]:
         column: NDArray[Any] = self._table[name][self._counted]
         return column
+
+    def _addresses(self, addresses: Numbering, name: str) -> Ints:
+        counted = itertools.compress(self._table.texts(name), self._counted.tolist())
+        return addresses.numbers(counted, int(self._counted.sum()))
 
     def _number_services(self) -> tuple[Ints, list[str]]:
         # The "port" of an ICMP service is the type of the message that asks, which is the originator's.
@@ -295,6 +227,7 @@ class _Data:
             total(self.orig_bytes),
             total(self.resp_packets),
             total(self.resp_bytes),
+            total(self.to_host & ~self.replied),
             strict=True,
         )
         names = [field.name for field in dataclasses.fields(Totals)]
@@ -315,9 +248,7 @@ def _icmp_errors(table: ConnectionTable) -> Bools:
 def _services(data: _Data, top: int) -> tuple[list[Service], int]:
     """The services with the most connections, by direction."""
     directions = len(data.directions)
-    keys, groups, counts = np.unique(
-        data.service * directions + data.direction, return_inverse=True, return_counts=True
-    )
+    keys, groups = np.unique(data.service * directions + data.direction, return_inverse=True)
     totals = data.sums(groups, len(keys))
 
     def different(hosts: Ints) -> Ints:
@@ -325,7 +256,6 @@ def _services(data: _Data, top: int) -> tuple[list[Service], int]:
         return np.bincount(pairs // max(len(data.addresses), 1), minlength=len(keys))
 
     originators, responders = different(data.orig), different(data.resp)
-    busiest = np.argsort(-counts, kind="stable")[:top].tolist()
     services = [
         Service(
             direction=data.directions[keys[place] % directions],
@@ -334,7 +264,7 @@ def _services(data: _Data, top: int) -> tuple[list[Service], int]:
             originators=int(originators[place]),
             responders=int(responders[place]),
         )
-        for place in busiest
+        for place in data.by_size(totals)[:top]
     ]
     return services, len(keys)
 
@@ -343,8 +273,7 @@ def _hosts(data: _Data, config: Config, top: int) -> tuple[Hosts, Hosts]:
     """Local and remote hosts by role. Groups that are sent to (multicast, broadcast) and "no address" are no hosts."""
     number = len(data.addresses)
     code = {word: place for place, word in enumerate(data.directions)}
-    to_host = data.direction != code["multicast"]
-    replied = (data.resp_packets > 0) & ~data.refused
+    to_host, replied = data.to_host, data.replied
 
     def count(hosts: Ints, which: Bools) -> Ints:
         return np.bincount(hosts[which], minlength=number)
@@ -359,15 +288,20 @@ def _hosts(data: _Data, config: Config, top: int) -> tuple[Hosts, Hosts]:
     roles[[place for place, address in enumerate(data.addresses) if address in UNSPECIFIED]] = _NO_ROLE
     egress = count(data.orig, data.direction == code["egress"])
 
-    def carried(sent: NDArray[Any], received: NDArray[Any]) -> Ints:
-        sums = np.bincount(data.orig, weights=sent, minlength=number)
-        sums += np.bincount(data.resp, weights=received, minlength=number)
-        return sums.astype(np.int64)
+    def carried(hosts: Ints, values: NDArray[Any]) -> Ints:
+        return np.bincount(hosts, weights=values, minlength=number).astype(np.int64)
 
-    sent = carried(data.orig_bytes, data.resp_bytes)
-    received = carried(data.resp_bytes, data.orig_bytes)
+    own_sent, own_received = carried(data.orig, data.orig_bytes), carried(data.orig, data.resp_bytes)
+    sent = own_sent + carried(data.resp, data.resp_bytes)
+    received = own_received + carried(data.resp, data.orig_bytes)
     local = _local(data, code, config)
-    busy = initiated + answered + unanswered
+    # The order of each role, by what is printed of it.
+    printed = {
+        "both": (egress, initiated, answered),
+        "initiates": (initiated, egress),
+        "answers": (answered, unanswered),
+        "silent": (unanswered,),
+    }
     # Packets that nothing but an RST answers offer nothing, whatever their ports.
     offers = _Pairs(data, data.resp, to_host & replied & ~data.unsure)
     uses = _Pairs(data, data.orig, np.ones_like(to_host))
@@ -384,6 +318,8 @@ def _hosts(data: _Data, config: Config, top: int) -> tuple[Hosts, Hosts]:
             unanswered=int(unanswered[place]),
             sent=int(sent[place]),
             received=int(received[place]),
+            initiated_sent=int(own_sent[place]),
+            initiated_received=int(own_received[place]),
             offers=offers.of(place),
             uses=uses.of(place),
         )
@@ -393,9 +329,8 @@ def _hosts(data: _Data, config: Config, top: int) -> tuple[Hosts, Hosts]:
         for role, name in enumerate(ROLES):
             found = np.flatnonzero(which & (roles == role))
             counts[name] = len(found)
-            # Of servers that also initiate, those that initiate outwards first; else the busiest.
-            first = egress if name == "both" else busy
-            order = np.lexsort((-busy[found], -first[found]))
+            columns = (sent + received, *printed[name]) if data.by_bytes else printed[name]
+            order = np.lexsort([-column[found] for column in reversed(columns)])
             tops[name] = [host(place) for place in found[order[:top]].tolist()]
         return Hosts(counts=counts, top=tops)
 
@@ -459,7 +394,42 @@ def _zones(data: _Data) -> list[ZonePair]:
         for place, sums in enumerate(totals)
         if sums.connections
     ]
-    return sorted(pairs, key=lambda pair: -pair.totals.connections)
+    return [pairs[place] for place in data.by_size([pair.totals for pair in pairs])]
+
+
+def _largest(data: _Data, top: int) -> list[Large]:
+    """The connections with the most bytes; of equal ones the earliest."""
+    places = np.argsort(-data.bytes, kind="stable")[:top]
+    services = data.service[places].tolist()
+    return [
+        Large(
+            originator=row.orig_addr,
+            responder=row.resp_addr,
+            direction=row.direction,
+            service=data.services[service],
+            start=row.start,
+            end=row.end,
+            sent=row.orig_ip_bytes,
+            received=row.resp_ip_bytes,
+            unsure=row.evidence in UNSURE,
+        )
+        for row, service in zip(data.rows(places), services, strict=True)
+    ]
+
+
+def _among(found: list[Finding], data: _Data) -> list[Finding]:
+    """The findings of which connections are counted. In doubt a row names the ends the other way round."""
+    seen = {(data.addresses[orig], data.addresses[resp]) for orig, resp in zip(data.orig, data.resp, strict=True)}
+    asked = {
+        (data.addresses[orig], data.addresses[resp], data.services[service])
+        for orig, resp, service in zip(data.orig, data.resp, data.service, strict=True)
+    }
+    return [
+        one
+        for one in found
+        if (one.server, one.destination, one.service) in asked
+        or ("unsure" in one.marks and (one.destination, one.server) in seen)
+    ]
 
 
 def _evidence(data: _Data) -> Evidence:

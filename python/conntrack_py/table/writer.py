@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from types import TracebackType
-from typing import Literal, Self
+from typing import Literal, NoReturn, Self
 
 from conntrack_py import _native
 from conntrack_py.io.formats import SupportsWrite, checked_format, format_of
-from conntrack_py.table import ConnectionTable
+from conntrack_py.table.connections import ConnectionTable
 
 
 class ConnectionWriter:
@@ -63,6 +63,33 @@ class ConnectionWriter:
         """
         chosen = checked_format(format) if format is not None else format_of(target)
         self._native = _native.Writer(target, chosen, by)
+
+    @classmethod
+    def _growing(cls, path: str, format: str, at: int) -> Self:
+        """A writer of lines to the end of a file that exists, behind so many bytes."""
+        writer = cls.__new__(cls)
+        writer._native = _native.Writer(path, format, None, grow=at)
+        return writer
+
+    @classmethod
+    def _in_parts(
+        cls, path: str, format: str, by: Literal["direction", "hour"] | None, rows: int | None, size: int | None
+    ) -> Self:
+        """A writer of files that are published one after another."""
+        writer = cls.__new__(cls)
+        writer._native = _native.Writer(path, format, by, parts=(rows, size))
+        return writer
+
+    def __repr__(self) -> str:
+        """Open or closed."""
+        try:
+            return f"<ConnectionWriter: {'open' if self._native.is_open() else 'closed'}>"
+        except RuntimeError:
+            return "<ConnectionWriter: in use by another thread>"
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse: open files stay in their process."""
+        raise TypeError("a ConnectionWriter is not pickled or copied: make one in the other process")
 
     def write(self, table: ConnectionTable) -> None:
         """Append the connections of a table. After an error the writer is closed.

@@ -1,0 +1,1 @@
+"""Files that a stream publishes, and when they are over."""

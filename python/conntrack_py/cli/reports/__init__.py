@@ -1,0 +1,1 @@
+"""Commands that people look at: the report and the browser."""

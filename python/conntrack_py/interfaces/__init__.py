@@ -1,0 +1,1 @@
+"""Packets that pass the interfaces of this machine (Linux)."""

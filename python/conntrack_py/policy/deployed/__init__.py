@@ -1,0 +1,8 @@
+"""Rulesets that are deployed: verdicts on connections as the kernel gives them, and policies made of them."""
+
+from __future__ import annotations
+
+from conntrack_py.policy.deployed.check import DeployedResult, check_ruleset
+from conntrack_py.policy.deployed.convert import to_policy
+
+__all__ = ["DeployedResult", "check_ruleset", "to_policy"]

@@ -1,0 +1,1 @@
+"""Policies for the firewall of one host: firewalld, ufw and Windows."""

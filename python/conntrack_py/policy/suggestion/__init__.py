@@ -1,0 +1,1 @@
+"""Parts of a suggestion: rules before they are written, decisions, helpers."""
