@@ -68,10 +68,11 @@ def test_counters_of_the_quality() -> None:
 def test_reasons_to_skip_have_words() -> None:
     """Declared in the enums of the core, `Skip` and `DamageKind`."""
     assert len(set(_native.REASONS)) == len(_native.REASONS)
-    assert set(stats._WORDS) == set(_native.REASONS)
+    # Those of interfaces are Python's.
+    assert set(stats._WORDS) == {*_native.REASONS, "kernel_drops"}
     assert set(_native.REASONS) >= stats._HARMLESS
     for reason in _native.REASONS:
-        one, several = (stats.describe_loss({reason: number}, {}) for number in (1, 2))
+        one, several = (stats.describe_loss({reason: number}, {}, {}, 0) for number in (1, 2))
         assert (one is None) == (several is None) == (reason in stats._HARMLESS)
 
 

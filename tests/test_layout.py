@@ -18,10 +18,11 @@ RUST = ROOT / "rust"
 
 #: Modules that import the extension module; the others go through these.
 KNOW_NATIVE = {
-    *("__init__", "annotate", "config", "distributed", "table", "track", "tracker", "writer"),
-    *("io/batch", "io/capture", "io/columns", "io/formats", "io/labels"),
+    *("__init__", "annotate", "config", "distributed", "track", "tracker"),
+    *("table/anonymise", "table/connections", "table/row", "table/writer"),
+    *("io/batch", "io/capture", "io/columns", "io/formats", "io/labels", "io/output"),
     *("policy/compiled", "policy/document", "policy/formats/common", "policy/policy", "policy/suggest"),
-    "policy/traffic/roles",
+    *("policy/suggestion/decisions", "policy/traffic/roles", "policy/yaml_places"),
 }
 #: Modules in a folder, without `__init__` and `__main__`.
 MOST_MODULES = 12

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import conntrack_py as ct
 from conntrack_py.cli.log import Steps
-from support.program import COMMAND, run
+from support.program import interrupted, run
 
 
 def said(*args: str | Path, status: int = 0, stdin: bytes = b"") -> list[dict[str, Any]]:
@@ -34,7 +32,8 @@ def damaged(demo_pcap: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("command", ["track", "track --stream", "summary", "label -o out.pcapng", "split -o parts"])
 def test_the_account(command: str, damaged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(damaged.parent)
-    warning, account = said(*command.split(), "--json-log", damaged)
+    warning, account, *wrote = said(*command.split(), "--json-log", damaged)
+    assert [one["event"] for one in wrote] == (["wrote"] if " -o " in command else [])
     assert (warning["level"], warning["event"]) == ("warning", "warning")
     assert "1 file that ends inside a record" in warning["message"]
     assert (account["level"], account["event"], account["packets"]) == ("info", "read", 4949)
@@ -48,13 +47,17 @@ def test_the_account(command: str, damaged: Path, monkeypatch: pytest.MonkeyPatc
 def test_the_account_is_that_of_the_library(demo_pcap: Path) -> None:
     (account,) = said("--json-log", "track", demo_pcap)
     stats = ct.track(demo_pcap).stats
-    for name in ("packets", "bytes", "connections", "evicted", "first_timestamp", "peak_connections"):
+    for name in ("packets", "bytes", "connections", "evicted", "peak_connections"):
         assert account[name] == getattr(stats, name), name
+    for name in ("first_timestamp", "last_timestamp"):
+        assert np.datetime64(account[name].removesuffix("Z"), "ns").view("i8") == getattr(stats, name), name
 
 
 def test_errors_have_their_place(demo_pcap: Path, damaged: Path, tmp_path: Path) -> None:
     def error(*args: str | Path, stdin: bytes = b"") -> dict[str, Any]:
-        (found,) = said(*args, status=2, stdin=stdin)
+        *before, found = said(*args, status=2, stdin=stdin)
+        # A stream without an end begins with its bound.
+        assert [one["event"] for one in before] == (["bounds"] if "-" in args else [])
         assert (found["level"], found["event"], found["status"]) == ("error", "error", 2)
         return found
 
@@ -88,13 +91,14 @@ def test_progress_is_said_at_once_and_then_seldom(capsys: pytest.CaptureFixture[
 
 def test_policies(demo_pcap: Path, tmp_path: Path) -> None:
     policy = tmp_path / "policy.toml"
-    (report,) = said("policy", "suggest", "--json-log", "-o", policy, demo_pcap)
+    account, report = said("policy", "suggest", "--json-log", "-o", policy, demo_pcap)
     assert (report["level"], report["event"]) == ("info", "report")
     assert isinstance(report["report"], dict)
+    assert (account["event"], account["packets"]) == ("read", 4950)
     assert all(
         one["event"] == "warning" for one in said("policy", "convert", "--json-log", policy, "--to", "kubernetes")
     )
-    assert said("policy", "--json-log", "check", policy, demo_pcap, status=1) == []
+    assert said("policy", "--json-log", "check", policy, demo_pcap, status=1) == [account]
 
 
 def test_progress_of_a_stream(demo_pcap: Path) -> None:
@@ -105,14 +109,8 @@ def test_progress_of_a_stream(demo_pcap: Path) -> None:
 
 def test_ctrl_c(demo_pcap: Path) -> None:
     """It is an event, not the end of a line; the pipe is read into a table, which is no stream."""
-    command = [*COMMAND, "--json-log", "track", "--no-stream", "-"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdin is not None
-        process.stdin.write(demo_pcap.read_bytes())
-        process.stdin.flush()
-        time.sleep(1.5)
-        process.send_signal(signal.SIGINT)
-        assert process.stderr is not None
-        errors = process.stderr.read()
-    assert process.returncode == 130
-    assert json.loads(errors) == {"level": "error", "event": "interrupted", "status": 130}
+    errors = interrupted("--json-log", "track", "--no-stream", "-", stdin=demo_pcap.read_bytes())
+    found = json.loads(errors)
+    assert (found["level"], found["event"], found["status"], found["total"]) == ("error", "interrupted", 130, None)
+    assert found["bytes"] == demo_pcap.stat().st_size
+    assert 0 < found["packets"] <= 4950

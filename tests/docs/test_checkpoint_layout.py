@@ -141,7 +141,7 @@ class Part:
 
 def parts(data: bytes) -> Iterator[bytes]:
     """The parts of a checkpoint, by the section about the file."""
-    assert (data[:8], int.from_bytes(data[8:12], "little")) == (b"ctracker", 4)
+    assert (data[:8], int.from_bytes(data[8:12], "little")) == (b"ctracker", 6)
     assert hashlib.sha1(data[:-20]).digest() == data[-20:]
     frame, at = zstandard.ZstdDecompressor().decompressobj().decompress(data[12:-20]), 0
     while at < len(frame):

@@ -252,7 +252,9 @@ def one(**changed: Any) -> dict[str, Any]:
         ({"dport": [-1]}, "dport: found -1 in packet 0"),
         ({"proto": [256]}, "proto: found 256"),
         ({"proto": [6.0]}, "proto: found float64 of shape .1,., expected whole numbers"),
-        ({"proto": ["tcp"]}, "proto: found <U3"),
+        ({"proto": ["upd"]}, "proto: found 'upd' in packet 0, expected a number, or a name such as tcp"),
+        ({"proto": [None]}, "proto: found None in packet 0, expected a number, or a name"),
+        ({"proto": ["256"]}, "proto: found '256' in packet 0"),
         ({"proto": [[6]]}, "proto: found int64 of shape .1, 1."),
         ({"length": np.array([40], ">u4")}, "length: found >u4, of the other byte order"),
         ({"length": [39]}, "length: found 39 in packet 0, expected 40 to 2147483647"),
@@ -310,7 +312,8 @@ def test_refusals_of_arrow() -> None:
     refused("found an array of Int64, expected a struct array", pa.array([1]))
     refused("length: found none", pa.table(one(length=None)))
     refused("proto: found Float64, expected whole numbers, timestamps, text or bytes", pa.table(one(proto=[6.0])))
-    refused("proto: found Utf8, expected whole numbers", pa.table(one(proto=["tcp"])))
+    refused("proto: found 'upd' in packet 0, expected a number, or a name", pa.table(one(proto=["upd"])))
+    refused("length: found Utf8, expected whole numbers", pa.table(one(length=["40"])))
     refused("length: .*", pa.table(one(length=pa.array([2**64 - 1], pa.uint64()))))
     refused("sport: found null in packet 0", pa.table(one(sport=pa.array([None], pa.uint16()))))
     refused("tcp_flags: found null in packet 0", pa.table(one(tcp_flags=pa.array([None], pa.uint8()))))

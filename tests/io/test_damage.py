@@ -11,6 +11,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from support.corpus import Capture, Record, captures, library, read_records, require, write_pcap
@@ -231,6 +233,33 @@ def test_simple_packets() -> None:
     assert result.labels["connection"].tolist() == [0, 0]
 
 
+@pytest.mark.parametrize("timed", [0, 2])
+def test_leading_simple_packets_have_no_time(timed: int, tmp_path: Path) -> None:
+    """Without a packet with a time before it, a simple packet is at no time, and not in 1970."""
+    library()
+    simple = block(3, struct.pack("<I", len(FRAME)) + FRAME)
+    result, warned = track(SECTION + INTERFACE + simple * 3 + packet() * timed)
+    table, stats = result.connections, result.stats
+    first = table[0]
+    assert (first.start, first.end, first.orig_pkts) == (None, None, 3)
+    assert np.isnat([table["start"][0], table["end"][0]]).all()
+    assert pa.table(table)["start"].null_count == 1
+    assert warned == []
+    assert stats.quality.clock_steps == 0
+    assert [row.start for row in table][1:] == ([1000] if timed else [])
+    assert (stats.first_timestamp, stats.last_timestamp) == ((1000, 1000) if timed else (None, None))
+    for suffix, start in (("csv", ",,"), ("jsonl", '"start":null,"end":null'), ("log", "-\t")):
+        path = tmp_path / f"out.{suffix}"
+        table.write(path)
+        lines = [line for line in path.read_text().splitlines() if not line.startswith(("#", "start"))]
+        assert lines[0].lstrip("{").startswith(start), lines[0]
+    for suffix in ("ipfix", "parquet", "arrow"):
+        table.write(tmp_path / f"out.{suffix}")
+    table.write(tmp_path / "hours", "csv", by="hour")
+    assert (tmp_path / "hours" / "hour=__HIVE_DEFAULT_PARTITION__").is_dir()
+    assert repr(table).splitlines()[2].lstrip().startswith("-")
+
+
 @pytest.mark.parametrize(
     "bad",
     [
@@ -273,6 +302,34 @@ def test_damage_so_far(tmp_path: Path) -> None:
             damage = capture.damage()
         assert capture.damage() == damage
     assert damage == {"unknown_interface": (1, str(path), len(SECTION + INTERFACE + packet()))}
+
+
+def test_loss_is_told_in_bytes() -> None:
+    """The bytes lost and read are told; a share over a percent comes before anything else."""
+    ct = library()
+    # Records of odd lengths, and a hole of which nothing chains.
+    whole = udp(200)
+    little, size = whole[:4] == b"\x4d\x3c\xb2\xa1", 16 + len(FRAME)
+    assert little
+    for lost, first in ((1, "part of the capture"), (100, "33 % (")):
+        hole = whole[: 24 + 100 * size] + b"\xff" * (lost * size) + whole[24 + 100 * size :]
+        result, (warned,) = track(hole)
+        told = f"{lost * size:,} of {len(hole):,} bytes"
+        assert (result.stats.packets, result.stats.file_bytes) == (200, len(hole))
+        assert dict(result.stats.skipped_bytes) == {"bad_record_header": lost * size}
+        assert warned.startswith(first)
+        assert told in warned
+        assert told in result.stats.describe_skipped("bad_record_header")
+    assert ct.track(io.BytesIO(whole)).stats.skipped_bytes == {}
+
+
+def test_captures_one_behind_the_other() -> None:
+    """Each part is read as what it is, also with strict=True."""
+    library()
+    parts = [udp(3), SECTION + INTERFACE + packet(), udp(2), udp(0)]
+    result, warned = track(b"".join(parts), strict=True)
+    assert (result.stats.packets, result.stats.parts, lost(warned)) == (6, 4, [])
+    assert dict(result.stats.skipped) == {}
 
 
 def test_corpus_is_there() -> None:

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import io
 import re
+import struct
 import warnings
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+import dpkt  # type: ignore[import-untyped]
 import pytest
 
 import conntrack_py as ct
-from support.corpus import SUMMARY, Capture, Expectation, address, captures, require
+from support.corpus import SUMMARY, Capture, Expectation, address, captures, more_captures, require
 from support.known_differences import Difference, end_text, listed, settle
-from support.packets import ACK, SYN, download, echo, evenly, pcap_bytes, tcp, udp
+from support.packets import ACK, SYN, download, echo, ethernet, evenly, packed, pcap_bytes, tcp, udp
 
 ORACLE = "zeek-profile"
 #: Tests whose Zeek told connections apart by another key.
@@ -148,7 +150,7 @@ def test_zeeks_own_tests() -> None:
     require()
     numbers: Counter[str] = Counter()
     found: set[Difference] = set()
-    for capture in captures():
+    for capture in (*captures(), *more_captures()):
         for expectation in capture.expectations:
             if expectation.log == "conn.log" and not any(c.startswith(_OTHER) for c in expectation.caveats):
                 numbers["tests"] += 1
@@ -168,6 +170,8 @@ def zeek(packets: Iterable[tuple[float, bytes]], **config: Any) -> list[dict[str
 
 
 A, B = "10.0.0.5", "203.0.113.80"
+#: Ports, length and checksum of a datagram with 32 bytes of payload.
+UDP_HEADER = struct.pack("!HHHH", 40000, 9999, 40, 0)
 
 
 def test_attempts_are_given_up_after_five_seconds() -> None:
@@ -219,6 +223,94 @@ def test_what_tells_no_connections_apart() -> None:
     tagged = [echo(A, B, 8)[:12] + b"\x81\x00\x00" + bytes([vlan]) + echo(A, B, 8)[12:] for vlan in (1, 2)]
     assert len(zeek(evenly(tagged))) == 1
     assert len(conn_log(pcap_bytes(evenly(tagged)))) == 2
+
+
+def ipv6(proto: int, payload: bytes) -> bytes:
+    """A frame from 2001:db8::1 to 2001:db8::2."""
+    ends = bytes.fromhex("20010db8000000000000000000000001 20010db8000000000000000000000002")
+    return bytes(12) + b"\x86\xdd" + struct.pack("!IHBB", 6 << 28, len(payload), proto, 64) + ends + payload
+
+
+def sums(rows: list[dict[str, str]]) -> list[tuple[str, ...]]:
+    names = ("proto", "orig_pkts", "orig_ip_bytes", "resp_pkts", "resp_ip_bytes", "duration")
+    return [tuple(row[name] for name in names) for row in rows]
+
+
+def test_extension_headers_that_zeek_ends_at() -> None:
+    """ESP and mobility over IPv6 are no connections, over IPv4 and with other protocols they are (`IP.cc`)."""
+    for proto, seen in ((50, False), (135, False), (103, True)):
+        assert bool(zeek(evenly([ipv6(proto, bytes(16))]))) is seen, proto
+        assert conn_log(pcap_bytes(evenly([ipv6(proto, bytes(16))])))
+    assert zeek(evenly([ethernet(A, B, 50, bytes(16))]))
+
+
+def test_padding_behind_ipv6_is_no_payload() -> None:
+    assert sums(zeek(evenly([ipv6(99, b"") + bytes(6)]))) == [("unknown_transport", "1", "40", "0", "0", "-")]
+
+
+def test_fragments_count_when_the_last_has_come() -> None:
+    """A datagram has the time of the fragment that completes it, and the size of the whole (`Frag.cc`)."""
+    first, last = (
+        bytes(dpkt.ethernet.Ethernet(type=0x0800, data=ip))
+        for ip in (
+            dpkt.ip.IP(src=packed(A), dst=packed(B), p=17, id=7, mf=1, len=44, data=UDP_HEADER + bytes(16)),
+            dpkt.ip.IP(src=packed(A), dst=packed(B), p=17, id=7, offset=3, len=36, data=bytes(16)),
+        )
+    )
+    later = udp(A, 40000, B, 9999, bytes(32))
+    assert sums(zeek([(0, first), (2, last), (5, later)])) == [("udp", "2", "120", "0", "0", "3.000000")]
+    assert zeek([(0, first)]) == []
+
+
+def test_tunnels_over_udp_are_connections_and_those_over_ip_are_not() -> None:
+    """Outer sums are those of the outer packets, inner sums those of the inner ones (`IPTunnel.cc`)."""
+    inner = udp(A, 40000, B, 9999, b"abc")[14:]
+    frame = udp(A, 40000, B, 9999, b"abc")
+    gre = struct.pack("!HH", 0, 0x0800)
+    for carrier in (
+        ethernet("192.0.2.1", "192.0.2.2", 4, inner),
+        ethernet("192.0.2.1", "192.0.2.2", 47, gre + inner),
+        ethernet("192.0.2.1", "192.0.2.2", 47, struct.pack("!HH", 0, 0x6558) + frame),
+        ethernet("192.0.2.1", "192.0.2.2", 47, struct.pack("!HHI", 0x1000, 0x88BE, 1) + b"\x10" + bytes(7) + frame),
+    ):
+        assert sums(zeek([(0, carrier), (1, carrier)], tunnels="both")) == [("udp", "2", "62", "0", "0", "1.000000")]
+    gtp = struct.pack("!BBHI", 0x30, 255, len(inner), 1) + inner
+    for port, payload in (
+        (4789, b"\x08" + bytes(7) + frame),
+        (6081, struct.pack("!HHI", 0, 0x6558, 256) + frame),
+        (2152, gtp),
+        (4754, gre + inner),
+    ):
+        carrier = udp("192.0.2.1", 50_000, "192.0.2.2", port, payload)
+        outer = ("udp", "2", str(2 * (28 + len(payload))), "0", "0", "1.000000")
+        found = sums(zeek([(0, carrier), (1, carrier)], tunnels="both"))
+        assert found == [outer, ("udp", "2", "62", "0", "0", "1.000000")], port
+        # A wrong checksum of the outer packet hides the inner one.
+        wrong = carrier[:40] + b"\xba\xd0" + carrier[42:]
+        rows = zeek([(0, wrong), (1, wrong)], tunnels="both", checksum=True)
+        assert [(row["history"], row["orig_pkts"], row["orig_ip_bytes"]) for row in rows] == [("C", "0", "0")], port
+
+
+def test_layers_of_a_frame_do_not_count() -> None:
+    """The sums begin at the IP header behind any layer of a frame."""
+    macs, packet = bytes(12), udp(A, 40000, B, 9999, b"abc")[14:]
+    plain = macs + b"\x08\x00" + packet
+    for layers in (
+        "8100 0005 0800",
+        "88a8 0005 8100 0006 0800",
+        "8100 0005 8926 00000001 0800",
+        "8926 00000001 8100 0005 0800",
+        "8847 000101ff",
+        "8100 0005 8847 000100ff 000201ff",
+        "8864 1100 0001 0021 0021",
+        "0023 aaaa03 000000 0800",
+    ):
+        frame = macs + bytes.fromhex(layers) + packet
+        assert sums(zeek([(0, frame), (1, frame)])) == sums(zeek([(0, plain), (1, plain)])), layers
+    fabric = macs + bytes.fromhex("8903 0001") + plain
+    backbone = macs + bytes.fromhex("88e7 00000001") + plain
+    for frame in (fabric, backbone):
+        assert sums(zeek([(0, frame)])) == [("udp", "1", "31", "0", "0", "-")]
 
 
 def test_the_log_of_any_profile() -> None:

@@ -15,8 +15,8 @@ import conntrack_py as ct
 from conntrack_py import text
 from conntrack_py.cli.render import grid
 from conntrack_py.cli.render import summary as render_summary
-from conntrack_py.summary import ROLES, Summary, as_json, summarise
-from support.packets import Packet, ethernet, evenly, pcap_bytes, tcp, udp
+from conntrack_py.summaries import ROLES, Summary, as_json, summarise
+from support.packets import Packet, download, ethernet, evenly, pcap_bytes, tcp, udp
 
 CONFIG = ct.Config()
 
@@ -35,6 +35,10 @@ def is_icmp_error(row: ct.Connection) -> bool:
     return row.proto == "icmp6" and row.orig_port < 128
 
 
+def is_refused(row: ct.Connection) -> bool:
+    return row.conn_state == "REJ" or row.evidence == "refused"
+
+
 def is_local(address: str) -> bool:
     return any(ipaddress.ip_address(address) in ipaddress.ip_network(network) for network in CONFIG.local)
 
@@ -49,6 +53,13 @@ def check(table: ct.ConnectionTable, facts: Summary) -> None:
     assert facts.totals.orig_bytes == sum(row.orig_ip_bytes for row in rows)
     assert facts.totals.resp_packets == sum(row.resp_pkts for row in rows)
     assert {word: sums.connections for word, sums in facts.directions.items()} == Counter(r.direction for r in rows)
+    unanswered = [r for r in rows if r.direction != "multicast" and (not r.resp_pkts or is_refused(r))]
+    assert facts.totals.unanswered == len(unanswered)
+    sizes = sorted((row.orig_ip_bytes + row.resp_ip_bytes for row in rows), reverse=True)
+    assert [one.sent + one.received for one in facts.largest] == sizes
+    assert Counter((one.originator, one.service) for one in facts.largest) == Counter(
+        (row.orig_addr, service(row)) for row in rows
+    )
     assert facts.evidence.by_word == Counter(row.evidence for row in rows)
     evidence = facts.evidence
     assert evidence.seen + evidence.deduced + evidence.first_packet + evidence.unsure == len(rows)
@@ -84,6 +95,11 @@ def check(table: ct.ConnectionTable, facts: Summary) -> None:
             len(answered),
             len(asked) - len(answered),
         )
+        others = [row for row in rows if row.resp_addr == address]
+        assert host.initiated_sent == sum(row.orig_ip_bytes for row in initiated)
+        assert host.initiated_received == sum(row.resp_ip_bytes for row in initiated)
+        assert host.sent == host.initiated_sent + sum(row.resp_ip_bytes for row in others)
+        assert host.received == host.initiated_received + sum(row.orig_ip_bytes for row in others)
         assert host.egress == sum(row.direction == "egress" for row in initiated)
         assert host.uses == Counter(map(service, initiated))
         assert host.offers == Counter(map(service, answered))
@@ -129,19 +145,51 @@ def exchange(src: str, dst: str, port: int) -> list[bytes]:
     return [udp(src, port, dst, 53), udp(dst, 53, src, port)]
 
 
-def test_connections_of_every_kind_make_a_host_busy() -> None:
-    """Initiated, answered and unanswered ones are added: 1 + 1 are more than 1."""
+def test_hosts_are_ordered_by_what_is_printed() -> None:
+    """Of hosts that only initiate, the count of what they initiated is printed, and that of calls to them is not."""
     frames = [
         *exchange("10.0.0.9", "192.0.2.1", 1000),
-        udp("192.0.2.7", 1001, "10.0.0.9", 161),
+        *(udp("192.0.2.7", port, "10.0.0.9", 161) for port in (1001, 1002, 1003)),
         *exchange("10.0.0.5", "192.0.2.1", 1000),
+        *exchange("10.0.0.5", "192.0.2.1", 1001),
     ]
     result = ct.track(io.BytesIO(pcap_bytes(evenly(frames))))
     hosts = summed(result.connections, result.stats).local_hosts.top["initiates"]
     assert [(host.address, host.initiated, host.unanswered) for host in hosts] == [
-        ("10.0.0.9", 1, 1),
-        ("10.0.0.5", 1, 0),
+        ("10.0.0.5", 2, 0),
+        ("10.0.0.9", 1, 3),
     ]
+
+
+def test_the_order_by_bytes() -> None:
+    """One large connection, and two small ones that are elsewhere in all respects."""
+    frames = [
+        *exchange("10.0.0.9", "10.0.0.53", 1000),
+        *exchange("10.0.0.9", "10.0.0.53", 1001),
+        *download("10.0.0.5", 40_000, "203.0.113.80", 443, 100_000),
+    ]
+    result = ct.track(io.BytesIO(pcap_bytes(evenly(frames))))
+    by_number, by_size = (ct.summary(result, sort=sort) for sort in ("connections", "bytes"))
+    for facts, first in ((by_number, 0), (by_size, 1)):
+        assert list(facts.directions) == [["internal", "egress"], ["egress", "internal"]][first]
+        assert facts.services[0].service == ["53/udp", "443/tcp"][first]
+        assert facts.local_hosts.top["initiates"][0].address == ["10.0.0.9", "10.0.0.5"][first]
+    with pytest.raises(ValueError, match="expected connections or bytes"):
+        ct.summary(result, sort="size")  # type: ignore[arg-type]
+
+
+def test_a_condition_keeps_the_roles(demo_pcap: Path) -> None:
+    """A server is one by what it answers, which a condition on egress leaves out."""
+    result = ct.track(demo_pcap)
+    whole, egress = ct.summary(result), ct.summary(result, where="direction == egress")
+    assert (egress.totals.connections, egress.where) == (9, "direction == egress")
+    assert egress.findings == whole.findings
+    assert len(egress.findings) == 2
+    beacon = ct.summary(result, where="resp_port == 8443")
+    assert [one.destination for one in beacon.findings] == ["203.0.113.66"]
+    assert ct.summary(result, where="direction == ingress").findings == []
+    mask = result.connections["resp_port"] == 8443
+    assert ct.summary(result, where=mask).totals == beacon.totals
 
 
 def test_the_order_of_hosts() -> None:
@@ -255,3 +303,23 @@ def test_speed() -> None:
     at = time.process_time()
     summarise(result.connections, result.stats, CONFIG)
     assert time.process_time() - at < 0.6
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_a_large_loss_is_the_first_line(told: bool) -> None:
+    data = bytearray(pcap_bytes(evenly([udp("10.0.0.1", port, "10.0.0.2", 53, bytes(60)) for port in range(1, 41)])))
+    # The captured length of the second record is none.
+    size = (len(data) - 24) // 40
+    data[24 + size + 8 : 24 + size + 12] = b"\xff\xff\xff\x7f"
+    kept = data
+    if not told:
+        kept = data + pcap_bytes(evenly([udp("10.0.0.3", 9, "10.0.0.4", 53, bytes(900))] * 20))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        result = ct.track(io.BytesIO(bytes(kept)))
+    out = io.StringIO()
+    facts = summed(result.connections, result.stats)
+    render_summary.summary(grid.console(out, 120), facts)
+    words = f"({size:,} of {len(kept):,} bytes) of the capture was not used"
+    assert (words in out.getvalue().splitlines()[0]) == told
+    assert (facts.capture.loss is not None) == told

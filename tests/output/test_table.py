@@ -100,7 +100,7 @@ def test_unknown_column(table: ct.ConnectionTable) -> None:
 def test_rows(table: ct.ConnectionTable) -> None:
     rows = list(table)
     assert table[0] == rows[0]
-    assert table[-1] == table[np.int64(3)] == rows[3]  # type: ignore[call-overload]
+    assert table[-1] == table[np.int64(3)] == rows[3]
     first = rows[0]
     assert first._replace(start=0, end=0, confidence=0, community_id="", history="") == ct.Connection(
         start=0,
@@ -145,14 +145,9 @@ def test_no_such_row(table: ct.ConnectionTable, row: int) -> None:
         table[row]
 
 
-def test_slices_are_refused(table: ct.ConnectionTable) -> None:
-    with pytest.raises(TypeError, match="a column is asked for by name, a row by number, not by slice"):
-        table[0:2]  # type: ignore[call-overload]
-
-
 def test_iteration_in_chunks(monkeypatch: pytest.MonkeyPatch, table: ct.ConnectionTable) -> None:
     whole = list(table)
-    monkeypatch.setattr("conntrack_py.table._CHUNK", 3)
+    monkeypatch.setattr("conntrack_py.table.connections._CHUNK", 3)
     assert list(table) == whole
 
 
@@ -170,7 +165,7 @@ def plain(value: Any) -> Any:
         return int(
             np.datetime64(value.tz_localize(None) if isinstance(value, pd.Timestamp) else value, "ns").view("i8")
         )
-    if value is pd.NaT or (isinstance(value, float) and math.isnan(value)):
+    if value is pd.NaT or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
         return None
     return value
 
@@ -198,6 +193,8 @@ def test_pandas(table: ct.ConnectionTable) -> None:
     assert list(frame.columns) == COLUMNS
     for name in COLUMNS:
         assert [plain(value) for value in frame[name].tolist()] == expected[name], name
+    assert {str(frame[name].dtype) for name in ("vlan", "vlan_reply", "related_to")} == {"Int64"}
+    assert frame["vlan"].isna().all()
 
 
 def test_duckdb(table: ct.ConnectionTable) -> None:
@@ -216,7 +213,8 @@ def test_a_stream_may_be_taken_twice(table: ct.ConnectionTable) -> None:
 
 
 @pytest.mark.parametrize(
-    ("module", "method"), [("polars", "to_polars"), ("pyarrow", "to_pandas"), ("pandas", "to_pandas")]
+    ("module", "method"),
+    [("polars", "to_polars"), ("pyarrow", "to_pandas"), ("pandas", "to_pandas"), ("pyarrow", "to_arrow")],
 )
 def test_missing_library(monkeypatch: pytest.MonkeyPatch, table: ct.ConnectionTable, module: str, method: str) -> None:
     monkeypatch.setitem(sys.modules, module, None)
@@ -263,6 +261,8 @@ def test_jsonl(table: ct.ConnectionTable, tmp_path: Path, name: str) -> None:
     for line, row in zip(lines, table, strict=True):
         expected = row._asdict() | {"start": None, "end": None, "confidence": None}
         assert line | {"start": None, "end": None, "confidence": None} == expected
+        assert re.fullmatch(r"2026-01-01T00:00:\d\d\.\d{9}Z", line["start"])
+        assert np.datetime64(line["end"].rstrip("Z"), "ns").view("i8") == row.end
 
 
 @pytest.mark.parametrize(
@@ -297,7 +297,7 @@ def test_write_to_a_file_object(table: ct.ConnectionTable, tmp_path: Path, forma
         (
             "c.txt",
             None,
-            r"c\.txt: its suffix is \.txt: give a format \(csv, jsonl, arrow, parquet, conntrack, zeek, ipfix\)",
+            r"c\.txt: its suffix is \.txt: give a format \(csv, jsonl, arrow, parquet, conntrack, zeek, ipfix, ecs\)",
         ),
         ("c", None, "c: it has no suffix: give a format"),
         ("c.csv", "xml", "unknown format 'xml'; expected one of csv, jsonl, arrow, parquet"),

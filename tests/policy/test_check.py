@@ -123,7 +123,7 @@ def test_a_check_for_programs(web: Path, demo_pcap: Path) -> None:
     assert facts["connections"] == {"all": 17, "allowed": 12, "refused": 5, "doubtful": 0, "unrestricted": 6}
     (refusal,) = facts["refusals"]
     assert refusal["missing_rule"] == '{ to = "203.0.113.66", proto = "tcp", ports = [8443] }'
-    assert (refusal["first"], refusal["packets"]) == ("2026-01-01T00:00:09.502000Z", 205)
+    assert (refusal["first"], refusal["packets"]) == ("2026-01-01T00:00:09.502000000Z", 205)
     assert [use["connections"] for use in facts["rules"]] == [6]
     assert facts["packets"]["refused"] == 205
 

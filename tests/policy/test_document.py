@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import conntrack_py as ct
+from conntrack_py.exceptions import PolicyError
 from conntrack_py.policy import Evidence, Group, Policy, Rule
 from conntrack_py.policy.model import effective_members
 
@@ -237,3 +238,31 @@ def test_cli_errors_are_one_line(tmp_path: Path) -> None:
     done = CliRunner().invoke(cli, ["policy", "check", "-", "-"])
     assert (done.exit_code, "standard input can be read once" in done.stderr) == (2, True)
     assert json.dumps(Policy().to_dict()) == '{"default": "deny", "groups": {}}'
+
+
+def test_json_with_a_key_twice_is_refused_at_once() -> None:
+    from conntrack_py.policy import document
+
+    keys = ",".join(f'"k{n}": 1' for n in range(60_000))
+    start = time.perf_counter()
+    for text in (f'{{{keys}, "k59999": 1}}', f'{{"groups": {{{keys}, "k0": 1}}}}'):
+        with pytest.raises(PolicyError, match=r"the key 'k(59999|0)' occurs twice"):
+            document.loads(text, "json")
+    assert time.perf_counter() - start < 2
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (f'{{"groups": {{"{"a" * 1025}": {{}}}}}}', "a name of at most 1024 characters, not 1,025"),
+        (f'{{"groups": {{"a": {{"members": {"[" * 40}{"]" * 40}}}}}}}', "nested too deeply: more than 32"),
+        (f'{{"{"a" * 1_000_000}": 1}}', r"a{60}: unknown key; valid are"),
+    ],
+)
+def test_deep_and_long_keys_have_limits(text: str, expected: str) -> None:
+    from conntrack_py.policy import document
+
+    with pytest.raises(PolicyError, match=expected) as refused:
+        document.loads(text, "json")
+    assert len(str(refused.value)) < 300
+    document.loads(f'{{"groups": {{"{"a" * 1024}": {{}}}}}}', "json")

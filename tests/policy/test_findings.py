@@ -11,7 +11,7 @@ import pytest
 import conntrack_py as ct
 from conntrack_py.policy.suggest import comments
 from conntrack_py.policy.traffic.findings import Finding, findings
-from support.packets import ACK, PSH, SYN, Packet, download, evenly, tcp
+from support.packets import ACK, PSH, SYN, Packet, download, evenly, tcp, udp
 
 SERVER, INSIDE = "10.0.1.10", "10.0.2.20"
 
@@ -43,7 +43,8 @@ def test_a_server_that_only_answers_is_none(found: Callable[[list[Packet]], list
 
 
 def test_clients_are_none(found: Callable[[list[Packet]], list[Finding]]) -> None:
-    assert found(calls(range(10), "203.0.113.9")) == []
+    choose = random.Random(5)
+    assert found(calls((choose.uniform(0, 400) for _ in range(10)), "203.0.113.9")) == []
 
 
 def test_beacons_are_even(found: Callable[[list[Packet]], list[Finding]]) -> None:
@@ -123,3 +124,54 @@ def test_a_call_that_was_open_when_the_capture_began(peer: int, pcap: Callable[.
     (decision,) = [one for one in suggestion.report.decisions if one.unsure]
     assert (decision.servers, decision.rule.ports, decision.kept) == ((SERVER,), ((peer, peer),), False)
     assert "does not show who initiated" in str(comments(suggestion.report))
+
+
+WORKSTATION = "10.0.5.23"
+
+
+def even(to: str, port: int, size: int = 100, period: float = 60.0) -> list[Packet]:
+    """Ten calls of a workstation, one every minute."""
+    return [
+        packet
+        for number in range(10)
+        for packet in evenly(download(WORKSTATION, 50000 + number, to, port, size), 5 + period * number, 0.001)
+    ]
+
+
+def test_a_workstations_beacon_stands_above_its_polls(found: Callable[[list[Packet]], list[Finding]]) -> None:
+    one, other, third = found(
+        even(INSIDE, 8080, 100) + even("10.0.2.21", 8081, 100_000) + even("203.0.113.9", 443, 1000)
+    )
+    assert (one.destination, one.role, one.marks) == ("203.0.113.9", "client", ("beacon", "egress"))
+    assert {(two.destination, two.marks) for two in (other, third)} == {
+        (INSIDE, ("health_check",)),
+        ("10.0.2.21", ("poll",)),
+    }
+
+
+@pytest.mark.parametrize(("size", "mark"), [(48, "clock"), (68, "clock"), (47, "beacon"), (200, "beacon")])
+def test_ntp_is_told_by_its_messages_and_not_by_its_port(
+    size: int, mark: str, found: Callable[[list[Packet]], list[Finding]]
+) -> None:
+    packets = [
+        packet
+        for number in range(10)
+        for packet in evenly(
+            [
+                udp(WORKSTATION, 40000 + number, "203.0.113.9", 123, b"." * size),
+                udp("203.0.113.9", 123, WORKSTATION, 40000 + number, b"." * 48),
+            ],
+            64.0 * number,
+        )
+    ]
+    (one,) = found(packets)
+    assert mark in one.marks
+
+
+def test_loopback_is_none(found: Callable[[list[Packet]], list[Finding]]) -> None:
+    own = [
+        packet
+        for number in range(10)
+        for packet in evenly(download("127.0.0.1", 50000 + number, "127.0.0.2", 8080, 100), 60.0 * number)
+    ]
+    assert found(own) == []

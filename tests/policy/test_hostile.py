@@ -78,9 +78,9 @@ def test_jumps_do_not_explode() -> None:
 
 def test_many_groups_are_few_warnings() -> None:
     text = "---\n".join(policy(f"{{podSelector: {{matchLabels: {{k{n}: v}}}}}}") for n in range(60))
-    said = [one for one in formats.read(text, "kubernetes")[1] if "may select the same pods" in one]
-    assert len(said) == 59
-    assert said[0].startswith("k0=v and k1=v, k2=v, k3=v and 56 more may select")
+    ruleset, said = formats.read(text, "kubernetes")
+    assert ruleset.combine == "any", "policies of the same pods add up"
+    assert not [one for one in said if "the same pods" in one]
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, '{"SecurityGroups":' + "[" * 100_000])
@@ -95,7 +95,7 @@ def test_deep_json_is_refused(text: str) -> None:
 @pytest.mark.parametrize("digits", [30, 9000])
 def test_long_numbers_are_refused(digits: int) -> None:
     number = "9" * digits
-    save = f"*filter\n:INPUT DROP [0:0]\n-A INPUT -p tcp --dport {number} -j ACCEPT\n"
+    save = f"*filter\n-A INPUT -p tcp --dport {number} -j ACCEPT\n"
     port = policy(f"{{podSelector: {{}}, ingress: [{{ports: [{{port: {number}}}]}}]}}")
     permission = f'{{"IpProtocol": "tcp", "FromPort": {number}}}'
     asked = (
@@ -195,7 +195,8 @@ def test_a_peer_that_is_not_described_gets_no_rules() -> None:
     ruleset, _ = formats.read(groups({"GroupId": "sg-1", "GroupName": "web", "IpPermissions": [pair]}), "aws")
     ruleset = document.loads(document.to_toml(ruleset), "toml")
     assert is_undescribed(ruleset.groups["sg-0ab1"])
-    written = {format: formats.write(ruleset, format) for format in formats.WRITERS}
+    named = [format for format in formats.WRITERS if format not in formats.ONLY_FOR_HOSTS]
+    written = {format: formats.write(ruleset, format) for format in named}
     for made in written.values():
         assert [one for one in made.warnings if "NO RULES are written" in one and "sg-0ab1" in one]
     (described,) = json.loads(written["aws"].text)["SecurityGroups"]

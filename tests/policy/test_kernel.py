@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import ipaddress
+import itertools
 import json
+import random
+import struct
 import subprocess
 import sys
 import warnings
@@ -18,7 +22,11 @@ import conntrack_py as ct
 from conntrack_py.policy import Policy
 from conntrack_py.policy.model import Ruleset
 from support import corpus, kernel_answers
+from support.packets import pcap_bytes
 from support.policies import random_policy
+
+#: One worker counts the verdicts of all.
+pytestmark = pytest.mark.xdist_group("kernel")
 
 #: A gateway sees outer headers. The kernel's clock is the wall's, so nothing may run out.
 NEVER = dict.fromkeys(ct.Config().effective_timeouts, 1e9)
@@ -60,10 +68,23 @@ def thinned(policy: Policy) -> Policy:
     return dataclasses.replace(policy, groups=groups)
 
 
+def without_helpers(policy: Ruleset) -> Policy:
+    """The policy for a gateway without helpers, as that of `check` is; test_helpers.py has those of the kernel."""
+    groups = {
+        name: dataclasses.replace(
+            group,
+            ingress=tuple(dataclasses.replace(rule, helper="") for rule in group.ingress),
+            egress=tuple(dataclasses.replace(rule, helper="") for rule in group.egress),
+        )
+        for name, group in policy.groups.items()
+    }
+    return Policy(groups=groups, default=policy.default)
+
+
 def kernel(capture: Path, policy: Ruleset, tmp_path: Path) -> list[str]:
     """The fate of every packet."""
     rules = tmp_path / "rules.nft"
-    rules.write_text(Policy(groups=policy.groups, default=policy.default).convert("nftables").text)
+    rules.write_text(without_helpers(policy).convert("nftables").text)
     command = [
         sys.executable,
         str(Path(kernel_answers.__file__).with_name("kernel_policy.py")),
@@ -123,3 +144,56 @@ def test_both_words_were_heard() -> None:
     corpus.SUMMARY.append(
         f"the kernel, with our policies: {SEEN[True]:,} packets accepted, {SEEN[False]:,} dropped, as said"
     )
+
+
+def fragments(family: int, ident: int, ends: tuple[str, str, int], size: int, cuts: list[int]) -> list[bytes]:
+    """Frames of a fragmented UDP datagram, cut at these offsets (multiples of 8)."""
+    src, dst, port = ends
+    datagram = struct.pack(">HHHH", 4000 + ident % 100, port, 8 + size, 0) + bytes(size)
+    frames = []
+    for begin, end in itertools.pairwise([0, *cuts, len(datagram)]):
+        more, piece = end < len(datagram), datagram[begin:end]
+        if family == 4:
+            addresses = ipaddress.ip_address(src).packed + ipaddress.ip_address(dst).packed
+            offset = begin // 8 | (0x2000 if more else 0)
+            head = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(piece), ident, offset, 64, 17, 0) + addresses
+            frames.append(bytes(12) + b"\x08\x00" + head + piece)
+        else:
+            addresses = ipaddress.ip_address(src).packed + ipaddress.ip_address(dst).packed
+            extension = struct.pack(">BBHI", 17, 0, begin | more, ident)
+            head = struct.pack(">IHBB", 6 << 28, 8 + len(piece), 44, 64) + addresses
+            frames.append(bytes(12) + b"\x86\xdd" + head + extension + piece)
+    return frames
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.filterwarnings("ignore::conntrack_py.CaptureWarning")
+def test_fragments_share_their_datagrams_fate(seed: int, tmp_path: Path) -> None:
+    """Of allowed and refused datagrams; in any order, twice, or with one missing."""
+    require_kernel()
+    chance = random.Random(seed)
+    packets = []
+    for number in range(60):
+        family = chance.choice((4, 6))
+        ends = ("10.0.0.1", "192.0.2.9") if family == 4 else ("fd00::1", "2001:db8::9")
+        size = 8 * chance.randrange(20, 60)
+        cuts = sorted(chance.sample(range(8, size, 8), chance.randrange(1, 5)))
+        frames = fragments(family, number, (*ends, chance.choice((53, 9999))), size, cuts)
+        if chance.random() < 0.5:
+            chance.shuffle(frames)
+        if chance.random() < 0.2:
+            frames.pop()
+        if chance.random() < 0.2:
+            frames.insert(1, frames[0])
+        packets += [(number / 100 + place / 10_000, frame) for place, frame in enumerate(frames)]
+    path = tmp_path / "fragments.pcap"
+    path.write_bytes(pcap_bytes(packets))
+    rules = [{"to": "any", "proto": "udp", "ports": [53]}]
+    policy = Policy.from_dict({"groups": {"own": {"members": ["10.0.0.0/8", "fd00::/8"], "egress": rules}}})
+    config = ct.Config(local=["10.0.0.0/8", "fd00::/8"])
+    assert compare(path, policy, config, tmp_path) == []
+    fates = policy.check(path, config=config, fates=True).fates
+    assert fates is not None
+    found = set(fates.tolist())
+    assert {ct.Fate.ACCEPTED, ct.Fate.REFUSED, ct.Fate.INVALID} <= found
+    assert ct.Fate.UNTRACKED not in found

@@ -22,7 +22,7 @@ EXAMPLES = [
     (check, *example)
     for check, section in re.findall(r"^## (D\d+) [a-z-]+\n(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.MULTILINE)
     for example in re.findall(
-        r"^```(toml|nft|yaml)\n(.*?)^```\n\n```text\n(.*?)^```", section, re.DOTALL | re.MULTILINE
+        r"^```(toml|nft|yaml|iptables)\n(.*?)^```\n\n```text\n(.*?)^```", section, re.DOTALL | re.MULTILINE
     )
 ]
 
@@ -39,7 +39,7 @@ def test_every_check_is_there() -> None:
     assert re.findall(r"^## (D\d+ \S+)$", PAGE, re.MULTILINE) == [
         f"{check} {known.name}" for check, known in CHECKS.items()
     ]
-    # The capture has nobody whose initiator is in doubt.
+    # The capture has nobody whose initiator is in doubt, and a day passes.
     assert {check for check, *_ in EXAMPLES} == set(CHECKS) - {"D12"}
 
 
@@ -50,6 +50,8 @@ def test_examples(check: str, language: str, text: str, shown: str, demo_pcap: P
         if os.geteuid() != 0 or not shutil.which("nft") or not shutil.which("unshare"):
             corpus.missing("reading nftables text needs root, nft and unshare")
         found = lint_firewall(rulesets.from_nft_text(text))
+    elif language == "iptables":
+        found = lint_firewall(rulesets.from_iptables_save(text))
     elif language == "yaml":
         found = lint(formats.read(text, "kubernetes", "web.yaml")[0])
     else:

@@ -75,7 +75,7 @@ def test_d1_mirrored() -> None:
     ],
 )
 def test_no_d1(rule: str) -> None:
-    assert lint_firewall(iptables(*SERVER, rule)) == []
+    assert checks(lint_firewall(iptables(*SERVER, rule))) <= {"D15"}
 
 
 def test_d1_looks_at_interfaces_and_addresses() -> None:
@@ -142,7 +142,7 @@ def test_d5_source_ports(rule: str) -> None:
     ],
 )
 def test_no_d5(rule: str) -> None:
-    assert lint_firewall(iptables(*SERVER, rule)) == []
+    assert checks(lint_firewall(iptables(*SERVER, rule))) <= {"D15", "D18"}
 
 
 def test_d6_a_policy_that_drops_nothing() -> None:
@@ -158,14 +158,13 @@ def test_d6_a_policy_that_drops_nothing() -> None:
     "rule",
     [
         "INPUT -p tcp -m tcp --dport 22 -m state --state NEW,ESTABLISHED -j ACCEPT",
-        "INPUT -i eth1 -m state --state NEW,ESTABLISHED -j ACCEPT",
         "INPUT -i lo -m state --state NEW,ESTABLISHED -j ACCEPT",
         "INPUT -m mark --mark 1 -m state --state NEW,ESTABLISHED -j ACCEPT",
         f"INPUT {STATE}",
     ],
 )
 def test_no_d6(rule: str) -> None:
-    assert lint_firewall(iptables(rule)) == []
+    assert checks(lint_firewall(iptables(rule))) <= {"D18"}
 
 
 def test_d7_mirrored_ports_instead_of_state() -> None:

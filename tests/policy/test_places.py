@@ -32,10 +32,10 @@ groups:
     assert found["groups.web.again"] == 7
 
 
-@pytest.mark.parametrize("loader", [yaml_places._Loader, yaml.SafeLoader])
+@pytest.mark.parametrize("loader", [yaml_places._loader(), yaml.SafeLoader])
 def test_places_in_json_and_several_documents(loader: object, monkeypatch: pytest.MonkeyPatch) -> None:
     """LibYAML takes tabs between tokens, PyYAML's own loader does not."""
-    monkeypatch.setattr(yaml_places, "_Loader", loader)
+    monkeypatch.setattr(yaml_places, "_loader", lambda: loader)
     assert yaml_places.lines('{\n\t"a": [\n\t\t1,\n\t\t{"b": 2}]}') == {"a": 2, "a[0]": 3, "a[1]": 4, "a[1].b": 4}
     assert yaml_places.lines("a: 1\n---\na: 1\nb: 1\n") == {"a": 3, "b": 4}
 

@@ -362,7 +362,7 @@ def test_iptables_save() -> None:
     ("text", "expected"),
     [
         ("", "rules.v4: not what iptables-save writes"),
-        ("-A INPUT -j ACCEPT", "rules.v4:1: not what iptables-save writes"),
+        ("INPUT -j ACCEPT", "rules.v4:1: not what iptables-save writes"),
         ("*filter\n:INPUT", "rules.v4:2: not a chain"),
         ("*filter\nhello", "rules.v4:2: not a rule"),
         ('*filter\n-A INPUT -m comment --comment "x', "rules.v4:2: a word has no end"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from conntrack_py.policy import Policy
 from conntrack_py.policy.members import Membership
 from conntrack_py.policy.model import SIDES, WITH_PORTS, Ruleset
 from conntrack_py.policy.traffic.pairs import Traffic
-from conntrack_py.summary import summarise
+from conntrack_py.summaries import summarise
 from support import corpus
 from support.packets import ACK, RST, SYN, download, echo, evenly, pcap_bytes, tcp, udp
 
@@ -40,17 +41,29 @@ def kept(table: ct.ConnectionTable, policy: Policy) -> np.ndarray:
     assert policy.report is not None
     traffic = Traffic(table)
     waiting = {
-        (server, one.rule.proto, one.rule.ports)
+        (server, str(peer), one.rule.proto, one.rule.ports)
         for one in policy.report.decisions
-        if not one.kept
+        if not one.kept and one.kind == "initiates" and not one.unsure
         for server in one.servers
+        for peer in hosts(one.rule.peers)
     }
     waits = [
-        (traffic.addresses[orig], traffic.protos[proto], ((service, service),) if has_services(traffic, proto) else ())
+        (
+            traffic.addresses[orig],
+            traffic.addresses[resp],
+            traffic.protos[proto],
+            ((service, service),) if has_services(traffic, proto) else (),
+        )
         in waiting
-        for orig, proto, service in zip(traffic.orig, traffic.proto, traffic.service.tolist(), strict=True)
+        for orig, resp, proto, service in zip(
+            traffic.orig, traffic.resp, traffic.proto, traffic.service.tolist(), strict=True
+        )
     ]
-    return traffic.kept & ~(np.array(waits, bool) & traffic.egress)
+    return traffic.kept & ~np.array(waits, bool)
+
+
+def hosts(peers: tuple[str, ...]) -> list[str]:
+    return [str(host) for peer in peers for host in ipaddress.ip_network(peer)]
 
 
 def has_services(traffic: Traffic, proto: int) -> bool:
@@ -105,7 +118,10 @@ def test_captures(capture: corpus.Capture) -> None:
         assert_right(table, policy)
         assert_exact(table, policy)
         check = policy.check(table)
-        assert check.refused - check.doubtful == policy.report.left_out.get("server_egress", 0)
+        asked = [
+            policy.report.left_out.get(reason, 0) for reason in ("server_egress", "server_inside", "administration")
+        ]
+        assert check.refused - check.doubtful == sum(asked)
         assert policy.report.kept + sum(policy.report.left_out.values()) == len(table)
         again = Policy.from_dict(policy.to_dict())
         assert (again.groups, again.default) == (policy.groups, policy.default)
@@ -159,7 +175,8 @@ def test_stories(
         assert_exact(table, policy)
     policy = Policy.suggest(table, server_egress=True, min_confidence=confidence)
     check = policy.check(table, min_confidence=confidence)
-    assert check.refused == check.doubtful
+    assert policy.report is not None
+    assert check.refused - check.doubtful == policy.report.left_out.get("administration", 0)
     assert check.unused == ()
 
 
@@ -286,13 +303,13 @@ def test_names_say_what_servers_ask_for(tmp_path: Path) -> None:
 def test_rules_for_the_most_connections_come_first(tmp_path: Path) -> None:
     frames = [
         frame
-        for port, clients in ((22, 1), (443, 3), (8080, 2))
+        for port, clients in ((25, 1), (443, 3), (8080, 2))
         for client in range(clients)
         for frame in download(f"198.51.100.{len(str(port))}{port % 10}", 40000 + client, "10.0.0.80", port, 1000)
     ]
     policy = Policy.suggest(table_of(tmp_path, pcap_bytes(evenly(frames))))
     (group,) = policy.groups.values()
-    assert [rule.ports for rule in group.ingress] == [((443, 443),), ((8080, 8080),), ((22, 22),)]
+    assert [rule.ports for rule in group.ingress] == [((443, 443),), ((8080, 8080),), ((25, 25),)]
 
 
 def test_confidence_and_reasons(tmp_path: Path) -> None:

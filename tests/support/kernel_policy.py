@@ -83,11 +83,26 @@ def packet(link: int, frame: bytes, wire: int) -> tuple[bytes, bool] | str:
     return ip[:total], facts["frag"]
 
 
+def datagram(ip: bytes) -> bytes:
+    """The part that the fragments of a datagram have in common (RFC 791 section 3.2, RFC 8200 section 4.5)."""
+    if ip[0] >> 4 == 4:
+        return ip[4:6] + ip[9:10] + ip[12:20]
+    kind, at = ip[6], 40
+    while kind in (0, 43, 60):
+        kind, at = ip[at], at + 8 * (ip[at + 1] + 1)
+    return ip[8:40] + ip[at + 4 : at + 8]
+
+
 def main(capture: str, ruleset: str) -> None:
     """Print what became of each packet."""
     gateway = Gateway("bridge", [])
-    subprocess.run(["nft", "-f", ruleset], check=True)
-    words = []
+    # A save of iptables has a line with its table.
+    is_save = any(line.startswith("*") for line in Path(ruleset).read_text().splitlines())
+    loaded = (["iptables-restore"], Path(ruleset).read_bytes()) if is_save else (["nft", "-f", ruleset], None)
+    subprocess.run(loaded[0], input=loaded[1], check=True)
+    words: list[str] = []
+    # Fragments of a datagram share the fate of the one that completes it; those of none are dropped.
+    waiting: dict[bytes, list[int]] = {}
     for _, _, link, frame, wire in oracle.read_capture(capture):
         found = packet(link, frame, wire)
         if isinstance(found, str):
@@ -99,9 +114,12 @@ def main(capture: str, ruleset: str) -> None:
         if error or not reached:
             words.append("dropped_before_netfilter")
         elif is_fragment and not verdicts:
-            words.append("fragment")
+            waiting.setdefault(datagram(ip), []).append(len(words))
+            words.append("dropped")
         else:
             words.append("accepted" if out else "dropped")
+            for place in waiting.pop(datagram(ip), []) if is_fragment else []:
+                words[place] = words[-1]
     print(json.dumps(words))  # noqa: T201
 
 

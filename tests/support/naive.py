@@ -18,7 +18,8 @@ ICMP, IPIP, TCP, UDP, SIXINFOUR, GRE, ICMP6, SCTP = 1, 4, 6, 17, 41, 47, 58, 132
 #: Tunnels that are IP protocols of their own: Zeek logs no connection for their outer packets.
 IP_TUNNELS = frozenset({IPIP, SIXINFOUR, GRE})
 
-_VLAN_TYPES = frozenset({0x8100, 0x88A8, 0x9100})
+#: EtherTypes of tags, and how many bytes further the next EtherType is: VLAN, VN-Tag, HSR, MACsec.
+_TAGS = {0x8100: 2, 0x88A8: 2, 0x9100: 2, 0x8926: 4, 0x892F: 4, 0x88E5: 6}
 _ICMP_PAIRS = {8: 0, 0: 8, 13: 14, 14: 13, 15: 16, 16: 15, 17: 18, 18: 17, 10: 9, 9: 10}
 _ICMP6_PAIRS = {128: 129, 129: 128, 133: 134, 134: 133, 135: 136, 136: 135, 130: 131, 131: 130, 139: 140, 140: 139}
 _ICMP_REQUESTS = {ICMP: frozenset({8, 10, 13, 15, 17}), ICMP6: frozenset({128, 130, 133, 135, 139})}
@@ -93,6 +94,16 @@ class Decoder:
     def _link(self, linktype: int, frame: bytes) -> Iterator[Packet]:
         if linktype == 1:
             yield from self._ethernet(frame)
+        elif linktype == 9:  # PPP, or Cisco HDLC by its address
+            yield from (
+                self._ethertype(struct.unpack_from("!H", frame, 2)[0], frame[4:])
+                if frame[0]
+                in (
+                    0x0F,
+                    0x8F,
+                )
+                else self._ppp(frame)
+            )
         elif linktype == 113:  # Linux cooked
             yield from self._ethertype(struct.unpack_from("!H", frame, 14)[0], frame[16:])
         elif linktype == 127:  # radiotap
@@ -115,9 +126,16 @@ class Decoder:
         yield from self._ethertype(struct.unpack_from("!H", frame, 12)[0], frame[14:])
 
     def _ethertype(self, kind: int, data: bytes) -> Iterator[Packet]:
-        while kind in _VLAN_TYPES:
-            kind, data = struct.unpack_from("!H", data, 2)[0], data[4:]
-        if kind == 0x8864:  # PPPoE session
+        while kind in _TAGS:
+            at = _TAGS[kind]
+            if kind == 0x88E5:  # MACsec: unencrypted, unchanged, with or without a channel identifier
+                if data[0] & 0x0C:
+                    return
+                at = 14 if data[0] & 0x20 else 6
+            kind, data = struct.unpack_from("!H", data, at)[0], data[at + 2 :]
+        if kind == 0x8903:  # FabricPath: a tree, and the customer's frame
+            yield from self._ethernet(data[2:])
+        elif kind == 0x8864:  # PPPoE session
             if struct.unpack_from("!H", data, 6)[0] in (0x0021, 0x0057):
                 yield from self._ip(data[8:])
         elif kind in (0x8847, 0x8848):  # MPLS: to the bottom of the stack, then IP by its version
@@ -140,6 +158,8 @@ class Decoder:
         at = 24 + (6 if flags & 3 == 3 else 0) + (2 if control & 0x80 else 0)
         if struct.unpack_from("<I", frame, 4)[0] & 2 and self._radiotap_flags(frame) & 0x20:
             at = (at + 3) & ~3  # the card padded the header
+        if control & 0x80 and data[24 + (6 if flags & 3 == 3 else 0)] & 0x80:  # A-MSDU: a header for each frame
+            at += 14
         yield from self._ethertype(0, data[at:])
 
     @staticmethod
@@ -263,17 +283,23 @@ class Decoder:
         except (struct.error, IndexError):
             return
 
+    def _ppp(self, data: bytes) -> Iterator[Packet]:
+        """PPP, its address field perhaps, and a protocol field of one or two bytes."""
+        data = data[2:] if data[:2] == b"\xff\x03" else data
+        ppp, size = (data[0], 1) if data[0] & 1 else (data[0] << 8 | data[1], 2)
+        if ppp in (0x21, 0x57):
+            yield from self._ip(data[size:])
+
     def _gre(self, data: bytes) -> Iterator[Packet]:
         flags, kind = struct.unpack_from("!HH", data)
         at = 4 + 4 * bool(flags & 0xC000) + 4 * bool(flags & 0x2000) + 4 * bool(flags & 0x1000)
         if flags & 7 == 1:  # PPTP: the key is always there, an acknowledgement perhaps
             at = 8 + 4 * bool(flags & 0x1000) + 4 * bool(flags & 0x80)
         rest = data[at:]
-        if kind == 0x880B:  # PPP, its address field perhaps, and a protocol field of one or two bytes
-            rest = rest[2:] if rest[:2] == b"\xff\x03" else rest
-            ppp, size = (rest[0], 1) if rest[0] & 1 else (rest[0] << 8 | rest[1], 2)
-            if ppp in (0x21, 0x57):
-                yield from self._ip(rest[size:])
+        if kind == 0x880B:
+            yield from self._ppp(rest)
+        elif 0x8200 <= kind <= 0x8370 and kind & 15 == 0:  # Aruba: 802.11
+            yield from self._wlan(rest, bytes(8))
         elif kind == 0x88BE:  # ERSPAN: type I has no sequence number and no header
             yield from self._ethernet(rest[8:] if flags & 0x1000 else rest)
         elif kind == 0x22EB:
@@ -287,6 +313,20 @@ class Decoder:
         if dport == 4789:
             if data[0] & 8:
                 yield from self._ethernet(data[8:])
+        elif dport == 5072 and data[2] & 15 == 1 and data[3] in (IPIP, SIXINFOUR):  # AYIYA
+            yield from self._ip(data[8 + (1 << (data[0] >> 4)) + (data[1] >> 4) * 4 :])
+        elif dport == 4341:  # LISP
+            yield from self._ip(data[8:])
+        elif dport == 4754:
+            yield from self._gre(data)
+        elif dport == 6635:
+            yield from self._ethertype(0x8847, data)
+        elif 1701 in (sport, dport):
+            if data[0] & 0x80 or data[1] & 15 != 2:  # version 2, data
+                return
+            at = 6 + (2 if data[0] & 0x40 else 0) + (4 if data[0] & 8 else 0)
+            at += 2 + struct.unpack_from("!H", data, at)[0] if data[0] & 2 else 0
+            yield from self._ppp(data[at:])
         elif dport == 6081:
             inner = data[8 + (data[0] & 63) * 4 :]
             kind = struct.unpack_from("!H", data, 2)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import struct
 from collections.abc import Iterable
 
@@ -20,7 +21,11 @@ def packed(address: str) -> bytes:
 
 
 def ethernet(src: str, dst: str, proto: int, payload: bytes | dpkt.Packet) -> bytes:
-    """An Ethernet frame with an IPv4 packet."""
+    """An Ethernet frame with an IP packet."""
+    if ":" in src:
+        ends = (ipaddress.ip_address(src).packed, ipaddress.ip_address(dst).packed)
+        ip6 = dpkt.ip6.IP6(src=ends[0], dst=ends[1], nxt=proto, hlim=64, data=payload, plen=len(payload))
+        return bytes(dpkt.ethernet.Ethernet(data=ip6, type=dpkt.ethernet.ETH_TYPE_IP6))
     ip = dpkt.ip.IP(src=packed(src), dst=packed(dst), p=proto, ttl=64, data=payload)
     ip.len = len(ip)
     return bytes(dpkt.ethernet.Ethernet(data=ip, type=dpkt.ethernet.ETH_TYPE_IP))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,6 +23,29 @@ def run(*args: str | Path, stdin: bytes = b"", **environment: str) -> subprocess
     return subprocess.run(
         [*COMMAND, *map(str, args)], input=stdin, capture_output=True, env=os.environ | environment, timeout=60
     )
+
+
+def interrupted(*args: str | Path, stdin: bytes) -> str:
+    """Standard error of the program, interrupted by Ctrl-C while it waits for more input."""
+    with subprocess.Popen(
+        [*COMMAND, *map(str, args)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None
+        process.stdin.write(stdin)
+        process.stdin.flush()
+        time.sleep(1.5)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        errors = process.stderr.read().decode()
+    assert process.returncode == 130
+    return errors
+
+
+def without_bounds(errors: bytes) -> bytes:
+    """Standard error without the line that a stream without an end begins with."""
+    first, _, rest = errors.partition(b"\n")
+    assert first.startswith(b"live connections: at most"), errors
+    return rest
 
 
 def in_terminal(

@@ -462,6 +462,9 @@ def test_answered_connections_leave_room() -> None:
     assert len(result.connections) == 101
 
 
+@pytest.mark.filterwarnings(
+    "ignore:.* is hit:conntrack_py.CaptureWarning", "ignore:.* evicted from:conntrack_py.CaptureWarning"
+)
 def test_a_memory_limit_counts_joined_tags() -> None:
     """Rows stay right under a limit; what has no room is not joined, and the tracker's memory stays below."""
     limit = 4 << 20

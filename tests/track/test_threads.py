@@ -22,6 +22,7 @@ def written(source: object, path: Path, threads: int, **keys: object) -> tuple[b
     return path.read_bytes(), result.labels.tobytes(), result.stats
 
 
+@pytest.mark.filterwarnings("ignore:.* evicted from:conntrack_py.CaptureWarning")
 @pytest.mark.parametrize("threads", [2, 4, 8])
 @pytest.mark.parametrize("keys", [{}, {"tunnels": "both"}, {"profile": "zeek"}, {"max_connections": 300}])
 def test_many_threads_say_the_same(tmp_path: Path, threads: int, keys: dict[str, object]) -> None:

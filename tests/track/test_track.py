@@ -1,4 +1,4 @@
-"""`track`: sources, labels, the account, warnings, interruption."""
+"""`track`: sources, and who initiated."""
 
 from __future__ import annotations
 
@@ -7,12 +7,8 @@ import gzip
 import io
 import lzma
 import os
-import signal
 import subprocess
 import sys
-import threading
-import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,15 +19,10 @@ import pytest
 import zstandard
 
 import conntrack_py as ct
-from support.packets import ACK, PSH, SYN, Packet, arp, download, echo, evenly, pcap_bytes, tcp, udp
+from support.interrupts import TRACK
+from support.packets import Packet, arp, download, echo, evenly, pcap_bytes, udp
 
 Write = Callable[..., Path]
-#: Says "ready" when the library is imported, then tracks its argument.
-#: Tracks a capture. SIGINT is taken also where a shell started the tests in the background, which ignores it.
-TRACK = (
-    "import signal, sys, conntrack_py as ct; signal.signal(signal.SIGINT, signal.default_int_handler);"
-    "print('ready', flush=True); print(len(ct.track(sys.argv[1]).connections))"
-)
 
 
 def test_path_and_str(pcap: Write, mixed: list[Packet]) -> None:
@@ -248,232 +239,3 @@ def test_timeouts_cut_connections() -> None:
         "timeout",
         "end_of_capture",
     ]
-
-
-# ---- the account ----
-
-
-def test_stats(mixed: list[Packet]) -> None:
-    result = ct.track(io.BytesIO(pcap_bytes(mixed)))
-    stats = result.stats
-    assert result.labels is None
-    assert (stats.packets, stats.connections, stats.evicted, stats.snapped) == (len(mixed), 4, 0, 0)
-    assert stats.bytes == sum(len(frame) for _, frame in mixed)
-    assert stats.skipped == {"not_ip": 1}
-    assert stats.first_timestamp == 1_767_225_600_000_000_000
-    assert stats.last_timestamp == stats.first_timestamp + (len(mixed) - 1) * 1_000_000
-    assert stats.first_time == np.datetime64("2026-01-01T00:00:00", "ns")
-    assert stats.last_time - stats.first_time == np.timedelta64(len(mixed) - 1, "ms")
-    assert 1 <= stats.peak_connections <= 4
-    assert repr(result) == (
-        f"<TrackResult: 4 connections (egress 2, internal 1, ingress 1), {len(mixed)} packets, 0.10 s, 1 skipped>"
-    )
-
-
-def test_stats_of_nothing() -> None:
-    result = ct.track(io.BytesIO(pcap_bytes([])), labels=True)
-    assert (result.stats.packets, result.stats.first_timestamp) == (0, None)
-    assert np.isnat(result.stats.first_time)
-    assert result.labels is not None
-    assert len(result.labels) == 0
-    assert repr(result) == "<TrackResult: 0 connections, 0 packets, with labels>"
-
-
-def test_a_snapped_capture_counts_in_full(mixed: list[Packet]) -> None:
-    result = ct.track(io.BytesIO(pcap_bytes(mixed, snaplen=96)))
-    assert result.stats.snapped > 0
-    assert result.connections["resp_bytes"][0] == 20_000
-
-
-def test_not_ip_is_no_loss(mixed: list[Packet]) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        ct.track(io.BytesIO(pcap_bytes(mixed)))
-
-
-def test_damage_is_a_warning(pcap: Write, mixed: list[Packet]) -> None:
-    path = pcap(mixed)
-    path.write_bytes(path.read_bytes()[:-7])
-    with pytest.warns(
-        ct.CaptureWarning, match=r"part of the capture was not used: 1 file that ends inside a record, .* at byte"
-    ) as caught:
-        result = ct.track(path)
-    assert len(caught) == 1
-    assert caught[0].filename == __file__
-    assert str(path) in str(caught[0].message)
-    (place,) = result.stats.skipped_at.values()
-    assert place == (str(path), len(pcap_bytes(mixed[:-1])))
-    assert len(result.connections) == 4
-
-
-def test_strict_raises_instead(pcap: Write, mixed: list[Packet]) -> None:
-    path = pcap(mixed)
-    path.write_bytes(path.read_bytes()[:-7])
-    with pytest.raises(ct.CaptureError) as caught:
-        ct.track(path, config=ct.Config(strict=True))
-    assert (caught.value.path, caught.value.offset) == (str(path), len(pcap_bytes(mixed[:-1])))
-
-
-def test_undecoded_packets_are_a_warning() -> None:
-    bad = bytearray(udp("10.0.0.5", 1, "10.0.0.6", 2))
-    bad[14] = 0x41  # an IP header of 4 bytes
-    source = io.BytesIO(pcap_bytes(evenly([bytes(bad), bytes(bad), udp("10.0.0.5", 1, "10.0.0.6", 2)])))
-    message = r"2 packets whose IP headers contradict themselves, first in <BytesIO> at byte 24"
-    with pytest.warns(ct.CaptureWarning, match=message):
-        assert ct.track(source).stats.skipped == {"bad_ip_header": 2}
-
-
-# ---- progress, threads, interruption ----
-
-
-@pytest.mark.filterwarnings("ignore:.* second copies")  # the same file, many times
-def test_progress_is_told(demo_pcap: Path) -> None:
-    seen: list[tuple[int, int | None, int]] = []
-    config = ct.Config(threads=2)
-    ct.track([demo_pcap] * 20, config=config, progress=lambda *now: seen.append(now))
-    for done, total, packets in seen:
-        assert total == 20 * demo_pcap.stat().st_size
-        assert 0 < done <= total
-        assert packets > 0
-    assert seen == sorted(seen)
-
-
-def test_an_exception_in_progress_ends_the_run(tmp_path: Path) -> None:
-    def stop(*_: object) -> None:
-        raise RuntimeError("enough")
-
-    with pytest.raises(RuntimeError, match="enough"):
-        ct.track(Endless(), progress=stop)
-
-
-def test_a_bar(capfd: pytest.CaptureFixture[str], demo_pcap: Path) -> None:
-    ct.track(demo_pcap, progress=True)
-    assert capfd.readouterr().out == ""
-
-
-def test_threads_are_checked(mixed: list[Packet]) -> None:
-    with pytest.raises(ct.ConfigError, match="threads: found 0"):
-        ct.track(io.BytesIO(pcap_bytes(mixed)), threads=0)
-    with pytest.raises(TypeError, match="config: found dict, expected"):
-        ct.track(io.BytesIO(pcap_bytes(mixed)), config={})  # type: ignore[arg-type]
-
-
-class Endless(io.RawIOBase):
-    """A capture that never ends."""
-
-    def __init__(self) -> None:
-        packets = evenly([tcp("10.0.0.5", 5, "10.0.0.6", 80, SYN), tcp("10.0.0.6", 80, "10.0.0.5", 5, ACK | PSH)] * 500)
-        whole = pcap_bytes(packets)
-        self._next, self._rest = whole, whole[24:]
-
-    def read(self, size: int = -1) -> bytes:
-        if not self._next:
-            self._next = self._rest
-        given, self._next = self._next[:size], self._next[size:]
-        return given
-
-
-def test_other_threads_go_on(demo_pcap: Path) -> None:
-    """The GIL is released: a Python thread gets most of the time that it would get alone."""
-    done = threading.Event()
-
-    def work() -> None:
-        try:
-            ct.track([demo_pcap] * 40)
-        finally:
-            done.set()
-
-    worker = threading.Thread(target=work)
-    worker.start()
-    gaps, last = [], time.perf_counter()
-    while not done.is_set():
-        now = time.perf_counter()
-        gaps.append(now - last)
-        last = now
-    worker.join()
-    assert len(gaps) > 1000
-    # A run that held the GIL would be one long gap.
-    assert max(gaps) < 0.5 * sum(gaps)
-
-
-@pytest.fixture
-def interrupted() -> Callable[..., float]:
-    """Starts a run, sends SIGINT while it works, and gives the seconds until it ended by KeyboardInterrupt."""
-
-    def run(path: Path) -> float:
-        process = subprocess.Popen(
-            [sys.executable, "-c", TRACK, str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        time.sleep(0.3)
-        process.send_signal(signal.SIGINT)
-        at = time.monotonic()
-        _, errors = process.communicate(timeout=20)
-        assert errors.rstrip().endswith("KeyboardInterrupt"), errors
-        return time.monotonic() - at
-
-    return run
-
-
-def test_interrupt_a_fifo_without_a_writer(tmp_path: Path, interrupted: Callable[..., float]) -> None:
-    os.mkfifo(tmp_path / "fifo")
-    assert interrupted(tmp_path / "fifo") < 1
-
-
-def test_interrupt_a_stalled_fifo(tmp_path: Path, interrupted: Callable[..., float], mixed: list[Packet]) -> None:
-    path = tmp_path / "fifo"
-    os.mkfifo(path)
-    # Opened for both, so that it waits for nobody.
-    writer = os.open(path, os.O_RDWR)
-    try:
-        os.write(writer, pcap_bytes(mixed[:10]))
-        assert interrupted(path) < 1
-    finally:
-        os.close(writer)
-
-
-def test_interrupt_a_big_file(tmp_path: Path, interrupted: Callable[..., float], mixed: list[Packet]) -> None:
-    path = tmp_path / "big.pcap.gz"
-    # Compressed, gigabytes of it are a small file.
-    body = gzip.compress(pcap_bytes(mixed)[24:] * 500)
-    path.write_bytes(gzip.compress(pcap_bytes([])) + body * 300)
-    assert interrupted(path) < 1
-
-
-def test_interrupt_standard_input(mixed: list[Packet]) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", TRACK, "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(pcap_bytes(mixed))
-        process.stdin.flush()
-        assert process.stdout.readline() == b"ready\n"
-        time.sleep(0.3)
-        process.send_signal(signal.SIGINT)
-        at = time.monotonic()
-        assert process.wait(20) != 0
-        assert time.monotonic() - at < 1
-
-
-def test_a_signal_that_wakes_nobody(tmp_path: Path) -> None:
-    """It comes when no read waits that it could end: here another thread takes it."""
-    code = (
-        "import os, signal, sys, threading, time, conntrack_py as ct\n"
-        "def stop(*_): raise KeyboardInterrupt\n"
-        "signal.signal(signal.SIGUSR1, stop)\n"
-        "def later(): time.sleep(0.3); os.kill(os.getpid(), signal.SIGUSR1)\n"
-        "threading.Thread(target=later).start()\n"
-        "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])\n"
-        "try: list(ct.open_capture(sys.argv[2])) if sys.argv[1] == 'open' else ct.track(sys.argv[2])\n"
-        "except KeyboardInterrupt: print('stopped')\n"
-    )
-    os.mkfifo(tmp_path / "fifo")
-    for how in ("open", "track"):
-        for source in (str(tmp_path / "fifo"), "-"):
-            command = [sys.executable, "-c", code, how, source]
-            with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-                assert process.wait(20) == 0
-                assert process.stdout is not None
-                assert process.stdout.read() == b"stopped\n"
