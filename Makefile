@@ -6,7 +6,7 @@ BIN := .venv/bin
 SOURCES := $(shell find rust -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock pyproject.toml
 DEMO := target/demo.pcap
 
-.PHONY: help demo test model-test kernel-test lint docs bench bench-instructions bench-stages bench-peers bench-flowscope fuzz fuzz-short mutants wheel dependencies clean
+.PHONY: help demo test man model-test kernel-test lint docs bench bench-instructions bench-stages bench-peers bench-flowscope soak fuzz fuzz-short mutants wheel dependencies clean
 .DEFAULT_GOAL := help
 
 help:
@@ -15,11 +15,13 @@ help:
 	@echo 'make model-test  every order in which threads may touch a table, and mutants that have to be caught (part of make test)'
 	@echo 'make lint    formatting, lints, types and documentation, as CI checks them'
 	@echo 'make docs    the documentation site, in target/site; fails where a link leads nowhere or a page asks another host'
+	@echo 'make man     write the man pages of the commands anew'
 	@echo 'make kernel-test  compare with the running kernel on random packets: SEEDS=1-200 MIXED=1-20 (needs root)'
 	@echo 'make bench   benchmarks'
 	@echo 'make bench-instructions  instructions a packet against the accepted counts; UPDATE=1 accepts them anew'
 	@echo 'make bench-stages  nanoseconds and instructions a packet in the core, stage by stage: STAGES="A mix loss1" LABELS=1'
 	@echo 'make bench-peers  beside other programs, and flowscope: TRACES="A B C loss1 mix" ROUNDS=3 FLOWS="1 100" B_PACKETS=20000000'
+	@echo 'make soak    a stream killed at 1,000 random moments, and floods of 50M sources: KILLS=1000 SOURCES=50000000'
 	@echo 'make fuzz    coverage-guided fuzzing of each target, SECONDS=60 long; fuzz-short: the short form of CI'
 	@echo 'make mutants MODULE=python/conntrack_py/text.py  mutation testing of a Python or Rust file: TESTS=... MOST=300 SEED=19'
 	@echo 'make wheel   a source distribution and a wheel for any Linux with glibc 2.28, checked and tried, in dist'
@@ -73,7 +75,7 @@ test: .venv/.tools
 	cargo test --locked --workspace --exclude conntrack-py
 	$(MAKE) --no-print-directory model-test
 	cargo test --locked --manifest-path benches/peers/Cargo.toml --target-dir target/peers
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist loadgroup
 
 # The same sources over modelled atomics.
 model-test:
@@ -103,6 +105,10 @@ lint: .venv/.tools
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m mypy.stubtest conntrack_py._native
 	$(MAKE) --no-print-directory docs
+
+# The man pages that a wheel installs.
+man: .venv/.tools
+	$(BIN)/python docs/man.py rust/py/data/data/share/man/man1
 
 # Not --quiet, which hides warnings from --strict as well. The variable is for an advertisement of the theme.
 docs: .venv/.tools
@@ -177,6 +183,15 @@ bench-flowscope:
 	    { echo 'skipped flowscope: its crate cannot be had here'; exit 0; }; \
 	cargo run $(PEER_CRATE) --features compare --bin compare-flowscope -- $(ROUNDS) $(FLOWS) > $(PEERS)/flowscope.md && \
 	cat $(PEERS)/flowscope.md
+
+KILLS ?= 1000
+JOBS ?= 2
+SOURCES ?= 50000000
+KINDS ?= half-open assured mixed
+
+soak: .venv/.packages .venv/.built-release
+	$(BIN)/python benches/kills.py --kills $(KILLS) --jobs $(JOBS)
+	$(BIN)/python benches/floods.py --sources $(SOURCES) $(KINDS)
 
 # Without a sanitizer it runs on the stable toolchain; the core has no unsafe code for one to look at. The seeds are written
 # here; the corpus beside the project, where there is one, is added to them.

@@ -1,4 +1,4 @@
-"""Check of the built site beyond mkdocs: no page or style asks another host for anything.
+"""Check of the built site beyond mkdocs: no page or style asks another host for anything. Tables for small screens.
 
 Links are for the reader to follow; what a browser fetches by itself (scripts, styles, pictures, fonts) has to be
 in the site. What is not is a warning, and `mkdocs build --strict` fails.
@@ -66,6 +66,31 @@ def outside_in_html(html: str) -> list[str]:
     page.feed(html)
     page.close()
     return page.outside
+
+
+#: A table of words has so many columns at most, to be readable on a telephone as it is.
+_NARROW = 2
+
+
+def labelled_tables(html: str) -> str:
+    """The tables with the head of each cell's column as its `data-label`: style.css stacks cells on small screens."""
+    return re.sub(r"<table>.*?</table>", lambda found: _labelled(found[0]), html, flags=re.DOTALL)
+
+
+def _labelled(table: str) -> str:
+    heads = [re.sub(r"<[^>]*>", "", head).strip() for head in re.findall(r"<th[^>]*>(.*?)</th>", table, re.DOTALL)]
+    if len(heads) <= _NARROW:
+        return table
+    rows = re.split(r"(?=<tr>)", table)
+    for place, row in enumerate(rows):
+        labels = iter(heads)
+        rows[place] = re.sub(r"<td", lambda _, labels=labels: f'<td data-label="{next(labels, "")}"', row)
+    return "".join(rows).replace("<table>", "<table data-stacks>", 1)
+
+
+def on_page_content(html: str, **_: object) -> str:
+    """Prepare the tables of a page."""
+    return labelled_tables(html)
 
 
 def on_post_build(config: dict[str, object], **_: object) -> None:
