@@ -199,6 +199,12 @@ class Connections:
             ValueError: The column holds addresses or free text.
         """
 
+    def hosts(self) -> tuple[Buffer, Buffer, list[str]]:
+        """The numbers of the originators and of the responders, and the address of each number.
+
+        Originators are numbered in the order of their first rows, then the hosts that are responders alone.
+        """
+
     def words(self, name: str) -> list[str] | None:
         """The words behind the numbers of a column of words; None for a column that is not one.
 

@@ -372,3 +372,13 @@ def test_conntrack_listing(tmp_path: Path) -> None:
         r"src=93\.184\.0\.0 dst=10\.0\.0\.0 sport=443 dport=1024 packets=2 bytes=80 \[ASSURED\] mark=0 use=1",
         lines[0],
     )
+
+
+def test_numbers_of_hosts_stand_for_addresses(table: ct.ConnectionTable) -> None:
+    for part in (table, table[3:40], table[np.arange(len(table))[::-7]], table[:0]):
+        orig, resp, addresses = part.hosts()
+        assert [addresses[number] for number in orig] == list(part["orig_addr"])
+        assert [addresses[number] for number in resp] == list(part["resp_addr"])
+        assert addresses == list(dict.fromkeys([*part["orig_addr"], *part["resp_addr"]]))
+    with pytest.raises(KeyError, match="no column resp_addr"):
+        table[["orig_addr"]].hosts()

@@ -17,6 +17,7 @@ import conntrack_py as ct
 from conntrack_py.policy import Policy
 from conntrack_py.policy.members import Membership
 from conntrack_py.policy.model import SIDES, WITH_PORTS, Ruleset
+from conntrack_py.policy.suggestion import fold
 from conntrack_py.policy.traffic.pairs import Traffic
 from conntrack_py.summaries import summarise
 from support import corpus
@@ -348,3 +349,23 @@ def test_a_refusal_alone_makes_no_rule_and_offers_nothing(pcap: Callable[..., Pa
         assert all(not group.ingress and not group.egress for group in policy.groups.values())
         facts = summarise(result.connections, result.stats, ct.Config())
         assert all(not host.offers for hosts in facts.local_hosts.top.values() for host in hosts)
+
+
+def test_many_rules_are_folded_in_little_memory() -> None:
+    """All pairs of 6,000 rules would be 18 million."""
+    drafts = [
+        fold.Draft(
+            group="servers",
+            side="egress",
+            proto="tcp",
+            peers=frozenset({f"198.51.{number % 250}.{number // 250}", f"203.0.113.{number % 7}"}),
+            services=frozenset({number % 997, number % 31}),
+            pairs=[],
+        )
+        for number in range(6_000)
+    ]
+    folded = fold.fold_rules(drafts, 5_000)
+    assert len(folded) == 5_000
+    for kind in ("peers", "services"):
+        before, after = (frozenset().union(*(getattr(one, kind) for one in some)) for some in (drafts, folded))
+        assert before == after

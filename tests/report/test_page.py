@@ -196,6 +196,20 @@ def test_limits_hold_for_many_zones_hosts_and_rules() -> None:
     assert "<script" not in notebook
 
 
+def test_more_rules_than_a_policy_may_have(demo_pcap: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page is whole: the number of rules, and the way out in place of the list."""
+    result = ct.track(demo_pcap)
+    rules = len(ct.Policy.suggest(result).numbered())
+
+    def refuse(*_: object) -> None:
+        raise ct.PolicyError("too many")
+
+    monkeypatch.setattr("conntrack_py.reporting.facts.evaluate", refuse)
+    text = made(result)
+    assert f"{rules} rules. These are too many to list" in text
+    assert "Why not both ways" not in text
+
+
 @pytest.mark.parametrize(
     ("packets", "expected"),
     [

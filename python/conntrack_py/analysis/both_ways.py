@@ -9,8 +9,9 @@ import numpy as np
 
 from conntrack_py.analysis.columns import Columns, different
 from conntrack_py.enums import Verdict
-from conntrack_py.policy.compiled import evaluate
+from conntrack_py.policy.compiled import Judged, evaluate
 from conntrack_py.policy.model import Rule, Ruleset, describe
+from conntrack_py.policy.traffic.keys import distinct, joined
 from conntrack_py.table import ConnectionTable
 
 #: Connections that are named of those let through.
@@ -70,11 +71,13 @@ def mirrored(ruleset: Ruleset) -> Ruleset:
     return Ruleset(groups=groups, default=ruleset.default, combine=ruleset.combine)
 
 
-def both_ways(ruleset: Ruleset, table: ConnectionTable, *, columns: Columns | None = None) -> BothWays:
+def both_ways(
+    ruleset: Ruleset, table: ConnectionTable, *, judged: Judged | None = None, columns: Columns | None = None
+) -> BothWays:
     """Compare a policy with its mirror image."""
     data = Columns(table) if columns is None else columns
     image = mirrored(ruleset)
-    verdicts, hits = evaluate(ruleset, table)
+    verdicts, hits = evaluate(ruleset, table) if judged is None else judged
     allowed = np.equal(verdicts["verdict"], Verdict.ALLOWED)[data.rows]
     wider = np.equal(evaluate(image, table)[0]["verdict"], Verdict.ALLOWED)[data.rows]
     more = np.flatnonzero(wider & ~allowed)
@@ -92,25 +95,25 @@ def both_ways(ruleset: Ruleset, table: ConnectionTable, *, columns: Columns | No
         worst=_worst(data, more),
         answers=int(data.column("resp_pkts")[allowed].sum()),
         busiest="" if busiest is None else f"{busiest.group} {describe(busiest.rule, 'ingress')}",
-        hosts=len(np.unique(data.resp[used])),
-        peers=len(np.unique(data.orig[used])),
+        hosts=len(distinct(data.resp[used])),
+        peers=len(distinct(data.orig[used])),
     )
 
 
 def _worst(data: Columns, rows: np.ndarray[tuple[int], np.dtype[np.int64]]) -> tuple[LetThrough, ...]:
     if not len(rows):
         return ()
-    keys, places, counts = np.unique(
-        np.stack((data.orig[rows], data.services[rows])), axis=1, return_inverse=True, return_counts=True
+    _, firsts, places, counts = np.unique(
+        joined(data.orig[rows], data.services[rows]), return_index=True, return_inverse=True, return_counts=True
     )
-    places = places.reshape(-1).astype(np.int64)
+    firsts = rows[firsts]
     egress = np.bincount(places, weights=data.is_direction("egress")[rows], minlength=len(counts)) > 0
     hosts = different(places, data.resp[rows], len(counts))
     order = np.lexsort((-counts, ~egress))[:_NAMED].tolist()
     return tuple(
         LetThrough(
-            originator=data.name(int(keys[0, place])),
-            service=data.service(int(keys[1, place])),
+            originator=data.name(int(data.orig[firsts[place]])),
+            service=data.service(int(data.services[firsts[place]])),
             destinations=int(hosts[place]),
             connections=int(counts[place]),
         )

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conntrack_py import text
-from conntrack_py.policy.traffic.pairs import Bools, Ints, Traffic, refusals
+from conntrack_py.policy.traffic.keys import Bools, Ints, distinct
+from conntrack_py.policy.traffic.pairs import Traffic, refusals
 from conntrack_py.table import ConnectionTable
 
 
@@ -72,5 +73,5 @@ def different(keys: Ints, values: Ints, groups: int) -> Ints:
     if not len(keys):
         return np.zeros(groups, np.int64)
     most = int(values.max()) + 1
-    pairs = np.unique(keys * most + values)
+    pairs = distinct(keys * most + values)
     return np.bincount(pairs // most, minlength=groups)

@@ -11,7 +11,7 @@ from conntrack_py.analysis.columns import Columns
 from conntrack_py.policy.members import Membership
 from conntrack_py.policy.model import Ruleset
 from conntrack_py.policy.traffic import roles
-from conntrack_py.policy.traffic.pairs import Ints
+from conntrack_py.policy.traffic.keys import Ints, distinct, joined
 from conntrack_py.table import ConnectionTable
 from conntrack_py.text import service as service_text
 
@@ -130,7 +130,9 @@ def _by_kind(data: Columns) -> tuple[list[str], Ints, Ints]:
 def _main_services(data: Columns) -> dict[str, str]:
     """Local host → name of its kind."""
     hosts = roles.local_hosts(data.traffic)
-    keys, counts = np.unique(np.stack((data.resp, data.services))[:, data.answered], axis=1, return_counts=True)
+    answered = data.resp[data.answered], data.services[data.answered]
+    _, rows, counts = np.unique(joined(*answered), return_index=True, return_counts=True)
+    keys = np.stack([column[rows] for column in answered])
     most: dict[str, tuple[int, str]] = {}
     for host, service, count in zip(*keys.tolist(), counts.tolist(), strict=True):
         address, named = data.name(host), data.traffic.service_of(service)
@@ -167,7 +169,7 @@ def _counted(data: Columns, basis: str, names: list[str], orig: Ints, resp: Ints
     cells = _cells(data, parts, orig, resp)
     calls, called = (np.bincount(end, minlength=len(parts)).tolist() for end in (orig, resp))
     present = [place for place, name in enumerate(parts) if calls[place] or called[place] or name == OUTSIDE]
-    hosts = np.unique(
+    hosts = distinct(
         np.concatenate((orig, resp)) * len(data.traffic.addresses) + np.concatenate((data.orig, data.resp))
     ) // max(len(data.traffic.addresses), 1)
     of_part = np.bincount(hosts, minlength=len(parts)).tolist()

@@ -9,7 +9,7 @@ import numpy as np
 
 from conntrack_py.analysis.columns import Columns, places_in_time
 from conntrack_py.policy.traffic.findings import MARKS, Finding
-from conntrack_py.policy.traffic.pairs import Bools, Ints
+from conntrack_py.policy.traffic.keys import Bools, Ints, distinct
 from conntrack_py.table import ConnectionTable
 
 #: Beginnings that are told one by one; of more there is a histogram.
@@ -87,7 +87,9 @@ class _Rows:
 
     def __init__(self, data: Columns, servers: set[str]) -> None:
         self._data = data
-        self._numbers = {address: place for place, address in enumerate(data.traffic.addresses) if address in servers}
+        self._ports = data.column("orig_port")
+        self._places = {address: place for place, address in enumerate(data.traffic.addresses)}
+        self._numbers = {server: self._places[server] for server in servers}
         wanted = np.zeros(len(data.traffic.addresses), bool)
         wanted[list(self._numbers.values())] = True
         self._by_server: dict[int, Ints] = {}
@@ -104,16 +106,15 @@ class _Rows:
         data, one = self._data, findings[0]
         number = self._numbers[one.server]
         rows = self._by_server.get(number, np.zeros(0, np.int64))
-        peers = {finding.destination for finding in findings}
-        is_peer = np.array([data.name(place) in peers for place in self._others(rows, number).tolist()], bool)
-        rows = rows[is_peer]
+        peers = [self._places[finding.destination] for finding in findings]
+        rows = rows[np.isin(self._others(rows, number), peers)]
         asked: Bools = data.orig[rows] == number
-        is_service = np.array([data.service(place) == one.service for place in data.services[rows].tolist()], bool)
+        services = [place for place in distinct(data.services[rows]).tolist() if data.service(place) == one.service]
+        is_service = np.isin(data.services[rows], services)
         # In doubt the service is the port of the other end, which the row has as the originator's.
-        ports = data.column("orig_port")[rows]
-        backwards = ~asked & np.array(
-            ["unsure" in one.marks and one.service.startswith(f"{port}/") for port in ports], bool
-        )
+        port = one.service.partition("/")[0]
+        is_unsure = "unsure" in one.marks and port.isdigit()
+        backwards = ~asked & (self._ports[rows] == int(port)) if is_unsure else np.zeros_like(asked)
         found: Ints = rows[(asked & is_service) | backwards]
         return found
 

@@ -12,7 +12,7 @@ from conntrack_py.enums import Verdict
 from conntrack_py.policy.compiled import evaluate
 from conntrack_py.policy.members import Membership
 from conntrack_py.policy.model import SIDES, Numbered, Ruleset
-from conntrack_py.policy.traffic.pairs import Ints
+from conntrack_py.policy.traffic.keys import Ints, distinct
 from conntrack_py.table import ConnectionTable
 
 #: Parts that the peers of a rule are told in.
@@ -99,7 +99,7 @@ class _Parts:
 
 def _use(data: Columns, numbered: Numbered, rows: Ints, parts: _Parts) -> RuleUse:
     ends = data.orig if numbered.side == "ingress" else data.resp
-    hosts = np.unique(ends[rows]).tolist()
+    hosts = distinct(ends[rows]).tolist()
     peers: dict[str, int] = {}
     for host in hosts:
         part = parts.of(host)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from conntrack_py.analysis.columns import Columns, different
-from conntrack_py.policy.traffic.pairs import Bools, Ints
+from conntrack_py.policy.traffic.keys import Bools, Ints, joined
 from conntrack_py.table import ConnectionTable
 
 #: Different hosts, or services of a host, from which calls in vain are a scan.
@@ -69,8 +69,7 @@ def calls_in_vain(table: ConnectionTable, *, columns: Columns | None = None) -> 
 
 def _scans(callers: Ints, fixed: Ints, varied: Ints, vain: Bools, counted: Bools) -> Bools:
     """The calls of scans: of a caller and a fixed service (or host), tried in vain on many hosts (or services)."""
-    _, groups = np.unique(np.stack((callers, fixed)), axis=1, return_inverse=True)
-    groups = groups.reshape(-1).astype(np.int64)
+    _, groups = np.unique(joined(callers, fixed), return_inverse=True)
     number = int(groups.max()) + 1 if len(groups) else 0
     tried = different(groups[vain], varied[vain], number)
     all_calls = np.bincount(groups[counted], minlength=number)

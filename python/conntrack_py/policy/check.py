@@ -16,7 +16,8 @@ from conntrack_py.policy.compiled import evaluate
 from conntrack_py.policy.document import inline
 from conntrack_py.policy.members import Membership
 from conntrack_py.policy.model import ANY, SIDES, WITH_PORTS, WITH_TYPES, Rule, Ruleset, Side
-from conntrack_py.policy.traffic.pairs import CONFIDENCE, Ints, Traffic
+from conntrack_py.policy.traffic.keys import Ints, distinct
+from conntrack_py.policy.traffic.pairs import CONFIDENCE, Traffic
 from conntrack_py.schema import moment
 from conntrack_py.stats import Stats, skipped_as_json
 from conntrack_py.table import ConnectionTable
@@ -248,7 +249,7 @@ def _refusal(
 ) -> Refusal:
     """The refusal of these connections, of which so many are doubtful, with so many refused packets."""
     ends = (traffic.resp, traffic.orig) if side == "ingress" else (traffic.orig, traffic.resp)
-    own, peers = (np.unique(numbers[rows]).tolist() for numbers in ends)
+    own, peers = (distinct(numbers[rows]).tolist() for numbers in ends)
     proto, service = traffic.service_of(int(traffic.services[rows[0]]))
     starts = traffic.start[rows]
     doubtful, packets = counted

@@ -20,6 +20,10 @@ VERDICT = np.dtype(
 )
 
 
+#: The verdict on every connection, and the number of allowed ones that each rule was used for.
+Judged = tuple[NDArray[np.void], list[int]]
+
+
 def compiled(ruleset: Ruleset) -> _native.Policy:
     """The policy, ready to be asked.
 
@@ -45,7 +49,7 @@ def compiled(ruleset: Ruleset) -> _native.Policy:
     )
 
 
-def evaluate(ruleset: Ruleset, connections: ConnectionTable) -> tuple[NDArray[np.void], list[int]]:
-    """The verdict on every connection, and how many allowed ones each rule was used for; see `Policy.evaluate`."""
+def evaluate(ruleset: Ruleset, connections: ConnectionTable) -> Judged:
+    """Judge every connection; see `Policy.evaluate`."""
     memory, hits = compiled(ruleset).evaluate(connections._native)
     return np.frombuffer(memoryview(memory), dtype=VERDICT), hits

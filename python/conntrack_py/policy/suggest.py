@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -24,8 +25,9 @@ from conntrack_py.policy.suggestion.decisions import Decision, evidence, initiat
 from conntrack_py.policy.suggestion.growth import growth
 from conntrack_py.policy.suggestion.report import REASONS, SERVER_EGRESS, SERVER_INSIDE, Report, as_json, comments
 from conntrack_py.policy.traffic import roles, served
+from conntrack_py.policy.traffic.keys import Bools, distinct
 from conntrack_py.policy.traffic.names import Names
-from conntrack_py.policy.traffic.pairs import CONFIDENCE, Bools, Pair, Traffic
+from conntrack_py.policy.traffic.pairs import CONFIDENCE, Pair, Traffic
 from conntrack_py.policy.traffic.roles import Host
 from conntrack_py.table import ConnectionTable
 
@@ -149,7 +151,7 @@ def _initiated(
     """Decisions about what servers initiate: outwards, in doubt, and inside."""
     offers = roles.of_services(hosts)
     doubtful = [pair for pair, _ in traffic.perhaps_outwards(offers)]
-    groups_asked = {traffic.addresses[number] for number in np.unique(traffic.resp[traffic.resp_group]).tolist()}
+    groups_asked = {traffic.addresses[number] for number in distinct(traffic.resp[traffic.resp_group]).tolist()}
     inside = traffic.pairs(traffic.kept & ~waiting & _of(traffic, offers))
     inside = [pair for pair in inside if pair.resp not in groups_asked]
     return initiated((traffic.pairs(waiting), doubtful, inside), membership, _asked(traffic, names))
@@ -204,26 +206,48 @@ def _drafts(
                 slot = wanted.setdefault((name, side, pair.proto, helper), {})  # type: ignore[arg-type]
                 slot.setdefault((peer, pair.service), []).append(pair)
     drafts: list[fold.Draft] = []
+    groups = _Named(seen)
     for (name, side, proto, helper), slot in wanted.items():
-        drafts += fold.cover(name, side, proto, _named(slot, seen), helper)
+        drafts += fold.cover(name, side, proto, groups.named(slot), helper)
     return drafts
 
 
-def _named(
-    slot: dict[tuple[str, int], list[Pair]], seen: Mapping[str, Sequence[str]]
-) -> dict[tuple[str, int], list[Pair]]:
-    """A group's name in place of its hosts, for services for which all of `seen` were peers."""
-    by_service: dict[int, set[str]] = {}
-    for peer, service in slot:
-        by_service.setdefault(service, set()).add(peer)
-    named: dict[tuple[str, int], list[Pair]] = {}
-    for service, peers in by_service.items():
+class _Named:
+    """Names of groups in place of their hosts.
+
+    Attributes:
+        seen: Group → its hosts that were seen.
+    """
+
+    def __init__(self, seen: Mapping[str, Sequence[str]]) -> None:
+        self.seen = seen
+        self._of: dict[str, list[str]] = {}
         for name, members in seen.items():
-            if 0 < len(members) <= len(peers) and peers.issuperset(members):
-                named[name, service] = [pair for member in members for pair in slot[member, service]]
-                peers.difference_update(members)
-        named.update({(peer, service): slot[peer, service] for peer in peers})
-    return named
+            for member in members:
+                self._of.setdefault(member, []).append(name)
+        self._order = {name: place for place, name in enumerate(seen)}
+
+    def named(self, slot: dict[tuple[str, int], list[Pair]]) -> dict[tuple[str, int], list[Pair]]:
+        """A group's name in place of its hosts, for services for which all of them were peers."""
+        by_service: dict[int, set[str]] = {}
+        for peer, service in slot:
+            by_service.setdefault(service, set()).add(peer)
+        named: dict[tuple[str, int], list[Pair]] = {}
+        for service, peers in by_service.items():
+            for name in self._whole(peers):
+                members = self.seen[name]
+                # A group before this one may have taken a host that is in both.
+                if peers.issuperset(members):
+                    named[name, service] = [pair for member in members for pair in slot[member, service]]
+                    peers.difference_update(members)
+            named.update({(peer, service): slot[peer, service] for peer in peers})
+        return named
+
+    def _whole(self, peers: Collection[str]) -> list[str]:
+        """The groups all of whose hosts are among these, in the order of the policy."""
+        counts = Counter(name for peer in peers for name in self._of.get(peer, ()))
+        found = [name for name, count in counts.items() if count == len(self.seen[name])]
+        return sorted(found, key=self._order.__getitem__)
 
 
 def _rules(

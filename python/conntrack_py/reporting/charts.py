@@ -283,7 +283,7 @@ def _timeline(facts: Facts) -> _Canvas:
 
 def _rules(facts: Facts) -> _Canvas:
     found = facts.uses
-    canvas = _Canvas(facts, f"The least rules: {len(found):,}, those with the most hits first")
+    canvas = _Canvas(facts, f"The least rules: {facts.rules:,}, those with the most hits first")
     most = max((one.connections for one in found), default=1)
     for one in found[:_ROWS]:
         rule, way = one.numbered.rule, "→" if one.numbered.side == "egress" else "←"

@@ -18,6 +18,7 @@ from conntrack_py.analysis.vain import VainCaller, calls_in_vain
 from conntrack_py.exceptions import PolicyError
 from conntrack_py.policy import Policy
 from conntrack_py.policy.check import CheckResult
+from conntrack_py.policy.compiled import Judged, evaluate
 from conntrack_py.policy.inventory import Inventory
 from conntrack_py.policy.model import Ruleset
 from conntrack_py.reporting.axis import Axis
@@ -126,15 +127,35 @@ class Facts:
             return Policy.suggest(self.table, groups=options.groups, inventory=options.inventory)
 
     @cached_property
+    def rules(self) -> int:
+        """The number of the least rules."""
+        return len(self.suggested.numbered())
+
+    @cached_property
+    def judged(self) -> Judged | None:
+        """The judgement by the least rules; None where they are too many for a policy."""
+        try:
+            return evaluate(self.suggested, self.table)
+        except PolicyError:
+            return None
+
+    @cached_property
     def uses(self) -> list[RuleUse]:
-        """The least rules with their uses, those with the most first."""
-        found = rule_uses(self.suggested, self.table, columns=self.columns)
+        """The least rules with their uses, those with the most first; none where they are too many."""
+        if self.judged is None:
+            return []
+        found = rule_uses(self.suggested, self.table, verdicts=self.judged[0], columns=self.columns)
         return sorted(found, key=lambda one: (-one.connections, one.numbered.number))
 
     @cached_property
-    def both_ways(self) -> BothWays:
-        """The least rules beside their mirror image."""
-        return both_ways(self.suggested, self.table, columns=self.columns)
+    def both_ways(self) -> BothWays | None:
+        """The least rules beside their mirror image; None where the two are too many."""
+        if self.judged is None:
+            return None
+        try:
+            return both_ways(self.suggested, self.table, judged=self.judged, columns=self.columns)
+        except PolicyError:
+            return None
 
     @cached_property
     def check(self) -> CheckResult | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
-import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
@@ -19,7 +18,7 @@ from conntrack_py import text
 from conntrack_py.config import Config
 from conntrack_py.policy.inventory import Inventory
 from conntrack_py.policy.traffic.findings import Finding, findings
-from conntrack_py.policy.traffic.numbering import Numbering
+from conntrack_py.policy.traffic.keys import distinct
 from conntrack_py.policy.traffic.pairs import refusals
 from conntrack_py.policy.traffic.roles import UNSPECIFIED
 from conntrack_py.schema import moment_or_none
@@ -170,10 +169,7 @@ class _Data:
         self.refused: Bools = refusals(table)[self._counted]
         self.orig_packets, self.orig_bytes = self._column("orig_pkts"), self._column("orig_ip_bytes")
         self.resp_packets, self.resp_bytes = self._column("resp_pkts"), self._column("resp_ip_bytes")
-        addresses = Numbering()
-        self.orig = self._addresses(addresses, "orig_addr")
-        self.resp = self._addresses(addresses, "resp_addr")
-        self.addresses = list(addresses.known)
+        self.orig, self.resp, self.addresses = self._hosts()
         self.service, self.services = self._number_services()
         self.to_host: Bools = np.not_equal(self.direction, self.directions.index("multicast"))
         #: Answered with more than a refusal.
@@ -199,9 +195,9 @@ class _Data:
         column: NDArray[Any] = self._table[name][self._counted]
         return column
 
-    def _addresses(self, addresses: Numbering, name: str) -> Ints:
-        counted = itertools.compress(self._table.texts(name), self._counted.tolist())
-        return addresses.numbers(counted, int(self._counted.sum()))
+    def _hosts(self) -> tuple[Ints, Ints, list[str]]:
+        """Numbers of originators and responders of the rows that are counted, and their addresses."""
+        return (self._table if self._counted.all() else self._table[self._counted]).hosts()
 
     def _number_services(self) -> tuple[Ints, list[str]]:
         # The "port" of an ICMP service is the type of the message that asks, which is the originator's.
@@ -252,7 +248,7 @@ def _services(data: _Data, top: int) -> tuple[list[Service], int]:
     totals = data.sums(groups, len(keys))
 
     def different(hosts: Ints) -> Ints:
-        pairs = np.unique(groups * len(data.addresses) + hosts)
+        pairs = distinct(groups * len(data.addresses) + hosts)
         return np.bincount(pairs // max(len(data.addresses), 1), minlength=len(keys))
 
     originators, responders = different(data.orig), different(data.resp)

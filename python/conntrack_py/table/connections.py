@@ -55,12 +55,13 @@ class ConnectionTable:
     Arrow, Polars and pandas, and ISO 8601 with nine digits of a second in JSON.
     """
 
-    __slots__ = ("_native", "_texts")
+    __slots__ = ("_hosts", "_native", "_texts")
 
     def __init__(self, native: _native.Connections) -> None:
         """Wrap the rows that the extension module holds."""
         self._native = native
         self._texts: dict[str, NDArray[np.object_]] = {}
+        self._hosts: tuple[NDArray[np.int64], NDArray[np.int64], list[str]] | None = None
 
     @property
     def columns(self) -> list[str]:
@@ -206,6 +207,23 @@ class ConnectionTable:
 
         both = np.frombuffer(memoryview(self._native.places(end)), dtype=np.bool_).reshape(-1, 2)
         return both[:, 0], both[:, 1]
+
+    def hosts(self) -> tuple[NDArray[np.int64], NDArray[np.int64], list[str]]:
+        """Numbers of the originators and of the responders, and the address of each number.
+
+        Originators are numbered in the order of their first rows, then the hosts that are responders alone. Made once.
+
+        Raises:
+            KeyError: The table lacks a column of addresses.
+        """
+        if self._hosts is None:
+            import numpy as np
+
+            self._check("orig_addr")
+            self._check("resp_addr")
+            orig, resp, addresses = self._native.hosts()
+            self._hosts = np.frombuffer(memoryview(orig), "i8"), np.frombuffer(memoryview(resp), "i8"), addresses
+        return self._hosts
 
     def texts(self, name: str) -> Iterator[str]:
         """The values of a column of addresses, `history` or `community_id`, none of which is kept.

@@ -11,7 +11,7 @@ use arrow_schema::{ArrowError, Schema, SchemaRef};
 use conntrack_core::checkpoint::{CheckpointError, Reader, Writer};
 use conntrack_core::columns::{COLUMNS, Column, Kind};
 use conntrack_core::direction::Direction;
-use conntrack_core::rows::{Row, Rows, Selection, portable};
+use conntrack_core::rows::{Hosts, Row, Rows, Selection, portable};
 use conntrack_core::zeek_log::Seed;
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyIndexError, PyKeyError, PyValueError};
@@ -231,6 +231,12 @@ impl Connections {
             [u8::from(place.is_local), u8::from(is_group)]
         };
         Ok(Buffer::new(py.detach(|| rows.iter().flat_map(place).collect::<Vec<u8>>().into())))
+    }
+
+    /// Hosts of the rows: the numbers of the originators, those of the responders, and the address of each number.
+    fn hosts(&self, py: Python<'_>) -> (Buffer, Buffer, Vec<String>) {
+        let Hosts { ends: [orig, resp], addresses } = py.detach(|| Hosts::of(&self.table.rows.iter()));
+        (Buffer::new(orig.into()), Buffer::new(resp.into()), addresses.iter().map(ToString::to_string).collect())
     }
 
     /// The words behind the numbers of a column of words; None for other columns.

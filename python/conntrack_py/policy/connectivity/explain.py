@@ -16,7 +16,8 @@ from conntrack_py.policy.document import inline
 from conntrack_py.policy.inventory import Entry, Inventory
 from conntrack_py.policy.members import Membership
 from conntrack_py.policy.model import ANY, WITH_PORTS, WITH_TYPES, Numbered, Rule, Ruleset, Side, describe
-from conntrack_py.policy.traffic.pairs import CONFIDENCE, Ints, Pair, Traffic
+from conntrack_py.policy.traffic.keys import Ints
+from conntrack_py.policy.traffic.pairs import CONFIDENCE, Pair, Traffic
 from conntrack_py.schema import moment
 from conntrack_py.table import ConnectionTable
 

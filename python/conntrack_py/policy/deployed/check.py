@@ -18,6 +18,7 @@ from conntrack_py.policy.model import WITH_PORTS, WITH_TYPES
 from conntrack_py.policy.rulesets import spans
 from conntrack_py.policy.rulesets.model import Firewall, Note, Step
 from conntrack_py.policy.rulesets.spans import Spans
+from conntrack_py.policy.traffic.keys import distinct
 from conntrack_py.policy.traffic.pairs import CONFIDENCE, Traffic
 from conntrack_py.schema import moment
 from conntrack_py.stats import Stats, skipped_as_json
@@ -363,7 +364,7 @@ def _refusals(judge: _Judge, opened: Verdicts, answers: Verdicts) -> list[Droppe
 
 
 def _named(traffic: Traffic, codes: Ints) -> tuple[str, ...]:
-    return tuple(traffic.addresses[number] for number in np.unique(codes)[:_NAMED].tolist())
+    return tuple(traffic.addresses[number] for number in distinct(codes)[:_NAMED].tolist())
 
 
 def _unknowns(judge: _Judge, opened: Verdicts, answers: Verdicts, is_other: Bools) -> list[Unknown]:
@@ -398,10 +399,10 @@ def _uses(judge: _Judge, opened: Verdicts, answers: Verdicts) -> list[RuleUse]:
         step = judge.walker.steps[number]
         if step.action not in ("accept", "drop", "unknown"):
             continue
-        rows = np.unique(any_of(opened.used.get(number, [])))
+        rows = distinct(any_of(opened.used.get(number, [])))
         if not len(rows) and number in answers.used:
             # It is there for the packets of connections that others let open.
-            rows = np.unique(any_of(answers.used[number]))
+            rows = distinct(any_of(answers.used[number]))
         found.append(
             RuleUse(
                 chain=judge.walker.chains[number],
@@ -427,12 +428,12 @@ def _wider(judge: _Judge, step: Step, rows: Ints) -> str:
     said = []
     for asked, codes, word in ((match.saddr, traffic.orig, "source"), (match.daddr, traffic.resp, "destination")):
         # Where no address is named, everybody is meant.
-        seen = len(np.unique(codes[rows]))
+        seen = len(distinct(codes[rows]))
         allowed = spans.count(spans.both(asked, spans.V4))
         if not spans.is_everybody(asked) and allowed - seen > _ADDRESSES:
             said.append(f"{allowed:,} {word} addresses, and {seen:,} seen")
     if match.protos is not None and match.protos <= set(WITH_PORTS):
-        seen = len(np.unique(traffic.services[rows]))
+        seen = len(distinct(traffic.services[rows]))
         allowed = spans.count(match.dports)
         if allowed - seen > _PORTS:
             said.append(f"{allowed:,} ports, and {seen:,} seen")

@@ -14,6 +14,7 @@ from conntrack_py.policy.lint.scope import Scope
 from conntrack_py.policy.model import ANY, WITH_TYPES, Numbered, Side
 from conntrack_py.policy.rulesets import spans
 from conntrack_py.policy.rulesets.spans import EVERYBODY, Spans
+from conntrack_py.policy.traffic.keys import distinct
 from conntrack_py.policy.traffic.pairs import CONFIDENCE, NOBODY
 from conntrack_py.table import EVIDENCE, ConnectionTable
 
@@ -153,7 +154,7 @@ class Traffic:
 
     def peers(self, rows: Rows, side: Side) -> list[str]:
         """The addresses at the other end of connections, in order."""
-        codes = sorted(np.unique(self._codes(side)[rows]).tolist(), key=self._places.__getitem__)
+        codes = sorted(distinct(self._codes(side)[rows]).tolist(), key=self._places.__getitem__)
         return [self._addresses[code] for code in codes]
 
     def peers_are_near(self, rows: Rows, side: Side) -> bool:

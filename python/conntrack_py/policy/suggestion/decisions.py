@@ -14,7 +14,8 @@ import numpy as np
 from conntrack_py import _native
 from conntrack_py.policy.members import Membership
 from conntrack_py.policy.model import ANY, WITH_PORTS, WITH_TYPES, Evidence, Rule, Side, merged
-from conntrack_py.policy.traffic.pairs import UNPRIVILEGED, Bools, Ints, Pair, Traffic
+from conntrack_py.policy.traffic.keys import Bools, Ints, distinct, is_among
+from conntrack_py.policy.traffic.pairs import UNPRIVILEGED, Pair, Traffic
 from conntrack_py.policy.traffic.services import breaks
 
 #: Kinds of decisions, and what is lost where nothing of it is allowed; "": that depends on the service.
@@ -122,10 +123,10 @@ def suspicious(traffic: Traffic, membership: Membership) -> list[Decision]:
         *_by_service(traffic, inwards[guesses], membership, "brute_force"),
         *_by_service(traffic, _called_back(traffic), membership, "announced", "egress"),
     ]
-    real = np.unique(traffic.keys[traffic.in_earnest])
+    real = distinct(traffic.keys[traffic.in_earnest])
     for kind in ("probe", "refused"):
         rows = np.flatnonzero(traffic.because(kind) & local & ~traffic.resp_group & (traffic.orig != traffic.resp))
-        found += _folded(traffic, rows[~np.isin(traffic.keys[rows], real)], membership, kind)
+        found += _folded(traffic, rows[~is_among(traffic.keys[rows], real)], membership, kind)
     return found
 
 
@@ -182,7 +183,7 @@ def _folded(traffic: Traffic, rows: Ints, membership: Membership, kind: str) -> 
     inside = traffic.resp_local[rows].astype(np.int64)
     by_originator = traffic.orig[rows] << 1 | inside
     by_target = traffic.resp[rows] << 32 | traffic.services[rows]
-    keys = min((by_originator, by_target), key=lambda keys: len(np.unique(keys)))
+    keys = min((by_originator, by_target), key=lambda keys: len(distinct(keys)))
     order = np.lexsort((traffic.start[rows], keys))
     rows, keys = rows[order], keys[order]
     some = np.split(rows, np.flatnonzero(np.diff(keys)) + 1) if len(rows) else []
@@ -192,11 +193,11 @@ def _folded(traffic: Traffic, rows: Ints, membership: Membership, kind: str) -> 
 
 def _fold(traffic: Traffic, rows: Ints, membership: Membership, kind: str) -> Decision:
     """One decision about these connections."""
-    ends = (np.unique(numbers[rows]).tolist() for numbers in (traffic.orig, traffic.resp))
+    ends = (distinct(numbers[rows]).tolist() for numbers in (traffic.orig, traffic.resp))
     origs, resps = ([traffic.addresses[number] for number in one] for one in ends)
     side: Side = "ingress" if traffic.resp_local[rows].any() else "egress"
     own, peers = (resps, origs) if side == "ingress" else (origs, resps)
-    services = [traffic.service_of(code) for code in np.unique(traffic.services[rows]).tolist()]
+    services = [traffic.service_of(code) for code in distinct(traffic.services[rows]).tolist()]
     protos = {proto for proto, _ in services}
     proto = protos.pop() if len(protos) == 1 else ANY
     ports = merged(tuple((port, port) for _, port in services)) if proto in (*WITH_PORTS, *WITH_TYPES) else ()

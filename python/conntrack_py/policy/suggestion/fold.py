@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import heapq
 import ipaddress
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +17,8 @@ from conntrack_py.policy.traffic.pairs import Pair
 #: The shortest networks that peers are folded to, and the share of their addresses that must have been seen.
 _SHORTEST = {4: 24, 6: 64}
 _DENSE = 0.5
+#: Rules of one kind that are all compared with one another, and the neighbours of each where there are more.
+_COMPARED, _NEIGHBOURS = 1_000, 50
 
 
 @dataclass(kw_only=True)
@@ -73,45 +76,62 @@ def cover(group: str, side: Side, proto: str, seen: dict[tuple[str, int], list[P
 
 
 def fold_rules(drafts: list[Draft], most: int) -> list[Draft]:
-    """Merge rules of one group, direction and protocol until there are at most `most`.
+    """Merge rules of one group, direction, protocol and helper until there are at most `most`.
 
     Those go first that thereby allow the fewest (peer, service) pairs that were not seen. Others cannot be merged, so
-    that there may be more left.
+    that there may be more left. More than `_COMPARED` rules of one kind are compared with their neighbours in the order
+    of their services and peers alone: all pairs would be too many.
     """
-    alive = dict(enumerate(drafts))
+    if len(drafts) <= most:
+        return drafts
+    kinds: dict[tuple[str, Side, str, str], dict[int, Draft]] = {}
+    for number, draft in enumerate(drafts):
+        kinds.setdefault((draft.group, draft.side, draft.proto, draft.helper), {})[number] = draft
     queue: list[tuple[int, int, int]] = []
-
-    def offer(one: int, other: int) -> None:
-        a, b = alive[one], alive[other]
-        if (a.group, a.side, a.proto, a.helper) == (b.group, b.side, b.proto, b.helper):
-            both = len(a.peers | b.peers) * len(a.services | b.services)
-            heapq.heappush(queue, (both - _size(a) - _size(b), one, other))
-
-    if len(alive) > most:
-        for other in alive:
-            for one in range(other):
-                offer(one, other)
-    while len(alive) > most and queue:
+    kind_of: dict[int, dict[int, Draft]] = {}
+    for kind in kinds.values():
+        ordered = sorted(kind, key=lambda number: (sorted(kind[number].services), sorted(kind[number].peers)))
+        reach = len(kind) if len(kind) <= _COMPARED else _NEIGHBOURS
+        for place, other in enumerate(ordered):
+            kind_of[other] = kind
+            near = ordered[max(0, place - reach) : place]
+            queue += [_offer(kind, min(one, other), max(one, other)) for one in near]
+    heapq.heapify(queue)
+    left, number = len(drafts), len(drafts)
+    while left > most and queue:
         wider, one, other = heapq.heappop(queue)
-        if one not in alive or other not in alive:
+        kind = kind_of[one]
+        if one not in kind or other not in kind:
             continue
-        a, b = alive.pop(one), alive.pop(other)
-        peers, services = a.peers | b.peers, a.services | b.services
-        folds = [*a.folds, *b.folds, f"two rules made one, which allows {wider:,} peers and ports not seen together"]
-        number = max(alive, default=other) + 1 + len(drafts)
-        alive[number] = Draft(
-            group=a.group,
-            side=a.side,
-            proto=a.proto,
-            peers=peers,
-            services=services,
-            pairs=[*a.pairs, *b.pairs],
-            helper=a.helper,
-            folds=folds,
-        )
-        for other_number in [key for key in alive if key != number]:
-            offer(other_number, number)
-    return list(alive.values())
+        merged = _merged(kind.pop(one), kind.pop(other), wider)
+        left -= 1
+        # Of too many, those that were merged last.
+        nearest = list(itertools.islice(reversed(kind), len(kind) if len(kind) <= _COMPARED else _NEIGHBOURS))
+        kind[number] = merged
+        for neighbour in nearest:
+            heapq.heappush(queue, _offer(kind, neighbour, number))
+        kind_of[number] = kind
+        number += 1
+    return [kind_of[number][number] for number in sorted(kind_of) if number in kind_of[number]]
+
+
+def _offer(kind: Mapping[int, Draft], one: int, other: int) -> tuple[int, int, int]:
+    """The pairs that nobody saw and the merger of two rules would allow, and the two."""
+    a, b = kind[one], kind[other]
+    return len(a.peers | b.peers) * len(a.services | b.services) - _size(a) - _size(b), one, other
+
+
+def _merged(a: Draft, b: Draft, wider: int) -> Draft:
+    return Draft(
+        group=a.group,
+        side=a.side,
+        proto=a.proto,
+        peers=a.peers | b.peers,
+        services=a.services | b.services,
+        pairs=[*a.pairs, *b.pairs],
+        helper=a.helper,
+        folds=[*a.folds, *b.folds, f"two rules made one, which allows {wider:,} peers and ports not seen together"],
+    )
 
 
 def unseen(draft: Draft, groups: Mapping[str, Sequence[str]]) -> int:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from conntrack_py.policy.traffic.pairs import Bools, Traffic
+from conntrack_py.policy.traffic.keys import Bools
+from conntrack_py.policy.traffic.pairs import Traffic
 
 _PARTS = 10
 

@@ -13,7 +13,8 @@ import numpy as np
 
 from conntrack_py.policy.traffic import roles
 from conntrack_py.policy.traffic.beacons import FEWEST, evenness
-from conntrack_py.policy.traffic.pairs import CONFIDENCE, Bools, Ints, Pair, Traffic, is_loopback
+from conntrack_py.policy.traffic.keys import Bools, Ints
+from conntrack_py.policy.traffic.pairs import CONFIDENCE, Pair, Traffic, is_loopback
 from conntrack_py.policy.traffic.roles import Host
 from conntrack_py.policy.traffic.services import breaks
 from conntrack_py.table import ConnectionTable

@@ -11,12 +11,9 @@ from numpy.typing import NDArray
 
 from conntrack_py import text
 from conntrack_py.policy.model import WITH_PORTS, WITH_TYPES
-from conntrack_py.policy.traffic.numbering import Numbering
+from conntrack_py.policy.traffic.keys import Bools, Ints, distinct, joined, ranks
 from conntrack_py.policy.traffic.services import ASKED_FROM_OUTSIDE, HELPERS, Service
 from conntrack_py.table import ConnectionTable
-
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 #: The least confidence of connections that rules are made of: the initiator was right in 99.8 % of cases or more.
 CONFIDENCE = 0.9
@@ -84,10 +81,7 @@ class Traffic:
 
     def __init__(self, table: ConnectionTable, confidence: float = CONFIDENCE) -> None:
         self.table = table
-        addresses = Numbering()
-        self.orig = addresses.numbers(table.texts("orig_addr"), len(table))
-        self.resp = addresses.numbers(table.texts("resp_addr"), len(table))
-        self.addresses = list(addresses.known)
+        self.orig, self.resp, self.addresses = table.hosts()
         self.proto, self.protos = table.codes("proto")
         self.service = self._services()
         #: Protocol and service of each connection as one number, see `service_of`.
@@ -127,7 +121,7 @@ class Traffic:
     @cached_property
     def keys(self) -> Ints:
         """Originator, responder and service of each connection as one number; equal numbers are the same pair."""
-        _, ends = np.unique(self.orig * len(self.addresses) + self.resp, return_inverse=True)
+        _, ends = np.unique(joined(self.orig, self.resp), return_inverse=True)
         keys: Ints = ends.astype(np.int64) << 32 | self.services
         return keys
 
@@ -142,41 +136,42 @@ class Traffic:
 
     def pairs(self, which: Bools) -> list[Pair]:
         """The different pairs of originator and service among some connections, in the order of their first one."""
-        return [pair for pair, _ in self.grouped(np.flatnonzero(which))]
+        return self._grouped(np.flatnonzero(which))[0]
 
     def grouped(self, rows: Ints) -> list[tuple[Pair, Ints]]:
         """Pairs of some rows, each with the rows of its connections by start time."""
-        if not len(rows):
-            return []
+        pairs, rows, begins, ends = self._grouped(rows)
+        ranges = zip(pairs, begins.tolist(), ends.tolist(), strict=True)
+        return [(pair, rows[first:last]) for pair, first, last in ranges]
+
+    def _grouped(self, rows: Ints) -> tuple[list[Pair], Ints, Ints, Ints]:
+        """Pairs of some rows, the rows by pair and start time, and the range of each pair's."""
         services = self.services[rows]
         order = np.lexsort((self.start[rows], services, self.resp[rows], self.orig[rows]))
         rows, services = rows[order], services[order]
         keys = np.stack((self.orig[rows], self.resp[rows], services))
-        begins = np.flatnonzero(np.concatenate(([True], (keys[:, 1:] != keys[:, :-1]).any(axis=0))))
-        ends = np.append(begins[1:], len(rows))
-        found = [
-            (
-                Pair(
-                    self.addresses[orig],
-                    self.addresses[resp],
-                    self.protos[service >> 16],
-                    service & 0xFFFF,
-                    end - begin,
-                    first,
-                    last,
-                ),
-                rows[begin:end],
-            )
-            for begin, end, orig, resp, service, first, last in zip(
-                begins.tolist(),
-                ends.tolist(),
-                *keys[:, begins].tolist(),
-                self.start[rows[begins]].tolist(),
-                self.start[rows[ends - 1]].tolist(),
-                strict=True,
-            )
+        changes = (keys[:, 1:] != keys[:, :-1]).any(axis=0)
+        begins = np.flatnonzero(np.concatenate((np.ones(min(len(rows), 1), bool), changes)))
+        ends = np.append(begins[1:], len(rows))[: len(begins)]
+        orig, resp, services = keys[:, begins]
+        first, last = self.start[rows[begins]], self.start[rows[ends - 1]]
+        places = self._places_by_address(orig, resp)
+        words = ranks(self.protos)[services >> 16]
+        order = np.lexsort((services & 0xFFFF, words, places[resp], places[orig], first))
+        columns = (orig, resp, services >> 16, services & 0xFFFF, ends - begins, first, last)
+        names, protos = self.addresses, self.protos
+        pairs = [
+            Pair(names[source], names[target], protos[proto], *rest)
+            for source, target, proto, *rest in zip(*(column[order].tolist() for column in columns), strict=True)
         ]
-        return sorted(found, key=lambda it: (it[0].first, it[0].orig, it[0].resp, it[0].proto, it[0].service))
+        return pairs, rows, begins[order], ends[order]
+
+    def _places_by_address(self, *some: Ints) -> Ints:
+        """The places of some hosts among them, by their addresses as text; 0 for all others."""
+        hosts = distinct(np.concatenate(some))
+        places = np.zeros(len(self.addresses), np.int64)
+        places[hosts] = ranks([self.addresses[host] for host in hosts.tolist()])
+        return places
 
     def perhaps_outwards(self, offers: Mapping[str, Collection[Service]]) -> list[tuple[Pair, Ints]]:
         """Connections that servers may have initiated outwards, as pairs from the server to the other host.
@@ -282,7 +277,7 @@ class Traffic:
 
         Nobody else uses the port: it is no service.
         """
-        ends = self.orig * len(self.addresses) + self.resp
+        ends = joined(self.orig, self.resp)
         tcp = self.is_proto(("tcp",))
         sessions = tcp & np.isin(self.service, (21, 990)) & self.answered
         if not sessions.any():

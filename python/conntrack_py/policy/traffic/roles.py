@@ -14,7 +14,8 @@ import numpy as np
 
 from conntrack_py import _native
 from conntrack_py.policy.model import Group
-from conntrack_py.policy.traffic.pairs import Bools, Ints, Pair, Traffic
+from conntrack_py.policy.traffic.keys import Bools, Ints, distinct
+from conntrack_py.policy.traffic.pairs import Pair, Traffic
 from conntrack_py.policy.traffic.services import Service, group_name, kind, makes_server
 
 #: Source addresses of hosts without an address (DHCP, duplicate address detection); they count as no host.
@@ -63,7 +64,7 @@ def local_hosts(traffic: Traffic) -> dict[str, Host]:
     """The local hosts that sent anything, by address in the order in which they turn up, and what they did."""
     initiators = traffic.orig[traffic.orig_local & ~traffic.orig_group]
     answerers = traffic.resp[traffic.resp_local & ~traffic.resp_group & traffic.answered]
-    numbers = np.unique(np.concatenate((initiators, answerers)))
+    numbers = distinct(np.concatenate((initiators, answerers)))
     hosts = {
         number: Host(address=traffic.addresses[number])
         for number in numbers.tolist()
@@ -89,7 +90,7 @@ def local_hosts(traffic: Traffic) -> dict[str, Host]:
 
 def _different(hosts: Ints, services: Ints, which: Bools) -> list[tuple[int, int]]:
     """The different pairs of host and service of some connections, in order."""
-    keys = np.unique(hosts[which] << 32 | services[which])
+    keys = distinct(hosts[which] << 32 | services[which])
     return list(zip((keys >> 32).tolist(), (keys & 0xFFFFFFFF).tolist(), strict=True))
 
 

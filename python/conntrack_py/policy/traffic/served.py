@@ -15,7 +15,8 @@ from collections.abc import Collection
 import numpy as np
 
 from conntrack_py.policy.model import WITH_TYPES
-from conntrack_py.policy.traffic.pairs import Bools, Traffic, is_loopback
+from conntrack_py.policy.traffic.keys import Bools
+from conntrack_py.policy.traffic.pairs import Traffic, is_loopback
 from conntrack_py.policy.traffic.services import back_end
 
 #: Connections to a back end from which on it is served, whoever began them.

@@ -17,6 +17,9 @@ from conntrack_py.reporting.words import hosts
 #: Addresses of a policy that is put into words at all, rows of lists, and lines of a policy that are on the page.
 _ADDRESSES = 4_000
 _RULES, _DECISIONS, _REFUSALS, _UNUSED, _GROUPS, _LINES = 60, 30, 30, 30, 40, 400
+#: The line in place of the list.
+_NONE = "No connection of a local host is sure and answered: there is nothing to make rules of."
+_TOO_MANY = "These are too many to list with their uses. Fold them: policy suggest --max-rules or --fold-peers."
 
 
 def rules(facts: Facts) -> Section:
@@ -32,11 +35,11 @@ def rules(facts: Facts) -> Section:
     groups = [(name, hosts) for name, hosts in report.groups.items() if hosts and name]
     return {
         "shown": [_rule(one, most) for one in uses[:_RULES]],
-        "lead": f"{text.counted(len(uses), 'rule')} for {text.counted(len(policy.groups), 'group')}; "
+        "lead": f"{text.counted(facts.rules, 'rule')} for {text.counted(len(policy.groups), 'group')}; "
         "all else is refused. "
         f"They allow {report.kept:,} of {report.connections:,} connections.",
         "more": more_of(len(uses) - _RULES, "rule"),
-        "none": "No connection of a local host is sure and answered: there is nothing to make rules of.",
+        "none": f"{text.counted(facts.rules, 'rule')}. {_TOO_MANY}" if facts.rules else _NONE,
         "decisions": [
             {
                 "group": short(one.group),
@@ -118,9 +121,9 @@ def check(facts: Facts) -> Section | None:
 
 def both(facts: Facts) -> Section | None:
     """The rules beside their mirror image."""
-    if not facts.uses:
+    found = facts.both_ways if facts.uses else None
+    if found is None:
         return None
-    found = facts.both_ways
     worst = "; ".join(
         f"{one.originator} to {one.service} of {hosts(one.destinations)} ({one.connections:,})" for one in found.worst
     )

@@ -117,7 +117,7 @@ def _cards(facts: Facts) -> list[Section]:
         tried = hosts(worst.hosts) if worst.hosts >= worst.services else text.counted(worst.services, "service")
         words = f"{worst.caller} tried {tried} without an answer within {text.span(worst.last - worst.first)}."
         found.append(_card(f"{text.counted(len(facts.vain), 'caller')} in vain", words, "vain", "See them", True))
-    rules = len(facts.uses)
+    rules = facts.rules
     if rules:
         report = facts.suggested.report
         kept = report.kept if report else 0

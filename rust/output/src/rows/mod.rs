@@ -3,6 +3,7 @@
 //! A run may have millions of rows. Each takes 96 bytes, in segments, so that growing copies nothing. IPv6 addresses and rare
 //! fields are in an overflow store. A [`Row`] is a view that decodes one field at a time.
 
+mod hosts;
 mod letters;
 mod packed;
 pub mod portable;
@@ -26,6 +27,7 @@ use conntrack_track::proto::State;
 use conntrack_track::tracker::Closed;
 use conntrack_track::zeek::ConnState;
 
+pub use hosts::Hosts;
 pub use letters::HistoryLetters;
 pub use packed::Live;
 use packed::{Overflow, Packed, Rare, flag};
