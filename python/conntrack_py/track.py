@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, overload
 
 from conntrack_py import _native, text
 from conntrack_py.config import Config, checked
@@ -15,7 +15,7 @@ from conntrack_py.io.labels import labels_of
 from conntrack_py.io.progress import Progress, observer
 from conntrack_py.io.source import Source, inputs
 from conntrack_py.stats import Stats, stats_with_warning
-from conntrack_py.table import ConnectionTable
+from conntrack_py.table import Anonymiser, ConnectionTable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -79,6 +79,19 @@ class TrackResult:
         from conntrack_py.reporting import plot
 
         return plot(self, chart)
+
+    def anonymised(self, names: Anonymiser) -> Self:
+        """The result with names in place of addresses, of local networks and of zones; without host and file names."""
+        config = dataclasses.replace(
+            self.config,
+            local=[names.network(network) for network in self.config.local],
+            zones={
+                zone: [names.network(network) for network in networks] for zone, networks in self.config.zones.items()
+            },
+        )
+        return dataclasses.replace(
+            self, connections=names.table(self.connections), config=config, sources=(), names=None
+        )
 
     def _repr_html_(self) -> str:
         """The result in short, for notebooks."""

@@ -280,6 +280,28 @@ def test_a_report_of_some_connections(demo_pcap: Path) -> None:
     assert "Nobody initiated" in made(demo_pcap, where="resp_port == 1")
 
 
+def test_an_anonymised_report_tells_no_address_and_no_name(demo_pcap: Path, tmp_path: Path) -> None:
+    addresses = set(ct.track(demo_pcap).connections["orig_addr"]) | set(ct.track(demo_pcap).connections["resp_addr"])
+    out = tmp_path / "page.html"
+    options = ["--local", "10.0.0.0/8", "--local", "198.51.100.0/24"]
+    done = run("report", demo_pcap, "-o", out, "--anonymise", "a long secret", *options)
+    assert done.returncode == 0, done.stderr
+    text = out.read_text()
+    # Groups keep their addresses.
+    assert [one for one in addresses if not one.startswith("224.") and re.search(rf"{re.escape(one)}\b", text)] == []
+    for word in ("198.51.100.0", demo_pcap.name, "example"):
+        assert word not in text, word
+    hidden = ct.Anonymiser("a long secret")
+    assert hidden.address("10.0.20.10") in text
+    policy = tmp_path / "policy.toml"
+    policy.write_text(ct.Policy.suggest(ct.track(demo_pcap)).convert("toml").text)
+    refused = run("report", demo_pcap, "-o", out, "--anonymise", "a long secret", "--policy", policy)
+    assert refused.returncode == 2
+    assert b"--policy speaks of addresses" in refused.stderr
+    with pytest.raises(ValueError, match="groups: it speaks of addresses"):
+        ct.report(demo_pcap, out, anonymiser=hidden, groups=ct.Policy.load(policy))
+
+
 def test_a_picture_as_png(demo_pcap: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("resvg_py")
     from conntrack_py.reporting import charts

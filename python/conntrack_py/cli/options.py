@@ -193,7 +193,7 @@ def anonymiser_of(key: str | None) -> Anonymiser | None:
 
 def anonymised(result: TrackResult, names: Anonymiser | None) -> TrackResult:
     """The result with names in place of addresses, where they were asked for."""
-    return result if names is None else dataclasses.replace(result, connections=names.table(result.connections))
+    return result if names is None else result.anonymised(names)
 
 
 def watched(progress: bool | None, work: Callable[[Progress], _T]) -> _T:

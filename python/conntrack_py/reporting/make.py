@@ -19,7 +19,7 @@ from conntrack_py.reporting.charts import Chart
 from conntrack_py.reporting.charts import chart as chart_of
 from conntrack_py.reporting.facts import Facts, Options
 from conntrack_py.reporting.page import page
-from conntrack_py.table import ConnectionTable
+from conntrack_py.table import Anonymiser, ConnectionTable
 from conntrack_py.track import TrackResult, track, track_with_names
 from conntrack_py.where import condition
 
@@ -63,6 +63,7 @@ def report(
     top: int = 10,
     names: bool = True,
     chart: str | None = None,
+    anonymiser: Anonymiser | None = None,
     progress: bool | Progress = False,
 ) -> TrackResult:
     """Write a report: one HTML page that loads nothing, or one of its pictures.
@@ -80,13 +81,16 @@ def report(
         top: Services and hosts to list, 1 to 100.
         names: Show the names that payloads had for hosts (DNS, TLS, HTTP), where captures are given.
         chart: The name of a picture: `answer`, `servers`, `matrix`, `volume`, `timeline` or `rules`.
+        anonymiser: Names in place of all addresses; names of hosts and files are left out. A policy, groups and an
+            inventory speak of addresses: none of them goes with it.
         progress: As for `track`.
 
     Returns:
         The result that the report is about.
 
     Raises:
-        ValueError: The suffix fits neither a page nor a chart, `chart` is unknown, or `top` is out of range.
+        ValueError: The suffix fits neither a page nor a chart, `chart` is unknown, `top` is out of range, or an
+            anonymiser meets a policy, groups or an inventory.
         WhereError: `where` is no condition.
         OSError: The system refused.
     """
@@ -105,6 +109,7 @@ def report(
         title=title,
         top=top,
         names=names,
+        anonymiser=anonymiser,
         progress=progress,
     )
     if is_file:
@@ -124,16 +129,26 @@ def drawn(
     where: str = "",
     top: int = 10,
     names: bool = True,
+    anonymiser: Anonymiser | None = None,
     progress: bool | Progress = False,
     **more: Any,
 ) -> Made:
     """The page, or the chart of that name; arguments as for `report`."""
     if not 1 <= top <= 100:
         raise ValueError(f"top: found {top}, expected 1 to 100")
+    if anonymiser is not None:
+        names = False
+        told = {"policy": more.get("policy"), "groups": more.get("groups"), "inventory": inventory}
+        for name in (name for name, one in told.items() if one is not None):
+            raise ValueError(f"{name}: it speaks of addresses that the anonymiser hides; expected one of the two")
     result, found = _result(source, checked(config), names, progress)
     if where:
         result, found = _part(result, found, where)
     before = baseline.connections if isinstance(baseline, TrackResult) else baseline
+    if anonymiser is not None:
+        # The condition was about the addresses of the capture.
+        result, found = result.anonymised(anonymiser), {}
+        before = anonymiser.table(before) if before is not None else None
     options = Options(baseline=before, inventory=inventory or Inventory(), top=top, names=found, **more)
     facts = Facts(result, options)
     if chart is None:

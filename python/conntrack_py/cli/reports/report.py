@@ -9,7 +9,16 @@ from typing import Any
 import click
 
 from conntrack_py.cli import log
-from conntrack_py.cli.options import config_of, input_options, inventory_option, need_standard_output, tracked, watched
+from conntrack_py.cli.options import (
+    anonymise_option,
+    anonymiser_of,
+    config_of,
+    input_options,
+    inventory_option,
+    need_standard_output,
+    tracked,
+    watched,
+)
 from conntrack_py.cli.view import where_option
 
 #: Names of the charts of `reporting`, which is imported once there is a report to make.
@@ -39,6 +48,7 @@ _SUFFIXES = {".html": "html", ".htm": "html", ".svg": "svg", ".png": "png"}
     type=click.Path(),
     help="An earlier capture: connections that servers initiate are new where it lacks them.",
 )
+@anonymise_option
 @inventory_option
 @where_option
 @click.option("--title", metavar="TEXT", default="", help="The heading of the page.")
@@ -64,6 +74,7 @@ def report(
     policy: str | None,
     groups: str | None,
     baseline: str | None,
+    anonymise: str | None,
     inventory: Any,
     where: str | None,
     title: str,
@@ -83,6 +94,11 @@ def report(
 
     need_standard_output(output)
     chosen = _format(format, output, chart)
+    hidden = anonymiser_of(anonymise)
+    for option in ("policy", "groups", "inventory") if hidden is not None else ():
+        given = {"policy": policy, "groups": groups, "inventory": inventory.hosts}[option]
+        if given:
+            raise click.UsageError(f"--{option} speaks of addresses that --anonymise hides: give one of the two.")
     config = config_of(**options)
     judge = Policy.load(policy) if policy is not None else None
     parts = Policy.load(groups) if groups is not None else None
@@ -98,7 +114,8 @@ def report(
             policy=judge,
             groups=parts,
             baseline=before,
-            inventory=inventory,
+            inventory=None if hidden is not None else inventory,
+            anonymiser=hidden,
             where=where or "",
             title=title,
             top=top,
