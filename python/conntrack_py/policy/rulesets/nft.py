@@ -222,7 +222,9 @@ class _Reader:
             policy: Literal["accept", "drop"] = "drop" if chain.get("policy") == "drop" else "accept"
             is_nat = chain.get("type") == "nat"
             versions = _VERSIONS[family]
-            bases.append(Base(key=key, hook=hook, policy=policy, priority=priority, versions=versions, is_nat=is_nat))
+            bases.append(
+                Base(key=key, hook=hook, policy=policy, priority=priority, versions=versions, first_only=is_nat)
+            )
         return Program(bases=tuple(bases), steps=self._steps)
 
     def notes(self) -> Iterator[Note]:
