@@ -448,28 +448,11 @@ def _with_local(config: Config | None, local: Any) -> Config:
     return config if local is None else dataclasses.replace(config, local=local)
 
 
-def read_any(
-    path: str | os.PathLike[str],
-    format: str | None = None,
-    *,
-    pods: str | os.PathLike[str] | None = None,
-    at_ends: bool = False,
-) -> Policy | rulesets.Firewall:
-    """Read a policy, or a ruleset that is deployed.
-
-    Args:
-        path: The file; `-` is standard input.
-        format: As for `Policy.load`, or one of `rulesets.READERS`. Default: told by name and content.
-        pods: As for `Policy.load`.
-        at_ends: Take security groups of AWS for a ruleset, whose members are given elsewhere.
-
-    Raises:
-        PolicyError: It is neither.
-    """
+def read_any(path: str, format: str | None = None, *, pods: str | None = None, at_ends: bool = False) -> Any:
+    """Read a policy or a ruleset; `at_ends`: of AWS, for the members that are given. See `Policy.load`."""
     name, text = read_text(path)
     found = format or formats.guess(text, name) or "an unknown format"
-    if found == "aws" and at_ends:
-        found = "security-groups"
+    found = "security-groups" if found == "aws" and at_ends else found
     if found in rulesets.READERS:
         return rulesets.read(text, found, name)
     return Policy._read(text, name, found, None if pods is None else read_text(pods)[::-1])

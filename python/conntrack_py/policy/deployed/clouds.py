@@ -50,8 +50,11 @@ def to_policy(
     cloud = replace(cloud, scopes=tuple(tracking))
     groups: dict[str, Group] = {}
     for scope in cloud.scopes:
+        # What has a tag meets the rules of the tag, and those for all, which are among them.
+        tagged = [name for name, _ in views(scope) if name not in scope.members.names]
+        others = spans.union(*(maker.told[name].sure for name in tagged if name in maker.told))
         for name, rules in views(scope):
-            groups[name] = maker.group(scope, name, rules, hosts)
+            groups[name] = maker.group(scope, name, rules, others if name not in tagged else ())
     combine: Combine = "any" if any(scope.adds_up for scope in cloud.scopes) else "all"
     if combine == "any" and not all(scope.adds_up for scope in cloud.scopes):
         maker.warnings.append("groups of several vendors: an address of two groups needs one of them, as in AWS")
@@ -73,10 +76,10 @@ class _Maker:
         #: Names of peers that become groups.
         self.peers: dict[str, None] = {}
 
-    def group(self, scope: Scope, name: str, rules: Sequence[CloudRule], hosts: Spans) -> Group:
-        """A group and its rules."""
+    def group(self, scope: Scope, name: str, rules: Sequence[CloudRule], others: Spans) -> Group:
+        """A group and its rules; `others` are members of groups of its own."""
         known = self.told.get(name)
-        members = known.sure if known is not None else hosts
+        members = spans.without(known.sure, others) if known is not None else ()
         if not members:
             self.warnings.append(f"groups.{name}: has no members, which the file does not tell: add them")
         sides = {side: self.rules(name, [rule for rule in rules if rule.side == side], members) for side in SIDES}

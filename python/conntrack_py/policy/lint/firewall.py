@@ -329,8 +329,8 @@ def _output_open(firewall: Firewall, chains: list[Chain], connections: Connectio
     fix = "Deny the rest of egress, after a rule for each place that it has to reach."
     if not firewall.tracks:
         fix = (
-            f"Give output the policy drop, with {_state_rule(firewall)}, the loopback, and a rule for each place it has "
-            "to reach."
+            f"Give output the policy drop, with {_state_rule(firewall)}, the loopback, and a rule for each place it "
+            "has to reach."
         )
     yield problem("D8", message, fix, place, line=line)
 

@@ -15,7 +15,8 @@ from conntrack_py.policy.rulesets.clouds.terraform import from_terraform_json
 from conntrack_py.policy.rulesets.iptables import from_iptables_save
 from conntrack_py.policy.rulesets.model import Chain, Firewall, FirewallRule, Match
 from conntrack_py.policy.rulesets.nacl import from_nacl_json
-from conntrack_py.policy.rulesets.nft import from_nft_json, from_nft_text
+from conntrack_py.policy.rulesets.nft import from_nft_json
+from conntrack_py.policy.rulesets.nft_text import from_nft_text
 
 __all__ = [
     "READERS",

@@ -68,7 +68,7 @@ def unfiltered(side: Side) -> Iterator[CloudRule]:
     yield one("services of AWS", _SERVICES, (Match(),))
     yield one("DHCP", None, _DHCP)
     if side == "egress":
-        yield one("DNS server of the VPC", _PRIVATE, _DNS, "which the file does not tell")
+        yield one("DNS server of the VPC", _PRIVATE, _DNS, "its address is not told")
 
 
 @dataclass(frozen=True, kw_only=True)
