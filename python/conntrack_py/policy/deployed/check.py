@@ -216,7 +216,7 @@ def _program(firewall: Firewall, hosts: Spans, members: Mapping[str, Iterable[st
     if members:
         raise PolicyError(f"{where}: found {firewall.family} with members, expected the rules of a cloud")
     if firewall.program is None:
-        raise PolicyError(f"{where}: {firewall.family} is linted only, and not evaluated")
+        raise PolicyError(f"{where}: {firewall.family} without a program are linted only, and not evaluated")
     return firewall.program
 
 
