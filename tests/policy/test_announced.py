@@ -87,7 +87,7 @@ def test_announced_connections_pass(server: Any, client: Any, expected: set[int]
 
 
 def test_without_the_session_nothing_is_announced(capture: Path) -> None:
-    """What announces has to be allowed itself."""
+    """A session that is refused announces nothing."""
     denied = Policy.from_dict({"groups": {"server": {"members": [SERVER], "ingress": [], "egress": []}}})
     helped = {
         "groups": {

@@ -151,7 +151,7 @@ class _Reader:
             known.append(line)
 
     def forget(self, verb: str, kind: str, key: str) -> None:
-        """What a command removes."""
+        """Forget the rules that a command removes."""
         if kind == "ruleset":
             self.found = Lines()
         elif kind in ("table", "chain"):

@@ -51,7 +51,7 @@ _DNS = (Match(protos=_BOTH, dports=((53, 53),)),)
 
 
 def unfiltered(side: Side) -> Iterator[CloudRule]:
-    """What AWS lets pass before all rules."""
+    """The rules for packets that AWS lets pass before all others."""
 
     def one(name: str, networks: Spans | None, services: tuple[Service, ...], partial: str = "") -> CloudRule:
         return CloudRule(

@@ -31,7 +31,7 @@ _SIDES: dict[str, Side] = {"inbound": "ingress", "outbound": "egress"}
 _PLATFORM = of_networks(map(ipaddress.ip_network, ("168.63.129.16", "169.254.169.254")))
 #: Priorities: first that of the platform's own rules, then an unknown one, then 100 to 4096, then the default rules.
 _OWN, _UNKNOWN = -2, -1
-_MOST_PRIORITY = 65_535
+_LAST_PRIORITY = 65_535
 #: Deployments within each other.
 _DEEPEST = 16
 
@@ -293,7 +293,7 @@ def made(name: str, piece: Piece, given: Mapping[str, Any], condition: str) -> I
         if not known:
             why.append(f"its {key} is {given[key]}")
     priority = _UNKNOWN
-    if re.fullmatch(r"[0-9]{1,5}", given["priority"]) and int(given["priority"]) <= _MOST_PRIORITY:
+    if re.fullmatch(r"[0-9]{1,5}", given["priority"]) and int(given["priority"]) <= _LAST_PRIORITY:
         priority = int(given["priority"])
     elif given["priority"].startswith("["):
         why.append(f"its priority is {given['priority']}")

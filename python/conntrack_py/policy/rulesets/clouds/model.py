@@ -22,7 +22,7 @@ Side = Literal["ingress", "egress"]
 SIDES: tuple[Side, Side] = ("ingress", "egress")
 HOOKS: dict[Side, str] = {"ingress": "input", "egress": "output"}
 #: Steps of a program, a rule once for each of its services.
-_MOST_STEPS = 200_000
+_MOST_RULES = 200_000
 _SHOWN_NAMES = 8
 
 
@@ -179,8 +179,8 @@ class Cloud:
                     key += "'"
                 steps[key] = [*within, *_steps(scope, side, told)]
                 count += len(steps[key])
-                if count > _MOST_STEPS:
-                    raise PolicyError(f"{self.name or 'ruleset'}: found more than {_MOST_STEPS} rules, expected fewer")
+                if count > _MOST_RULES:
+                    raise PolicyError(f"{self.name or 'ruleset'}: found more than {_MOST_RULES} rules, expected fewer")
                 bases.append(
                     Base(
                         key=key,
@@ -194,7 +194,7 @@ class Cloud:
         return Program(bases=tuple(bases), steps=steps, at_ends=True)
 
     def _within(self, scope: Scope, members: Mapping[str, Sequence[Spans]], hosts: Spans) -> Iterator[Step]:
-        """What a network ACL does not look at: packets within a subnet. Of hosts the subnet is not known."""
+        """The rules of a network ACL for packets within a subnet, which pass. Of hosts the subnet is not known."""
         given = [own for word, some in members.items() if self.aliases.get(word, word) == scope.name for own in some]
         for subnet in (*scope.subnets, *given):
             match = Match(saddr=subnet, daddr=subnet)

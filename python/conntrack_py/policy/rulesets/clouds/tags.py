@@ -59,7 +59,7 @@ PUBLIC = without(union(V4, V6), _SPECIAL)
 
 
 def known(names: Iterable[str], given: Mapping[str, Spans]) -> dict[str, Known]:
-    """What is known of tags among names, with the members that were given."""
+    """The addresses of the tags among names, with the members that were given."""
     network = given.get(VIRTUAL_NETWORK)
     internet = Known(maybe=PUBLIC) if network is None else Known(sure=without(PUBLIC, network))
     told = {INTERNET: internet, BALANCER: Known(sure=_HOST)}

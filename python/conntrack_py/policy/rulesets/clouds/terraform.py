@@ -98,7 +98,7 @@ class _Reader:
                 self.aliases.setdefault(word, name)
 
     def note(self, resource: Resource, why: str) -> None:
-        """What a rule depends on."""
+        """Note a condition of a rule."""
         message = f"{resource.address} depends on what the file does not tell: {why}."
         self.notes.append(Note(message=message, line=resource.line, text=resource.address))
 
