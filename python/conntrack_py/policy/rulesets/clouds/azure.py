@@ -207,7 +207,7 @@ class _Reader:
         word = "" if piece.value is None else piece.word()
         asked = re.fullmatch(r"\[parameters\('([^']{1,200})'\)\]", word)
         default = self.parameters.get(asked[1]) if asked else None
-        return str(default) if isinstance(default, str | int) and not isinstance(default, bool) else word
+        return plain(str(default) if isinstance(default, str | int) and not isinstance(default, bool) else word)
 
     def rules(self, piece: Piece, name: str = "", *, condition: str = "") -> Iterator[CloudRule]:
         """A rule; two of them where the template does not tell the direction."""

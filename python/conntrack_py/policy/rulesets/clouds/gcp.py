@@ -20,6 +20,7 @@ from conntrack_py.policy.rulesets.clouds.model import (
     Ends,
     Scope,
     Service,
+    Side,
     in_order,
 )
 from conntrack_py.policy.rulesets.foreign import plain
@@ -118,9 +119,9 @@ def rule(piece: Piece, words: Mapping[str, str], notes: list[Note], unknown: str
         notes.append(Note(message=f"The rule {name} is disabled: it is not asked.", line=piece.line, text=name))
         return None
     direction = piece.get("direction")
-    side = {None: "ingress", "INGRESS": "ingress", "EGRESS": "egress"}.get(direction.value)
-    if side is None:
+    if direction.value not in (None, "INGRESS", "EGRESS"):
         direction.expected("INGRESS or EGRESS")
+    side: Side = "egress" if direction.value == "EGRESS" else "ingress"
     allowed, denied = (piece.get(words[key]) for key in ("allow", "deny"))
     is_deny = bool(denied.value)
     if is_deny == bool(allowed.value) and not unknown:
@@ -142,7 +143,7 @@ def rule(piece: Piece, words: Mapping[str, str], notes: list[Note], unknown: str
     own = Ends(networks=own_networks or (), names=targets if own_networks is None else ())
     made = CloudRule(
         name=name,
-        side=side,  # type: ignore[arg-type]
+        side=side,
         action="drop" if is_deny else "accept",
         order=(priority, 0 if is_deny else 1),
         own=own if own.names or own.networks else ANYBODY,

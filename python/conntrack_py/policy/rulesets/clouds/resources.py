@@ -74,6 +74,7 @@ class Resources:
 
     def __init__(self, document: Piece) -> None:
         self._configuration = self._config(document)
+        self._configured: dict[tuple[str, ...], dict[str, Any]] = {}
         changes = document.get("resource_changes")
         self._unknown: dict[str, Mapping[str, Any]] = {}
         for change in changes.items("a list of changes"):
@@ -86,7 +87,9 @@ class Resources:
             root = values.get("root_module")
             if root.value is not None:
                 self.all = list(self._walk(root, (), 0))
-        self.by_address = {one.address: one for one in self.all}
+        self._instances: dict[tuple[tuple[str, ...], str], list[Resource]] = {}
+        for one in self.all:
+            self._instances.setdefault((one.module, _base(one.address)), []).append(one)
         self.by_id: dict[str, Resource] = {}
         for one in self.all:
             for key in ("id", "self_link", "arn"):
@@ -132,12 +135,16 @@ class Resources:
         return found if isinstance(found, dict) and found else None
 
     def _expressions(self, path: tuple[str, ...], base: str) -> Mapping[str, Any] | None:
-        module = self._module(path)
-        for one in module.get("resources") or () if module else ():
-            if isinstance(one, dict) and one.get("address") == base:
-                found = one.get("expressions")
-                return found if isinstance(found, dict) else {}
-        return None
+        if path not in self._configured:
+            listed = (self._module(path) or {}).get("resources")
+            self._configured[path] = {
+                str(one.get("address")): one.get("expressions")
+                for one in (listed if isinstance(listed, list) else ())
+                if isinstance(one, dict)
+            }
+        known = self._configured[path]
+        found = known.get(base)
+        return found if isinstance(found, dict) else {} if base in known else None
 
     def meant(self, resource: Resource, key: str, kinds: tuple[str, ...]) -> list[Resource]:
         """The resources that an attribute names: by their ids, or by what its expression refers to.
@@ -152,7 +159,7 @@ class Resources:
         index = re.search(r"\[[^\]]*\]$", resource.address)
         listed: dict[str, Resource] = {}
         for base, path in self._referred(resource.expressions.get(key), resource.module, 0):
-            some = [one for one in self.of(*kinds) if one.module == path and _base(one.address) == base]
+            some = [one for one in self._instances.get((path, base), ()) if one.kind in kinds]
             same = [one for one in some if index and one.address.endswith(index[0])]
             for one in some if len(some) == 1 else same if len(same) == 1 else []:
                 listed[one.address] = one

@@ -358,7 +358,7 @@ def _words(piece: Piece, *keys: str) -> list[str]:
     """The texts of attributes, which are texts or lists of them."""
     found: list[str] = []
     for key in keys:
-        value = piece.value.get(key)
+        value = piece.table().get(key)
         found += [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, str) and one]
     return found
 
