@@ -113,22 +113,88 @@ STATE = {
     "planned_values": {
         "root_module": {
             "resources": [
-                resource("aws_security_group", id="sg-1", ingress=[{"protocol": "tcp", "from_port": 1, "to_port": 2, "cidr_blocks": ["10.0.0.0/8"], "self": True}]),
+                resource(
+                    "aws_security_group",
+                    id="sg-1",
+                    ingress=[
+                        {"protocol": "tcp", "from_port": 1, "to_port": 2, "cidr_blocks": ["10.0.0.0/8"], "self": True}
+                    ],
+                ),
                 resource("aws_security_group_rule", type="egress", protocol="tcp", from_port=1, to_port=2),
                 resource("aws_instance", private_ip="10.0.1.10", vpc_security_group_ids=["sg-1"]),
-                resource("azurerm_network_security_group", id="/n", name="n", security_rule=[{"name": "h", "direction": "Inbound", "access": "Allow", "priority": 100, "protocol": "Tcp", "destination_port_range": "443", "source_address_prefix": "*"}]),
-                resource("azurerm_network_interface", id="/nic", ip_configuration=[{"private_ip_address": "10.0.1.10"}]),
-                resource("azurerm_network_interface_security_group_association", network_interface_id="/nic", network_security_group_id="/n"),
-                resource("google_compute_firewall", name="g", network="n", allow=[{"protocol": "tcp", "ports": ["443"]}], target_tags=["web"]),
-                resource("google_compute_instance", tags=["web"], network_interface=[{"network_ip": "10.0.1.10"}], service_account=[{"email": "x"}]),
+                resource(
+                    "azurerm_network_security_group",
+                    id="/n",
+                    name="n",
+                    security_rule=[
+                        {
+                            "name": "h",
+                            "direction": "Inbound",
+                            "access": "Allow",
+                            "priority": 100,
+                            "protocol": "Tcp",
+                            "destination_port_range": "443",
+                            "source_address_prefix": "*",
+                        }
+                    ],
+                ),
+                resource(
+                    "azurerm_network_interface", id="/nic", ip_configuration=[{"private_ip_address": "10.0.1.10"}]
+                ),
+                resource(
+                    "azurerm_network_interface_security_group_association",
+                    network_interface_id="/nic",
+                    network_security_group_id="/n",
+                ),
+                resource(
+                    "google_compute_firewall",
+                    name="g",
+                    network="n",
+                    allow=[{"protocol": "tcp", "ports": ["443"]}],
+                    target_tags=["web"],
+                ),
+                resource(
+                    "google_compute_instance",
+                    tags=["web"],
+                    network_interface=[{"network_ip": "10.0.1.10"}],
+                    service_account=[{"email": "x"}],
+                ),
                 resource("aws_subnet", id="s1", cidr_block="10.0.1.0/24"),
-                resource("aws_network_acl", id="a1", subnet_ids=["s1"], ingress=[{"rule_no": 100, "action": "allow", "protocol": "icmp", "cidr_block": "0.0.0.0/0", "icmp_type": 8, "icmp_code": 0}]),
+                resource(
+                    "aws_network_acl",
+                    id="a1",
+                    subnet_ids=["s1"],
+                    ingress=[
+                        {
+                            "rule_no": 100,
+                            "action": "allow",
+                            "protocol": "icmp",
+                            "cidr_block": "0.0.0.0/0",
+                            "icmp_type": 8,
+                            "icmp_code": 0,
+                        }
+                    ],
+                ),
             ]
         }
     },
-    "resource_changes": [{"address": "aws_security_group_rule.a", "change": {"after_unknown": {"security_group_id": True, "cidr_blocks": [True]}}}],
-    "configuration": {"root_module": {"resources": [{"address": "aws_security_group_rule.a", "expressions": {"security_group_id": {"references": ["aws_security_group.a.id"]}}}]}},
-}  # fmt: skip
+    "resource_changes": [
+        {
+            "address": "aws_security_group_rule.a",
+            "change": {"after_unknown": {"security_group_id": True, "cidr_blocks": [True]}},
+        }
+    ],
+    "configuration": {
+        "root_module": {
+            "resources": [
+                {
+                    "address": "aws_security_group_rule.a",
+                    "expressions": {"security_group_id": {"references": ["aws_security_group.a.id"]}},
+                }
+            ]
+        }
+    },
+}
 DOCUMENTS = {
     "azure": [AZURE],
     "template": TEMPLATE,
