@@ -247,6 +247,8 @@ class _Reader:
                 if met is None:
                     return
                 match = met
+            elif kind == "vmap" and isinstance(value, dict) and self._changes(table, value.get("data")):
+                yield Step(match=match, action="unknown", **given)  # type: ignore[arg-type]
             elif kind == "vmap" and isinstance(value, dict):
                 for verdict, values in self._verdicts(table, value.get("data")):
                     met = self._met(match, table, value.get("key"), "==", {"set": values})
@@ -273,6 +275,10 @@ class _Reader:
                 self.helpers.append((match, self.objects.get(f"{table} {value}", "")))
             elif kind not in _HARMLESS:
                 match = _partial(match)
+
+    def _changes(self, table: str, data: Any) -> bool:
+        """True for the name of a map whose elements are not told."""
+        return isinstance(data, str) and f"{table} {data[1:]}" in self.changing
 
     def _verdicts(self, table: str, data: Any) -> list[tuple[Any, list[Any]]]:
         """The verdicts of a map, each with the values that lead to it."""

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 _TOKENS = re.compile(
     r'(?P<skip>[ \t\r\f\v]+|\\\r?\n|#[^\n]*)|(?P<text>"[^"\n]*"?)|(?P<end>[{};\n])|(?P<word>[^\s{};"#]+)'
 )
-_FAMILIES = ("ip", "ip6", "inet", "arp", "bridge", "netdev")
+#: Families of tables.
+FAMILIES = ("ip", "ip6", "inet", "arp", "bridge", "netdev")
 #: Statements of a chain that are no rules.
 _NO_RULES = ("type", "policy", "comment", "devices", "device", "flags", "define", "redefine", "undefine")
 _VERBS = ("add", "create", "insert", "delete", "destroy", "flush", "replace", "reset")
@@ -33,7 +34,9 @@ class Lines:
 
 
 @dataclass
-class _Word:
+class Word:
+    """A word of a text, its line, and whether it ends or begins something: a brace, a semicolon or a line."""
+
     text: str
     line: int
     is_end: bool
@@ -41,21 +44,22 @@ class _Word:
 
 def lines(text: str) -> Lines:
     """The lines of a text; none of a text that includes other files."""
-    words = list(_words(text))
-    if any(word.text == "include" for word in words):
+    listed = list(words(text))
+    if any(word.text == "include" for word in listed):
         return Lines()
-    reader = _Reader(words)
+    reader = _Reader(listed)
     reader.commands()
     return reader.found
 
 
-def _words(text: str) -> Iterator[_Word]:
+def words(text: str) -> Iterator[Word]:
+    """The words of a text, without comments."""
     at, line = 0, 1
     while at < len(text):
         found = _TOKENS.match(text, at)
         word = text[at] if found is None else found[0]
         if found is None or found["skip"] is None:
-            yield _Word(word, line, found is not None and found["end"] is not None)
+            yield Word(word, line, found is not None and found["end"] is not None)
         line += word.count("\n")
         at += len(word)
 
@@ -63,14 +67,14 @@ def _words(text: str) -> Iterator[_Word]:
 class _Reader:
     """Statements of a text, one behind another."""
 
-    def __init__(self, words: Sequence[_Word]) -> None:
+    def __init__(self, words: Sequence[Word]) -> None:
         self.words = words
         self.at = 0
         self.found = Lines()
 
-    def statement(self) -> tuple[list[_Word], str]:
+    def statement(self) -> tuple[list[Word], str]:
         """The words up to the end of a statement, and that end: a brace that begins a block is one."""
-        taken: list[_Word] = []
+        taken: list[Word] = []
         while self.at < len(self.words):
             word = self.words[self.at]
             self.at += 1
@@ -101,7 +105,7 @@ class _Reader:
             said = [word.text for word in taken]
             verb = said.pop(0) if said and said[0] in _VERBS else "add"
             kind = said.pop(0) if said else ""
-            family = said.pop(0) if said and said[0] in _FAMILIES else "ip"
+            family = said.pop(0) if said and said[0] in FAMILIES else "ip"
             if verb in ("delete", "destroy", "flush"):
                 self.forget(verb, kind, f"{family} {' '.join(said[:2])}")
             elif kind == "table" and end == "{":
@@ -164,7 +168,7 @@ class _Reader:
 _PLACES = (["index"], ["handle"], ["position"])
 
 
-def _begins_block(taken: Sequence[_Word]) -> bool:
+def _begins_block(taken: Sequence[Word]) -> bool:
     """True where a brace begins the block of an object, and no set of values."""
     said = [word.text for word in taken]
     if said and said[0] in _VERBS:

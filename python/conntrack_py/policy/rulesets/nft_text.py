@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
 
 from conntrack_py.exceptions import PolicyError
-from conntrack_py.policy.rulesets import nft_lines
+from conntrack_py.policy.rulesets import nft_lines, nft_parse
 from conntrack_py.policy.rulesets.foreign import plain
 from conntrack_py.policy.rulesets.model import Firewall
 from conntrack_py.policy.rulesets.nft import from_nft_json
@@ -23,15 +24,15 @@ _MOST_INTERFACES = 256
 def from_nft_text(text: str, name: str = "") -> Firewall:
     """Read a ruleset in the words of nftables: nft loads it in a network namespace of its own, and lists it as JSON.
 
-    Without root the namespace is that of a user of its own.
+    Without root the namespace is that of a user of its own. Where no nft can be asked, `nft_parse` reads the text.
 
     Raises:
-        PolicyError: It does not load, or this needs nft and unshare, or root.
+        PolicyError: It does not load, or is not what `nft list ruleset` prints.
     """
     where = f"{name}: " if name else ""
     path = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
     if not shutil.which("nft", path=path) or not shutil.which("unshare", path=path):
-        raise PolicyError(f"{where}reading nftables text needs nft and unshare; {_INSTEAD}")
+        return _parsed(text, name)
     apart = ["unshare", "-n"] if os.geteuid() == 0 else ["unshare", "-r", "-n"]
     command = [*apart, "sh", "-c", _LOAD, "sh", *_interfaces(text)]
     environment = {**os.environ, "PATH": path}
@@ -42,7 +43,7 @@ def from_nft_text(text: str, name: str = "") -> Firewall:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise PolicyError(f"{where}nft did not run: {error}; {_INSTEAD}") from error
     if done.returncode != 0 and done.stderr.startswith("unshare:"):
-        raise PolicyError(f"{where}reading nftables text needs root, or user namespaces; {_INSTEAD}")
+        return _parsed(text, name)
     if done.returncode != 0:
         said = plain((done.stderr.strip().splitlines() or ["nft failed"])[0].removeprefix("/dev/stdin:"))[:200]
         raise PolicyError(f"{where}{said}; if it uses what this machine does not have, {_INSTEAD}")
@@ -59,3 +60,11 @@ def _interfaces(text: str) -> list[str]:
             if word != "lo" and not word.isdigit():
                 found[word] = None
     return list(found)[:_MOST_INTERFACES]
+
+
+def _parsed(text: str, name: str) -> Firewall:
+    """A ruleset as it is understood without nft."""
+    try:
+        return from_nft_json(json.dumps(nft_parse.parse(text, name)), name, nft_lines.lines(text))
+    except PolicyError as error:
+        raise PolicyError(f"{error}; {_INSTEAD}") from None
