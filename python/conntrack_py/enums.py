@@ -92,7 +92,7 @@ class Verdict(IntEnum):
     REFUSED_BOTH = 3
     """Neither allows it."""
     RELATED = 4
-    """An ICMP error about a connection: it passes if that does, and needs no rule."""
+    """An ICMP error about a connection, or what one announced to a rule's helper: it passes if that does."""
     INVALID = 5
     """An ICMP error about nothing that is known: a gateway drops it."""
 

@@ -177,10 +177,27 @@ def test_the_other_version_of_ip_is_unknown(tmp_path: Path) -> None:
     assert result.verdicts == ["refused"]
 
 
-def test_a_network_acl_is_only_linted(capture: Path) -> None:
-    acl = rulesets.from_nacl_json('{"NetworkAcls": []}')
-    with pytest.raises(PolicyError, match="is linted only"):
-        check_ruleset(acl, ct.track(capture))
+def test_a_network_acl_needs_entries_for_answers(capture: Path) -> None:
+    def entry(egress: bool, first: int, last: int) -> dict[str, object]:
+        ports = {"From": first, "To": last}
+        common = {"RuleNumber": 100, "RuleAction": "allow", "Protocol": "6", "CidrBlock": "0.0.0.0/0"}
+        return {"Egress": egress, "PortRange": ports, **common}
+
+    def verdicts(*entries: dict[str, object]) -> tuple[DeployedResult, list[str]]:
+        text = json.dumps({"NetworkAcls": [{"NetworkAclId": "acl-1", "Entries": entries}]}, indent=1)
+        table = ct.track(capture, local=["10.0.0.0/8"]).connections
+        result = check_ruleset(rulesets.from_nacl_json(text, "x"), table, members={"acl-1": ["10.0.1.0/24"]})
+        return result, result.verdicts
+
+    result, found = verdicts(entry(False, 443, 443))
+    assert (found[0], found[1]) == ("refused", "refused")
+    assert [(one.by, one.reply) for one in result.refusals if one.service == "443/tcp"] == [
+        ("acl-1 *: deny all the rest", True)
+    ]
+    _, found = verdicts(entry(False, 443, 443), entry(True, 1024, 65535))
+    assert (found[0], found[1]) == ("allowed", "refused")
+    with pytest.raises(PolicyError, match="x: chains without a program are linted only"):
+        check_ruleset(rulesets.Firewall(name="x", family="chains", chains=()), ct.track(capture).connections)
 
 
 def test_convert_accept_rules() -> None:

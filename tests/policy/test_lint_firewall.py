@@ -222,7 +222,9 @@ def test_what_nft_says() -> None:
         ("D6", "error", "ct state established,related,new accept"),
         ("D4", "warning", "tcp dport 1024-65535 accept"),
     ]
-    assert problems[1].place.startswith("inet filter input handle ")
+    assert problems[1].place == "inet filter input"
+    assert problems[1].line is not None
+    assert NFT.splitlines()[problems[1].line - 1].strip() == "tcp sport 443 tcp dport 1024-65535 accept"
     assert problems[1].fix == "Replace it by `ct state established,related accept`."
     without_output = rulesets.from_nft_text(NFT.split("  chain output")[0] + "}")
     found = only(lint_firewall(without_output), "D8")

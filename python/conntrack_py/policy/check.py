@@ -130,7 +130,8 @@ class CheckResult:
 
     Attributes:
         connections: How many connections there are.
-        allowed: Those that pass, ICMP errors about known connections among them.
+        allowed: Those that pass, among them ICMP errors about known connections, and what a service with a helper
+            announced.
         refused: Those that do not.
         doubtful: Those of `refused` that no rule should be made of, see `Refusal.doubtful`.
         unrestricted: Connections with no end in a group.

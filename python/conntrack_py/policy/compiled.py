@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conntrack_py import _native
-from conntrack_py.policy.model import Rule, Ruleset
+from conntrack_py.enums import Verdict
+from conntrack_py.policy.model import ANNOUNCED, FIRST_ANNOUNCED, SIDES, Rule, Ruleset
 from conntrack_py.table import ConnectionTable
 
 #: A row of verdicts, as the Rust core lays it out.
@@ -19,6 +20,8 @@ VERDICT = np.dtype(
     }
 )
 
+
+_REFUSED = (Verdict.REFUSED_EGRESS, Verdict.REFUSED_INGRESS, Verdict.REFUSED_BOTH)
 
 #: The verdict on every connection, and the number of allowed ones that each rule was used for.
 Judged = tuple[NDArray[np.void], list[int]]
@@ -52,4 +55,34 @@ def compiled(ruleset: Ruleset) -> _native.Policy:
 def evaluate(ruleset: Ruleset, connections: ConnectionTable) -> Judged:
     """Judge every connection; see `Policy.evaluate`."""
     memory, hits = compiled(ruleset).evaluate(connections._native)
-    return np.frombuffer(memoryview(memory), dtype=VERDICT), hits
+    verdicts = np.frombuffer(memoryview(memory), dtype=VERDICT)
+    return _with_announced(ruleset, connections, verdicts), hits
+
+
+def _with_announced(ruleset: Ruleset, table: ConnectionTable, verdicts: NDArray[np.void]) -> NDArray[np.void]:
+    """The verdicts, where a connection passes that another announced to a rule with a helper."""
+    helpers = [numbered.rule.helper for numbered in ruleset.numbered()]
+    if not any(helpers) or not len(table):
+        return verdicts
+    parents = table.parents()
+    rows = np.flatnonzero(np.isin(verdicts["verdict"], _REFUSED) & (parents >= 0))
+    rows = rows[verdicts["verdict"][parents[rows]] == Verdict.ALLOWED]
+    codes, words = table.codes("proto")
+    is_gre = codes[rows] == (words.index("gre") if "gre" in words else -1)
+    has_port = (table["resp_port"][rows] >= FIRST_ANNOUNCED) | is_gre
+    passes = np.zeros(len(rows), bool)
+    for helper in sorted(set(filter(None, helpers))):
+        # A number that is negative stands for no rule: the last ones of the list.
+        sets = np.array([*(one == helper for one in helpers), False, False])
+        by = [sets[verdicts[f"{side}_rule"][parents[rows]]] for side in SIDES]
+        protos = {proto for _, some in ANNOUNCED[helper] for proto in some}
+        known = np.isin(codes[rows], [number for number, word in enumerate(words) if word in protos])
+        passes |= (by[0] | by[1]) & known & has_port
+    if not passes.any():
+        return verdicts
+    changed = verdicts.copy()
+    some = rows[passes]
+    changed["verdict"][some] = Verdict.RELATED
+    for side in SIDES:
+        changed[f"{side}_rule"][some] = -1
+    return changed

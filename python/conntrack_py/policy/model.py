@@ -43,6 +43,21 @@ HELPERS: Mapping[str, tuple[str, ...]] = {
     "sip": ("tcp", "udp"),
     "tftp": ("udp",),
 }
+#: Connections that a helper announces, as the helpers whose messages announce them and the protocols: those of H.323
+#: announce further ones. GRE has no ports; of the others the port is one that takes no privilege.
+ANNOUNCED: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
+    "amanda": (("amanda", ("tcp",)),),
+    "ftp": (("ftp", ("tcp",)),),
+    "irc": (("irc", ("tcp",)),),
+    "pptp": (("pptp", ("gre",)),),
+    "Q.931": (("Q.931", ("tcp",)), ("H.245", ("tcp", "udp"))),
+    "RAS": (("RAS", ("tcp",)), ("Q.931", ("tcp",)), ("H.245", ("tcp", "udp"))),
+    "sane": (("sane", ("tcp",)),),
+    "sip": (("sip", ("tcp", "udp")),),
+    "tftp": (("tftp", ("udp",)),),
+}
+#: The first port that a helper may let pass: below are services.
+FIRST_ANNOUNCED = 1024
 
 #: Characters of a host name (RFC 1035 section 2.3.4).
 _LONGEST_NAME = 253

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import os
-import sys
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ from conntrack_py.policy.connectivity import diff as diffs
 from conntrack_py.policy.connectivity import explain as explanations
 from conntrack_py.policy.inventory import Inventory
 from conntrack_py.policy.model import Group, Ruleset
+from conntrack_py.policy.rulesets.foreign import read_text
 from conntrack_py.policy.suggest import Budget, Report
 from conntrack_py.policy.suggestion import merge as merging
 from conntrack_py.policy.traffic.pairs import CONFIDENCE
@@ -107,17 +107,23 @@ class Policy(Ruleset):
         return cls._of(ruleset, warnings=tuple(notes))
 
     @classmethod
-    def of_ruleset(cls, ruleset: rulesets.Firewall, hosts: Iterable[str] = ()) -> Self:
-        """The policy of the host that a deployed ruleset protects; what a policy cannot say of it is in `warnings`.
+    def of_ruleset(
+        cls,
+        ruleset: rulesets.Firewall,
+        hosts: Iterable[str] = (),
+        members: Mapping[str, Iterable[str]] | None = None,
+    ) -> Self:
+        """The policy of what a deployed ruleset protects; what a policy cannot say of it is in `warnings`.
 
         Args:
             ruleset: The ruleset, as `read_ruleset` or a reader of `rulesets` has read it.
-            hosts: Addresses of the host.
+            hosts: Addresses of the host; in a cloud, of groups without `members`.
+            members: Networks of names in a cloud's rules: security groups, tags, prefix lists.
 
         Raises:
-            PolicyError: It has no chain of accept rules before a drop.
+            PolicyError: It has no chain of accept rules before a drop, or a name is not in it.
         """
-        found, warnings = deployed.to_policy(ruleset, hosts)
+        found, warnings = deployed.to_policy(ruleset, hosts, members)
         return cls._of(found, warnings=tuple(warnings))
 
     @classmethod
@@ -442,21 +448,14 @@ def _with_local(config: Config | None, local: Any) -> Config:
     return config if local is None else dataclasses.replace(config, local=local)
 
 
-def read_text(path: str | os.PathLike[str]) -> tuple[str, str]:
-    """A file's name and text; `-` is standard input.
-
-    Raises:
-        PolicyError: It is no text.
-        FileNotFoundError: There is no such file.
-    """
-    name = os.fspath(path)
-    try:
-        if name == "-":
-            return "standard input", sys.stdin.buffer.read().decode("utf-8-sig")
-        with open(path, encoding="utf-8-sig") as file:
-            return name, file.read()
-    except UnicodeDecodeError as error:
-        raise PolicyError(f"{name}: found bytes that are no text at {error.start}, expected UTF-8") from None
+def read_any(path: str, format: str | None = None, *, pods: str | None = None, at_ends: bool = False) -> Any:
+    """Read a policy or a ruleset; `at_ends`: of AWS, for the members that are given. See `Policy.load`."""
+    name, text = read_text(path)
+    found = format or formats.guess(text, name) or "an unknown format"
+    found = "security-groups" if found == "aws" and at_ends else found
+    if found in rulesets.READERS:
+        return rulesets.read(text, found, name)
+    return Policy._read(text, name, found, None if pods is None else read_text(pods)[::-1])
 
 
 def read_ruleset(path: str | os.PathLike[str], format: str | None = None) -> rulesets.Firewall | None:
@@ -464,10 +463,7 @@ def read_ruleset(path: str | os.PathLike[str], format: str | None = None) -> rul
 
     Raises:
         PolicyError: It is a ruleset that cannot be read.
-        FileNotFoundError: There is no such file.
     """
-    if os.fspath(path) == "-":
-        return None
     name, text = read_text(path)
     found = format or formats.guess(text, name) or ""
     return rulesets.read(text, found, name) if found in rulesets.READERS else None

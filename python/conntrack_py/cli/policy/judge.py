@@ -23,10 +23,12 @@ from conntrack_py.cli.policy.shared import (
     CONFIDENCE,
     JSON,
     MARKDOWN,
+    MEMBERS,
     OUTPUT,
     PODS,
     SARIF,
     Format,
+    by_name,
     input_once,
     one_of,
     write,
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
     multiple=True,
     help="A ruleset: a network behind an interface. What depends on an interface without one is unknown.",
 )
+@MEMBERS
 @click.option(
     "--fail-on",
     type=click.Choice(["any", "sure", "never"]),
@@ -79,6 +82,7 @@ def check(
     source: str | None,
     hosts: tuple[str, ...],
     interfaces: tuple[str, ...],
+    members: tuple[str, ...],
     fail_on: str,
     as_json: bool,
     as_sarif: bool,
@@ -88,24 +92,24 @@ def check(
     """Check a capture against POLICY: connections it refuses, and rules never used.
 
     Connections are judged by who initiated them; packets go through a gateway with this policy, in capture time.
-    POLICY may also be a deployed ruleset (nftables, iptables-save): its verdict on each connection is allowed, refused,
-    or unknown where a rule says more than is expressed here.
+    POLICY may also be a deployed ruleset (nftables, iptables-save, Azure, Google Cloud, AWS, Terraform): its verdict on
+    each connection is allowed, refused, or unknown where a rule says more than is expressed here.
     """
     from conntrack_py.cli.render import policy as render
     from conntrack_py.policy import Policy
     from conntrack_py.policy import check as checks
-    from conntrack_py.policy.policy import read_ruleset
+    from conntrack_py.policy.policy import read_any
 
     one_of({"--json": as_json, "--sarif": as_sarif})
     input_once(policy, (pods or "", *files))
     need_standard_output(output)
-    ruleset = read_ruleset(policy, source)
-    if ruleset is not None:
+    loaded = read_any(policy, source, pods=pods, at_ends=bool(hosts or members))
+    if not isinstance(loaded, Policy):
         table = tracked(files, config_of(**options), options["progress"])
-        return _check_ruleset(ruleset, table, (hosts, interfaces), (min_confidence, fail_on, as_json, as_sarif, output))
-    if hosts or interfaces:
-        raise click.UsageError("--host and --interface are about a deployed ruleset; POLICY is none.")
-    loaded = Policy.load(policy, source, pods=pods)
+        how = min_confidence, fail_on, as_json, as_sarif, output
+        return _check_ruleset(loaded, table, (hosts, interfaces, members), how)
+    if hosts or interfaces or members:
+        raise click.UsageError("--host, --interface and --members are about a deployed ruleset; POLICY is none.")
     for line in loaded.warnings:
         log.warning(line)
     config = config_of(**options)
@@ -133,26 +137,32 @@ def check(
 def _check_ruleset(
     ruleset: Any,
     table: Any,
-    where: tuple[tuple[str, ...], tuple[str, ...]],
+    where: tuple[tuple[str, ...], ...],
     how: tuple[float, str, bool, bool, str],
 ) -> int:
     """Check a capture against a deployed ruleset."""
     from conntrack_py.cli.render import deployed as render
     from conntrack_py.cli.render.policy import opened
-    from conntrack_py.policy.deployed import check as checks
+    from conntrack_py.policy.deployed import check_ruleset
+    from conntrack_py.policy.deployed import result as results
 
     confidence, fail_on, as_json, as_sarif, output = how
-    if as_sarif:
-        raise click.UsageError("--sarif is for policies; a deployed ruleset has --json.")
-    interfaces: dict[str, list[str]] = {}
-    for word in where[1]:
-        name, equals, network = word.partition("=")
-        if not (name and equals):
-            raise click.UsageError(f"--interface: found {word[:60]!r}, expected NAME=NETWORK")
-        interfaces.setdefault(name, []).append(network)
-    result = checks.check_ruleset(ruleset, table, hosts=where[0], interfaces=interfaces, confidence=confidence)
+    hosts, interfaces, members = where
+    result = check_ruleset(
+        ruleset,
+        table,
+        hosts=hosts,
+        interfaces=by_name("--interface", interfaces),
+        members=by_name("--members", members),
+        confidence=confidence,
+    )
     if as_json:
-        write(dumps(checks.as_json(result)), output)
+        write(dumps(results.as_json(result)), output)
+    elif as_sarif:
+        from conntrack_py.policy import sarif
+
+        found = sarif.sarif(results.results(result), tool_version=__version__, artifact=ruleset.name)
+        write(json.dumps(found, indent=2) + "\n", output)
     else:
         with opened(output) as out:
             render.check(out, result)
@@ -284,7 +294,8 @@ def lint(
 ) -> int:
     """Lint POLICY on its own or, given captures, against their traffic.
 
-    POLICY may also be a firewall's own rules: `nft -j list ruleset`, `iptables-save`, `aws ec2 describe-network-acls`.
+    POLICY may also be a firewall's own rules: `nft -j list ruleset`, `iptables-save`, `aws ec2 describe-network-acls`,
+    `az network nsg list`, `gcloud compute firewall-rules list --format=json`, `terraform show -json`.
     """
     import dataclasses
 

@@ -18,9 +18,11 @@ from conntrack_py.cli.options import (
 from conntrack_py.cli.policy.shared import (
     CONFIDENCE,
     JSON,
+    MEMBERS,
     OUTPUT,
     PODS,
     Format,
+    by_name,
     input_once,
     write,
 )
@@ -214,6 +216,7 @@ def merge(
     multiple=True,
     help="A ruleset: an address of the host that it is loaded on, several times for several.",
 )
+@MEMBERS
 @OUTPUT
 @log.option
 def convert(
@@ -226,21 +229,24 @@ def convert(
     today: Any,
     pods: str | None,
     hosts: tuple[str, ...],
+    members: tuple[str, ...],
     output: str,
 ) -> None:
     """Convert POLICY to another tool's language. A rule it cannot express is named in a warning on standard error.
 
     POLICY may also be a deployed ruleset of a host (nftables, iptables-save): its accept rules are those of a group.
+    Each security group or tag of a cloud (Azure, Google Cloud, Terraform) is a group.
     """
     from conntrack_py.policy import Policy
-    from conntrack_py.policy.policy import read_ruleset
+    from conntrack_py.policy.policy import read_any
 
     need_standard_output(output)
     input_once(policy, (pods or "",))
-    ruleset = read_ruleset(policy, source)
-    if ruleset is None and hosts:
-        raise click.UsageError("--host is about a deployed ruleset; POLICY is none.")
-    loaded = Policy.load(policy, source, pods=pods) if ruleset is None else Policy.of_ruleset(ruleset, hosts)
+    loaded = read_any(policy, source, pods=pods, at_ends=bool(hosts or members))
+    if not isinstance(loaded, Policy):
+        loaded = Policy.of_ruleset(loaded, hosts, by_name("--members", members))
+    elif hosts or members:
+        raise click.UsageError("--host and --members are about a deployed ruleset; POLICY is none.")
     written = loaded.convert(format, group=group, audit=audit, keep_expired=keep_expired, today=today)
     write(written.text, output)
     for line in (*loaded.warnings, *written.warnings):

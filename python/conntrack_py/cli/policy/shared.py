@@ -46,6 +46,14 @@ PODS = click.option(
     help="For a Kubernetes policy: what `kubectl get pods -A -o json` prints. The addresses of pods are the members of "
     "the groups that select them.",
 )
+MEMBERS = click.option(
+    "--members",
+    metavar="NAME=NETWORK",
+    multiple=True,
+    help="A ruleset of a cloud: a network of a name in it (security group, network tag, service tag, prefix list), "
+    "several times for several. Of groups without it the members are those of --host, or the local networks where "
+    "there is one group.",
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="For programs: one JSON object.")
 MARKDOWN = click.option("--markdown", "as_markdown", is_flag=True, help="Markdown, for a pull request.")
 SARIF = click.option("--sarif", "as_sarif", is_flag=True, help="SARIF 2.1.0, for CI systems and code hosts.")
@@ -61,6 +69,17 @@ def input_once(policy: str | None, files: tuple[str, ...]) -> None:
     swapped = [file for file in files if os.path.isfile(file) and not is_capture(file)]
     remedy = f"; the policy comes first: {command} {printable(swapped[0])} {printable(policy)}" if swapped else ""
     raise click.UsageError(f"found a capture, {printable(policy)}, where a policy is expected{remedy}.")
+
+
+def by_name(option: str, words: tuple[str, ...]) -> dict[str, list[str]]:
+    """The values of an option that is `NAME=NETWORK`."""
+    found: dict[str, list[str]] = {}
+    for word in words:
+        name, equals, network = word.rpartition("=")
+        if not (name and equals):
+            raise click.UsageError(f"{option}: found {word[:60]!r}, expected NAME=NETWORK")
+        found.setdefault(name, []).append(network)
+    return found
 
 
 def one_of(given: dict[str, bool]) -> None:

@@ -13,7 +13,7 @@ from conntrack_py.cli.render.grid import count
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from conntrack_py.policy.deployed.check import DeployedResult, RuleUse
+    from conntrack_py.policy.deployed.result import DeployedResult, RuleUse
 
 #: Lines of a section.
 _MOST = 20

@@ -5,145 +5,33 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from conntrack_py import text
 from conntrack_py.exceptions import PolicyError
+from conntrack_py.policy.deployed.convert import networks
 from conntrack_py.policy.deployed.packets import Addresses, Bools, Ints, Packets
+from conntrack_py.policy.deployed.result import DeployedResult, Dropped, RuleUse, Unknown
 from conntrack_py.policy.deployed.walk import ACCEPT, DROP, PATHS, Verdicts, Walker, any_of
 from conntrack_py.policy.model import WITH_PORTS, WITH_TYPES
 from conntrack_py.policy.rulesets import spans
-from conntrack_py.policy.rulesets.model import Firewall, Note, Step
+from conntrack_py.policy.rulesets.model import Firewall, Program, Step
 from conntrack_py.policy.rulesets.spans import Spans
 from conntrack_py.policy.traffic.keys import distinct
 from conntrack_py.policy.traffic.pairs import CONFIDENCE, Traffic
-from conntrack_py.schema import moment
-from conntrack_py.stats import Stats, skipped_as_json
 from conntrack_py.table import ConnectionTable
 
 #: Messages of ICMPv6 that conntrack leaves alone (nf_conntrack_proto_icmpv6.c of Linux).
 _UNTRACKED = (*range(130, 138), 143)
 #: Answers to questions of ICMP.
 _ANSWERS = {8: 0, 13: 14, 15: 16, 17: 18, 128: 129, 139: 140}
-_BACK = {"input": "output", "output": "input", "forward": "forward", "loopback": "loopback"}
+_BACK = {"input": "output", "output": "input", "forward": "forward", "loopback": "loopback", "ends": "ends"}
 #: A rule is wide if it allows more addresses or ports beyond those seen, as D11 of lint has it.
 _ADDRESSES, _PORTS = 256, 16
 _NAMED = 5
 NO_ROLE, OTHER_VERSION = "whose", "version"
-
-
-@dataclass(frozen=True, kw_only=True)
-class RuleUse:
-    """A rule of the ruleset and what surely matched it.
-
-    Attributes:
-        chain: Its chain.
-        rule: It, in its own words.
-        line: Its line, where it was read from text.
-        handle: Its handle, where it was read from the kernel's list.
-        action: `accept`, `drop`, or `unknown`: it says what is not expressed here.
-        connections: Connections that opened by it, or were dropped.
-        maybe: Connections whose verdict depends on it, and is unknown.
-        first: When the first of them began, nanoseconds since 1970 UTC; None: there was none.
-        last: When the last of them began.
-        wider: What it accepts beyond what was seen, or "".
-    """
-
-    chain: str
-    rule: str
-    line: int | None
-    handle: int | None
-    action: str
-    connections: int
-    maybe: int
-    first: int | None
-    last: int | None
-    wider: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Dropped:
-    """Connections to one service that one rule, or the policy of a chain, refuses.
-
-    Attributes:
-        by: The rule, or `policy drop of INPUT`.
-        line: Its line, where it was read from text.
-        reply: The opening packet passes, and the answer does not.
-        service: The service.
-        connections: How many.
-        doubtful: How many of them are scans, unanswered, or have an initiator that is not sure.
-        originators: The first few.
-        responders: The first few.
-        first: When the first of them began, nanoseconds since 1970 UTC.
-        last: When the last of them began.
-    """
-
-    by: str
-    line: int | None
-    reply: bool
-    service: str
-    connections: int
-    doubtful: int
-    originators: tuple[str, ...]
-    responders: tuple[str, ...]
-    first: int
-    last: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Unknown:
-    """Connections whose verdict depends on something that is not known.
-
-    Attributes:
-        why: The rule, or the reason in words.
-        line: The line of the rule, where it was read from text.
-        connections: How many.
-    """
-
-    why: str
-    line: int | None
-    connections: int
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class DeployedResult:
-    """Result of a check of a deployed ruleset.
-
-    Attributes:
-        connections: How many connections there are.
-        allowed: Those whose packets pass.
-        refused: Those whose opening packet, or its answer, is dropped.
-        doubtful: Those of `refused` that nobody should open a firewall for, see `Dropped.doubtful`.
-        unknown: Those whose verdict depends on what is not known.
-        refusals: The refused ones by rule and service, the most connections first.
-        unknowns: The unknown ones by reason, the most connections first.
-        rules: Rules that accept or drop, and their use, in the order of the file.
-        notes: What of the file is not expressed.
-        verdicts: For each connection `allowed`, `refused` or `unknown`.
-        table: The connections.
-        stats: The account of the captures; None where only connections were looked at.
-    """
-
-    connections: int
-    allowed: int
-    refused: int
-    doubtful: int
-    unknown: int
-    refusals: tuple[Dropped, ...]
-    unknowns: tuple[Unknown, ...]
-    rules: tuple[RuleUse, ...]
-    notes: tuple[Note, ...]
-    verdicts: list[str]
-    table: ConnectionTable
-    stats: Stats | None = None
-
-    @property
-    def unused(self) -> tuple[RuleUse, ...]:
-        """The rules that no connection needed, surely or perhaps."""
-        return tuple(use for use in self.rules if not use.connections and not use.maybe)
 
 
 class _Judge:
@@ -164,6 +52,8 @@ class _Judge:
 
     def _roles(self, hosts: Spans) -> list[tuple[str, Ints]]:
         """The connections by the path of their opening packet; of others nothing is known."""
+        if self.walker.program.at_ends:
+            return [("ends", np.arange(len(self.table)))] if len(self.table) else []
         loop = spans.of_networks([ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1")])
         inside = self._addresses.within(spans.union(hosts, loop))
         orig, resp = inside[self.traffic.orig], inside[self.traffic.resp]
@@ -211,6 +101,9 @@ class _Judge:
             for asked, answer in _ANSWERS.items():
                 kind[self.kind == asked] = answer
         ends = (traffic.orig, traffic.resp)
+        codes, words = self.table.codes("direction")
+        ours = (("egress", "internal", "multicast"), ("ingress", "internal"))
+        local = [np.isin(codes, [words.index(word) for word in some]) for some in ours]
         return Packets(
             addresses=self._addresses,
             protos=traffic.protos,
@@ -224,6 +117,7 @@ class _Judge:
             opening=not reply,
             loopback=np.full(len(self.table), loopback),
             interfaces=self._interfaces,
+            local=(local[reply], local[not reply]),
         )
 
     def opened(self) -> Verdicts:
@@ -269,6 +163,7 @@ def check(
     *,
     hosts: Iterable[str] = (),
     interfaces: Mapping[str, Iterable[str]] | None = None,
+    members: Mapping[str, Iterable[str]] | None = None,
     confidence: float = CONFIDENCE,
 ) -> DeployedResult:
     """Judge connections by a ruleset.
@@ -279,18 +174,19 @@ def check(
         hosts: Addresses of the host of the ruleset: its own connections are those of `input` and `output`. Without
             them, a ruleset that forwards is that of a gateway; one that does not has its host in the local networks.
         interfaces: Networks behind interfaces; a match of another interface is not known.
+        members: Networks of names in a cloud's rules: security groups, network tags, service tags, prefix lists. Those
+            whose members nobody tells have `hosts`, and without these the local networks.
         confidence: What is less sure is doubtful.
 
     Raises:
-        PolicyError: The ruleset has no program, as a network ACL, or a network is none.
+        PolicyError: The ruleset has no program, a name is not in it, or a network is none.
     """
-    if firewall.program is None:
-        raise PolicyError(f"{firewall.name or 'ruleset'}: {firewall.family} is linted only, and not evaluated")
-    walker = Walker(firewall.program)
-    faces = {name: _networks(name, own) for name, own in (interfaces or {}).items()}
-    judge = _Judge(walker, table, _networks("host", hosts), faces, confidence)
+    program = _program(firewall, networks("host", hosts), members or {}, bool(interfaces))
+    walker = Walker(program)
+    faces = {name: networks(name, own) for name, own in (interfaces or {}).items()}
+    judge = _Judge(walker, table, networks("host", hosts), faces, confidence)
     opened = judge.opened()
-    is_other = ~np.isin(np.where(judge._addresses.is_v6[judge.traffic.orig], 6, 4), sorted(firewall.program.versions))
+    is_other = ~np.isin(np.where(judge._addresses.is_v6[judge.traffic.orig], 6, 4), sorted(program.versions))
     opened.bits[is_other] = 0
     answers = judge.answered(opened.bits == ACCEPT)
     bits = np.where(answers.bits == 0, opened.bits, answers.bits)
@@ -311,14 +207,18 @@ def check(
     )
 
 
-def _networks(name: str, words: Iterable[str]) -> Spans:
-    found = []
-    for word in words:
-        try:
-            found.append(ipaddress.ip_network(word, strict=False))
-        except ValueError:
-            raise PolicyError(f"{name}: found {word[:60]!r}, expected an address or a network") from None
-    return spans.of_networks(found)
+def _program(firewall: Firewall, hosts: Spans, members: Mapping[str, Iterable[str]], has_interfaces: bool) -> Program:
+    where = firewall.name or "ruleset"
+    if firewall.scopes is not None:
+        if has_interfaces:
+            raise PolicyError(f"{where}: found {firewall.family} with interfaces, expected members of its names")
+        told = {name: [networks(name, [word]) for word in own] for name, own in members.items()}
+        return firewall.scopes.program(told, hosts)
+    if members:
+        raise PolicyError(f"{where}: found {firewall.family} with members, expected the rules of a cloud")
+    if firewall.program is None:
+        raise PolicyError(f"{where}: {firewall.family} without a program are linted only, and not evaluated")
+    return firewall.program
 
 
 def _where(walker: Walker, number: int) -> tuple[str, int | None]:
@@ -383,6 +283,9 @@ def _unknowns(judge: _Judge, opened: Verdicts, answers: Verdicts, is_other: Bool
             counts[number] = counts.get(number, 0) + count
     for number, count in counts.items():
         why, line = _where(judge.walker, number)
+        if number <= -2:
+            key = judge.walker.program.bases[-2 - number].key
+            why = f"not said which addresses {key} is about: give its members (--members, --host)"
         found.append(Unknown(why=why, line=line, connections=count))
     return sorted(found, key=lambda one: (-one.connections, one.line or 0, one.why))
 
@@ -400,6 +303,8 @@ def _uses(judge: _Judge, opened: Verdicts, answers: Verdicts) -> list[RuleUse]:
         if step.action not in ("accept", "drop", "unknown"):
             continue
         rows = distinct(any_of(opened.used.get(number, [])))
+        if step.implied and not len(rows):
+            continue
         if not len(rows) and number in answers.used:
             # It is there for the packets of connections that others let open.
             rows = distinct(any_of(answers.used[number]))
@@ -414,10 +319,10 @@ def _uses(judge: _Judge, opened: Verdicts, answers: Verdicts) -> list[RuleUse]:
                 maybe=int(maybe[number]) if number < len(maybe) else 0,
                 first=int(start[rows].min()) if len(rows) else None,
                 last=int(start[rows].max()) if len(rows) else None,
-                wider=_wider(judge, step, rows) if len(rows) and step.action == "accept" else "",
+                wider=_wider(judge, step, rows) if len(rows) and step.action == "accept" and not step.implied else "",
             )
         )
-    return sorted(found, key=lambda use: use.line or 0)
+    return sorted(found, key=lambda use: (use.line is None, use.line or 0))
 
 
 def _wider(judge: _Judge, step: Step, rows: Ints) -> str:
@@ -446,40 +351,14 @@ def check_ruleset(
     *,
     hosts: Iterable[str] = (),
     interfaces: Mapping[str, Iterable[str]] | None = None,
+    members: Mapping[str, Iterable[str]] | None = None,
     confidence: float = CONFIDENCE,
 ) -> DeployedResult:
     """Judge the connections of a `TrackResult` or a `ConnectionTable` by a ruleset; see `check`."""
     table = source if isinstance(source, ConnectionTable) else source.connections
     stats = None if isinstance(source, ConnectionTable) else source.stats
-    found = check(firewall, table, hosts=hosts, interfaces=interfaces, confidence=confidence)
+    found = check(firewall, table, hosts=hosts, interfaces=interfaces, members=members, confidence=confidence)
     return dataclasses.replace(found, stats=stats)
 
 
-def as_json(result: DeployedResult) -> dict[str, object]:
-    """The result as what `json` takes; times as RFC 3339 has them."""
-
-    def told(one: Any) -> dict[str, Any]:
-        fields = dataclasses.asdict(one)
-        for name in ("first", "last"):
-            if name in fields:
-                fields[name] = None if fields[name] is None else moment(fields[name])
-        return fields
-
-    return {
-        "ok": not result.refused and not result.unknown,
-        "connections": {
-            "all": result.connections,
-            "allowed": result.allowed,
-            "refused": result.refused,
-            "doubtful": result.doubtful,
-            "unknown": result.unknown,
-        },
-        "skipped_files": skipped_as_json(result.stats),
-        "refusals": [told(one) for one in result.refusals],
-        "unknown": [told(one) for one in result.unknowns],
-        "rules": [told(one) for one in result.rules],
-        "not_expressed": [told(one) for one in result.notes],
-    }
-
-
-__all__ = ("PATHS", "DeployedResult", "Dropped", "RuleUse", "Unknown", "as_json", "check", "check_ruleset")
+__all__ = ("PATHS", "check", "check_ruleset")

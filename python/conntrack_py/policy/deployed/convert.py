@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from conntrack_py.exceptions import PolicyError
+from conntrack_py.policy.deployed import clouds
 from conntrack_py.policy.model import ANY, HELPERS, WITH_PORTS, WITH_TYPES, Group, Rule, Ruleset
 from conntrack_py.policy.rulesets import spans
+from conntrack_py.policy.rulesets.clouds.model import Cloud
 from conntrack_py.policy.rulesets.model import ALL_TYPES, Chain, Firewall, FirewallRule, Match
 from conntrack_py.policy.rulesets.spans import ALL_PORTS, Spans
 
@@ -21,19 +23,28 @@ from conntrack_py.policy.rulesets.spans import ALL_PORTS, Spans
 _MOST_NETWORKS = 1_000
 
 
-def to_policy(firewall: Firewall, hosts: Iterable[str] = (), name: str = "host") -> tuple[Ruleset, list[str]]:
-    """The policy of the host that a ruleset protects, and what of the ruleset is not in it.
+def to_policy(
+    firewall: Firewall,
+    hosts: Iterable[str] = (),
+    members: Mapping[str, Iterable[str]] | None = None,
+    name: str = "host",
+) -> tuple[Ruleset, list[str]]:
+    """The policy of what a ruleset protects, and what of the ruleset is not in it.
 
     Args:
         firewall: The ruleset.
-        hosts: Addresses of the host, which are the members of its group.
-        name: The name of the group.
+        hosts: Addresses of the host, which are the members of its group; in a cloud, of groups without `members`.
+        members: Networks of names in a cloud's rules.
+        name: The name of the group of a host.
 
     Raises:
-        PolicyError: No chain is one of accept rules before a drop.
+        PolicyError: No chain is one of accept rules before a drop, or a name is not in the file.
     """
-    rules: dict[str, list[Rule]] = {"ingress": [], "egress": []}
     warnings = [f"line {note.line}: {note.message}" if note.line else note.message for note in firewall.notes]
+    if isinstance(firewall.scopes, Cloud):
+        told = {word: [networks(word, [one]) for one in own] for word, own in (members or {}).items()}
+        return clouds.to_policy(firewall.scopes, warnings, told, networks("host", hosts))
+    rules: dict[str, list[Rule]] = {"ingress": [], "egress": []}
     versions = firewall.program.versions if firewall.program is not None else frozenset((4, 6))
     # A file about one version of IP says nothing about the other.
     seen = {frozenset((4,)): spans.V4, frozenset((6,)): spans.V6}.get(versions, spans.EVERYBODY)
@@ -70,7 +81,8 @@ def to_policy(firewall: Firewall, hosts: Iterable[str] = (), name: str = "host")
 
 def _of_chain(chain: Chain, side: str, seen: Spans, warnings: list[str]) -> list[Rule]:
     found: list[Rule] = []
-    has_state, dropped = False, False
+    has_state = False
+    dropped: list[Match] = []
     for rule in chain.rules:
         if rule.is_catch_all:
             break
@@ -82,10 +94,11 @@ def _of_chain(chain: Chain, side: str, seen: Spans, warnings: list[str]) -> list
             continue
         where = f"line {rule.line}" if rule.line else rule.place
         if rule.verdict == "drop":
-            dropped = True
+            dropped.append(match)
             warnings.append(f"{where}: `{rule.text}`: a policy has no rules that drop: it is left out")
             continue
-        why = "an earlier rule drops, and may take of it" if dropped else _unsaid(match, side)
+        taken = any(match.meet(other) is not None for other in dropped)
+        why = "an earlier rule drops, and may take of it" if taken else _unsaid(match, side)
         if why:
             warnings.append(f"{where}: `{rule.text}`: {why}: it is left out")
             continue
@@ -126,7 +139,7 @@ def _unsaid(match: Match, side: str) -> str:
 def _rules(rule: FirewallRule, side: str, seen: Spans) -> list[Rule]:
     match = rule.match
     peers = spans.both(match.saddr if side == "ingress" else match.daddr, seen)
-    named = (ANY,) if spans.within(spans.EVERYBODY, peers) else tuple(map(str, _networks(peers)))
+    named = (ANY,) if spans.within(spans.EVERYBODY, peers) else tuple(map(str, spans.networks(peers)))
     found = []
     for proto in sorted(match.protos) if match.protos is not None else [ANY]:
         ports: Spans = ()
@@ -138,5 +151,16 @@ def _rules(rule: FirewallRule, side: str, seen: Spans) -> list[Rule]:
     return found
 
 
-def _networks(peers: Spans) -> list[object]:
-    return list(spans.networks(peers))
+def networks(name: str, words: Iterable[str]) -> Spans:
+    """The addresses of networks that a person gave.
+
+    Raises:
+        PolicyError: One is none; the message has `name`.
+    """
+    found = []
+    for word in words:
+        try:
+            found.append(ipaddress.ip_network(word, strict=False))
+        except ValueError:
+            raise PolicyError(f"{name}: found {word[:60]!r}, expected an address or a network") from None
+    return spans.of_networks(found)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conntrack_py.policy.rulesets import spans
-from conntrack_py.policy.rulesets.model import ALL_TYPES, Match
+from conntrack_py.policy.rulesets.model import ALL_TYPES, Base, Match
 from conntrack_py.policy.rulesets.spans import ALL_PORTS, EVERYBODY, Spans
 
 Ints = NDArray[np.int64]
@@ -63,6 +63,7 @@ class Packets:
         opening: They open connections: of TCP, SYNs.
         loopback: Those of a host to itself.
         interfaces: Networks behind the interfaces that are known.
+        local: Packets whose source, and those whose destination, is in the local networks.
     """
 
     addresses: Addresses
@@ -77,6 +78,20 @@ class Packets:
     opening: bool
     loopback: Bools
     interfaces: Mapping[str, Spans]
+    local: tuple[Bools, Bools]
+
+    def members(self, base: Base, rows: Ints) -> Levels:
+        """The level at which a chain protects the end of some packets that it stands at."""
+        if base.members == EVERYBODY:
+            return np.full(len(rows), YES, np.int8)
+        is_input = base.hook == "input"
+        codes = self.destination if is_input else self.source
+        level = np.where(self.addresses.within(base.members)[codes[rows]], YES, NO).astype(np.int8)
+        if base.others != "none":
+            here, there = self.local[is_input][rows], self.local[not is_input][rows]
+            other = np.where(there, MAYBE, YES) if base.others == "is" else MAYBE
+            level = np.where((level == NO) & here, other, level).astype(np.int8)
+        return level
 
     def is_proto(self, rows: Ints, words: frozenset[str] | tuple[str, ...]) -> Bools:
         """The packets of these protocols."""
@@ -93,12 +108,16 @@ class Packets:
                 known &= _within(ports[rows], asked) & self.is_proto(rows, _WITH_PORTS)
         if match.types != ALL_TYPES:
             known &= _within(self.kind[rows], match.types) & self.is_proto(rows, _WITH_TYPES)
-        for addresses, codes in ((match.saddr, self.source), (match.daddr, self.destination)):
-            if addresses != EVERYBODY:
-                known &= self.addresses.within(addresses)[codes[rows]]
         if match.opening is not None:
             known &= self.is_proto(rows, ("tcp",)) & (match.opening == self.opening)
         level: Levels = np.where(known, YES, NO).astype(np.int8)
+        ends = ((match.saddr, match.maybe_saddr, self.source), (match.daddr, match.maybe_daddr, self.destination))
+        for addresses, maybe, codes in ends:
+            if addresses != EVERYBODY:
+                inside = np.where(self.addresses.within(addresses), YES, NO)
+                if maybe:
+                    inside = np.where(self.addresses.within(maybe), np.maximum(inside, MAYBE), inside)
+                level = np.minimum(level, inside[codes[rows]]).astype(np.int8)
         if not self.states <= match.states:
             level = np.minimum(level, MAYBE if self.states & match.states else NO)
         for name, is_known, codes in ((match.iif, faces[0], self.source), (match.oif, faces[1], self.destination)):

@@ -34,6 +34,7 @@ PATHS = {
     "forward": ("prerouting", "forward", "postrouting"),
     "output": ("output", "postrouting"),
     "loopback": ("output", "postrouting", "prerouting", "input"),
+    "ends": ("output", "input"),
 }
 
 
@@ -44,7 +45,8 @@ class Verdicts:
     Attributes:
         bits: `ACCEPT`, `DROP`, or both where it is not known.
         by: The number of the rule that surely dropped a packet; -1: none; -2 and less: the policy of a chain.
-        cause: The number of the first rule that is not known to match, where the verdict is unknown; else -1.
+        cause: The number of the first rule that is not known to match, where the verdict is unknown; -2 and less: not
+            known is whether a chain protects the end; else -1.
         used: For each rule the packets that it surely decided about.
     """
 
@@ -94,13 +96,17 @@ class Walker:
         found.bits[rows] = ACCEPT
         is_v6 = packets.addresses.is_v6[packets.source]
         for number, base in self.bases(path):
-            if base.is_nat and not packets.opening:
+            if base.first_only and not packets.opening:
                 continue
             seen = np.isin(np.where(is_v6[rows], 6, 4), sorted(base.versions))
-            # A verdict that is not known may have changed the packet: what follows tells nothing about it.
-            mine = rows[seen & (found.bits[rows] == ACCEPT)]
+            # A verdict that is not known may have changed the packet: what follows tells nothing about it. At the ends
+            # nothing is changed, and a sure refusal stays one.
+            open_ = (found.bits[rows] & ACCEPT > 0) if self.program.at_ends else found.bits[rows] == ACCEPT
+            mine = rows[seen & open_]
+            level = packets.members(base, mine)
+            mine, level = mine[level > NO], level[level > NO]
             if len(mine):
-                _Pass(self, packets, base, number, found).run(mine)
+                _Pass(self, packets, base, number, found).run(mine, level)
         return found
 
 
@@ -116,19 +122,30 @@ class _Pass:
         self._cause = np.full(len(packets.proto), -1, np.int64)
         self._looked_at = 0
 
-    def run(self, rows: Ints) -> None:
-        """Judge packets, and add the verdicts of this chain to those found before."""
-        back, sure = self._walk(self._base.key, rows, np.full(len(rows), YES, np.int8), ())
+    def run(self, rows: Ints, level: Levels) -> None:
+        """Judge packets, and add the verdicts of this chain to those found before.
+
+        Args:
+            rows: The packets.
+            level: `YES` for those that the chain surely sees.
+        """
+        before = self._found.bits[rows]
+        outside = rows[level == MAYBE]
+        self._bits[outside] |= ACCEPT
+        self._cause[outside] = -2 - self._number
+        level = np.where(before == ACCEPT, level, MAYBE).astype(np.int8)
+        back, sure = self._walk(self._base.key, rows, level, ())
         policy = {"accept": ACCEPT, "drop": DROP}.get(self._base.policy, ACCEPT | DROP)
         self._bits[rows[back]] |= policy
         if policy == DROP:
             self._by[rows[back & sure]] = -2 - self._number
         bits = self._bits[rows]
-        self._found.bits[rows] = bits
         dropped = rows[bits == DROP]
         self._found.by[dropped] = self._by[dropped]
-        unknown = rows[bits == ACCEPT | DROP]
+        self._found.cause[dropped] = -1
+        unknown = rows[(bits == ACCEPT | DROP) & (before == ACCEPT)]
         self._found.cause[unknown] = self._cause[unknown]
+        self._found.bits[rows] = np.where(bits == DROP, DROP, bits | before)
 
     def _walk(self, key: str, rows: Ints, flow: Levels, path: tuple[str, ...]) -> tuple[Bools, Bools]:
         """Send packets through a chain.

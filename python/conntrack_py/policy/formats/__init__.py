@@ -211,7 +211,7 @@ def guess(text: str, name: str = "") -> str | None:
         "fortios": r"^config firewall (address6?|addrgrp6?|service custom|policy)$",
         "pfsense": r"^<pfsense\b",
         "windows": r"^(New|Get)-NetFirewallRule\b",
-        "terraform": r"^[ \t]*resource[ \t]+\"aws_",
+        "terraform": r"^[ \t]*resource[ \t]+\"(aws|azurerm|google)_",
         "nftables": r"^[ \t]*(add[ \t]+)?(table[ \t]+(inet|ip|ip6)[ \t]+\S+|flush[ \t]+ruleset|chain[ \t]+\S+[ \t]*\{)",
         "iptables-save": r"^[ \t]*\*(filter|nat|mangle|raw|security)[ \t\r]*$",
     }
@@ -226,6 +226,10 @@ def guess(text: str, name: str = "") -> str | None:
     return "toml" if re.search(r"^[ \t]*(\[groups[.\]]|default[ \t]*=)", text, re.MULTILINE) else None
 
 
+def _is_cloud(kind: str) -> bool:
+    return kind.startswith(("aws_", "azurerm_", "google_"))
+
+
 def _guess_json(text: str, name: str) -> str | None:
     try:
         found = json.loads(text)
@@ -233,11 +237,20 @@ def _guess_json(text: str, name: str) -> str | None:
         return None
     except RecursionError:
         raise PolicyError(f"{name + ': ' if name else ''}not JSON that can be read: nested too deeply") from None
-    if isinstance(found, list):
-        first = found[0] if found else None
-        return "gcp" if isinstance(first, dict) and {"direction", "priority"} <= first.keys() else None
-    if not isinstance(found, dict):
+    first = found[0] if isinstance(found, list) and found else found
+    if not isinstance(first, dict):
         return None
+    inner = first.get("properties")
+    inner = inner.keys() if isinstance(inner, dict) else ()
+    if "securityRules" in first or "securityRules" in inner or {"access", "direction", "priority"} <= {*first, *inner}:
+        return "azure"
+    if isinstance(found, list):
+        is_rule = {"direction", "priority"} <= first.keys() or ({"network", "allowed"} <= first.keys())
+        return "gcp" if is_rule else None
+    if "terraform_version" in found or {"values", "planned_values"} & found.keys():
+        return "terraform"
+    if isinstance(found.get("resource"), dict) and any(_is_cloud(kind) for kind in found["resource"]):
+        return "terraform"
     if "SecurityGroups" in found:
         return "aws"
     if "NetworkAcls" in found:

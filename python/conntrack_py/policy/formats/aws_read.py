@@ -16,8 +16,8 @@ from conntrack_py.policy.formats.common import (
     word_of,
 )
 from conntrack_py.policy.formats.normal import merged_rules
-from conntrack_py.policy.formats.parsed import Piece
 from conntrack_py.policy.model import ANY, WITH_TYPES, Group, Rule, Ruleset
+from conntrack_py.policy.rulesets.parsed import Piece
 
 _COMMAND = "`aws ec2 describe-security-groups`"
 

@@ -12,9 +12,9 @@ from conntrack_py.policy.formats.clusters.pods import Pod, Pods
 from conntrack_py.policy.formats.common import apart, cleaned, defaults, plain, some, valid_name
 from conntrack_py.policy.formats.kubernetes import LABEL, MEMBERS, NAME
 from conntrack_py.policy.formats.normal import merged_rules
-from conntrack_py.policy.formats.parsed import Piece, load_yaml
 from conntrack_py.policy.model import ANY, SIDES, Group, Network, Rule, Ruleset, Side
 from conntrack_py.policy.rulesets.foreign import shown
+from conntrack_py.policy.rulesets.parsed import Piece, load_yaml
 
 _PEERS: dict[Side, str] = {"ingress": "from", "egress": "to"}
 _SPEC = ("podSelector", "policyTypes", *SIDES)

@@ -45,6 +45,12 @@ def lint_firewall(firewall: Firewall, connections: ConnectionTable | None = None
     return in_order(dict.fromkeys(found))
 
 
+def _state_rule(firewall: Firewall) -> str:
+    return (
+        f"`{_STATE_RULE[firewall.family]}`" if firewall.family in _STATE_RULE else "a rule for established connections"
+    )
+
+
 def _unread(note: Note) -> Problem:
     if note.wrong:
         fix = "Correct the line: the other lines are judged without it, and no tool loads it."
@@ -92,12 +98,13 @@ def _both_ways(firewall: Firewall, chains: list[Chain]) -> Iterator[Problem]:
             if other is None:
                 continue
             what = "everything" if match.protos is None else f"all of {'/'.join(sorted(match.protos))}"
-            has_state = any(_asks_for_replies(one) and one.verdict == "accept" for one in chain.rules)
+            has_state = firewall.tracks or any(
+                _asks_for_replies(one) and one.verdict == "accept" for one in chain.rules
+            )
             message = f"{what.capitalize()} is accepted in both directions: also by {_named(other)}."
             fix = "Keep the rule of the side that initiates: replies belong to the connection."
             if not has_state:
-                state = _STATE_RULE.get(firewall.family, "a rule for established connections")
-                fix = f"Begin the chain with `{state}`, and keep the rule of the side that initiates."
+                fix = f"Begin the chain with {_state_rule(firewall)}, and keep the rule of the side that initiates."
             yield _of_rule("D1", rule, message, fix, "note" if has_state else None)
             if chain.drops and not has_state:
                 yield _without_state(firewall, chain, other)
@@ -108,8 +115,7 @@ def _without_state(firewall: Firewall, chain: Chain, rule: FirewallRule) -> Prob
         f"No rule of {chain.name} accepts established connections. {_named(rule)} and its mirror image stand in "
         "for it, and let both ends initiate."
     )
-    state = _STATE_RULE.get(firewall.family, "a rule for established connections")
-    fix = f"Begin the chain with `{state}`, and remove the rules that are there for replies."
+    fix = f"Begin the chain with {_state_rule(firewall)}, and remove the rules that are there for replies."
     return problem("D7", message, fix, chain.name, line=chain.line)
 
 
@@ -230,9 +236,10 @@ def _return_path(firewall: Firewall, rule: FirewallRule) -> Problem:
         f"Ports {ports} are those of clients. As a return path they need no rule, and they let in new connections."
     )
     fix = (
-        f"Remove the range and let `{_STATE_RULE.get(firewall.family, 'a rule for established connections')}` pass "
-        "replies. A service in it gets a rule for its own port."
+        f"Remove the range and let {_state_rule(firewall)} pass replies. A service in it gets a rule for its own port."
     )
+    if firewall.tracks:
+        fix = "Remove the range: replies pass without it. A service in it gets a rule for its own port."
     return _of_rule("D4", rule, message, fix)
 
 
@@ -249,8 +256,8 @@ def _source_port(firewall: Firewall, rule: FirewallRule) -> Problem:
         f"It accepts packets from port {ports}, meant for replies. The sender chooses its port: from that one it may "
         f"open connections to {towards}."
     )
-    state = _STATE_RULE.get(firewall.family, "a rule for established connections")
-    return _of_rule("D5", rule, message, f"Replace it by `{state}`.")
+    fix = "Remove it: replies pass without it." if firewall.tracks else f"Replace it by {_state_rule(firewall)}."
+    return _of_rule("D5", rule, message, fix)
 
 
 def _new_in_state_rule(chains: list[Chain]) -> Iterator[Problem]:
@@ -291,7 +298,7 @@ def _no_state_rule(
         has_state = any(
             rule.verdict == "accept" and not rule.match.loopback and _asks_for_replies(rule) for rule in chain.rules
         )
-        if not chain.drops or not mine or has_state:
+        if not chain.drops or not mine or has_state or firewall.tracks:
             continue
         yield _without_state(firewall, chain, mine[0])
 
@@ -319,8 +326,12 @@ def _output_open(firewall: Firewall, chains: list[Chain], connections: Connectio
     if connections is not None:
         went = int((connections["direction"] == "egress").sum())
         message += f" In the capture {plural(went, 'connection')} went out."
-    state = _STATE_RULE.get(firewall.family, "a rule for established connections")
-    fix = f"Give output the policy drop, with `{state}`, the loopback, and a rule for each place it has to reach."
+    fix = "Deny the rest of egress, after a rule for each place that it has to reach."
+    if not firewall.tracks:
+        fix = (
+            f"Give output the policy drop, with {_state_rule(firewall)}, the loopback, and a rule for each place it "
+            "has to reach."
+        )
     yield problem("D8", message, fix, place, line=line)
 
 

@@ -1,4 +1,4 @@
-"""Readers of firewalls that are only linted: nftables, iptables, network ACLs.
+"""Readers of rulesets that are in use: nftables, iptables, and those of clouds.
 
 What is not understood in a rule is kept in its text, and the rule is marked, so that no check takes it for more.
 """
@@ -8,10 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from conntrack_py.exceptions import PolicyError
+from conntrack_py.policy.rulesets.clouds.aws import from_groups_json
+from conntrack_py.policy.rulesets.clouds.azure import from_azure_json
+from conntrack_py.policy.rulesets.clouds.gcp import from_gcloud_json
+from conntrack_py.policy.rulesets.clouds.terraform import from_terraform_json
 from conntrack_py.policy.rulesets.iptables import from_iptables_save
 from conntrack_py.policy.rulesets.model import Chain, Firewall, FirewallRule, Match
 from conntrack_py.policy.rulesets.nacl import from_nacl_json
-from conntrack_py.policy.rulesets.nft import from_nft_json, from_nft_text
+from conntrack_py.policy.rulesets.nft import from_nft_json
+from conntrack_py.policy.rulesets.nft_text import from_nft_text
 
 __all__ = [
     "READERS",
@@ -19,10 +24,14 @@ __all__ = [
     "Firewall",
     "FirewallRule",
     "Match",
+    "from_azure_json",
+    "from_gcloud_json",
+    "from_groups_json",
     "from_iptables_save",
     "from_nacl_json",
     "from_nft_json",
     "from_nft_text",
+    "from_terraform_json",
     "read",
 ]
 
@@ -32,6 +41,10 @@ READERS: dict[str, Callable[[str, str], Firewall]] = {
     "nftables-json": from_nft_json,
     "iptables-save": from_iptables_save,
     "nacl": from_nacl_json,
+    "security-groups": from_groups_json,
+    "azure": from_azure_json,
+    "gcp": from_gcloud_json,
+    "terraform": from_terraform_json,
 }
 
 
@@ -40,7 +53,7 @@ def read(text: str, format: str, name: str = "") -> Firewall:
 
     Args:
         text: The rules.
-        format: `nftables`, `nftables-json`, `iptables-save` or `nacl`.
+        format: One of `READERS`.
         name: The file, for messages.
 
     Raises:

@@ -1,8 +1,10 @@
-"""Untrusted JSON: read with limits, and quoted safely."""
+"""Untrusted texts: JSON read with limits, and values quoted safely."""
 
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +40,23 @@ def shown(value: object) -> str:
         return "a table" if isinstance(value, dict) else "a list"
     text = repr(value[:SHOWN]) if isinstance(value, str) else repr(value)[:SHOWN]
     return f"{text}..." if isinstance(value, str) and len(value) > SHOWN else text
+
+
+def read_text(path: str | os.PathLike[str]) -> tuple[str, str]:
+    """A file's name and text; `-` is standard input.
+
+    Raises:
+        PolicyError: It is no text.
+        FileNotFoundError: There is no such file.
+    """
+    name = os.fspath(path)
+    try:
+        if name == "-":
+            return "standard input", sys.stdin.buffer.read().decode("utf-8-sig")
+        with open(path, encoding="utf-8-sig") as file:
+            return name, file.read()
+    except UnicodeDecodeError as error:
+        raise PolicyError(f"{name}: found bytes that are no text at {error.start}, expected UTF-8") from None
 
 
 def place(name: str, line: int | None) -> str:

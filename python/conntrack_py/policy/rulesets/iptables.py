@@ -262,7 +262,7 @@ def _program(reader: _Reader) -> Program:
                     policy=chain.policy,
                     priority=priority,
                     versions=versions,
-                    is_nat=table == "nat",
+                    first_only=table == "nat",
                     line=chain.line,
                 )
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Protocol
 
 from conntrack_py.exceptions import PolicyError
 from conntrack_py.policy.rulesets.foreign import plain
@@ -57,6 +57,8 @@ class Match:
         iif: Interface it came in by, or "".
         oif: Interface it leaves by, or ""; `!` before a name: another interface, `?`: one of several.
         types: Types of ICMP.
+        maybe_saddr: Source addresses that may match, beside `saddr`: the file names them and does not tell them.
+        maybe_daddr: The same of destination addresses.
         opening: The packet that opens a TCP connection, its SYN; False: any other; None: all.
         partial: The rule asks for more than is known here.
         limited: The rule takes packets up to a rate, and leaves others to the rules that follow.
@@ -71,6 +73,8 @@ class Match:
     iif: str = ""
     oif: str = ""
     types: Spans = ALL_TYPES
+    maybe_saddr: Spans = ()
+    maybe_daddr: Spans = ()
     opening: bool | None = None
     partial: bool = False
     limited: bool = False
@@ -236,11 +240,13 @@ class Firewall:
 
     Attributes:
         name: The file, for messages.
-        family: `nftables`, `iptables` or `nacl`.
+        family: `nftables`, `iptables`, `nacl`, `azure`, `gcp`, `security-groups` or `terraform`.
         chains: Its chains.
         stateless: It knows no connections, so that replies need rules.
+        tracks: It passes packets of connections that it let open, without a rule that says so.
         notes: What of the file is not in the chains, or was taken for granted.
         program: The rules in the kernel's order, where verdicts on packets can be worked out.
+        scopes: The rules of a cloud, whose program depends on the members of its names.
         helpers: Names of helpers that rules set, with the packets that get them.
     """
 
@@ -248,8 +254,10 @@ class Firewall:
     family: str
     chains: tuple[Chain, ...]
     stateless: bool = False
+    tracks: bool = False
     notes: tuple[Note, ...] = ()
     program: Program | None = None
+    scopes: Scoped | None = None
     helpers: tuple[tuple[Match, str], ...] = ()
 
 
@@ -263,7 +271,10 @@ class Base:
         policy: What becomes of packets that no rule took; `unknown`: the file does not say.
         priority: Chains of a hook are called in this order.
         versions: Versions of IP that it sees.
-        is_nat: It sees the first packet of a connection only.
+        first_only: It sees the first packet of a connection only.
+        members: The addresses that it protects: sources of `output`, destinations of `input`.
+        others: Other addresses in the local networks: `none` is a member, or each `may` be, or the one that has its
+            peer outside `is`.
         line: Its line, from 1.
     """
 
@@ -272,7 +283,9 @@ class Base:
     policy: Literal["accept", "drop", "unknown"] = "accept"
     priority: int = 0
     versions: frozenset[int] = frozenset((4, 6))
-    is_nat: bool = False
+    first_only: bool = False
+    members: Spans = EVERYBODY
+    others: Literal["none", "may", "is"] = "none"
     line: int | None = None
 
 
@@ -284,11 +297,24 @@ class Program:
         bases: The chains that the kernel calls.
         steps: The rules of every chain, by its key.
         versions: Versions of IP that the file is about; of others it tells nothing.
+        at_ends: The rules stand at the ends of a connection, not at a host or a gateway.
     """
 
     bases: tuple[Base, ...]
     steps: Mapping[str, Sequence[Step]]
     versions: frozenset[int] = frozenset((4, 6))
+    at_ends: bool = False
+
+
+class Scoped(Protocol):
+    """Rules of a cloud, for members that are told later."""
+
+    def program(self, members: Mapping[str, Sequence[Spans]], hosts: Spans) -> Program:
+        """The program for these networks of names, and for hosts that are members of all others.
+
+        Raises:
+            PolicyError: A name is not in the file.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -310,7 +336,17 @@ class Note:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """A rule as it stands in its chain, before jumps are followed."""
+    """A rule as it stands in its chain, before jumps are followed.
+
+    Attributes:
+        match: Its match.
+        action: What becomes of packets that match.
+        target: The chain of a jump.
+        text: The rule as people know it.
+        handle: Its handle in the kernel.
+        line: Its line, from 1.
+        implied: The vendor adds it, and nobody can remove it.
+    """
 
     match: Match
     action: Action
@@ -318,6 +354,7 @@ class Step:
     text: str = ""
     handle: int | None = None
     line: int | None = None
+    implied: bool = False
 
 
 def flattened(

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Literal, NoReturn
 
 from conntrack_py.exceptions import PolicyError
+from conntrack_py.policy.model import WITH_TYPES
+from conntrack_py.policy.rulesets.clouds import acl as acl_rules
+from conntrack_py.policy.rulesets.clouds.acl import Entry
+from conntrack_py.policy.rulesets.clouds.model import Cloud, Ends, Scope
 from conntrack_py.policy.rulesets.foreign import load_json, plain, shown
-from conntrack_py.policy.rulesets.model import Chain, Direction, Firewall, FirewallRule, Match, protocol
+from conntrack_py.policy.rulesets.model import ALL_TYPES, Chain, Direction, Firewall, FirewallRule, Match, protocol
 from conntrack_py.policy.rulesets.spans import ALL_PORTS, Spans, of_networks
 
 _SIDES: tuple[tuple[bool, Direction, str], ...] = ((False, "ingress", "input"), (True, "egress", "output"))
@@ -33,12 +38,15 @@ def from_nacl_json(text: str, name: str = "") -> Firewall:
     try:
         listed = _list(document, "NetworkAcls", "")
         chains = [chain for number, acl in enumerate(listed) for chain in _chains(acl, number, lines)]
+        scopes = tuple(_scope(acl, number, lines) for number, acl in enumerate(listed))
     except _EntryError as fault:
         key, why = fault.args
         line = lines.get(key)
         where = f"{name or 'line'}:{line}: " if line and name else f"{name}: " if name else ""
         raise PolicyError(f"{where}{key}: {why}") from None
-    return Firewall(name=name, family="nacl", chains=tuple(chains), stateless=True)
+    return Firewall(
+        name=name, family="nacl", chains=tuple(chains), stateless=True, scopes=Cloud(name=name, scopes=scopes)
+    )
 
 
 def _refuse(key: str, found: object, expected: str) -> NoReturn:
@@ -78,6 +86,27 @@ def _chains(acl: Any, number: int, lines: dict[str, int]) -> Iterator[Chain]:
         yield Chain(name=name, hook=hook, policy="drop", rules=tuple(rules), scope=scope, line=lines.get(key))
 
 
+def _scope(acl: Any, number: int, lines: dict[str, int]) -> Scope:
+    key = f"NetworkAcls[{number}]"
+    listed = []
+    for n, entry in enumerate(acl["Entries"]):
+        out, order, verdict, match, text = _entry(entry, f"{key}.Entries[{n}]")
+        words = text.split()
+        listed.append(
+            Entry(
+                side="egress" if out else "ingress",
+                number=order,
+                action=verdict,
+                peers=Ends(networks=match.daddr if out else match.saddr),
+                service=Match(protos=match.protos, dports=match.dports, types=match.types),
+                partial="of some codes" if match.partial else "",
+                text=" ".join(words[-2:]),
+                line=lines.get(f"{key}.Entries[{n}]"),
+            )
+        )
+    return acl_rules.scope_of(plain(str(acl.get("NetworkAclId", key))), listed, (), lines.get(key))
+
+
 _Entry = tuple[bool, int, Literal["accept", "drop"], Match, str]
 
 
@@ -101,9 +130,9 @@ def _entry(entry: Any, key: str) -> _Entry:
         _refuse(f"{key}.CidrBlock", cidr, "a network")
     ports = _ports(entry, key) if proto in _WITH_PORTS else ALL_PORTS
     protos = None if proto == "-1" else frozenset((proto,))
-    match = (
-        Match(protos=protos, dports=ports, daddr=peers) if egress else Match(protos=protos, dports=ports, saddr=peers)
-    )
+    types, partial = _types(entry, key) if proto in WITH_TYPES else (ALL_TYPES, False)
+    given = Match(protos=protos, dports=ports, types=types, partial=partial)
+    match = replace(given, daddr=peers) if egress else replace(given, saddr=peers)
     words = [str(order), action, "all" if protos is None else proto]
     if ports != ALL_PORTS:
         words.append("-".join(map(str, dict.fromkeys(ports[0]))))
@@ -119,3 +148,14 @@ def _ports(entry: dict[str, Any], key: str) -> Spans:
     if not (isinstance(first, int) and isinstance(last, int) and 0 <= first <= last <= 65535):
         _refuse(f"{key}.PortRange", found, "From and To, ports from 0 to 65535")
     return ((first, last),)
+
+
+def _types(entry: dict[str, Any], key: str) -> tuple[Spans, bool]:
+    """The types of ICMP, and whether some codes only are meant."""
+    found = entry.get("IcmpTypeCode")
+    if found is None:
+        return ALL_TYPES, False
+    kind, code = (found.get("Type"), found.get("Code")) if isinstance(found, dict) else (None, None)
+    if not (isinstance(kind, int) and -1 <= kind <= 255 and isinstance(code, int) and -1 <= code <= 255):
+        _refuse(f"{key}.IcmpTypeCode", found, "Type and Code, numbers from 0 to 255, or -1")
+    return ALL_TYPES if kind == -1 else ((kind, kind),), code != -1

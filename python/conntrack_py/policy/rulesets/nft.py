@@ -1,4 +1,4 @@
-"""Reads nftables rulesets: the JSON of `nft -j list ruleset`, and text by way of a network namespace of its own."""
+"""Reads nftables rulesets: the JSON of `nft -j list ruleset`."""
 
 from __future__ import annotations
 
@@ -6,15 +6,11 @@ import functools
 import ipaddress
 import itertools
 import json
-import os
-import re
-import shutil
-import subprocess
 from collections.abc import Iterator
 from typing import Any, Literal
 
 from conntrack_py.exceptions import PolicyError
-from conntrack_py.policy.rulesets import nft_words
+from conntrack_py.policy.rulesets import nft_lines, nft_words
 from conntrack_py.policy.rulesets.foreign import load_json, plain
 from conntrack_py.policy.rulesets.model import (
     ALL_STATES,
@@ -90,53 +86,19 @@ _ICMP6_TYPES = {
 _FAMILIES = {"ip": V4, "ip6": V6, "inet": EVERYBODY}
 _INTERFACES = {"iif": "iif", "iifname": "iif", "oif": "oif", "oifname": "oif"}
 _PORT_PROTOCOLS = ("tcp", "udp", "sctp", "dccp", "udplite")
-_INSTEAD = "save the output of `nft -j list ruleset` and lint that"
-
-
-#: Interfaces that the rules name by number have to be there; bridges can be made everywhere.
-_LOAD = 'for name; do ip link add "$name" type bridge 2>/dev/null; done; nft -f - && nft -j list ruleset'
-#: Interfaces that are made for a ruleset at most.
-_MOST_INTERFACES = 256
 
 
 class _UnknownError(Exception):
     """Something in a rule that is not understood."""
 
 
-def from_nft_text(text: str, name: str = "") -> Firewall:
-    """Read a ruleset in the words of nftables: nft loads it in a network namespace of its own, and lists it as JSON.
-
-    Raises:
-        PolicyError: It does not load, or this needs root, nft and unshare.
-    """
-    where = f"{name}: " if name else ""
-    if os.geteuid() != 0 or not shutil.which("nft") or not shutil.which("unshare"):
-        raise PolicyError(f"{where}reading nftables text needs root, nft and unshare; {_INSTEAD}")
-    command = ["unshare", "-n", "sh", "-c", _LOAD, "sh", *_interfaces(text)]
-    try:
-        done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=60, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise PolicyError(f"{where}nft did not run: {error}; {_INSTEAD}") from error
-    if done.returncode != 0:
-        said = plain((done.stderr.strip().splitlines() or ["nft failed"])[0].removeprefix("/dev/stdin:"))[:200]
-        raise PolicyError(f"{where}{said}; if it uses what this machine does not have, {_INSTEAD}")
-    return from_nft_json(done.stdout, name)
-
-
-def _interfaces(text: str) -> list[str]:
-    """Names that may be those of interfaces: what follows `iif`, `oif` and `device`, and what variables stand for."""
-    if shutil.which("ip") is None:
-        return []
-    found: dict[str, None] = {}
-    for match in re.finditer(r"\b(?:iif|oif|devices?|define[ \t]+\w+)\b[ \t!=]*(\{[^{}]{0,4096}\}|[^\s;{}]+)", text):
-        for word in re.findall(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,14}", match[1]):
-            if word != "lo" and not word.isdigit():
-                found[word] = None
-    return list(found)[:_MOST_INTERFACES]
-
-
-def from_nft_json(text: str, name: str = "") -> Firewall:
+def from_nft_json(text: str, name: str = "", lines: nft_lines.Lines | None = None) -> Firewall:
     """Read the JSON of `nft -j list ruleset`.
+
+    Args:
+        text: The JSON.
+        name: The file, for messages.
+        lines: The lines of the rules in a text that was loaded.
 
     Raises:
         PolicyError: It is no such JSON.
@@ -153,6 +115,7 @@ def from_nft_json(text: str, name: str = "") -> Firewall:
             reader.take(entry)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise PolicyError(f"{where}nftables[{number}]: {_fault(error)}") from error
+    reader.place(lines or nft_lines.Lines())
     try:
         chains = tuple(reader.chains())
         return Firewall(
@@ -187,6 +150,9 @@ class _Reader:
         #: Helpers by the names of their objects, and those that rules set.
         self.objects: dict[str, str] = {}
         self.helpers: list[tuple[Match, str]] = []
+        #: Lines of rules by their identity, and of chains.
+        self.lines: dict[int, int] = {}
+        self.chain_lines: dict[str, int] = {}
 
     def take(self, entry: dict[str, Any]) -> None:
         for kind, value in entry.items():
@@ -205,6 +171,14 @@ class _Reader:
                     raise TypeError
                 self.rules.setdefault(_key(value, "chain"), []).append(value)
 
+    def place(self, lines: nft_lines.Lines) -> None:
+        """Give rules the lines of a text, where it has as many rules of their chain."""
+        for key, rules in self.rules.items():
+            known = lines.rules.get(key)
+            if known is not None and len(known) == len(rules):
+                self.lines.update(zip(map(id, rules), known, strict=True))
+        self.chain_lines = lines.chains
+
     @functools.cached_property
     def _steps(self) -> dict[str, list[Step]]:
         return {key: [step for rule in rules for step in self.steps(rule)] for key, rules in self.rules.items()}
@@ -220,9 +194,17 @@ class _Reader:
             if not isinstance(priority, int):
                 priority = _PRIORITIES.get(str(priority), 0)
             policy: Literal["accept", "drop"] = "drop" if chain.get("policy") == "drop" else "accept"
-            is_nat = chain.get("type") == "nat"
-            versions = _VERSIONS[family]
-            bases.append(Base(key=key, hook=hook, policy=policy, priority=priority, versions=versions, is_nat=is_nat))
+            bases.append(
+                Base(
+                    key=key,
+                    hook=hook,
+                    policy=policy,
+                    priority=priority,
+                    versions=_VERSIONS[family],
+                    first_only=chain.get("type") == "nat",
+                    line=self.chain_lines.get(key),
+                )
+            )
         return Program(bases=tuple(bases), steps=self._steps)
 
     def notes(self) -> Iterator[Note]:
@@ -243,7 +225,7 @@ class _Reader:
                 continue
             policy: Literal["accept", "drop"] = "drop" if chain.get("policy") == "drop" else "accept"
             rules = flattened(steps, key, DIRECTIONS[hook], names, looked_at)
-            yield Chain(name=plain(key), hook=hook, policy=policy, rules=rules)
+            yield Chain(name=plain(key), hook=hook, policy=policy, rules=rules, line=self.chain_lines.get(key))
 
     def steps(self, rule: dict[str, Any]) -> Iterator[Step]:
         """A rule, and one more for each verdict that it takes from a map."""
@@ -254,7 +236,10 @@ class _Reader:
             match = Match(saddr=_FAMILIES[family], daddr=_FAMILIES[family])
         handle = rule.get("handle")
         text = nft_words.rule(rule["expr"])
-        given = {"text": text, "handle": handle if isinstance(handle, int) else None}
+        line = self.lines.get(id(rule))
+        # A person who has the text knows lines, and one who has the kernel's list knows handles.
+        handle = handle if isinstance(handle, int) and line is None else None
+        given = {"text": text, "handle": handle, "line": line}
         for expression in rule["expr"]:
             kind, value = next(iter(expression.items())) if isinstance(expression, dict) and expression else ("", None)
             if kind == "match" and isinstance(value, dict):
@@ -262,6 +247,8 @@ class _Reader:
                 if met is None:
                     return
                 match = met
+            elif kind == "vmap" and isinstance(value, dict) and self._changes(table, value.get("data")):
+                yield Step(match=match, action="unknown", **given)  # type: ignore[arg-type]
             elif kind == "vmap" and isinstance(value, dict):
                 for verdict, values in self._verdicts(table, value.get("data")):
                     met = self._met(match, table, value.get("key"), "==", {"set": values})
@@ -288,6 +275,10 @@ class _Reader:
                 self.helpers.append((match, self.objects.get(f"{table} {value}", "")))
             elif kind not in _HARMLESS:
                 match = _partial(match)
+
+    def _changes(self, table: str, data: Any) -> bool:
+        """True for the name of a map whose elements are not told."""
+        return isinstance(data, str) and f"{table} {data[1:]}" in self.changing
 
     def _verdicts(self, table: str, data: Any) -> list[tuple[Any, list[Any]]]:
         """The verdicts of a map, each with the values that lead to it."""

@@ -24,6 +24,8 @@ def _statement(expression: Any) -> str:
         return f"{_left(value.get('key'))} vmap {_right(value.get('data'))}"
     if kind in ("jump", "goto") and isinstance(value, dict):
         return f"{kind} {value.get('target')}"
+    if kind in ("unknown", "xt") and isinstance(value, str):
+        return value
     if value is None or kind in ("counter", "log", "limit", "reject"):
         return str(kind)
     return json.dumps(expression)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from conntrack_py.policy.formats.common import plain, some
-from conntrack_py.policy.formats.parsed import Piece
+from conntrack_py.policy.rulesets.parsed import Piece
 
 #: The label that every namespace has.
 _NAME = "kubernetes.io/metadata.name"
