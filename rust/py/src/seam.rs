@@ -146,6 +146,12 @@ impl Headers {
         })
     }
 
+    /// A batch without rows, for its schema.
+    #[staticmethod]
+    fn none(all: bool) -> PyResult<ArrowBatch> {
+        Ok(ArrowBatch { table: HeaderRows::default().table(all).map_err(arrow_error)? })
+    }
+
     /// The account so far as a dictionary, as a tracker's.
     fn account<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let turn = self.captures.take().ok_or_else(busy)?;
