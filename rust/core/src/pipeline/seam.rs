@@ -16,7 +16,7 @@ use conntrack_output::rows::Rows;
 use conntrack_output::stats::Stats;
 use conntrack_track::config::Config;
 use conntrack_track::direction;
-use conntrack_track::flow::descriptor::kind;
+use conntrack_track::flow::descriptor::{Arrival, kind};
 use conntrack_track::flow::{FlowKey, shard};
 use conntrack_track::tracker::{Keys, Label, Tracker};
 
@@ -25,6 +25,9 @@ use super::header;
 use super::noted::{FactsSoFar, Noted};
 use super::reading::{Batch, DecodeStage, Decoded};
 use crate::hindsight::Id;
+
+/// Bytes of a payload that are enough for most protocols, in the order of trial.
+const DECISIVE: [u32; 3] = [16, 64, 256];
 
 /// Reads the headers of captures.
 pub struct Headers {
@@ -108,10 +111,8 @@ impl Headers {
                 continue;
             }
             let (arrival, packet) = (batch.arrival(at), batch.arrival(at).packet());
-            let without_evidence = *abridges
-                && !one.is(kind::CUT | kind::ANNOUNCES)
-                && direction::payload_originator(&arrival).is_none();
-            let keeps = if without_evidence && packet.payload.1 > 0 { packet.payload.0 } else { record.caplen };
+            let may_abridge = *abridges && !one.is(kind::CUT | kind::ANNOUNCES) && packet.payload.1 > 0;
+            let keeps = if may_abridge { decisive(&arrival, packet.payload) } else { record.caplen };
             let record = Record { caplen: keeps, abridged: keeps < record.caplen, ..*record };
             let bytes = bytes.get(..keeps as usize).unwrap_or(bytes);
             let begin = begins.waiting.pop_front();
@@ -130,6 +131,18 @@ impl Headers {
     pub fn account(&self) -> Result<Stats, CaptureError> {
         self.reading.account(&self.captures)
     }
+}
+
+/// Captured bytes up to which the payload at this offset, of this length, tells the originator as all of it does.
+fn decisive(arrival: &Arrival<'_>, (offset, length): (u32, u32)) -> u32 {
+    let told = direction::payload_originator(arrival);
+    let mut cuts = DECISIVE.into_iter().filter(|kept| *kept < length).map(|kept| offset + kept);
+    let tells = |end: &u32| {
+        let frame = arrival.frame.get(..*end as usize).unwrap_or(arrival.frame);
+        direction::payload_originator(&Arrival { frame, ..*arrival }) == told
+    };
+    let whole = arrival.frame.len() as u32;
+    if told.is_none() { offset } else { cuts.find(tells).unwrap_or(whole) }
 }
 
 /// A record without bytes.
