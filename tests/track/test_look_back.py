@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import conntrack_py as ct
 from support import corpus, small_world
-from support.packets import Packet, pcap_bytes, udp
+from support.packets import Packet, arp, pcap_bytes, udp
 
 pytestmark = pytest.mark.filterwarnings("ignore::conntrack_py.CaptureWarning")
 
@@ -139,7 +139,9 @@ def test_elephants(tmp_path: Path) -> None:
 
 
 def test_zones_and_another_home(tmp_path: Path) -> None:
-    config = ct.Config(local=["10.0.0.2/31", "203.0.113.0/24"], zones={"dmz": ["10.0.0.3"]}, timeouts={"nf_conntrack_udp_timeout": 60})
+    config = ct.Config(
+        local=["10.0.0.2/31", "203.0.113.0/24"], zones={"dmz": ["10.0.0.3"]}, timeouts={"nf_conntrack_udp_timeout": 60}
+    )
     assert_equal(split(small_world.story(77), 2, 1, tmp_path), (1, 7), config=config)
 
 
@@ -183,12 +185,28 @@ def test_a_file_without_packets_begins(tmp_path: Path) -> None:
     """A capture that begins in a pause is a break, whatever its first record is."""
     exchange = ("10.0.0.1", 7000, "10.0.0.2", 7001)
     first, last = [(0.0, udp(*exchange, b"a"))], [(50.0, udp(*exchange, b"b")), (50.1, udp(*exchange, b"c"))]
-    from support.packets import arp
-
     paths = [tmp_path / name for name in ("one.pcap", "arp.pcap")]
     paths[0].write_bytes(pcap_bytes([*first, *last]))
     paths[1].write_bytes(pcap_bytes([(20.0, arp())]))
     assert_equal(paths, (1, 7))
+
+
+@pytest.mark.parametrize("seed", range(40, 46))
+def test_a_stream_is_settled_later(seed: int, tmp_path: Path) -> None:
+    """What a `Tracker` drained over the day has hindsight at night."""
+    paths = split(small_world.story(seed), 1, seed, tmp_path)[:1]
+    tracker = ct.Tracker(facts=True)
+    taken = []
+    with ct.open_capture(paths[0]) as capture:
+        for batch in capture:
+            tracker.process(batch)
+            taken.append(pl.DataFrame(tracker.flows()))
+    taken.append(pl.DataFrame(tracker.flows(finish=True)))
+    random.Random(seed).shuffle(taken)
+    facts = list(ct.merge_facts(ct.facts_of(taken), settle=True))
+    found, whole = comparable(frames(ct.look_back(taken, facts))), tracked(paths)
+    for name in whole.columns:
+        assert found[name].to_list() == whole[name].to_list(), name
 
 
 def test_streams_of_batches_are_taken(tmp_path: Path) -> None:
@@ -221,7 +239,7 @@ def test_what_is_refused() -> None:
     refused("hindsight: found bytes of no row in row 0", flows.with_columns(hindsight=pl.lit(b"\x01\x02")))
     refused('id: found "x" in row 0, expected 32 hexadecimal digits', flows.with_columns(id=pl.lit("x")))
     refused('related_to: found "\\+1" in row 0', flows.with_columns(related_to=pl.lit("+1")))
-    refused("kind: found \"tea\" in row 0, expected one of host", facts=facts.with_columns(kind=pl.lit("tea")))
+    refused('kind: found "tea" in row 0, expected one of host', facts=facts.with_columns(kind=pl.lit("tea")))
     refused("first: found -1 in row", facts=facts.filter(pl.col("kind") == "host").with_columns(first=pl.lit(-1)))
     refused("key: found other bytes in row 0, expected the key", facts=facts.with_columns(key=pl.lit(b"")))
     refused("parent: found .* in row 0, expected 32", facts=facts.with_columns(parent=pl.lit("0" * 31)))
