@@ -1,10 +1,11 @@
-"""Traffic of few hosts and ports, so that a listener, a role or an announcement of one pair of hosts decides another."""
+"""Traffic of few hosts and ports: a listener, a role or an announcement of one pair of hosts decides another."""
 
 from __future__ import annotations
 
 import random
 
 from support.packets import ACK, FIN, PSH, RST, SYN, Packet, arp, tcp, udp
+from support.strategies import error_about
 
 HOSTS = ("10.0.0.1", "10.0.0.2", "10.0.0.3", "192.168.7.4", "203.0.113.5", "198.51.100.6")
 PORTS = (21, 53, 80, 162, 514, 3000, 5000, 5060, 8080, 33000, 40000, 40001, 50000, 50123)
@@ -40,10 +41,24 @@ def _asked(rng: random.Random, ends: Ends) -> list[bytes]:
     asker, port = ends[0], rng.choice([ends[1], 1900])
     group = rng.choice(GROUPS)
     frames = [udp(asker, port, group, rng.choice([1900, 5353, 30303]), b"who")]
-    for answerer in rng.sample(HOSTS, rng.randint(0, 3)):
-        if answerer != asker:
-            frames.append(udp(answerer, rng.choice(PORTS[5:]), asker, port, b"I"))
+    answerers = (host for host in rng.sample(HOSTS, rng.randint(0, 3)) if host != asker)
+    return frames + [udp(answerer, rng.choice(PORTS[5:]), asker, port, b"I") for answerer in answerers]
+
+
+def _unreachable(rng: random.Random, ends: Ends) -> list[bytes]:
+    """A router's errors about several peers of a host."""
+    frames = []
+    for peer in rng.sample(HOSTS, 3):
+        if peer != ends[0]:
+            asked = udp(ends[0], ends[1], peer, ends[3], b"?")
+            frames += [asked, error_about_sender(asked, rng.choice(["192.0.2.254", peer]))]
     return frames
+
+
+def error_about_sender(frame: bytes, router: str) -> bytes:
+    """Port unreachable from a router, to the sender of the frame."""
+    error = error_about(frame, router)
+    return error[:30] + frame[26:30] + error[34:]
 
 
 def conversation(rng: random.Random) -> list[bytes]:
@@ -51,7 +66,7 @@ def conversation(rng: random.Random) -> list[bytes]:
     src, dst = rng.sample(HOSTS, 2)
     ends = (src, rng.choice(PORTS), dst, rng.choice(PORTS))
     back = _turned(ends)
-    match rng.randrange(10):
+    match rng.randrange(11):
         case 0 | 1:
             return _accepted(ends)
         case 2 | 3:
@@ -66,6 +81,8 @@ def conversation(rng: random.Random) -> list[bytes]:
         case 8:
             flags = rng.choice([SYN | ACK, RST, RST | ACK, FIN, 0, ACK])
             return [tcp(*ends, flags, 3, 4), tcp(*back, rng.choice([RST, ACK]), 4, 4)][: rng.randint(1, 2)]
+        case 9:
+            return _unreachable(rng, ends)
         case _:
             return [arp()]
 

@@ -277,7 +277,7 @@ def test_bytes_from_anywhere(data: st.DataObject) -> None:
         frames(ct.facts_of(flows))
     except ValueError:
         return
-    assert len(found) == len(flows)
+    assert len(found) <= len(flows)
 
 
 _RUN = Run([(0, io.BytesIO(pcap_bytes(small_world.story(11, 20))))], 1)

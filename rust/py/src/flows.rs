@@ -8,8 +8,8 @@ use arrow_array::types::Int64Type;
 use arrow_array::{Array, ArrayRef, BinaryArray, Int32Array, Int64Array, RecordBatch, StringArray};
 use arrow_schema::{ArrowError, DataType, Field, Schema};
 use conntrack_core::columns::{COLUMNS, Kind};
-use conntrack_core::hindsight::{self, Entry, Id, KINDS};
-use conntrack_core::pipeline::{self, Ids, Noted};
+use conntrack_core::hindsight::{self, Entry, Id, Ids, KINDS};
+use conntrack_core::pipeline::{self, Noted};
 use conntrack_core::rows::Row;
 use conntrack_core::time::timed;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
@@ -108,13 +108,16 @@ impl ShardRows {
     fn look_back(&mut self, py: Python<'_>, facts: &mut Facts) -> PyResult<Vec<ArrowBatch>> {
         let rows = self.rows.take().ok_or_else(spent)?;
         py.detach(|| {
-            let (rows, ids) = rows.look_back(&mut facts.facts);
-            let begins = (0..rows.len().max(1)).step_by(ROWS);
-            let part = |begin: usize| {
-                let end = rows.len().min(begin + ROWS);
-                Ok(ArrowBatch::new(table(rows.range(begin..end), &ids[begin..end], None, &self.zones)?))
+            let (rows, ids, remain) = rows.look_back(&mut facts.facts);
+            let mut parts: Vec<&[usize]> = remain.chunks(ROWS).collect();
+            if parts.is_empty() {
+                parts.push(&[]);
+            }
+            let part = |places: &[usize]| {
+                let ids: Vec<Ids> = places.iter().map(|place| ids[*place]).collect();
+                Ok(ArrowBatch::new(table(rows.choose(places), &ids, None, &self.zones)?))
             };
-            begins.map(part).collect::<Result<_, _>>()
+            parts.into_iter().map(part).collect::<Result<_, _>>()
         })
         .map_err(arrow_error)
     }

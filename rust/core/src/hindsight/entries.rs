@@ -8,16 +8,18 @@
 //! | `active` | bin of time | first begin, last end | | |
 //! | `begin` | time of a file's first record | | | |
 //! | `announced`, `question` | an expected connection | | | the connection that made it expected |
+//! | `error` | errors between two hosts about one pair of hosts | | | |
 //!
 //! Rows of one kind and key add up. Their order has no meaning. A table may come from anywhere: counts saturate.
 
 use conntrack_base::bytes;
 
+use super::errors::Id;
 use super::roles::{EndpointRoles, Host};
-use super::shared::{Facts, Id};
+use super::shared::Facts;
 
 /// The kinds of facts, in the order of a table.
-pub const KINDS: [&str; 7] = ["host", "endpoint", "meeting", "active", "begin", "announced", "question"];
+pub const KINDS: [&str; 8] = ["host", "endpoint", "meeting", "active", "begin", "announced", "question", "error"];
 
 /// A row of a table of facts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,6 +75,9 @@ impl Facts {
                 add(kind, bytes::put(Vec::new(), one), [0; 2], 0, parent);
             }
         }
+        for error in &self.errors {
+            add(7, bytes::put(Vec::new(), error), [0; 2], 0, None);
+        }
         all.sort_unstable();
         all
     }
@@ -103,6 +108,9 @@ impl Facts {
             4 => self.begin(bytes::whole(key).ok_or(no_key)?),
             5 => self.announce(bytes::whole(key).ok_or(no_key)?, parent),
             6 => self.ask(bytes::whole(key).ok_or(no_key)?, parent),
+            7 => {
+                self.errors.insert(bytes::whole(key).ok_or(no_key)?);
+            }
             _ => return Err(bad("kind", "a kind of fact")),
         }
         Ok(())

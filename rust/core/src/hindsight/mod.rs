@@ -6,6 +6,7 @@
 mod activity;
 mod census;
 mod entries;
+mod errors;
 mod expected;
 mod facts;
 mod ladder;
@@ -16,15 +17,16 @@ mod silence;
 use census::{Census, TupleRow, by_role};
 use conntrack_decode::ipproto;
 use conntrack_output::rows::{Row, Rows};
-use conntrack_track::config::ServerPorts;
+use conntrack_track::config::{ServerPorts, Timeout, Timeouts};
 use conntrack_track::connection::Evidence;
 use conntrack_track::direction::Expectation;
 pub use entries::{Entry, EntryError, KINDS};
+pub use errors::{Id, Ids};
 use facts::{ENDS, has_any, refused, was_accepted};
 pub use ladder::Hints;
 use ladder::Ladder;
+pub use shared::Facts;
 use shared::Whole;
-pub use shared::{Facts, Id};
 use silence::Silence;
 
 /// True where the packets of the connection itself show the initiator.
@@ -40,23 +42,47 @@ pub fn settle(rows: &mut Rows, hints: &Hints<'_>) {
     judge(rows, hints, None);
 }
 
+/// What a second pass needs to know of the configuration.
+pub struct Settings {
+    /// Ports at which servers are likely.
+    pub ports: ServerPorts,
+    /// Timeouts of connections.
+    pub timeouts: Timeouts,
+    /// VLANs tell connections apart.
+    pub tags: bool,
+}
+
 /// The same for the rows of some shards: evidence of other connections comes from the facts of all shards, except that of the
-/// same two hosts. Returns the parents of the connections that were expected: place and identifier.
-pub fn look_back(rows: &mut Rows, facts: &mut Facts, ports: &ServerPorts, udp_timeout: i64) -> Vec<(usize, Id)> {
+/// same two hosts. Returns the places of the rows that remain: a connection of ICMP errors is that of the shard that has the
+/// first one.
+pub fn look_back(rows: &mut Rows, ids: &mut [Ids], facts: &mut Facts, settings: &Settings) -> Vec<usize> {
     let whole = facts.whole();
     let expected = expected::settle(rows, &whole.announced, &whole.questions);
-    let hints = Hints { ports, expected: &whole.announced, files: &whole.begins, udp_timeout };
+    let udp_timeout = settings.timeouts.get(Timeout::Udp);
+    let hints = Hints { ports: &settings.ports, expected: &whole.announced, files: &whole.begins, udp_timeout };
     judge(rows, &hints, Some(&whole));
-    expected.into_iter().filter_map(|(place, by)| Some((place, whole.parent(by)?))).collect()
+    for (place, by) in expected {
+        if let Some((parent, (_, related))) = whole.parent(by).zip(ids.get_mut(place)) {
+            related.get_or_insert(parent);
+        }
+    }
+    let (remain, parents) = whole.errors(&settings.timeouts).join(rows, ids);
+    for (place, parent) in parents {
+        if let Some((_, related)) = ids.get_mut(place) {
+            related.get_or_insert(parent);
+        }
+    }
+    remain
 }
 
 /// The facts of the rows of some shards, all of those shards. `announced`: the connections that their messages announce.
-pub fn facts(mut rows: Rows, ids: &[Id], announced: Vec<Expectation>, udp_timeout: i64) -> Facts {
+pub fn facts(mut rows: Rows, ids: &[Ids], announced: Vec<Expectation>, settings: &Settings) -> Facts {
     let mut facts = Facts::default();
     facts.note_expectations(&rows, ids, announced);
+    facts.note_errors(&rows, ids, settings.tags);
     let may_be_expected: Vec<bool> = rows.iter().map(|row| !is_known(row)).collect();
     (0..rows.len()).for_each(|place| revise(&mut rows, place));
-    facts.count(&rows, &may_be_expected, udp_timeout);
+    facts.count(&rows, &may_be_expected, settings.timeouts.get(Timeout::Udp));
     facts
 }
 

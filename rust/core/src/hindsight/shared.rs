@@ -13,15 +13,15 @@ use serde::{Deserialize, Serialize};
 
 use conntrack_decode::{Addr, Family, Tunnel, Vlan, ipproto};
 use conntrack_output::rows::Rows;
+use conntrack_track::config::Timeouts;
 use conntrack_track::direction::{Expectation, Expectations};
 
 use super::activity::activity;
+use super::errors::{self, ErrorRow, Id, Ids, Joined};
 use super::expected::{self, Index, MOST_QUESTIONS, Opening, Parents, by_announcement};
 use super::facts::{ENDS, is_conversation, was_accepted};
 use super::roles::{EndpointRoles, Host, is_service, peer_bit};
 
-/// Identifier of a connection, unique over all shards.
-pub type Id = [u8; 16];
 /// A host.
 pub(super) type HostKey = (Family, Addr);
 /// An endpoint: a host, a protocol and a port.
@@ -97,6 +97,7 @@ pub struct Facts {
     pub(super) hosts: HashMap<HostKey, Host>,
     pub(super) endpoints: HashMap<EndpointKey, EndpointRoles>,
     pub(super) meetings: BTreeSet<Meeting>,
+    pub(super) errors: BTreeSet<ErrorRow>,
     /// The first begin and the last end of activity, by width and number of the bin.
     pub(super) active: BTreeMap<(i64, i64), (i64, i64)>,
     /// Capture times of the first records of files.
@@ -120,16 +121,21 @@ impl Facts {
     }
 
     /// Notes the expected connections, with their parents among the rows.
-    pub(super) fn note_expectations(&mut self, rows: &Rows, ids: &[Id], announced: Vec<Expectation>) {
+    pub(super) fn note_expectations(&mut self, rows: &Rows, ids: &[Ids], announced: Vec<Expectation>) {
         let questions = expected::questions(rows.iter());
         let parents = Parents::of(rows, announced.iter().chain(questions.iter()));
-        let parent = |one: &Expectation| parents.find(one).and_then(|place| ids.get(place)).copied();
+        let parent = |one: &Expectation| parents.find(one).and_then(|place| ids.get(place)).map(|(id, _)| *id);
         for one in announced {
             self.announce(one, parent(&one));
         }
         for one in questions.iter() {
             self.ask(*one, parent(one));
         }
+    }
+
+    /// Notes the connections of ICMP errors. `tags`: VLANs tell connections apart.
+    pub(super) fn note_errors(&mut self, rows: &Rows, ids: &[Ids], tags: bool) {
+        self.errors.extend(rows.iter().zip(ids).filter_map(|(row, ids)| ErrorRow::of(row, *ids, tags)));
     }
 
     /// Counts rows whose evidence is revised; the expectations of other shards come later.
@@ -161,11 +167,13 @@ impl Facts {
     }
 
     /// Leaves out what decides nothing once all facts are together: endpoints that no connection was accepted by and none met
-    /// at, hosts that have no role, meetings that are counted. Facts of further shards must not be added after.
+    /// at, hosts that have no role, meetings that are counted, errors
+    /// in one shard. Facts of further shards must not be added after.
     pub fn settle(&mut self) {
         let announced = self.announced.all(Expectations::MOST);
         self.meet(&announced);
         self.meetings.clear();
+        errors::retain_common(&mut self.errors);
         self.endpoints.retain(|_, roles| roles.accepted > 0 || roles.peers != 0);
         self.hosts.retain(|_, host| host.only_asks());
     }
@@ -212,6 +220,11 @@ impl Whole<'_> {
 
     pub(super) fn endpoint(&self, key: EndpointKey) -> EndpointRoles {
         self.facts.endpoints.get(&key).copied().unwrap_or_default()
+    }
+
+    /// The connections of errors that several shards have.
+    pub(super) fn errors(&self, timeouts: &Timeouts) -> Joined {
+        Joined::of(&self.facts.errors, timeouts)
     }
 
     /// The identifier of the connection in which another one was announced, or that asked for it.

@@ -45,7 +45,7 @@ pub use noted::Noted;
 pub use progress::{Observe, Progress};
 pub use reading::{count_damage, skipped_files};
 pub use replay::{Fate, ReplayOutput, replay};
-pub use seam::{CapturePosition, CellRecord, Ended, Headers, Ids, ShardTracker};
+pub use seam::{CapturePosition, CellRecord, Ended, Headers, ShardTracker};
 pub use second::{ShardRows, row_bytes};
 pub use stream::{Fill, Stream};
 

@@ -24,7 +24,7 @@ use super::following::{GROUP, TrackStage};
 use super::header::Sender;
 use super::noted::{Begins, FactsSoFar, Noted};
 use super::reading::{Batch, DecodeStage, Decoded};
-use crate::hindsight::Id;
+use crate::hindsight::{Id, Ids};
 
 /// Bytes of a payload that are enough for most protocols, in the order of trial.
 const DECISIVE: [u32; 3] = [16, 64, 256];
@@ -155,9 +155,6 @@ pub struct CapturePosition {
     /// Byte offset of the record in the file.
     pub index: i64,
 }
-
-/// Identifiers of a connection and of the one that the connection is related to.
-pub type Ids = (Id, Option<Id>);
 
 /// Connections that ended.
 pub struct Ended {

@@ -6,12 +6,12 @@
 
 use conntrack_base::bytes;
 use conntrack_output::rows::{Row, Rows, alone};
-use conntrack_track::config::{Config, ServerPorts, Timeout};
+use conntrack_track::config::{Config, ServerPorts};
 use conntrack_track::direction::Expectation;
+use conntrack_track::tracker::Keys;
 
 use super::noted::Noted;
-use super::seam::Ids;
-use crate::hindsight::{self, Facts, Id};
+use crate::hindsight::{self, Facts, Ids, Settings};
 
 /// A row and the facts beside it, as bytes.
 pub fn row_bytes(row: Row<'_>, noted: &Noted) -> Vec<u8> {
@@ -24,8 +24,7 @@ pub struct ShardRows {
     ids: Vec<Ids>,
     announced: Vec<Expectation>,
     begins: Vec<i64>,
-    ports: ServerPorts,
-    udp_timeout: i64,
+    settings: Settings,
 }
 
 impl ShardRows {
@@ -36,8 +35,11 @@ impl ShardRows {
             ids: Vec::new(),
             announced: Vec::new(),
             begins: Vec::new(),
-            ports: config.likely_server_ports.clone().unwrap_or_else(ServerPorts::services),
-            udp_timeout: config.rules.timeouts.get(Timeout::Udp),
+            settings: Settings {
+                ports: config.likely_server_ports.clone().unwrap_or_else(ServerPorts::services),
+                timeouts: config.rules.timeouts,
+                tags: Keys::new(config).are_tags_in_key(),
+            },
         }
     }
 
@@ -53,21 +55,17 @@ impl ShardRows {
     /// The facts of the rows.
     pub fn facts(self) -> Facts {
         let (rows, places) = self.rows.in_order();
-        let ids: Vec<Id> = places.into_iter().map(|place| self.ids[place].0).collect();
-        let mut facts = hindsight::facts(rows, &ids, self.announced, self.udp_timeout);
+        let ids: Vec<Ids> = places.into_iter().map(|place| self.ids[place]).collect();
+        let mut facts = hindsight::facts(rows, &ids, self.announced, &self.settings);
         self.begins.into_iter().for_each(|begin| facts.begin(begin));
         facts
     }
 
-    /// The rows with hindsight by the facts of all shards, and their identifiers.
-    pub fn look_back(self, facts: &mut Facts) -> (Rows, Vec<Ids>) {
+    /// The rows with hindsight by the facts of all shards, their identifiers, and the places of those that remain.
+    pub fn look_back(self, facts: &mut Facts) -> (Rows, Vec<Ids>, Vec<usize>) {
         let (mut rows, places) = self.rows.in_order();
         let mut ids: Vec<Ids> = places.into_iter().map(|place| self.ids[place]).collect();
-        for (place, parent) in hindsight::look_back(&mut rows, facts, &self.ports, self.udp_timeout) {
-            if let Some((_, related)) = ids.get_mut(place) {
-                related.get_or_insert(parent);
-            }
-        }
-        (rows, ids)
+        let remain = hindsight::look_back(&mut rows, &mut ids, facts, &self.settings);
+        (rows, ids, remain)
     }
 }

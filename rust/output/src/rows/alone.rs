@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use conntrack_base::bytes;
 use conntrack_decode::Addr;
 use conntrack_track::config::Config;
+use conntrack_track::connection::{EndReason, Endpoint};
 use conntrack_track::direction::Locality;
 
 use super::packed::{Overflow, Packed, Rare};
@@ -79,5 +80,25 @@ impl Reader {
         }
         packed.close();
         (Rows { packed, overflow: self.overflow, locality: self.locality }, places)
+    }
+}
+
+impl Rows {
+    /// The rows at these indices, in their order.
+    ///
+    /// # Panics
+    ///
+    /// If an index is not below [`Self::len`].
+    pub fn choose(&self, places: &[usize]) -> impl ExactSizeIterator<Item = Row<'_>> + Clone {
+        places.iter().map(|place| self.get(*place).expect("a place among the rows"))
+    }
+
+    /// Extends a row: another end, counts of the originator, and reason for the end.
+    pub fn extend(&mut self, place: usize, end: i64, sent: Endpoint, reason: EndReason) {
+        let Some(rare) = self.get(place).map(Row::rare) else { return };
+        if let Some(packed) = self.packed.get_mut(place) {
+            (packed.end, packed.end_reason, packed.quiet) = (end, reason, 0);
+            packed.put_rare(Rare { sent: [sent, rare.sent[1]], active_until: end, ..rare }, &mut self.overflow);
+        }
     }
 }
