@@ -29,7 +29,18 @@ from conntrack_py.tracker import TableFill, Tracker
 
 if TYPE_CHECKING:
     from conntrack_py.annotate import label, split
-    from conntrack_py.distributed import ArrowBatch, decode_headers, shard_v1, track_stream
+    from conntrack_py.arrow import ArrowBatch, ArrowSchema
+    from conntrack_py.distributed import (
+        FACTS,
+        FLOWS,
+        HEADERS,
+        decode_headers,
+        facts_of,
+        look_back,
+        merge_facts,
+        shard_v1,
+        track_stream,
+    )
     from conntrack_py.interfaces.live import Live, live
     from conntrack_py.io.follow import Follow, follow
     from conntrack_py.policy import Policy
@@ -37,8 +48,12 @@ if TYPE_CHECKING:
     from conntrack_py.summaries import Summary, summary
 
 __all__ = (
+    "FACTS",
+    "FLOWS",
+    "HEADERS",
     "Anonymiser",
     "ArrowBatch",
+    "ArrowSchema",
     "Capture",
     "CaptureError",
     "CaptureWarning",
@@ -73,9 +88,12 @@ __all__ = (
     "WhereError",
     "__version__",
     "decode_headers",
+    "facts_of",
     "follow",
     "label",
     "live",
+    "look_back",
+    "merge_facts",
     "open_capture",
     "report",
     "shard_v1",
@@ -88,16 +106,23 @@ __all__ = (
 
 #: Names imported on first use, which keeps `import conntrack_py` quick.
 _LATER = {
-    "ArrowBatch": "distributed",
+    "ArrowBatch": "arrow",
+    "ArrowSchema": "arrow",
     "Chart": "reporting",
+    "FACTS": "distributed",
+    "FLOWS": "distributed",
     "Follow": "io.follow",
+    "HEADERS": "distributed",
     "Live": "interfaces.live",
     "Policy": "policy",
     "Summary": "summaries",
     "decode_headers": "distributed",
+    "facts_of": "distributed",
     "follow": "io.follow",
     "label": "annotate",
     "live": "interfaces.live",
+    "look_back": "distributed",
+    "merge_facts": "distributed",
     "report": "reporting",
     "shard_v1": "distributed",
     "split": "annotate",

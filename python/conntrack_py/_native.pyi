@@ -467,6 +467,12 @@ class Tracker:
     def finish(self) -> Connections:
         """End the connections that are left, and drain."""
 
+    def note_facts(self) -> None:
+        """Keep the facts of packets from now on."""
+
+    def flows(self, all: bool) -> ArrowBatch:
+        """The connections that have ended, with facts; `all`: end those that are left before."""
+
     def snapshot(self) -> Connections:
         """The live connections, without waiting for `process` or making it wait."""
 
@@ -536,8 +542,10 @@ class Headers:
     """Headers of captures, as `conntrack_py.decode_headers` has them; `next` gives None at the end."""
 
     def __new__(
-        cls, sources: Sequence[tuple[str, _Reader | str | None]], config: Config, file: int, shards: int
+        cls, sources: Sequence[tuple[str, _Reader | str | None]], config: Config, file: int, shards: int, all: bool
     ) -> Headers: ...
+    @staticmethod
+    def none(all: bool) -> ArrowBatch: ...
     def next(self) -> ArrowBatch | None: ...
     def account(self) -> _Account:
         """The account so far; it knows no connections.
@@ -550,9 +558,27 @@ class Headers:
 class Part:
     """Tracks the packets of some shards, as `conntrack_py.track_stream` does; each call gives what has ended."""
 
-    def __new__(cls, config: Config) -> Part: ...
+    def __new__(cls, config: Config, facts: bool) -> Part: ...
     def take(self, headers: object) -> ArrowBatch: ...
     def finish(self, until: int | None) -> ArrowBatch: ...
+
+@final
+class ShardRows:
+    """All connections of some shards, for `conntrack_py.facts_of` and `conntrack_py.look_back`, each of which spends them."""
+
+    def __new__(cls, config: Config) -> ShardRows: ...
+    def add(self, flows: object) -> None: ...
+    def facts(self) -> Facts: ...
+    def look_back(self, facts: Facts) -> list[ArrowBatch]: ...
+
+@final
+class Facts:
+    """Facts of shards, as `conntrack_py.merge_facts` has them."""
+
+    def __new__(cls) -> Facts: ...
+    def add(self, facts: object) -> None: ...
+    def settle(self) -> None: ...
+    def tables(self) -> list[ArrowBatch]: ...
 
 @final
 class Policy:

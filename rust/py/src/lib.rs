@@ -3,6 +3,7 @@
 mod annotate;
 mod anonymise;
 mod arrow;
+mod arrow_batch;
 mod arrow_in;
 mod buffer;
 mod checkpoint;
@@ -10,6 +11,7 @@ mod checkpoint_file;
 mod config;
 mod connections;
 mod errors;
+mod flows;
 mod home;
 mod packets;
 mod policy;
@@ -34,6 +36,8 @@ mod _native {
     #[pymodule_export]
     use super::anonymise::Anonymiser;
     #[pymodule_export]
+    use super::arrow_batch::{ArrowBatch, ArrowReader};
+    #[pymodule_export]
     use super::arrow_in::{addresses, arrow_columns};
     #[pymodule_export]
     use super::buffer::Buffer;
@@ -44,9 +48,11 @@ mod _native {
     #[pymodule_export]
     use super::connections::Connections;
     #[pymodule_export]
+    use super::flows::{Facts, ShardRows};
+    #[pymodule_export]
     use super::policy::{Policy, aggregate};
     #[pymodule_export]
-    use super::seam::{ArrowBatch, ArrowReader, Headers, Part, cell};
+    use super::seam::{Headers, Part, cell};
     #[pymodule_export]
     use super::stream::{Batch, Capture, Tracker};
     #[pymodule_export]

@@ -34,7 +34,7 @@ pub fn take_claim(claims: &mut [u8; 2], orig: Side, first: Side) -> (Side, Evide
 
 conntrack_base::words! {
     /// The reason for the end of a connection.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
     pub enum EndReason {
         /// Closed by both ends.
         Closed = "closed",

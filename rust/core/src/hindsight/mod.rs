@@ -1,21 +1,32 @@
 //! Initiators from the whole capture, for connections whose own packets do not show one.
 //!
 //! Evidence of any connection serves earlier and later ones. All evidence is counted, so that results do not depend on the
-//! order in which connections ended.
+//! order in which connections ended. Evidence of parts of a capture adds up ([`Facts`]).
 
+mod activity;
 mod census;
+mod entries;
+mod errors;
 mod expected;
 mod facts;
 mod ladder;
+mod roles;
+mod shared;
 mod silence;
 
 use census::{Census, TupleRow, by_role};
 use conntrack_decode::ipproto;
 use conntrack_output::rows::{Row, Rows};
+use conntrack_track::config::{ServerPorts, Timeout, Timeouts};
 use conntrack_track::connection::Evidence;
+use conntrack_track::direction::Expectation;
+pub use entries::{Entry, EntryError, KINDS};
+pub use errors::{Id, Ids};
 use facts::{ENDS, has_any, refused, was_accepted};
 pub use ladder::Hints;
 use ladder::Ladder;
+pub use shared::Facts;
+use shared::Whole;
 use silence::Silence;
 
 /// True where the packets of the connection itself show the initiator.
@@ -26,7 +37,56 @@ fn is_known(row: Row<'_>) -> bool {
 /// Decides every connection that its own packets left open. Originators may change.
 pub fn settle(rows: &mut Rows, hints: &Hints<'_>) {
     let questions = expected::questions(rows.iter());
-    expected::settle(rows, hints.expected, &questions);
+    let expected = expected::settle(rows, hints.expected, &questions);
+    expected::name_parents(rows, &expected);
+    judge(rows, hints, None);
+}
+
+/// What a second pass needs to know of the configuration.
+pub struct Settings {
+    /// Ports at which servers are likely.
+    pub ports: ServerPorts,
+    /// Timeouts of connections.
+    pub timeouts: Timeouts,
+    /// VLANs tell connections apart.
+    pub tags: bool,
+}
+
+/// The same for the rows of some shards: evidence of other connections comes from the facts of all shards, except that of the
+/// same two hosts. Returns the places of the rows that remain: a connection of ICMP errors is that of the shard that has the
+/// first one.
+pub fn look_back(rows: &mut Rows, ids: &mut [Ids], facts: &mut Facts, settings: &Settings) -> Vec<usize> {
+    let whole = facts.whole();
+    let expected = expected::settle(rows, &whole.announced, &whole.questions);
+    let udp_timeout = settings.timeouts.get(Timeout::Udp);
+    let hints = Hints { ports: &settings.ports, expected: &whole.announced, files: &whole.begins, udp_timeout };
+    judge(rows, &hints, Some(&whole));
+    for (place, by) in expected {
+        if let Some((parent, (_, related))) = whole.parent(by).zip(ids.get_mut(place)) {
+            related.get_or_insert(parent);
+        }
+    }
+    let (remain, parents) = whole.errors(&settings.timeouts).join(rows, ids);
+    for (place, parent) in parents {
+        if let Some((_, related)) = ids.get_mut(place) {
+            related.get_or_insert(parent);
+        }
+    }
+    remain
+}
+
+/// The facts of the rows of some shards, all of those shards. `announced`: the connections that their messages announce.
+pub fn facts(mut rows: Rows, ids: &[Ids], announced: Vec<Expectation>, settings: &Settings) -> Facts {
+    let mut facts = Facts::default();
+    facts.note_expectations(&rows, ids, announced);
+    facts.note_errors(&rows, ids, settings.tags);
+    let may_be_expected: Vec<bool> = rows.iter().map(|row| !is_known(row)).collect();
+    (0..rows.len()).for_each(|place| revise(&mut rows, place));
+    facts.count(&rows, &may_be_expected, settings.timeouts.get(Timeout::Udp));
+    facts
+}
+
+fn judge(rows: &mut Rows, hints: &Hints<'_>, outside: Option<&Whole>) {
     let doubtful = rows.iter().zip(0..).filter(|(row, _)| may_be_revised(*row) || !is_known(*row));
     let mut open: Vec<usize> = doubtful.map(|(_, place)| place).collect();
     open.retain(|place| {
@@ -36,8 +96,12 @@ pub fn settle(rows: &mut Rows, hints: &Hints<'_>) {
     if open.is_empty() {
         return;
     }
-    let (census, cases, records) = Census::of(rows, &open);
-    let silence = Silence::of(rows, (&records, census.tuples()), hints.files, hints.udp_timeout);
+    let (census, cases, records) = Census::of(rows, &open, outside);
+    let begins = match outside {
+        Some(whole) => activity::begins(whole.active.iter().copied(), hints.files, hints.udp_timeout),
+        None => activity::begins(rows.iter().map(|row| (row.start(), row.end())), hints.files, hints.udp_timeout),
+    };
+    let silence = Silence::of(begins, &records, census.tuples());
     for case in &cases {
         let Some(row) = rows.get(case.place).filter(|row| row.evidence() < Evidence::Scan) else { continue };
         let after_silence = row.proto() == ipproto::UDP && silence.before(row, case) > hints.udp_timeout;

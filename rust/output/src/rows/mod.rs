@@ -4,6 +4,7 @@
 //! fields are in an overflow store. A [`Row`] is a view that decodes one field at a time.
 
 mod hosts;
+pub mod alone;
 mod letters;
 mod packed;
 pub mod portable;

@@ -44,6 +44,11 @@ impl Keys {
         }
     }
 
+    /// True where VLANs tell connections apart.
+    pub fn are_tags_in_key(&self) -> bool {
+        self.tags_in_key
+    }
+
     /// The hasher of keys.
     pub fn hasher(&self) -> &KeyHasher {
         &self.hasher
