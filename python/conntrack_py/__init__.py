@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from conntrack_py.interfaces.live import Live, live
     from conntrack_py.io.follow import Follow, follow
     from conntrack_py.policy import Policy
+    from conntrack_py.ranges import Range, split_points
     from conntrack_py.reporting import Chart, report
     from conntrack_py.summaries import Summary, summary
 
@@ -62,6 +63,7 @@ __all__ = (
     "Policy",
     "PolicyError",
     "Quality",
+    "Range",
     "SkippedFile",
     "State",
     "Stats",
@@ -80,6 +82,7 @@ __all__ = (
     "report",
     "shard_v1",
     "split",
+    "split_points",
     "summary",
     "track",
     "track_stream",
@@ -93,6 +96,7 @@ _LATER = {
     "Follow": "io.follow",
     "Live": "interfaces.live",
     "Policy": "policy",
+    "Range": "ranges",
     "Summary": "summaries",
     "decode_headers": "distributed",
     "follow": "io.follow",
@@ -101,6 +105,7 @@ _LATER = {
     "report": "reporting",
     "shard_v1": "distributed",
     "split": "annotate",
+    "split_points": "ranges",
     "summary": "summaries",
     "track_stream": "distributed",
 }

@@ -16,7 +16,8 @@ from conntrack_py import _native
 from conntrack_py.config import Config, checked
 from conntrack_py.exceptions import CaptureWarning, ConfigError
 from conntrack_py.io.source import Source, inputs
-from conntrack_py.stats import stats_from
+from conntrack_py.ranges import Range
+from conntrack_py.stats import Stats, stats_from
 
 #: As many cells of pairs of addresses are there, and as many shards at most.
 CELLS = 1 << 16
@@ -70,11 +71,13 @@ def shard_v1(one: str, other: str, shards: int) -> int:
     return _native.cell(one, other) % _shards(shards)
 
 
-def decode_headers(path: Source, file_id: int, shards: int, *, config: Config | None = None) -> Iterator[ArrowBatch]:
+def decode_headers(
+    path: Source, file_id: int, shards: int, *, config: Config | None = None, part: Range | None = None
+) -> Iterator[ArrowBatch]:
     """The headers of a capture's packets, each with the shard that tracks it.
 
     Columns, none of them with nulls: `ts` (int64, nanoseconds since 1970 UTC), `file` (int64, `file_id`), `idx` (int64,
-    which record of the capture it is), `shard` (int32); to filter by, `src` and `dst` (text), `sport`, `dport` (ICMP:
+    the byte offset of the record in the uncompressed capture), `shard` (int32); to filter by, `src` and `dst` (text), `sport`, `dport` (ICMP:
     type and code) and `proto` (int32) and `length` (int64, bytes of the IP packet), all of the packet that is tracked;
     and what the tracker needs: `linktype` (int32), `wire` (int64, bytes on the wire), `frame` (binary: the frame,
     without its payload where that says nothing of who initiated) and `abridged` (bool: such a payload was left out).
@@ -89,27 +92,54 @@ def decode_headers(path: Source, file_id: int, shards: int, *, config: Config | 
         file_id: What tells the capture from others of the run; of packets of one time, the smaller comes first.
         shards: How many shards there are, 1 to 65536.
         config: Whose `tunnels`, `checksum` and `strict` are followed; the same as `track_stream` gets.
+        part: One of `split_points`, of one file: only its records. All ranges together have the rows of the file, beside
+            fragments inside tunnels whose first one is in another range.
 
     Raises:
         FileNotFoundError: There is no such file.
-        CaptureError: It is no capture; at its end: all of its packets have a link type without a decoder.
+        CaptureError: It is no capture; at its end: all of its packets have a link type without a decoder. Of a range: the
+            file has changed since `split_points`.
         ConfigError: The configuration has what no shard can do alone; see `track_stream`.
         ValueError: `file_id` or `shards` is out of range.
     """
     number = operator.index(file_id)
     if not 0 <= number < 1 << 63:
         raise ValueError(f"file_id: found {number}, expected 0 to 2**63 - 1")
-    count, alone = _shards(shards), _alone(config)
-    return _headers(_native.Headers(inputs(path, alone), alone._native(), number, count))
+    return _headers(_opened(path, _alone(config), number, _shards(shards), part))
+
+
+def _opened(path: Source, config: Config, number: int, shards: int, part: Range | None) -> _native.Headers:
+    found = inputs(path, config)
+    if part is None:
+        return _native.Headers(found, config._native(), number, shards)
+    if len(found) != 1 or found[0][0] == "-" or not isinstance(part, Range):
+        raise ValueError(f"part: found {part!r} of {path!r}, expected a range of split_points of one file")
+    file: Any = found[0][1]
+    if file is not None and not isinstance(file, str):
+        file.seek(part.start)
+    return _native.Headers(found, config._native(), number, shards, (part.start, part.head, part.end))
 
 
 def _headers(native: _native.Headers) -> Iterator[ArrowBatch]:
     for batch in iter(native.next, None):
         yield ArrowBatch(batch)
+    for message in _warnings(stats_from(native.account())):
+        warnings.warn(message, CaptureWarning, stacklevel=2)
+
+
+def _warnings(stats: Stats) -> list[str]:
+    """What a reading of headers says of a capture."""
+    messages = (stats.describe_skipped_files(), stats.describe_loss(), stats.describe_not_ip())
+    return [message for message in messages if message is not None]
+
+
+def read_account(path: Source, *, config: Config | None = None, part: Range | None = None) -> tuple[Stats, list[str]]:
+    """The account of a reading of headers, which knows no connections, and its warnings."""
+    native = _opened(path, _alone(config), 0, 1, part)
+    for _ in iter(native.next, None):
+        pass
     stats = stats_from(native.account())
-    for message in (stats.describe_skipped_files(), stats.describe_loss(), stats.describe_not_ip()):
-        if message is not None:
-            warnings.warn(message, CaptureWarning, stacklevel=2)
+    return stats, _warnings(stats)
 
 
 def track_stream(

@@ -25,6 +25,7 @@ pub mod ring;
 mod runs;
 mod snoop;
 pub mod source;
+pub mod split;
 #[cfg(test)]
 mod testing;
 mod write;

@@ -15,6 +15,7 @@ mod packets;
 mod policy;
 mod seam;
 mod source;
+mod split;
 mod stream;
 mod table;
 mod toml;
@@ -47,6 +48,8 @@ mod _native {
     use super::policy::{Policy, aggregate};
     #[pymodule_export]
     use super::seam::{ArrowBatch, ArrowReader, Headers, Part, cell};
+    #[pymodule_export]
+    use super::split::{Walk, find_start, range_header};
     #[pymodule_export]
     use super::stream::{Batch, Capture, Tracker};
     #[pymodule_export]

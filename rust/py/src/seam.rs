@@ -32,6 +32,7 @@ use crate::connections::{schema, stream};
 use crate::errors::arrow_error;
 use crate::errors::capture_error;
 use crate::source::{Source, inputs};
+use crate::split;
 use crate::stream::address;
 use crate::track;
 
@@ -118,11 +119,26 @@ pub struct Headers {
 
 #[pymethods]
 impl Headers {
-    /// `shards`: 1 to 65,536.
+    /// `shards`: 1 to 65,536. `part`: of the only source.
     #[new]
+    #[pyo3(signature = (sources, config, file, shards, part=None))]
     #[allow(clippy::needless_pass_by_value, reason = "extracted from Python")]
-    fn new(py: Python<'_>, sources: Vec<Source>, config: &Config, file: i64, shards: u32) -> PyResult<Self> {
-        let (inputs, config) = (inputs(py, sources), config.core());
+    fn new(
+        py: Python<'_>,
+        mut sources: Vec<Source>,
+        config: &Config,
+        file: i64,
+        shards: u32,
+        part: Option<split::Range>,
+    ) -> PyResult<Self> {
+        let config = config.core();
+        let inputs = match part {
+            Some(part) if sources.len() == 1 => {
+                let (name, object) = sources.swap_remove(0);
+                vec![split::input(name, object, part).map_err(capture_error)?]
+            }
+            _ => inputs(py, sources),
+        };
         let captures = py.detach(|| Captures::open(inputs, track::faults(config))).map_err(capture_error)?;
         Ok(Self {
             captures: Turn::new(Box::new(pipeline::Headers::new(captures, config))),

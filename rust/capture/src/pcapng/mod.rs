@@ -7,6 +7,9 @@
 //! [`UNTIMED`].
 
 mod interface;
+mod middle;
+
+pub(super) use self::middle::{find, front};
 
 use conntrack_base::time::UNTIMED;
 

@@ -31,14 +31,13 @@ pub struct Headers {
     decoded: Decoded,
     /// Payloads without evidence are left out, unless checksums are verified.
     abridges: bool,
-    read: u64,
 }
 
 /// A record with a packet, and the cell that its connection belongs to.
 pub struct CellRecord<'a> {
     /// The record, cut to the bytes that the tracker reads.
     pub record: Record,
-    /// Index of the record in its capture.
+    /// Byte offset of the record in its uncompressed capture.
     pub index: u64,
     /// Bytes of the record.
     pub bytes: &'a [u8],
@@ -57,7 +56,6 @@ impl Headers {
             reading: DecodeStage::new(config, Keys::new(config)).without_hindsight(),
             decoded: Decoded::default(),
             abridges: !config.decode.checksum,
-            read: 0,
         }
     }
 
@@ -68,8 +66,7 @@ impl Headers {
         reading.decode(&batch.records, batch, decoded);
         let batch = Batch { records: &batch.records, bytes: batch, decoded };
         for (at, record) in batch.records.iter().enumerate() {
-            let index = self.read;
-            self.read += 1;
+            let index = record.offset;
             let (one, bytes) = (&decoded.descriptors[at], batch.frame(at));
             if one.is(kind::OTHER | kind::DECODED | kind::ECHO) {
                 let packet = batch.packet(at).filter(|_| !one.is(kind::OTHER) || one.count > 0);
@@ -110,7 +107,7 @@ pub struct CapturePosition {
     pub ts: i64,
     /// Number of the file.
     pub file: i64,
-    /// Index of the record in the file.
+    /// Byte offset of the record in the uncompressed file.
     pub index: i64,
 }
 

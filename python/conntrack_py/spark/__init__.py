@@ -1,0 +1,140 @@
+"""Connections of captures on Apache Spark: the seam of `decode_headers` and `track_stream`, run by its tasks.
+
+Tasks read files or ranges of them to headers with their shard; a shuffle brings each shard to one task, which sorts it
+and tracks it. Spark sorts and spills; no task holds a file, and a track task holds the connections that live at a time.
+
+>>> import conntrack_py.spark as cts  # doctest: +SKIP
+>>> flows = cts.track(spark, "s3://captures/2026-11/*.pcap.zst", shards=256)  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+import os
+import pickle
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from conntrack_py.config import Config
+from conntrack_py.distributed import track_stream
+from conntrack_py.exceptions import ConfigError
+from conntrack_py.spark import plan
+from conntrack_py.spark.source import TRACKED, PcapSource, flows_schema, options_of
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+__all__ = ("account", "register", "track")
+
+#: Captures, as one name or several.
+Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+#: Shards of a run where none are asked for.
+SHARDS = 64
+#: Bytes of a file above which it is read in ranges.
+RANGE_BYTES = 512 << 20
+
+
+def register(spark: SparkSession) -> None:
+    """Give a session the format `pcap`, for `spark.read.format("pcap").load(...)`."""
+    spark.dataSource.register(PcapSource)
+
+
+def track(
+    spark: SparkSession,
+    paths: Paths,
+    *,
+    shards: int = SHARDS,
+    range_bytes: int = RANGE_BYTES,
+    until: int | None = None,
+    **config: Any,
+) -> DataFrame:
+    """The connections of captures, as a lazy DataFrame with the columns of `track_stream`.
+
+    The rows do not depend on `shards`, on `range_bytes`, or on failed and repeated tasks. Files are named at once, and
+    large ones are split, which is a job of its own; nothing else runs before an action.
+
+    Args:
+        spark: A session, classic or Spark Connect, whose workers have this package.
+        paths: Paths, patterns and URLs that each worker can open. Files are numbered by their sorted names.
+        shards: Tasks of the tracking stage, 1 to 65536. A shard is a task's memory: its packets are sorted on disk, its
+            living connections are held.
+        range_bytes: Files above this size are read in ranges of about as many bytes (`split_points`).
+        until: When the captures end; see `track_stream`.
+        **config: The keys of `Config`. With `on_error="skip"` a file that cannot be read is left out; `account` has it.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ConfigError: An unknown key, a bad value, or what no shard can do alone; see `track_stream`.
+        ValueError: `shards` or `range_bytes` is out of range.
+    """
+    settings = _settings(config)
+    # Refuses what no shard can do alone, before anything runs.
+    track_stream([], config=settings)
+    number = operator.index(shards)
+    headers = _read(spark, _pieces(spark, paths, range_bytes, settings), settings, shards=str(number), columns=",".join(TRACKED))
+    grouped = headers.repartitionById(number, headers["shard"])
+    ordered = grouped.sortWithinPartitions("ts", "file", "idx").drop("shard")
+    return ordered.mapInArrow(functools.partial(_flows, settings, until), flows_schema())
+
+
+def account(spark: SparkSession, paths: Paths, *, range_bytes: int = RANGE_BYTES, **config: Any) -> DataFrame:
+    """The account of the reading: one row for each file or range, with counts by reason and warnings.
+
+    It reads the captures anew, and sends no packets through Spark.
+
+    Args:
+        spark: A session.
+        paths: As for `track`.
+        range_bytes: As for `track`.
+        **config: As for `track`.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ConfigError: As for `track`.
+    """
+    settings = _settings(config)
+    return _read(spark, _pieces(spark, paths, range_bytes, settings), settings, account="true")
+
+
+def _settings(config: dict[str, Any]) -> Config:
+    if "config" not in config:
+        return Config(**config)
+    if len(config) > 1 or not isinstance(config["config"], Config):
+        raise ConfigError("config: found it with other keys, or no Config; expected a Config alone, or its keys")
+    return config["config"]
+
+
+def _read(spark: SparkSession, found: list[plan.Piece], config: Config, **options: str) -> DataFrame:
+    register(spark)
+    return spark.read.format("pcap").options(**options_of(found, config, **options)).load()
+
+
+def _pieces(spark: SparkSession, paths: Paths, range_bytes: int, config: Config) -> list[plan.Piece]:
+    most = operator.index(range_bytes)
+    if most < 1:
+        raise ValueError(f"range_bytes: found {most}, expected 1 or more")
+    return plan.split(plan.pieces(paths, config), most, functools.partial(_run, spark))
+
+
+def _run(spark: SparkSession, work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+    """Apply a function to each item, in tasks of Spark."""
+    if not items:
+        return []
+    rows = [(number, pickle.dumps(item)) for number, item in enumerate(items)]
+    jobs = spark.createDataFrame(rows, "number int, item binary").repartitionById(len(rows), "number")
+    done = jobs.mapInArrow(functools.partial(_work, work), "number int, item binary").collect()
+    return [pickle.loads(row["item"]) for row in sorted(done, key=operator.itemgetter("number"))]
+
+
+def _work(work: Callable[[Any], Any], batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        done = [pickle.dumps(work(pickle.loads(item))) for item in batch.column("item").to_pylist()]
+        yield pa.record_batch([batch.column("number"), pa.array(done, pa.binary())], names=["number", "item"])
+
+
+def _flows(config: Config, until: int | None, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    for batch in track_stream(batches, config=config, until=until):
+        yield pa.record_batch(batch)
