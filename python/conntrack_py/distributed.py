@@ -68,7 +68,7 @@ def shard_v1(one: str, other: str, shards: int) -> int:
     Raises:
         ValueError: One of them is no address, or there are too many shards.
     """
-    return _native.cell(one, other) % _shards(shards)
+    return _native.cell(one, other) % shard_count(shards)
 
 
 def decode_headers(
@@ -105,7 +105,7 @@ def decode_headers(
     number = operator.index(file_id)
     if not 0 <= number < 1 << 63:
         raise ValueError(f"file_id: found {number}, expected 0 to 2**63 - 1")
-    return _headers(_opened(path, _alone(config), number, _shards(shards), part))
+    return _headers(_opened(path, _alone(config), number, shard_count(shards), part))
 
 
 def _opened(path: Source, config: Config, number: int, shards: int, part: Range | None) -> _native.Headers:
@@ -204,7 +204,7 @@ def _alone(config: Config | None) -> Config:
     return config
 
 
-def _shards(shards: int) -> int:
+def shard_count(shards: int) -> int:
     number = operator.index(shards)
     if not 1 <= number <= CELLS:
         raise ValueError(f"shards: found {number}, expected 1 to {CELLS}")

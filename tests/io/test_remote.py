@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import re
 import threading
@@ -79,13 +80,19 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.wfile.write(body[: server.cut])
             self.close_connection = server.cut is not None
 
+    def handle(self) -> None:
+        with contextlib.suppress(ConnectionError):
+            super().handle()
+
     def log_message(self, format: str, *args: Any) -> None:
         pass
 
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    fsspec.config.conf.setdefault("http", {})["block_size"] = 4096
+    # A read asks for as many bytes.
+    fsspec.config.conf["http"] = {"block_size": 65_536}
+    fsspec.get_filesystem_class("http").clear_instance_cache()
     with Server() as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server

@@ -13,6 +13,8 @@ from typing import Any
 
 from conntrack_py.exceptions import CaptureError
 
+#: Bytes of a stream that are read at once to reach an offset.
+_PASSED = 1 << 20
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.:-]+://")
 
 
@@ -33,6 +35,8 @@ class Remote:
         self.name = url
         self._file: Any = None
         self._at = 0
+        self._is_stream = False
+        self._total: int | None = None
 
     def seek(self, offset: int) -> int:
         """Go to a byte of the stored object."""
@@ -51,7 +55,7 @@ class Remote:
             CaptureError: The transfer failed, or ended before the size of the object.
         """
         try:
-            data = bytes(self._opened().read(size))
+            data = self._piece(size)
         except Exception as error:
             raise self._failed(error) from error
         self._at += len(data)
@@ -61,11 +65,26 @@ class Remote:
             raise CaptureError(f"{self.name}: {reason}", self.name, self._at)
         return data
 
+    def _piece(self, size: int) -> bytes:
+        try:
+            return bytes(self._opened().read(size))
+        except ValueError:
+            # What fsspec raises where a server of HTTP answers without the range: such an object is read as a stream.
+            if self._is_stream or not self.name.startswith(("http://", "https://")):
+                raise
+        self._is_stream = True
+        system, path = _system(self.name)
+        self._file = system.open(path, "rb", block_size=0)
+        left = self._at
+        while left and (passed := self._file.read(min(left, _PASSED))):
+            left -= len(passed)
+        return bytes(self._file.read(size))
+
     @property
     def size(self) -> int | None:
         """Size of the stored object in bytes; None where the server does not tell."""
-        found = getattr(self._opened(), "size", None)
-        return found if isinstance(found, int) else None
+        self._opened()
+        return self._total
 
     def close(self) -> None:
         """Close the connection, if there is one."""
@@ -75,9 +94,9 @@ class Remote:
     def _opened(self) -> Any:
         if self._file is None:
             system, path = _system(self.name)
-            # A server of HTTP that does not offer ranges is read as a stream.
-            is_stream = self.name.startswith(("http://", "https://")) and not system.info(path).get("partial")
-            self._file = system.open(path, "rb", **({"block_size": 0} if is_stream else {}))
+            self._file = system.open(path, "rb")
+            found = getattr(self._file, "size", None)
+            self._total = found if isinstance(found, int) else None
         return self._file
 
     def _failed(self, error: Exception) -> Exception:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from conntrack_py.config import Config
-from conntrack_py.distributed import track_stream
+from conntrack_py.distributed import shard_count, track_stream
 from conntrack_py.exceptions import ConfigError
 from conntrack_py.spark import plan
 from conntrack_py.spark.source import TRACKED, PcapSource, flows_schema, options_of
@@ -71,13 +71,13 @@ def track(
         ValueError: `shards` or `range_bytes` is out of range.
     """
     settings = _settings(config)
-    # Refuses what no shard can do alone, before anything runs.
+    # Refuse what no shard can do alone before anything runs.
     track_stream([], config=settings)
-    number = operator.index(shards)
+    number = shard_count(shards)
     headers = _read(spark, _pieces(spark, paths, range_bytes, settings), settings, shards=str(number), columns=",".join(TRACKED))
     grouped = headers.repartitionById(number, headers["shard"])
     ordered = grouped.sortWithinPartitions("ts", "file", "idx").drop("shard")
-    return ordered.mapInArrow(functools.partial(_flows, settings, until), flows_schema())
+    return ordered.mapInArrow(functools.partial(tracked, settings, until), flows_schema())
 
 
 def account(spark: SparkSession, paths: Paths, *, range_bytes: int = RANGE_BYTES, **config: Any) -> DataFrame:
@@ -135,6 +135,7 @@ def _work(work: Callable[[Any], Any], batches: Iterable[pa.RecordBatch]) -> Iter
         yield pa.record_batch([batch.column("number"), pa.array(done, pa.binary())], names=["number", "item"])
 
 
-def _flows(config: Config, until: int | None, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def tracked(config: Config, until: int | None, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The connections of a task's shard, whose headers are sorted."""
     for batch in track_stream(batches, config=config, until=until):
         yield pa.record_batch(batch)

@@ -10,7 +10,7 @@ from conntrack_py.config import Config
 from conntrack_py.io.source import inputs
 from conntrack_py.ranges import Range, Run, size_of, split_by
 
-#: Bytes of whole files that one task reads.
+#: Bytes of small files, or of small ranges, that one task reads together.
 TASK_BYTES = 128 << 20
 
 
@@ -55,11 +55,11 @@ def split(found: list[Piece], most: int, run: Run) -> list[Piece]:
 
 
 def tasks(found: list[Piece]) -> Iterator[list[Piece]]:
-    """Pieces by task: a range alone, small files together."""
+    """Pieces by task: small ones together."""
     task: list[Piece] = []
     held = 0
     for piece in found:
-        size = TASK_BYTES if piece.part else _size(piece.path) or 0
+        size = _bytes(piece)
         if task and held + size > TASK_BYTES:
             yield task
             task, held = [], 0
@@ -67,6 +67,13 @@ def tasks(found: list[Piece]) -> Iterator[list[Piece]]:
         held += size
     if task:
         yield task
+
+
+def _bytes(piece: Piece) -> int:
+    part = piece.part
+    if part is not None and part.end is not None:
+        return part.end - part.start
+    return max((_size(piece.path) or 0) - (part.start if part else 0), 0)
 
 
 def _size(path: str) -> int | None:
