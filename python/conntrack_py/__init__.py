@@ -29,7 +29,19 @@ from conntrack_py.tracker import TableFill, Tracker
 
 if TYPE_CHECKING:
     from conntrack_py.annotate import label, split
-    from conntrack_py.distributed import ArrowBatch, decode_headers, shard_v1, track_stream
+    from conntrack_py.distributed import (
+        FACTS,
+        FLOWS,
+        HEADERS,
+        ArrowBatch,
+        ArrowSchema,
+        decode_headers,
+        facts_of,
+        look_back,
+        merge_facts,
+        shard_v1,
+        track_stream,
+    )
     from conntrack_py.interfaces.live import Live, live
     from conntrack_py.io.follow import Follow, follow
     from conntrack_py.policy import Policy
@@ -38,8 +50,12 @@ if TYPE_CHECKING:
     from conntrack_py.summaries import Summary, summary
 
 __all__ = (
+    "FACTS",
+    "FLOWS",
+    "HEADERS",
     "Anonymiser",
     "ArrowBatch",
+    "ArrowSchema",
     "Capture",
     "CaptureError",
     "CaptureWarning",
@@ -75,9 +91,12 @@ __all__ = (
     "WhereError",
     "__version__",
     "decode_headers",
+    "facts_of",
     "follow",
     "label",
     "live",
+    "look_back",
+    "merge_facts",
     "open_capture",
     "report",
     "shard_v1",
@@ -92,16 +111,23 @@ __all__ = (
 #: Names imported on first use, which keeps `import conntrack_py` quick.
 _LATER = {
     "ArrowBatch": "distributed",
+    "ArrowSchema": "distributed",
     "Chart": "reporting",
+    "FACTS": "distributed",
+    "FLOWS": "distributed",
     "Follow": "io.follow",
+    "HEADERS": "distributed",
     "Live": "interfaces.live",
     "Policy": "policy",
     "Range": "ranges",
     "Summary": "summaries",
     "decode_headers": "distributed",
+    "facts_of": "distributed",
     "follow": "io.follow",
     "label": "annotate",
     "live": "interfaces.live",
+    "look_back": "distributed",
+    "merge_facts": "distributed",
     "report": "reporting",
     "shard_v1": "distributed",
     "split": "annotate",

@@ -14,26 +14,9 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import StructType
 
 from conntrack_py.config import Config
-from conntrack_py.distributed import decode_headers, read_account, track_stream
-from conntrack_py.exceptions import CaptureError
+from conntrack_py.distributed import HEADERS, HEADERS_TO_FILTER, decode_headers, read_account
 from conntrack_py.spark import plan
 
-#: Columns of headers in types that Spark has.
-HEADERS = pa.schema(
-    [
-        *((name, pa.int64()) for name in ("ts", "file", "idx")),
-        ("shard", pa.int32()),
-        *((name, pa.string()) for name in ("src", "dst")),
-        *((name, pa.int32()) for name in ("sport", "dport", "proto")),
-        ("length", pa.int64()),
-        ("linktype", pa.int32()),
-        ("wire", pa.int64()),
-        ("abridged", pa.bool_()),
-        ("frame", pa.binary()),
-    ]
-)
-#: Columns that a tracker needs, and the shard.
-TRACKED = ("ts", "file", "idx", "shard", "linktype", "wire", "abridged", "frame")
 #: Columns of the account: of each file or range, the records read, what was not used by reason, and the warnings.
 ACCOUNT = pa.schema(
     [
@@ -49,16 +32,16 @@ ACCOUNT = pa.schema(
 )
 
 
-def flows_schema() -> StructType:
-    """The columns of connections, as Spark has them."""
-    return from_arrow_schema(pa.record_batch(next(track_stream([]))).schema)
+def spark_schema(schema: Any) -> StructType:
+    """An Arrow schema as Spark has it."""
+    return from_arrow_schema(pa.schema(schema))
 
 
 class PcapSource(DataSource):
     """Headers of packets in captures, one row each.
 
-    Options: `shards` (1); `config`, the keys of `Config` as a JSON object; `columns`, those wanted, with commas between;
-    `account` (`true`: one row for each file instead of packets).
+    Options: `shards` (1); `config`, the keys of `Config` as a JSON object; `columns` (`all`, or `tracker`: those that
+    `track_stream` needs); `account` (`true`: one row for each file instead of packets).
     """
 
     @classmethod
@@ -96,7 +79,6 @@ class PcapReader(DataSourceReader):
         self.config = Config(**json.loads(self.options.get("config", "{}")))
         self.shards = int(self.options.get("shards", "1"))
         self.schema = _schema(self.options)
-        self.names = self.schema.names
 
     def partitions(self) -> list[Task]:
         """The tasks."""
@@ -117,9 +99,12 @@ class PcapReader(DataSourceReader):
             yield from read(piece)
 
     def _headers(self, piece: plan.Piece) -> Iterator[pa.RecordBatch]:
-        for batch in decode_headers(piece.path, piece.file, self.shards, config=self.config, part=piece.part):
-            # The types are equal; Spark's own columns may be null.
-            yield pa.RecordBatch.from_arrays(pa.record_batch(batch).select(self.names).columns, schema=self.schema)
+        columns: Any = "all" if "src" in self.schema.names else "tracker"
+        reading = decode_headers(
+            piece.path, piece.file, self.shards, columns=columns, config=self.config, part=piece.part
+        )
+        for batch in reading:
+            yield pa.RecordBatch.from_arrays(pa.record_batch(batch).columns, schema=self.schema)
 
     def _accounts(self, piece: plan.Piece) -> Iterator[pa.RecordBatch]:
         stats, warnings = read_account(piece.path, config=self.config, part=piece.part)
@@ -165,11 +150,9 @@ def _wants_account(options: Mapping[str, str]) -> bool:
 def _schema(options: Mapping[str, str]) -> pa.Schema:
     if _wants_account(options):
         return ACCOUNT
-    names = options.get("columns")
-    if names is None:
-        return HEADERS
-    wanted = [name.strip() for name in names.split(",")]
-    unknown = sorted(set(wanted) - set(HEADERS.names))
-    if unknown:
-        raise CaptureError(f"columns: found {unknown[0]}, expected some of {', '.join(HEADERS.names)}")
-    return pa.schema([HEADERS.field(name) for name in wanted])
+    columns = options.get("columns", "all")
+    if columns not in ("all", "tracker"):
+        raise ValueError(f"columns: found {columns!r}, expected all or tracker")
+    schema = pa.schema(HEADERS_TO_FILTER if columns == "all" else HEADERS)
+    # Spark's own columns may be null.
+    return pa.schema([field.with_nullable(True) for field in schema])

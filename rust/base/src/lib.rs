@@ -1,6 +1,7 @@
-//! Base of every layer: the capture clock, checkpoint sections, a slab, word enums, and synchronization primitives.
+//! Base of every layer: the capture clock, checkpoint sections, values as bytes, a slab, word enums, and synchronization primitives.
 #![forbid(unsafe_code)]
 
+pub mod bytes;
 pub mod checkpoint;
 pub mod slab;
 pub mod sync;

@@ -95,6 +95,38 @@ pub fn refused(error: ArrowError) -> PyErr {
     PyValueError::new_err(format!("the Arrow data: {error}"))
 }
 
+/// A column without nulls, as a type: `LargeBinary`, `LargeUtf8`, or `Int64` for all whole numbers. `maker`: the function
+/// that makes such columns.
+pub fn whole(table: &RecordBatch, name: &str, data_type: &DataType, maker: &str) -> Result<ArrayRef, String> {
+    let found = nullable(table, name, data_type, maker)?;
+    if found.null_count() > 0 {
+        return Err(format!("{name}: found null, expected a value in each row"));
+    }
+    Ok(found)
+}
+
+/// The same for a column that may have nulls.
+pub fn nullable(table: &RecordBatch, name: &str, data_type: &DataType, maker: &str) -> Result<ArrayRef, String> {
+    let found = table.column_by_name(name).ok_or_else(|| format!("{name}: found none, expected that of {maker}"))?;
+    let values = match found.data_type() {
+        DataType::Dictionary(_, values) => values.as_ref(),
+        other => other,
+    };
+    let fits = match data_type {
+        DataType::LargeBinary => matches!(values, DataType::Binary | DataType::LargeBinary | DataType::BinaryView),
+        DataType::LargeUtf8 => {
+            matches!(values, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null)
+        }
+        _ => values.is_integer(),
+    };
+    if !fits {
+        return Err(format!("{name}: found {}, expected that of {maker}", found.data_type()));
+    }
+    found.to_data().validate_full().map_err(|error| format!("{name}: {error}"))?;
+    let options = CastOptions { safe: false, ..CastOptions::default() };
+    cast_with_options(found, data_type, &options).map_err(|error| format!("{name}: {error}"))
+}
+
 /// These columns of all batches.
 fn columns(batches: &[RecordBatch], names: &[String]) -> Result<Vec<Column>, String> {
     let Some(first) = batches.first() else { return Ok(Vec::new()) };

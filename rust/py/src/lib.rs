@@ -10,6 +10,7 @@ mod checkpoint_file;
 mod config;
 mod connections;
 mod errors;
+mod flows;
 mod home;
 mod packets;
 mod policy;
@@ -44,6 +45,8 @@ mod _native {
     use super::config::{Config, default_timeouts};
     #[pymodule_export]
     use super::connections::Connections;
+    #[pymodule_export]
+    use super::flows::{Facts, ShardRows};
     #[pymodule_export]
     use super::policy::{Policy, aggregate};
     #[pymodule_export]

@@ -9,19 +9,14 @@ use arrow_array::ffi::FFI_ArrowArray;
 use arrow_array::ffi_stream::RecordBatchStreamReader;
 use arrow_array::types::Int64Type;
 use arrow_array::{
-    Array, ArrayRef, BooleanArray, Int32Array, Int64Array, RecordBatch as Table, RecordBatchIterator, StringArray,
-    StructArray,
+    Array, ArrayRef, Int32Array, Int64Array, RecordBatch as Table, RecordBatchIterator, StructArray,
 };
-use arrow_cast::cast;
-use arrow_schema::{ArrowError, DataType, Field, Schema};
-use conntrack_core::capture::{Captures, Lacks, LinkType, Record, RecordBatch};
-use conntrack_core::columns::{COLUMNS, Kind};
+use arrow_schema::{ArrowError, DataType};
+use conntrack_core::capture::{Captures, Lacks, Record, RecordBatch};
 use conntrack_core::error::CaptureError;
 use conntrack_core::flow::shard;
-use conntrack_core::pipeline::{self, CapturePosition, CellRecord};
-use conntrack_core::rows::Rows;
+use conntrack_core::pipeline::{self, CapturePosition, CellRecord, Header};
 use conntrack_core::sync::Turn;
-use conntrack_core::time::timed;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyDict};
@@ -31,11 +26,14 @@ use crate::config::Config;
 use crate::connections::{schema, stream};
 use crate::errors::arrow_error;
 use crate::errors::capture_error;
+use crate::flows;
 use crate::source::{Source, inputs};
 use crate::split;
 use crate::stream::address;
 use crate::track;
 
+/// Bit of a record's place at which the number of its file within a source begins.
+const FILE_SHIFT: u32 = 48;
 /// A batch of headers has as many rows, or bytes of frames.
 const ROWS: usize = 1 << 16;
 const BYTES: usize = 16 << 20;
@@ -44,6 +42,13 @@ const BYTES: usize = 16 << 20;
 #[pyclass(frozen, module = "conntrack_py._native")]
 pub struct ArrowBatch {
     table: Table,
+}
+
+impl ArrowBatch {
+    /// A batch of these columns.
+    pub fn new(table: Table) -> Self {
+        Self { table }
+    }
 }
 
 #[pymethods]
@@ -113,25 +118,29 @@ pub fn cell(one: &str, other: &str) -> PyResult<u16> {
 #[pyclass(frozen, module = "conntrack_py._native")]
 pub struct Headers {
     captures: Turn<pipeline::Headers>,
-    file: i64,
+    file: i32,
     shards: u32,
+    /// With columns to filter by.
+    all: bool,
 }
 
 #[pymethods]
 impl Headers {
-    /// `shards`: 1 to 65,536. `part`: of the only source.
+    /// `shards`: 1 to 65,536. `all`: with columns to filter by. `part`: of the only source.
     #[new]
-    #[pyo3(signature = (sources, config, file, shards, part=None))]
+    #[pyo3(signature = (sources, config, file, shards, all, part=None))]
     #[allow(clippy::needless_pass_by_value, reason = "extracted from Python")]
     fn new(
         py: Python<'_>,
         mut sources: Vec<Source>,
         config: &Config,
-        file: i64,
+        file: i32,
         shards: u32,
+        all: bool,
         part: Option<split::Range>,
     ) -> PyResult<Self> {
         let config = config.core();
+        let is_behind = part.as_ref().is_some_and(|part| part.0 > 0);
         let inputs = match part {
             Some(part) if sources.len() == 1 => {
                 let (name, object) = sources.swap_remove(0);
@@ -141,10 +150,17 @@ impl Headers {
         };
         let captures = py.detach(|| Captures::open(inputs, track::faults(config))).map_err(capture_error)?;
         Ok(Self {
-            captures: Turn::new(Box::new(pipeline::Headers::new(captures, config))),
+            captures: Turn::new(Box::new(pipeline::Headers::new(captures, config, !is_behind))),
             file,
             shards: shards.clamp(1, shard::CELLS as u32),
+            all,
         })
+    }
+
+    /// A batch without rows, for its schema.
+    #[staticmethod]
+    fn none(all: bool) -> PyResult<ArrowBatch> {
+        Ok(ArrowBatch { table: HeaderRows::default().table(all).map_err(arrow_error)? })
     }
 
     /// The account so far as a dictionary, as a tracker's.
@@ -164,7 +180,7 @@ impl Headers {
         if rows.ts.is_empty() {
             return Ok(None);
         }
-        Ok(Some(ArrowBatch { table: rows.table().map_err(arrow_error)? }))
+        Ok(Some(ArrowBatch { table: rows.table(self.all).map_err(arrow_error)? }))
     }
 }
 
@@ -177,7 +193,7 @@ impl Headers {
         let mut rows = HeaderRows::default();
         let mut more = true;
         while more && rows.ts.len() < ROWS && rows.bytes < BYTES {
-            more = match py.detach(|| headers.next(|seen| rows.push(&seen, self.file, self.shards))) {
+            more = match py.detach(|| headers.next(|seen| rows.push(&seen, self.file, self.shards, self.all))) {
                 Ok(more) => more,
                 Err(CaptureError::Interrupted) => {
                     py.check_signals()?;
@@ -194,62 +210,61 @@ impl Headers {
 #[derive(Default)]
 struct HeaderRows {
     ts: Vec<i64>,
-    file: Vec<i64>,
+    file: Vec<i32>,
     index: Vec<i64>,
     shard: Vec<i32>,
+    packet: BinaryBuilder,
     src: StringBuilder,
     dst: StringBuilder,
     ports: [Vec<i32>; 2],
     proto: Vec<i32>,
     length: Vec<i64>,
-    linktype: Vec<i32>,
-    wire: Vec<i64>,
-    abridged: Vec<bool>,
-    frame: BinaryBuilder,
     bytes: usize,
 }
 
 impl HeaderRows {
-    fn push(&mut self, seen: &CellRecord<'_>, file: i64, shards: u32) {
-        let (record, tuple) = (&seen.record, &seen.packet.tuple);
-        self.ts.push(record.ts);
+    fn push(&mut self, seen: &CellRecord, file: i32, shards: u32, all: bool) {
+        self.ts.push(seen.ts);
         self.file.push(file);
-        self.index.push(seen.index as i64);
+        // Records of further files of a source are behind those of the first.
+        self.index.push((u64::from(seen.file) << FILE_SHIFT | seen.offset).cast_signed());
         self.shard.push((u32::from(seen.cell) % shards) as i32);
-        self.src.append_value(tuple.src.ip(tuple.family).to_string());
-        self.dst.append_value(tuple.dst.ip(tuple.family).to_string());
-        self.ports[0].push(tuple.sport.into());
-        self.ports[1].push(tuple.dport.into());
-        self.proto.push(tuple.proto.into());
-        self.length.push(seen.packet.ip_bytes.into());
-        self.linktype.push(record.linktype.0.into());
-        self.wire.push(record.len.into());
-        self.abridged.push(record.abridged);
-        self.frame.append_value(seen.bytes);
+        self.packet.append_value(&seen.bytes);
         self.bytes += seen.bytes.len();
+        if all {
+            let tuple = &seen.packet.tuple;
+            self.src.append_value(tuple.src.ip(tuple.family).to_string());
+            self.dst.append_value(tuple.dst.ip(tuple.family).to_string());
+            self.ports[0].push(tuple.sport.into());
+            self.ports[1].push(tuple.dport.into());
+            self.proto.push(tuple.proto.into());
+            self.length.push(seen.packet.ip_bytes.into());
+        }
     }
 
-    fn table(mut self) -> Result<Table, ArrowError> {
+    fn table(mut self, all: bool) -> Result<Table, ArrowError> {
         let [sport, dport] = self.ports;
         let longs = |values: Vec<i64>| -> ArrayRef { Arc::new(Int64Array::from(values)) };
         let ints = |values: Vec<i32>| -> ArrayRef { Arc::new(Int32Array::from(values)) };
-        let columns: [(&str, ArrayRef); 14] = [
+        let mut columns: Vec<(&str, ArrayRef)> = vec![
             ("ts", longs(self.ts)),
-            ("file", longs(self.file)),
+            ("file", ints(self.file)),
             ("idx", longs(self.index)),
             ("shard", ints(self.shard)),
-            ("src", Arc::new(self.src.finish())),
-            ("dst", Arc::new(self.dst.finish())),
-            ("sport", ints(sport)),
-            ("dport", ints(dport)),
-            ("proto", ints(self.proto)),
-            ("length", longs(self.length)),
-            ("linktype", ints(self.linktype)),
-            ("wire", longs(self.wire)),
-            ("abridged", Arc::new(BooleanArray::from(self.abridged))),
-            ("frame", Arc::new(self.frame.finish())),
+            ("packet", Arc::new(self.packet.finish())),
         ];
-        Table::try_from_iter_with_nullable(columns.map(|(name, array)| (name, array, false)))
+        if all {
+            let filters: [(&str, ArrayRef); 6] = [
+                ("src", Arc::new(self.src.finish())),
+                ("dst", Arc::new(self.dst.finish())),
+                ("sport", ints(sport)),
+                ("dport", ints(dport)),
+                ("proto", ints(self.proto)),
+                ("length", longs(self.length)),
+            ];
+            columns.extend(filters);
+        }
+        Table::try_from_iter_with_nullable(columns.into_iter().map(|(name, array)| (name, array, false)))
     }
 }
 
@@ -259,39 +274,44 @@ pub struct Part {
     shards: pipeline::ShardTracker,
     zones: Vec<String>,
     last: Option<CapturePosition>,
+    facts: bool,
 }
 
 #[pymethods]
 impl Part {
     #[new]
-    fn new(config: &Config) -> Self {
+    fn new(config: &Config, facts: bool) -> Self {
         let core = config.core();
         let zones = core.zones.iter().map(|zone| zone.name.clone()).collect();
-        Self { shards: pipeline::ShardTracker::new(core), zones, last: None }
+        Self { shards: pipeline::ShardTracker::new(core, facts), zones, last: None, facts }
     }
 
     /// Tracks headers in order, and returns the closed connections.
     fn take(&mut self, py: Python<'_>, headers: &Bound<'_, PyAny>) -> PyResult<ArrowBatch> {
         for table in arrow_in::batches(headers)? {
-            let (batch, places) = records(&table).map_err(PyValueError::new_err)?;
+            let (batch, places, begins) = records(&table).map_err(PyValueError::new_err)?;
             self.check(&places)?;
             let part = &mut self.shards;
-            py.detach(|| part.take(&batch, &places));
+            py.detach(|| part.take(&batch, &places, &begins));
         }
-        let (rows, ids) = self.shards.drain();
-        let table = py.detach(|| connections(&rows, &ids, &self.zones)).map_err(arrow_error)?;
-        Ok(ArrowBatch { table })
+        let ended = self.shards.drain();
+        self.table(py, &ended)
     }
 
     /// Closes the live connections; see the core.
     fn finish(&mut self, py: Python<'_>, until: Option<i64>) -> PyResult<ArrowBatch> {
-        let (rows, ids) = self.shards.finish(until);
-        let table = py.detach(|| connections(&rows, &ids, &self.zones)).map_err(arrow_error)?;
-        Ok(ArrowBatch { table })
+        let ended = self.shards.finish(until);
+        self.table(py, &ended)
     }
 }
 
 impl Part {
+    fn table(&self, py: Python<'_>, ended: &pipeline::Ended) -> PyResult<ArrowBatch> {
+        let noted = self.facts.then_some(ended.noted.as_slice());
+        let table = py.detach(|| flows::table(ended.rows.iter(), &ended.ids, noted, &self.zones));
+        Ok(ArrowBatch::new(table.map_err(arrow_error)?))
+    }
+
     /// Checks that positions grow; an error names the first that does not.
     fn check(&mut self, places: &[CapturePosition]) -> PyResult<()> {
         for place in places {
@@ -308,87 +328,30 @@ impl Part {
     }
 }
 
-/// The records of a table of headers, and their places.
-fn records(table: &Table) -> Result<(RecordBatch, Vec<CapturePosition>), String> {
-    let column = |name: &str, data_type: &DataType| -> Result<ArrayRef, String> {
-        let found =
-            table.column_by_name(name).ok_or_else(|| format!("{name}: found none, expected that of decode_headers"))?;
-        let fits = if *data_type == DataType::LargeBinary {
-            matches!(found.data_type(), DataType::Binary | DataType::LargeBinary | DataType::BinaryView)
-        } else {
-            found.data_type().is_integer() || *found.data_type() == DataType::Boolean
-        };
-        if !fits {
-            return Err(format!("{name}: found {}, expected that of decode_headers", found.data_type()));
-        }
-        if found.null_count() > 0 {
-            return Err(format!("{name}: found null, expected a value in each row"));
-        }
-        found.to_data().validate_full().map_err(|error| format!("{name}: {error}"))?;
-        cast(found, data_type).map_err(|error| format!("{name}: {error}"))
-    };
-    let number = |name: &str| column(name, &DataType::Int64);
-    let numbers = ["ts", "file", "idx", "linktype", "wire", "abridged"];
-    let mut found = Vec::with_capacity(numbers.len());
-    for name in numbers {
-        found.push(number(name)?);
-    }
-    let [ts, file, index, linktype, wire, abridged] =
-        std::array::from_fn(|at| found[at].as_primitive::<Int64Type>().values());
-    let frames = column("frame", &DataType::LargeBinary)?;
-    let frames = frames.as_binary::<i64>();
+/// The records of a table of headers, their places, and the begins of files.
+fn records(table: &Table) -> Result<(RecordBatch, Vec<CapturePosition>, Vec<i64>), String> {
+    let column = |name: &str, data_type| arrow_in::whole(table, name, data_type, "decode_headers");
+    let [ts, file, index] = ["ts", "file", "idx"].map(|name| column(name, &DataType::Int64));
+    let (ts, file, index) = (ts?, file?, index?);
+    let [ts, file, index] = [&ts, &file, &index].map(|column| column.as_primitive::<Int64Type>().values());
+    let packets = column("packet", &DataType::LargeBinary)?;
+    let packets = packets.as_binary::<i64>();
     let mut batch = RecordBatch { lacks: Lacks { some_bytes: true, ..Lacks::default() }, ..RecordBatch::default() };
-    let mut places = Vec::with_capacity(table.num_rows());
+    let (mut places, mut begins) = (Vec::with_capacity(table.num_rows()), Vec::new());
     for row in 0..table.num_rows() {
-        let frame = frames.value(row);
-        let start =
-            u32::try_from(batch.data.len()).ok().filter(|start| start.checked_add(frame.len() as u32).is_some());
-        let start = start.filter(|_| u32::try_from(frame.len()).is_ok());
-        let start = start.ok_or("frame: found 4 GiB in a batch, expected less; use several")?;
-        batch.data.extend_from_slice(frame);
-        let caplen = frame.len() as u32;
-        let len = u32::try_from(wire[row]).map_err(|_| format!("wire: found {}, expected a length", wire[row]))?;
-        let linktype = u16::try_from(linktype[row]).map_err(|_| format!("linktype: found {}", linktype[row]))?;
-        batch.records.push(Record {
-            ts: ts[row],
-            offset: 0,
-            start,
-            caplen,
-            len: len.max(caplen),
-            file: 0,
-            linktype: LinkType(linktype),
-            abridged: abridged[row] != 0,
-            unsummed: false,
-        });
-        places.push(CapturePosition { ts: ts[row], file: file[row], index: index[row] });
-    }
-    Ok((batch, places))
-}
-
-/// Connections in portable types: the columns of the table, with identifiers in place of rows.
-fn connections(rows: &Rows, ids: &[([u8; 16], Option<[u8; 16]>)], zones: &[String]) -> Result<Table, ArrowError> {
-    let hex = |id: &[u8; 16]| format!("{:032x}", u128::from_be_bytes(*id));
-    let own: StringArray = ids.iter().map(|(id, _)| Some(hex(id))).collect();
-    let mut fields = vec![Field::new("id", DataType::Utf8, false)];
-    let mut arrays: Vec<ArrayRef> = vec![Arc::new(own)];
-    for column in COLUMNS {
-        let array: ArrayRef = match column.kind {
-            Kind::Time(read) => Arc::new(rows.iter().map(|row| timed(read(row))).collect::<Int64Array>()),
-            Kind::U64(read) => Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| read(row) as i64))),
-            Kind::U16(read) => Arc::new(Int32Array::from_iter_values(rows.iter().map(|row| i32::from(read(row))))),
-            // The only number of a row.
-            Kind::OptI64(_) => {
-                Arc::new(ids.iter().map(|(_, related)| related.as_ref().map(hex)).collect::<StringArray>())
-            }
-            Kind::Word(read, words) => {
-                let words = words(zones);
-                let word = |code: Option<u16>| code.and_then(|code| words.get(usize::from(code)));
-                Arc::new(rows.iter().map(|row| word(read(row))).collect::<StringArray>())
-            }
-            _ => crate::arrow::array(column, rows.iter(), zones)?,
+        let start = batch.data.len();
+        let header = pipeline::header(packets.value(row), &mut batch.data);
+        let Some(Header { wire, linktype, abridged, begin }) = header else {
+            return Err(format!("packet: found other bytes in row {row}, expected those of decode_headers"));
         };
-        fields.push(Field::new(column.name, array.data_type().clone(), crate::arrow::may_be_null(column.name)));
-        arrays.push(array);
+        let end = u32::try_from(batch.data.len());
+        let end = end.map_err(|_| "packet: found 4 GiB in a batch, expected less; use several")?;
+        let (start, caplen) = (start as u32, end - start as u32);
+        let (ts, len) = (ts[row], wire.max(caplen));
+        let record = Record { ts, offset: 0, start, caplen, len, file: 0, linktype, abridged, unsummed: false };
+        batch.records.push(record);
+        places.push(CapturePosition { ts, file: file[row], index: index[row] });
+        begins.extend(begin);
     }
-    Table::try_new(Arc::new(Schema::new(fields)), arrays)
+    Ok((batch, places, begins))
 }

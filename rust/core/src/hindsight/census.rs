@@ -7,47 +7,16 @@ use std::hash::Hash;
 
 use ahash::AHashMap as HashMap;
 
-use conntrack_decode::{Addr, Family, Tunnel, Vlan, ipproto};
+use conntrack_decode::{Addr, Family, Tunnel, Vlan};
 use conntrack_output::rows::{Row, Rows};
-use conntrack_track::connection::Evidence;
 use conntrack_track::flow::Side;
 
 use super::facts::{ENDS, is_conversation, only, was_accepted};
+use super::roles::{EndpointRoles, Host, is_service, peer_bit};
+use super::shared::Whole;
 
 /// Peers from which an endpoint counts as a server.
 const MANY_PEERS: u32 = 3;
-/// Connections from which a host that only initiates has a role.
-const ENOUGH: u32 = 3;
-
-/// Roles of an endpoint over all rows.
-#[derive(Clone, Copy, Default)]
-struct EndpointRoles {
-    /// Accepted connections.
-    accepted: u32,
-    /// True if the endpoint ever initiated.
-    initiates: bool,
-    /// Peers with which data was exchanged, a bit of a hash each.
-    peers: u64,
-}
-
-/// Connections of a host by role.
-#[derive(Clone, Copy, Default)]
-struct Host {
-    initiated: u32,
-    answered: u32,
-}
-
-/// Hash of a peer to six bits, equal in every run.
-fn peer_bit(addr: Addr, port: u16) -> u32 {
-    let mixed =
-        (addr.0 as u64 ^ (addr.0 >> 64) as u64 ^ u64::from(port).rotate_left(40)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    (mixed >> 58) as u32
-}
-
-/// True for a request of a service: neither an echo nor an error.
-fn is_service(row: Row<'_>) -> bool {
-    matches!(row.proto(), ipproto::TCP | ipproto::UDP | ipproto::SCTP) && row.evidence() > Evidence::Related
-}
 
 /// Interned keys with a value each, so that a key is hashed once.
 struct Interner<K, V> {
@@ -117,6 +86,8 @@ pub(super) struct Census {
     endpoints: Interner<(u32, u8, u16), EndpointRoles>,
     pairs: Interner<(u32, u32), [u32; 2]>,
     tuples: Interner<((u32, u32), Vlan, Tunnel), ()>,
+    /// Hosts and endpoints are counted elsewhere.
+    is_part: bool,
 }
 
 /// Interned keys of a row, originator first; None: of no open connection.
@@ -133,9 +104,10 @@ impl Census {
         self.tuples.values.len()
     }
 
-    /// Counts all rows for the open connections at these indices.
-    pub(super) fn of(rows: &Rows, open: &[usize]) -> (Self, Vec<Case>, Vec<TupleRow>) {
-        let mut census = Self::default();
+    /// Counts all rows for the open connections at these indices. `outside`: the counts of hosts and endpoints, where the
+    /// rows are a part of all.
+    pub(super) fn of(rows: &Rows, open: &[usize], outside: Option<&Whole>) -> (Self, Vec<Case>, Vec<TupleRow>) {
+        let mut census = Self { is_part: outside.is_some(), ..Self::default() };
         let cases: Vec<Case> =
             open.iter().filter_map(|place| Some(census.add_case(*place, rows.get(*place)?))).collect();
         let mut records = Vec::new();
@@ -151,7 +123,23 @@ impl Census {
                 records.push(TupleRow { place, tuple, endpoints: by_role([orig, resp], row.orig()) });
             }
         }
+        if let Some(whole) = outside {
+            census.take(whole);
+        }
         (census, cases, records)
+    }
+
+    /// Takes the counts of hosts and endpoints from elsewhere.
+    fn take(&mut self, whole: &Whole) {
+        let mut hosts = vec![(Family::V4, Addr::default()); self.hosts.values.len()];
+        for (host, number) in &self.hosts.numbers {
+            hosts[*number as usize] = *host;
+            self.hosts.values[*number as usize] = whole.host(*host);
+        }
+        for ((host, proto, port), number) in &self.endpoints.numbers {
+            let (family, addr) = hosts[*host as usize];
+            self.endpoints.values[*number as usize] = whole.endpoint((family, addr, *proto, *port));
+        }
     }
 
     fn add_case(&mut self, place: usize, row: Row<'_>) -> Case {
@@ -178,29 +166,32 @@ impl Census {
     }
 
     fn count(&mut self, row: Row<'_>, seen: &RowKeys) {
-        for (own, peer) in [(0, 1), (1, 0)] {
-            if let Some(met) = self.endpoints.of_mut(seen.endpoints[own]).filter(|_| is_conversation(row, own)) {
-                met.peers |= 1 << peer_bit(row.addr(peer), row.port(peer));
-            }
+        if !self.is_part {
+            self.count_roles(row, seen);
         }
         if !is_service(row) {
             return;
         }
-        let answered = was_accepted(row);
-        if let Some(met) = self.endpoints.of_mut(seen.endpoints[1]).filter(|_| answered) {
-            met.accepted += 1;
-        }
-        if let Some(met) = self.endpoints.of_mut(seen.endpoints[0]) {
-            met.initiates = true;
-        }
-        if let Some(host) = self.hosts.of_mut(seen.hosts[0]) {
-            host.initiated += 1;
-        }
-        if let Some(host) = self.hosts.of_mut(seen.hosts[1]).filter(|_| answered) {
-            host.answered += 1;
-        }
         if let (Some(counts), [Some(orig), Some(resp)]) = (self.pairs.of_mut(seen.pair), seen.hosts) {
             counts[in_order([orig, resp]).1] += 1;
+        }
+    }
+
+    /// Counts a row for its endpoints and hosts.
+    fn count_roles(&mut self, row: Row<'_>, seen: &RowKeys) {
+        let (is_service, accepted) = (is_service(row), was_accepted(row));
+        for end in ENDS {
+            if let Some(met) = self.endpoints.of_mut(seen.endpoints[end]) {
+                if is_conversation(row, end) {
+                    met.peers |= peer_bit((row.addr(1 - end), row.port(1 - end)));
+                }
+                if is_service {
+                    met.serve(end, accepted);
+                }
+            }
+            if let Some(host) = self.hosts.of_mut(seen.hosts[end]).filter(|_| is_service) {
+                host.serve(end, accepted);
+            }
         }
     }
 
@@ -232,8 +223,7 @@ impl Census {
         let counts = self.pairs.of(case.pair);
         let between = only([counts[first] > 0, counts[1 - first] > 0]);
         between.or_else(|| {
-            let asks = hosts.map(|host| self.hosts.of(host)).map(|host| host.initiated >= ENOUGH && host.answered == 0);
-            only(asks)
+            only(hosts.map(|host| self.hosts.of(host).only_asks()))
         })
     }
 }

@@ -24,7 +24,7 @@ use super::facts::{ENDS, FIRST_EPHEMERAL};
 /// groups (`nf_conntrack_snmp`; `nf_conntrack_netbios_ns` has 3 s).
 const ANSWERS_HOLD: i64 = 30 * SECOND;
 /// The most questions in memory.
-const MOST_QUESTIONS: usize = 1 << 20;
+pub(super) const MOST_QUESTIONS: usize = 1 << 20;
 /// Expectations of one endpoint that are compared with a connection, from the latest on.
 const MOST_COMPARED: usize = 64;
 
@@ -33,11 +33,11 @@ pub(super) fn questions<'a>(rows: impl Iterator<Item = Row<'a>>) -> Expectations
     Expectations::of(rows.filter(|row| is_question(*row)).map(question).collect(), MOST_QUESTIONS)
 }
 
-fn is_question(row: Row<'_>) -> bool {
+pub(super) fn is_question(row: Row<'_>) -> bool {
     row.proto() == ipproto::UDP && row.direction() == Direction::Multicast && !row.is_from_group() && !row.is_flipped()
 }
 
-fn question(row: Row<'_>) -> Expectation {
+pub(super) fn question(row: Row<'_>) -> Expectation {
     Expectation {
         ts: row.start(),
         begins: [row.start(), row.end().saturating_add(ANSWERS_HOLD)],
@@ -53,21 +53,24 @@ fn question(row: Row<'_>) -> Expectation {
     }
 }
 
-/// Decides every expected connection, and names its parent.
-pub(super) fn settle(rows: &mut Rows, announced: &Expectations, questions: &Expectations) {
+/// Decides every expected connection, and returns its place with the fact.
+pub(super) fn settle<'a>(
+    rows: &mut Rows,
+    announced: &'a Expectations,
+    questions: &'a Expectations,
+) -> Vec<(usize, &'a Expectation)> {
     let (announced, questions) = (Index::of(announced), Index::of(questions));
     if announced.is_empty() && questions.is_empty() {
-        return;
+        return Vec::new();
     }
-    let expected: Vec<Expected<'_>> = rows
+    let expected: Vec<Expected<'a>> = rows
         .iter()
         .zip(0..)
         // Questions are UDP, and most captures announce nothing.
         .filter(|(row, _)| row.proto() == ipproto::UDP || (row.proto() == ipproto::TCP && !announced.is_empty()))
         .filter_map(|(row, place)| Expected::of(row, place, &announced, &questions))
         .collect();
-    let parents = Parents::of(rows, &expected);
-    for one in expected {
+    for one in &expected {
         let Some(row) = rows.get(one.place) else { continue };
         if row.evidence() < Evidence::Related {
             if one.initiator == 1 {
@@ -75,8 +78,16 @@ pub(super) fn settle(rows: &mut Rows, announced: &Expectations, questions: &Expe
             }
             rows.revise(one.place, Evidence::Related, Evidence::Related);
         }
-        if let Some(parent) = parents.find(one.by) {
-            rows.relate(one.place, parent);
+    }
+    expected.into_iter().map(|one| (one.place, one.by)).collect()
+}
+
+/// Names the parents of expected connections, which are among the rows.
+pub(super) fn name_parents(rows: &mut Rows, expected: &[(usize, &Expectation)]) {
+    let parents = Parents::of(rows, expected.iter().map(|(_, by)| *by));
+    for (place, by) in expected {
+        if let Some(parent) = parents.find(by).and_then(|place| rows.get(place)).map(Row::number) {
+            rows.relate(*place, parent);
         }
     }
 }
@@ -97,8 +108,45 @@ impl<'a> Expected<'a> {
     }
 }
 
+/// The tuple, begin and tags of a connection.
+pub(super) trait Opening: Copy {
+    fn family(self) -> Family;
+    fn proto(self) -> u8;
+    fn endpoint(self, end: usize) -> (Addr, u16);
+    fn port(self, end: usize) -> u16;
+    fn start(self) -> i64;
+    fn tags(self) -> (Vlan, Tunnel);
+}
+
+impl Opening for Row<'_> {
+    fn family(self) -> Family {
+        Row::family(self)
+    }
+
+    fn proto(self) -> u8 {
+        Row::proto(self)
+    }
+
+    fn endpoint(self, end: usize) -> (Addr, u16) {
+        (self.addr(end), Row::port(self, end))
+    }
+
+    #[inline]
+    fn port(self, end: usize) -> u16 {
+        Row::port(self, end)
+    }
+
+    fn start(self) -> i64 {
+        Row::start(self)
+    }
+
+    fn tags(self) -> (Vlan, Tunnel) {
+        (self.vlan(), self.tunnel())
+    }
+}
+
 /// The initiator of a connection that was announced, if all announcements name one.
-fn by_announcement<'a>(row: Row<'_>, announced: &Index<'a>) -> Option<(usize, &'a Expectation)> {
+pub(super) fn by_announcement<'a>(row: impl Opening, announced: &Index<'a>) -> Option<(usize, &'a Expectation)> {
     let found = ENDS.map(|end| {
         let by = announced.find(row, end)?;
         Some((if by.initiator == Initiator::Named { end } else { 1 - end }, by))
@@ -146,14 +194,14 @@ fn is_private(addr: IpAddr) -> bool {
 type Endpoint = (Family, u8, Addr, u16);
 
 /// Expectations by named endpoint, in the order of their times.
-struct Index<'a> {
+pub(super) struct Index<'a> {
     all: HashMap<Endpoint, Vec<&'a Expectation>>,
     /// A bit for each port of a named endpoint: most connections have none of them, and are not looked up.
     ports: Vec<u64>,
 }
 
 impl<'a> Index<'a> {
-    fn of(facts: &'a Expectations) -> Self {
+    pub(super) fn of(facts: &'a Expectations) -> Self {
         let mut index = Self { all: HashMap::default(), ports: vec![0; 1 << 10] };
         for one in facts.iter() {
             index.all.entry((one.family, one.proto, one.addr, one.port)).or_default().push(one);
@@ -171,19 +219,19 @@ impl<'a> Index<'a> {
     }
 
     /// The latest expectation of this end of a connection at the connection's begin, of equal tags if there is one.
-    fn find(&self, row: Row<'_>, end: usize) -> Option<&'a Expectation> {
+    fn find(&self, row: impl Opening, end: usize) -> Option<&'a Expectation> {
         if !self.has_port(row.port(end)) {
             return None;
         }
-        let all = self.all.get(&(row.family(), row.proto(), row.addr(end), row.port(end)))?;
-        let peer = (row.addr(1 - end), row.port(1 - end));
+        let (own, peer) = (row.endpoint(end), row.endpoint(1 - end));
+        let all = self.all.get(&(row.family(), row.proto(), own.0, own.1))?;
         let begun = all.partition_point(|one| one.begins[0] <= row.start());
         let mut fitting = all[..begun].iter().copied().rev().take(MOST_COMPARED).filter(|one| {
             let is_own = one.parent_proto == row.proto() && one.parent.contains(&peer);
             row.start() <= one.begins[1] && one.peer.is_none_or(|addr| addr == peer.0) && !is_own
         });
         let latest = fitting.next()?;
-        let has_equal_tags = |one: &&'a Expectation| one.tags == (row.vlan(), row.tunnel());
+        let has_equal_tags = |one: &&'a Expectation| one.tags == row.tags();
         if has_equal_tags(&latest) { Some(latest) } else { fitting.find(has_equal_tags).or(Some(latest)) }
     }
 }
@@ -196,32 +244,32 @@ fn pair(proto: u8, family: Family, mut ends: [(Addr, u16); 2]) -> Pair {
     (proto, family, ends)
 }
 
-/// Begin, tags and number of a row.
-type Begun = (i64, (Vlan, Tunnel), u64);
+/// Begin, tags, number and place of a row.
+type Begun = (i64, (Vlan, Tunnel), u64, usize);
 
 /// Rows of the connections that messages belong to.
-struct Parents(HashMap<Pair, Vec<Begun>>);
+pub(super) struct Parents(HashMap<Pair, Vec<Begun>>);
 
 impl Parents {
-    fn of(rows: &Rows, expected: &[Expected<'_>]) -> Self {
-        let mut found: HashMap<Pair, Vec<_>> = expected.iter().map(|one| (pair_of(one.by), Vec::new())).collect();
-        for row in rows.iter().take(if found.is_empty() { 0 } else { rows.len() }) {
-            let ends = ENDS.map(|end| (row.addr(end), row.port(end)));
+    pub(super) fn of<'a>(rows: &Rows, expected: impl Iterator<Item = &'a Expectation>) -> Self {
+        let mut found: HashMap<Pair, Vec<_>> = expected.map(|one| (pair_of(one), Vec::new())).collect();
+        for (row, place) in rows.iter().zip(0..).take(if found.is_empty() { 0 } else { rows.len() }) {
+            let ends = ENDS.map(|end| row.endpoint(end));
             if let Some(those) = found.get_mut(&pair(row.proto(), row.family(), ends)) {
-                those.push((row.start(), (row.vlan(), row.tunnel()), row.number()));
+                those.push((row.start(), row.tags(), row.number(), place));
             }
         }
         found.values_mut().for_each(|those| those.sort_unstable());
         Self(found)
     }
 
-    /// The row that was alive at the message: the last one begun, of equal tags if there is one.
-    fn find(&self, by: &Expectation) -> Option<u64> {
+    /// The place of the row that was alive at the message: the last one begun, of equal tags if there is one.
+    pub(super) fn find(&self, by: &Expectation) -> Option<usize> {
         let all = self.0.get(&pair_of(by))?;
         let begun = &all[..all.partition_point(|(start, ..)| *start <= by.ts)];
         let mut latest = begun.iter().rev().take(MOST_COMPARED);
-        let equal = latest.clone().find(|(_, tags, _)| *tags == by.tags);
-        equal.or_else(|| latest.next()).map(|(.., number)| *number)
+        let equal = latest.clone().find(|(_, tags, ..)| *tags == by.tags);
+        equal.or_else(|| latest.next()).map(|(.., place)| *place)
     }
 }
 

@@ -1,21 +1,29 @@
 //! Initiators from the whole capture, for connections whose own packets do not show one.
 //!
 //! Evidence of any connection serves earlier and later ones. All evidence is counted, so that results do not depend on the
-//! order in which connections ended.
+//! order in which connections ended. Evidence of parts of a capture adds up ([`Facts`]).
 
 mod census;
+mod entries;
 mod expected;
 mod facts;
 mod ladder;
+mod roles;
+mod shared;
 mod silence;
 
 use census::{Census, TupleRow, by_role};
 use conntrack_decode::ipproto;
 use conntrack_output::rows::{Row, Rows};
+use conntrack_track::config::ServerPorts;
 use conntrack_track::connection::Evidence;
+use conntrack_track::direction::Expectation;
+pub use entries::{Entry, EntryError, KINDS};
 use facts::{ENDS, has_any, refused, was_accepted};
 pub use ladder::Hints;
 use ladder::Ladder;
+use shared::Whole;
+pub use shared::{Facts, Id};
 use silence::Silence;
 
 /// True where the packets of the connection itself show the initiator.
@@ -26,7 +34,32 @@ fn is_known(row: Row<'_>) -> bool {
 /// Decides every connection that its own packets left open. Originators may change.
 pub fn settle(rows: &mut Rows, hints: &Hints<'_>) {
     let questions = expected::questions(rows.iter());
-    expected::settle(rows, hints.expected, &questions);
+    let expected = expected::settle(rows, hints.expected, &questions);
+    expected::name_parents(rows, &expected);
+    judge(rows, hints, None);
+}
+
+/// The same for the rows of some shards: evidence of other connections comes from the facts of all shards, except that of the
+/// same two hosts. Returns the parents of the connections that were expected: place and identifier.
+pub fn look_back(rows: &mut Rows, facts: &mut Facts, ports: &ServerPorts, udp_timeout: i64) -> Vec<(usize, Id)> {
+    let whole = facts.whole();
+    let expected = expected::settle(rows, &whole.announced, &whole.questions);
+    let hints = Hints { ports, expected: &whole.announced, files: &whole.begins, udp_timeout };
+    judge(rows, &hints, Some(&whole));
+    expected.into_iter().filter_map(|(place, by)| Some((place, whole.parent(by)?))).collect()
+}
+
+/// The facts of the rows of some shards, all of those shards. `announced`: the connections that their messages announce.
+pub fn facts(mut rows: Rows, ids: &[Id], announced: Vec<Expectation>, udp_timeout: i64) -> Facts {
+    let mut facts = Facts::default();
+    facts.note_expectations(&rows, ids, announced);
+    let may_be_expected: Vec<bool> = rows.iter().map(|row| !is_known(row)).collect();
+    (0..rows.len()).for_each(|place| revise(&mut rows, place));
+    facts.count(&rows, &may_be_expected, udp_timeout);
+    facts
+}
+
+fn judge(rows: &mut Rows, hints: &Hints<'_>, outside: Option<&Whole>) {
     let doubtful = rows.iter().zip(0..).filter(|(row, _)| may_be_revised(*row) || !is_known(*row));
     let mut open: Vec<usize> = doubtful.map(|(_, place)| place).collect();
     open.retain(|place| {
@@ -36,8 +69,12 @@ pub fn settle(rows: &mut Rows, hints: &Hints<'_>) {
     if open.is_empty() {
         return;
     }
-    let (census, cases, records) = Census::of(rows, &open);
-    let silence = Silence::of(rows, (&records, census.tuples()), hints.files, hints.udp_timeout);
+    let (census, cases, records) = Census::of(rows, &open, outside);
+    let begins = match outside {
+        Some(whole) => silence::begins(whole.active.iter().copied(), hints.files, hints.udp_timeout),
+        None => silence::begins(rows.iter().map(|row| (row.start(), row.end())), hints.files, hints.udp_timeout),
+    };
+    let silence = Silence::of(begins, &records, census.tuples());
     for case in &cases {
         let Some(row) = rows.get(case.place).filter(|row| row.evidence() < Evidence::Scan) else { continue };
         let after_silence = row.proto() == ipproto::UDP && silence.before(row, case) > hints.udp_timeout;

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use conntrack_output::rows::{Row, Rows};
+use conntrack_output::rows::Row;
 
 use super::census::{Case, TupleRow};
 use conntrack_base::time::SECOND;
@@ -19,14 +19,14 @@ pub(super) struct Silence {
 }
 
 impl Silence {
-    /// Silence over all rows; `records`: the rows of five-tuples with open connections. `files`: the begins of files.
-    pub(super) fn of(rows: &Rows, (records, tuples): (&[TupleRow], usize), files: &[i64], timeout: i64) -> Self {
+    /// Silence between the times at which capture began; `records`: the rows of five-tuples with open connections.
+    pub(super) fn of(begins: Vec<i64>, records: &[TupleRow], tuples: usize) -> Self {
         let mut firsts = vec![usize::MAX; tuples];
         for record in records {
             let first = &mut firsts[record.tuple as usize];
             *first = (*first).min(record.place);
         }
-        Self { begins: begins(rows.iter().map(|row| (row.start(), row.end())), files, timeout), firsts }
+        Self { begins, firsts }
     }
 
     /// Nanoseconds of the capture before the row without a packet of the five-tuple; 0 after an earlier row.
@@ -43,20 +43,10 @@ impl Silence {
 /// [`LONGEST_PAUSE`], or one beyond `timeout` in which a file begins. `files`: the begins of files, sorted.
 ///
 /// Activity that begins within one bin of `timeout` has no pause: of each bin, the first begin and the last end are enough.
-fn begins(active: impl Iterator<Item = (i64, i64)>, files: &[i64], timeout: i64) -> Vec<i64> {
+pub(super) fn begins(active: impl Iterator<Item = (i64, i64)>, files: &[i64], timeout: i64) -> Vec<i64> {
     let width = timeout.clamp(SECOND, LONGEST_PAUSE);
-    let mut bins: BTreeMap<i64, (i64, i64)> = BTreeMap::new();
-    let mut latest = None;
-    for (start, end) in active {
-        let bin = start.div_euclid(width);
-        match &mut latest {
-            Some((last, first, until)) if *last == bin => (*first, *until) = (start.min(*first), end.max(*until)),
-            _ => keep(&mut bins, latest.replace((bin, start, end))),
-        }
-    }
-    keep(&mut bins, latest);
     let (mut found, mut until) = (Vec::new(), None);
-    for (start, end) in bins.into_values() {
+    for (start, end) in activity(active, timeout).into_values() {
         let begins_file = |until: i64| {
             let place = files.partition_point(|file| *file <= until);
             files.get(place).is_some_and(|file| *file <= start)
@@ -71,6 +61,22 @@ fn begins(active: impl Iterator<Item = (i64, i64)>, files: &[i64], timeout: i64)
         until = until.max(Some(end));
     }
     found
+}
+
+/// The first begin and the last end of activity by bin of `timeout`.
+pub(super) fn activity(active: impl Iterator<Item = (i64, i64)>, timeout: i64) -> BTreeMap<i64, (i64, i64)> {
+    let width = timeout.clamp(SECOND, LONGEST_PAUSE);
+    let mut bins: BTreeMap<i64, (i64, i64)> = BTreeMap::new();
+    let mut latest = None;
+    for (start, end) in active {
+        let bin = start.div_euclid(width);
+        match &mut latest {
+            Some((last, first, until)) if *last == bin => (*first, *until) = (start.min(*first), end.max(*until)),
+            _ => keep(&mut bins, latest.replace((bin, start, end))),
+        }
+    }
+    keep(&mut bins, latest);
+    bins
 }
 
 fn keep(bins: &mut BTreeMap<i64, (i64, i64)>, latest: Option<(i64, i64, i64)>) {
@@ -88,7 +94,7 @@ mod tests {
     #[test]
     fn a_pause_of_all_traffic_begins_another_capture() {
         let at = |start: i64, end: i64| (start * SECOND, end * SECOND);
-        let begins = |active: Vec<(i64, i64)>| begins(active.into_iter(), &[], 30 * SECOND);
+        let begins = |active: Vec<(i64, i64)>| super::begins(active.into_iter(), &[], 30 * SECOND);
         assert_eq!(begins(vec![at(700, 710), at(0, 100)]), [0]);
         assert_eq!(begins(vec![at(0, 100), at(701, 710), at(50, 60)]), [0, 701 * SECOND]);
         assert_eq!(begins(vec![at(0, 5_000), at(701, 710), at(5_601, 5_601)]), [0, 5_601 * SECOND]);

@@ -11,14 +11,17 @@ mod begun;
 mod early_reports;
 mod following;
 mod fragments;
+mod header;
 mod hosts;
 mod named;
+mod noted;
 mod order;
 mod progress;
 mod reading;
 mod replay;
 mod rewrite;
 mod seam;
+mod second;
 mod shards;
 mod stream;
 
@@ -35,12 +38,15 @@ use conntrack_track::tracker::{Evictions, Keys, Tracker};
 
 pub use annotate::{AnnotateError, label, split};
 pub use bare::{Depth, walk};
+pub use header::{Header, get as header};
 pub use hosts::{HostNames, with_names};
 pub use named::named;
 pub use progress::{Observe, Progress};
 pub use reading::{count_damage, skipped_files};
 pub use replay::{Fate, ReplayOutput, replay};
-pub use seam::{CapturePosition, CellRecord, Headers, ShardTracker};
+pub use noted::Noted;
+pub use seam::{CapturePosition, CellRecord, Ended, Headers, Ids, ShardTracker};
+pub use second::{ShardRows, row_bytes};
 pub use stream::{Fill, Stream};
 
 use following::{GROUP, NoLabels, TrackOutput, TrackStage};

@@ -71,6 +71,18 @@ impl<'a> Batch<'a> {
         self.decoded.packets.get(one.decoded as usize..).and_then(|packets| packets.get(..count)).unwrap_or_default()
     }
 
+    /// Notes the connections that messages in a record announce.
+    pub fn note_announcements(&self, at: usize, into: &mut Expectations) {
+        let (one, ts) = (&self.decoded.descriptors[at], self.records[at].ts);
+        if one.is(kind::OTHER) {
+            for packet in self.packets(at) {
+                direction::note_announcements(into, packet, self.frame(at), ts);
+            }
+        } else if one.is(kind::ANNOUNCES) {
+            direction::note_announcements(into, &self.arrival(at).packet(), self.frame(at), ts);
+        }
+    }
+
     /// The innermost packet of a record; None where it has none.
     pub fn packet(&self, at: usize) -> Option<Packet> {
         if self.decoded.descriptors[at].is(kind::OTHER) {
@@ -294,15 +306,8 @@ impl DecodeStage {
     #[inline(never)]
     fn note_announcements(&mut self, batch: &Batch<'_>) {
         let Some(expected) = &mut self.expected else { return };
-        for (at, record) in batch.records.iter().enumerate() {
-            let one = &batch.decoded.descriptors[at];
-            if one.is(kind::OTHER) {
-                for packet in batch.packets(at) {
-                    direction::note_announcements(expected, packet, batch.frame(at), record.ts);
-                }
-            } else if one.is(kind::ANNOUNCES) {
-                direction::note_announcements(expected, &batch.arrival(at).packet(), batch.frame(at), record.ts);
-            }
+        for at in 0..batch.records.len() {
+            batch.note_announcements(at, expected);
         }
     }
 

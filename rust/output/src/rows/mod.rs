@@ -3,6 +3,7 @@
 //! A run may have millions of rows. Each takes 96 bytes, in segments, so that growing copies nothing. IPv6 addresses and rare
 //! fields are in an overflow store. A [`Row`] is a view that decodes one field at a time.
 
+pub mod alone;
 mod letters;
 mod packed;
 pub mod portable;

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use conntrack_base::checkpoint::MAX_COUNT;
 use conntrack_base::time::SECOND;
 use conntrack_decode::{Addr, Family, Tunnel, TunnelKind, Vlan, ipproto};
 use conntrack_track::conn::{self, Flags, Image, path};
@@ -225,6 +226,23 @@ impl Packed {
             && self.end.checked_sub(self.quiet.into()).is_some()
     }
 
+    /// The row of one that came alone with its addresses (IPv6) and rare fields; None where they contradict each other.
+    pub(super) fn restored(mut self, addrs: Option<[Addr; 2]>, rare: Option<Rare>, to: &mut Overflow) -> Option<Self> {
+        let counts = rare.iter().flat_map(|rare| rare.sent).flat_map(|sent| [sent.packets, sent.ip_bytes, sent.payload_bytes]);
+        let is_sound = self.has(flag::V6) == addrs.is_some()
+            && (self.rare > 0) == rare.is_some()
+            && rare.is_none_or(|rare| usize::from(rare.history.1) <= rare.history.0.len())
+            && counts.max().is_none_or(|most| most <= MAX_COUNT)
+            && self.end.checked_sub(self.quiet.into()).is_some();
+        if let Some(addrs) = addrs.filter(|_| is_sound) {
+            self.addr = [to.addrs.push(addrs) as u32, 0];
+        }
+        if let Some(rare) = rare.filter(|_| is_sound) {
+            self.add_rare(rare, to);
+        }
+        is_sound.then_some(self)
+    }
+
     /// Renumbers the row, and moves its overflow indices.
     pub(super) fn move_to(&mut self, number: u64, shift: Shift) {
         self.number_and_flags = number << flag::BITS | self.number_and_flags & ((1 << flag::BITS) - 1);
@@ -272,7 +290,7 @@ impl Packed {
     }
 
     /// Row and addresses, comparable between overflow stores.
-    fn alone(mut self, overflow: &Overflow) -> (Self, Option<[Addr; 2]>) {
+    pub(super) fn alone(mut self, overflow: &Overflow) -> (Self, Option<[Addr; 2]>) {
         let addrs = self.has(flag::V6).then(|| overflow.addrs.get(self.addr[0] as usize).copied()).flatten();
         if addrs.is_some() {
             self.addr = [0; 2];

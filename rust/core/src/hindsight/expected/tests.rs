@@ -51,7 +51,9 @@ fn facts(rows: &Rows) -> Vec<Fact> {
 fn settled(packets: &[Sent]) -> Vec<Fact> {
     let mut rows = rows(packets);
     let questions = questions(rows.iter());
-    settle(&mut rows, &Expectations::default(), &questions);
+    let none = Expectations::default();
+    let expected = settle(&mut rows, &none, &questions);
+    name_parents(&mut rows, &expected);
     facts(&rows)
 }
 

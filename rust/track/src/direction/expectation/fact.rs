@@ -2,16 +2,16 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
 use conntrack_base::time::SECOND;
 use conntrack_decode::{Addr, Family, FiveTuple, Packet, Tunnel, Vlan};
 
 /// The most by which a connection may precede its announcement: two packets of one moment may be captured in any order.
 const LATE: i64 = SECOND;
-/// The most stored expectations: a bound on memory far beyond ordinary use.
-const MOST: usize = 1 << 16;
 
 /// The initiator of an expected connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Initiator {
     /// The named endpoint, which asked for the connection.
     Named,
@@ -20,7 +20,7 @@ pub enum Initiator {
 }
 
 /// A connection that a message announces, between a named endpoint and any port of a peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Expectation {
     /// Capture time of the message, nanoseconds.
     pub ts: i64,
@@ -68,11 +68,14 @@ pub struct Expectations {
 
 impl Default for Expectations {
     fn default() -> Self {
-        Self::bounded(MOST)
+        Self::bounded(Self::MOST)
     }
 }
 
 impl Expectations {
+    /// The most stored announcements: a bound on memory far beyond ordinary use.
+    pub const MOST: usize = 1 << 16;
+
     /// At most so many expectations.
     pub fn bounded(most: usize) -> Self {
         Self { all: BTreeSet::new(), most }
@@ -86,15 +89,16 @@ impl Expectations {
         Self { all: all.into_iter().collect(), most }
     }
 
-    /// Add an expectation.
-    pub fn insert(&mut self, one: Expectation) {
+    /// Add an expectation. Returns true if it is new, and among the earliest.
+    pub fn insert(&mut self, one: Expectation) -> bool {
         if self.all.len() >= self.most && self.all.last().is_none_or(|last| one >= *last) {
-            return;
+            return false;
         }
-        self.all.insert(one);
+        let is_new = self.all.insert(one);
         if self.all.len() > self.most {
             self.all.pop_last();
         }
+        is_new
     }
 
     /// Add the expectations of another part of the packets or connections.

@@ -27,7 +27,9 @@ pub fn note(into: &mut Expectations, packet: &Packet, record: &[u8], ts: i64) {
     }
     let payload = packet.payload_in(record);
     let payload = payload.get(..packet.payload_bytes as usize).unwrap_or(payload);
-    read(packet, payload, &mut |one| into.insert(one.expected(packet, ts)));
+    read(packet, payload, &mut |one| {
+        into.insert(one.expected(packet, ts));
+    });
 }
 
 /// Read the announcements of a message.
