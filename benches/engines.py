@@ -94,9 +94,13 @@ from pathlib import Path
 sys.path.insert(0, "tests")
 from support import spark_session
 import conntrack_py.spark as cts
-spark = spark_session.session("local[2]", Path(sys.argv[1]), **{"spark.driver.memory": "2g"})
+spark = spark_session.session("local[2]", Path(sys.argv[1]), **{
+    "spark.driver.memory": "2g",
+    "spark.sql.codegen.wholeStage": "true",
+    "spark.driver.extraJavaOptions": "",
+})
 frame = cts.track(spark, sys.argv[2:], shards=int(SHARDS), range_bytes=128 << 20)
-print(frame.write.format("noop").mode("overwrite").save())
+(frame.write.format("noop").mode("overwrite").save())
 spark.stop()
 """
 

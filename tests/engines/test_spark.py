@@ -56,14 +56,16 @@ def captures(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return files
 
 
-def expected(captures: list[str], config: ct.Config | None = None) -> list[dict[str, Any]]:
-    """The connections of one shard, without Spark."""
+def expected(captures: list[str], until: int | None = None) -> list[dict[str, Any]]:
+    """The connections of one shard with hindsight, without Spark."""
     rows = pa.Table.from_batches(
         pa.record_batch(batch)
         for number, path in enumerate(sorted(captures))
-        for batch in ct.decode_headers(path, number, 1, config=config)
+        for batch in ct.decode_headers(path, number, 1)
     ).sort_by([("ts", "ascending"), ("file", "ascending"), ("idx", "ascending")])
-    return by_id(pa.Table.from_batches(map(pa.record_batch, ct.track_stream(rows, config=config))).to_pylist())
+    flows = list(map(pa.record_batch, ct.track_stream(rows, until=until, facts=True)))
+    settled = ct.look_back(flows, list(ct.facts_of(flows)))
+    return by_id(pa.Table.from_batches(map(pa.record_batch, settled)).to_pylist())
 
 
 def by_id(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -78,9 +80,24 @@ def found(frame: Any) -> list[dict[str, Any]]:
 def test_any_number_of_shards(spark: Any, captures: list[str], shards: int) -> None:
     """The files in any order, and one of the runs with files in ranges."""
     size = min(os.path.getsize(path) for path in captures)
-    ranges = {"range_bytes": size // 4} if shards == 7 else {}
+    ranges = {"range_bytes": size * 2 // 3} if shards == 7 else {}
     frame = cts.track(spark, captures[::-1] if shards % 2 else captures, shards=shards, **ranges)
     assert found(frame) == expected(captures)
+
+
+def test_the_connections_are_those_of_track(spark: Any, captures: list[str]) -> None:
+    """In every column but `id`."""
+    account = cts.account(spark, captures).collect()
+    until = max(row["last_timestamp"] for row in account)
+    frame = cts.track(spark, captures, shards=5, until=until)
+    names = [name for name in frame.columns if name not in ("id", "related_to")]
+    schema = pa.schema([field for field in pa.schema(ct.FLOWS) if field.name in names])
+    whole = pa.table(ct.track(captures).connections).select(names).cast(schema).to_pylist()
+    mine = [{name: row[name] for name in names} for row in found(frame)]
+    assert sorted(map(str, mine)) == sorted(map(str, whole))
+    without = found(cts.track(spark, captures, shards=5, hindsight=False))
+    assert len(without) == len(mine)
+    assert sum(row["confidence"] for row in without) < sum(row["confidence"] for row in mine)
 
 
 def test_bad_files_are_told(spark: Any, captures: list[str], tmp_path: Path) -> None:
@@ -107,8 +124,8 @@ def test_the_format_pcap(spark: Any, captures: list[str]) -> None:
     assert len(rows) == 60
     assert {row["dst"] for row in rows} == {"10.0.0.53"}
     assert {row["shard"] for row in rows} == {ct.shard_v1(row["src"], row["dst"], 64) for row in rows}
-    one = spark.read.format("pcap").option("columns", "ts, wire").load(captures[0].replace("0-0", "?-0"))
-    assert one.columns == ["ts", "wire"]
+    one = spark.read.format("pcap").option("columns", "tracker").load(captures[0].replace("0-0", "?-0"))
+    assert one.columns == pa.schema(ct.HEADERS).names
 
 
 @pytest.mark.parametrize(("how", "times"), [("kill", 1), ("raise", 2)])

@@ -38,6 +38,9 @@ def session(master: str, folder: Path, **options: str) -> Any:
         "spark.local.dir": str(folder / "local"),
         "spark.sql.warehouse.dir": str(folder / "warehouse"),
         "spark.driver.memory": "1g",
+        # A short run is over before compilation pays.
+        "spark.sql.codegen.wholeStage": "false",
+        "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
         **options,
     }
     builder = SparkSession.builder.master(master).appName("conntrack_py tests")
@@ -58,7 +61,7 @@ def fails(times: int, how: str, marks: Path) -> Callable[..., Iterator[Any]]:
     """
     folder = str(marks)
 
-    def flows(config: Any, until: int | None, batches: Any) -> Iterator[Any]:
+    def flows(config: Any, until: int | None, facts: bool, batches: Any) -> Iterator[Any]:
         from conntrack_py.spark import tracked
 
         def watched() -> Iterator[Any]:
@@ -73,7 +76,7 @@ def fails(times: int, how: str, marks: Path) -> Callable[..., Iterator[Any]]:
                     os.kill(os.getpid() if how == "kill" else above(os.getppid()), signal.SIGKILL)
                 yield batch
 
-        yield from tracked(config, until, watched())
+        yield from tracked(config, until, facts, watched())
 
     def above(pid: int) -> int:
         with open(f"/proc/{pid}/stat") as file:

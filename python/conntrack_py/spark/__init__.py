@@ -1,7 +1,8 @@
 """Connections of captures on Apache Spark: the seam of `decode_headers` and `track_stream`, run by its tasks.
 
-Tasks read files or ranges of them to headers with their shard; a shuffle brings each shard to one task, which sorts it
-and tracks it. Spark sorts and spills; no task holds a file, and a track task holds the connections that live at a time.
+Tasks read files or ranges of them to headers with their shard. A shuffle brings each shard to one task, which sorts it
+and tracks it. The facts of all shards are merged, and a last pass over the connections has hindsight. Spark sorts and
+spills; no task holds a file, and the last pass holds the connections of one shard, and the facts.
 
 >>> import conntrack_py.spark as cts  # doctest: +SKIP
 >>> flows = cts.track(spark, "s3://captures/2026-11/*.pcap.zst", shards=256)  # doctest: +SKIP
@@ -17,12 +18,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+from pyspark import StorageLevel
 
 from conntrack_py.config import Config
-from conntrack_py.distributed import shard_count, track_stream
+from conntrack_py.distributed import FACTS, FLOWS, facts_of, look_back, merge_facts, shard_count, track_stream
 from conntrack_py.exceptions import ConfigError
 from conntrack_py.spark import plan
-from conntrack_py.spark.source import TRACKED, PcapSource, flows_schema, options_of
+from conntrack_py.spark.source import PcapSource, options_of, spark_schema
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -49,12 +51,15 @@ def track(
     shards: int = SHARDS,
     range_bytes: int = RANGE_BYTES,
     until: int | None = None,
+    hindsight: bool = True,
     **config: Any,
 ) -> DataFrame:
-    """The connections of captures, as a lazy DataFrame with the columns of `track_stream`.
+    """The connections of captures, as a DataFrame with the columns of `track_stream`.
 
-    The rows do not depend on `shards`, on `range_bytes`, or on failed and repeated tasks. Files are named at once, and
-    large ones are split, which is a job of its own; nothing else runs before an action.
+    The rows are those of `conntrack_py.track` on the list of files, beside `id` and what `until` says. They do not depend
+    on `shards`, on `range_bytes`, or on failed and repeated tasks. Large files are split at once, in a job of its own.
+    With `hindsight` a second job tracks, keeps the connections on the disks of the executors (`persist`), and merges the
+    facts; `spark.catalog.clearCache()` frees the disks. Without it nothing runs before an action.
 
     Args:
         spark: A session, classic or Spark Connect, whose workers have this package.
@@ -62,7 +67,9 @@ def track(
         shards: Tasks of the tracking stage, 1 to 65536. A shard is a task's memory: its packets are sorted on disk, its
             living connections are held.
         range_bytes: Files above this size are read in ranges of about as many bytes (`split_points`).
-        until: When the captures end; see `track_stream`.
+        until: When the captures end, in nanoseconds since 1970 UTC; see `track_stream`. The latest `last_timestamp` of
+            `account` gives each connection the `end_reason` that `conntrack_py.track` gives.
+        hindsight: Judge the initiator by all connections (`look_back`), not only by what had come before.
         **config: The keys of `Config`. With `on_error="skip"` a file that cannot be read is left out; `account` has it.
 
     Raises:
@@ -74,10 +81,19 @@ def track(
     # Refuse what no shard can do alone before anything runs.
     track_stream([], config=settings)
     number = shard_count(shards)
-    headers = _read(spark, _pieces(spark, paths, range_bytes, settings), settings, shards=str(number), columns=",".join(TRACKED))
+    found = _pieces(spark, paths, range_bytes, settings)
+    headers = _read(spark, found, settings, shards=str(number), columns="tracker")
     grouped = headers.repartitionById(number, headers["shard"])
     ordered = grouped.sortWithinPartitions("ts", "file", "idx").drop("shard")
-    return ordered.mapInArrow(functools.partial(tracked, settings, until), flows_schema())
+    schema = spark_schema(FLOWS)
+    if not hindsight:
+        return ordered.mapInArrow(functools.partial(tracked, settings, until, False), schema)
+    with_facts = spark_schema(FLOWS).add("hindsight", "binary")
+    flows = ordered.mapInArrow(functools.partial(tracked, settings, until, True), with_facts)
+    flows = flows.persist(StorageLevel.DISK_ONLY)
+    facts = flows.mapInArrow(functools.partial(_facts, settings), spark_schema(FACTS))
+    merged = facts.repartition(1).mapInArrow(_merged, spark_schema(FACTS)).toArrow()
+    return flows.mapInArrow(functools.partial(_settled, settings, merged), schema)
 
 
 def account(spark: SparkSession, paths: Paths, *, range_bytes: int = RANGE_BYTES, **config: Any) -> DataFrame:
@@ -135,7 +151,20 @@ def _work(work: Callable[[Any], Any], batches: Iterable[pa.RecordBatch]) -> Iter
         yield pa.record_batch([batch.column("number"), pa.array(done, pa.binary())], names=["number", "item"])
 
 
-def tracked(config: Config, until: int | None, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def tracked(
+    config: Config, until: int | None, facts: bool, batches: Iterable[pa.RecordBatch]
+) -> Iterator[pa.RecordBatch]:
     """The connections of a task's shard, whose headers are sorted."""
-    for batch in track_stream(batches, config=config, until=until):
-        yield pa.record_batch(batch)
+    return map(pa.record_batch, track_stream(batches, config=config, until=until, facts=facts))
+
+
+def _facts(config: Config, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    return map(pa.record_batch, facts_of(batches, config=config))
+
+
+def _merged(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    return map(pa.record_batch, merge_facts(batches, settle=True))
+
+
+def _settled(config: Config, facts: pa.Table, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    return map(pa.record_batch, look_back(batches, facts, config=config))
