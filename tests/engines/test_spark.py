@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,6 @@ pytestmark = [
     # Spark's own words about newer releases of pandas.
     pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::ResourceWarning"),
 ]
-soak = pytest.mark.skipif("CONNTRACK_SOAK" not in os.environ, reason="long; `make soak` runs it")
 
 
 @pytest.fixture(scope="module")
@@ -152,13 +150,3 @@ def test_what_is_refused(spark: Any, captures: list[str]) -> None:
         cts.track(spark, captures, range_bytes=0)
     with pytest.raises(ValueError, match="shards: found 0"):
         cts.track(spark, captures, shards=0)
-
-
-def _module() -> None:
-    """The faults are of the tests, which no worker can import."""
-    from pyspark import cloudpickle
-
-    cloudpickle.register_pickle_by_value(sys.modules[spark_session.__name__])
-
-
-_module()

@@ -59,6 +59,10 @@ def fails(times: int, how: str, marks: Path) -> Callable[..., Iterator[Any]]:
         how: An exception, SIGKILL of the Python worker, or of the executor above it.
         marks: An empty folder.
     """
+    from pyspark import cloudpickle
+
+    # No worker can import the tests.
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
     folder = str(marks)
 
     def flows(config: Any, until: int | None, facts: bool, batches: Any) -> Iterator[Any]:

@@ -23,7 +23,7 @@ from pyspark import StorageLevel
 from conntrack_py.config import Config
 from conntrack_py.distributed import FACTS, FLOWS, facts_of, look_back, merge_facts, shard_count, track_stream
 from conntrack_py.exceptions import ConfigError
-from conntrack_py.spark import plan
+from conntrack_py.spark import packing, plan
 from conntrack_py.spark.source import PcapSource, options_of, spark_schema
 
 if TYPE_CHECKING:
@@ -82,9 +82,8 @@ def track(
     track_stream([], config=settings)
     number = shard_count(shards)
     found = _pieces(spark, paths, range_bytes, settings)
-    headers = _read(spark, found, settings, shards=str(number), columns="tracker")
-    grouped = headers.repartitionById(number, headers["shard"])
-    ordered = grouped.sortWithinPartitions("ts", "file", "idx").drop("shard")
+    packs = _read(spark, found, settings, shards=str(number), rows="packs")
+    ordered = packs.repartitionById(number, packs["shard"]).sortWithinPartitions("first")
     schema = spark_schema(FLOWS)
     if not hindsight:
         return ordered.mapInArrow(functools.partial(tracked, settings, until, False), schema)
@@ -112,7 +111,7 @@ def account(spark: SparkSession, paths: Paths, *, range_bytes: int = RANGE_BYTES
         ConfigError: As for `track`.
     """
     settings = _settings(config)
-    return _read(spark, _pieces(spark, paths, range_bytes, settings), settings, account="true")
+    return _read(spark, _pieces(spark, paths, range_bytes, settings), settings, rows="account")
 
 
 def _settings(config: dict[str, Any]) -> Config:
@@ -154,8 +153,9 @@ def _work(work: Callable[[Any], Any], batches: Iterable[pa.RecordBatch]) -> Iter
 def tracked(
     config: Config, until: int | None, facts: bool, batches: Iterable[pa.RecordBatch]
 ) -> Iterator[pa.RecordBatch]:
-    """The connections of a task's shard, whose headers are sorted."""
-    return map(pa.record_batch, track_stream(batches, config=config, until=until, facts=facts))
+    """The connections of a task's shard, whose packs are sorted."""
+    rows = packing.unpacked(batches)
+    return map(pa.record_batch, track_stream(rows, config=config, until=until, facts=facts))
 
 
 def _facts(config: Config, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

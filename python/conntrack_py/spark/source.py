@@ -15,7 +15,7 @@ from pyspark.sql.types import StructType
 
 from conntrack_py.config import Config
 from conntrack_py.distributed import HEADERS, HEADERS_TO_FILTER, decode_headers, read_account
-from conntrack_py.spark import plan
+from conntrack_py.spark import packing, plan
 
 #: Columns of the account: of each file or range, the records read, what was not used by reason, and the warnings.
 ACCOUNT = pa.schema(
@@ -41,7 +41,7 @@ class PcapSource(DataSource):
     """Headers of packets in captures, one row each.
 
     Options: `shards` (1); `config`, the keys of `Config` as a JSON object; `columns` (`all`, or `tracker`: those that
-    `track_stream` needs); `account` (`true`: one row for each file instead of packets).
+    `track_stream` needs); `rows` (`packets`, or `packs` for `track`, or `account`: one row for each file).
     """
 
     @classmethod
@@ -71,7 +71,7 @@ class PcapReader(DataSourceReader):
 
     def __init__(self, options: Mapping[str, str]) -> None:
         """Keep the options of a `PcapSource`."""
-        known = {"path", "paths", "pieces", "shards", "config", "columns", "account"}
+        known = {"path", "paths", "pieces", "shards", "config", "columns", "rows"}
         for key in options:
             if key not in known:
                 raise ValueError(f"{key}: unknown option of the format pcap, expected one of {', '.join(sorted(known))}")
@@ -94,17 +94,25 @@ class PcapReader(DataSourceReader):
     def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:
         """The rows of a task, in pieces of bounded size."""
         assert isinstance(partition, Task)
-        read = self._accounts if _wants_account(self.options) else self._headers
+        read = {"account": self._accounts, "packs": self._packs}.get(_rows(self.options), self._headers)
         for piece in partition.pieces:
             yield from read(piece)
 
     def _headers(self, piece: plan.Piece) -> Iterator[pa.RecordBatch]:
-        columns: Any = "all" if "src" in self.schema.names else "tracker"
-        reading = decode_headers(
-            piece.path, piece.file, self.shards, columns=columns, config=self.config, part=piece.part
+        columns: Any = self.options.get("columns", "all")
+        for batch in self._decoded(piece, columns):
+            yield pa.RecordBatch.from_arrays(batch.columns, schema=self.schema)
+
+    def _packs(self, piece: plan.Piece) -> Iterator[pa.RecordBatch]:
+        return packing.packs(self._decoded(piece, "tracker"))
+
+    def _decoded(self, piece: plan.Piece, columns: Any) -> Iterator[pa.RecordBatch]:
+        return map(
+            pa.record_batch,
+            decode_headers(
+                piece.path, piece.file, self.shards, columns=columns, config=self.config, part=piece.part
+            ),
         )
-        for batch in reading:
-            yield pa.RecordBatch.from_arrays(pa.record_batch(batch).columns, schema=self.schema)
 
     def _accounts(self, piece: plan.Piece) -> Iterator[pa.RecordBatch]:
         stats, warnings = read_account(piece.path, config=self.config, part=piece.part)
@@ -143,13 +151,17 @@ def _keys(config: Config) -> dict[str, Any]:
     }
 
 
-def _wants_account(options: Mapping[str, str]) -> bool:
-    return options.get("account", "false").lower() == "true"
+def _rows(options: Mapping[str, str]) -> str:
+    rows = options.get("rows", "packets")
+    if rows not in ("packets", "packs", "account"):
+        raise ValueError(f"rows: found {rows!r}, expected packets, packs or account")
+    return rows
 
 
 def _schema(options: Mapping[str, str]) -> pa.Schema:
-    if _wants_account(options):
-        return ACCOUNT
+    rows = _rows(options)
+    if rows != "packets":
+        return ACCOUNT if rows == "account" else packing.PACKS
     columns = options.get("columns", "all")
     if columns not in ("all", "tracker"):
         raise ValueError(f"columns: found {columns!r}, expected all or tracker")
