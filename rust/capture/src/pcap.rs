@@ -124,7 +124,13 @@ impl Pcap {
             self.last_sec = Some(self.header(first).sec);
         }
         let found = if self.big { self.scan::<true>(data, 0, last) } else { self.scan::<false>(data, 0, last) };
-        let Scan::Resync(at) = found else { return None };
+        let Scan::Resync(mut at) = found else { return None };
+        if part::begins(&data[at..]) {
+            at += part::header_len(&data[at..]);
+        }
+        if data.len() < at + self.record_len {
+            return None;
+        }
         let end = at + self.record_len + self.header(&data[at..]).caplen as usize;
         (end <= data.len()).then_some(at..end)
     }
