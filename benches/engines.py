@@ -149,7 +149,10 @@ def main() -> None:
             ):
                 wall, cpu, peak = result
                 parts = ", ".join(f"{key} {seconds:.1f} s" for key, seconds in sorted(cpu.items()))
-                print(f"{packets:,} packets, {name}: {sum(cpu.values()):.1f} s of CPU ({parts}), {wall:.1f} s, {peak >> 20} MiB", flush=True)
+                print(
+                    f"{packets:,} packets, {name}: {sum(cpu.values()):.1f} s of CPU ({parts}), {wall:.1f} s, {peak >> 20} MiB",
+                    flush=True,
+                )
             for stage in stages(events):
                 print("   ", {key: round(value, 2) for key, value in stage.items()}, flush=True)
 

@@ -94,9 +94,7 @@ def split_by(path: str, ranges: int, run: Run) -> list[Range]:
     return [*found, Range(start.offset, None)]
 
 
-def _part(
-    path: str, start: _Start, first: bytes, wished: list[int], run: Run
-) -> tuple[list[Range], int | None]:
+def _part(path: str, start: _Start, first: bytes, wished: list[int], run: Run) -> tuple[list[Range], int | None]:
     """The ranges from a start to the end of the captures with the same header; and the offset of the next capture."""
     guessed = {one.offset: one for one in run(functools.partial(_guess, path, first), wished) if one is not None}
     starts = [start, *(guessed[at] for at in sorted(guessed) if at > start.offset)]

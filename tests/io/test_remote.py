@@ -188,7 +188,9 @@ def test_a_short_object_behind_its_size_is_an_error(monkeypatch: pytest.MonkeyPa
     from conntrack_py.io import remote
 
     monkeypatch.setattr(remote.Remote, "size", len(data) + 7)
-    with pytest.raises(ct.CaptureError, match=f"memory://a.pcap: the transfer ended at byte {len(data)} of {len(data) + 7}"):
+    with pytest.raises(
+        ct.CaptureError, match=f"memory://a.pcap: the transfer ended at byte {len(data)} of {len(data) + 7}"
+    ):
         ct.track("memory://a.pcap")
 
 

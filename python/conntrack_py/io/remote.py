@@ -61,7 +61,9 @@ class Remote:
         self._at += len(data)
         total = self.size
         if not data and size and total is not None and self._at < total:
-            reason = f"the transfer ended at byte {self._at} of {total}; read the object again, or copy it and compare sizes"
+            reason = (
+                f"the transfer ended at byte {self._at} of {total}; read the object again, or copy it and compare sizes"
+            )
             raise CaptureError(f"{self.name}: {reason}", self.name, self._at)
         return data
 

@@ -74,7 +74,9 @@ class PcapReader(DataSourceReader):
         known = {"path", "paths", "pieces", "shards", "config", "columns", "rows"}
         for key in options:
             if key not in known:
-                raise ValueError(f"{key}: unknown option of the format pcap, expected one of {', '.join(sorted(known))}")
+                raise ValueError(
+                    f"{key}: unknown option of the format pcap, expected one of {', '.join(sorted(known))}"
+                )
         self.options = {key.lower(): value for key, value in options.items()}
         self.config = Config(**json.loads(self.options.get("config", "{}")))
         self.shards = int(self.options.get("shards", "1"))
@@ -109,9 +111,7 @@ class PcapReader(DataSourceReader):
     def _decoded(self, piece: plan.Piece, columns: Any) -> Iterator[pa.RecordBatch]:
         return map(
             pa.record_batch,
-            decode_headers(
-                piece.path, piece.file, self.shards, columns=columns, config=self.config, part=piece.part
-            ),
+            decode_headers(piece.path, piece.file, self.shards, columns=columns, config=self.config, part=piece.part),
         )
 
     def _accounts(self, piece: plan.Piece) -> Iterator[pa.RecordBatch]:
