@@ -80,7 +80,8 @@ def measured(program: str, *arguments: str) -> tuple[float, dict[str, float], in
     """Wall seconds, CPU seconds by program, and the largest memory in bytes of a Python program."""
     start = time.perf_counter()
     with subprocess.Popen([sys.executable, "-c", program, *arguments], stdout=subprocess.DEVNULL) as process:
-        with Tree(process.pid) as tree:
+        tree = Tree(process.pid)
+        with tree:
             code = process.wait()
     if code:
         raise SystemExit(f"exit status {code}: {program}")
@@ -149,10 +150,8 @@ def main() -> None:
             ):
                 wall, cpu, peak = result
                 parts = ", ".join(f"{key} {seconds:.1f} s" for key, seconds in sorted(cpu.items()))
-                print(
-                    f"{packets:,} packets, {name}: {sum(cpu.values()):.1f} s of CPU ({parts}), {wall:.1f} s, {peak >> 20} MiB",
-                    flush=True,
-                )
+                whole = f"{sum(cpu.values()):.1f} s of CPU ({parts}), {wall:.1f} s, {peak >> 20} MiB"
+                print(f"{packets:,} packets, {name}: {whole}", flush=True)
             for stage in stages(events):
                 print("   ", {key: round(value, 2) for key, value in stage.items()}, flush=True)
 

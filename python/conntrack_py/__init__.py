@@ -29,12 +29,11 @@ from conntrack_py.tracker import TableFill, Tracker
 
 if TYPE_CHECKING:
     from conntrack_py.annotate import label, split
+    from conntrack_py.arrow import ArrowBatch, ArrowSchema
     from conntrack_py.distributed import (
         FACTS,
         FLOWS,
         HEADERS,
-        ArrowBatch,
-        ArrowSchema,
         decode_headers,
         facts_of,
         look_back,
@@ -110,8 +109,8 @@ __all__ = (
 
 #: Names imported on first use, which keeps `import conntrack_py` quick.
 _LATER = {
-    "ArrowBatch": "distributed",
-    "ArrowSchema": "distributed",
+    "ArrowBatch": "arrow",
+    "ArrowSchema": "arrow",
     "Chart": "reporting",
     "FACTS": "distributed",
     "FLOWS": "distributed",

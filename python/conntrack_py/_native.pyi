@@ -464,6 +464,12 @@ class Tracker:
     def finish(self) -> Connections:
         """End the connections that are left, and drain."""
 
+    def note_facts(self) -> None:
+        """Keep the facts of packets from now on."""
+
+    def flows(self, all: bool) -> ArrowBatch:
+        """The connections that have ended, with facts; `all`: end those that are left before."""
+
     def snapshot(self) -> Connections:
         """The live connections, without waiting for `process` or making it wait."""
 

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 from conntrack_py import _native
+from conntrack_py.arrow import ArrowBatch, ArrowSchema
 from conntrack_py.config import Config, checked
 from conntrack_py.exceptions import CaptureWarning, ConfigError
 from conntrack_py.io.source import Source, inputs
@@ -24,54 +25,6 @@ from conntrack_py.stats import Stats, stats_from
 
 #: As many cells of pairs of addresses are there, and as many shards at most.
 CELLS = 1 << 16
-
-
-class ArrowBatch:
-    """An Arrow record batch, for consumers of the Arrow PyCapsule interface, without a copy.
-
-    >>> import pyarrow
-    >>> batches = map(pyarrow.record_batch, decode_headers("capture.pcap", 0, 4096))  # doctest: +SKIP
-    """
-
-    __slots__ = ("_native",)
-
-    def __init__(self, native: _native.ArrowBatch) -> None:
-        """Wrap what the extension module holds."""
-        self._native = native
-
-    def __len__(self) -> int:
-        """The number of rows."""
-        return len(self._native)
-
-    def __arrow_c_schema__(self) -> Any:
-        """The schema."""
-        return self._native.__arrow_c_schema__()
-
-    def __arrow_c_array__(self, requested_schema: object = None) -> Any:
-        """The batch as a struct array. `requested_schema` is not followed, which the interface permits."""
-        return self._native.__arrow_c_array__(requested_schema)
-
-    def __arrow_c_stream__(self, requested_schema: object = None) -> Any:
-        """The batch as a stream of one."""
-        return self._native.__arrow_c_stream__(requested_schema)
-
-    def __repr__(self) -> str:
-        """The number of rows."""
-        return f"<ArrowBatch: {len(self):,} row{'' if len(self) == 1 else 's'}>"
-
-
-class ArrowSchema:
-    """An Arrow schema, for consumers of the Arrow PyCapsule interface, as `pyarrow.schema` is."""
-
-    __slots__ = ("_native",)
-
-    def __init__(self, native: _native.ArrowBatch) -> None:
-        """Wrap a batch of that schema."""
-        self._native = native
-
-    def __arrow_c_schema__(self) -> Any:
-        """The schema."""
-        return self._native.__arrow_c_schema__()
 
 
 #: The schema of `decode_headers`.
@@ -126,13 +79,13 @@ def decode_headers(
         shards: How many shards there are, 1 to 65536.
         columns: Which columns there are.
         config: Whose `tunnels`, `checksum` and `strict` are followed; the same as `track_stream` gets.
-        part: One of `split_points`, of one file: only its records. All ranges together have the rows of the file, beside
-            fragments inside tunnels whose first one is in another range.
+        part: One of `split_points`, of one file: only its records. All ranges together have the rows of the file. The
+            shard of a fragment inside a tunnel may differ if the first fragment is in another range.
 
     Raises:
         FileNotFoundError: There is no such file.
-        CaptureError: It is no capture; at its end: all of its packets have a link type without a decoder. Of a range: the
-            file has changed since `split_points`.
+        CaptureError: It is no capture; at its end: all of its packets have a link type without a decoder. Of a range:
+            the file has changed since `split_points`.
         ConfigError: The configuration has what no shard can do alone; see `track_stream`.
         ValueError: `file_id` or `shards` is out of range, or `columns` is another word.
     """
@@ -236,10 +189,10 @@ def facts_of(flows: Iterable[Any] | Any, *, config: Config | None = None) -> Ite
         config: The same as `track_stream` got.
 
     Raises:
-        ConfigError: As by `track_stream`.
+        ConfigError: `profile` is `zeek`, whose choice of the originator stands.
         ValueError: A column is missing, has another type, or has what `track_stream` did not write.
     """
-    return _facts_of(_native.ShardRows(_alone(config)._native()), _each(flows))
+    return _facts_of(_native.ShardRows(_judged(config)._native()), _each(flows))
 
 
 def _facts_of(rows: _native.ShardRows, flows: Iterable[Any]) -> Iterator[ArrowBatch]:
@@ -286,10 +239,10 @@ def look_back(
         config: The same as `track_stream` got.
 
     Raises:
-        ConfigError: As by `track_stream`.
+        ConfigError: `profile` is `zeek`, whose choice of the originator stands.
         ValueError: A column is missing, has another type, or has what the functions above did not write.
     """
-    return _looked_back(_native.ShardRows(_alone(config)._native()), _each(flows), _each(facts))
+    return _looked_back(_native.ShardRows(_judged(config)._native()), _each(flows), _each(facts))
 
 
 def _looked_back(rows: _native.ShardRows, flows: Iterable[Any], facts: Iterable[Any]) -> Iterator[ArrowBatch]:
@@ -324,7 +277,20 @@ def _alone(config: Config | None) -> Config:
     return config
 
 
+def _judged(config: Config | None) -> Config:
+    """A configuration whose originators hindsight may change."""
+    config = checked(config)
+    if config.profile == "zeek":
+        raise ConfigError("profile: found 'zeek', expected another one: Zeek's own choice of the originator stands")
+    return config
+
+
 def shard_count(shards: int) -> int:
+    """A number of shards, checked.
+
+    Raises:
+        ValueError: The number is out of range.
+    """
     number = operator.index(shards)
     if not 1 <= number <= CELLS:
         raise ValueError(f"shards: found {number}, expected 1 to {CELLS}")

@@ -1,9 +1,9 @@
 """Ranges of one capture that are read apart, with the records of the whole.
 
-A start is guessed at each wished offset, and each guess is proved: a walk over the record headers before it has to land on
-it. A guess inside a payload is walked over, and its range is read with the one before. Walks run side by side. Each goes
-past two guesses at most, so that a capture full of false starts costs a bounded number of reads; a walk that lands on
-neither is repeated to the end if its own start is proved, which happens once for each byte.
+A start is guessed at each wished offset, and each guess is proved: a walk over the record headers before it has to land
+on it. A guess inside a payload is walked over, and its range is read with the one before. Walks run side by side. Each
+goes past two guesses at most, so that a capture full of false starts costs a bounded number of reads. A walk that lands
+on neither is repeated to the end if its own start is proved, which happens once for each byte.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ Run = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
 def split_points(path: str | os.PathLike[str], ranges: int) -> list[Range]:
     """Ranges of about equal size that together have each record of a capture once.
 
-    The result is exact for every file: no guess is used that a walk over the records did not land on. A file that cannot
-    be split has one range: a compressed one, snoop, and a pcap whose writer has odd record headers. Where a file has
-    captures with other headers one behind the other (`cat`), each begins a range of its own.
+    The result is exact for every file: no guess is used that a walk over the records did not land on. A file that
+    cannot be split has one range: a compressed one, snoop, and a pcap whose writer has odd record headers. Where a file
+    has captures with other headers one behind the other (`cat`), each begins a range of its own.
 
     Args:
         path: A path or URL of a file that does not change.

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal, NamedTuple, NoReturn, Self
 
 from conntrack_py import _native, text
+from conntrack_py.arrow import ArrowBatch
 from conntrack_py.config import Config, checked
 from conntrack_py.exceptions import CaptureWarning
 from conntrack_py.io.batch import PacketBatch
@@ -80,12 +81,14 @@ class Tracker:
 
     __slots__ = ("_config", "_native", "_note", "_watches")
 
-    def __init__(self, config: Config | None = None, *, report: Report = "gone") -> None:
+    def __init__(self, config: Config | None = None, *, report: Report = "gone", facts: bool = False) -> None:
         """Make a tracker.
 
         Args:
             config: The configuration, by default `Config()`. `threads` is not used.
             report: When `drain` has a connection, see there.
+            facts: Keep announcements of connections and begins of files for `flows`. A checkpoint has none of them, nor
+                this choice.
 
         Raises:
             ValueError: `report` is another word.
@@ -95,6 +98,8 @@ class Tracker:
         self._note = ""
         self._native = _native.Tracker(self._config._native())
         self._watches = self.fill.is_bounded
+        if facts:
+            self._native.note_facts()
         if report == "closed":
             self._report(report)
 
@@ -222,6 +227,17 @@ class Tracker:
         if report is not None:
             self._report(report)
         return ConnectionTable(self._native.drain())
+
+    def flows(self, *, finish: bool = False) -> ArrowBatch:
+        """Take the connections that are due since the last call, in the form of `track_stream(facts=True)`.
+
+        Hindsight can come later: `facts_of` all batches together, and `look_back` on them. Connections are named by `id`,
+        their number. Batches of other trackers have the same numbers, and are no part of one look back.
+
+        Args:
+            finish: End the live connections before, as at the end of a capture.
+        """
+        return ArrowBatch(self._native.flows(finish))
 
     def _report(self, report: Report) -> None:
         _check(report)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import conntrack_py as ct
 from support import corpus
-from support.packets import START, Packet, evenly, pcap_bytes, udp
+from support.packets import START, Packet, download, evenly, pcap_bytes, udp
 from support.strategies import error_about, fragments, stories, tagged
 
 #: Skipped packets of stories and of the corpus raise warnings; a test of its own checks them.
@@ -124,10 +124,33 @@ def test_payloads_that_say_nothing_stay_behind(tmp_path: Path) -> None:
     question = udp("10.0.0.5", 40000, "10.0.0.53", 53, b"\0\1\1\0\0\1" + bytes(6) + b"\1a\0\0\1\0\1")
     story = evenly([question, udp("10.0.0.5", 40000, "203.0.113.80", 9999, b"z" * 1000)])
     rows = headers([(0, pcap_bytes(story))], 1)
-    assert rows["abridged"].to_list() == [False, True]
-    assert [len(frame) for frame in rows["frame"]] == [len(question), 42]
-    assert rows["wire"].to_list() == [len(frame) for _, frame in story]
+    # Flags, the length on the wire, the begin of the file, and 16 bytes of IPv4 and UDP headers; then the question.
+    assert [len(packet) for packet in rows["packet"]] == [1 + 1 + 9 + 16 + 19, 1 + 2 + 16]
     assert connections(rows)["orig_bytes"].sort().to_list() == [19, 1000]
+
+
+def test_columns_to_filter_by(mixed: list[Packet]) -> None:
+    """They are there when asked for, and nobody else needs them."""
+    data = pcap_bytes(mixed)
+    few, all_of = (
+        frame_of(ct.decode_headers(io.BytesIO(data), 0, 4, columns=columns)) for columns in ("tracker", "all")
+    )
+    assert few.columns == ["ts", "file", "idx", "shard", "packet"]
+    assert all_of.columns == [*few.columns, "src", "dst", "sport", "dport", "proto", "length"]
+    assert all_of.select(few.columns).equals(few)
+    # A record of a pcap file is 16 bytes behind the last one.
+    places = [24 + sum(16 + len(frame) for _, frame in mixed[:at]) for at in range(len(mixed))]
+    assert set(few["idx"]) <= set(places)
+
+
+def frame_of(batches: Iterable[Any]) -> pl.DataFrame:
+    return pl.concat(pl.DataFrame(batch) for batch in batches)
+
+
+def test_a_packet_takes_less_than_sixty_bytes() -> None:
+    story = [(at / 1000, frame) for at, frame in enumerate(download("10.0.0.5", 40000, "203.0.113.80", 443, 900_000))]
+    (batch,) = map(pa.record_batch, ct.decode_headers(io.BytesIO(pcap_bytes(story)), 0, 64))
+    assert batch.nbytes / batch.num_rows < 60
 
 
 def test_fragments_and_errors_land_with_their_flow() -> None:
@@ -228,11 +251,10 @@ def test_what_is_refused(mixed: list[Packet]) -> None:
 
     refused("batches: found .ts, file, idx. = .* expected them to grow", [rows.reverse()])
     refused("batches: found", [rows, rows])
-    refused("frame: found none, expected that of decode_headers", [rows.drop("frame")])
-    refused("frame: found", [rows.with_columns(frame=pl.lit(1))])
+    refused("packet: found none, expected that of decode_headers", [rows.drop("packet")])
+    refused("packet: found", [rows.with_columns(packet=pl.lit(1))])
     refused("ts: found null", [rows.with_columns(ts=pl.lit(None, pl.Int64))])
-    refused("wire: found -1", [rows.with_columns(wire=pl.lit(-1))])
-    refused("linktype: found 70000", [rows.with_columns(linktype=pl.lit(70000))])
+    refused("packet: found other bytes in row 0, expected those", [rows.with_columns(packet=pl.lit(b"\xff"))])
     refused("found int, expected an object with __arrow_c_stream__", [7])
     refused("found 1 rows that are null", pa.array([None, {"ts": 1}]))
     refused("until: found", [], until=2**70)
@@ -246,6 +268,8 @@ def test_what_is_refused(mixed: list[Packet]) -> None:
         ct.decode_headers("x.pcap", 0, 0)
     with pytest.raises(ValueError, match="file_id: found -1"):
         ct.decode_headers("x.pcap", -1, 1)
+    with pytest.raises(ValueError, match="columns: found 'some', expected 'tracker' or 'all'"):
+        ct.decode_headers("x.pcap", 0, 1, columns="some")  # type: ignore[arg-type]
     with pytest.raises(FileNotFoundError):
         ct.decode_headers("there-is-none.pcap", 0, 1)
     with pytest.raises(ValueError, match='one: found "x"'):

@@ -34,7 +34,7 @@ def apart(path: Path, number: int) -> tuple[int, list[dict[str, object]]]:
 
 
 def without_begin(found: list[dict[str, object]]) -> list[dict[str, object]]:
-    """Rows without the time at which the file began: it goes with the first row, or has one in a range without others."""
+    """Rows without the time at which the file began, which is in the first row, or in one of its own."""
     rest = [row for row in found if row["idx"]]
     return [{**row, "packet": b""} for row in rest[:1]] + rest[1:]
 

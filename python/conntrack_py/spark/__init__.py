@@ -56,10 +56,10 @@ def track(
 ) -> DataFrame:
     """The connections of captures, as a DataFrame with the columns of `track_stream`.
 
-    The rows are those of `conntrack_py.track` on the list of files, beside `id` and what `until` says. They do not depend
-    on `shards`, on `range_bytes`, or on failed and repeated tasks. Large files are split at once, in a job of its own.
-    With `hindsight` a second job tracks, keeps the connections on the disks of the executors (`persist`), and merges the
-    facts; `spark.catalog.clearCache()` frees the disks. Without it nothing runs before an action.
+    The rows are those of `conntrack_py.track` on the list of files, beside `id` and what `until` says. They do not
+    depend on `shards`, on `range_bytes`, or on failed and repeated tasks. Large files are split at once, in a job of
+    its own. With `hindsight` a second job tracks, keeps the connections on the disks of the executors (`persist`), and
+    merges the facts; `spark.catalog.clearCache()` frees the disks. Without it nothing runs before an action.
 
     Args:
         spark: A session, classic or Spark Connect, whose workers have this package.
@@ -87,8 +87,7 @@ def track(
     schema = spark_schema(FLOWS)
     if not hindsight:
         return ordered.mapInArrow(functools.partial(tracked, settings, until, False), schema)
-    with_facts = spark_schema(FLOWS).add("hindsight", "binary")
-    flows = ordered.mapInArrow(functools.partial(tracked, settings, until, True), with_facts)
+    flows = ordered.mapInArrow(functools.partial(tracked, settings, until, True), spark_schema(packing.WHOLE))
     flows = flows.persist(StorageLevel.DISK_ONLY)
     facts = flows.mapInArrow(functools.partial(_facts, settings), spark_schema(FACTS))
     merged = facts.repartition(1).mapInArrow(_merged, spark_schema(FACTS)).toArrow()
@@ -153,13 +152,14 @@ def _work(work: Callable[[Any], Any], batches: Iterable[pa.RecordBatch]) -> Iter
 def tracked(
     config: Config, until: int | None, facts: bool, batches: Iterable[pa.RecordBatch]
 ) -> Iterator[pa.RecordBatch]:
-    """The connections of a task's shard, whose packs are sorted."""
+    """The connections of a task's shard, whose packs are sorted; with facts a row for each batch."""
     rows = packing.unpacked(batches)
-    return map(pa.record_batch, track_stream(rows, config=config, until=until, facts=facts))
+    flows = map(pa.record_batch, track_stream(rows, config=config, until=until, facts=facts))
+    return packing.wrapped(flows) if facts else flows
 
 
 def _facts(config: Config, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    return map(pa.record_batch, facts_of(batches, config=config))
+    return map(pa.record_batch, facts_of(packing.unwrapped(batches), config=config))
 
 
 def _merged(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -167,4 +167,4 @@ def _merged(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 
 
 def _settled(config: Config, facts: pa.Table, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    return map(pa.record_batch, look_back(batches, facts, config=config))
+    return map(pa.record_batch, look_back(packing.unwrapped(batches), facts, config=config))

@@ -1,9 +1,9 @@
 """Headers on their way through a shuffle: many packets of one shard in one row.
 
-Spark takes each row of an Arrow batch apart and puts the row together again on the other side, which costs far more than
-tracking the packet. A row here is a pack: packets of one shard of one file, sorted by time, as a compressed Arrow stream,
-with the time of the first one. Packs sorted by that time give the packets of a shard back in their order: once a pack
-begins at a time, no later pack has a packet before that time.
+Spark takes each row of an Arrow batch apart and puts the row together again on the other side, which costs far more
+than tracking the packet. A row here is a pack: packets of one shard of one file, sorted by time, as a compressed Arrow
+stream, with the time of the first one. Packs sorted by that time give the packets of a shard back in their order: once
+a pack begins at a time, no later pack has a packet before that time.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ PACK_BYTES = 32 << 20
 #: Packets that a tracking task collects at least before it sorts them.
 SORT_ROWS = 1 << 17
 
+#: A row of whole Arrow batches.
+WHOLE = pa.schema([("rows", pa.binary())])
+#: Rows of packets of one shard; see `packs`.
 PACKS = pa.schema([("shard", pa.int32()), ("first", pa.int64()), ("packets", pa.binary())])
 _OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
 
@@ -51,11 +54,24 @@ def _packed(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
     )
 
 
-def _bytes(table: pa.Table) -> bytes:
+def _bytes(rows: pa.Table | pa.RecordBatch) -> bytes:
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema, options=_OPTIONS) as writer:
-        writer.write_table(table)
+    with pa.ipc.new_stream(sink, rows.schema, options=_OPTIONS) as writer:
+        writer.write(rows)
     return bytes(sink.getvalue())
+
+
+def wrapped(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Each batch as one row."""
+    for batch in batches:
+        yield pa.RecordBatch.from_arrays([pa.array([_bytes(batch)], pa.binary())], schema=WHOLE)
+
+
+def unwrapped(rows: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """The batches of such rows."""
+    for some in rows:
+        for one in some["rows"]:
+            yield pa.ipc.open_stream(one.as_buffer()).read_all()
 
 
 def unpacked(packs: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:

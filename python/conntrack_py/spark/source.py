@@ -134,8 +134,7 @@ class PcapReader(DataSourceReader):
 
 def options_of(found: list[plan.Piece], config: Config, **more: str) -> dict[str, str]:
     """The options that have a `PcapSource` read pieces."""
-    keys = {key: value for key, value in _keys(config).items()}
-    return {"pieces": base64.b64encode(pickle.dumps(found)).decode(), "config": json.dumps(keys), **more}
+    return {"pieces": base64.b64encode(pickle.dumps(found)).decode(), "config": json.dumps(_keys(config)), **more}
 
 
 def _keys(config: Config) -> dict[str, Any]:

@@ -15,10 +15,10 @@ use conntrack_core::time::timed;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
+use crate::arrow_batch::ArrowBatch;
 use crate::arrow_in;
 use crate::config::Config;
 use crate::errors::arrow_error;
-use crate::seam::ArrowBatch;
 
 /// Rows of a batch of connections or facts.
 const ROWS: usize = 1 << 16;
@@ -190,7 +190,8 @@ fn fact_table(entries: &[Entry]) -> Result<RecordBatch, ArrowError> {
         keys.append_value(&one.key);
         parents.append_option(one.parent.as_ref().map(hex));
     }
-    let numbers = |read: fn(&Entry) -> i64| -> ArrayRef { Arc::new(Int64Array::from_iter_values(entries.iter().map(read))) };
+    let numbers =
+        |read: fn(&Entry) -> i64| -> ArrayRef { Arc::new(Int64Array::from_iter_values(entries.iter().map(read))) };
     let columns: [(&str, ArrayRef, bool); 6] = [
         ("kind", Arc::new(kinds.finish()), false),
         ("key", Arc::new(keys.finish()), false),

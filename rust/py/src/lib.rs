@@ -3,6 +3,7 @@
 mod annotate;
 mod anonymise;
 mod arrow;
+mod arrow_batch;
 mod arrow_in;
 mod buffer;
 mod checkpoint;
@@ -36,6 +37,8 @@ mod _native {
     #[pymodule_export]
     use super::anonymise::Anonymiser;
     #[pymodule_export]
+    use super::arrow_batch::{ArrowBatch, ArrowReader};
+    #[pymodule_export]
     use super::arrow_in::{addresses, arrow_columns};
     #[pymodule_export]
     use super::buffer::Buffer;
@@ -50,7 +53,7 @@ mod _native {
     #[pymodule_export]
     use super::policy::{Policy, aggregate};
     #[pymodule_export]
-    use super::seam::{ArrowBatch, ArrowReader, Headers, Part, cell};
+    use super::seam::{Headers, Part, cell};
     #[pymodule_export]
     use super::split::{Walk, find_start, range_header};
     #[pymodule_export]

@@ -5,12 +5,8 @@ use std::sync::Arc;
 
 use arrow_array::builder::{BinaryBuilder, StringBuilder};
 use arrow_array::cast::AsArray;
-use arrow_array::ffi::FFI_ArrowArray;
-use arrow_array::ffi_stream::RecordBatchStreamReader;
 use arrow_array::types::Int64Type;
-use arrow_array::{
-    Array, ArrayRef, Int32Array, Int64Array, RecordBatch as Table, RecordBatchIterator, StructArray,
-};
+use arrow_array::{ArrayRef, Int32Array, Int64Array, RecordBatch as Table};
 use arrow_schema::{ArrowError, DataType};
 use conntrack_core::capture::{Captures, Lacks, Record, RecordBatch};
 use conntrack_core::error::CaptureError;
@@ -19,13 +15,12 @@ use conntrack_core::pipeline::{self, CapturePosition, CellRecord, Header};
 use conntrack_core::sync::Turn;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyCapsule, PyDict};
+use pyo3::types::PyDict;
 
+use crate::arrow_batch::ArrowBatch;
 use crate::arrow_in;
 use crate::config::Config;
-use crate::connections::{schema, stream};
-use crate::errors::arrow_error;
-use crate::errors::capture_error;
+use crate::errors::{arrow_error, capture_error};
 use crate::flows;
 use crate::source::{Source, inputs};
 use crate::split;
@@ -37,76 +32,6 @@ const FILE_SHIFT: u32 = 48;
 /// A batch of headers has as many rows, or bytes of frames.
 const ROWS: usize = 1 << 16;
 const BYTES: usize = 16 << 20;
-
-/// An Arrow record batch.
-#[pyclass(frozen, module = "conntrack_py._native")]
-pub struct ArrowBatch {
-    table: Table,
-}
-
-impl ArrowBatch {
-    /// A batch of these columns.
-    pub fn new(table: Table) -> Self {
-        Self { table }
-    }
-}
-
-#[pymethods]
-impl ArrowBatch {
-    fn __len__(&self) -> usize {
-        self.table.num_rows()
-    }
-
-    /// The schema, as the Arrow PyCapsule interface has it.
-    fn __arrow_c_schema__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyCapsule>> {
-        schema(py, &self.table.schema())
-    }
-
-    /// A struct array, as the interface has it.
-    #[pyo3(signature = (requested_schema=None))]
-    fn __arrow_c_array__<'py>(
-        &self,
-        py: Python<'py>,
-        requested_schema: Option<Bound<'py, PyAny>>,
-    ) -> PyResult<(Bound<'py, PyCapsule>, Bound<'py, PyCapsule>)> {
-        drop(requested_schema);
-        let array = FFI_ArrowArray::new(&StructArray::from(self.table.clone()).to_data());
-        Ok((self.__arrow_c_schema__(py)?, PyCapsule::new_with_value(py, array, arrow_in::ARRAY)?))
-    }
-
-    /// An Arrow stream of one batch.
-    #[pyo3(signature = (requested_schema=None))]
-    fn __arrow_c_stream__<'py>(
-        &self,
-        py: Python<'py>,
-        requested_schema: Option<Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, PyCapsule>> {
-        drop(requested_schema);
-        stream(py, RecordBatchIterator::new([Ok(self.table.clone())], self.table.schema()))
-    }
-}
-
-/// The batches of an Arrow stream from elsewhere, one by one.
-#[pyclass(frozen, module = "conntrack_py._native")]
-pub struct ArrowReader {
-    reader: Turn<RecordBatchStreamReader>,
-}
-
-#[pymethods]
-impl ArrowReader {
-    #[new]
-    fn new(source: &Bound<'_, PyAny>) -> PyResult<Self> {
-        Ok(Self { reader: Turn::new(Box::new(arrow_in::reader(source)?)) })
-    }
-
-    /// The next batch; None at the end. Python code may produce the batch.
-    fn next(&self) -> PyResult<Option<ArrowBatch>> {
-        let mut turn = self.reader.take().ok_or_else(|| PyRuntimeError::new_err("another thread reads this stream"))?;
-        let next = turn.next().transpose();
-        self.reader.give_back(turn);
-        Ok(next.map_err(arrow_in::refused)?.map(|table| ArrowBatch { table }))
-    }
-}
 
 /// The cell of two addresses: a shard is a cell modulo the number of shards.
 #[pyfunction]
@@ -160,7 +85,7 @@ impl Headers {
     /// A batch without rows, for its schema.
     #[staticmethod]
     fn none(all: bool) -> PyResult<ArrowBatch> {
-        Ok(ArrowBatch { table: HeaderRows::default().table(all).map_err(arrow_error)? })
+        Ok(ArrowBatch::new(HeaderRows::default().table(all).map_err(arrow_error)?))
     }
 
     /// The account so far as a dictionary, as a tracker's.
@@ -180,7 +105,7 @@ impl Headers {
         if rows.ts.is_empty() {
             return Ok(None);
         }
-        Ok(Some(ArrowBatch { table: rows.table(self.all).map_err(arrow_error)? }))
+        Ok(Some(ArrowBatch::new(rows.table(self.all).map_err(arrow_error)?)))
     }
 }
 
@@ -224,11 +149,18 @@ struct HeaderRows {
 
 impl HeaderRows {
     fn push(&mut self, seen: &CellRecord, file: i32, shards: u32, all: bool) {
+        match seen.cell {
+            Some(cell) => self.push_to(u32::from(cell) % shards, seen, file, all),
+            None => (0..shards).for_each(|shard| self.push_to(shard, seen, file, all)),
+        }
+    }
+
+    fn push_to(&mut self, shard: u32, seen: &CellRecord, file: i32, all: bool) {
         self.ts.push(seen.ts);
         self.file.push(file);
         // Records of further files of a source are behind those of the first.
         self.index.push((u64::from(seen.file) << FILE_SHIFT | seen.offset).cast_signed());
-        self.shard.push((u32::from(seen.cell) % shards) as i32);
+        self.shard.push(shard.cast_signed());
         self.packet.append_value(&seen.bytes);
         self.bytes += seen.bytes.len();
         if all {
@@ -292,7 +224,7 @@ impl Part {
             let (batch, places, begins) = records(&table).map_err(PyValueError::new_err)?;
             self.check(&places)?;
             let part = &mut self.shards;
-            py.detach(|| part.take(&batch, &places, &begins));
+            py.detach(|| part.take(&batch, &places, begins));
         }
         let ended = self.shards.drain();
         self.table(py, &ended)

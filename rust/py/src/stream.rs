@@ -11,7 +11,7 @@ use conntrack_core::columns::protocol_number;
 use conntrack_core::decode::{Addr, Family, FiveTuple, Vlan};
 use conntrack_core::error::CaptureError;
 use conntrack_core::flow::icmp::is_icmp;
-use conntrack_core::pipeline::{self, Stream};
+use conntrack_core::pipeline::{self, Ended, Stream};
 use conntrack_core::rows::Rows;
 use conntrack_core::stats::Stats;
 use conntrack_core::sync::Turn;
@@ -20,11 +20,13 @@ use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyDict, PyList};
 
+use crate::arrow_batch::ArrowBatch;
 use crate::buffer::Buffer;
 use crate::checkpoint_file;
 use crate::config::{Config, bounds};
 use crate::connections::{Connections, stream};
 use crate::errors::{arrow_error, capture_error};
+use crate::flows;
 use crate::home::{Home, Visit};
 use crate::packets;
 use crate::source::{Source, inputs};
@@ -355,6 +357,23 @@ impl Tracker {
     fn finish(&self, py: Python<'_>) -> PyResult<Connections> {
         let _visit = self.enter()?;
         Ok(self.connections(py.detach(|| self.stream.finish())))
+    }
+
+    /// Keeps the facts of packets from now on.
+    fn note_facts(&self, py: Python<'_>) -> PyResult<()> {
+        let _visit = self.enter()?;
+        py.detach(|| self.stream.note_facts());
+        Ok(())
+    }
+
+    /// Takes the connections closed since the last call, with facts; `all`: closes the live ones before.
+    fn flows(&self, py: Python<'_>, all: bool) -> PyResult<ArrowBatch> {
+        let _visit = self.enter()?;
+        let flows = py.detach(|| {
+            let Ended { rows, ids, noted } = self.stream.drain_flows(all);
+            flows::table(rows.iter(), &ids, Some(&noted), &self.zones)
+        });
+        Ok(ArrowBatch::new(flows.map_err(arrow_error)?))
     }
 
     /// The live connections.

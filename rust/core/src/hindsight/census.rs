@@ -222,9 +222,7 @@ impl Census {
         let first = in_order(hosts).1;
         let counts = self.pairs.of(case.pair);
         let between = only([counts[first] > 0, counts[1 - first] > 0]);
-        between.or_else(|| {
-            only(hosts.map(|host| self.hosts.of(host).only_asks()))
-        })
+        between.or_else(|| only(hosts.map(|host| self.hosts.of(host).only_asks())))
     }
 }
 

@@ -3,6 +3,7 @@
 //! Evidence of any connection serves earlier and later ones. All evidence is counted, so that results do not depend on the
 //! order in which connections ended. Evidence of parts of a capture adds up ([`Facts`]).
 
+mod activity;
 mod census;
 mod entries;
 mod expected;
@@ -71,8 +72,8 @@ fn judge(rows: &mut Rows, hints: &Hints<'_>, outside: Option<&Whole>) {
     }
     let (census, cases, records) = Census::of(rows, &open, outside);
     let begins = match outside {
-        Some(whole) => silence::begins(whole.active.iter().copied(), hints.files, hints.udp_timeout),
-        None => silence::begins(rows.iter().map(|row| (row.start(), row.end())), hints.files, hints.udp_timeout),
+        Some(whole) => activity::begins(whole.active.iter().copied(), hints.files, hints.udp_timeout),
+        None => activity::begins(rows.iter().map(|row| (row.start(), row.end())), hints.files, hints.udp_timeout),
     };
     let silence = Silence::of(begins, &records, census.tuples());
     for case in &cases {

@@ -15,10 +15,10 @@ use conntrack_decode::{Addr, Family, Tunnel, Vlan, ipproto};
 use conntrack_output::rows::Rows;
 use conntrack_track::direction::{Expectation, Expectations};
 
+use super::activity::activity;
 use super::expected::{self, Index, MOST_QUESTIONS, Opening, Parents, by_announcement};
 use super::facts::{ENDS, is_conversation, was_accepted};
 use super::roles::{EndpointRoles, Host, is_service, peer_bit};
-use super::silence::activity;
 
 /// Identifier of a connection, unique over all shards.
 pub type Id = [u8; 16];

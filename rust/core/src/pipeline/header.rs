@@ -1,14 +1,15 @@
 //! The bytes that a packet takes from one half of a distributed run to the other.
 //!
 //! Of an ordinary Ethernet frame only the fields that a tracker reads are sent: a third of its headers. The receiver
-//! rebuilds a frame of the same length, and the sender compares both, so that nothing depends on knowing all fields here.
+//! rebuilds a frame, and the sender compares both, so that nothing depends on knowing all fields here.
 //!
 //! Layout: a byte of flags; the bytes on the wire; the link type, unless Ethernet; the time of the file's first record, if the
 //! file begins here; then the frame, or its fields. Numbers are Postcard's.
 
 use conntrack_base::bytes;
 use conntrack_capture::{LinkType, Record};
-use conntrack_decode::ipproto;
+use conntrack_decode::{Decoder, Packet, ipproto};
+use conntrack_track::config::Config;
 use conntrack_track::flow::Descriptor;
 use conntrack_track::flow::descriptor::Arrival;
 use conntrack_track::tracker::Keys;
@@ -36,6 +37,7 @@ const ETHERNET: usize = 14;
 const TIMESTAMP: [u8; 4] = [1, 1, 8, 10];
 const TIMESTAMP_BYTES: usize = 12;
 const SYN: u8 = 2;
+const DO_NOT_FRAGMENT: u8 = 0x40;
 
 /// A record from the other half.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,24 +69,83 @@ const TCP_LEAST: usize = 20;
 const UDP_KEPT: usize = 6;
 const UDP_BYTES: usize = 8;
 
-/// The bytes of a record. `keys`: the frame may be sent as fields.
-pub fn put(record: &Record, frame: &[u8], begin: Option<i64>, keys: Option<&Keys>) -> Vec<u8> {
-    let fields = keys.filter(|_| record.linktype == LinkType::ETHERNET).and_then(|keys| fields(frame, keys));
-    let (kind, rest) = fields.as_ref().map_or((0, frame), |(kind, fields)| (*kind, fields.as_slice()));
-    let other_link = record.linktype != LinkType::ETHERNET;
-    let flags = [(flag::ABRIDGED, record.abridged), (flag::BEGINS, begin.is_some()), (flag::OTHER_LINK, other_link)];
-    let flags = flags.into_iter().filter(|(_, is_set)| *is_set).fold(kind, |flags, (flag, _)| flags | flag);
-    let mut out = Vec::with_capacity(rest.len() + 16);
-    out.push(flags);
-    out = bytes::put(out, &record.len);
-    if other_link {
-        out = bytes::put(out, &record.linktype.0);
+/// Writes the bytes of records.
+pub struct Sender {
+    keys: Keys,
+    decoder: Decoder,
+    packets: Vec<Packet>,
+    /// Frames may be sent as fields.
+    by_fields: bool,
+}
+
+impl Sender {
+    /// A sender for a tracker of this configuration. Checksums are of whole frames.
+    pub fn new(config: &Config, keys: Keys) -> Self {
+        let by_fields = !config.decode.checksum;
+        Self { keys, decoder: Decoder::new(config.decode), packets: Vec::new(), by_fields }
     }
-    if let Some(begin) = begin {
-        out = bytes::put(out, &begin);
+
+    /// The bytes of a record. `begin`: the time of the first record of the file that begins here.
+    pub fn put(&mut self, record: &Record, frame: &[u8], begin: Option<i64>) -> Vec<u8> {
+        let is_ethernet = record.linktype == LinkType::ETHERNET;
+        let fields = if is_ethernet && self.by_fields { self.fields(record, frame) } else { None };
+        let (kind, rest) = fields.as_ref().map_or((0, frame), |(kind, fields)| (*kind, fields.as_slice()));
+        let flags =
+            [(flag::ABRIDGED, record.abridged), (flag::BEGINS, begin.is_some()), (flag::OTHER_LINK, !is_ethernet)];
+        let flags = flags.into_iter().filter(|(_, is_set)| *is_set).fold(kind, |flags, (flag, _)| flags | flag);
+        let mut out = Vec::with_capacity(rest.len() + 16);
+        out.push(flags);
+        out = bytes::put(out, &record.len);
+        if !is_ethernet {
+            out = bytes::put(out, &record.linktype.0);
+        }
+        if let Some(begin) = begin {
+            out = bytes::put(out, &begin);
+        }
+        out.extend_from_slice(rest);
+        out
     }
-    out.extend_from_slice(rest);
-    out
+
+    /// The fields of an ordinary frame; None where the tracker would read another packet from them.
+    fn fields(&mut self, record: &Record, frame: &[u8]) -> Option<(u8, Vec<u8>)> {
+        let (flags, fields, layout) = fields(frame)?;
+        let mut again = Vec::with_capacity(frame.len());
+        rebuild(flags, &fields, layout, &mut again)?;
+        self.same(record, frame, &again).then_some((flags, fields))
+    }
+
+    /// True where a tracker reads equal packets from both frames. The identification serves the search for copies alone.
+    fn same(&mut self, record: &Record, one: &[u8], other: &[u8]) -> bool {
+        match (self.ordinary(one), self.ordinary(other)) {
+            (Some(one), Some(other)) => one == other,
+            (None, None) => {
+                let one = self.decoded(record, one);
+                one.is_some() && one == self.decoded(record, other)
+            }
+            _ => false,
+        }
+    }
+
+    /// What a tracker reads of an ordinary frame, beside the key.
+    fn ordinary(&self, frame: &[u8]) -> Option<(Packet, [u64; 2])> {
+        let (mut descriptor, mut wide) = (Descriptor::default(), [0; 4]);
+        if !descriptor.of_frame(frame, &mut wide, self.keys.hasher()) {
+            return None;
+        }
+        let Descriptor { kind, flags, offset, edge, hash, .. } = descriptor;
+        let arrival = Arrival { descriptor: &descriptor, wide: &wide, frame, decoded: None };
+        let rest = u64::from(edge) << 32 | u64::from(kind) << 16 | u64::from(flags) << 8 | u64::from(offset);
+        Some((Packet { identification: 0, ..arrival.packet() }, [hash.into(), rest]))
+    }
+
+    /// The packet of a frame that is too short for the fast path.
+    fn decoded(&mut self, record: &Record, frame: &[u8]) -> Option<Packet> {
+        self.packets.clear();
+        let record = Record { caplen: frame.len() as u32, ..*record };
+        self.decoder.decode(&record, frame, &mut self.packets).ok()?;
+        let packet = Packet { identification: 0, ..*self.packets.first()? };
+        (self.packets.len() == 1 && !packet.fragment).then_some(packet)
+    }
 }
 
 /// Reads the bytes of a record, and appends its frame. None: they are none.
@@ -103,14 +164,23 @@ pub fn get(mut from: &[u8], frames: &mut Vec<u8>) -> Option<Header> {
     Some(Header { wire, linktype, abridged: flags & flag::ABRIDGED != 0, begin })
 }
 
-/// The fields of an ordinary frame; None where the tracker would read another packet from them.
-fn fields(frame: &[u8], keys: &Keys) -> Option<(u8, Vec<u8>)> {
+/// Flags, fields and layout of an Ethernet frame with TCP or UDP, without options of IP.
+fn fields(frame: &[u8]) -> Option<(u8, Vec<u8>, &'static Layout)> {
     let layout = match frame.get(12..ETHERNET + 1)? {
         [8, 0, 0x45] => &V4,
         [0x86, 0xdd, 0x60] => &V6,
         _ => return None,
     };
-    let mut flags = if layout.version == V4.version { flag::V4 } else { flag::V6 };
+    let length = |place: usize| Some(usize::from(u16::from_be_bytes([*frame.get(place)?, *frame.get(place + 1)?])));
+    let (kind, ends) =
+        if layout.version == V4.version { (flag::V4, length(16)?) } else { (flag::V6, 40 + length(18)?) };
+    // Fragments are the decoder's.
+    if kind == flag::V4 && frame.get(20..22)? != [frame[20] & DO_NOT_FRAGMENT, 0] {
+        return None;
+    }
+    // Bytes behind the IP packet are padding.
+    let frame = frame.get(..ETHERNET + ends).unwrap_or(frame);
+    let mut flags = kind;
     flags |= if frame[0] & 1 != 0 { flag::GROUP } else { 0 };
     let mut out = Vec::with_capacity(frame.len());
     for kept in layout.kept.clone() {
@@ -131,9 +201,7 @@ fn fields(frame: &[u8], keys: &Keys) -> Option<(u8, Vec<u8>)> {
         rest = &rest[TIMESTAMP_BYTES..];
     }
     out.extend_from_slice(rest);
-    let mut again = Vec::with_capacity(frame.len());
-    rebuild(flags, &out, layout, &mut again)?;
-    same(frame, &again, keys).then_some((flags, out))
+    Some((flags, out, layout))
 }
 
 /// Appends a frame with these fields.
@@ -159,26 +227,16 @@ fn rebuild(flags: u8, mut from: &[u8], layout: &Layout, frames: &mut Vec<u8>) ->
     Some(())
 }
 
-/// True where a tracker reads equal packets from both frames. The identification serves the search for copies alone.
-fn same(one: &[u8], other: &[u8], keys: &Keys) -> bool {
-    let read = |frame| {
-        let (mut descriptor, mut wide) = (Descriptor::default(), [0; 4]);
-        let is_ordinary = descriptor.of_frame(frame, &mut wide, keys.hasher());
-        let arrival = Arrival { descriptor: &descriptor, wide: &wide, frame, decoded: None };
-        is_ordinary.then(|| conntrack_decode::Packet { identification: 0, ..arrival.packet() }).map(|packet| {
-            (packet, descriptor.kind, descriptor.flags, descriptor.offset, descriptor.edge, descriptor.hash, wide)
-        })
-    };
-    let read = [read(one), read(other)];
-    read[0].is_some() && read[0] == read[1]
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use conntrack_track::config::Config;
+
+    fn sender() -> Sender {
+        let config = Config::default();
+        Sender::new(&config, Keys::new(&config))
+    }
 
     fn record(len: usize) -> Record {
         let (len, linktype) = (len as u32, LinkType::ETHERNET);
@@ -205,19 +263,21 @@ mod tests {
 
     #[test]
     fn a_segment_takes_half_of_its_headers() {
-        let keys = Keys::new(&Config::default());
+        let mut sender = sender();
         let timestamp = [&TIMESTAMP[..], &[7; 8]].concat();
+        let padded = [segment(&[], 0x10, 0), vec![0; 6]].concat();
         for (frame, size) in [
             (segment(&[], 0x10, 0), 28),
+            (padded, 28),
             (segment(&timestamp, 0x10, 3), 31),
             (segment(&timestamp, SYN, 0), 40),
         ] {
-            let sent = put(&record(frame.len()), &frame, Some(-1), Some(&keys));
+            let sent = sender.put(&record(frame.len()), &frame, Some(-1));
             assert_eq!(sent.len() - 1, size, "a begin takes a byte here");
             let mut again = Vec::new();
             let header = get(&sent, &mut again).unwrap();
-            assert_eq!((header.wire as usize, header.begin, again.len()), (frame.len(), Some(-1), frame.len()));
-            assert!(same(&frame, &again, &keys));
+            assert_eq!((header.wire as usize, header.begin), (frame.len(), Some(-1)));
+            assert!(sender.same(&record(frame.len()), &frame, &again));
         }
     }
 
@@ -228,7 +288,7 @@ mod tests {
             options in prop::sample::select(vec![vec![], vec![1; 4], [&TIMESTAMP[..], &[7; 8]].concat()]),
             flags in any::<u8>(), payload in 0..20_usize, cut in 0..90_usize,
         ) {
-            let keys = Keys::new(&Config::default());
+            let mut sender = sender();
             let mut frame = segment(&options, flags, payload);
             for (place, byte) in changes {
                 if let Some(place) = frame.get_mut(place) {
@@ -236,10 +296,10 @@ mod tests {
                 }
             }
             frame.truncate(cut.max(1));
-            let sent = put(&record(frame.len()), &frame, None, Some(&keys));
+            let sent = sender.put(&record(frame.len()), &frame, None);
             let mut again = Vec::new();
             prop_assert!(get(&sent, &mut again).is_some());
-            prop_assert!(again == frame || same(&frame, &again, &keys));
+            prop_assert!(again == frame || sender.same(&record(frame.len()), &frame, &again));
         }
 
         #[test]

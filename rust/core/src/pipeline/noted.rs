@@ -1,8 +1,10 @@
 //! Facts that packets show and rows do not: connections that messages announce, and begins of files. A distributed run hands
 //! them on beside the rows, for the second pass.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 
+use conntrack_base::time::timed;
+use conntrack_capture::Record;
 use conntrack_output::rows::{Row, Rows};
 use conntrack_track::direction::{Expectation, Expectations};
 use conntrack_track::flow::descriptor::kind;
@@ -18,6 +20,23 @@ pub struct Noted {
     pub begins: Vec<i64>,
 }
 
+/// Begins of files, in the order of their first records that have a time.
+#[derive(Default)]
+pub struct Begins {
+    files: HashSet<u32>,
+    /// Files and times that are not handed on yet.
+    pub waiting: VecDeque<(u32, i64)>,
+}
+
+impl Begins {
+    /// Notes a record.
+    pub fn note(&mut self, record: &Record) {
+        if let Some(ts) = timed(record.ts).filter(|_| self.files.insert(record.file)) {
+            self.waiting.push_back((record.file, ts));
+        }
+    }
+}
+
 /// Facts that no row has yet.
 #[derive(Default)]
 pub struct FactsSoFar {
@@ -31,7 +50,7 @@ pub struct FactsSoFar {
 
 impl FactsSoFar {
     /// Notes begins of files.
-    pub fn begin(&mut self, begins: &[i64]) {
+    pub fn begin(&mut self, begins: impl IntoIterator<Item = i64>) {
         self.waiting.begins.extend(begins);
     }
 

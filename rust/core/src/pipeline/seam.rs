@@ -4,11 +4,11 @@
 //! Results do not depend on the number of shards. A shard has all packets of its pairs of addresses, and a connection ends by
 //! the times of its own packets. Its identifier is a hash of its key and of the position of its first packet.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::HashMap;
 
 use sha1::{Digest as _, Sha1};
 
-use conntrack_base::time::{Clock, timed};
+use conntrack_base::time::Clock;
 use conntrack_capture::error::CaptureError;
 use conntrack_capture::{Captures, LinkType, Record, RecordBatch};
 use conntrack_decode::{Flat, L4, Packet, flat};
@@ -16,15 +16,18 @@ use conntrack_output::rows::Rows;
 use conntrack_output::stats::Stats;
 use conntrack_track::config::Config;
 use conntrack_track::direction;
-use conntrack_track::flow::descriptor::kind;
+use conntrack_track::flow::descriptor::{Arrival, kind};
 use conntrack_track::flow::{FlowKey, shard};
 use conntrack_track::tracker::{Keys, Label, Tracker};
 
 use super::following::{GROUP, TrackStage};
-use super::header;
-use super::noted::{FactsSoFar, Noted};
+use super::header::Sender;
+use super::noted::{Begins, FactsSoFar, Noted};
 use super::reading::{Batch, DecodeStage, Decoded};
 use crate::hindsight::Id;
+
+/// Bytes of a payload that are enough for most protocols, in the order of trial.
+const DECISIVE: [u32; 3] = [16, 64, 256];
 
 /// Reads the headers of captures.
 pub struct Headers {
@@ -32,25 +35,11 @@ pub struct Headers {
     batch: RecordBatch,
     reading: DecodeStage,
     decoded: Decoded,
-    keys: Keys,
+    sender: Sender,
     /// Payloads without evidence are left out, unless checksums are verified.
     abridges: bool,
+    /// The first record of a file may carry no packet: its time goes with the next one that does.
     begins: Begins,
-}
-
-/// Begins of files. The first record of a file may carry no packet, and its time goes with the next one that does.
-#[derive(Default)]
-struct Begins {
-    files: HashSet<u32>,
-    waiting: VecDeque<i64>,
-}
-
-impl Begins {
-    fn note(&mut self, record: &Record) {
-        if let Some(ts) = timed(record.ts).filter(|_| self.files.insert(record.file)) {
-            self.waiting.push_back(ts);
-        }
-    }
 }
 
 /// A record with a packet, and the cell that its connection belongs to.
@@ -63,8 +52,8 @@ pub struct CellRecord {
     pub offset: u64,
     /// The innermost tracked packet; the outermost one for a tunnelled fragment captured before its first fragment.
     pub packet: Packet,
-    /// Cell of the packet's pair of addresses.
-    pub cell: u16,
+    /// Cell of the packet's pair of addresses; None: every shard gets the record, which has no packet.
+    pub cell: Option<u16>,
     /// What the tracker reads of the record; see [`super::header()`].
     pub bytes: Vec<u8>,
 }
@@ -79,20 +68,20 @@ impl Headers {
             batch: RecordBatch::default(),
             reading: DecodeStage::new(config, keys.clone()).without_hindsight(),
             decoded: Decoded::default(),
-            keys,
+            sender: Sender::new(config, keys),
             abridges: !config.decode.checksum,
             begins: if begins { Begins::default() } else { Begins { files: HashSet::from([0]), ..Begins::default() } },
         }
     }
 
     /// Reads the next batch, and visits the records that have a packet; false at the end.
-    pub fn next(&mut self, mut visit: impl FnMut(CellRecord)) -> Result<bool, CaptureError> {
+    pub fn next(&mut self, mut visit_any: impl FnMut(CellRecord)) -> Result<bool, CaptureError> {
         let more = self.captures.next_batch(&mut self.batch)?;
-        let Self { batch, reading, decoded, begins, keys, abridges, .. } = self;
-        let keys = abridges.then_some(&*keys);
+        let Self { batch, reading, decoded, begins, sender, abridges, .. } = self;
         let mut visit = |record: &Record, bytes: &[u8], begin: Option<i64>, packet: Packet| {
             let (Record { ts, file, offset, .. }, cell) = (*record, shard::cell_of(&packet));
-            visit(CellRecord { ts, file, offset, packet, cell, bytes: header::put(record, bytes, begin, keys) });
+            let bytes = sender.put(record, bytes, begin);
+            visit_any(CellRecord { ts, file, offset, packet, cell: Some(cell), bytes });
         };
         reading.decode(&batch.records, batch, decoded);
         let batch = Batch { records: &batch.records, bytes: batch, decoded };
@@ -103,25 +92,25 @@ impl Headers {
                 let packet = batch.packet(at).filter(|_| !one.is(kind::OTHER) || one.count > 0);
                 let is_early = one.is(kind::OTHER) && one.count == 0 && one.is(kind::EARLY);
                 if let Some(packet) = packet.or_else(|| if is_early { outermost(record, bytes) } else { None }) {
-                    let begin = begins.waiting.pop_front();
+                    let begin = begins.waiting.pop_front().map(|(_, ts)| ts);
                     visit(record, bytes, begin, packet);
                 }
                 continue;
             }
             let (arrival, packet) = (batch.arrival(at), batch.arrival(at).packet());
-            let without_evidence = *abridges
-                && !one.is(kind::CUT | kind::ANNOUNCES)
-                && direction::payload_originator(&arrival).is_none();
-            let keeps = if without_evidence && packet.payload.1 > 0 { packet.payload.0 } else { record.caplen };
+            let may_abridge = *abridges && !one.is(kind::CUT | kind::ANNOUNCES) && packet.payload.1 > 0;
+            let keeps = if may_abridge { decisive(&arrival, packet.payload) } else { record.caplen };
             let record = Record { caplen: keeps, abridged: keeps < record.caplen, ..*record };
             let bytes = bytes.get(..keeps as usize).unwrap_or(bytes);
-            let begin = begins.waiting.pop_front();
+            let begin = begins.waiting.pop_front().map(|(_, ts)| ts);
             visit(&record, bytes, begin, packet);
         }
         if !more {
-            // A file without a packet begins all the same.
-            while let Some(ts) = begins.waiting.pop_front() {
-                visit(&nothing(ts), &[], Some(ts), Packet::default());
+            // A file without a packet begins all the same, for whichever shard has connections.
+            while let Some((file, ts)) = begins.waiting.pop_front() {
+                let bytes = sender.put(&nothing(ts), &[], Some(ts));
+                let packet = Packet::default();
+                visit_any(CellRecord { ts, file, offset: 0, packet, cell: None, bytes });
             }
         }
         Ok(more)
@@ -131,6 +120,18 @@ impl Headers {
     pub fn account(&self) -> Result<Stats, CaptureError> {
         self.reading.account(&self.captures)
     }
+}
+
+/// Captured bytes up to which the payload at this offset, of this length, tells the originator as all of it does.
+fn decisive(arrival: &Arrival<'_>, (offset, length): (u32, u32)) -> u32 {
+    let told = direction::payload_originator(arrival);
+    let mut cuts = DECISIVE.into_iter().filter(|kept| *kept < length).map(|kept| offset + kept);
+    let tells = |end: &u32| {
+        let frame = arrival.frame.get(..*end as usize).unwrap_or(arrival.frame);
+        direction::payload_originator(&Arrival { frame, ..*arrival }) == told
+    };
+    let whole = arrival.frame.len() as u32;
+    if told.is_none() { offset } else { cuts.find(tells).unwrap_or(whole) }
 }
 
 /// A record without bytes.
@@ -193,7 +194,7 @@ impl ShardTracker {
     }
 
     /// Tracks records in the order of their positions, one packet each. `begins`: the begins of files among them.
-    pub fn take(&mut self, batch: &RecordBatch, places: &[CapturePosition], begins: &[i64]) {
+    pub fn take(&mut self, batch: &RecordBatch, places: &[CapturePosition], begins: Vec<i64>) {
         let Self { reading, following, decoded, named, facts } = self;
         if let Some(facts) = facts {
             facts.begin(begins);

@@ -30,7 +30,9 @@ use conntrack_track::tracker::{Closed, Keys, Label, Tracker};
 use super::begun::Begun;
 use super::early_reports::is_close;
 use super::following::{GROUP, OnLabel, TrackStage};
+use super::noted::{Begins, FactsSoFar, Noted};
 use super::reading::{Batch, DecodeStage, Decoded};
+use super::seam::Ended;
 use super::{count_evicted, count_refused};
 
 /// Maximum sleep of a feeder before the next look at the work queue.
@@ -69,6 +71,8 @@ struct Engine {
     decoded: Decoded,
     /// Counts of connections as they begin, where they are wanted.
     begun: Option<Begun>,
+    /// Facts for a second pass, and begins of files, where they are wanted.
+    facts: Option<(FactsSoFar, Begins)>,
     /// Source of `Stream::now`.
     now: i64,
 }
@@ -98,7 +102,8 @@ impl Stream {
         let keys = Keys::new(config);
         let following = TrackStage::new(Tracker::with_keys(config, keys.clone()), true);
         let reading = DecodeStage::new(config, keys.clone()).without_hindsight();
-        let mut engine = Engine { reading, following, decoded: Decoded::default(), begun: None, now: i64::MIN };
+        let mut engine =
+            Engine { reading, following, decoded: Decoded::default(), begun: None, facts: None, now: i64::MIN };
         load(&mut engine)?;
         let now = AtomicI64::new(engine.now);
         let at_close = AtomicBool::new(engine.following.reports_closes());
@@ -151,6 +156,31 @@ impl Stream {
     /// Takes the connections closed since the last call, in the order of first packets.
     pub fn drain(&self) -> Rows {
         self.with(|engine| engine.following.drain()).in_order()
+    }
+
+    /// Keeps the facts of packets from now on, for [`Self::drain_flows`].
+    pub fn note_facts(&self) {
+        self.with(|engine| {
+            engine.facts.get_or_insert_default();
+        });
+    }
+
+    /// Takes the connections closed since the last call, with the facts of their packets; identifiers are numbers. `all`: those
+    /// that live are closed before.
+    pub fn drain_flows(&self, all: bool) -> Ended {
+        let (rows, noted) = self.with(|engine| {
+            if all {
+                engine.following.finish();
+            }
+            let rows = engine.following.drain().in_order();
+            let noted = engine.facts.as_mut().map(|(facts, _)| facts.of(&rows));
+            let none = || vec![Noted::default(); rows.len()];
+            let noted = noted.unwrap_or_else(none);
+            (rows, noted)
+        });
+        let id = |number: u64| u128::from(number).to_be_bytes();
+        let ids = rows.iter().map(|row| (id(row.number()), row.related_to().or(row.carrier()).map(id))).collect();
+        Ended { rows, ids, noted }
     }
 
     /// Closes the live connections, and drains.
@@ -277,24 +307,32 @@ impl Engine {
     }
 
     fn follow(&mut self, batch: &RecordBatch) -> Vec<u8> {
-        let Self { reading, following, decoded, begun, .. } = self;
-        let mut labels = ProvisionalLabels(Labels::default());
+        let Self { reading, following, decoded, begun, facts, .. } = self;
+        if let Some((facts, begins)) = facts {
+            batch.records.iter().for_each(|record| begins.note(record));
+            facts.begin(begins.waiting.drain(..).map(|(_, ts)| ts));
+        }
+        let facts = facts.as_mut().map(|(facts, _)| facts);
+        let mut labels = ProvisionalLabels { labels: Labels::default(), facts };
         for records in batch.records.chunks(GROUP) {
             reading.decode(records, batch, decoded);
             let group = Batch { records, bytes: batch, decoded };
             following.take(&group, &mut labels);
             if let Some(begun) = begun {
-                begun.note(&following.tracker, &group, &labels.0);
+                begun.note(&following.tracker, &group, &labels.labels);
             }
         }
-        labels.0.into_bytes()
+        labels.labels.into_bytes()
     }
 }
 
 /// Labels with the originator known at the packet.
-struct ProvisionalLabels(Labels);
+struct ProvisionalLabels<'a> {
+    labels: Labels,
+    facts: Option<&'a mut FactsSoFar>,
+}
 
-impl OnLabel for ProvisionalLabels {
+impl OnLabel for ProvisionalLabels<'_> {
     const WANTED: bool = true;
     const REPORTS: bool = true;
 
@@ -311,6 +349,9 @@ impl OnLabel for ProvisionalLabels {
             };
             tracker.known(&found)
         });
-        self.0.push_settled(label, known);
+        self.labels.push_settled(label, known);
+        if let Some(facts) = &mut self.facts {
+            facts.note(label.connection, batch, at);
+        }
     }
 }

@@ -228,7 +228,8 @@ impl Packed {
 
     /// The row of one that came alone with its addresses (IPv6) and rare fields; None where they contradict each other.
     pub(super) fn restored(mut self, addrs: Option<[Addr; 2]>, rare: Option<Rare>, to: &mut Overflow) -> Option<Self> {
-        let counts = rare.iter().flat_map(|rare| rare.sent).flat_map(|sent| [sent.packets, sent.ip_bytes, sent.payload_bytes]);
+        let counts =
+            rare.iter().flat_map(|rare| rare.sent).flat_map(|sent| [sent.packets, sent.ip_bytes, sent.payload_bytes]);
         let is_sound = self.has(flag::V6) == addrs.is_some()
             && (self.rare > 0) == rare.is_some()
             && rare.is_none_or(|rare| usize::from(rare.history.1) <= rare.history.0.len())

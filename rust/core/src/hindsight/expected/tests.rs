@@ -127,7 +127,9 @@ fn an_announcement_names_parent_and_initiator() {
     let mut rows = rows(&packets);
     let mut all = Expectations::default();
     all.insert(announced(0, (1, 3_445), Some(2), Initiator::Named, [(1, 3_445), (2, 69)]));
-    settle(&mut rows, &all, &Expectations::default());
+    let none = Expectations::default();
+    let expected = settle(&mut rows, &all, &none);
+    name_parents(&mut rows, &expected);
     let found = facts(&rows);
     assert_eq!(found[0], (Addr::v4(host(1)), 3_445, Evidence::FirstPacket, false, None), "not its own parent");
     assert_eq!(found[1], related(3_445));
