@@ -70,7 +70,7 @@ impl Headers {
             decoded: Decoded::default(),
             sender: Sender::new(config, keys),
             abridges: !config.decode.checksum,
-            begins: if begins { Begins::default() } else { Begins { files: HashSet::from([0]), ..Begins::default() } },
+            begins: if begins { Begins::default() } else { Begins::behind() },
         }
     }
 
