@@ -119,6 +119,7 @@ def stages(folder: Path) -> list[dict[str, Any]]:
                 stage["tasks"] += 1
                 stage["jvm_s"] += metrics["Executor CPU Time"] / 1e9
                 stage["run_s"] += metrics["Executor Run Time"] / 1e3
+                stage["longest_s"] = max(stage["longest_s"], metrics["Executor Run Time"] / 1e3)
                 stage["shuffled"] += metrics["Shuffle Write Metrics"]["Shuffle Bytes Written"]
                 for one in event["Task Info"]["Accumulables"]:
                     if "Python workers" in str(one.get("Name")) and str(one.get("Update", "")).isdigit():
@@ -130,7 +131,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--packets", type=int, nargs="+", default=[500_000])
     parser.add_argument("--shards", type=int, default=64)
-    parser.add_argument("--files", type=int, default=1, help="files of as many packets each")
+    parser.add_argument("--elephant", type=float, default=0, help="share of the connections between one pair")
     arguments = parser.parse_args()
     for packets in arguments.packets:
         with tempfile.TemporaryDirectory() as folder:
@@ -138,7 +139,17 @@ def main() -> None:
             events.mkdir()
             trace = Path(__file__).with_name("make_trace.py")
             subprocess.run(
-                [sys.executable, trace, capture, "--packets", str(packets), "--connections", str(packets // 20)],
+                [
+                    sys.executable,
+                    trace,
+                    capture,
+                    "--packets",
+                    str(packets),
+                    "--connections",
+                    str(packets // 20),
+                    "--elephant",
+                    str(arguments.elephant),
+                ],
                 check=True,
             )
             for name, result in (

@@ -4,6 +4,7 @@
 //! whole.
 #![forbid(unsafe_code)]
 
+mod blocks;
 mod codec;
 pub mod damage;
 pub mod error;

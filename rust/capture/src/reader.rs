@@ -537,7 +537,8 @@ impl CaptureReader {
             (DamageKind::TruncatedFile, missing, left, found, "whole records up to the end of the file")
         };
         if self.extent == Extent::Range {
-            let expected = "a range that ends between two records: the file has changed since split_points; split it anew";
+            let expected =
+                "a range that ends between two records: the file has changed since split_points; split it anew";
             return Err(self.bad(self.offset, found, expected));
         }
         self.lost = unused;

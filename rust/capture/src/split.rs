@@ -10,10 +10,9 @@ use std::io::{self, Cursor, Read};
 use std::path::PathBuf;
 
 use super::pcap::Pcap;
-use super::pcapng;
 use super::reader::CaptureReader;
 use super::source::Input;
-use super::{RecordBatch, part};
+use super::{RecordBatch, blocks, part};
 use crate::error::CaptureError;
 
 /// Bytes at the front of a capture that are looked at for its header and its first record.
@@ -42,12 +41,12 @@ pub fn header(first: &[u8]) -> Option<Vec<u8>> {
     if let Some(size) = part::pcap_header_len(first) {
         return first.get(..size).map(<[u8]>::to_vec);
     }
-    pcapng::front(first).map(|(header, _)| header)
+    blocks::front(first).map(|(header, _)| header)
 }
 
 /// Number of interfaces in [`header`].
 fn interfaces(first: &[u8]) -> usize {
-    pcapng::front(first).map_or(0, |(_, interfaces)| interfaces)
+    blocks::front(first).map_or(0, |(_, interfaces)| interfaces)
 }
 
 /// Guess the first start in `data`, [`WINDOW`] bytes from an offset of the file, or fewer up to its end. `first`: see
@@ -56,7 +55,7 @@ pub fn find(first: &[u8], data: &[u8], offset: u64) -> Option<Start> {
     let mut head = header(first)?;
     let record = match Pcap::new(first) {
         Some(pcap) => pcap.find(&first[head.len()..], data, data.len() < WINDOW)?,
-        None => pcapng::find(first, data, data.len() < WINDOW)?,
+        None => blocks::find(first, data, data.len() < WINDOW)?,
     };
     head.extend_from_slice(data.get(record.clone())?);
     Some(Start { offset: offset + record.end as u64, head, before: offset + record.start as u64 })
@@ -245,7 +244,8 @@ mod tests {
         let whole = records(Input::Reader { name: "a".into(), reader: Box::new(Cursor::new(bytes.to_vec())) });
         let starts = proved(bytes, &guesses(bytes, step));
         let ends = starts.iter().skip(1).map(|start| Some(start.offset)).chain([None]);
-        let apart: Vec<Place> = starts.iter().zip(ends).flat_map(|(start, end)| records(slice(bytes, start, end))).collect();
+        let apart: Vec<Place> =
+            starts.iter().zip(ends).flat_map(|(start, end)| records(slice(bytes, start, end))).collect();
         assert!(apart == whole, "{} records of {}", apart.len(), whole.len());
         starts.len()
     }

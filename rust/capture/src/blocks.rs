@@ -1,21 +1,17 @@
-//! Blocks from the middle of a file, for [`super::super::split`].
+//! Blocks of pcapng from the middle of a file.
 
 use std::ops::Range;
 
-use super::super::parse::{Scan, u32_at};
-use super::{ENHANCED_PACKET, INTERFACE, OBSOLETE_PACKET, Pcapng, SECTION, SECTION_LEN, SIMPLE_PACKET, section_order};
+use super::parse::{Scan, u32_at};
+use super::part::{SECTION, SECTION_LEN, section_order};
+use super::pcapng::{BLOCK_MAX, BLOCK_MIN, ENHANCED_PACKET, INTERFACE, OBSOLETE_PACKET, Pcapng, SIMPLE_PACKET};
 
 impl Pcapng {
-    /// True if no damage and no long block is being passed over, and the section has as many interfaces.
-    pub(in super::super) fn stands_between_records(&self, interfaces: usize) -> bool {
-        self.damaged.is_none() && self.passed.is_none() && !self.skipping && self.interfaces.len() == interfaces
-    }
-
     /// A block at an index that is present whole: its type and its end.
     fn present(&self, data: &[u8], at: usize) -> Option<(u32, usize)> {
-        let block = data.get(at..).filter(|block| block.len() >= super::BLOCK_MIN)?;
+        let block = data.get(at..).filter(|block| block.len() >= BLOCK_MIN)?;
         let length = self.length(block);
-        if !(super::BLOCK_MIN..=super::BLOCK_MAX).contains(&length) || block.len() < length {
+        if !(BLOCK_MIN..=BLOCK_MAX).contains(&length) || block.len() < length {
             return None;
         }
         Some((u32_at(self.big, block, 0), at + self.extent(block, length)?))
@@ -27,12 +23,12 @@ fn section(first: &[u8]) -> Option<Pcapng> {
     if first.len() < SECTION_LEN || u32_at(false, first, 0) != SECTION {
         return None;
     }
-    Some(Pcapng { big: section_order(first)?, skipping: false, ..Pcapng::new() })
+    section_order(first).map(Pcapng::of_section)
 }
 
 /// The section header at the front, and the interfaces before the first packet, with their number. None if a packet does
 /// not come within `first`.
-pub(in super::super) fn front(first: &[u8]) -> Option<(Vec<u8>, usize)> {
+pub(super) fn front(first: &[u8]) -> Option<(Vec<u8>, usize)> {
     let parser = section(first)?;
     let (mut header, mut interfaces, mut at) = (Vec::new(), 0, 0);
     loop {
@@ -52,7 +48,7 @@ pub(in super::super) fn front(first: &[u8]) -> Option<(Vec<u8>, usize)> {
 }
 
 /// Find the first packet block with a time in `data`, behind the first chain of blocks.
-pub(in super::super) fn find(first: &[u8], data: &[u8], last: bool) -> Option<Range<usize>> {
+pub(super) fn find(first: &[u8], data: &[u8], last: bool) -> Option<Range<usize>> {
     let parser = section(first)?;
     let mut from = 0;
     let mut at = loop {
