@@ -119,7 +119,7 @@ def _headers(native: _native.Headers) -> Iterator[ArrowBatch]:
 
 
 def _warnings(stats: Stats) -> list[str]:
-    """What a reading of headers says of a capture."""
+    """Warnings of a reading of headers."""
     messages = (stats.describe_skipped_files(), stats.describe_loss(), stats.describe_not_ip())
     return [message for message in messages if message is not None]
 

@@ -140,7 +140,7 @@ def _walk(path: str, first: bytes, job: tuple[_Start, list[tuple[int, int]], boo
 
 
 def opened(path: str, offset: int) -> remote.Remote | None:
-    """What a URL names, at an offset; None for a file, which the extension module opens."""
+    """The object of a URL, at an offset; None for a file, which the extension module opens."""
     if not remote.is_url(path):
         return None
     file = remote.Remote(path)

@@ -14,7 +14,9 @@ from support.program import ROOT
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::ResourceWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("engine", ["dask", *(pytest.param(name, marks=pytest.mark.xdist_group("spark")) for name in ("ray", "spark"))])
+@pytest.mark.parametrize(
+    "engine", ["dask", *(pytest.param(name, marks=pytest.mark.xdist_group("spark")) for name in ("ray", "spark"))]
+)
 def test_recipes(engine: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each module keeps its name, which is also that of its page."""
     if engine == "spark":

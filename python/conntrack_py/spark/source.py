@@ -59,7 +59,7 @@ class PcapSource(DataSource):
 
 
 class Task(InputPartition):
-    """What one task reads."""
+    """The files and ranges that one task reads."""
 
     def __init__(self, pieces: list[plan.Piece]) -> None:
         """Keep the files and ranges."""

@@ -15,9 +15,9 @@ mod flows;
 mod home;
 mod packets;
 mod policy;
+mod ranges;
 mod seam;
 mod source;
-mod split;
 mod stream;
 mod table;
 mod toml;
@@ -53,9 +53,9 @@ mod _native {
     #[pymodule_export]
     use super::policy::{Policy, aggregate};
     #[pymodule_export]
-    use super::seam::{Headers, Part, cell};
+    use super::ranges::{Walk, find_start, range_header};
     #[pymodule_export]
-    use super::split::{Walk, find_start, range_header};
+    use super::seam::{Headers, Part, cell};
     #[pymodule_export]
     use super::stream::{Batch, Capture, Tracker};
     #[pymodule_export]

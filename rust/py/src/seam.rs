@@ -22,8 +22,8 @@ use crate::arrow_in;
 use crate::config::Config;
 use crate::errors::{arrow_error, capture_error};
 use crate::flows;
+use crate::ranges;
 use crate::source::{Source, inputs};
-use crate::split;
 use crate::stream::address;
 use crate::track;
 
@@ -62,14 +62,14 @@ impl Headers {
         file: i32,
         shards: u32,
         all: bool,
-        part: Option<split::Range>,
+        part: Option<ranges::Range>,
     ) -> PyResult<Self> {
         let config = config.core();
         let is_behind = part.as_ref().is_some_and(|part| part.0 > 0);
         let inputs = match part {
             Some(part) if sources.len() == 1 => {
                 let (name, object) = sources.swap_remove(0);
-                vec![split::input(name, object, part).map_err(capture_error)?]
+                vec![ranges::input(name, object, part).map_err(capture_error)?]
             }
             _ => inputs(py, sources),
         };
