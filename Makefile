@@ -21,7 +21,7 @@ help:
 	@echo 'make bench-instructions  instructions a packet against the accepted counts; UPDATE=1 accepts them anew'
 	@echo 'make bench-stages  nanoseconds and instructions a packet in the core, stage by stage: STAGES="A mix loss1" LABELS=1'
 	@echo 'make bench-peers  beside other programs, and flowscope: TRACES="A B C loss1 mix" ROUNDS=3 FLOWS="1 100" B_PACKETS=20000000'
-	@echo 'make soak    a stream killed at 1,000 random moments, and floods of 50M sources: KILLS=1000 SOURCES=50000000'
+	@echo 'make soak    a stream killed at 1,000 random moments, floods of 50M sources, and a killed executor of Spark: KILLS=1000 SOURCES=50000000'
 	@echo 'make fuzz    coverage-guided fuzzing of each target, SECONDS=60 long; fuzz-short: the short form of CI'
 	@echo 'make mutants MODULE=python/conntrack_py/text.py  mutation testing of a Python or Rust file: TESTS=... MOST=300 SEED=19'
 	@echo 'make wheel   a source distribution and a wheel for any Linux with glibc 2.28, checked and tried, in dist'
@@ -192,6 +192,7 @@ KINDS ?= half-open assured mixed
 soak: .venv/.packages .venv/.built-release
 	$(BIN)/python benches/kills.py --kills $(KILLS) --jobs $(JOBS)
 	$(BIN)/python benches/floods.py --sources $(SOURCES) $(KINDS)
+	CONNTRACK_SOAK=1 $(BIN)/python -m pytest -q tests/engines
 
 # Without a sanitizer it runs on the stable toolchain; the core has no unsafe code for one to look at. The seeds are written
 # here; the corpus beside the project, where there is one, is added to them.

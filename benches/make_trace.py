@@ -42,10 +42,11 @@ _RECORD = np.dtype(
 )
 
 
-def write_trace(path: Path, packets: int, connections: int, per_second: int = 50_000) -> None:
+def write_trace(path: Path, packets: int, connections: int, per_second: int = 50_000, elephant: float = 0) -> None:
     """Write `packets` packets of `connections` connections that run side by side, a few of them at any packet.
 
-    Each connection is a handshake, requests of 100 and responses of 1000 bytes in turn, and FINs of both ends.
+    Each connection is a handshake, requests of 100 and responses of 1000 bytes in turn, and FINs of both ends. A share
+    of the connections (`elephant`) is between one pair of addresses.
     """
     rounds = packets // connections
     if rounds < 6:
@@ -54,10 +55,10 @@ def write_trace(path: Path, packets: int, connections: int, per_second: int = 50
         out.write(np.array([0xA1B2C3D4, 0x00040002, 0, 0, SNAPLEN, 1], "<u4").tobytes())
         for start in range(0, rounds * connections, _CHUNK):
             number = np.arange(start, min(start + _CHUNK, rounds * connections))
-            out.write(_records(number, connections, rounds, per_second).tobytes())
+            out.write(_records(number, connections, rounds, per_second, elephant).tobytes())
 
 
-def _records(number: np.ndarray, connections: int, rounds: int, per_second: int) -> np.ndarray:
+def _records(number: np.ndarray, connections: int, rounds: int, per_second: int, elephant: float) -> np.ndarray:
     turn, who = np.divmod(number, connections)
     # Turn 0 to 2 are the handshake, the last two the FINs, and between them requests (odd) and responses (even).
     data = (turn >= 3) & (turn < rounds - 2)
@@ -76,6 +77,8 @@ def _records(number: np.ndarray, connections: int, rounds: int, per_second: int)
     made["caplen"], made["len"] = SNAPLEN, SNAPLEN + payload
     made["ethertype"], made["version"], made["total"], made["ttl"], made["proto"] = 0x0800, 0x45, 40 + payload, 64, 6
     client, server = 0x0A000000 + who // 50_000 * 65_536 + who % 50_000, 0x5DB80000 + who % 1000
+    one = who % 100 < elephant * 100
+    client, server = np.where(one, 0x0A000000, client), np.where(one, 0x5DB80000, server)
     made["src"], made["dst"] = np.where(reply, server, client), np.where(reply, client, server)
     port = 1024 + who % 60_000
     made["sport"], made["dport"] = np.where(reply, 443, port), np.where(reply, port, 443)
@@ -89,5 +92,6 @@ if __name__ == "__main__":
     parser.add_argument("path", type=Path)
     parser.add_argument("--packets", type=int, default=1_000_000)
     parser.add_argument("--connections", type=int, default=50_000)
+    parser.add_argument("--elephant", type=float, default=0, help="share of the connections between one pair")
     given = parser.parse_args()
-    write_trace(given.path, given.packets, given.connections)
+    write_trace(given.path, given.packets, given.connections, elephant=given.elephant)

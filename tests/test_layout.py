@@ -18,7 +18,7 @@ RUST = ROOT / "rust"
 
 #: Modules that import the extension module; the others go through these.
 KNOW_NATIVE = {
-    *("__init__", "annotate", "arrow", "config", "distributed", "track", "tracker"),
+    *("__init__", "annotate", "arrow", "config", "distributed", "ranges", "track", "tracker"),
     *("table/anonymise", "table/connections", "table/row", "table/writer"),
     *("io/batch", "io/capture", "io/columns", "io/formats", "io/labels", "io/output"),
     *("policy/compiled", "policy/document", "policy/formats/common", "policy/policy", "policy/suggest"),

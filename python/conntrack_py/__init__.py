@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from conntrack_py.interfaces.live import Live, live
     from conntrack_py.io.follow import Follow, follow
     from conntrack_py.policy import Policy
+    from conntrack_py.ranges import Range, split_points
     from conntrack_py.reporting import Chart, report
     from conntrack_py.summaries import Summary, summary
 
@@ -77,6 +78,7 @@ __all__ = (
     "Policy",
     "PolicyError",
     "Quality",
+    "Range",
     "SkippedFile",
     "State",
     "Stats",
@@ -98,6 +100,7 @@ __all__ = (
     "report",
     "shard_v1",
     "split",
+    "split_points",
     "summary",
     "track",
     "track_stream",
@@ -115,6 +118,7 @@ _LATER = {
     "HEADERS": "distributed",
     "Live": "interfaces.live",
     "Policy": "policy",
+    "Range": "ranges",
     "Summary": "summaries",
     "decode_headers": "distributed",
     "facts_of": "distributed",
@@ -126,6 +130,7 @@ _LATER = {
     "report": "reporting",
     "shard_v1": "distributed",
     "split": "annotate",
+    "split_points": "ranges",
     "summary": "summaries",
     "track_stream": "distributed",
 }

@@ -35,6 +35,7 @@ __all__ = [
     "Part",
     "Policy",
     "Tracker",
+    "Walk",
     "Writer",
     "__version__",
     "addresses",
@@ -42,8 +43,10 @@ __all__ = [
     "arrow_columns",
     "cell",
     "default_timeouts",
+    "find_start",
     "label",
     "named",
+    "range_header",
     "replay",
     "split",
     "toml_lines",
@@ -542,7 +545,13 @@ class Headers:
     """Headers of captures, as `conntrack_py.decode_headers` has them; `next` gives None at the end."""
 
     def __new__(
-        cls, sources: Sequence[tuple[str, _Reader | str | None]], config: Config, file: int, shards: int, all: bool
+        cls,
+        sources: Sequence[tuple[str, _Reader | str | None]],
+        config: Config,
+        file: int,
+        shards: int,
+        all: bool,
+        part: tuple[int, bytes, int | None] | None = None,
     ) -> Headers: ...
     @staticmethod
     def none(all: bool) -> ArrowBatch: ...
@@ -561,6 +570,24 @@ class Part:
     def __new__(cls, config: Config, facts: bool) -> Part: ...
     def take(self, headers: object) -> ArrowBatch: ...
     def finish(self, until: int | None) -> ArrowBatch: ...
+
+@final
+class Walk:
+    """Walk over record headers from a start (offset, head) to the first of some targets (offset, record in front)."""
+
+    FRONT: Final[int]
+    WINDOW: Final[int]
+
+    def __new__(
+        cls,
+        name: str,
+        file: _Reader | None,
+        start: tuple[int, bytes],
+        targets: Sequence[tuple[int, int]],
+        first: bytes,
+    ) -> Walk: ...
+    def step(self) -> tuple[str, int]:
+        """Walk on: `more`, `part`, `landed` or `ended`, and the offset."""
 
 @final
 class ShardRows:
@@ -648,6 +675,12 @@ def arrow_columns(
     Raises:
         ValueError: It is no such thing, it is broken, or a column holds something else.
     """
+
+def range_header(first: bytes) -> bytes | None:
+    """The header of a capture by its first bytes; None if it cannot be split."""
+
+def find_start(first: bytes, data: bytes, offset: int) -> tuple[int, bytes, int] | None:
+    """Guess the first start in data: its offset, its head, and the offset of the record in front."""
 
 def cell(one: str, other: str) -> int:
     """The cell of two addresses, see `conntrack_py.shard_v1`."""

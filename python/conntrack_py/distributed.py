@@ -20,7 +20,8 @@ from conntrack_py.arrow import ArrowBatch, ArrowSchema
 from conntrack_py.config import Config, checked
 from conntrack_py.exceptions import CaptureWarning, ConfigError
 from conntrack_py.io.source import Source, inputs
-from conntrack_py.stats import stats_from
+from conntrack_py.ranges import Range
+from conntrack_py.stats import Stats, stats_from
 
 #: As many cells of pairs of addresses are there, and as many shards at most.
 CELLS = 1 << 16
@@ -28,6 +29,8 @@ CELLS = 1 << 16
 
 #: The schema of `decode_headers`.
 HEADERS = ArrowSchema(_native.Headers.none(False))
+#: The same with the columns to filter by.
+HEADERS_TO_FILTER = ArrowSchema(_native.Headers.none(True))
 #: The schema of `track_stream` and `look_back`; `track_stream(facts=True)` adds `hindsight` (binary).
 FLOWS = ArrowSchema(_native.Part(Config()._native(), False).finish(None))
 #: The schema of `facts_of` and `merge_facts`.
@@ -45,7 +48,7 @@ def shard_v1(one: str, other: str, shards: int) -> int:
     Raises:
         ValueError: One of them is no address, or there are too many shards.
     """
-    return _native.cell(one, other) % _shards(shards)
+    return _native.cell(one, other) % shard_count(shards)
 
 
 def decode_headers(
@@ -55,6 +58,7 @@ def decode_headers(
     *,
     columns: Literal["tracker", "all"] = "tracker",
     config: Config | None = None,
+    part: Range | None = None,
 ) -> Iterator[ArrowBatch]:
     """The headers of a capture's packets, each with the shard that tracks it.
 
@@ -75,10 +79,13 @@ def decode_headers(
         shards: How many shards there are, 1 to 65536.
         columns: Which columns there are.
         config: Whose `tunnels`, `checksum` and `strict` are followed; the same as `track_stream` gets.
+        part: One of `split_points`, of one file: only its records. All ranges together have the rows of the file. The
+            shard of a fragment inside a tunnel may differ if the first fragment is in another range.
 
     Raises:
         FileNotFoundError: There is no such file.
-        CaptureError: It is no capture; at its end: all of its packets have a link type without a decoder.
+        CaptureError: It is no capture; at its end: all of its packets have a link type without a decoder. Of a range:
+            the file has changed since `split_points`.
         ConfigError: The configuration has what no shard can do alone; see `track_stream`.
         ValueError: `file_id` or `shards` is out of range, or `columns` is another word.
     """
@@ -87,17 +94,43 @@ def decode_headers(
         raise ValueError(f"file_id: found {number}, expected 0 to 2**31 - 1")
     if columns not in ("tracker", "all"):
         raise ValueError(f"columns: found {columns!r}, expected 'tracker' or 'all'")
-    count, alone = _shards(shards), _alone(config)
-    return _headers(_native.Headers(inputs(path, alone), alone._native(), number, count, columns == "all"))
+    return _headers(_opened(path, _alone(config), number, shard_count(shards), columns == "all", part))
+
+
+def _opened(
+    path: Source, config: Config, number: int, shards: int, filters: bool, part: Range | None
+) -> _native.Headers:
+    found = inputs(path, config)
+    if part is None:
+        return _native.Headers(found, config._native(), number, shards, filters)
+    if len(found) != 1 or found[0][0] == "-" or not isinstance(part, Range):
+        raise ValueError(f"part: found {part!r} of {path!r}, expected a range of split_points of one file")
+    file: Any = found[0][1]
+    if file is not None and not isinstance(file, str):
+        file.seek(part.start)
+    return _native.Headers(found, config._native(), number, shards, filters, (part.start, part.head, part.end))
 
 
 def _headers(native: _native.Headers) -> Iterator[ArrowBatch]:
     for batch in iter(native.next, None):
         yield ArrowBatch(batch)
+    for message in _warnings(stats_from(native.account())):
+        warnings.warn(message, CaptureWarning, stacklevel=2)
+
+
+def _warnings(stats: Stats) -> list[str]:
+    """Warnings of a reading of headers."""
+    messages = (stats.describe_skipped_files(), stats.describe_loss(), stats.describe_not_ip())
+    return [message for message in messages if message is not None]
+
+
+def read_account(path: Source, *, config: Config | None = None, part: Range | None = None) -> tuple[Stats, list[str]]:
+    """The account of a reading of headers, which knows no connections, and its warnings."""
+    native = _opened(path, _alone(config), 0, 1, False, part)
+    for _ in iter(native.next, None):
+        pass
     stats = stats_from(native.account())
-    for message in (stats.describe_skipped_files(), stats.describe_loss(), stats.describe_not_ip()):
-        if message is not None:
-            warnings.warn(message, CaptureWarning, stacklevel=2)
+    return stats, _warnings(stats)
 
 
 def track_stream(
@@ -252,7 +285,12 @@ def _judged(config: Config | None) -> Config:
     return config
 
 
-def _shards(shards: int) -> int:
+def shard_count(shards: int) -> int:
+    """A number of shards, checked.
+
+    Raises:
+        ValueError: The number is out of range.
+    """
     number = operator.index(shards)
     if not 1 <= number <= CELLS:
         raise ValueError(f"shards: found {number}, expected 1 to {CELLS}")

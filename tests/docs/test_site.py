@@ -25,6 +25,9 @@ DOCS = ROOT / "docs"
 ELSEWHERE = {
     "policy-formats.md": "policy/test_formats.py",
     "policy-lint.md": "policy/test_lint_docs.py",
+    "dask.md": "engines/test_engine_pages.py",
+    "ray.md": "engines/test_engine_pages.py",
+    "spark.md": "engines/test_engine_pages.py",
 }
 PAGES = [path for path in sorted(DOCS.rglob("*.md")) if path.name not in ELSEWHERE]
 #: Blocks of a page that are marked as not run; the mark above each gives the reason.

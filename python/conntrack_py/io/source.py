@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 from conntrack_py.config import Config
+from conntrack_py.exceptions import CaptureError
+from conntrack_py.io import remote
 
 
 class SupportsRead(Protocol):
@@ -66,6 +68,8 @@ def _found(source: Any, skip: bool, recursive: bool) -> list[Input]:
     if not isinstance(source, (str, os.PathLike)):
         raise TypeError(f"source: found {type(source).__name__}, expected a path or a binary file object")
     path = os.fsdecode(source)
+    if isinstance(source, str) and remote.is_url(source):
+        return _objects(path, skip, recursive or isinstance(source, Tree))
     if not isinstance(source, str) or isinstance(source, Tree) or os.path.lexists(path) or not glob.has_magic(path):
         return (
             [_file(path, skip)]
@@ -79,6 +83,16 @@ def _found(source: Any, skip: bool, recursive: bool) -> list[Input]:
             return [(path, reason)]
         raise FileNotFoundError(errno.ENOENT, reason, path)
     return [(match, None) for match in matches]
+
+
+def _objects(url: str, skip: bool, recursive: bool) -> list[Input]:
+    """The objects that a URL names. Their absence is told by the first read."""
+    try:
+        return [(name, remote.Remote(name)) for name in remote.found(url, recursive)]
+    except (FileNotFoundError, CaptureError) as error:
+        if skip:
+            return [(url, error.strerror or str(error) if isinstance(error, OSError) else str(error))]
+        raise
 
 
 def _file(path: str, skip: bool) -> Input:

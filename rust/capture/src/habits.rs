@@ -63,6 +63,11 @@ impl Habits {
         self.seen |= odd.0;
     }
 
+    /// True if no oddity was noted.
+    pub(super) fn is_unseen(&self) -> bool {
+        self.seen == 0
+    }
+
     /// The oddities that are no habits.
     pub(super) fn fresh(&self, odd: Oddities) -> Oddities {
         Oddities(odd.0 & !self.often)

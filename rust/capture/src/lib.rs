@@ -4,6 +4,7 @@
 //! whole.
 #![forbid(unsafe_code)]
 
+mod blocks;
 mod codec;
 pub mod damage;
 pub mod error;
@@ -25,6 +26,7 @@ pub mod ring;
 mod runs;
 mod snoop;
 pub mod source;
+pub mod split;
 #[cfg(test)]
 mod testing;
 mod write;

@@ -3,6 +3,8 @@
 //! A record has no magic number. After an impossible header the only recovery is a scan for the next chain of
 //! plausible headers; see [`super::resync`].
 
+use std::ops::Range;
+
 use super::Record;
 use super::damage::DamageKind;
 use super::habits::Habits;
@@ -109,6 +111,28 @@ impl Pcap {
     /// Parse all complete records of `chunk` and return the number of bytes consumed.
     pub(super) fn parse(&mut self, chunk: Chunk<'_>, sink: &mut Sink<'_>) -> usize {
         if self.big { self.run::<true>(chunk, sink) } else { self.run::<false>(chunk, sink) }
+    }
+
+    /// True if no damage is being skipped, and the writer has shown no oddity.
+    pub(super) fn stands_between_records(&self) -> bool {
+        self.damaged.is_none() && self.habits.is_unseen()
+    }
+
+    /// Find the first record in `data` from the middle of a file whose first record is at the front of `first`.
+    pub(super) fn find(mut self, first: &[u8], data: &[u8], last: bool) -> Option<Range<usize>> {
+        if first.len() >= self.record_len {
+            self.last_sec = Some(self.header(first).sec);
+        }
+        let found = if self.big { self.scan::<true>(data, 0, last) } else { self.scan::<false>(data, 0, last) };
+        let Scan::Resync(mut at) = found else { return None };
+        if part::begins(&data[at..]) {
+            at += part::header_len(&data[at..]);
+        }
+        if data.len() < at + self.record_len {
+            return None;
+        }
+        let end = at + self.record_len + self.header(&data[at..]).caplen as usize;
+        (end <= data.len()).then_some(at..end)
     }
 
     /// Number of bytes missing behind `rest`, an incomplete record at the end of the file.

@@ -75,6 +75,8 @@ pub struct CaptureReader {
     /// Bytes of the uncompressed file to pass over.
     skip: u64,
     extent: Extent,
+    /// Offset before which records are not given.
+    from: u64,
 }
 
 /// Extent of a reading.
@@ -86,6 +88,8 @@ enum Extent {
     Part,
     /// One part, which is read.
     Ended,
+    /// A range that ends before the file.
+    Range,
 }
 
 /// Place of a part in a regular file.
@@ -123,8 +127,12 @@ impl CaptureReader {
     /// Variant of [`Self::new`] that fails where the file cannot be opened.
     pub(super) fn opened(input: Input, file: u32, faults: Faults) -> Result<Self, CaptureError> {
         let name = input.name();
+        let (base, from, extent) = match input {
+            Input::Range { base, from, ends, .. } => (base, from, if ends { Extent::Range } else { Extent::File }),
+            _ => (0, 0, Extent::File),
+        };
         let source = Source::open(input).map_err(|source| CaptureError::Io { path: name.clone(), source })?;
-        Ok(Self::of(name, source, file, faults))
+        Ok(Self { offset: base, began: base, from, extent, ..Self::of(name, source, file, faults) })
     }
 
     /// Reader of one part of a regular file: the part that begins at a place, up to the next one.
@@ -162,6 +170,7 @@ impl CaptureReader {
             began: 0,
             skip: 0,
             extent: Extent::File,
+            from: 0,
         }
     }
 
@@ -235,6 +244,22 @@ impl CaptureReader {
         self.passed_over.take()
     }
 
+    /// Offset of the first byte that is not parsed.
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// True if nothing of the bytes before [`Self::offset`] matters behind but the file header, with a number of
+    /// interfaces, and the record in front.
+    pub(super) fn stands_between_records(&self, interfaces: usize) -> bool {
+        self.tail.is_empty()
+            && match &self.format {
+                Some(Format::Pcap(pcap)) => pcap.stands_between_records(),
+                Some(Format::Pcapng(pcapng)) => pcapng.stands_between_records(interfaces),
+                Some(Format::Snoop(_)) | None => false,
+            }
+    }
+
     /// Number of records so far.
     pub(super) fn records(&self) -> u64 {
         self.records
@@ -265,6 +290,9 @@ impl CaptureReader {
         self.marks.retain_mut(|(_, index)| std::mem::take(index) >= given);
         batch.parts.clear();
         let result = self.fill(batch);
+        if batch.records.first().is_some_and(|first| first.offset < self.from) {
+            batch.records.retain(|record| record.offset >= self.from);
+        }
         self.given = batch.records.len() as u32;
         batch.parts.extend(self.marks.iter().map(|&(offset, _)| (self.file, offset)));
         self.done = !matches!(result, Ok(true) | Err(CaptureError::Interrupted));
@@ -508,6 +536,11 @@ impl CaptureReader {
             let found = format!("the end of the file {left} bytes into a record");
             (DamageKind::TruncatedFile, missing, left, found, "whole records up to the end of the file")
         };
+        if self.extent == Extent::Range {
+            let expected =
+                "a range that ends between two records: the file has changed since split_points; split it anew";
+            return Err(self.bad(self.offset, found, expected));
+        }
         self.lost = unused;
         self.damage.add(Damage { file: self.file, offset: self.offset, bytes, kind }, unused);
         if self.faults.strict { Err(self.bad(self.offset, found, expected)) } else { Ok(false) }

@@ -131,6 +131,19 @@ pub enum Input {
         /// Source of the bytes.
         reader: Box<dyn Read + Send>,
     },
+    /// A range of a file; see [`super::split::range`].
+    Range {
+        /// Name for messages.
+        name: PathBuf,
+        /// Source of the bytes, the head first.
+        reader: Box<dyn Read + Send>,
+        /// Offset that the first byte of the head has by the offset of the start.
+        base: u64,
+        /// Offset of the start; records before are not of the range.
+        from: u64,
+        /// The range ends before the file.
+        ends: bool,
+    },
 }
 
 impl Input {
@@ -143,7 +156,9 @@ impl Input {
     /// Name for messages; `-` for standard input.
     pub fn name(&self) -> PathBuf {
         match self {
-            Self::Path(name) | Self::Reader { name, .. } | Self::Refused { name, .. } => name.clone(),
+            Self::Path(name) | Self::Reader { name, .. } | Self::Refused { name, .. } | Self::Range { name, .. } => {
+                name.clone()
+            }
             Self::Stdin => PathBuf::from("-"),
         }
     }
@@ -211,7 +226,7 @@ impl Source {
             Input::Stdin => Raw::Other(Box::new(PollReader::stdin()?)),
             #[cfg(not(unix))]
             Input::Stdin => Raw::Other(Box::new(io::stdin())),
-            Input::Reader { reader, .. } => Raw::Other(reader),
+            Input::Reader { reader, .. } | Input::Range { reader, .. } => Raw::Other(reader),
             Input::Refused { reason, .. } => return Err(refusal(&reason)),
         };
         Ok(Self::of(reader, total))

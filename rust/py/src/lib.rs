@@ -15,6 +15,7 @@ mod flows;
 mod home;
 mod packets;
 mod policy;
+mod ranges;
 mod seam;
 mod source;
 mod stream;
@@ -51,6 +52,8 @@ mod _native {
     use super::flows::{Facts, ShardRows};
     #[pymodule_export]
     use super::policy::{Policy, aggregate};
+    #[pymodule_export]
+    use super::ranges::{Walk, find_start, range_header};
     #[pymodule_export]
     use super::seam::{Headers, Part, cell};
     #[pymodule_export]

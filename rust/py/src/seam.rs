@@ -22,6 +22,7 @@ use crate::arrow_in;
 use crate::config::Config;
 use crate::errors::{arrow_error, capture_error};
 use crate::flows;
+use crate::ranges;
 use crate::source::{Source, inputs};
 use crate::stream::address;
 use crate::track;
@@ -50,14 +51,31 @@ pub struct Headers {
 
 #[pymethods]
 impl Headers {
-    /// `shards`: 1 to 65,536. `all`: with columns to filter by.
+    /// `shards`: 1 to 65,536. `all`: with columns to filter by. `part`: of the only source.
     #[new]
+    #[pyo3(signature = (sources, config, file, shards, all, part=None))]
     #[allow(clippy::needless_pass_by_value, reason = "extracted from Python")]
-    fn new(py: Python<'_>, sources: Vec<Source>, config: &Config, file: i32, shards: u32, all: bool) -> PyResult<Self> {
-        let (inputs, config) = (inputs(py, sources), config.core());
+    fn new(
+        py: Python<'_>,
+        mut sources: Vec<Source>,
+        config: &Config,
+        file: i32,
+        shards: u32,
+        all: bool,
+        part: Option<ranges::Range>,
+    ) -> PyResult<Self> {
+        let config = config.core();
+        let is_behind = part.as_ref().is_some_and(|part| part.0 > 0);
+        let inputs = match part {
+            Some(part) if sources.len() == 1 => {
+                let (name, object) = sources.swap_remove(0);
+                vec![ranges::input(name, object, part).map_err(capture_error)?]
+            }
+            _ => inputs(py, sources),
+        };
         let captures = py.detach(|| Captures::open(inputs, track::faults(config))).map_err(capture_error)?;
         Ok(Self {
-            captures: Turn::new(Box::new(pipeline::Headers::new(captures, config))),
+            captures: Turn::new(Box::new(pipeline::Headers::new(captures, config, !is_behind))),
             file,
             shards: shards.clamp(1, shard::CELLS as u32),
             all,

@@ -21,7 +21,7 @@ pub fn inputs(py: Python<'_>, sources: Vec<Source>) -> Vec<Input> {
     let input = |(name, file): Source| match file {
         Some(file) => match file.bind(py).cast::<PyString>().map(ToString::to_string) {
             Ok(reason) => Input::Refused { name, reason },
-            Err(_) => Input::Reader { reader: Box::new(PyRead { file, name: name.clone() }), name },
+            Err(_) => Input::Reader { reader: Box::new(PyRead::new(file, name.clone())), name },
         },
         None => Input::named(name),
     };
@@ -29,12 +29,17 @@ pub fn inputs(py: Python<'_>, sources: Vec<Source>) -> Vec<Input> {
 }
 
 /// Reads through the object's `read(n)`, taking the GIL for that.
-struct PyRead {
+pub struct PyRead {
     file: Py<PyAny>,
     name: PathBuf,
 }
 
 impl PyRead {
+    /// A reader of a binary file object, with a name for messages.
+    pub fn new(file: Py<PyAny>, name: PathBuf) -> Self {
+        Self { file, name }
+    }
+
     /// An exception of `read` inside the error that carries the exception.
     fn raised(&self, py: Python<'_>, error: PyErr) -> Error {
         if error.is_instance_of::<PyStopIteration>(py) {

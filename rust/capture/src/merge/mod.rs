@@ -204,7 +204,7 @@ impl InputFile {
         let found = match input {
             Input::Path(path) => std::fs::metadata(path),
             Input::Refused { reason, .. } => Err(refusal(reason)),
-            Input::Stdin | Input::Reader { .. } => return Ok(()),
+            Input::Stdin | Input::Reader { .. } | Input::Range { .. } => return Ok(()),
         };
         match found.map_err(|source| CaptureError::Io { path: self.name.clone(), source }) {
             Ok(found) => self.size = found.is_file().then_some(found.len()),

@@ -17,16 +17,16 @@ use super::damage::DamageKind;
 use super::parse::{ABSOLUTE_MAX, Chunk, Scan, Sink, hex, u16_at, u32_at};
 use super::part::{self, SECTION, SECTION_LEN, section_order};
 
-const INTERFACE: u32 = 1;
-const OBSOLETE_PACKET: u32 = 2;
-const SIMPLE_PACKET: u32 = 3;
-const ENHANCED_PACKET: u32 = 6;
+pub(super) const INTERFACE: u32 = 1;
+pub(super) const OBSOLETE_PACKET: u32 = 2;
+pub(super) const SIMPLE_PACKET: u32 = 3;
+pub(super) const ENHANCED_PACKET: u32 = 6;
 
 /// Size in bytes of the smallest block: type, length, and length again.
-const BLOCK_MIN: usize = 12;
+pub(super) const BLOCK_MIN: usize = 12;
 
 /// Maximum accepted size of a block in bytes: the longest packet and its options.
-const BLOCK_MAX: usize = ABSOLUTE_MAX as usize + (64 << 10);
+pub(super) const BLOCK_MAX: usize = ABSOLUTE_MAX as usize + (64 << 10);
 
 /// Maximum number of interfaces of a section.
 const INTERFACES_MAX: usize = 1 << 16;
@@ -41,7 +41,7 @@ const REFUTING_MAX: usize = 256 << 10;
 
 /// Parser of a pcapng file.
 pub(super) struct Pcapng {
-    big: bool,
+    pub(super) big: bool,
     interfaces: Vec<Interface>,
     /// True after an unreadable section header, which leaves the section's blocks without meaning.
     skipping: bool,
@@ -73,6 +73,16 @@ impl Pcapng {
         }
     }
 
+    /// True if no damage and no long block is being passed over, and the section has as many interfaces.
+    pub(super) fn stands_between_records(&self, interfaces: usize) -> bool {
+        self.damaged.is_none() && self.passed.is_none() && !self.skipping && self.interfaces.len() == interfaces
+    }
+
+    /// Parser of the blocks of a section by its byte order.
+    pub(super) fn of_section(big: bool) -> Self {
+        Self { big, skipping: false, ..Self::new() }
+    }
+
     /// Number of bytes missing behind `rest`, an incomplete block at the end of the file.
     pub(super) fn missing(&self, offset: u64, rest: &[u8]) -> u64 {
         if let Some((_, end, _)) = self.passed {
@@ -83,7 +93,7 @@ impl Pcapng {
     }
 
     /// Length field at the front of a block.
-    fn length(&self, block: &[u8]) -> usize {
+    pub(super) fn length(&self, block: &[u8]) -> usize {
         let section = u32_at(false, block, 0) == SECTION;
         let big = if section { section_order(block).unwrap_or(self.big) } else { self.big };
         u32_at(big, block, 4) as usize
@@ -184,7 +194,7 @@ impl Pcapng {
 
     /// Size of a present block whose two lengths agree. Some writers leave the padding out of both lengths, and some out
     /// of the block.
-    fn extent(&self, block: &[u8], length: usize) -> Option<usize> {
+    pub(super) fn extent(&self, block: &[u8], length: usize) -> Option<usize> {
         [length.next_multiple_of(4), length]
             .into_iter()
             .find(|&size| block.len() >= size && self.length_at(block, size - 4) == length)
@@ -222,7 +232,7 @@ impl Pcapng {
     }
 
     /// True if [`REFUTING`] blocks begin at `at`; None if more data may tell.
-    fn refutes(&self, data: &[u8], at: usize, last: bool) -> Option<bool> {
+    pub(super) fn refutes(&self, data: &[u8], at: usize, last: bool) -> Option<bool> {
         let mut pos = at;
         for _ in 0..REFUTING {
             let Some(block) = data.get(pos..).filter(|block| block.len() >= BLOCK_MIN) else {
@@ -351,7 +361,7 @@ impl Pcapng {
 
     /// Scan for the next block of a known type whose two lengths agree. Every index is tried, because bytes may be
     /// missing. The scan is linear: no index is visited twice.
-    fn scan(&self, data: &[u8], from: usize, last: bool) -> Scan {
+    pub(super) fn scan(&self, data: &[u8], from: usize, last: bool) -> Scan {
         let mut at = from;
         while let Some(block) = data.get(at..).filter(|block| block.len() >= BLOCK_MIN) {
             if part::may_begin(block) {

@@ -29,6 +29,11 @@ pub struct Begins {
 }
 
 impl Begins {
+    /// For a single file that is read from within.
+    pub fn behind() -> Self {
+        Self { files: HashSet::from([0]), ..Self::default() }
+    }
+
     /// Notes a record.
     pub fn note(&mut self, record: &Record) {
         if let Some(ts) = timed(record.ts).filter(|_| self.files.insert(record.file)) {

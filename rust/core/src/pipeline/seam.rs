@@ -59,8 +59,9 @@ pub struct CellRecord {
 }
 
 impl Headers {
-    /// Headers of captures, which are one file or are merged by time.
-    pub fn new(captures: Captures, config: &Config) -> Self {
+    /// Headers of captures, which are one file or are merged by time. `begins`: a single file is read from its begin, not
+    /// from within.
+    pub fn new(captures: Captures, config: &Config, begins: bool) -> Self {
         let keys = Keys::new(config);
         Self {
             captures,
@@ -69,7 +70,7 @@ impl Headers {
             decoded: Decoded::default(),
             sender: Sender::new(config, keys),
             abridges: !config.decode.checksum,
-            begins: Begins::default(),
+            begins: if begins { Begins::default() } else { Begins::behind() },
         }
     }
 
