@@ -154,7 +154,10 @@ def _ends(row: ct.Connection) -> tuple[object, ...]:
     return (row.orig_addr, ports[0], row.resp_addr, ports[1], row.proto)
 
 
-def truth(path: Path | str) -> dict[tuple[object, ...], tuple[object, ...]]:
+Known = dict[tuple[object, ...], tuple[object, ...]]
+
+
+def truth(path: Path | str) -> Known:
     """Originators by five-tuple, of those with one connection whose packets settle the originator."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -166,11 +169,14 @@ def truth(path: Path | str) -> dict[tuple[object, ...], tuple[object, ...]]:
     return {
         key: _ends(rows[0])
         for key, rows in seen.items()
-        if all(row.evidence in SURE and row.confidence >= 0.9 for row in rows) and len({_ends(row) for row in rows}) == 1
+        if all(row.evidence in SURE and row.confidence >= 0.9 for row in rows)
+        and len({_ends(row) for row in rows}) == 1
     }
 
 
-def compare(name: str, table: ct.ConnectionTable, known: dict[tuple[object, ...], tuple[object, ...]], score: Score) -> None:
+def compare(
+    name: str, table: ct.ConnectionTable, known: dict[tuple[object, ...], tuple[object, ...]], score: Score
+) -> None:
     """Compare the originators of a flow log's connections with those of packets."""
     for row in table:
         ends = _ends(row._replace(orig_port=row.orig_port or 0, resp_port=row.resp_port or 0))

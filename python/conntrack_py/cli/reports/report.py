@@ -9,7 +9,16 @@ from typing import Any
 import click
 
 from conntrack_py.cli import log
-from conntrack_py.cli.options import config_of, input_options, inventory_option, need_standard_output, tracked, watched
+from conntrack_py.cli.logs import flows_options
+from conntrack_py.cli.options import (
+    config_of,
+    input_options,
+    inventory_option,
+    need_standard_output,
+    source_of,
+    tracked,
+    watched,
+)
 from conntrack_py.cli.view import where_option
 
 #: Names of the charts of `reporting`, which is imported once there is a report to make.
@@ -20,6 +29,7 @@ _SUFFIXES = {".html": "html", ".htm": "html", ".svg": "svg", ".png": "png"}
 
 @click.command()
 @input_options
+@flows_options
 @click.option(
     "-o",
     "--output",
@@ -89,10 +99,11 @@ def report(
     for line in (*(judge.warnings if judge else ()), *(parts.warnings if parts else ())):
         log.warning(line)
     before = tracked((baseline,), config, options["progress"]).connections if baseline is not None else None
+    source = source_of(files, config, options["progress"])
     made = watched(
         options["progress"],
         lambda bar: reporting.drawn(
-            files,
+            source,
             chart,
             config=config,
             policy=judge,
