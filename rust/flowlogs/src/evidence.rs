@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use conntrack_core::config::{Config, ServerPorts, Timeout};
 use conntrack_core::connection::{EndReason, Endpoint, Evidence};
-use conntrack_core::decode::{FiveTuple, Vlan, ipproto};
+use conntrack_core::decode::{Addr, Family, FiveTuple, Vlan, ipproto};
 use conntrack_core::direction::{Expectations, Locality};
 use conntrack_core::flow::{Side, icmp};
 use conntrack_core::hindsight::{self, Hints};
@@ -38,9 +38,10 @@ pub fn rows(
     account: &mut Account,
 ) -> (Rows, bool) {
     let mut names = Names::new(observers);
+    let locality = Arc::new(Locality::new(config));
     let mut told: Vec<Told> = Vec::new();
     for (key, piece) in pairs.take() {
-        let one = judged(&key, &piece, &pairs, &mut names);
+        let one = judged(&key, &piece, (&pairs, &locality), &mut names);
         account.seen_twice += u64::from(!piece.more.is_empty());
         let told_by = piece.has_flags || piece.says != [Says::Nothing; 2];
         account.without_flags += u64::from(key.proto == ipproto::TCP && !told_by);
@@ -62,7 +63,7 @@ pub fn rows(
     });
     account.connections = told.len() as u64;
     let translated = told.iter().any(|told| told.nat.is_some());
-    let mut rows = ToldRows::new(Arc::new(Locality::new(config)), names.texts);
+    let mut rows = ToldRows::new(locality, names.texts);
     for one in &told {
         rows.push(one);
     }
@@ -123,7 +124,7 @@ impl<'a> Names<'a> {
 }
 
 /// A connection of pieces.
-fn judged(key: &Key, piece: &Piece, pairs: &Pairs, names: &mut Names<'_>) -> Told {
+fn judged(key: &Key, piece: &Piece, known: (&Pairs, &Locality), names: &mut Names<'_>) -> Told {
     let (orig, evidence) = originator(key, piece);
     let (own, peer) = (orig, 1 - orig);
     let counts = piece.counts();
@@ -152,7 +153,7 @@ fn judged(key: &Key, piece: &Piece, pairs: &Pairs, names: &mut Names<'_>) -> Tol
     let facts = Facts {
         unknown,
         unordered,
-        refused_by: refused_by(key, piece, pairs).or_else(|| reset_by(piece, orig)).map(|side| sides[side]),
+        refused_by: refused_by(key, piece, known.0, known.1).or_else(|| reset_by(piece, orig)).map(|side| sides[side]),
         observed_at: names.place(piece.all().map(|seen| seen.observer).collect()),
         records: piece.records,
         sampled: piece.sampled,
@@ -252,26 +253,33 @@ fn implied(proto: u8, piece: &Piece, orig: usize) -> HistoryLetters {
     letters(&text)
 }
 
-/// The side at which a direction was refused of which no packet passed.
-fn refused_by(key: &Key, piece: &Piece, pairs: &Pairs) -> Option<usize> {
-    for sender in 0..2 {
-        if piece.all().any(|seen| seen.passed[sender]) {
-            continue;
-        }
-        let receiver = 1 - sender;
-        let places: Vec<_> = piece.all().filter(|seen| seen.refused[sender] != 0).collect();
-        if places.is_empty() {
-            continue;
-        }
-        let is_at_sender = places.iter().all(|seen| match seen.refused[sender] {
-            bits if bits & place::RECEIVER != 0 => false,
-            bits if bits & place::SENDER != 0 => true,
-            _ => pairs.observer_addr(seen.observer) == Some((key.addrs[sender], key.family)),
-        });
-        // Most rules judge what arrives.
-        return Some(if is_at_sender { sender } else { receiver });
-    }
-    None
+/// The side at which a direction was refused of which no packet passed; None also where nobody can say.
+fn refused_by(key: &Key, piece: &Piece, pairs: &Pairs, locality: &Locality) -> Option<usize> {
+    let sender = (0..2).find(|sender| {
+        let is_refused = piece.all().any(|seen| seen.refused[*sender] != 0);
+        is_refused && !piece.all().any(|seen| seen.passed[*sender])
+    })?;
+    let receiver = 1 - sender;
+    let places: Vec<usize> = piece
+        .all()
+        .filter_map(|seen| match seen.refused[sender] {
+            0 => None,
+            bits if bits & place::RECEIVER != 0 => Some(receiver),
+            bits if bits & place::SENDER != 0 => Some(sender),
+            _ => observer_side(key, pairs.observer_addr(seen.observer), locality),
+        })
+        .collect();
+    let answered = piece.all().any(|seen| seen.passed[receiver]);
+    // Most rules judge what arrives.
+    let by_default = (!answered).then_some(receiver);
+    if places.is_empty() { by_default } else { Some(if places.contains(&receiver) { receiver } else { sender }) }
+}
+
+/// The side of an observer: that of its address, or else the only local one.
+fn observer_side(key: &Key, addr: Option<(Addr, Family)>, locality: &Locality) -> Option<usize> {
+    let own = addr.and_then(|addr| key.addrs.iter().position(|known| (*known, key.family) == addr));
+    let local = key.addrs.map(|addr| locality.scope(addr.ip(key.family)).is_local);
+    own.or((local[0] != local[1]).then_some(usize::from(local[1])))
 }
 
 /// The responder, where its only answer to a SYN is an RST.
