@@ -362,12 +362,13 @@ def test_suricata_flow_and_netflow() -> None:
         "event_type": "netflow",
         "netflow": {"pkts": 5, "bytes": 500, "start": "2023-11-14T22:13:20.2+0000", "end": "2023-11-14T22:13:21+0000"},
         "tcp": {"tcp_flags": "1b"},
+        "dest_port": 20001,
     }
-    back = half | {"src_ip": "10.0.1.9", "dest_ip": "10.0.0.5", "src_port": 443, "dest_port": 40000}
+    back = half | {"src_ip": "10.0.1.9", "dest_ip": "10.0.0.5", "src_port": 20001, "dest_port": 40000}
     back["netflow"] = half["netflow"] | {"start": "2023-11-14T22:13:20.1+0000"}
     (row,) = rows(json.dumps(half) + json.dumps(back))
     # The record with a SYN that began earlier, whatever the ports.
-    assert (row.evidence, row.orig_port, row.records) == ("syn_order", 443, 2)
+    assert (row.evidence, row.orig_port, row.records) == ("syn_order", 20001, 2)
 
 
 def netflow_9(*records: tuple[str, str, int, int, int, int], template: bool = True) -> bytes:
@@ -386,7 +387,8 @@ def netflow_9(*records: tuple[str, str, int, int, int, int], template: bool = Tr
 
 
 def test_netflow_9_with_templates_and_without() -> None:
-    there, back = ("10.0.0.5", "10.0.1.9", 40000, 5432, 0x1B, 9_000), ("10.0.1.9", "10.0.0.5", 5432, 40000, 0x1B, 9_003)
+    there = ("10.0.0.5", "10.0.1.9", 40000, 20001, 0x1B, 9_000)
+    back = ("10.0.1.9", "10.0.0.5", 20001, 40000, 0x1B, 9_003)
     (row,) = rows(netflow_9(there) + netflow_9(back, template=False))
     assert (row.evidence, row.orig_addr, row.orig_pkts, row.resp_ip_bytes) == ("syn_order", "10.0.0.5", 3, 300)
     assert row.start == 1_700_000_000_000_000_000 - 1_000_000_000
@@ -400,6 +402,6 @@ def test_what_was_tried_is_listed() -> None:
     with pytest.raises(ct.FlowError) as error:
         read("hello, this is no flow log\n")
     assert all(f" {kind} (" in str(error.value) for kind in ct.config.FLOW_KINDS)
-    with pytest.raises(ValueError, match="kind: found .vpc., expected one of aws, azure"):
+    with pytest.raises(ValueError, match=r"kind: found .vpc., expected one of aws, azure"):
         read("", "vpc")
     assert len(read("").connections) == 0

@@ -39,9 +39,12 @@ pub fn rows(
 ) -> (Rows, bool) {
     let mut names = Names::new(observers);
     let locality = Arc::new(Locality::new(config));
+    let ports = config.likely_server_ports.clone().unwrap_or_else(ServerPorts::services);
     let mut told: Vec<Told> = Vec::new();
-    for (key, piece) in pairs.take() {
-        let one = judged(&key, &piece, (&pairs, &locality), &mut names);
+    let pieces = pairs.take();
+    let known = Known { pairs: &pairs, locality: &locality, ports: &ports };
+    for (key, piece) in pieces {
+        let one = judged(&key, &piece, &known, &mut names);
         account.seen_twice += u64::from(!piece.more.is_empty());
         let told_by = piece.has_flags || piece.says != [Says::Nothing; 2];
         account.without_flags += u64::from(key.proto == ipproto::TCP && !told_by);
@@ -68,16 +71,22 @@ pub fn rows(
         rows.push(one);
     }
     let mut rows = rows.finish();
-    settle(&mut rows, config);
+    settle(&mut rows, config, &ports);
     (rows, translated)
 }
 
+/// What judges a connection beside its own records.
+struct Known<'a> {
+    pairs: &'a Pairs,
+    locality: &'a Locality,
+    ports: &'a ServerPorts,
+}
+
 /// Decides what the log left open, and gives every row the confidence of flow logs.
-fn settle(rows: &mut Rows, config: &Config) {
-    let ports = config.likely_server_ports.clone().unwrap_or_else(ServerPorts::services);
+fn settle(rows: &mut Rows, config: &Config, ports: &ServerPorts) {
     let udp_timeout = config.rules.timeouts.get(Timeout::Udp);
     let expected = Expectations::default();
-    hindsight::settle(rows, &Hints { ports: &ports, expected: &expected, files: &[], udp_timeout });
+    hindsight::settle(rows, &Hints { ports, expected: &expected, files: &[], udp_timeout });
     let found: Vec<(u64, f32)> =
         rows.iter().map(|row| (row.number(), confidence(row.evidence()).min(confidence(row.sure())))).collect();
     for (number, confidence) in found {
@@ -124,8 +133,8 @@ impl<'a> Names<'a> {
 }
 
 /// A connection of pieces.
-fn judged(key: &Key, piece: &Piece, known: (&Pairs, &Locality), names: &mut Names<'_>) -> Told {
-    let (orig, evidence) = originator(key, piece);
+fn judged(key: &Key, piece: &Piece, known: &Known<'_>, names: &mut Names<'_>) -> Told {
+    let (orig, evidence) = originator(key, piece, known.ports);
     let (own, peer) = (orig, 1 - orig);
     let counts = piece.counts();
     let both = counts.iter().all(|counts| counts.packets > 0);
@@ -153,7 +162,7 @@ fn judged(key: &Key, piece: &Piece, known: (&Pairs, &Locality), names: &mut Name
     let facts = Facts {
         unknown,
         unordered,
-        refused_by: refused_by(key, piece, known.0, known.1).or_else(|| reset_by(piece, orig)).map(|side| sides[side]),
+        refused_by: refused_by(key, piece, known).or_else(|| reset_by(piece, orig)).map(|side| sides[side]),
         observed_at: names.place(piece.all().map(|seen| seen.observer).collect()),
         records: piece.records,
         sampled: piece.sampled,
@@ -194,7 +203,7 @@ fn icmp_ports(key: &Key) -> (u16, u16) {
 }
 
 /// The side of the originator, with the evidence; without any, the first sender's, or else the lower port's peer.
-fn originator(key: &Key, piece: &Piece) -> (usize, Evidence) {
+fn originator(key: &Key, piece: &Piece, ports: &ServerPorts) -> (usize, Evidence) {
     let [a, b] = piece.says;
     if a != b {
         let side = usize::from(b > a);
@@ -214,7 +223,12 @@ fn originator(key: &Key, piece: &Piece) -> (usize, Evidence) {
             return (0, if is_tcp { Evidence::SynAck } else { Evidence::IcmpReply });
         }
         // Flags of all packets together: both ends' have the SYN and the ACK.
-        ([false, false], [true, true]) if piece.blended && piece.start[0] != piece.start[1] => {
+        // A listed port of one end decides better than the order.
+        ([false, false], [true, true])
+            if piece.blended
+                && piece.start[0] != piece.start[1]
+                && key.ports.iter().filter(|port| ports.contains(key.proto, **port)).count() != 1 =>
+        {
             return (usize::from(piece.start[1] < piece.start[0]), Evidence::SynOrder);
         }
         _ => {}
@@ -254,7 +268,7 @@ fn implied(proto: u8, piece: &Piece, orig: usize) -> HistoryLetters {
 }
 
 /// The side at which a direction was refused of which no packet passed; None also where nobody can say.
-fn refused_by(key: &Key, piece: &Piece, pairs: &Pairs, locality: &Locality) -> Option<usize> {
+fn refused_by(key: &Key, piece: &Piece, known: &Known<'_>) -> Option<usize> {
     let sender = (0..2).find(|sender| {
         let is_refused = piece.all().any(|seen| seen.refused[*sender] != 0);
         is_refused && !piece.all().any(|seen| seen.passed[*sender])
@@ -266,7 +280,7 @@ fn refused_by(key: &Key, piece: &Piece, pairs: &Pairs, locality: &Locality) -> O
             0 => None,
             bits if bits & place::RECEIVER != 0 => Some(receiver),
             bits if bits & place::SENDER != 0 => Some(sender),
-            _ => observer_side(key, pairs.observer_addr(seen.observer), locality),
+            _ => observer_side(key, known.pairs.observer_addr(seen.observer), known.locality),
         })
         .collect();
     let answered = piece.all().any(|seen| seen.passed[receiver]);
