@@ -398,6 +398,34 @@ def test_netflow_9_with_templates_and_without() -> None:
     assert rows(gzip.compress(netflow_9(there, back)))[0].records == 2
 
 
+def nfdump(*records: tuple[int, bytes, bytes, int, int, int], compression: int = 0) -> bytes:
+    """A file of nfdump 1.7: an IPv4 or IPv6 record each, and an appendix."""
+    body = b""
+    for start, src, dst, sport, dport, flags in records:
+        generic = struct.pack("<QQQQQHHBBBB", start, start + 50, 0, 7, 700, sport, dport, 6, flags, 0, 0)
+        ends = struct.pack("<HH", 2 if len(src) == 4 else 3, 4 + 2 * len(src))
+        ends += b"".join(one[at : at + 8][::-1] for one in (src, dst) for at in range(0, len(one), 8))
+        size = 12 + 4 + len(generic) + len(ends)
+        body += struct.pack("<HHHBBHBB", 11, size, 2, 0, 0, 0, 0, 9) + struct.pack("<HH", 1, 4 + len(generic)) + generic + ends
+    head = struct.pack("<HHIQBBHIQII", 0xA50C, 2, 0x01070100, 0, compression, 0, 1, 0, 40, 0, 1)
+    return head + struct.pack("<IIHH", len(records), len(body), 3, 0) + body + b"an appendix"
+
+
+def test_files_of_nfdump() -> None:
+    client, server = bytes((10, 0, 0, 5)), bytes((10, 0, 1, 9))
+    file = nfdump(
+        (1_700_000_000_000, client, server, 40000, 5432, 0x1B),
+        (1_700_000_000_002, server, client, 5432, 40000, 0x1B),
+        (1_700_000_000_000, bytes(15) + b"\1", bytes(15) + b"\2", 40000, 22, 2),
+    )
+    six, four = sorted(rows(file), key=lambda row: row.resp_port)
+    assert (four.evidence, four.orig_addr, four.resp_ip_bytes, four.records) == ("service_port", "10.0.0.5", 700, 2)
+    assert (six.orig_addr, six.resp_addr, six.evidence, six.start) == ("::1", "::2", "syn", 1_700_000_000_000_000_000)
+    assert "ends within a block" in next(iter(read(file[:100], "netflow").stats.skipped))
+    with pytest.raises(ct.FlowError, match="undo the compression with nfdump -J 0"):
+        read(nfdump(compression=1))
+
+
 def test_what_was_tried_is_listed() -> None:
     with pytest.raises(ct.FlowError) as error:
         read("hello, this is no flow log\n")

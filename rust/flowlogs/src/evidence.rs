@@ -15,7 +15,7 @@ use conntrack_core::flow::{Side, icmp};
 use conntrack_core::hindsight::{self, Hints};
 use conntrack_core::proto::State;
 use conntrack_core::rows::told::{Facts, Told, ToldRows, lack, side_of};
-use conntrack_core::rows::{HistoryLetters, Rows};
+use conntrack_core::rows::{HistoryLetters, Row, Rows};
 use conntrack_core::zeek::ConnState;
 
 use crate::account::Account;
@@ -87,8 +87,13 @@ fn settle(rows: &mut Rows, config: &Config, ports: &ServerPorts) {
     let udp_timeout = config.rules.timeouts.get(Timeout::Udp);
     let expected = Expectations::default();
     hindsight::settle(rows, &Hints { ports, expected: &expected, files: &[], udp_timeout });
-    let found: Vec<(u64, f32)> =
-        rows.iter().map(|row| (row.number(), confidence(row.evidence()).min(confidence(row.sure())))).collect();
+    let found: Vec<(u64, f32)> = rows
+        .iter()
+        .map(|row| {
+            let [own, sure] = [row.evidence(), row.sure()].map(|evidence| confidence(row, evidence, ports));
+            (row.number(), own.min(sure))
+        })
+        .collect();
     for (number, confidence) in found {
         rows.trust(number, confidence);
     }
@@ -96,11 +101,19 @@ fn settle(rows: &mut Rows, config: &Config, ports: &ServerPorts) {
 
 /// Confidence in a connection that another one made expected, lower than that of packets: nobody sees the announcement.
 const RELATED: f32 = 0.5;
+/// Confidence in the originator that a log names, of datagrams without a listed port at the responder's end alone: logs take
+/// the first sender, who may be an answering one.
+const DATAGRAMS: f32 = 0.89;
 
 /// Probability that the originator of a flow log's connection is right; the table of docs/evidence.md. Where logs made of
 /// captures gave more right answers than beheaded captures, the ladder's number stands.
-fn confidence(evidence: Evidence) -> f32 {
-    if evidence == Evidence::Related { RELATED } else { evidence.confidence() }
+fn confidence(row: Row<'_>, evidence: Evidence, ports: &ServerPorts) -> f32 {
+    let serves = |end: usize| ports.contains(row.proto(), row.port(end));
+    match evidence {
+        Evidence::Related => RELATED,
+        Evidence::Logged if row.proto() != ipproto::TCP && (!serves(1) || serves(0)) => DATAGRAMS,
+        evidence => evidence.confidence(),
+    }
 }
 
 /// Texts of sets of observers, each once.
