@@ -406,7 +406,12 @@ def nfdump(*records: tuple[int, bytes, bytes, int, int, int], compression: int =
         ends = struct.pack("<HH", 2 if len(src) == 4 else 3, 4 + 2 * len(src))
         ends += b"".join(one[at : at + 8][::-1] for one in (src, dst) for at in range(0, len(one), 8))
         size = 12 + 4 + len(generic) + len(ends)
-        body += struct.pack("<HHHBBHBB", 11, size, 2, 0, 0, 0, 0, 9) + struct.pack("<HH", 1, 4 + len(generic)) + generic + ends
+        body += (
+            struct.pack("<HHHBBHBB", 11, size, 2, 0, 0, 0, 0, 9)
+            + struct.pack("<HH", 1, 4 + len(generic))
+            + generic
+            + ends
+        )
     head = struct.pack("<HHIQBBHIQII", 0xA50C, 2, 0x01070100, 0, compression, 0, 1, 0, 40, 0, 1)
     return head + struct.pack("<IIHH", len(records), len(body), 3, 0) + body + b"an appendix"
 

@@ -1,4 +1,4 @@
-//! Who initiated, by what a log knows: the flags of all windows together, the word of the log, then the rungs of
+//! The initiator, by what a log knows: the flags of all windows together, the word of the log, then the rungs of
 //! hindsight that need no packets.
 //!
 //! Letters of Zeek's history stand for what flags and sizes imply, so that hindsight counts listeners and peers as it
@@ -22,7 +22,7 @@ use crate::account::Account;
 use crate::fields::is_icmp;
 use crate::pair::{Key, Pairs, Piece, place};
 use crate::record::{Says, Whole, letters, tcp};
-use crate::run::Observers;
+use crate::sink::Observers;
 
 /// Nanoseconds within which the begins of two directions are no order: many logs have whole seconds.
 const RESOLUTION: i64 = 1_000_000_000;
@@ -75,7 +75,7 @@ pub fn rows(
     (rows, translated)
 }
 
-/// What judges a connection beside its own records.
+/// Facts beside a connection's own records, by which the connection is judged.
 struct Known<'a> {
     pairs: &'a Pairs,
     locality: &'a Locality,
@@ -159,7 +159,9 @@ fn judged(key: &Key, piece: &Piece, known: &Known<'_>, names: &mut Names<'_>) ->
         unknown |= lack::FLIPPED;
     }
     if !piece.counted {
-        unknown |= (lack::PACKETS | lack::IP_BYTES) * 3 | lack::SEEN_REPLY;
+        unknown |= lack::PACKETS * 3;
+        unknown |= lack::IP_BYTES * 3;
+        unknown |= lack::SEEN_REPLY;
     }
     if is_icmp(key.proto) && !key.typed {
         unknown |= lack::PORTS;

@@ -2,7 +2,6 @@
 
 use crate::binary::Messages;
 use crate::json::{self, DocumentReader};
-use crate::run::Options;
 use crate::text::{LineReader, aws, conntrack, zeek};
 
 conntrack_core::words! {
@@ -24,6 +23,15 @@ conntrack_core::words! {
         /// Entries and events of a Linux gateway.
         Conntrack = "conntrack",
     }
+}
+
+/// The caller's knowledge of a log.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The kind; None: to be guessed from the content of each file.
+    pub kind: Option<Kind>,
+    /// The fields of a custom format of AWS.
+    pub fields: Option<Vec<String>>,
 }
 
 /// The reader of a file.

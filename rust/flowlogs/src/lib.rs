@@ -14,8 +14,9 @@ mod json;
 mod pair;
 mod record;
 mod run;
+mod sink;
 mod text;
 
 pub use account::{Account, Problem};
-pub use guess::Kind;
-pub use run::{FlowError, Options, Output, Progress, read};
+pub use guess::{Kind, Options};
+pub use run::{FlowError, Output, Progress, read};

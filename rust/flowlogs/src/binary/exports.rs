@@ -5,9 +5,8 @@
 
 use ahash::AHashMap as HashMap;
 
-use super::fields::{Record, Uptime, v4};
-use super::unsigned;
-use crate::run::Sink;
+use super::fields::{Record, Uptime, unsigned, v4};
+use crate::sink::Sink;
 
 /// The most templates in memory: those of all exporters.
 const MAX_TEMPLATES: usize = 1 << 16;

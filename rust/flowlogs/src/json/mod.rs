@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 
 use crate::guess::Kind;
-use crate::run::Sink;
+use crate::sink::Sink;
 
 /// A reader of documents.
 pub trait DocumentReader {

@@ -3,6 +3,7 @@
 //! A run may have millions of rows. Each takes 96 bytes, in segments, so that growing copies nothing. IPv6 addresses and rare
 //! fields are in an overflow store. A [`Row`] is a view that decodes one field at a time.
 
+mod beside;
 mod letters;
 mod packed;
 pub mod portable;
@@ -27,13 +28,13 @@ use conntrack_track::proto::State;
 use conntrack_track::tracker::Closed;
 use conntrack_track::zeek::ConnState;
 
+use beside::Beside;
 pub use letters::HistoryLetters;
 pub use packed::Live;
 use packed::{Overflow, Packed, Rare, flag};
 pub use renamed::renamed;
 use segments::Segments;
 pub use selection::Selection;
-use told::Beside;
 
 /// Connection numbers of a bucket.
 const BUCKET: usize = segments::SEGMENT;
