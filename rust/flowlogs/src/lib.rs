@@ -11,6 +11,7 @@ mod evidence;
 mod fields;
 mod guess;
 mod json;
+mod kind;
 mod pair;
 mod record;
 mod run;
@@ -18,5 +19,6 @@ mod sink;
 mod text;
 
 pub use account::{Account, Problem};
-pub use guess::{Kind, Options};
+pub use guess::Options;
+pub use kind::Kind;
 pub use run::{FlowError, Output, Progress, read};

@@ -6,7 +6,7 @@
 
 use serde::Deserialize;
 
-use super::DocumentReader;
+use super::document::DocumentReader;
 use crate::fields::{address, by_digits, is_icmp, number, protocol, small, tuple};
 use crate::record::{Counts, Flow, Refused, Says};
 use crate::sink::Sink;

@@ -11,7 +11,7 @@ use conntrack_core::connection::{EndReason, Evidence};
 use conntrack_core::decode::{FiveTuple, Vlan, ipproto};
 use conntrack_core::flow::icmp;
 
-use super::{DocumentReader, Scalar};
+use super::document::{DocumentReader, Scalar};
 use crate::fields::{address, is_icmp, protocol, tuple};
 use crate::record::{Counts, Flow, Says, Whole, letters, tcp};
 use crate::sink::Sink;

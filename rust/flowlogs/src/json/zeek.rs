@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
-use super::{DocumentReader, Scalar};
+use super::document::{DocumentReader, Scalar};
 use crate::sink::Sink;
 use crate::text::zeek::{Fields, connection};
 
