@@ -16,7 +16,11 @@ use crate::anonymise::{Anonymiser, Names};
 pub fn renamed<'a>(rows: impl Iterator<Item = Row<'a>> + Clone, locality: &Locality, by: &Anonymiser) -> Rows {
     let mut names = Names::new(by);
     let (mut overflow, mut packed) = (Overflow::default(), Segments::default());
-    let beside = facts_of(rows.clone());
+    let mut beside = facts_of(rows.clone());
+    for (addr, _) in beside.iter_mut().flat_map(|beside| &mut beside.nats).flat_map(|nat| nat.ends.iter_mut().flatten())
+    {
+        *addr = names.addr(*addr);
+    }
     for row in rows {
         let addrs = [0, 1].map(|end| match names.addr(row.ip(end)) {
             std::net::IpAddr::V4(addr) => Addr(u32::from(addr).into()),
