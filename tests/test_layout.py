@@ -20,6 +20,7 @@ RUST = ROOT / "rust"
 KNOW_NATIVE = {
     *("__init__", "annotate", "arrow", "config", "distributed", "ranges", "track", "tracker"),
     *("table/anonymise", "table/connections", "table/row", "table/writer"),
+    "flows/read",
     *("io/batch", "io/capture", "io/columns", "io/formats", "io/labels", "io/output"),
     *("policy/compiled", "policy/document", "policy/formats/common", "policy/policy", "policy/suggest"),
     *("policy/suggestion/decisions", "policy/traffic/roles", "policy/yaml_places"),

@@ -17,6 +17,8 @@ from conntrack_py.exceptions import (
     CheckpointError,
     ConfigError,
     ConntrackError,
+    FlowError,
+    FlowWarning,
     PolicyError,
     WhereError,
 )
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
         shard_v1,
         track_stream,
     )
+    from conntrack_py.flows import BadRecords, FlowResult, FlowStats, read_flows, translations
     from conntrack_py.interfaces.live import Live, live
     from conntrack_py.io.follow import Follow, follow
     from conntrack_py.policy import Policy
@@ -55,6 +58,7 @@ __all__ = (
     "Anonymiser",
     "ArrowBatch",
     "ArrowSchema",
+    "BadRecords",
     "Capture",
     "CaptureError",
     "CaptureWarning",
@@ -70,6 +74,10 @@ __all__ = (
     "CtState",
     "Direction",
     "Fate",
+    "FlowError",
+    "FlowResult",
+    "FlowStats",
+    "FlowWarning",
     "Follow",
     "HostName",
     "LabelledResult",
@@ -97,6 +105,7 @@ __all__ = (
     "look_back",
     "merge_facts",
     "open_capture",
+    "read_flows",
     "report",
     "shard_v1",
     "split",
@@ -104,6 +113,7 @@ __all__ = (
     "summary",
     "track",
     "track_stream",
+    "translations",
 )
 
 
@@ -111,9 +121,12 @@ __all__ = (
 _LATER = {
     "ArrowBatch": "arrow",
     "ArrowSchema": "arrow",
+    "BadRecords": "flows",
     "Chart": "reporting",
     "FACTS": "distributed",
     "FLOWS": "distributed",
+    "FlowResult": "flows",
+    "FlowStats": "flows",
     "Follow": "io.follow",
     "HEADERS": "distributed",
     "Live": "interfaces.live",
@@ -127,12 +140,14 @@ _LATER = {
     "live": "interfaces.live",
     "look_back": "distributed",
     "merge_facts": "distributed",
+    "read_flows": "flows",
     "report": "reporting",
     "shard_v1": "distributed",
     "split": "annotate",
     "split_points": "ranges",
     "summary": "summaries",
     "track_stream": "distributed",
+    "translations": "flows",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import os
 import re
@@ -18,6 +19,8 @@ OnError = Literal["stop", "skip"]
 
 #: Names of the profiles of timeouts and rules.
 PROFILES: Sequence[str] = _native.PROFILES
+#: The kinds of flow logs.
+FLOW_KINDS: tuple[str, ...] = tuple(_native.FLOW_KINDS)
 
 #: Units of `memory_limit`.
 _UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
@@ -176,6 +179,11 @@ def checked(config: Config | None) -> Config:
     if not isinstance(config, Config):
         raise TypeError(f"config: found {type(config).__name__}, expected conntrack_py.Config")
     return config
+
+
+def with_local(config: Config, local: object) -> Config:
+    """The configuration with other local networks, unless they are None."""
+    return config if local is None else dataclasses.replace(config, local=local)  # type: ignore[arg-type]
 
 
 def _positive(key: str, value: object) -> int:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from conntrack_py.cli import bounds, log
+from conntrack_py.cli import bounds, log, logs
 from conntrack_py.config import PROFILES, Config
 from conntrack_py.io.progress import Bar, Progress
 from conntrack_py.io.source import Tree
@@ -28,6 +28,30 @@ _LIFTED = "conntrack_py.lifted"
 def input_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the captures and options of every command that tracks."""
     return _files(config_options(_progress(command)), required=True)
+
+
+def log_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add flow logs as the files, and the options of a configuration that are about them."""
+    for option in (
+        click.option(
+            "--on-error",
+            type=click.Choice(["stop", "skip"]),
+            help="What to do with a file that cannot be read: stop (default), or go on with the next file, list it and "
+            "exit with status 3.",
+        ),
+        click.option(
+            "--config", metavar="TOML", type=click.Path(dir_okay=False), help="A file with the keys of Config."
+        ),
+        click.option(
+            "--local",
+            metavar="CIDR",
+            multiple=True,
+            help="A local network, such as 10.0.0.0/8; repeat it or separate by commas. Default: private ranges.",
+        ),
+    ):
+        command = option(command)
+    files = click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(allow_dash=True))
+    return files(log.option(_progress(command)))
 
 
 def optional_input_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -157,10 +181,23 @@ def is_lifted() -> bool:
 
 
 def tracked(files: tuple[str, ...], config: Config, progress: bool | None, *, names: bool = False) -> TrackResult:
-    """Track with progress and warnings, and log the counts of the run."""
-    result = watched(progress, lambda bar: run(files, config=config, progress=bar, names=names))
+    """Track, or read the flow logs of `--flows`, with progress and warnings, and log the counts of the run."""
+    if logs.asked() is not None:
+        result = read_logs(files, config, progress)
+    else:
+        result = watched(progress, lambda bar: run(files, config=config, progress=bar, names=names))
     log.read(result.stats)
     return result
+
+
+def source_of(files: tuple[str, ...], config: Config, progress: bool | None) -> Any:
+    """The captures for the library to track, or what the flow logs of `--flows` are read as."""
+    return files if logs.asked() is None else read_logs(files, config, progress)
+
+
+def read_logs(files: tuple[str, ...], config: Config, progress: bool | None, kind: str | None = None) -> TrackResult:
+    """Read flow logs with progress and warnings; `kind`: None for that of `--flows`."""
+    return watched(progress, lambda bar: logs.logged(files, config, bar, kind))
 
 
 #: Names that captures show.

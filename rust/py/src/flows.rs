@@ -1,239 +1,111 @@
-//! Connections of shards in portable types, and the second pass over them.
+//! Flow logs: names and file objects in; a table and the account out.
 
-use std::sync::Arc;
+use std::ops::ControlFlow;
+use std::time::Instant;
 
-use arrow_array::builder::{BinaryBuilder, StringBuilder};
-use arrow_array::cast::AsArray;
-use arrow_array::types::Int64Type;
-use arrow_array::{Array, ArrayRef, BinaryArray, Int32Array, Int64Array, RecordBatch, StringArray};
-use arrow_schema::{ArrowError, DataType, Field, Schema};
-use conntrack_core::columns::{COLUMNS, Kind};
-use conntrack_core::hindsight::{self, Entry, Id, Ids, KINDS};
-use conntrack_core::pipeline::{self, Noted};
-use conntrack_core::rows::Row;
-use conntrack_core::time::timed;
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use conntrack_core::error::CaptureError;
+use conntrack_flowlogs::{Account, FlowError as Core, Kind, Options, Problem, Progress, read};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
-use crate::arrow_batch::ArrowBatch;
-use crate::arrow_in;
 use crate::config::Config;
-use crate::errors::arrow_error;
+use crate::connections::Connections;
+use crate::errors::{FlowError, capture_error, message};
+use crate::source::{Source, inputs};
+use crate::track::{OBSERVE_EVERY, zones};
 
-/// Rows of a batch of connections or facts.
-const ROWS: usize = 1 << 16;
-/// The column that the second pass reads.
-const ROW: &str = "hindsight";
-
-fn hex(id: &Id) -> String {
-    format!("{:032x}", u128::from_be_bytes(*id))
+/// The words of the kinds of logs.
+pub fn kinds() -> Vec<&'static str> {
+    Kind::NAMES.to_vec()
 }
 
-fn id(text: &str) -> Option<Id> {
-    let is_id = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    Some(u128::from_str_radix(text, 16).ok().filter(|_| is_id)?.to_be_bytes())
-}
-
-/// Connections in portable types: the columns of the table, with identifiers in place of rows. `noted`: with the column of
-/// the second pass.
-pub fn table<'a>(
-    rows: impl ExactSizeIterator<Item = Row<'a>> + Clone,
-    ids: &[Ids],
-    noted: Option<&[Noted]>,
-    zones: &[String],
-) -> Result<RecordBatch, ArrowError> {
-    let own: StringArray = ids.iter().map(|(id, _)| Some(hex(id))).collect();
-    let mut fields = vec![Field::new("id", DataType::Utf8, false)];
-    let mut arrays: Vec<ArrayRef> = vec![Arc::new(own)];
-    for column in COLUMNS {
-        let array: ArrayRef = match column.kind {
-            Kind::Time(read) => Arc::new(rows.clone().map(|row| timed(read(row))).collect::<Int64Array>()),
-            Kind::U64(read) => Arc::new(Int64Array::from_iter_values(rows.clone().map(|row| read(row).cast_signed()))),
-            Kind::U16(read) => Arc::new(Int32Array::from_iter_values(rows.clone().map(|row| i32::from(read(row))))),
-            // The only number of a row.
-            Kind::OptI64(_) => {
-                Arc::new(ids.iter().map(|(_, related)| related.as_ref().map(hex)).collect::<StringArray>())
-            }
-            Kind::Word(read, words) => {
-                let words = words(zones);
-                let word = |code: Option<u16>| code.and_then(|code| words.get(usize::from(code)));
-                Arc::new(rows.clone().map(|row| word(read(row))).collect::<StringArray>())
-            }
-            _ => crate::arrow::array(column, rows.clone(), zones)?,
-        };
-        fields.push(Field::new(column.name, array.data_type().clone(), crate::arrow::may_be_null(column.name)));
-        arrays.push(array);
-    }
-    if let Some(noted) = noted {
-        let bytes = rows.zip(noted).map(|(row, noted)| pipeline::row_bytes(row, noted));
-        let array = BinaryArray::from_iter_values(bytes);
-        fields.push(Field::new(ROW, DataType::Binary, false));
-        arrays.push(Arc::new(array));
-    }
-    RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)
-}
-
-/// All connections of some shards, for the second pass.
-#[pyclass(module = "conntrack_py._native")]
-pub struct ShardRows {
-    rows: Option<pipeline::ShardRows>,
-    zones: Vec<String>,
-}
-
-#[pymethods]
-impl ShardRows {
-    #[new]
-    fn new(config: &Config) -> Self {
-        let core = config.core();
-        let zones = core.zones.iter().map(|zone| zone.name.clone()).collect();
-        Self { rows: Some(pipeline::ShardRows::new(core)), zones }
-    }
-
-    /// Adds connections that `track_stream` returned with facts.
-    fn add(&mut self, py: Python<'_>, flows: &Bound<'_, PyAny>) -> PyResult<()> {
-        let rows = self.rows.as_mut().ok_or_else(spent)?;
-        for table in arrow_in::batches(flows)? {
-            py.detach(|| add_rows(rows, &table)).map_err(PyValueError::new_err)?;
+/// Reads flow logs. `progress` is called with (bytes read, records) about ten times a second.
+#[pyfunction]
+#[pyo3(signature = (sources, config, kind=None, fields=None, progress=None))]
+#[allow(clippy::needless_pass_by_value, reason = "extracted from Python")]
+pub fn read_flows<'py>(
+    py: Python<'py>,
+    sources: Vec<Source>,
+    config: &Config,
+    kind: Option<&str>,
+    fields: Option<Vec<String>>,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<(Connections, Bound<'py, PyDict>)> {
+    let named = |word: &str| Kind::ALL.into_iter().find(|kind| kind.name() == word);
+    let unknown =
+        |word: &str| PyValueError::new_err(format!("kind: found {word:?}, expected one of {}", Kind::NAMES.join(", ")));
+    let kind = kind.map(|word| named(word).ok_or_else(|| unknown(word))).transpose()?;
+    let options = Options { kind, fields };
+    let (inputs, core) = (inputs(py, sources), config.core());
+    let (mut stopped, mut asked) = (None, Instant::now());
+    let mut observe = |now: Progress| {
+        if !now.waits && asked.elapsed() < OBSERVE_EVERY {
+            return ControlFlow::Continue(());
         }
-        Ok(())
-    }
-
-    /// The facts of the connections, which are spent.
-    fn facts(&mut self, py: Python<'_>) -> PyResult<Facts> {
-        let rows = self.rows.take().ok_or_else(spent)?;
-        Ok(Facts { facts: py.detach(|| rows.facts()) })
-    }
-
-    /// The connections with hindsight, which are spent.
-    fn look_back(&mut self, py: Python<'_>, facts: &mut Facts) -> PyResult<Vec<ArrowBatch>> {
-        let rows = self.rows.take().ok_or_else(spent)?;
-        py.detach(|| {
-            let (rows, ids, remain) = rows.look_back(&mut facts.facts);
-            let mut parts: Vec<&[usize]> = remain.chunks(ROWS).collect();
-            if parts.is_empty() {
-                parts.push(&[]);
+        asked = Instant::now();
+        let observed = Python::attach(|py| {
+            py.check_signals()?;
+            progress.as_ref().map_or(Ok(()), |call| call.call1(py, (now.bytes, now.records)).map(drop))
+        });
+        match observed {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                stopped = Some(error);
+                ControlFlow::Break(())
             }
-            let part = |places: &[usize]| {
-                let ids: Vec<Ids> = places.iter().map(|place| ids[*place]).collect();
-                Ok(ArrowBatch::new(table(rows.choose(places), &ids, None, &self.zones)?))
-            };
-            parts.into_iter().map(part).collect::<Result<_, _>>()
-        })
-        .map_err(arrow_error)
-    }
-}
-
-fn spent() -> PyErr {
-    PyRuntimeError::new_err("the connections were taken before")
-}
-
-fn add_rows(rows: &mut pipeline::ShardRows, table: &RecordBatch) -> Result<(), String> {
-    const MAKER: &str = "track_stream(facts=True)";
-    let own = arrow_in::whole(table, "id", &DataType::LargeUtf8, MAKER)?;
-    let related = arrow_in::nullable(table, "related_to", &DataType::LargeUtf8, MAKER)?;
-    let packed = arrow_in::whole(table, ROW, &DataType::LargeBinary, MAKER)?;
-    let (own, related, packed) = (own.as_string::<i64>(), related.as_string::<i64>(), packed.as_binary::<i64>());
-    for row in 0..table.num_rows() {
-        let named = |name: &str, text: &str| {
-            id(text).ok_or_else(|| format!("{name}: found {text:?} in row {row}, expected 32 hexadecimal digits"))
-        };
-        let parent = if related.is_valid(row) { Some(named("related_to", related.value(row))?) } else { None };
-        let ids = (named("id", own.value(row))?, parent);
-        rows.add(packed.value(row), ids)
-            .map_err(|found| format!("{ROW}: found {found} in row {row}, expected the column of {MAKER}"))?;
-    }
-    Ok(())
-}
-
-/// Facts of shards.
-#[pyclass(module = "conntrack_py._native")]
-#[derive(Default)]
-pub struct Facts {
-    facts: hindsight::Facts,
-}
-
-#[pymethods]
-impl Facts {
-    #[new]
-    fn new() -> Self {
-        Self::default()
-    }
-
-    /// Adds the facts of a table.
-    fn add(&mut self, py: Python<'_>, facts: &Bound<'_, PyAny>) -> PyResult<()> {
-        for table in arrow_in::batches(facts)? {
-            py.detach(|| add_facts(&mut self.facts, &table)).map_err(PyValueError::new_err)?;
         }
-        Ok(())
-    }
+    };
+    let done = py.detach(|| read(inputs, &options, core, &mut observe));
+    let output = match (done, stopped) {
+        (_, Some(error)) => return Err(error),
+        (Err(Core::File(error)), None) => return Err(of_file(error)),
+        (Err(Core::Log { path, reason }), None) => {
+            return Err(FlowError::new_err((message(&path, &reason), path.into_os_string())));
+        }
+        (Ok(output), None) => output,
+    };
+    let account = account(py, &output.account)?;
+    Ok((Connections::of_log(output.rows, zones(core), output.translated), account))
+}
 
-    /// Leaves out what decides nothing; see the core.
-    fn settle(&mut self, py: Python<'_>) {
-        py.detach(|| self.facts.settle());
-    }
-
-    /// All facts, in an order of their own.
-    fn tables(&self, py: Python<'_>) -> PyResult<Vec<ArrowBatch>> {
-        py.detach(|| {
-            let entries = self.facts.entries();
-            let mut parts: Vec<&[Entry]> = entries.chunks(ROWS).collect();
-            if parts.is_empty() {
-                parts.push(&[]);
-            }
-            parts.into_iter().map(|part| Ok(ArrowBatch::new(fact_table(part)?))).collect::<Result<_, _>>()
-        })
-        .map_err(arrow_error)
+/// Damage of a compressed log is an error of the log, not of a capture.
+fn of_file(error: CaptureError) -> PyErr {
+    match error {
+        CaptureError::Format { ref path, .. } => {
+            FlowError::new_err((message(path, &error.reason()), path.as_os_str().to_owned()))
+        }
+        error => capture_error(error),
     }
 }
 
-fn fact_table(entries: &[Entry]) -> Result<RecordBatch, ArrowError> {
-    let (mut kinds, mut keys, mut parents) = (StringBuilder::new(), BinaryBuilder::new(), StringBuilder::new());
-    for one in entries {
-        kinds.append_value(KINDS.get(one.kind).copied().unwrap_or_default());
-        keys.append_value(&one.key);
-        parents.append_option(one.parent.as_ref().map(hex));
-    }
-    let numbers =
-        |read: fn(&Entry) -> i64| -> ArrayRef { Arc::new(Int64Array::from_iter_values(entries.iter().map(read))) };
-    let columns: [(&str, ArrayRef, bool); 6] = [
-        ("kind", Arc::new(kinds.finish()), false),
-        ("key", Arc::new(keys.finish()), false),
-        ("first", numbers(|one| one.first), false),
-        ("second", numbers(|one| one.second), false),
-        ("bits", numbers(|one| one.bits), false),
-        ("parent", Arc::new(parents.finish()), true),
-    ];
-    RecordBatch::try_from_iter_with_nullable(columns)
+type PyProblem = (u64, std::ffi::OsString, u64, String);
+
+fn problem(problem: &Problem) -> PyProblem {
+    (problem.count, problem.file.clone().into_os_string(), problem.place, problem.text.clone())
 }
 
-fn add_facts(facts: &mut hindsight::Facts, table: &RecordBatch) -> Result<(), String> {
-    const MAKER: &str = "facts";
-    let kinds = arrow_in::whole(table, "kind", &DataType::LargeUtf8, MAKER)?;
-    let keys = arrow_in::whole(table, "key", &DataType::LargeBinary, MAKER)?;
-    let parents = arrow_in::nullable(table, "parent", &DataType::LargeUtf8, MAKER)?;
-    let [first, second, bits] =
-        ["first", "second", "bits"].map(|name| arrow_in::whole(table, name, &DataType::Int64, MAKER));
-    let (first, second, bits) = (first?, second?, bits?);
-    let number = |column: &ArrayRef, row: usize| column.as_primitive::<Int64Type>().value(row);
-    let (kinds, keys, parents) = (kinds.as_string::<i64>(), keys.as_binary::<i64>(), parents.as_string::<i64>());
-    for row in 0..table.num_rows() {
-        let kind = KINDS.iter().position(|kind| *kind == kinds.value(row)).ok_or_else(|| {
-            format!("kind: found {:?} in row {row}, expected one of {}", kinds.value(row), KINDS.join(", "))
-        })?;
-        let parent = parents.is_valid(row).then(|| parents.value(row));
-        let named = parent.map(|text| id(text).ok_or(text)).transpose();
-        let parent =
-            named.map_err(|text| format!("parent: found {text:?} in row {row}, expected 32 hexadecimal digits"))?;
-        let (first, second, bits) = (number(&first, row), number(&second, row), number(&bits, row));
-        let entry = Entry { kind, key: keys.value(row).to_vec(), first, second, bits, parent };
-        facts.add(&entry).map_err(|error| {
-            let found = match error.column {
-                "first" => first.to_string(),
-                "second" => second.to_string(),
-                _ => "other bytes".to_owned(),
-            };
-            format!("{}: found {found} in row {row}, expected {}", error.column, error.expected)
-        })?;
+fn account<'py>(py: Python<'py>, of: &Account) -> PyResult<Bound<'py, PyDict>> {
+    let account = PyDict::new(py);
+    account.set_item("records", of.records)?;
+    account.set_item("bytes", of.bytes)?;
+    let kinds: Vec<_> = of.kinds.iter().map(|(file, kind)| (file.as_os_str(), *kind)).collect();
+    account.set_item("kinds", kinds)?;
+    let skipped = PyDict::new(py);
+    for (reason, what) in &of.skipped {
+        skipped.set_item(reason, problem(what))?;
     }
-    Ok(())
+    account.set_item("skipped", skipped)?;
+    account.set_item("missing", of.missing.as_ref().map(problem))?;
+    account.set_item("no_data", of.no_data)?;
+    account.set_item("other", of.other)?;
+    account.set_item("sampled", of.sampled)?;
+    account.set_item("seen_twice", of.seen_twice)?;
+    account.set_item("without_flags", of.without_flags)?;
+    let files: Vec<_> = of.skipped_files.iter().map(|(file, reason)| (file.as_os_str(), reason)).collect();
+    account.set_item("skipped_files", files)?;
+    account.set_item("one_way", of.one_way)?;
+    account.set_item("refused", of.refused)?;
+    account.set_item("connections", of.connections)?;
+    Ok(account)
 }

@@ -17,6 +17,7 @@ mod packets;
 mod policy;
 mod ranges;
 mod seam;
+mod shard_rows;
 mod source;
 mod stream;
 mod table;
@@ -49,9 +50,11 @@ mod _native {
     #[pymodule_export]
     use super::connections::Connections;
     #[pymodule_export]
-    use super::flows::{Facts, ShardRows};
+    use super::flows::read_flows;
     #[pymodule_export]
     use super::policy::{Policy, aggregate};
+    #[pymodule_export]
+    use super::shard_rows::{Facts, ShardRows};
     #[pymodule_export]
     use super::ranges::{Walk, find_start, range_header};
     #[pymodule_export]
@@ -70,6 +73,7 @@ mod _native {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        module.add("FLOW_KINDS", super::flows::kinds())?;
         module.add("FORMATS", super::formats(module.py())?)?;
         module.add("LABELS", conntrack_core::labels::FIELDS.to_vec())?;
         module.add("LABEL_BYTES", conntrack_core::labels::WIDTH)?;

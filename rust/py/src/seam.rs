@@ -21,7 +21,7 @@ use crate::arrow_batch::ArrowBatch;
 use crate::arrow_in;
 use crate::config::Config;
 use crate::errors::{arrow_error, capture_error};
-use crate::flows;
+use crate::shard_rows;
 use crate::ranges;
 use crate::source::{Source, inputs};
 use crate::stream::address;
@@ -240,7 +240,7 @@ impl Part {
 impl Part {
     fn table(&self, py: Python<'_>, ended: &pipeline::Ended) -> PyResult<ArrowBatch> {
         let noted = self.facts.then_some(ended.noted.as_slice());
-        let table = py.detach(|| flows::table(ended.rows.iter(), &ended.ids, noted, &self.zones));
+        let table = py.detach(|| shard_rows::table(ended.rows.iter(), &ended.ids, noted, &self.zones));
         Ok(ArrowBatch::new(table.map_err(arrow_error)?))
     }
 

@@ -26,7 +26,7 @@ use crate::checkpoint_file;
 use crate::config::{Config, bounds};
 use crate::connections::{Connections, stream};
 use crate::errors::{arrow_error, capture_error};
-use crate::flows;
+use crate::shard_rows;
 use crate::home::{Home, Visit};
 use crate::packets;
 use crate::source::{Source, inputs};
@@ -371,7 +371,7 @@ impl Tracker {
         let _visit = self.enter()?;
         let flows = py.detach(|| {
             let Ended { rows, ids, noted } = self.stream.drain_flows(all);
-            flows::table(rows.iter(), &ids, Some(&noted), &self.zones)
+            shard_rows::table(rows.iter(), &ids, Some(&noted), &self.zones)
         });
         Ok(ArrowBatch::new(flows.map_err(arrow_error)?))
     }

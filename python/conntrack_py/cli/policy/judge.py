@@ -9,12 +9,14 @@ import click
 
 from conntrack_py import __version__
 from conntrack_py.cli import log
+from conntrack_py.cli.logs import flows_options
 from conntrack_py.cli.options import (
     config_of,
     input_options,
     inventory_option,
     need_standard_output,
     optional_input_options,
+    source_of,
     today_option,
     tracked,
     watched,
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("policy", metavar="POLICY", type=click.Path(allow_dash=True))
 @input_options
+@flows_options
 @inventory_option
 @PODS
 @CONFIDENCE
@@ -114,12 +117,16 @@ def check(
         log.warning(line)
     config = config_of(**options)
 
+    captures = source_of(files, config, options["progress"])
+    if captures is not files:
+        log.warning("flow logs have no packets: connections are judged, and no packets are sent through a gateway")
+
     def work(progress: Any) -> checks.CheckResult:
-        return loaded.check(files, config=config, min_confidence=min_confidence, progress=progress)
+        return loaded.check(captures, config=config, min_confidence=min_confidence, progress=progress)
 
     result = watched(options["progress"], work)
-    assert result.stats is not None
-    log.read(result.stats)
+    if result.stats is not None:
+        log.read(result.stats)
     if as_json:
         write(dumps(checks.as_json(result) | inventory.as_json()), output)
     elif as_sarif:
@@ -269,6 +276,7 @@ def diff(first: str, second: str, as_json: bool, as_markdown: bool, output: str)
 @click.command()
 @click.argument("policy", metavar="POLICY", type=click.Path(allow_dash=True))
 @optional_input_options
+@flows_options
 @click.option("--from", "format", type=Format("LINTED"), help="Default: told by name and content.")
 @click.option(
     "--fail-on",

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from conntrack_py.cli import log
+from conntrack_py.cli.logs import flows_options
 from conntrack_py.cli.options import (
     config_of,
     input_options,
     inventory_option,
     need_standard_output,
+    source_of,
     today_option,
     watched,
 )
@@ -44,6 +46,7 @@ SERVER_EGRESS = click.option(
 
 @click.command()
 @input_options
+@flows_options
 @click.option(
     "--to", "format", type=Format("WRITTEN"), default="toml", show_default=True, help="The language of the rules."
 )
@@ -98,10 +101,11 @@ def suggest(
     input_once(groups, files)
     given = Policy.load(groups) if groups is not None else None
     config = config_of(**options)
+    source = source_of(files, config, options["progress"])
 
     def work(progress: Any) -> Policy:
         return Policy.suggest(
-            files,
+            source,
             config=config,
             groups=given,
             min_confidence=min_confidence,
@@ -115,8 +119,8 @@ def suggest(
 
     made = watched(options["progress"], work)
     assert made.report is not None
-    assert made.report.stats is not None
-    log.read(made.report.stats)
+    if made.report.stats is not None:
+        log.read(made.report.stats)
     written = made.convert(format, keep_expired=format in NATIVE)
     if as_json:
         both = {"policy": made.to_dict(), "report": suggestions.as_json(made.report), "warnings": written.warnings}

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from conntrack_py.cli import log
+from conntrack_py.cli.logs import flows_options
 from conntrack_py.cli.options import (
     anonymise_option,
     anonymiser_of,
@@ -16,6 +17,7 @@ from conntrack_py.cli.options import (
     input_options,
     inventory_option,
     need_standard_output,
+    source_of,
     tracked,
     watched,
 )
@@ -29,6 +31,7 @@ _SUFFIXES = {".html": "html", ".htm": "html", ".svg": "svg", ".png": "png"}
 
 @click.command()
 @input_options
+@flows_options
 @click.option(
     "-o",
     "--output",
@@ -105,10 +108,11 @@ def report(
     for line in (*(judge.warnings if judge else ()), *(parts.warnings if parts else ())):
         log.warning(line)
     before = tracked((baseline,), config, options["progress"]).connections if baseline is not None else None
+    source = source_of(files, config, options["progress"])
     made = watched(
         options["progress"],
         lambda bar: reporting.drawn(
-            files,
+            source,
             chart,
             config=config,
             policy=judge,

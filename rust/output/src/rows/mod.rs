@@ -3,14 +3,16 @@
 //! A run may have millions of rows. Each takes 96 bytes, in segments, so that growing copies nothing. IPv6 addresses and rare
 //! fields are in an overflow store. A [`Row`] is a view that decodes one field at a time.
 
-mod hosts;
 pub mod alone;
+mod beside;
+mod hosts;
 mod letters;
 mod packed;
 pub mod portable;
 mod renamed;
 mod segments;
 mod selection;
+pub mod told;
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Read, Write};
@@ -28,6 +30,7 @@ use conntrack_track::proto::State;
 use conntrack_track::tracker::Closed;
 use conntrack_track::zeek::ConnState;
 
+use beside::Beside;
 pub use hosts::Hosts;
 pub use letters::HistoryLetters;
 pub use packed::Live;
@@ -152,7 +155,7 @@ impl Finished {
             packed.recycle(bucket);
         }
         packed.close();
-        Rows { packed, overflow: self.overflow, locality: self.locality }
+        Rows { packed, overflow: self.overflow, locality: self.locality, beside: None }
     }
 }
 
@@ -161,6 +164,8 @@ pub struct Rows {
     packed: Segments<Packed>,
     overflow: Overflow,
     locality: Arc<Locality>,
+    /// Facts beyond those of packets.
+    beside: Option<Box<Beside>>,
 }
 
 impl Rows {
@@ -377,8 +382,16 @@ impl<'a> Row<'a> {
         self.packed.evidence
     }
 
+    /// Evidence that gives the confidence: that of another record of the five-tuple, or the row's own.
+    pub fn sure(self) -> Evidence {
+        self.packed.sure
+    }
+
     /// Confidence in the originator, from 0 to 1. Evidence from another record of the five-tuple counts no more than that record's.
     pub fn confidence(self) -> f32 {
+        if let Some(confidence) = self.facts().and_then(|facts| facts.confidence) {
+            return confidence;
+        }
         self.packed.evidence.confidence().min(self.packed.sure.confidence())
     }
 

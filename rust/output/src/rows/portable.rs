@@ -7,8 +7,10 @@ use conntrack_base::checkpoint::{CheckpointError, Reader, Writer};
 use conntrack_track::config::{Config, Zone};
 use conntrack_track::direction::Locality;
 
+use super::beside::Beside;
 use super::packed::{Overflow, Packed};
 use super::segments::Segments;
+use super::told::facts_of;
 use super::{Row, Rows};
 
 /// Networks as text, and zones with their networks.
@@ -25,12 +27,14 @@ pub fn save<'a>(
     out.put(&(text(locality.local()), zones.collect::<Vec<_>>()))?;
     let mut overflow = Overflow::default();
     let mut packed = Segments::default();
+    let beside = facts_of(rows.clone());
     for row in rows {
         packed.push(row.packed.copied(&row.rows.overflow, &mut overflow));
     }
     out.put_all(overflow.addrs.len(), overflow.addrs.iter())?;
     out.put_all(overflow.rare.len(), overflow.rare.iter())?;
-    out.put_all(packed.len(), packed.iter())
+    out.put_all(packed.len(), packed.iter())?;
+    out.put(&beside)
 }
 
 /// Reads what [`save`] wrote, with the names of the zones.
@@ -63,5 +67,9 @@ pub fn load(from: &mut Reader<impl Read>) -> Result<(Rows, Vec<String>), Checkpo
         Ok(())
     })?;
     packed.close();
-    Ok((Rows { packed, overflow, locality: Arc::new(Locality::new(&config)) }, names))
+    let beside: Option<Box<Beside>> = from.get()?;
+    if beside.as_deref().is_some_and(|beside| !beside.is_sound()) {
+        return Err(CheckpointError::damaged("facts contradict each other"));
+    }
+    Ok((Rows { packed, overflow, locality: Arc::new(Locality::new(&config)), beside }, names))
 }
