@@ -11,6 +11,7 @@ mod config;
 mod connections;
 mod errors;
 mod home;
+mod nat;
 mod packets;
 mod policy;
 mod seam;
@@ -43,6 +44,8 @@ mod _native {
     use super::config::{Config, default_timeouts};
     #[pymodule_export]
     use super::connections::Connections;
+    #[pymodule_export]
+    use super::nat::correlate;
     #[pymodule_export]
     use super::policy::{Policy, aggregate};
     #[pymodule_export]

@@ -20,6 +20,7 @@ mod replay;
 mod rewrite;
 mod seam;
 mod shards;
+mod sketched;
 mod stream;
 
 use crate::hindsight::{self, Hints};
@@ -41,6 +42,7 @@ pub use progress::{Observe, Progress};
 pub use reading::{count_damage, skipped_files};
 pub use replay::{Fate, ReplayOutput, replay};
 pub use seam::{CapturePosition, CellRecord, Headers, ShardTracker};
+pub use sketched::sketched;
 pub use stream::{Fill, Stream};
 
 use following::{GROUP, NoLabels, TrackOutput, TrackStage};
