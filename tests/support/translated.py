@@ -104,8 +104,8 @@ class _Maker:
         self.packed: dict[str, bytes] = {}
 
     def made(self) -> Made:
-        for _ in range(self.world.connections):
-            self._connection(self.random.uniform(0, self.world.seconds))
+        for at in sorted(self.random.uniform(0, self.world.seconds) for _ in range(self.world.connections)):
+            self._connection(at)
         return self.out
 
     def _connection(self, at: float) -> None:
@@ -118,6 +118,10 @@ class _Maker:
         server = f"203.{world.site}.{rng.randrange(3)}.{rng.randrange(1, 40)}"
         port = {TCP: rng.choice((443, 443, 80, 22)), UDP: 53 if is_dns else 7000, ICMP: 0}[proto]
         own = 32768 + rng.randrange(world.client_ports) if proto != ICMP else rng.randrange(1, 4000)
+        # A host has one connection of a tuple at a time.
+        while proto != ICMP and self.taken.get((proto, host, own, server, port), -1e9) > at - 120:
+            own = 32768 + rng.randrange(28_000)
+        self.taken[proto, host, own, server, port] = at
         gateway = f"198.51.{world.site}.{1 + rng.randrange(world.gateways)}"
         share = rng.random()
         if share < world.local:
@@ -336,11 +340,15 @@ def judge(made: Made, world: World, inside: TrackResult, outside: TrackResult, p
     def truths(row: int) -> list[Tuple]:
         return [there for at, there in made.truth.get(ours[row], ()) if abs(at - begins[0][row]) < near]
 
+    def is_true(own: int, other: int, hairpin: bool) -> bool:
+        # Where only replies were captured, the legs are in the order of the replies.
+        return ours[own] in truths(other) or ours[other] in truths(own) if hairpin else theirs[other] in truths(own)
+
     right = 0
     for own, other, hairpin in pairs:
-        there, begin = (ours, begins[0]) if hairpin else (theirs, begins[1])
+        begin = begins[0] if hairpin else begins[1]
         skew = 0.0 if hairpin else world.skew + world.drift * begins[0][own]
         is_near = abs(begin[other] - begins[0][own] - skew) < (near if ours[own][0] == "tcp" else 0.2)
-        right += is_near and there[other] in truths(own)
+        right += is_near and is_true(own, other, hairpin)
     possible = sum(bool(truths(row)) for row in range(len(ours)))
     return Judged(len(pairs), int(right), possible)

@@ -157,15 +157,10 @@ impl<'a> Work<'a> {
     /// Differences of the clocks by the pairs so far: those of a packet that both sides saw.
     fn samples(&self) -> Vec<(i64, i64)> {
         let sample = |pair: &Pair| {
-            let (own, other) = (self.features(0, pair.inside), self.features(1, pair.outside));
-            let common = (0..2).flat_map(|end| {
-                let there = end ^ usize::from(pair.crossed);
-                let find = move |hash: u64| other.tokens(there).find(|(token, _)| token.hash == hash);
-                own.tokens(end).filter_map(move |(token, ts)| Some((token.proof, ts, find(token.hash)?.1)))
-            });
+            let shared = common(self.features(0, pair.inside), self.features(1, pair.outside), pair.crossed);
             // A segment is one packet; an initial number may be known from another one.
-            let (_, ts, outside) = common.min_by_key(|(proof, ts, _)| (*proof == Proof::Isn, *ts))?;
-            Some((ts, outside.saturating_sub(ts)))
+            let found = shared.min_by_key(|found| (found.proof == Proof::Isn, found.ts))?;
+            Some((found.ts, found.there.saturating_sub(found.ts)))
         };
         self.pairs.iter().filter_map(sample).collect()
     }
@@ -268,8 +263,7 @@ impl<'a> Work<'a> {
         each_repeated(self.open(0), |entries| {
             let mut rows = entries.chunk_by(|one, next| one.row == next.row);
             let (Some(first), Some(second), None) = (rows.next(), rows.next(), rows.next()) else { return };
-            let (first, second) = if first[0].ts <= second[0].ts { (first, second) } else { (second, first) };
-            let is_near = second[0].ts.saturating_sub(first[0].ts) <= HAIRPIN_TOLERANCE;
+            let is_near = first[0].ts.abs_diff(second[0].ts) <= HAIRPIN_TOLERANCE.unsigned_abs();
             if is_near && !is_same_tuple((self.row(0, first[0].row), self.row(0, second[0].row))) {
                 let pairs = first.iter().flat_map(|own| second.iter().map(move |other| (own, other)));
                 matches.extend(pairs.map(|(own, other)| Match::of(own, other, true)));
@@ -285,10 +279,43 @@ impl<'a> Work<'a> {
         rest.iter().flat_map(|one| [one.inside, one.outside]).for_each(|row| *uses.entry(row).or_default() += 1);
         for one in rest {
             if uses[&one.inside] == 1 && uses[&one.outside] == 1 {
-                self.add(one, true);
+                let Candidate { inside, outside, .. } = *one;
+                let Some(is_turned) = self.is_second_leg(one) else { continue };
+                let (inside, outside) = if is_turned { (outside, inside) } else { (inside, outside) };
+                self.add(&Candidate { inside, outside, ..*one }, true);
             }
         }
     }
+
+    /// Test whether the row inside of a hairpin is the leg behind the gateway: it has packets of the originator later than the
+    /// other leg, and those of the responder earlier. None where no packet was seen on both legs.
+    fn is_second_leg(&self, one: &Candidate) -> Option<bool> {
+        let (own, other) = (self.features(0, one.inside), self.features(0, one.outside));
+        let order = common(own, other, one.crossed).map(|found| {
+            let is_later = found.ts > found.there;
+            // An initial number may be known from another packet.
+            let weight = if found.proof == Proof::Isn { 1 } else { 4 };
+            if is_later == (found.end == 0) { weight } else { -weight }
+        });
+        let sum = order.sum::<i32>();
+        (sum.abs() >= 4).then_some(sum > 0)
+    }
+}
+
+/// A token of two connections.
+struct Common {
+    proof: Proof,
+    end: usize,
+    ts: i64,
+    there: i64,
+}
+
+/// The tokens that two connections share.
+fn common<'a>(own: &'a Features, other: &'a Features, crossed: bool) -> impl Iterator<Item = Common> + 'a {
+    (0..2).flat_map(move |end| {
+        let find = move |hash: u64| other.tokens(end ^ usize::from(crossed)).find(|(token, _)| token.hash == hash);
+        own.tokens(end).filter_map(move |(token, ts)| Some(Common { proof: token.proof, end, ts, there: find(token.hash)?.1 }))
+    })
 }
 
 /// Visits the entries of both sides that may be of one packet, and notes their rows; a token that leads to many connections
