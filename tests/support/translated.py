@@ -119,9 +119,9 @@ class _Maker:
         port = {TCP: rng.choice((443, 443, 80, 22)), UDP: 53 if is_dns else 7000, ICMP: 0}[proto]
         own = 32768 + rng.randrange(world.client_ports) if proto != ICMP else rng.randrange(1, 4000)
         # A host has one connection of a tuple at a time.
-        while proto != ICMP and self.taken.get((proto, host, own, server, port), -1e9) > at - 120:
-            own = 32768 + rng.randrange(28_000)
-        self.taken[proto, host, own, server, port] = at
+        while proto != ICMP and self.taken.get((proto, host, own, "", 0), -1e9) > at - 120:
+            own = 1024 + rng.randrange(64_000)
+        self.taken[proto, host, own, "", 0] = at
         gateway = f"198.51.{world.site}.{1 + rng.randrange(world.gateways)}"
         share = rng.random()
         if share < world.local:

@@ -3,28 +3,28 @@
 use conntrack_output::rows::{Row, Rows};
 use conntrack_track::flow::icmp::is_icmp;
 
+use super::Proof;
 use super::clock::{Clock, Vote};
 use super::features::{Features, Sketch, class};
 use super::join::{Entry, Open, each_common, each_repeated, rows_of};
 use super::score::{Candidate, Match, candidate, is_strong};
-use super::Proof;
 
 /// Bits by which the evidence must exceed what chance explains.
-const MARGIN: f64 = 8.0;
+pub const MARGIN: f64 = 8.0;
 /// The same without a clock, among all connections.
 const MARGIN_WITHOUT_CLOCK: f64 = 12.0;
 /// Bits by which the best match must exceed the second.
-const LEAD: u16 = 6;
+pub const LEAD: u16 = 6;
 /// Bits of the initial sequence numbers of both directions.
 const BOTH_NUMBERS: u16 = 64;
 /// Least bits of a match that votes for a clock.
 const VOTING_BITS: u8 = 16;
 /// Connections that a token leads to, at most; more are a tie.
-const MOST_CANDIDATES: usize = 8;
+pub const MOST_CANDIDATES: usize = 8;
 /// Rounds in which pairs leave room for others, at most.
 const MOST_ROUNDS: usize = 8;
 /// Nanoseconds after which a lost SYN is sent again for the third time; RFC 6298 doubles one second.
-const RESENT: i64 = 8_000_000_000;
+pub const RESENT: i64 = 8_000_000_000;
 /// Bits that a hairpin needs: its legs are in one capture, where relays repeat contents, too.
 const HAIRPIN_BITS: u16 = 40;
 /// Tolerance between the legs of a hairpin, nanoseconds.
@@ -85,7 +85,8 @@ pub fn correlate(inside: Side<'_>, outside: Side<'_>, clock: Option<Clock>) -> C
     work.pair_hairpins();
     let mut pairs = work.pairs;
     pairs.sort_unstable_by_key(|pair| (pair.inside, pair.outside));
-    let alone = |tied: &[bool], paired: &[bool]| tied.iter().zip(paired).filter(|(tied, paired)| **tied && !**paired).count();
+    let alone =
+        |tied: &[bool], paired: &[bool]| tied.iter().zip(paired).filter(|(tied, paired)| **tied && !**paired).count();
     let ambiguous = [0, 1].map(|side| alone(&work.tied[side], &work.paired[side]) as u64);
     Correlated { pairs, account: Account { ambiguous, contradicted }, clock }
 }
@@ -219,7 +220,8 @@ impl<'a> Work<'a> {
 
     /// Pairs the best matches of both ends. Pairs leave room for others, so that there are several rounds.
     fn choose(&mut self, candidates: &[Candidate], clock: Option<&Clock>) {
-        let mut rest: Vec<&Candidate> = candidates.iter().filter(|one| f64::from(one.bits) >= self.needed(one, clock)).collect();
+        let mut rest: Vec<&Candidate> =
+            candidates.iter().filter(|one| f64::from(one.bits) >= self.needed(one, clock)).collect();
         // What falls short of the need still competes with others.
         let mut rivals: Vec<&Candidate> = candidates.iter().collect();
         for _ in 0..MOST_ROUNDS {
@@ -314,7 +316,8 @@ struct Common {
 fn common<'a>(own: &'a Features, other: &'a Features, crossed: bool) -> impl Iterator<Item = Common> + 'a {
     (0..2).flat_map(move |end| {
         let find = move |hash: u64| other.tokens(end ^ usize::from(crossed)).find(|(token, _)| token.hash == hash);
-        own.tokens(end).filter_map(move |(token, ts)| Some(Common { proof: token.proof, end, ts, there: find(token.hash)?.1 }))
+        own.tokens(end)
+            .filter_map(move |(token, ts)| Some(Common { proof: token.proof, end, ts, there: find(token.hash)?.1 }))
     })
 }
 

@@ -70,7 +70,11 @@ pub struct Candidate {
 
 /// The candidate of all matches of two connections; None where their initial sequence numbers differ. `responder`: test for
 /// equal responders, of connections that are crossed or not.
-pub fn candidate(matches: &[Match], (own, other): (&Features, &Features), responder: impl Fn(bool) -> bool) -> Option<Candidate> {
+pub fn candidate(
+    matches: &[Match],
+    (own, other): (&Features, &Features),
+    responder: impl Fn(bool) -> bool,
+) -> Option<Candidate> {
     let first = matches.first()?;
     let score = |crossed: bool| {
         let cross = usize::from(crossed);
