@@ -17,6 +17,8 @@ from conntrack_py.exceptions import (
     CheckpointError,
     ConfigError,
     ConntrackError,
+    FlowError,
+    FlowWarning,
     PolicyError,
     WhereError,
 )
@@ -30,6 +32,7 @@ from conntrack_py.tracker import TableFill, Tracker
 if TYPE_CHECKING:
     from conntrack_py.annotate import label, split
     from conntrack_py.distributed import ArrowBatch, decode_headers, shard_v1, track_stream
+    from conntrack_py.flows import BadRecords, FlowResult, FlowStats, read_flows, translations
     from conntrack_py.interfaces.live import Live, live
     from conntrack_py.io.follow import Follow, follow
     from conntrack_py.policy import Policy
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = (
     "Anonymiser",
     "ArrowBatch",
+    "BadRecords",
     "Capture",
     "CaptureError",
     "CaptureWarning",
@@ -54,6 +58,10 @@ __all__ = (
     "CtState",
     "Direction",
     "Fate",
+    "FlowError",
+    "FlowResult",
+    "FlowStats",
+    "FlowWarning",
     "Follow",
     "HostName",
     "LabelledResult",
@@ -77,19 +85,24 @@ __all__ = (
     "label",
     "live",
     "open_capture",
+    "read_flows",
     "report",
     "shard_v1",
     "split",
     "summary",
     "track",
     "track_stream",
+    "translations",
 )
 
 
 #: Names imported on first use, which keeps `import conntrack_py` quick.
 _LATER = {
     "ArrowBatch": "distributed",
+    "BadRecords": "flows",
     "Chart": "reporting",
+    "FlowResult": "flows",
+    "FlowStats": "flows",
     "Follow": "io.follow",
     "Live": "interfaces.live",
     "Policy": "policy",
@@ -98,11 +111,13 @@ _LATER = {
     "follow": "io.follow",
     "label": "annotate",
     "live": "interfaces.live",
+    "read_flows": "flows",
     "report": "reporting",
     "shard_v1": "distributed",
     "split": "annotate",
     "summary": "summaries",
     "track_stream": "distributed",
+    "translations": "flows",
 }
 
 

@@ -5,7 +5,7 @@ Private: use the names of `conntrack_py`. Only the modules that tests/test_layou
 
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
-from typing import Final, Literal, Protocol, TypedDict, final
+from typing import Any, Final, Literal, Protocol, TypedDict, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +58,8 @@ __version__: Final[str]
 """The version of the crate, which is the version of the package."""
 EVIDENCE: Final[dict[str, tuple[float, str, str]]]
 """Evidence from the weakest to the strongest → confidence, certainty (`observed`, `inferred`, `unknown`), a phrase."""
+FLOW_KINDS: Final[list[str]]
+"""The kinds of flow logs."""
 FORMATS: Final[dict[str, tuple[list[str], bool, bool]]]
 """File format → its suffixes, it is binary, each row is complete with its line."""
 LABELS: Final[list[tuple[str, str, int]]]
@@ -215,8 +217,17 @@ class Connections:
             ValueError: There is no such end.
         """
 
-    def texts(self, name: str, start: int = 0, stop: int | None = None) -> list[str]:
+    def unknown(self, name: str, start: int, stop: int) -> Buffer | None:
+        """Rows `start` to `stop` of a column: 1 where the source does not know the value; None where it knows all.
+
+        Raises:
+            KeyError: There is no such column.
+        """
+
+    def texts(self, name: str, start: int = 0, stop: int | None = None) -> list[str | None]:
         """Rows `start` to `stop` of a column of addresses or free text; equal addresses share one string.
+
+        None stands for a text that the source does not know.
 
         Raises:
             KeyError: There is no such column.
@@ -728,6 +739,32 @@ def split(
     Raises:
         CaptureError: As `track` does; so it is with `OSError` and `KeyboardInterrupt`.
         RuntimeError: The capture changed between the first reading and the second.
+    """
+
+def read_flows(
+    sources: Sequence[tuple[str, _Reader | str | None]],
+    config: Config,
+    kind: str | None = None,
+    fields: list[str] | None = None,
+    progress: Callable[[int, int], object] | None = None,
+) -> tuple[Connections, dict[str, Any]]:
+    """Read flow logs.
+
+    Args:
+        sources: As for `track`.
+        config: The configuration.
+        kind: One of `FLOW_KINDS`; None: guessed from the content of each file.
+        fields: The fields of a custom format of AWS.
+        progress: Called with the bytes read and the records so far.
+
+    Returns:
+        The connections, and the fields of `conntrack_py.FlowStats`: a bad record's reason → (how often, file, line or
+        offset, beginning of the first).
+
+    Raises:
+        FlowError: A file is of no known kind, its format lacks fields, or it is damaged.
+        OSError: The system refused.
+        ValueError: The kind is none.
     """
 
 def replay(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import os
 import re
@@ -176,6 +177,11 @@ def checked(config: Config | None) -> Config:
     if not isinstance(config, Config):
         raise TypeError(f"config: found {type(config).__name__}, expected conntrack_py.Config")
     return config
+
+
+def with_local(config: Config, local: object) -> Config:
+    """The configuration with other local networks, unless they are None."""
+    return config if local is None else dataclasses.replace(config, local=local)  # type: ignore[arg-type]
 
 
 def _positive(key: str, value: object) -> int:

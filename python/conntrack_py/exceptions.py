@@ -33,6 +33,25 @@ class CaptureError(ConntrackError, ValueError):
         return type(self), (str(self), self.path, self.offset)
 
 
+class FlowError(ConntrackError, ValueError):
+    """A flow log cannot be read: no kind that is known here, fields that are missing, or damage.
+
+    Attributes:
+        path: The file as it was named by the caller (`-` is standard input), or None where no file is to blame.
+    """
+
+    __module__ = "conntrack_py"
+
+    def __init__(self, message: str, path: str | None = None) -> None:
+        """Store the message, which may name a file of any name, and the file."""
+        super().__init__(printable(message))
+        self.path = path
+
+    def __reduce__(self) -> tuple[type[FlowError], tuple[str, str | None]]:
+        """Pickle the file together with the message."""
+        return type(self), (str(self), self.path)
+
+
 class IdleError(Exception):
     """A file object of the library has no data yet: the reading goes on at the next call. No user gets it."""
 
@@ -57,6 +76,12 @@ class WhereError(ConntrackError, ValueError):
 
 class CheckpointError(ConntrackError, ValueError):
     """A file is no checkpoint, is damaged or has another version; the message names the file."""
+
+    __module__ = "conntrack_py"
+
+
+class FlowWarning(UserWarning):
+    """Part of a flow log was not read, or what the log leaves out changes what its connections say."""
 
     __module__ = "conntrack_py"
 

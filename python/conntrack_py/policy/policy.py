@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conntrack_py import _native
-from conntrack_py.config import Config, checked
+from conntrack_py.config import Config, checked, with_local
 from conntrack_py.exceptions import PolicyError
 from conntrack_py.io.output import write_text
 from conntrack_py.io.progress import Progress, observer
@@ -188,7 +188,7 @@ class Policy(Ruleset):
                 raise ValueError(f"{name}: found {budget}, expected a number from 1 on")
         if not 0 <= min_confidence <= 1:
             raise ValueError(f"min_confidence: found {min_confidence}, expected a number from 0 to 1")
-        config = _with_local(config, local)
+        config = with_local(checked(config), local)
         table, names, stats = _named(source, config, progress)
         given = groups.groups if groups is not None else document.zone_groups(config.zones)
         if inventory is not None:
@@ -233,7 +233,7 @@ class Policy(Ruleset):
             The merged policy (`ruleset`), the rules and groups that were added, those that no connection used, and the
             `report` that `suggest` gives of the capture. Decisions that the policy has taken are marked as allowed.
         """
-        config = _with_local(config, local)
+        config = with_local(checked(config), local)
         table, names, stats = _named(source, config, progress)
         bare = {name: Group(members=group.members) for name, group in self.groups.items()}
         made, report = suggest.suggest(
@@ -291,7 +291,7 @@ class Policy(Ruleset):
             source = source.connections
         if isinstance(source, ConnectionTable):
             return checks.check(self, source, confidence=min_confidence)
-        config = _with_local(config, local)
+        config = with_local(checked(config), local)
         with ExitStack() as stack:
             opened = inputs(source, config)
             native, account, packets, refused, memory = _native.replay(
@@ -333,7 +333,7 @@ class Policy(Ruleset):
             ValueError: `host` or `peer` is no address.
         """
         if not isinstance(source, ConnectionTable | TrackResult):
-            source = track(source, config=_with_local(config, local), progress=progress)
+            source = track(source, config=with_local(checked(config), local), progress=progress)
         table = source.connections if isinstance(source, TrackResult) else source
         return explanations.explain(self, table, host=host, peer=peer, port=port, confidence=min_confidence)
 
@@ -435,11 +435,6 @@ def _named(
         return source, {}, None
     result, names = track_with_names(source, config, progress)
     return result.connections, names, result.stats
-
-
-def _with_local(config: Config | None, local: Any) -> Config:
-    config = checked(config)
-    return config if local is None else dataclasses.replace(config, local=local)
 
 
 def read_text(path: str | os.PathLike[str]) -> tuple[str, str]:

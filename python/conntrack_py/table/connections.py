@@ -48,6 +48,9 @@ class ConnectionTable:
       other programs (`conntrack`, `zeek`, `ipfix`, `ecs`) have their own columns.
     - `==` is True for the same columns with the same values in every row.
     - Tables are pickled for processes of the same release, and are no file format: `write` makes one.
+    - A table of flow logs has four columns more (`refused`, `observed_at`, `records`, `sampled`), one with translations
+      six more (`nat_orig_addr`, ...). What a log cannot know is None in rows and null in Arrow; in NumPy a count is 0,
+      a flag False, a text empty.
     - Consumers of Arrow take the table: `polars.DataFrame(table)`, `pyarrow.table(table)`, DuckDB. There,
       missing values are null.
 
@@ -210,6 +213,8 @@ class ConnectionTable:
     def texts(self, name: str) -> Iterator[str]:
         """The values of a column of addresses, `history` or `community_id`, none of which is kept.
 
+        A text that a flow log does not have is empty.
+
         Raises:
             KeyError: There is no such column.
             ValueError: It does not hold texts.
@@ -218,7 +223,7 @@ class ConnectionTable:
         if self._native.dtype(name) is not None:
             raise ValueError(f"{name} is not a column of texts")
         for start in range(0, len(self), _CHUNK):
-            yield from self._native.texts(name, start, min(start + _CHUNK, len(self)))
+            yield from (one or "" for one in self._native.texts(name, start, min(start + _CHUNK, len(self))))
 
     def _check(self, name: str) -> None:
         if name not in self.columns:
@@ -254,7 +259,7 @@ class ConnectionTable:
             import numpy as np
 
             column = np.empty(len(self), dtype=object)
-            column[:] = self._native.texts(name)
+            column[:] = [*self.texts(name)]
             column.flags.writeable = False
             self._texts[name] = column
         return self._texts[name]
@@ -268,7 +273,15 @@ class ConnectionTable:
         """Some rows of a column as Python objects, None where a value is missing."""
         dtype = self._native.dtype(name)
         if dtype is None:
-            return self._native.texts(name, start, stop)
+            return list(self._native.texts(name, start, stop))
+        unknown = self._native.unknown(name, start, stop)
+        if unknown is not None:
+            known = self._known_values(name, start, stop)
+            return [None if lacks else value for value, lacks in zip(known, bytes(memoryview(unknown)), strict=True)]
+        return self._known_values(name, start, stop)
+
+    def _known_values(self, name: str, start: int, stop: int) -> list[Any]:
+        """Some rows of a column of numbers, where the source knows them all."""
         numbers = self._numbers(name)[start:stop]
         words = self._native.words(name)
         # Times as whole nanoseconds: a datetime has no room for them.
@@ -395,10 +408,10 @@ class ConnectionTable:
 
     def _head(self) -> tuple[str, ...]:
         columns = self.columns
-        return HEAD if columns == ALL_COLUMNS else tuple(columns)
+        return HEAD if columns[: len(ALL_COLUMNS)] == ALL_COLUMNS else tuple(columns)
 
     def _shown(self) -> list[tuple[str, ...]]:
-        cells = shown_row if self.columns == ALL_COLUMNS else shown_values
+        cells = shown_row if self.columns[: len(ALL_COLUMNS)] == ALL_COLUMNS else shown_values
         if len(self) <= 2 * _SHOWN:
             return [cells(row) for row in self]
         first = [cells(row) for row in self._rows(0, _SHOWN)]

@@ -48,7 +48,8 @@ class Connection(NamedTuple):
     `init_ack`, `refused`, `payload`, `after_silence`, `window`. From the rest of the capture: `related`,
     `seen_before`, `listener`, `many_peers`,
     `role`. From addresses and ports: `multicast`, `service_port`, `ephemeral_port`, `push`. Hardly
-    anything: `first_packet`, `answered`, `unknown`; and `scan` and `backscatter`, which nobody initiated in earnest."""
+    anything: `first_packet`, `answered`, `unknown`; and `scan` and `backscatter`, which nobody initiated in earnest.
+    From flow logs: `gateway`, `flow_state`, `logged`, `syn_order`."""
     confidence: float
     """Certainty of the originator, 0 to 1."""
     flipped: bool
@@ -110,11 +111,11 @@ def shown_row(row: Connection) -> tuple[str, ...]:
         text.moment(row.start),
         row.direction,
         row.proto,
-        text.endpoint(row.orig_addr, row.orig_port, row.proto),
-        text.endpoint(row.resp_addr, row.resp_port, row.proto),
-        row.state,
-        text.size(row.orig_ip_bytes),
-        text.size(row.resp_ip_bytes),
+        text.endpoint(row.orig_addr, row.orig_port or 0, row.proto),
+        text.endpoint(row.resp_addr, row.resp_port or 0, row.proto),
+        row.state or "-",
+        text.size(row.orig_ip_bytes or 0),
+        text.size(row.resp_ip_bytes or 0),
         row.evidence,
     )
 

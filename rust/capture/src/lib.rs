@@ -17,6 +17,7 @@ mod parse;
 mod part;
 mod pcap;
 mod pcapng;
+pub mod plain;
 #[cfg(test)]
 mod properties;
 pub mod reader;

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::LazyLock;
 
 use crate::rows::Row;
+use crate::rows::told::{NatEvidence, lack};
 use conntrack_decode::TunnelKind;
 use conntrack_track::connection::{EndReason, Evidence};
 use conntrack_track::direction::Direction;
@@ -42,6 +43,20 @@ pub struct Column {
     pub name: &'static str,
     /// Type and accessor.
     pub kind: Kind,
+    /// Test for a row of a log that does not know the value; None for columns of tracked connections.
+    pub lacks: Option<fn(Row<'_>) -> bool>,
+}
+
+impl Column {
+    /// True for a value that the row's source does not know.
+    #[inline]
+    pub fn is_unknown(&self, row: Row<'_>) -> bool {
+        self.lacks.is_some_and(|lacks| lacks(row))
+    }
+}
+
+const fn column(name: &'static str, kind: Kind) -> Column {
+    Column { name, kind, lacks: None }
 }
 
 fn words(names: &[&str]) -> Vec<String> {
@@ -51,37 +66,110 @@ fn words(names: &[&str]) -> Vec<String> {
 /// Every column, in the order of the table.
 #[expect(clippy::redundant_closure_for_method_calls, reason = "a method is of one lifetime, a column of any")]
 pub const COLUMNS: &[Column] = &[
-    Column { name: "start", kind: Kind::Time(|row| row.start()) },
-    Column { name: "end", kind: Kind::Time(|row| row.end()) },
-    Column { name: "proto", kind: Kind::Word(|row| Some(row.proto() as u16), |_| PROTOCOLS.clone()) },
-    Column { name: "orig_addr", kind: Kind::Addr(|row| row.ip(0)) },
-    Column { name: "orig_port", kind: Kind::U16(|row| row.port(0)) },
-    Column { name: "resp_addr", kind: Kind::Addr(|row| row.ip(1)) },
-    Column { name: "resp_port", kind: Kind::U16(|row| row.port(1)) },
-    Column { name: "direction", kind: Kind::Word(|row| Some(row.direction() as u16), |_| words(&Direction::NAMES)) },
-    Column { name: "state", kind: Kind::Word(|row| Some(row.state() as u16), |_| words(&State::NAMES)) },
-    Column { name: "conn_state", kind: Kind::Word(|row| Some(row.conn_state() as u16), |_| words(&ConnState::NAMES)) },
-    Column { name: "history", kind: Kind::Text(history_text) },
-    Column { name: "assured", kind: Kind::Bool(|row| row.is_assured()) },
-    Column { name: "seen_reply", kind: Kind::Bool(|row| row.has_seen_reply()) },
-    Column { name: "evidence", kind: Kind::Word(|row| Some(row.evidence() as u16), |_| words(&Evidence::NAMES)) },
-    Column { name: "confidence", kind: Kind::F32(|row| row.confidence()) },
-    Column { name: "flipped", kind: Kind::Bool(|row| row.is_flipped()) },
-    Column { name: "orig_pkts", kind: Kind::U64(|row| row.sent(0).packets) },
-    Column { name: "orig_ip_bytes", kind: Kind::U64(|row| row.sent(0).ip_bytes) },
-    Column { name: "orig_bytes", kind: Kind::U64(|row| row.sent(0).payload_bytes) },
-    Column { name: "resp_pkts", kind: Kind::U64(|row| row.sent(1).packets) },
-    Column { name: "resp_ip_bytes", kind: Kind::U64(|row| row.sent(1).ip_bytes) },
-    Column { name: "resp_bytes", kind: Kind::U64(|row| row.sent(1).payload_bytes) },
-    Column { name: "orig_zone", kind: Kind::Word(|row| row.zone(0), <[String]>::to_vec) },
-    Column { name: "resp_zone", kind: Kind::Word(|row| row.zone(1), <[String]>::to_vec) },
-    Column { name: "vlan", kind: Kind::OptI32(|row| vid(row.vlan().outer)) },
-    Column { name: "tunnel", kind: Kind::Word(tunnel, |_| words(&TunnelKind::NAMES)) },
-    Column { name: "related_to", kind: Kind::OptI64(|row| row.related_to().or(row.carrier()).map(|row| row as i64)) },
-    Column { name: "end_reason", kind: Kind::Word(|row| Some(row.end_reason() as u16), |_| words(&EndReason::NAMES)) },
-    Column { name: "community_id", kind: Kind::Text(community_id) },
-    Column { name: "vlan_reply", kind: Kind::OptI32(vlan_reply) },
+    column("start", Kind::Time(|row| row.start())),
+    column("end", Kind::Time(|row| row.end())),
+    column("proto", Kind::Word(|row| Some(row.proto() as u16), |_| PROTOCOLS.clone())),
+    column("orig_addr", Kind::Addr(|row| row.ip(0))),
+    column("orig_port", Kind::U16(|row| row.port(0))),
+    column("resp_addr", Kind::Addr(|row| row.ip(1))),
+    column("resp_port", Kind::U16(|row| row.port(1))),
+    column("direction", Kind::Word(|row| Some(row.direction() as u16), |_| words(&Direction::NAMES))),
+    column("state", Kind::Word(|row| Some(row.state() as u16), |_| words(&State::NAMES))),
+    column("conn_state", Kind::Word(|row| Some(row.conn_state() as u16), |_| words(&ConnState::NAMES))),
+    column("history", Kind::Text(history_text)),
+    column("assured", Kind::Bool(|row| row.is_assured())),
+    column("seen_reply", Kind::Bool(|row| row.has_seen_reply())),
+    column("evidence", Kind::Word(|row| Some(row.evidence() as u16), |_| words(&Evidence::NAMES))),
+    column("confidence", Kind::F32(|row| row.confidence())),
+    column("flipped", Kind::Bool(|row| row.is_flipped())),
+    column("orig_pkts", Kind::U64(|row| row.sent(0).packets)),
+    column("orig_ip_bytes", Kind::U64(|row| row.sent(0).ip_bytes)),
+    column("orig_bytes", Kind::U64(|row| row.sent(0).payload_bytes)),
+    column("resp_pkts", Kind::U64(|row| row.sent(1).packets)),
+    column("resp_ip_bytes", Kind::U64(|row| row.sent(1).ip_bytes)),
+    column("resp_bytes", Kind::U64(|row| row.sent(1).payload_bytes)),
+    column("orig_zone", Kind::Word(|row| row.zone(0), <[String]>::to_vec)),
+    column("resp_zone", Kind::Word(|row| row.zone(1), <[String]>::to_vec)),
+    column("vlan", Kind::OptI32(|row| vid(row.vlan().outer))),
+    column("tunnel", Kind::Word(tunnel, |_| words(&TunnelKind::NAMES))),
+    column("related_to", Kind::OptI64(|row| row.related_to().or(row.carrier()).map(|row| row as i64))),
+    column("end_reason", Kind::Word(|row| Some(row.end_reason() as u16), |_| words(&EndReason::NAMES))),
+    column("community_id", Kind::Text(community_id)),
+    column("vlan_reply", Kind::OptI32(vlan_reply)),
 ];
+
+/// Number of columns that only rows of logs and translated rows have.
+const MORE: usize = 10;
+
+/// Every column of any table: those of [`COLUMNS`], four of logs, six of translations.
+pub static ALL: LazyLock<Vec<Column>> = LazyLock::new(|| {
+    let tracked =
+        COLUMNS.iter().map(|column| Column { name: column.name, kind: column.kind, lacks: lacks(column.name) });
+    tracked.chain(more()).collect()
+});
+
+/// Number of [`ALL`] columns.
+pub const ALL_COUNT: usize = COLUMNS.len() + MORE;
+
+/// The columns of a table of a log; `translated`: with those of translations.
+pub fn of_log(translated: bool) -> Vec<&'static Column> {
+    let hidden = if translated { 0 } else { 6 };
+    ALL.iter().take(ALL_COUNT - hidden).collect()
+}
+
+/// The columns of a table of translated connections that were tracked.
+pub fn of_translated() -> Vec<&'static Column> {
+    COLUMNS.iter().chain(ALL.iter().skip(ALL_COUNT - 6)).collect()
+}
+
+fn more() -> [Column; MORE] {
+    let some = |name, kind, lacks: fn(Row<'_>) -> bool| Column { name, kind, lacks: Some(lacks) };
+    [
+        some("refused", Kind::Word(|row| row.refused().map(|end| end as u16), |_| words(&["orig", "resp"])), |_| false),
+        some("observed_at", Kind::Text(|row| row.observed_at().unwrap_or_default().to_owned()), |row| {
+            row.observed_at().is_none()
+        }),
+        some("records", Kind::U64(|row| row.facts().map_or(0, |facts| facts.records.into())), |row| {
+            row.facts().is_none_or(|facts| facts.records == 0)
+        }),
+        some("sampled", Kind::OptI64(|row| row.facts().and_then(|facts| facts.sampled).map(i64::from)), |_| false),
+        some("nat_orig_addr", Kind::Text(|row| nat_addr_text(row, 0)), |row| row.nat_end(0).is_none()),
+        some("nat_orig_port", Kind::OptI32(|row| row.nat_end(0).map(|(_, port)| port.into())), |_| false),
+        some("nat_resp_addr", Kind::Text(|row| nat_addr_text(row, 1)), |row| row.nat_end(1).is_none()),
+        some("nat_resp_port", Kind::OptI32(|row| row.nat_end(1).map(|(_, port)| port.into())), |_| false),
+        some(
+            "nat_evidence",
+            Kind::Word(|row| row.nat().map(|nat| nat.evidence as u16), |_| words(&NatEvidence::NAMES)),
+            |_| false,
+        ),
+        some("nat_confidence", Kind::F32(|row| row.nat().map_or(0.0, |nat| nat.confidence)), |row| row.nat().is_none()),
+    ]
+}
+
+fn nat_addr_text(row: Row<'_>, end: usize) -> String {
+    row.nat_end(end).map_or_else(String::new, |(addr, _)| addr.to_string())
+}
+
+/// The test for values of a column that a log may lack.
+fn lacks(name: &str) -> Option<fn(Row<'_>) -> bool> {
+    Some(match name {
+        "state" => |row| row.lacks(lack::STATE),
+        "conn_state" => |row| row.lacks(lack::CONN_STATE),
+        "history" => |row| row.lacks(lack::HISTORY),
+        "assured" => |row| row.lacks(lack::ASSURED),
+        "seen_reply" => |row| row.lacks(lack::SEEN_REPLY),
+        "flipped" => |row| row.lacks(lack::FLIPPED),
+        "end_reason" => |row| row.lacks(lack::END_REASON),
+        "orig_port" | "resp_port" | "community_id" => |row| row.lacks(lack::PORTS),
+        "orig_pkts" => |row| row.end_lacks(lack::PACKETS, 0),
+        "resp_pkts" => |row| row.end_lacks(lack::PACKETS, 1),
+        "orig_ip_bytes" => |row| row.end_lacks(lack::IP_BYTES, 0),
+        "resp_ip_bytes" => |row| row.end_lacks(lack::IP_BYTES, 1),
+        "orig_bytes" => |row| row.end_lacks(lack::PAYLOAD, 0),
+        "resp_bytes" => |row| row.end_lacks(lack::PAYLOAD, 1),
+        _ => return None,
+    })
+}
 
 /// Zeek's history as text.
 pub fn history_text(row: Row<'_>) -> String {

@@ -15,6 +15,7 @@ use chrono::DateTime;
 
 use crate::columns::{community_id, history_text, protocol_name};
 use crate::rows::Row;
+use crate::rows::told::lack;
 use conntrack_base::time::{SECOND, timed};
 use conntrack_decode::{TunnelKind, ipproto};
 use conntrack_track::connection::EndReason;
@@ -111,7 +112,10 @@ fn event(out: &mut String, row: Row<'_>, start: Option<i64>, end: Option<i64>) -
     if let (Some(start), Some(end)) = (start, end) {
         write!(out, ",\"duration\":{}", Count(end.saturating_sub(start).max(0) as u64))?;
     }
-    write!(out, ",\"reason\":\"{}\"}}", row.end_reason().name())
+    if !row.lacks(lack::END_REASON) {
+        write!(out, ",\"reason\":\"{}\"", row.end_reason().name())?;
+    }
+    out.write_char('}')
 }
 
 fn network(out: &mut String, row: Row<'_>) -> fmt::Result {
@@ -149,23 +153,28 @@ fn network(out: &mut String, row: Row<'_>) -> fmt::Result {
 
 /// Facts without a name in ECS.
 fn own(out: &mut String, row: Row<'_>, zones: &[String]) -> fmt::Result {
-    write!(
-        out,
-        ",\"conntrack_py\":{{\"direction\":\"{}\",\"state\":\"{}\",\"conn_state\":\"{}\",\"history\":\"{}\",\
-         \"assured\":{},\"seen_reply\":{},\"evidence\":\"{}\",\"confidence\":{},\"flipped\":{},\
-         \"orig_bytes\":{},\"resp_bytes\":{}",
-        row.direction().name(),
-        row.state().name(),
-        ConnState::NAMES[row.conn_state() as usize],
-        history_text(row),
-        row.is_assured(),
-        row.has_seen_reply(),
-        row.evidence().name(),
-        row.confidence(),
-        row.is_flipped(),
-        Count(row.sent(0).payload_bytes),
-        Count(row.sent(1).payload_bytes),
-    )?;
+    write!(out, ",\"conntrack_py\":{{\"direction\":\"{}\"", row.direction().name())?;
+    let texts = [
+        ("state", lack::STATE, row.state().name()),
+        ("conn_state", lack::CONN_STATE, ConnState::NAMES[row.conn_state() as usize]),
+        ("history", lack::HISTORY, &*history_text(row)),
+    ];
+    for (name, _, text) in texts.into_iter().filter(|(_, what, _)| !row.lacks(*what)) {
+        write!(out, ",\"{name}\":\"{text}\"")?;
+    }
+    let flags = [("assured", lack::ASSURED, row.is_assured()), ("seen_reply", lack::SEEN_REPLY, row.has_seen_reply())];
+    for (name, _, flag) in flags.into_iter().filter(|(_, what, _)| !row.lacks(*what)) {
+        write!(out, ",\"{name}\":{flag}")?;
+    }
+    write!(out, ",\"evidence\":\"{}\",\"confidence\":{}", row.evidence().name(), row.confidence())?;
+    if !row.lacks(lack::FLIPPED) {
+        write!(out, ",\"flipped\":{}", row.is_flipped())?;
+    }
+    for (name, end) in [("orig_bytes", 0), ("resp_bytes", 1)] {
+        if !row.end_lacks(lack::PAYLOAD, end) {
+            write!(out, ",\"{name}\":{}", Count(row.sent(end).payload_bytes))?;
+        }
+    }
     if conntrack_track::flow::icmp::is_icmp(row.proto()) {
         write!(out, ",\"icmp\":[{},{}]", row.port(0), row.port(1))?;
     }

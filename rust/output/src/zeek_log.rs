@@ -13,6 +13,7 @@ use sha1::{Digest as _, Sha1};
 
 use crate::columns::{community_id, history_text};
 use crate::rows::Row;
+use crate::rows::told::lack;
 use conntrack_base::time::{SECOND, timed};
 use conntrack_decode::ipproto;
 use conntrack_track::zeek::ConnState;
@@ -118,6 +119,8 @@ fn write_row(row: Row<'_>, seed: Seed, out: &mut impl Write) -> io::Result<()> {
     let lasted = start.map_or(0, |start| row.active_until().saturating_sub(start).max(0));
     // Zeek gives no sizes to what lasted no time.
     let known = |text: String| if lasted > 0 { text } else { UNSET.to_owned() };
+    let told = |lacks: bool, text: String| if lacks { UNSET.to_owned() } else { text };
+    let size = |end: usize| told(row.end_lacks(lack::PAYLOAD, end), row.sent(end).payload_bytes.to_string());
     let [orig, resp] = [0, 1].map(|end| row.sent(end));
     let flag = |is_local: bool| if is_local { "T" } else { "F" };
     let history = history_text(row);
@@ -131,13 +134,13 @@ fn write_row(row: Row<'_>, seed: Seed, out: &mut impl Write) -> io::Result<()> {
         transport(row.proto()).to_owned(),
         UNSET.to_owned(),
         known(seconds(lasted)),
-        known(orig.payload_bytes.to_string()),
-        known(resp.payload_bytes.to_string()),
-        ConnState::NAMES[row.conn_state() as usize].to_owned(),
+        known(size(0)),
+        known(size(1)),
+        told(row.lacks(lack::CONN_STATE), ConnState::NAMES[row.conn_state() as usize].to_owned()),
         flag(row.is_local(0)).to_owned(),
         flag(row.is_local(1)).to_owned(),
         row.missed_bytes().to_string(),
-        if history.is_empty() { UNSET.to_owned() } else { history },
+        told(row.lacks(lack::HISTORY) || history.is_empty(), history),
         orig.packets.to_string(),
         orig.ip_bytes.to_string(),
         resp.packets.to_string(),

@@ -8,6 +8,7 @@ use arrow_array::builder::{
     BooleanBuilder, Int32Builder, Int64Builder, StringBuilder, TimestampNanosecondBuilder, UInt16Builder,
 };
 use arrow_array::{ArrayRef, DictionaryArray, Float32Array, RecordBatch, StringArray, UInt16Array, UInt64Array};
+use arrow_buffer::NullBufferBuilder;
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef, TimeUnit};
 use conntrack_core::columns::{Column, Kind};
 use conntrack_core::rows::Row;
@@ -33,7 +34,7 @@ fn data_type(kind: &Kind) -> DataType {
 
 /// The field of a column in Arrow's own types.
 fn field(column: &Column) -> Field {
-    Field::new(column.name, data_type(&column.kind), may_be_null(column.name))
+    Field::new(column.name, data_type(&column.kind), column.lacks.is_some() || may_be_null(column.name))
 }
 
 /// True for nullable columns.
@@ -53,16 +54,16 @@ pub fn array<'a>(
     zones: &[String],
 ) -> Result<ArrayRef, ArrowError> {
     let mut values = Values::new(&column.kind, zones);
-    values.append(&column.kind, rows);
+    values.append(column, rows);
     values.finish()
 }
 
 /// Builder of the array of a column.
 enum Values {
     Time(TimestampNanosecondBuilder),
-    U64(Vec<u64>),
-    U16(Vec<u16>),
-    F32(Vec<f32>),
+    U64(Vec<u64>, NullBufferBuilder),
+    U16(Vec<u16>, NullBufferBuilder),
+    F32(Vec<f32>, NullBufferBuilder),
     Bool(BooleanBuilder),
     OptI32(Int32Builder),
     OptI64(Int64Builder),
@@ -74,9 +75,9 @@ impl Values {
     fn new(kind: &Kind, zones: &[String]) -> Self {
         match kind {
             Kind::Time(_) => Self::Time(TimestampNanosecondBuilder::new()),
-            Kind::U64(_) => Self::U64(Vec::new()),
-            Kind::U16(_) => Self::U16(Vec::new()),
-            Kind::F32(_) => Self::F32(Vec::new()),
+            Kind::U64(_) => Self::U64(Vec::new(), NullBufferBuilder::new(0)),
+            Kind::U16(_) => Self::U16(Vec::new(), NullBufferBuilder::new(0)),
+            Kind::F32(_) => Self::F32(Vec::new(), NullBufferBuilder::new(0)),
             Kind::Bool(_) => Self::Bool(BooleanBuilder::new()),
             Kind::OptI32(_) => Self::OptI32(Int32Builder::new()),
             Kind::OptI64(_) => Self::OptI64(Int64Builder::new()),
@@ -86,16 +87,21 @@ impl Values {
     }
 
     /// Appends the values of rows.
-    fn append<'a>(&mut self, kind: &Kind, rows: impl Iterator<Item = Row<'a>>) {
-        match (self, kind) {
+    fn append<'a>(&mut self, column: &Column, rows: impl Iterator<Item = Row<'a>>) {
+        let is_known = |row: Row<'_>| !column.is_unknown(row);
+        match (self, &column.kind) {
             (Self::Time(values), Kind::Time(read)) => values.extend(rows.map(|row| timed(read(row)))),
-            (Self::U64(values), Kind::U64(read)) => values.extend(rows.map(read)),
-            (Self::U16(values), Kind::U16(read)) => values.extend(rows.map(read)),
-            (Self::F32(values), Kind::F32(read)) => values.extend(rows.map(read)),
-            (Self::Bool(values), Kind::Bool(read)) => values.extend(rows.map(|row| Some(read(row)))),
+            (Self::U64(values, nulls), Kind::U64(read)) => numbers(values, nulls, column, rows, *read),
+            (Self::U16(values, nulls), Kind::U16(read)) => numbers(values, nulls, column, rows, *read),
+            (Self::F32(values, nulls), Kind::F32(read)) => numbers(values, nulls, column, rows, *read),
+            (Self::Bool(values), Kind::Bool(read)) => {
+                values.extend(rows.map(|row| is_known(row).then(|| read(row))));
+            }
             (Self::OptI32(values), Kind::OptI32(read)) => values.extend(rows.map(read)),
             (Self::OptI64(values), Kind::OptI64(read)) => values.extend(rows.map(read)),
-            (Self::Word(values, _), Kind::Word(read, _)) => values.extend(rows.map(read)),
+            (Self::Word(values, _), Kind::Word(read, _)) => {
+                values.extend(rows.map(|row| read(row).filter(|_| is_known(row))));
+            }
             (Self::Text(values), Kind::Addr(read)) => {
                 for row in rows {
                     // Writing to a StringBuilder cannot fail.
@@ -103,7 +109,9 @@ impl Values {
                     values.append_value("");
                 }
             }
-            (Self::Text(values), Kind::Text(read)) => values.extend(rows.map(|row| Some(read(row)))),
+            (Self::Text(values), Kind::Text(read)) => {
+                values.extend(rows.map(|row| is_known(row).then(|| read(row))));
+            }
             _ => unreachable!("values are made for the kind of their column"),
         }
     }
@@ -112,15 +120,34 @@ impl Values {
     fn finish(&mut self) -> Result<ArrayRef, ArrowError> {
         Ok(match self {
             Self::Time(values) => Arc::new(values.finish().with_timezone("UTC")),
-            Self::U64(values) => Arc::new(UInt64Array::from(take(values))),
-            Self::U16(values) => Arc::new(UInt16Array::from(take(values))),
-            Self::F32(values) => Arc::new(Float32Array::from(take(values))),
+            Self::U64(values, nulls) => Arc::new(UInt64Array::new(take(values).into(), nulls.finish())),
+            Self::U16(values, nulls) => Arc::new(UInt16Array::new(take(values).into(), nulls.finish())),
+            Self::F32(values, nulls) => Arc::new(Float32Array::new(take(values).into(), nulls.finish())),
             Self::Bool(values) => Arc::new(values.finish()),
             Self::OptI32(values) => Arc::new(values.finish()),
             Self::OptI64(values) => Arc::new(values.finish()),
             Self::Word(values, words) => Arc::new(DictionaryArray::try_new(values.finish(), words.clone())?),
             Self::Text(values) => Arc::new(values.finish()),
         })
+    }
+}
+
+/// Appends numbers, with a note of those that the source does not know.
+fn numbers<'a, T>(
+    values: &mut Vec<T>,
+    nulls: &mut NullBufferBuilder,
+    column: &Column,
+    rows: impl Iterator<Item = Row<'a>>,
+    read: fn(Row<'_>) -> T,
+) {
+    if column.lacks.is_none() {
+        let before = values.len();
+        values.extend(rows.map(read));
+        return nulls.append_n_non_nulls(values.len() - before);
+    }
+    for row in rows {
+        nulls.append(!column.is_unknown(row));
+        values.push(read(row));
     }
 }
 
@@ -152,7 +179,7 @@ impl Builders {
     /// Adds rows.
     pub fn append<'a>(&mut self, rows: &(impl ExactSizeIterator<Item = Row<'a>> + Clone)) {
         for (column, values) in &mut self.columns {
-            values.append(&column.kind, rows.clone());
+            values.append(column, rows.clone());
         }
         self.rows += rows.len();
     }

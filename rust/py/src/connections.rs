@@ -9,7 +9,7 @@ use arrow_array::{RecordBatch, RecordBatchReader};
 use arrow_schema::ffi::FFI_ArrowSchema;
 use arrow_schema::{ArrowError, Schema, SchemaRef};
 use conntrack_core::checkpoint::{CheckpointError, Reader, Writer};
-use conntrack_core::columns::{COLUMNS, Column, Kind};
+use conntrack_core::columns::{self, ALL, ALL_COUNT, COLUMNS, Column, Kind};
 use conntrack_core::direction::Direction;
 use conntrack_core::rows::{Row, Rows, Selection, portable};
 use conntrack_core::zeek_log::Seed;
@@ -45,7 +45,7 @@ pub fn stream(py: Python<'_>, batches: impl RecordBatchReader + Send + 'static) 
 pub struct Connections {
     table: Arc<Table>,
     /// Columns converted for NumPy, cached.
-    numbers: [OnceLock<arrow_buffer::Buffer>; COLUMNS.len()],
+    numbers: [OnceLock<arrow_buffer::Buffer>; ALL_COUNT],
 }
 
 impl Connections {
@@ -72,6 +72,11 @@ impl Connections {
     /// Takes a table.
     pub fn of_table(table: Table) -> Self {
         Self { table: Arc::new(table), numbers: std::array::from_fn(|_| OnceLock::new()) }
+    }
+
+    /// Takes the rows of a log; `translated`: with the columns of translations.
+    pub fn of_log(rows: Rows, zones: Vec<String>, translated: bool) -> Self {
+        Self::of_table(Table { rows: rows.into(), columns: columns::of_log(translated), zones, run: Arc::default() })
     }
 
     /// Some rows of the table.
@@ -103,7 +108,7 @@ impl Connections {
     fn slice(&self, start: usize, stop: usize) -> Self {
         let mut part = self.part(self.table.rows.slice(start..stop));
         let rows = part.table.rows.len();
-        for ((own, whole), column) in part.numbers.iter_mut().zip(&self.numbers).zip(COLUMNS) {
+        for ((own, whole), column) in part.numbers.iter_mut().zip(&self.numbers).zip(ALL.iter()) {
             if let (Some(bytes), Some(width)) = (whole.get(), width(&column.kind)) {
                 let first = start.min(self.table.rows.len()) * width;
                 *own = bytes.slice_with_length(first, rows * width).into();
@@ -169,7 +174,9 @@ impl Connections {
         let refused = |error| PyValueError::new_err(format!("a pickled ConnectionTable: {error}"));
         let (names, seed, rows, zones) = read.map_err(refused)?;
         let whole = Self::of_run(rows, zones, Arc::new(Run { seed: seed.map(OnceLock::from).unwrap_or_default() }));
-        let columns = whole.columns(&names)?;
+        let known = |name: &String| ALL.iter().find(|column| column.name == name);
+        let told = whole.table.rows.are_told();
+        let columns = if told { names.iter().filter_map(known).collect() } else { whole.columns(&names)? };
         let Table { rows, zones, run, .. } = &*whole.table;
         Ok(Self::of_table(Table { rows: rows.clone(), columns, zones: zones.clone(), run: run.clone() }))
     }
@@ -204,7 +211,8 @@ impl Connections {
                 Kind::OptI32(read) => Some(rows.iter().map(|row| read(row).unwrap_or(-1)).collect::<Vec<i32>>().into()),
                 Kind::OptI64(read) => Some(rows.iter().map(|row| read(row).unwrap_or(-1)).collect::<Vec<i64>>().into()),
                 Kind::Word(read, _) => {
-                    Some(rows.iter().map(|row| read(row).map_or(-1, i32::from)).collect::<Vec<i32>>().into())
+                    let known = |row| read(row).filter(|_| !ALL[index].is_unknown(row));
+                    Some(rows.iter().map(|row| known(row).map_or(-1, i32::from)).collect::<Vec<i32>>().into())
                 }
                 Kind::Addr(_) | Kind::Text(_) => None,
             })
@@ -233,6 +241,18 @@ impl Connections {
         Ok(Buffer::new(py.detach(|| rows.iter().flat_map(place).collect::<Vec<u8>>().into())))
     }
 
+    /// Rows `start` to `stop` of a column whose values the source does not know, a byte each; None where it knows all.
+    fn unknown(&self, py: Python<'_>, name: &str, start: usize, stop: usize) -> PyResult<Option<Buffer>> {
+        let column = &ALL[find(name)?.0];
+        let stop = stop.min(self.table.rows.len());
+        let rows = self.table.rows.range(start.min(stop)..stop);
+        if column.lacks.is_none() || !self.table.rows.are_told() {
+            return Ok(None);
+        }
+        let unknown = py.detach(|| rows.map(|row| u8::from(column.is_unknown(row))).collect::<Vec<u8>>());
+        Ok(unknown.contains(&1).then(|| Buffer::new(unknown.into())))
+    }
+
     /// The words behind the numbers of a column of words; None for other columns.
     fn words(&self, name: &str) -> PyResult<Option<Vec<String>>> {
         Ok(match find(name)?.1 {
@@ -249,20 +269,24 @@ impl Connections {
         name: &str,
         start: usize,
         stop: Option<usize>,
-    ) -> PyResult<Vec<Bound<'py, PyString>>> {
+    ) -> PyResult<Vec<Option<Bound<'py, PyString>>>> {
         let rows = &self.table.rows;
         let stop = stop.unwrap_or(rows.len()).min(rows.len());
         let rows = rows.range(start.min(stop)..stop);
-        match find(name)?.1 {
+        let (index, kind) = find(name)?;
+        match kind {
             Kind::Addr(read) => {
                 let mut known = std::collections::HashMap::new();
                 let mut text = |row: Row<'_>| {
                     let addr = read(row);
                     known.entry(addr).or_insert_with(|| PyString::new(py, &addr.to_string())).clone()
                 };
-                Ok(rows.map(&mut text).collect())
+                Ok(rows.map(|row| Some(text(row))).collect())
             }
-            Kind::Text(read) => Ok(rows.map(|row| PyString::new(py, &read(row))).collect()),
+            Kind::Text(read) => {
+                let known = |row: &Row<'_>| !ALL[index].is_unknown(*row);
+                Ok(rows.map(|row| known(&row).then(|| PyString::new(py, &read(row)))).collect())
+            }
             _ => Err(PyValueError::new_err(format!("{name} holds numbers: use numbers()"))),
         }
     }
@@ -328,6 +352,9 @@ fn same(one: &Table, other: &Table) -> bool {
     }
     one.columns.iter().all(|column| {
         let mut pairs = one.rows.iter().zip(other.rows.iter());
+        if column.lacks.is_some() && pairs.clone().any(|(a, b)| column.is_unknown(a) != column.is_unknown(b)) {
+            return false;
+        }
         match column.kind {
             Kind::Time(read) => pairs.all(|(a, b)| read(a) == read(b)),
             Kind::U64(read) => pairs.all(|(a, b)| read(a) == read(b)),
@@ -352,7 +379,7 @@ fn same(one: &Table, other: &Table) -> bool {
 }
 
 fn find(name: &str) -> PyResult<(usize, Kind)> {
-    let found = COLUMNS.iter().enumerate().find(|(_, column)| column.name == name);
+    let found = ALL.iter().enumerate().find(|(_, column)| column.name == name);
     found.map(|(index, column)| (index, column.kind)).ok_or_else(|| PyKeyError::new_err(name.to_owned()))
 }
 

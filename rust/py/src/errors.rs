@@ -12,11 +12,12 @@ mod python {
     pyo3::import_exception!(conntrack_py.exceptions, CaptureError);
     pyo3::import_exception!(conntrack_py.exceptions, CheckpointError);
     pyo3::import_exception!(conntrack_py.exceptions, ConfigError);
+    pyo3::import_exception!(conntrack_py.exceptions, FlowError);
     pyo3::import_exception!(conntrack_py.exceptions, IdleError);
     pyo3::import_exception!(conntrack_py.exceptions, PolicyError);
 }
 
-pub use python::{CaptureError, CheckpointError, ConfigError, IdleError, PolicyError};
+pub use python::{CaptureError, CheckpointError, ConfigError, FlowError, IdleError, PolicyError};
 
 /// The exception for a capture that cannot be read. An error of the operating system stays an
 /// `OSError` with its own subclass (a missing file is `FileNotFoundError`).

@@ -10,6 +10,7 @@ mod checkpoint_file;
 mod config;
 mod connections;
 mod errors;
+mod flows;
 mod home;
 mod nat;
 mod packets;
@@ -45,6 +46,8 @@ mod _native {
     #[pymodule_export]
     use super::connections::Connections;
     #[pymodule_export]
+    use super::flows::read_flows;
+    #[pymodule_export]
     use super::nat::correlate;
     #[pymodule_export]
     use super::policy::{Policy, aggregate};
@@ -64,6 +67,7 @@ mod _native {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        module.add("FLOW_KINDS", super::flows::kinds())?;
         module.add("FORMATS", super::formats(module.py())?)?;
         module.add("LABELS", conntrack_core::labels::FIELDS.to_vec())?;
         module.add("LABEL_BYTES", conntrack_core::labels::WIDTH)?;

@@ -21,7 +21,7 @@ use crate::policy::Policy;
 use crate::source::{Source, inputs};
 
 /// Interval of checks for signals and of calls of `progress`.
-const OBSERVE_EVERY: Duration = Duration::from_millis(100);
+pub const OBSERVE_EVERY: Duration = Duration::from_millis(100);
 
 /// Tracks captures. `sources`: names (`-` is standard input), each with what to read instead.
 /// `progress` is called with (bytes read, bytes in all or None, packets) about ten times a second.

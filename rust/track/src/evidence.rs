@@ -2,7 +2,8 @@
 //!
 //! A rung's page is `docs/evidence.md`. Its rule is in [`crate::direction`] where a packet shows the evidence, in
 //! `hindsight` where only the whole capture does. Confidence is the share of right answers in captures with known
-//! answers whose beginnings were cut off (`tests/test_beheading.py` prints the table). Where the opening packet was
+//! answers whose beginnings were cut off (`tests/test_beheading.py` prints the table). That of a flow log is lower, and in
+//! the crate of flow logs. Where the opening packet was
 //! seen, only a forged packet can be wrong.
 
 use serde::{Deserialize, Serialize};
@@ -97,6 +98,14 @@ rungs! {
     Init = "init", 1.0, Observed, "";
     /// The sender of a SYN.
     Syn = "syn", 1.0, Observed, "";
+    /// Flow logs: both ends' records have a SYN among their flags, and this end's began earlier.
+    SynOrder = "syn_order", 0.9, Inferred, "the earlier of two records with a SYN";
+    /// Flow logs: the originator that the log names, whose opening the log did not record.
+    Logged = "logged", 0.9, Inferred, "the originator that the log names";
+    /// Flow logs: the log recorded that the flow began, from this end.
+    FlowState = "flow_state", 0.99, Observed, "";
+    /// The table of the gateway that passed the opening packet.
+    Gateway = "gateway", 1.0, Observed, "";
 }
 
 impl Evidence {

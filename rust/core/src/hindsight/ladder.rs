@@ -85,6 +85,7 @@ impl Ladder<'_> {
         // Ports that are no evidence by themselves still make the better guess.
         let first = match self.leans() {
             Some(1) => (1, Evidence::FirstPacket),
+            _ if answered && row.is_unordered() => (0, Evidence::Unknown),
             _ => (0, if answered { Evidence::Answered } else { Evidence::FirstPacket }),
         };
         // Equal ports distinguish nobody, and both ends may have accepted others.
@@ -92,7 +93,8 @@ impl Ladder<'_> {
         // What agrees with the order of packets is surer than silence.
         let disagrees = found.is_none_or(|(orig, _)| orig != 0);
         let is_client_port = client_range(row.port(1)) == EPHEMERAL;
-        if self.after_silence && disagrees && !(is_udp && is_client_port && self.only_answers()) {
+        if self.after_silence && !row.is_unordered() && disagrees && !(is_udp && is_client_port && self.only_answers())
+        {
             return (0, Evidence::AfterSilence);
         }
         found.unwrap_or(first)
@@ -128,7 +130,7 @@ impl Ladder<'_> {
         }
         let serves = ports.map(|port| self.hints.ports.contains(self.row.proto(), port));
         // A datagram to a listed port asks for the service. From there it may come from a client, too.
-        let may_ask = |end: usize| is_tcp || end == usize::from(self.row.is_flipped());
+        let may_ask = |end: usize| is_tcp || self.row.is_unordered() || end == usize::from(self.row.is_flipped());
         let is_also_client = |end: usize| may_ask(end) && is_also_client(self.row.proto(), ports[end]);
         let is_certain = |end: usize| !is_also_client(end) || client_range(ports[other(end)]) == EPHEMERAL;
         match serves {

@@ -9,6 +9,7 @@ pub mod portable;
 mod renamed;
 mod segments;
 mod selection;
+pub mod told;
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Read, Write};
@@ -32,6 +33,7 @@ use packed::{Overflow, Packed, Rare, flag};
 pub use renamed::renamed;
 use segments::Segments;
 pub use selection::Selection;
+use told::Beside;
 
 /// Connection numbers of a bucket.
 const BUCKET: usize = segments::SEGMENT;
@@ -149,7 +151,7 @@ impl Finished {
             packed.recycle(bucket);
         }
         packed.close();
-        Rows { packed, overflow: self.overflow, locality: self.locality }
+        Rows { packed, overflow: self.overflow, locality: self.locality, beside: None }
     }
 }
 
@@ -158,6 +160,8 @@ pub struct Rows {
     packed: Segments<Packed>,
     overflow: Overflow,
     locality: Arc<Locality>,
+    /// Facts beyond those of packets.
+    beside: Option<Box<Beside>>,
 }
 
 impl Rows {
@@ -374,8 +378,16 @@ impl<'a> Row<'a> {
         self.packed.evidence
     }
 
+    /// Evidence that gives the confidence: that of another record of the five-tuple, or the row's own.
+    pub fn sure(self) -> Evidence {
+        self.packed.sure
+    }
+
     /// Confidence in the originator, from 0 to 1. Evidence from another record of the five-tuple counts no more than that record's.
     pub fn confidence(self) -> f32 {
+        if let Some(confidence) = self.facts().and_then(|facts| facts.confidence) {
+            return confidence;
+        }
         self.packed.evidence.confidence().min(self.packed.sure.confidence())
     }
 

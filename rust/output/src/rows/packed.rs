@@ -373,31 +373,13 @@ impl Packed {
         let Fields { key, orig, was_broadcast, .. } = *fields;
         let addrs = [key.addr(orig), key.addr(orig.other())];
         let (orig_port, resp_port) = key.ports(orig);
-        let mut packed = Self {
-            start: fields.start,
-            end: fields.end,
-            number_and_flags: fields.id << flag::BITS,
-            history: 0,
-            sent: [Sent::default(); 2],
-            addr: [addrs[0].0 as u32, addrs[1].0 as u32],
-            port: [orig_port, resp_port],
-            vlan: fields.vlan,
-            tunnel: (fields.tunnel.kind as u32) << 24 | fields.tunnel.vni & 0xff_ffff,
-            left: 0,
-            quiet: 0,
-            rare: 0,
-            proto: key.proto,
-            state: fields.state,
-            conn_state: fields.conn_state,
-            evidence: fields.evidence,
-            sure: fields.evidence,
-            end_reason: closed.reason,
-            direction: conn::direction(closed.places, orig, was_broadcast),
-        };
-        if key.family == Family::V6 {
-            packed.set(flag::V6, true);
-            packed.addr = [overflow.addrs.push(addrs) as u32, 0];
-        }
+        let direction = conn::direction(closed.places, orig, was_broadcast);
+        let mut packed = Self::blank(fields.id, direction, fields.vlan, fields.tunnel);
+        (packed.start, packed.end, packed.proto) = (fields.start, fields.end, key.proto);
+        packed.port = [orig_port, resp_port];
+        (packed.state, packed.conn_state) = (fields.state, fields.conn_state);
+        (packed.evidence, packed.sure, packed.end_reason) = (fields.evidence, fields.evidence, closed.reason);
+        packed.put_ends(key.family, addrs, overflow);
         packed.set(flag::ORIG_B, orig == Side::B);
         packed.set(flag::ASSURED, fields.status.assured);
         packed.set(flag::SEEN_REPLY, fields.status.seen_reply);
@@ -409,6 +391,55 @@ impl Packed {
         let group = [orig, orig.other()].map(|side| closed.places & path::GROUP[side as usize] != 0);
         packed.set(flag::FROM_GROUP, group[0] && !group[1]);
         packed
+    }
+
+    /// A row of a connection number without ends.
+    #[inline]
+    pub(super) fn blank(number: u64, direction: Direction, vlan: Vlan, tunnel: Tunnel) -> Self {
+        Self {
+            start: 0,
+            end: 0,
+            number_and_flags: number << flag::BITS,
+            history: 0,
+            sent: [Sent::default(); 2],
+            addr: [0; 2],
+            port: [0; 2],
+            vlan,
+            tunnel: (tunnel.kind as u32) << 24 | tunnel.vni & 0xff_ffff,
+            left: 0,
+            quiet: 0,
+            rare: 0,
+            proto: 0,
+            state: State::None,
+            conn_state: [ConnState::Oth; 2],
+            evidence: Evidence::Unknown,
+            sure: Evidence::Unknown,
+            end_reason: EndReason::EndOfCapture,
+            direction,
+        }
+    }
+
+    /// Writes the addresses of both ends.
+    #[inline]
+    pub(super) fn put_ends(&mut self, family: Family, addrs: [Addr; 2], overflow: &mut Overflow) {
+        self.addr = [addrs[0].0 as u32, addrs[1].0 as u32];
+        if family == Family::V6 {
+            self.set(flag::V6, true);
+            self.addr = [overflow.addrs.push(addrs) as u32, 0];
+        }
+    }
+
+    /// Writes flags.
+    pub(super) fn put_flags<const N: usize>(&mut self, flags: [(u64, bool); N]) {
+        for (flag, value) in flags {
+            self.set(flag, value);
+        }
+    }
+
+    /// Writes counters and packed history; None where they do not fit.
+    pub(super) fn put_sent(&mut self, sent: [Endpoint; 2], history: Option<u64>) -> Option<()> {
+        (self.sent, self.history) = ([Sent::of(sent[0])?, Sent::of(sent[1])?], history?);
+        Some(())
     }
 
     /// Adds the fields that may not fit; None if one does not.

@@ -9,6 +9,7 @@ use conntrack_track::direction::Locality;
 
 use super::packed::{Overflow, Packed};
 use super::segments::Segments;
+use super::told::Beside;
 use super::{Row, Rows};
 
 /// Networks as text, and zones with their networks.
@@ -25,12 +26,14 @@ pub fn save<'a>(
     out.put(&(text(locality.local()), zones.collect::<Vec<_>>()))?;
     let mut overflow = Overflow::default();
     let mut packed = Segments::default();
+    let beside = Beside::of(rows.clone());
     for row in rows {
         packed.push(row.packed.copied(&row.rows.overflow, &mut overflow));
     }
     out.put_all(overflow.addrs.len(), overflow.addrs.iter())?;
     out.put_all(overflow.rare.len(), overflow.rare.iter())?;
-    out.put_all(packed.len(), packed.iter())
+    out.put_all(packed.len(), packed.iter())?;
+    out.put(&beside)
 }
 
 /// Reads what [`save`] wrote, with the names of the zones.
@@ -63,5 +66,9 @@ pub fn load(from: &mut Reader<impl Read>) -> Result<(Rows, Vec<String>), Checkpo
         Ok(())
     })?;
     packed.close();
-    Ok((Rows { packed, overflow, locality: Arc::new(Locality::new(&config)) }, names))
+    let beside: Option<Box<Beside>> = from.get()?;
+    if beside.as_deref().is_some_and(|beside| !beside.is_sound()) {
+        return Err(CheckpointError::damaged("facts contradict each other"));
+    }
+    Ok((Rows { packed, overflow, locality: Arc::new(Locality::new(&config)), beside }, names))
 }

@@ -8,13 +8,15 @@ use conntrack_track::direction::Locality;
 
 use super::packed::Overflow;
 use super::segments::Segments;
+use super::told::Beside;
 use super::{Row, Rows};
 use crate::anonymise::{Anonymiser, Names};
 
 /// The rows in their order. Their directions are those of the real addresses.
-pub fn renamed<'a>(rows: impl Iterator<Item = Row<'a>>, locality: &Locality, by: &Anonymiser) -> Rows {
+pub fn renamed<'a>(rows: impl Iterator<Item = Row<'a>> + Clone, locality: &Locality, by: &Anonymiser) -> Rows {
     let mut names = Names::new(by);
     let (mut overflow, mut packed) = (Overflow::default(), Segments::default());
+    let beside = Beside::of(rows.clone());
     for row in rows {
         let addrs = [0, 1].map(|end| match names.addr(row.ip(end)) {
             std::net::IpAddr::V4(addr) => Addr(u32::from(addr).into()),
@@ -27,5 +29,5 @@ pub fn renamed<'a>(rows: impl Iterator<Item = Row<'a>>, locality: &Locality, by:
     let zones =
         locality.zones().iter().map(|zone| Zone { name: zone.name.clone(), networks: networks(&zone.networks) });
     let config = Config { local: networks(locality.local()), zones: zones.collect(), ..Config::default() };
-    Rows { packed, overflow, locality: Arc::new(Locality::new(&config)) }
+    Rows { packed, overflow, locality: Arc::new(Locality::new(&config)), beside }
 }

@@ -83,6 +83,11 @@ impl Selection {
         self.rows.locality()
     }
 
+    /// True for rows of a log, and translated ones.
+    pub fn are_told(&self) -> bool {
+        self.rows.are_told()
+    }
+
     /// The first row of the whole table, in the selection or not.
     pub fn first_of_all(&self) -> Option<Row<'_>> {
         self.rows.get(0)

@@ -17,7 +17,7 @@ fn pairs(proto: u8) -> &'static [(u8, u8)] {
 /// The query of this message as `type << 8 | code`, and whether the message is the reply. One-way messages are their
 /// own query.
 #[inline]
-pub(super) fn question(proto: u8, kind: u8, code: u8) -> (u16, bool) {
+pub fn question(proto: u8, kind: u8, code: u8) -> (u16, bool) {
     for (ask, answer) in pairs(proto) {
         if kind == *answer {
             return (u16::from_be_bytes([*ask, code]), true);
@@ -27,7 +27,7 @@ pub(super) fn question(proto: u8, kind: u8, code: u8) -> (u16, bool) {
 }
 
 /// The type of the reply to a query of this type.
-pub(super) fn answer_to(proto: u8, kind: u8) -> u8 {
+pub fn answer_to(proto: u8, kind: u8) -> u8 {
     pairs(proto).iter().find(|(ask, _)| *ask == kind).map_or(kind, |(_, answer)| *answer)
 }
 

@@ -31,6 +31,13 @@ impl ConnState {
     pub const NAMES: [&'static str; 13] =
         ["S0", "S1", "SF", "REJ", "S2", "S3", "RSTO", "RSTR", "RSTOS0", "RSTRH", "SH", "SHR", "OTH"];
 
+    /// The state of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        use ConnState::{Oth, Rej, Rsto, Rstos0, Rstr, Rstrh, S0, S1, S2, S3, Sf, Sh, Shr};
+        const ALL: [ConnState; 13] = [S0, S1, Sf, Rej, S2, S3, Rsto, Rstr, Rstos0, Rstrh, Sh, Shr, Oth];
+        ALL.into_iter().zip(Self::NAMES).find(|(_, known)| *known == name).map(|(state, _)| state)
+    }
+
     /// The value for UDP, by activity of each end.
     pub fn of_activity(orig: bool, resp: bool) -> Self {
         match (orig, resp) {
