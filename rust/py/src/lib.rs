@@ -48,7 +48,7 @@ mod _native {
     #[pymodule_export]
     use super::flows::read_flows;
     #[pymodule_export]
-    use super::nat::correlate;
+    use super::nat::{correlate, recall, reveal};
     #[pymodule_export]
     use super::policy::{Policy, aggregate};
     #[pymodule_export]
@@ -72,6 +72,7 @@ mod _native {
         module.add("LABELS", conntrack_core::labels::FIELDS.to_vec())?;
         module.add("LABEL_BYTES", conntrack_core::labels::WIDTH)?;
         module.add("LOCAL", conntrack_core::config::Config::LOCAL.to_vec())?;
+        module.add("NAT_EVIDENCE", conntrack_core::nat::Proof::NAMES.to_vec())?;
         module.add("EVIDENCE", super::evidence(module.py())?)?;
         module.add("PROFILES", super::config::profiles())?;
         module.add("PROTOCOLS", super::policy::protocols())?;

@@ -1,6 +1,6 @@
-//! `correlate`: the captures of both sides of a gateway in; their connections and the pairs out.
+//! Translations: the captures of both sides of a gateway in, their connections and the pairs out; and a gateway's own table.
 
-use conntrack_core::nat::{self, Clock, Correlated, Side, Sketch};
+use conntrack_core::nat::{self, Clock, Correlated, Memory, Side, Sketch};
 use conntrack_core::pipeline::{self, RunOutput};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -16,8 +16,8 @@ type PyCorrelated<'py> =
     (Connections, Bound<'py, PyDict>, Connections, Bound<'py, PyDict>, Vec<Buffer>, Bound<'py, PyDict>);
 
 /// Tracks the captures of both sides of a gateway, and pairs their connections. `clock`: the clock of the outside less that
-/// of the inside, and its tolerance, in nanoseconds. The pairs are five arrays: rows inside and outside (u4), hairpin or
-/// crossed (u1: bits 0 and 1), evidence (u1), bits (u2).
+/// of the inside, and its tolerance, in nanoseconds. The pairs are arrays: rows inside and outside (u4), flags (u1: bit 0 a
+/// hairpin, bit 1 crossed roles), evidence (u1), bits (u2).
 #[pyfunction]
 #[pyo3(signature = (inside, outside, config, clock=None, progress=None))]
 #[allow(clippy::needless_pass_by_value, reason = "extracted from Python")]
@@ -33,17 +33,39 @@ pub fn correlate<'py>(
     let side = |sources: Vec<Source>| -> PyResult<(RunOutput, Sketch)> {
         run(py, sources, core, progress.as_ref(), |captures, observe| pipeline::sketched(captures, core, observe))
     };
-    let (ours, own) = side(inside)?;
-    let (theirs, others) = side(outside)?;
+    let (mut ours, own) = side(inside)?;
+    let (mut theirs, others) = side(outside)?;
     let clock = clock.map(|(offset, tolerance)| Clock::given(offset, tolerance));
     let found = py.detach(|| {
-        nat::correlate(Side { rows: &ours.rows, sketch: &own }, Side { rows: &theirs.rows, sketch: &others }, clock)
+        let sides = [(&ours.rows, &own), (&theirs.rows, &others)].map(|(rows, sketch)| Side { rows, sketch });
+        let found = nat::correlate(sides[0], sides[1], clock);
+        nat::translate(&mut ours.rows, &mut theirs.rows, &found.pairs);
+        found
     });
-    let (counts, accounts) = (counts(py, &found)?, [account(py, &ours.stats)?, account(py, &theirs.stats)?]);
-    let [own, others] = accounts;
-    let tables = [Connections::new(ours.rows, zones(core)), Connections::new(theirs.rows, zones(core))];
-    let [ours, theirs] = tables;
-    Ok((ours, own, theirs, others, arrays(&found), counts))
+    let accounts = [account(py, &ours.stats)?, account(py, &theirs.stats)?];
+    let tables = [ours.rows, theirs.rows].map(|rows| Connections::of_translated(rows, zones(core)));
+    let ([own, others], [ours, theirs]) = (accounts, tables);
+    Ok((ours, own, theirs, others, arrays(&found), counts(py, &found)?))
+}
+
+/// A table with the translations that a gateway remembers; `real`: with the true ends in place of its own. Returns the
+/// numbers of rows with an entry, and of those with entries that time does not tell apart.
+#[pyfunction]
+pub fn recall(py: Python<'_>, connections: &Connections, memory: &Connections, real: bool) -> (Connections, u64, u64) {
+    let rows = connections.rows();
+    let (made, count) = py.detach(|| {
+        let memory = Memory::new(memory.rows().iter()).with_clock(rows.iter());
+        nat::recall(rows.iter(), rows.shared_locality(), &memory, real)
+    });
+    (Connections::translated_of(made, connections.table()), count.told, count.untold)
+}
+
+/// A table with the ends of its translations in place of its own, from a confidence on.
+#[pyfunction]
+pub fn reveal(py: Python<'_>, connections: &Connections, least: f32) -> Connections {
+    let rows = connections.rows();
+    let made = py.detach(|| nat::reveal(rows.iter(), rows.shared_locality(), least));
+    Connections::translated_of(made, connections.table())
 }
 
 fn arrays(found: &Correlated) -> Vec<Buffer> {

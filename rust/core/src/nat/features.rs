@@ -1,7 +1,7 @@
 //! What a gateway leaves unchanged, a few tokens for each connection.
 //!
 //! A token is the hash of such values of one packet. Of many tokens those with the smallest hashes stay, so both sides
-//! keep the same ones, even when each of them missed packets. A connection takes [`BYTES`] bytes, however long it is.
+//! keep the same ones, even when each of them missed packets. A connection takes 128 bytes, however long it is.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -13,7 +13,7 @@ use conntrack_track::flow::Side;
 use super::Proof;
 
 /// Bytes of memory for the features of a connection.
-pub const BYTES: usize = size_of::<Features>();
+const BYTES: usize = 128;
 /// Tokens of a direction.
 const SLOTS: usize = 3;
 /// Tokens of a direction that say something of contents; the others are of IPv4 identifications or TCP timestamps.
@@ -57,6 +57,8 @@ pub struct Features {
     pub class: u8,
     tokens: [[Token; SLOTS]; 2],
 }
+
+const _: () = assert!(size_of::<Features>() == BYTES);
 
 /// Classes of protocols. NAT64 keeps the class and changes the protocol of ICMP.
 pub mod class {

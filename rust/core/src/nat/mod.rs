@@ -9,35 +9,18 @@
 mod clock;
 mod features;
 mod join;
+mod memory;
 mod pair;
 mod score;
 #[cfg(test)]
 mod tests;
+mod view;
 
 pub use clock::Clock;
 pub use features::{Features, Seen, Sketch};
+pub use memory::{Memory, Recalled};
 pub use pair::{Account, Correlated, Pair, Side, correlate};
 
-conntrack_base::words! {
-    /// The strongest evidence of a pair, from the weakest to the strongest.
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-    pub enum Proof {
-        /// Identification of the IPv4 header, with the content of the packet.
-        #[default]
-        IpId = "ip_id",
-        /// Sequence number and content of an ICMP query or its reply.
-        IcmpSeq = "icmp_seq",
-        /// Content of a UDP datagram.
-        Payload = "payload",
-        /// DNS id and question.
-        Dns = "dns",
-        /// TCP timestamps, RFC 7323.
-        Tsval = "tsval",
-        /// TCP sequence and acknowledgement number of a segment.
-        Seq = "seq",
-        /// TCP initial sequence number, or SCTP verification tag.
-        Isn = "isn",
-        /// The gateway's own table.
-        Gateway = "gateway",
-    }
-}
+pub use view::{Remembered, recall, reveal, translate};
+
+pub use conntrack_output::rows::told::NatEvidence as Proof;

@@ -48,9 +48,24 @@ pub mod lack {
 }
 
 conntrack_base::words! {
-    /// The evidence that two connections are one, before and behind a translation.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+    /// The evidence that two connections are one, before and behind a translation; from the weakest to the strongest.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
     pub enum NatEvidence {
+        /// Identification of the IPv4 header, with the content of the packet.
+        #[default]
+        IpId = "ip_id",
+        /// Sequence number and content of an ICMP query or its reply.
+        IcmpSeq = "icmp_seq",
+        /// Content of a UDP datagram.
+        Payload = "payload",
+        /// DNS id and question.
+        Dns = "dns",
+        /// TCP timestamps, RFC 7323.
+        Tsval = "tsval",
+        /// TCP sequence and acknowledgement number of a segment.
+        Seq = "seq",
+        /// TCP initial sequence number, or SCTP verification tag.
+        Isn = "isn",
         /// The gateway's own table.
         Gateway = "gateway",
     }
@@ -112,7 +127,7 @@ impl Beside {
     }
 
     /// Adds facts of a number above all others; what has none is not kept.
-    fn add(&mut self, number: u64, mut facts: Facts, nat: Option<Nat>) {
+    pub(super) fn add(&mut self, number: u64, mut facts: Facts, nat: Option<Nat>) {
         facts.nat = nat.map(|nat| {
             self.nats.push(nat);
             self.nats.len() as u32 - 1
@@ -272,29 +287,19 @@ impl Rows {
         }
     }
 
-    /// The rows with translations, in their order; facts of a log are kept.
-    #[must_use]
-    pub fn translated<'a>(
-        rows: impl Iterator<Item = Row<'a>> + Clone,
-        locality: Arc<Locality>,
-        nat: impl Fn(Row<'a>) -> Option<Nat>,
-    ) -> Self {
-        let (mut overflow, mut packed) = (Overflow::default(), Segments::default());
-        for row in rows.clone() {
-            packed.push(row.packed.copied(&row.rows.overflow, &mut overflow));
+    /// Notes the translations of rows, by place; facts of a log are kept.
+    pub fn translate(&mut self, nat: impl Fn(usize) -> Option<Nat>) {
+        let mut beside = Beside::default();
+        if let Some(before) = self.beside.as_deref() {
+            beside.observers.clone_from(&before.observers);
         }
-        packed.close();
-        let mut all: Vec<Row<'a>> = rows.collect();
-        all.sort_by_key(|row| row.number());
-        let observers = all.first().and_then(|row| row.rows.beside.as_deref()).map(|beside| beside.observers.clone());
-        let mut beside = Beside { observers: observers.unwrap_or_default(), ..Beside::default() };
-        for row in all {
-            let (facts, nat) = (row.facts().copied(), nat(row).or_else(|| row.nat().copied()));
+        for (place, row) in self.iter().enumerate() {
+            let (facts, nat) = (row.facts().copied(), nat(place).or_else(|| row.nat().copied()));
             if facts.is_some() || nat.is_some() {
                 beside.add(row.number(), facts.unwrap_or_default(), nat);
             }
         }
-        Self { packed, overflow, locality, beside: Some(Box::new(beside)) }
+        self.beside = Some(Box::new(beside));
     }
 }
 
