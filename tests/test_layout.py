@@ -21,6 +21,7 @@ KNOW_NATIVE = {
     *("__init__", "annotate", "config", "distributed", "track", "tracker"),
     *("table/anonymise", "table/connections", "table/row", "table/writer"),
     *("io/batch", "io/capture", "io/columns", "io/formats", "io/labels", "io/output"),
+    "nat/correlate",
     *("policy/compiled", "policy/document", "policy/formats/common", "policy/policy", "policy/suggest"),
     *("policy/suggestion/decisions", "policy/traffic/roles", "policy/yaml_places"),
 }

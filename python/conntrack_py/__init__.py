@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from conntrack_py.flows import BadRecords, FlowResult, FlowStats, read_flows, translations
     from conntrack_py.interfaces.live import Live, live
     from conntrack_py.io.follow import Follow, follow
+    from conntrack_py.nat import Correlation, Pairing, correlate, reveal
     from conntrack_py.policy import Policy
     from conntrack_py.reporting import Chart, report
     from conntrack_py.summaries import Summary, summary
@@ -54,6 +55,7 @@ __all__ = (
     "ConnectionTable",
     "ConnectionWriter",
     "ConntrackError",
+    "Correlation",
     "CtDir",
     "CtState",
     "Direction",
@@ -67,6 +69,7 @@ __all__ = (
     "LabelledResult",
     "Live",
     "PacketBatch",
+    "Pairing",
     "Policy",
     "PolicyError",
     "Quality",
@@ -80,6 +83,7 @@ __all__ = (
     "Verdict",
     "WhereError",
     "__version__",
+    "correlate",
     "decode_headers",
     "follow",
     "label",
@@ -87,6 +91,7 @@ __all__ = (
     "open_capture",
     "read_flows",
     "report",
+    "reveal",
     "shard_v1",
     "split",
     "summary",
@@ -101,18 +106,22 @@ _LATER = {
     "ArrowBatch": "distributed",
     "BadRecords": "flows",
     "Chart": "reporting",
+    "Correlation": "nat",
     "FlowResult": "flows",
     "FlowStats": "flows",
     "Follow": "io.follow",
     "Live": "interfaces.live",
+    "Pairing": "nat",
     "Policy": "policy",
     "Summary": "summaries",
+    "correlate": "nat",
     "decode_headers": "distributed",
     "follow": "io.follow",
     "label": "annotate",
     "live": "interfaces.live",
     "read_flows": "flows",
     "report": "reporting",
+    "reveal": "nat",
     "shard_v1": "distributed",
     "split": "annotate",
     "summary": "summaries",

@@ -269,7 +269,9 @@ def _conversation(rng: random.Random, rtt: float) -> list[tuple[float, bool, Cal
     return steps
 
 
-def _segment(seq: int, ack: int, flags: int, value: int, echo: int, payload: bytes) -> Callable[[int, int, bool], bytes]:
+def _segment(
+    seq: int, ack: int, flags: int, value: int, echo: int, payload: bytes
+) -> Callable[[int, int, bool], bytes]:
     rest = struct.pack(">IIBBHHHBBBBII", seq, ack, 8 << 4, flags, 512, 0, 0, 1, 1, 8, 10, value, echo) + payload
     return lambda sport, dport, _: struct.pack(">HH", sport, dport) + rest
 
@@ -331,7 +333,9 @@ def tuples(result: TrackResult) -> list[Tuple]:
     return list(map(turned, zip(*columns, strict=True)))
 
 
-def judge(made: Made, world: World, inside: TrackResult, outside: TrackResult, pairs: list[tuple[int, int, bool]]) -> Judged:
+def judge(
+    made: Made, world: World, inside: TrackResult, outside: TrackResult, pairs: list[tuple[int, int, bool]]
+) -> Judged:
     """Compare pairs of rows (inside, outside, hairpin) with the truth; recall is of all that crossed the gateway."""
     ours, theirs = tuples(inside), tuples(outside)
     begins = [table["start"].astype("i8") / 1e9 - START for table in (inside.connections, outside.connections)]

@@ -23,6 +23,7 @@ _T = TypeVar("_T")
 _PATIENCE = 1.0
 _RECURSIVE = "conntrack_py.recursive"
 _LIFTED = "conntrack_py.lifted"
+_TRANSLATIONS = "conntrack_py.translations"
 
 
 def input_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -160,7 +161,38 @@ def tracked(files: tuple[str, ...], config: Config, progress: bool | None, *, na
     """Track with progress and warnings, and log the counts of the run."""
     result = watched(progress, lambda bar: run(files, config=config, progress=bar, names=names))
     log.read(result.stats)
-    return result
+    return revealed(result)
+
+
+def _note_translations(context: click.Context, _: click.Parameter, log_of_gateway: str | None) -> None:
+    context.meta[_TRANSLATIONS] = log_of_gateway
+
+
+#: The gateway's own table, by which `tracked` names true ends.
+translations_option = click.option(
+    "--translations",
+    metavar="LOG",
+    type=click.Path(),
+    expose_value=False,
+    callback=_note_translations,
+    help="A gateway's own table, of conntrack -E or -L: true clients and servers in place of the gateway's address.",
+)
+
+
+def translations_given() -> bool:
+    """Test for `--translations`."""
+    return click.get_current_context().meta.get(_TRANSLATIONS) is not None
+
+
+def revealed(result: TrackResult) -> TrackResult:
+    """The result with the true ends of connections, where `--translations` was given."""
+    memory = click.get_current_context().meta.get(_TRANSLATIONS)
+    if memory is None:
+        return result
+    from conntrack_py.nat import reveal
+
+    with log.warnings_of_the_library():
+        return dataclasses.replace(result, connections=reveal(result.connections, memory))
 
 
 #: Names that captures show.

@@ -16,6 +16,7 @@ from conntrack_py.cli.options import (
     names_option,
     need_standard_output,
     tracked,
+    translations_option,
 )
 from conntrack_py.cli.view import view_of, where_option
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 @anonymise_option
 @inventory_option
 @names_option
+@translations_option
 @where_option
 @click.option(
     "--sort",

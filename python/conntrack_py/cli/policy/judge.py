@@ -17,6 +17,8 @@ from conntrack_py.cli.options import (
     optional_input_options,
     today_option,
     tracked,
+    translations_given,
+    translations_option,
     watched,
 )
 from conntrack_py.cli.policy.shared import (
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("policy", metavar="POLICY", type=click.Path(allow_dash=True))
 @input_options
+@translations_option
 @inventory_option
 @PODS
 @CONFIDENCE
@@ -110,12 +113,15 @@ def check(
         log.warning(line)
     config = config_of(**options)
 
+    known = tracked(files, config, options["progress"]) if translations_given() else None
+
     def work(progress: Any) -> checks.CheckResult:
-        return loaded.check(files, config=config, min_confidence=min_confidence, progress=progress)
+        return loaded.check(known or files, config=config, min_confidence=min_confidence, progress=progress)
 
     result = watched(options["progress"], work)
-    assert result.stats is not None
-    log.read(result.stats)
+    if known is None:
+        assert result.stats is not None
+        log.read(result.stats)
     if as_json:
         write(dumps(checks.as_json(result) | inventory.as_json()), output)
     elif as_sarif:
@@ -163,6 +169,7 @@ def _check_ruleset(
 @click.command()
 @click.argument("policy", metavar="POLICY", type=click.Path(allow_dash=True))
 @input_options
+@translations_option
 @click.option("--host", metavar="ADDRESS", help="Only connections with this address, at either end.")
 @click.option("--peer", metavar="ADDRESS", help="Only connections with this address at the other end.")
 @click.option(
@@ -259,6 +266,7 @@ def diff(first: str, second: str, as_json: bool, as_markdown: bool, output: str)
 @click.command()
 @click.argument("policy", metavar="POLICY", type=click.Path(allow_dash=True))
 @optional_input_options
+@translations_option
 @click.option("--from", "format", type=Format("LINTED"), help="Default: told by name and content.")
 @click.option(
     "--fail-on",

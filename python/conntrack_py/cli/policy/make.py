@@ -13,6 +13,9 @@ from conntrack_py.cli.options import (
     inventory_option,
     need_standard_output,
     today_option,
+    tracked,
+    translations_given,
+    translations_option,
     watched,
 )
 from conntrack_py.cli.policy.shared import (
@@ -42,6 +45,7 @@ SERVER_EGRESS = click.option(
 
 @click.command()
 @input_options
+@translations_option
 @click.option(
     "--to", "format", type=Format("WRITTEN"), default="toml", show_default=True, help="The language of the rules."
 )
@@ -97,9 +101,11 @@ def suggest(
     given = Policy.load(groups) if groups is not None else None
     config = config_of(**options)
 
+    known = tracked(files, config, options["progress"]) if translations_given() else None
+
     def work(progress: Any) -> Policy:
         return Policy.suggest(
-            files,
+            known or files,
             config=config,
             groups=given,
             min_confidence=min_confidence,
@@ -113,8 +119,9 @@ def suggest(
 
     made = watched(options["progress"], work)
     assert made.report is not None
-    assert made.report.stats is not None
-    log.read(made.report.stats)
+    if known is None:
+        assert made.report.stats is not None
+        log.read(made.report.stats)
     written = made.convert(format, keep_expired=format in NATIVE)
     if as_json:
         both = {"policy": made.to_dict(), "report": suggestions.as_json(made.report), "warnings": written.warnings}

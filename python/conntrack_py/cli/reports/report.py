@@ -9,7 +9,16 @@ from typing import Any
 import click
 
 from conntrack_py.cli import log
-from conntrack_py.cli.options import config_of, input_options, inventory_option, need_standard_output, tracked, watched
+from conntrack_py.cli.options import (
+    config_of,
+    input_options,
+    inventory_option,
+    need_standard_output,
+    tracked,
+    translations_given,
+    translations_option,
+    watched,
+)
 from conntrack_py.cli.view import where_option
 
 #: Names of the charts of `reporting`, which is imported once there is a report to make.
@@ -20,6 +29,7 @@ _SUFFIXES = {".html": "html", ".htm": "html", ".svg": "svg", ".png": "png"}
 
 @click.command()
 @input_options
+@translations_option
 @click.option(
     "-o",
     "--output",
@@ -89,10 +99,11 @@ def report(
     for line in (*(judge.warnings if judge else ()), *(parts.warnings if parts else ())):
         log.warning(line)
     before = tracked((baseline,), config, options["progress"]).connections if baseline is not None else None
+    known = tracked(files, config, options["progress"], names=not no_names) if translations_given() else None
     made = watched(
         options["progress"],
         lambda bar: reporting.drawn(
-            files,
+            known or files,
             chart,
             config=config,
             policy=judge,
@@ -106,7 +117,8 @@ def report(
             progress=bar,
         ),
     )
-    log.read(made.result.stats)
+    if known is None:
+        log.read(made.result.stats)
     if output != "-":
         made.save(output, chosen)
     elif chosen == "png":

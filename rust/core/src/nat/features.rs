@@ -23,7 +23,7 @@ const SEGMENT: usize = 1 << 12;
 /// Bytes of a payload that are compared.
 const COMPARED: usize = 256;
 /// Nanoseconds in a unit of the time of a token.
-const UNIT: i64 = 1 << 14;
+pub const UNIT: i64 = 1 << 12;
 /// Numbers below are counters that began lately, or constants: they say little.
 const LEAST_RANDOM: u32 = 1 << 24;
 /// The same of 16-bit numbers.
@@ -34,7 +34,7 @@ const LEAST_RANDOM_ID: u16 = 1 << 10;
 pub struct Token {
     /// Hash of the value and its meaning; 0: none.
     pub hash: u64,
-    /// Time since the first packet of the connection, in units of 2^14 ns, at most 19 hours.
+    /// Time since the first packet of the connection, in units of 2^12 ns, at most 4.8 hours.
     at: u32,
     /// Bits that the value itself may be worth: constants have none.
     pub bits: u8,
@@ -90,6 +90,11 @@ impl Features {
     /// Initial sequence number of a direction, unless several were seen.
     pub fn isn(&self, end: usize) -> Option<u32> {
         (self.isns[end] == 1).then_some(self.isn[end])
+    }
+
+    /// Time of the first packet where it has the originator's initial sequence number: that of a SYN.
+    pub fn opened(&self, end: usize) -> Option<i64> {
+        (self.isns[end] > 0 && self.isn_at[end] == 0).then_some(self.first)
     }
 
     /// Initial sequence numbers of both directions, the smaller one first; None where one is unknown or not random.

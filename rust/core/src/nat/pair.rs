@@ -5,7 +5,7 @@ use conntrack_track::flow::icmp::is_icmp;
 
 use super::Proof;
 use super::clock::{Clock, Vote};
-use super::features::{Features, Sketch, class};
+use super::features::{Features, Sketch, UNIT, class};
 use super::join::{Entry, Open, each_common, each_repeated, rows_of};
 use super::score::{Candidate, Match, candidate, is_strong};
 
@@ -293,14 +293,18 @@ impl<'a> Work<'a> {
     /// other leg, and those of the responder earlier. None where no packet was seen on both legs.
     fn is_second_leg(&self, one: &Candidate) -> Option<bool> {
         let (own, other) = (self.features(0, one.inside), self.features(0, one.outside));
-        let order = common(own, other, one.crossed).map(|found| {
-            let is_later = found.ts > found.there;
-            // An initial number may be known from another packet.
-            let weight = if found.proof == Proof::Isn { 1 } else { 4 };
-            if is_later == (found.end == 0) { weight } else { -weight }
+        if let Some((here, there)) = own.opened(0).zip(other.opened(usize::from(one.crossed))) {
+            return Some(here > there);
+        }
+        let exact = common(own, other, one.crossed).filter(|found| found.proof != Proof::Isn);
+        let order = exact.map(|found| match (found.ts - found.there, found.end) {
+            // Times of tokens are rounded.
+            (later, _) if later.abs() <= UNIT => 0,
+            (later, end) if (later > 0) == (end == 0) => 1,
+            _ => -1,
         });
         let sum = order.sum::<i32>();
-        (sum.abs() >= 4).then_some(sum > 0)
+        (sum != 0).then_some(sum > 0)
     }
 }
 

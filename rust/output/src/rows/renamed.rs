@@ -16,7 +16,7 @@ use crate::anonymise::{Anonymiser, Names};
 pub fn renamed<'a>(rows: impl Iterator<Item = Row<'a>> + Clone, locality: &Locality, by: &Anonymiser) -> Rows {
     let mut names = Names::new(by);
     let (mut overflow, mut packed) = (Overflow::default(), Segments::default());
-    let beside = Beside::of(rows.clone());
+    let mut beside = Beside::of(rows.clone());
     for row in rows {
         let addrs = [0, 1].map(|end| match names.addr(row.ip(end)) {
             std::net::IpAddr::V4(addr) => Addr(u32::from(addr).into()),
@@ -25,6 +25,9 @@ pub fn renamed<'a>(rows: impl Iterator<Item = Row<'a>> + Clone, locality: &Local
         packed.push(row.packed.copied(&row.rows.overflow, &mut overflow).renamed(addrs, &mut overflow));
     }
     packed.close();
+    if let Some(beside) = &mut beside {
+        beside.rename(|addr| names.addr(addr));
+    }
     let networks = |nets: &[ipnet::IpNet]| nets.iter().map(|net| by.network(*net)).collect();
     let zones =
         locality.zones().iter().map(|zone| Zone { name: zone.name.clone(), networks: networks(&zone.networks) });
