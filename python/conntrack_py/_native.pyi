@@ -864,8 +864,8 @@ def correlate(
         progress: As for `track`.
 
     Returns:
-        Table and account of each side, the pairs, and counts. The pairs are arrays: rows inside and outside (u4), flags (u1:
-        bit 0 a hairpin, bit 1 crossed roles), evidence (u1), bits of evidence (u2).
+        Table and account of each side, the pairs, and counts. The pairs are arrays: rows inside and outside (u4),
+        flags (u1: bit 0 a hairpin, bit 1 crossed roles), evidence (u1), bits of evidence (u2).
 
     Raises:
         CaptureError: As `track` does.

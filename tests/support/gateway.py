@@ -96,7 +96,7 @@ Tuple = tuple[str, str, int, str, int]
 
 
 def translations(log: str) -> list[tuple[Tuple, Tuple]]:
-    """The original tuple and the one behind the translation, of entries and NEW events. ICMP has its identifier as port."""
+    """The original tuple and the one behind the translation, of entries and NEW events. ICMP has the id as ports."""
     found = []
     for line in log.splitlines():
         if "[UPDATE]" in line or "[DESTROY]" in line:
@@ -151,8 +151,8 @@ def _lab(directory: Path, rules: str, seed: int, connections: int) -> None:
             _sh(f"ip link add {here} type veth peer name eth0 netns {pid}; ip link set {here} up")
             _sh(f"ip addr add {WAN}/24 dev wan" if number == 2 else f"ip link set {here} master lan")
             _sh(
-                f"nsenter -t {pid} -n sh -ec 'ip link set lo up; ip addr add {address}/24 dev eth0; ip link set eth0 up;"
-                f" ip route add default via {gateway}'"
+                f"nsenter -t {pid} -n sh -ec 'ip link set lo up; ip addr add {address}/24 dev eth0;"
+                f" ip link set eth0 up; ip route add default via {gateway}'"
             )
         subprocess.run(["nft", "-f", "-"], input=RULES[rules].encode(), check=True)
         log = stack.enter_context((directory / "conntrack.log").open("wb"))

@@ -1,7 +1,8 @@
 """Captures of both sides of a gateway that translates addresses, made by seed, with the truth.
 
-The gateway translates as Linux does: sources by masquerade with random or kept ports, destinations by forwarded ports, both
-for what comes back from inside (hairpin), IPv6 to IPv4 (NAT64), and many hosts behind few addresses (carrier-grade).
+The gateway translates as Linux does: sources by masquerade with random or kept ports, destinations by forwarded ports,
+both for what comes back from inside (hairpin), IPv6 to IPv4 (NAT64), and many hosts behind few addresses
+(carrier-grade).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from conntrack_py import TrackResult
+from conntrack_py import Correlation
 
 ICMP, TCP, UDP, ICMP6 = 1, 6, 17, 58
 WORDS = {ICMP: "icmp", TCP: "tcp", UDP: "udp", ICMP6: "icmp6"}
@@ -21,6 +22,8 @@ WORDS = {ICMP: "icmp", TCP: "tcp", UDP: "udp", ICMP6: "icmp6"}
 START = 1_767_225_600.0
 _FIN, _SYN, _PSH, _ACK = 1, 2, 8, 16
 
+#: A packet above IP, from its ports; of IPv6 or not.
+_Body = Callable[[int, int, bool], bytes]
 #: Protocol, addresses and ports, from the originator to the responder.
 Tuple = tuple[str, str, int, str, int]
 
@@ -135,7 +138,7 @@ class _Maker:
             first = (host, own, gateway, port + 8000)
             second = ("10.255.0.1", self._port(proto, "10.255.0.1", own, "10.200.0.1", port, at), "10.200.0.1", port)
             self._play(proto, first, second, at, is_dns, hairpin=True)
-        elif share < world.local + world.forwarded + world.hairpin + world.nat64:
+        elif 0 < share - world.local - world.forwarded - world.hairpin < world.nat64:
             inner = (f"2001:db8:1::{number + 1:x}", own, "64:ff9b::" + server, port)
             outer = (gateway, self._port(proto, gateway, own, server, port, at), server, port)
             self._play(proto, inner, outer, at, is_dns)
@@ -192,7 +195,7 @@ class _Maker:
         ends: tuple[str, int, str, int],
         from_client: bool,
         proto: int,
-        body: Callable[[int, int, bool], bytes],
+        body: _Body,
         identification: int,
         v6: bool,
         outside: bool = False,
@@ -213,7 +216,7 @@ class _Maker:
             self.packed[address] = _address(address)
         return self.packed[address]
 
-    def _steps(self, proto: int, is_dns: bool) -> list[tuple[float, bool, Callable[[int, int, bool], bytes]]]:
+    def _steps(self, proto: int, is_dns: bool) -> list[tuple[float, bool, _Body]]:
         rng = self.random
         rtt = rng.uniform(0.002, 0.08)
         if proto == ICMP:
@@ -237,11 +240,11 @@ class _Maker:
         return _conversation(rng, rtt)
 
 
-def _conversation(rng: random.Random, rtt: float) -> list[tuple[float, bool, Callable[[int, int, bool], bytes]]]:
+def _conversation(rng: random.Random, rtt: float) -> list[tuple[float, bool, _Body]]:
     numbers = {True: rng.randrange(1 << 32), False: rng.randrange(1 << 32)}
     clocks = {True: rng.randrange(1 << 32), False: rng.randrange(1 << 32)}
     sizes = [(True, rng.randrange(40, 500)), (False, rng.randrange(100, 1300)), (False, rng.randrange(1, 1300))]
-    steps: list[tuple[float, bool, Callable[[int, int, bool], bytes]]] = []
+    steps: list[tuple[float, bool, _Body]] = []
     acked = {True: 0, False: 0}
     now = 0.0
 
@@ -269,18 +272,16 @@ def _conversation(rng: random.Random, rtt: float) -> list[tuple[float, bool, Cal
     return steps
 
 
-def _segment(
-    seq: int, ack: int, flags: int, value: int, echo: int, payload: bytes
-) -> Callable[[int, int, bool], bytes]:
+def _segment(seq: int, ack: int, flags: int, value: int, echo: int, payload: bytes) -> _Body:
     rest = struct.pack(">IIBBHHHBBBBII", seq, ack, 8 << 4, flags, 512, 0, 0, 1, 1, 8, 10, value, echo) + payload
     return lambda sport, dport, _: struct.pack(">HH", sport, dport) + rest
 
 
-def _datagram(payload: bytes) -> Callable[[int, int, bool], bytes]:
+def _datagram(payload: bytes) -> _Body:
     return lambda sport, dport, _: struct.pack(">HHHH", sport, dport, 8 + len(payload), 0) + payload
 
 
-def _echo(kind: int, seq: int, content: bytes) -> Callable[[int, int, bool], bytes]:
+def _echo(kind: int, seq: int, content: bytes) -> _Body:
     six = {8: 128, 0: 129}[kind]
     return lambda _sport, _dport, v6: struct.pack(">BBHHH", six if v6 else kind, 0, 0, 0, seq) + content
 
@@ -308,8 +309,8 @@ class Judged:
 
     pairs: int
     right: int
-    #: Connections of both captures that are one, hairpins included.
-    possible: int
+    #: Connections inside that crossed the gateway, captured on the other side or not.
+    crossed: int
 
     @property
     def precision(self) -> float:
@@ -317,7 +318,7 @@ class Judged:
 
     @property
     def recall(self) -> float:
-        return self.right / self.possible if self.possible else 1.0
+        return self.right / self.crossed if self.crossed else 1.0
 
 
 def turned(one: Tuple) -> Tuple:
@@ -326,33 +327,33 @@ def turned(one: Tuple) -> Tuple:
     return min(one, (proto, dst, dport, src, sport))
 
 
-def tuples(result: TrackResult) -> list[Tuple]:
-    """The tuples of the rows, whoever initiated."""
-    table = result.connections
-    columns = [table[name].tolist() for name in ("proto", "orig_addr", "orig_port", "resp_addr", "resp_port")]
-    return list(map(turned, zip(*columns, strict=True)))
+#: The columns of ends; those of the other side have `nat_` before them.
+ENDS = ("orig_addr", "orig_port", "resp_addr", "resp_port")
 
 
-def judge(
-    made: Made, world: World, inside: TrackResult, outside: TrackResult, pairs: list[tuple[int, int, bool]]
-) -> Judged:
-    """Compare pairs of rows (inside, outside, hairpin) with the truth; recall is of all that crossed the gateway."""
-    ours, theirs = tuples(inside), tuples(outside)
-    begins = [table["start"].astype("i8") / 1e9 - START for table in (inside.connections, outside.connections)]
-    near = 10.0
+def judge(made: Made, found: Correlation) -> Judged:
+    """Compare the connections of a correlation with the truth."""
+    table = found.connections
+    protos, starts = table["proto"].tolist(), (table["start"].astype("i8") / 1e9 - START).tolist()
+    here = zip(*(table[name].tolist() for name in ENDS), strict=True)
+    there = zip(*(table[f"nat_{name}"].tolist() for name in ENDS), strict=True)
+    pairs = right = crossed = 0
+    for proto, start, own, other in zip(protos, starts, here, there, strict=True):
+        truth = [ends for at, ends in made.truth.get(turned((proto, *own)), ()) if abs(at - start) < 10]
+        crossed += bool(truth)
+        if other[0]:
+            pairs += 1
+            # NAT64 changes the protocol of ICMP, and its types, which stand for ports.
+            is_icmp = proto in ("icmp", "icmp6")
+            own_tuple, other_tuple = _comparable((proto, *own)), _comparable((proto, *other))
+            # Where only replies of a hairpin were captured, its legs are in the order of the replies.
+            is_back = not is_icmp and any(
+                _comparable(ends) == own_tuple for _, ends in made.truth.get(turned((proto, *other)), ())
+            )
+            right += other_tuple in map(_comparable, truth) or is_back
+    return Judged(pairs, right, crossed)
 
-    def truths(row: int) -> list[Tuple]:
-        return [there for at, there in made.truth.get(ours[row], ()) if abs(at - begins[0][row]) < near]
 
-    def is_true(own: int, other: int, hairpin: bool) -> bool:
-        # Where only replies were captured, the legs are in the order of the replies.
-        return ours[own] in truths(other) or ours[other] in truths(own) if hairpin else theirs[other] in truths(own)
-
-    right = 0
-    for own, other, hairpin in pairs:
-        begin = begins[0] if hairpin else begins[1]
-        skew = 0.0 if hairpin else world.skew + world.drift * begins[0][own]
-        is_near = abs(begin[other] - begins[0][own] - skew) < (near if ours[own][0] == "tcp" else 0.2)
-        right += is_near and is_true(own, other, hairpin)
-    possible = sum(bool(truths(row)) for row in range(len(ours)))
-    return Judged(len(pairs), int(right), possible)
+def _comparable(one: Tuple) -> Tuple:
+    proto, src, _, dst, _ = one
+    return turned(("icmp", src, 0, dst, 0) if proto.startswith("icmp") else one)

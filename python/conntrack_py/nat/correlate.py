@@ -35,7 +35,8 @@ class Pairing:
         paired: Pairs of a connection inside and one outside.
         hairpins: Pairs of connections that are both inside: the gateway sent them back.
         by_evidence: Pairs by their strongest evidence.
-        ambiguous_inside: Connections inside that share evidence with others and are not paired: more than one may be theirs.
+        ambiguous_inside: Connections inside that share evidence with the outside and are not paired: it is not enough,
+            or more than one connection has it.
         ambiguous_outside: The same of connections outside.
         contradicted: Pairs refused for different initial sequence numbers, in spite of other evidence.
         remembered: Connections inside whose translation the gateway's table has.
@@ -65,9 +66,9 @@ class Correlation:
     """Result of `correlate`.
 
     Attributes:
-        connections: Connections inside, each once, in the order of their first packets. `nat_orig_addr`, `nat_orig_port`,
-            `nat_resp_addr` and `nat_resp_port` are its ends as the outside sees them, missing where no pair was found. The
-            first leg of a hairpin has the second one there, which has no row of its own.
+        connections: Connections inside, each once, in the order of their first packets. `nat_orig_addr`,
+            `nat_orig_port`, `nat_resp_addr` and `nat_resp_port` are the ends as the outside sees them, missing where no
+            pair was found. The first leg of a hairpin has the second one there, which has no row of its own.
         outside: Connections outside, with their ends as the inside sees them; None without captures of the outside.
         pairing: Counts, and the difference of the clocks.
         inside_stats: Counts of packets inside.
@@ -84,9 +85,8 @@ class Correlation:
         """The sizes of it."""
         outside = "" if self.outside is None else f", {len(self.outside):,} outside"
         found = self.pairing.paired + self.pairing.hairpins or self.pairing.remembered
-        return (
-            f"<Correlation: {text.counted(len(self.connections), 'connection')} inside{outside}, {found:,} translated>"
-        )
+        inside = text.counted(len(self.connections), "connection")
+        return f"<Correlation: {inside} inside{outside}, {found:,} paired>"
 
     def revealed(self, confidence: float = SURE) -> ConnectionTable:
         """The connections outside with the ends that the inside sees in place of their own.
@@ -115,16 +115,16 @@ def correlate(
 ) -> Correlation:
     """Join the connections on both sides of a gateway that translates addresses.
 
-    Two connections are joined where the evidence is mutual and unique: TCP sequence numbers and timestamps, DNS ids with
-    their questions, ICMP sequence numbers with contents, payloads, and IPv4 identifications. Time is a bound and never
-    evidence. The clocks may differ and drift; the difference comes from pairs that need no time. What fits more than one
-    connection is counted and not joined. The order of files and the number of threads make no difference.
+    Two connections are joined where the evidence is mutual and unique: TCP sequence numbers and timestamps, DNS ids
+    with their questions, ICMP sequence numbers with contents, payloads, and IPv4 identifications. Time is a bound and
+    never evidence. The clocks may differ and drift; the difference comes from pairs that need no time. What fits more
+    than one connection is counted and not joined. The order of files and the number of threads make no difference.
 
     Args:
         inside: The captures of the inside, as for `track`.
         outside: The captures of the outside.
-        memory: The gateway's own table: a log of conntrack, or what `translations` made of it. Its entries stand where they
-            differ from pairs.
+        memory: The gateway's own table: a log of conntrack, or what `translations` made of it. Its entries stand where
+            they differ from pairs.
         local: The networks whose perspective is taken; instead of `config.local`.
         config: The configuration; by default `Config()`.
         offset: The clock of the outside less that of the inside in seconds, where it is known.
@@ -191,13 +191,11 @@ def _second_legs(table: ConnectionTable) -> list[int]:
     other = [own[0], *(some[f"nat_{name}"].tolist() for name in ("orig_addr", "orig_port", "resp_addr", "resp_port"))]
     firsts: dict[tuple[Any, ...], tuple[int, int]] = {}
     later = []
-    for row, start, here, there in zip(
-        rows.tolist(),
+    starts, tuples = (
         some["start"].astype("i8").tolist(),
-        zip(*own, strict=True),
-        zip(*other, strict=True),
-        strict=True,
-    ):
+        zip(zip(*own, strict=True), zip(*other, strict=True), strict=True),
+    )
+    for row, start, (here, there) in zip(rows.tolist(), starts, tuples, strict=True):
         if there in firsts and firsts[there][0] <= start:
             later.append(row)
         firsts[here] = (start, row)
@@ -243,9 +241,9 @@ def _memory(memory: Any, config: Config) -> ConnectionTable:
 def reveal(connections: ConnectionTable, memory: ConnectionTable | str | os.PathLike[str]) -> ConnectionTable:
     """Name the true ends of connections by the gateway's own table.
 
-    In place of the gateway's address a connection has the host behind it: `orig_addr` the true client, `resp_addr` the true
-    server. `nat_orig_addr` and its like are what the capture showed. Connections that the gateway does not remember, or
-    whose entries time does not tell apart, stay.
+    In place of the gateway's address a connection has the host behind it: `orig_addr` the true client, `resp_addr` the
+    true server. `nat_orig_addr` and its like are what the capture showed. Connections that the gateway does not
+    remember, or whose entries time does not tell apart, stay.
 
     Args:
         connections: The connections of a capture on either side.
