@@ -120,7 +120,7 @@ def test_summary_names_the_true_client(outside: tuple[Path, Path]) -> None:
 
 def test_policies_are_about_the_true_client(outside: tuple[Path, Path]) -> None:
     capture, log = map(str, outside)
-    made = run("policy", "suggest", capture, "--translations", log, "--format", "toml").stdout
+    made = run("policy", "suggest", capture, "--translations", log, "--to", "toml").stdout
     assert "10.0.0.80" in made
     assert "198.51.100.1" not in made
     done = run("policy", "check", "-", capture, "--translations", log, stdin=made, fails=True)

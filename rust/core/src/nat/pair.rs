@@ -11,8 +11,9 @@ use super::score::{Candidate, Match, candidate, is_strong};
 
 /// Bits by which the evidence must exceed what chance explains.
 pub const MARGIN: f64 = 8.0;
-/// The same without a clock, among all connections.
+/// The same without a clock, among all connections, and the least bits: two small captures may have little to be confused.
 const MARGIN_WITHOUT_CLOCK: f64 = 12.0;
+const LEAST_WITHOUT_CLOCK: f64 = 54.0;
 /// Bits by which the best match must exceed the second.
 pub const LEAD: u16 = 6;
 /// Bits of the initial sequence numbers of both directions.
@@ -246,7 +247,7 @@ impl<'a> Work<'a> {
         let own = self.features(0, one.inside);
         let Some(clock) = clock else {
             let all = |side: usize| self.firsts[side].iter().map(Vec::len).sum::<usize>().max(1) as f64;
-            return MARGIN_WITHOUT_CLOCK + all(0).log2() + all(1).log2();
+            return (MARGIN_WITHOUT_CLOCK + all(0).log2() + all(1).log2()).max(LEAST_WITHOUT_CLOCK);
         };
         let tolerance = if is_strong(one.proof) { clock.tolerance + RESENT } else { clock.tolerance };
         let other = self.features(1, one.outside);
@@ -284,7 +285,11 @@ impl<'a> Work<'a> {
                 let Candidate { inside, outside, .. } = *one;
                 let Some(is_turned) = self.is_second_leg(one) else { continue };
                 let (inside, outside) = if is_turned { (outside, inside) } else { (inside, outside) };
-                self.add(&Candidate { inside, outside, ..*one }, true);
+                // A gateway sends back to the inside what came from there; else it is a relay, or a copy.
+                let is_local = |row: u32, end: usize| self.row(0, row).is_some_and(|row| row.is_local(end));
+                if is_local(inside, 0) && is_local(outside, 1) {
+                    self.add(&Candidate { inside, outside, ..*one }, true);
+                }
             }
         }
     }
