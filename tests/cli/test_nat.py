@@ -99,7 +99,7 @@ def test_wrong_use(arguments: list[str], says: str) -> None:
 
 @pytest.fixture
 def outside(tmp_path: Path) -> tuple[Path, Path]:
-    """What is captured outside of a gateway, and its log."""
+    """A capture outside of a gateway, and its log."""
     from support.packets import download, evenly, pcap_bytes
 
     frames = download("198.51.100.1", 61000, "203.0.113.5", 443) + download("192.0.2.9", 5000, "198.51.100.1", 8080)

@@ -30,7 +30,7 @@ Tuple = tuple[str, str, int, str, int]
 
 @dataclass(frozen=True)
 class World:
-    """What a capture of both sides is made of."""
+    """Captures of both sides, in numbers."""
 
     seed: int
     connections: int = 600

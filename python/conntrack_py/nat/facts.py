@@ -1,4 +1,4 @@
-"""What the address of a gateway hides: the hosts behind it, and the servers that it publishes."""
+"""The hosts behind the address of a gateway, and the servers that it publishes."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Published:
 
 @dataclass(frozen=True, kw_only=True)
 class Translations:
-    """What is behind a gateway.
+    """Hosts and servers behind a gateway.
 
     Attributes:
         connections: Connections of the table.

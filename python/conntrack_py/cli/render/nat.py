@@ -1,4 +1,4 @@
-"""What a gateway hides, as tables that fit the terminal."""
+"""The hosts that a gateway hides, as tables that fit the terminal."""
 
 from __future__ import annotations
 

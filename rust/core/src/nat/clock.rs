@@ -26,7 +26,7 @@ const SHARE: usize = 20;
 pub struct Clock {
     /// Time inside, and the difference: outside less inside. Sorted, nanoseconds.
     knots: Vec<(i64, i64)>,
-    /// How far a packet may be from where the clock expects it, nanoseconds.
+    /// Largest distance of a packet from the time at which the clock expects it, nanoseconds.
     pub tolerance: i64,
     /// Samples that it was made of.
     pub samples: usize,

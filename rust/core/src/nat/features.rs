@@ -1,4 +1,4 @@
-//! What a gateway leaves unchanged, a few tokens for each connection.
+//! Features of connections that a gateway leaves unchanged: a few tokens each.
 //!
 //! A token is the hash of such values of one packet. Of many tokens those with the smallest hashes stay, so both sides
 //! keep the same ones, even when each of them missed packets. A connection takes 128 bytes, however long it is.
@@ -51,7 +51,7 @@ pub struct Features {
     isn: [u32; 2],
     /// Time of each initial sequence number, as in a token.
     isn_at: [u32; 2],
-    /// How often other initial sequence numbers followed; 0: none is known.
+    /// Number of different initial sequence numbers in a row, each change counted; 0: none is known.
     isns: [u8; 2],
     /// Class of the protocol, 0 without any packet.
     pub class: u8,

@@ -1,4 +1,4 @@
-//! The gateway's own table: what it remembers of its translations.
+//! The gateway's own table of its translations.
 //!
 //! An entry has a tuple before the translation and one behind it, and either may be that of a captured connection. A tuple
 //! that several entries had is told apart by time: its entry is the last one that began before the connection did. Where
@@ -28,7 +28,7 @@ struct Entry {
     ends: [Ends; 2],
 }
 
-/// What a gateway remembers of a connection.
+/// A connection in a gateway's memory.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Recalled {
     /// The ends on the other side of the gateway, in the order of the row's roles.
@@ -82,7 +82,7 @@ impl Memory {
         self
     }
 
-    /// What the gateway remembers of a connection; None where it has no entry, or entries that time does not tell apart. The
+    /// The connection in the gateway's memory; None where it has no entry, or entries that time does not tell apart. The
     /// flag: entries there are.
     pub fn recall(&self, row: Row<'_>) -> (Option<Recalled>, bool) {
         let Some(same) = self.entries.get(&key_of(row)) else { return (None, false) };

@@ -11,14 +11,13 @@ use super::memory::{Memory, Recalled};
 use super::pair::Pair;
 
 impl Pair {
-    /// Confidence in the pair: of the pairs that were measured, as many were right. See docs/how-to/translations.md.
+    /// Confidence in the pair, measured on pairs with this evidence and rounded down: docs/how-to/translations.md.
     pub fn confidence(&self) -> f32 {
         match self.proof {
             Proof::Gateway => 1.0,
-            Proof::Isn | Proof::Dns => 0.999,
-            Proof::Seq | Proof::Payload | Proof::IcmpSeq => 0.998,
+            Proof::Isn | Proof::Seq | Proof::Dns | Proof::Payload | Proof::IcmpSeq => 0.999,
             Proof::IpId => 0.99,
-            Proof::Tsval => 0.95,
+            Proof::Tsval => 0.98,
         }
     }
 }
