@@ -59,7 +59,11 @@ def test_every_crate_comes_from_the_registry_with_a_checksum() -> None:
 @pytest.mark.parametrize("place", ["benches/peers", "fuzz"])
 def test_other_lock_files_know_the_dependencies_of_our_crates(place: str) -> None:
     packages = tomllib.loads((ROOT / place / "Cargo.lock").read_text())["package"]
-    own = {one["name"]: {name.split()[0] for name in one.get("dependencies", [])} for one in packages if "source" not in one}
+    own = {
+        one["name"]: {name.split()[0] for name in one.get("dependencies", [])}
+        for one in packages
+        if "source" not in one
+    }
     for manifest in sorted((ROOT / "rust").glob("*/Cargo.toml")):
         crate = tomllib.loads(manifest.read_text())
         needs = {
@@ -68,7 +72,9 @@ def test_other_lock_files_know_the_dependencies_of_our_crates(place: str) -> Non
             if not (isinstance(wish, dict) and (wish.get("optional") or "package" in wish))
         }
         name = crate["package"]["name"]
-        assert needs <= own.get(name, needs), f"cargo metadata --manifest-path {place}/Cargo.toml writes the lock file anew"
+        assert needs <= own.get(name, needs), (
+            f"cargo metadata --manifest-path {place}/Cargo.toml writes the lock file anew"
+        )
 
 
 def is_allowed(licence: str, allowed: set[str]) -> bool:

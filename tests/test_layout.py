@@ -20,6 +20,7 @@ RUST = ROOT / "rust"
 KNOW_NATIVE = {
     *("__init__", "annotate", "config", "distributed", "track", "tracker"),
     *("table/anonymise", "table/connections", "table/row", "table/writer"),
+    "flows/read",
     *("io/batch", "io/capture", "io/columns", "io/formats", "io/labels", "io/output"),
     "nat/correlate",
     *("policy/compiled", "policy/document", "policy/formats/common", "policy/policy", "policy/suggest"),

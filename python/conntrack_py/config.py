@@ -19,6 +19,8 @@ OnError = Literal["stop", "skip"]
 
 #: Names of the profiles of timeouts and rules.
 PROFILES: Sequence[str] = _native.PROFILES
+#: The kinds of flow logs.
+FLOW_KINDS: tuple[str, ...] = tuple(_native.FLOW_KINDS)
 
 #: Units of `memory_limit`.
 _UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}

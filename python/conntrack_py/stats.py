@@ -466,6 +466,19 @@ def stats_from(account: _Account) -> Stats:
     )
 
 
+#: The quality of what is no capture.
+NO_FLAWS = Quality(**{one.name: 0 for one in dataclasses.fields(Quality)})
+
+
+def no_stats(**known: object) -> Stats:
+    """The account of connections that are not from a capture, with what is known of it."""
+    nothing: dict[str, object] = {one.name: 0 for one in dataclasses.fields(Stats)}
+    mappings = ("skipped", "skipped_at", "not_ip", "skipped_bytes", "unsorted", "evicted_by")
+    nothing |= {name: {} for name in mappings}
+    nothing |= {"skipped_files": (), "first_timestamp": None, "last_timestamp": None, "quality": NO_FLAWS}
+    return Stats(**(nothing | known))  # type: ignore[arg-type]
+
+
 def stats_with_warning(account: _Account) -> Stats:
     """Make `Stats`, and warn the caller's caller of losses and flaws."""
     stats = stats_from(account)

@@ -138,7 +138,8 @@ class Asked(Protocol):
 
 def service_of(row: Asked) -> str:
     """The service of a connection. The "port" of an ICMP service is the type that asks, which is the originator's."""
-    return service(row.proto, row.orig_port if is_icmp(row.proto) else row.resp_port)
+    # A flow log may have no type.
+    return service(row.proto, (row.orig_port if is_icmp(row.proto) else row.resp_port) or 0)
 
 
 def endpoint(addr: str, port: int, proto: str) -> str:

@@ -9,7 +9,7 @@ import click
 
 from conntrack_py.cli.options import config_of, config_options, need_standard_output, output_options
 from conntrack_py.cli.publish.rotation import rotation
-from conntrack_py.cli.track import _check_target, _format
+from conntrack_py.cli.publish.written import check_target, format_for
 from conntrack_py.cli.view import check_columns, columns_option, view_of, where_option
 from conntrack_py.io.formats import FORMATS
 from conntrack_py.tracker import Report
@@ -106,9 +106,9 @@ def live(
         raise click.UsageError("--rotate writes several files: give -o FILE, or -o DIR with --by.")
     if output == "-":
         need_standard_output()
-    chosen = format or ("csv" if output == "-" else _format(None, output))
+    chosen = format or ("csv" if output == "-" else format_for(None, output))
     streams.check(chosen, None)
-    _check_target(chosen, output, by)
+    check_target(chosen, output, by)
     check_columns(chosen, columns)
     config = config_of(**options)
     view = view_of(config, where, columns)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from conntrack_py.cli import bounds, log
+from conntrack_py.cli import bounds, log, logs
 from conntrack_py.config import PROFILES, Config
 from conntrack_py.io.progress import Bar, Progress
 from conntrack_py.io.source import Tree
@@ -29,6 +29,30 @@ _TRANSLATIONS = "conntrack_py.translations"
 def input_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the captures and options of every command that tracks."""
     return _files(config_options(_progress(command)), required=True)
+
+
+def log_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add flow logs as the files, and the options of a configuration that are about them."""
+    for option in (
+        click.option(
+            "--on-error",
+            type=click.Choice(["stop", "skip"]),
+            help="What to do with a file that cannot be read: stop (default), or go on with the next file, list it and "
+            "exit with status 3.",
+        ),
+        click.option(
+            "--config", metavar="TOML", type=click.Path(dir_okay=False), help="A file with the keys of Config."
+        ),
+        click.option(
+            "--local",
+            metavar="CIDR",
+            multiple=True,
+            help="A local network, such as 10.0.0.0/8; repeat it or separate by commas. Default: private ranges.",
+        ),
+    ):
+        command = option(command)
+    files = click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(allow_dash=True))
+    return files(log.option(_progress(command)))
 
 
 def optional_input_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -158,8 +182,11 @@ def is_lifted() -> bool:
 
 
 def tracked(files: tuple[str, ...], config: Config, progress: bool | None, *, names: bool = False) -> TrackResult:
-    """Track with progress and warnings, and log the counts of the run."""
-    result = watched(progress, lambda bar: run(files, config=config, progress=bar, names=names))
+    """Track, or read the flow logs of `--flows`, with progress and warnings, and log the counts of the run."""
+    if logs.asked() is not None:
+        result = read_logs(files, config, progress)
+    else:
+        result = watched(progress, lambda bar: run(files, config=config, progress=bar, names=names))
     log.read(result.stats)
     return revealed(result)
 
@@ -179,11 +206,6 @@ translations_option = click.option(
 )
 
 
-def translations_given() -> bool:
-    """Test for `--translations`."""
-    return click.get_current_context().meta.get(_TRANSLATIONS) is not None
-
-
 def revealed(result: TrackResult) -> TrackResult:
     """The result with the true ends of connections, where `--translations` was given."""
     memory = click.get_current_context().meta.get(_TRANSLATIONS)
@@ -193,6 +215,20 @@ def revealed(result: TrackResult) -> TrackResult:
 
     with log.warnings_of_the_library():
         return dataclasses.replace(result, connections=reveal(result.connections, memory))
+
+
+def source_of(files: tuple[str, ...], config: Config, progress: bool | None) -> Any:
+    """The captures for the library to track, or the connections of `--flows` and `--translations`."""
+    if logs.asked() is not None:
+        return revealed(read_logs(files, config, progress))
+    if click.get_current_context().meta.get(_TRANSLATIONS) is None:
+        return files
+    return revealed(watched(progress, lambda bar: run(files, config=config, progress=bar)))
+
+
+def read_logs(files: tuple[str, ...], config: Config, progress: bool | None, kind: str | None = None) -> TrackResult:
+    """Read flow logs with progress and warnings; `kind`: None for that of `--flows`."""
+    return watched(progress, lambda bar: logs.logged(files, config, bar, kind))
 
 
 #: Names that captures show.

@@ -25,6 +25,7 @@ from conntrack_py.cli.gateway.nat import nat
 from conntrack_py.cli.live import live
 from conntrack_py.cli.policy import policy
 from conntrack_py.cli.reports.browse import browse
+from conntrack_py.cli.reports.flows import flows
 from conntrack_py.cli.reports.report import report
 from conntrack_py.cli.summary import summary
 from conntrack_py.cli.track import track
@@ -125,7 +126,7 @@ def cli() -> None:
     """
 
 
-for _command in (track, live, summary, report, browse, label, split, nat, config, policy, completion):
+for _command in (track, live, flows, summary, report, browse, label, split, nat, config, policy, completion):
     cli.add_command(_command)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from conntrack_py.cli.logs import flows_options
 from conntrack_py.cli.options import (
     anonymise_option,
     anonymised,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @input_options
+@flows_options
 @anonymise_option
 @inventory_option
 @names_option

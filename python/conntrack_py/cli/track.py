@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import sys
-from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -21,14 +19,10 @@ from conntrack_py.cli.options import (
     tracked,
 )
 from conntrack_py.cli.publish.rotation import rotation
+from conntrack_py.cli.publish.written import check_limit, check_target, format_for, print_table
 from conntrack_py.cli.view import check_columns, columns_option, sort_options, view_of, where_option
-from conntrack_py.io.formats import FORMATS, checked_format, format_of
-from conntrack_py.io.output import write_text
-from conntrack_py.table import ConnectionTable
-from conntrack_py.track import HostName
+from conntrack_py.io.formats import FORMATS
 from conntrack_py.tracker import Report
-
-HostNames = Mapping[str, tuple[HostName, ...]]
 
 
 @click.command()
@@ -139,8 +133,8 @@ def track(
             streams.check_follow(files)
         if output == "-":
             need_standard_output()
-        chosen = format or ("csv" if output == "-" else _format(None, output))
-        _check_target(chosen, output, by)
+        chosen = format or ("csv" if output == "-" else format_for(None, output))
+        check_target(chosen, output, by)
         check_columns(chosen, columns)
         target = sys.stdout.buffer if output == "-" else output
         if live and not follow and "-" not in files:
@@ -163,49 +157,15 @@ def track(
         return streams.run(wanted, config)
     if output == "-":
         need_standard_output()
-    chosen = _format(format, output)
-    if limit is not None and chosen != "table":
-        raise click.UsageError(f"--limit is for tables; this is {chosen}.")
-    _check_target(chosen, output, by)
+    chosen = format_for(format, output)
+    check_limit(chosen, limit)
+    check_target(chosen, output, by)
     check_columns(chosen, columns)
     named = names and anonymise is None and chosen == "table"
     result = tracked(files, config, options["progress"], names=named)
     table = view.of(result.connections)
     if chosen == "table":
-        _print(table, result.names or {}, output, 100 if limit is None else limit, plain=columns is not None)
+        print_table(table, result.names or {}, output, limit, plain=columns is not None)
     else:
         table.write(sys.stdout.buffer if output == "-" else output, chosen, by=by)
     return 0
-
-
-def _check_target(format: str, output: str, by: str | None) -> None:
-    if format in FORMATS and FORMATS[format].is_binary and output == "-" and sys.stdout.isatty():
-        raise click.UsageError(f"{format} is binary: give -o FILE, or a pipe.")
-    if by is not None and (output == "-" or format == "table"):
-        raise click.UsageError("--by writes a directory: give -o DIR, and -f where its suffix tells no format.")
-
-
-def _format(format: str | None, output: str) -> str:
-    if format is not None:
-        return format
-    if output == "-":
-        return "table" if sys.stdout.isatty() else "csv"
-    try:
-        return checked_format(format_of(output))
-    except ValueError as error:
-        raise click.UsageError(f"{error}.") from error
-
-
-def _print(table: ConnectionTable, names: HostNames, output: str, limit: int, *, plain: bool) -> None:
-    """Print connections as a table, of the columns asked for where it is plain."""
-    from conntrack_py.cli.render import connections, grid
-
-    file = None if output == "-" else io.StringIO()
-    out = grid.console() if file is None else grid.console(file, grid.FILE_WIDTH)
-    if plain:
-        connections.columns(out, table, limit)
-    else:
-        known = {address: {one.name: list(one.shown_by) for one in some} for address, some in names.items()}
-        connections.connections(out, table, limit, known)
-    if file is not None:
-        write_text(output, file.getvalue())

@@ -64,13 +64,18 @@ class View:
 
 
 def view_of(
-    config: Config, where: str | None, columns: str | None, sort: str | None = None, top: int | None = None
+    config: Config,
+    where: str | None,
+    columns: str | None,
+    sort: str | None = None,
+    top: int | None = None,
+    table: ConnectionTable | None = None,
 ) -> View:
-    """The view of the options, checked before anything is read."""
+    """The view of the options, checked before anything is read; of flow logs, against the `table` that was read."""
     if where is None and columns is None and sort is None:
         return View(top=top)
     # Of no packets: what it has is the columns and the words.
-    table = Tracker(config).drain()
+    table = Tracker(config).drain() if table is None else table
     names = tuple(name.strip() for name in (columns or "").split(",")) if columns is not None else ()
     try:
         option = "--where"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -14,8 +15,10 @@ from conntrack_py.exceptions import FlowError, FlowWarning
 from conntrack_py.flows import parquet
 from conntrack_py.flows.stats import FlowStats, stats_from
 from conntrack_py.io.progress import Progress, observer
-from conntrack_py.io.source import Input, Source, Tree, inputs
-from conntrack_py.table import ConnectionTable
+from conntrack_py.io.source import Input, Source, inputs
+from conntrack_py.stats import NO_FLAWS, SkippedFile, no_stats
+from conntrack_py.table import EVIDENCE, ConnectionTable
+from conntrack_py.track import TrackResult
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,11 +29,42 @@ class FlowResult:
         connections: The connections, one row each, in the order of their times.
         stats: Counts of records, and of bad ones by reason.
         sources: The names of the files, in their order.
+        config: The configuration of the run.
     """
 
     connections: ConnectionTable
     stats: FlowStats
     sources: tuple[str, ...] = ()
+    config: Config = dataclasses.field(default_factory=Config)
+
+    def tracked(self) -> TrackResult:
+        """The result in the form that summaries, reports and policies take: packets are those that records count."""
+        import numpy as np
+
+        table = self.connections
+        codes, words = table.codes("evidence")
+        numbers = np.bincount(codes, minlength=len(words)).tolist()
+        sure = {"observed": 0, "inferred": 0, "unknown": 0}
+        for word, number in zip(words, numbers, strict=True):
+            sure[EVIDENCE[word][1]] += number
+        starts, ends = (column[~np.isnat(column)] for column in (table["start"], table["end"]))
+        first = int(starts.view(np.int64).min()) if len(starts) else None
+        last = int(ends.view(np.int64).max()) if len(ends) else None
+        sums = [int(table[name].sum()) for name in ("orig_pkts", "resp_pkts", "orig_ip_bytes", "resp_ip_bytes")]
+        skipped = [
+            SkippedFile(file=file, reason=reason, offset=None, packets=0)
+            for file, reason in self.stats.skipped_files.items()
+        ]
+        stats = no_stats(
+            packets=sums[0] + sums[1],
+            bytes=sums[2] + sums[3],
+            connections=len(table),
+            first_timestamp=first,
+            last_timestamp=last,
+            skipped_files=tuple(skipped),
+            quality=dataclasses.replace(NO_FLAWS, **sure),
+        )
+        return TrackResult(table, stats, None, self.config, self.sources)
 
 
 def read_flows(
@@ -91,7 +125,9 @@ def read(
     stats = stats_from(account)
     for line in stats.warnings():
         warnings.warn(line, FlowWarning, stacklevel=3)
-    return FlowResult(connections=ConnectionTable(native), stats=stats, sources=tuple(name for name, _ in opened))
+    return FlowResult(
+        connections=ConnectionTable(native), stats=stats, sources=tuple(name for name, _ in opened), config=config
+    )
 
 
 def translations(log: Source | Iterable[Source], *, config: Config | None = None) -> ConnectionTable:
@@ -143,4 +179,4 @@ def _remote(url: str, stack: ExitStack) -> Iterator[Input]:
         yield f"{url.split('://', 1)[0]}://{name}", stack.enter_context(system.open(name, "rb"))
 
 
-__all__ = ("FlowResult", "Tree", "read", "read_flows", "translations")
+__all__ = ("FlowResult", "read", "read_flows", "translations")

@@ -225,6 +225,18 @@ class ConnectionTable:
         for start in range(0, len(self), _CHUNK):
             yield from (one or "" for one in self._native.texts(name, start, min(start + _CHUNK, len(self))))
 
+    def unknown(self, name: str) -> NDArray[np.bool_]:
+        """Mask of the rows whose source does not know the value of a column: of flow logs, most of what packets show.
+
+        Raises:
+            KeyError: There is no such column.
+        """
+        import numpy as np
+
+        self._check(name)
+        found = self._native.unknown(name, 0, len(self))
+        return np.zeros(len(self), bool) if found is None else np.frombuffer(memoryview(found), dtype=np.bool_)
+
     def _check(self, name: str) -> None:
         if name not in self.columns:
             import difflib

@@ -77,19 +77,20 @@ fn settle(rows: &mut Rows, config: &Config) {
     let udp_timeout = config.rules.timeouts.get(Timeout::Udp);
     let expected = Expectations::default();
     hindsight::settle(rows, &Hints { ports: &ports, expected: &expected, files: &[], udp_timeout });
-    let found: Vec<(u64, f32)> = rows
-        .iter()
-        .map(|row| (row.number(), confidence(row.evidence(), row.proto()).min(confidence(row.sure(), row.proto()))))
-        .collect();
+    let found: Vec<(u64, f32)> =
+        rows.iter().map(|row| (row.number(), confidence(row.evidence()).min(confidence(row.sure())))).collect();
     for (number, confidence) in found {
         rows.trust(number, confidence);
     }
 }
 
-/// Probability that the originator of a flow log's connection is right; the table of docs/evidence.md.
-fn confidence(evidence: Evidence, proto: u8) -> f32 {
-    let _ = proto;
-    evidence.confidence()
+/// Confidence in a connection that another one made expected, lower than that of packets: nobody sees the announcement.
+const RELATED: f32 = 0.5;
+
+/// Probability that the originator of a flow log's connection is right; the table of docs/evidence.md. Where logs made of
+/// captures gave more right answers than beheaded captures, the ladder's number stands.
+fn confidence(evidence: Evidence) -> f32 {
+    if evidence == Evidence::Related { RELATED } else { evidence.confidence() }
 }
 
 /// Texts of sets of observers, each once.
@@ -205,10 +206,14 @@ fn originator(key: &Key, piece: &Piece) -> (usize, Evidence) {
     match (opens, accepts) {
         ([true, false], _) => return (0, if is_tcp { Evidence::Syn } else { Evidence::IcmpRequest }),
         ([false, true], _) => return (1, if is_tcp { Evidence::Syn } else { Evidence::IcmpRequest }),
-        ([false, false], [true, false]) => return (1, if is_tcp { Evidence::SynAck } else { Evidence::IcmpReply }),
-        ([false, false], [false, true]) => return (0, if is_tcp { Evidence::SynAck } else { Evidence::IcmpReply }),
+        ([false, false], [true, false]) if !piece.blended => {
+            return (1, if is_tcp { Evidence::SynAck } else { Evidence::IcmpReply });
+        }
+        ([false, false], [false, true]) if !piece.blended => {
+            return (0, if is_tcp { Evidence::SynAck } else { Evidence::IcmpReply });
+        }
         // Flags of all packets together: both ends' have the SYN and the ACK.
-        ([false, false], [true, true]) if piece.start[0] != piece.start[1] => {
+        ([false, false], [true, true]) if piece.blended && piece.start[0] != piece.start[1] => {
             return (usize::from(piece.start[1] < piece.start[0]), Evidence::SynOrder);
         }
         _ => {}

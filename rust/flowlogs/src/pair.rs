@@ -97,6 +97,8 @@ pub struct Piece {
     pub flags: [u8; 2],
     /// The log has flags.
     pub has_flags: bool,
+    /// Flags are those of all packets together.
+    pub blended: bool,
     /// Some record has counts.
     pub counted: bool,
     /// Each side as the source of a record that names the originator.
@@ -140,6 +142,7 @@ impl Piece {
             end: [i64::MIN; 2],
             flags: [0; 2],
             has_flags: flow.flags.iter().any(Option::is_some),
+            blended: flow.blended && role.is_none(),
             counted: flow.counted,
             says: [Says::Nothing; 2],
             records: 1,
@@ -182,6 +185,7 @@ impl Piece {
         }
         self.has_flags |= other.has_flags;
         self.counted |= other.counted;
+        self.blended |= other.blended;
         self.records = self.records.saturating_add(other.records);
         self.sampled = self.sampled.max(other.sampled);
         for seen in std::iter::once(other.seen).chain(other.more) {
@@ -353,6 +357,7 @@ mod tests {
             sent: [Some(Counts { packets: 2, bytes: 100 }), None],
             counted: true,
             flags: [Some(flags), None],
+            blended: false,
             says: Says::Nothing,
             refused: None,
             observer,

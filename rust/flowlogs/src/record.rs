@@ -82,6 +82,8 @@ pub struct Flow {
     pub counted: bool,
     /// TCP flags of both directions; None: not logged.
     pub flags: [Option<u8>; 2],
+    /// The flags are an OR of all packets, so that the ACK of a later packet stands beside the SYN.
+    pub blended: bool,
     /// The word about who initiated.
     pub says: Says,
     /// The refusal.

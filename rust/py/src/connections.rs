@@ -217,10 +217,13 @@ impl Connections {
         let make = || {
             py.detach(|| match kind {
                 Kind::Time(read) => Some(rows.iter().map(read).collect::<Vec<i64>>().into()),
-                Kind::U64(read) => Some(rows.iter().map(read).collect::<Vec<u64>>().into()),
-                Kind::U16(read) => Some(rows.iter().map(read).collect::<Vec<u16>>().into()),
-                Kind::F32(read) => Some(rows.iter().map(read).collect::<Vec<f32>>().into()),
-                Kind::Bool(read) => Some(rows.iter().map(|row| u8::from(read(row))).collect::<Vec<u8>>().into()),
+                Kind::U64(read) => Some(rows.iter().map(known_or_zero(index, read)).collect::<Vec<u64>>().into()),
+                Kind::U16(read) => Some(rows.iter().map(known_or_zero(index, read)).collect::<Vec<u16>>().into()),
+                Kind::F32(read) => Some(rows.iter().map(known_or_zero(index, read)).collect::<Vec<f32>>().into()),
+                Kind::Bool(read) => {
+                    let known = known_or_zero(index, read);
+                    Some(rows.iter().map(|row| u8::from(known(row))).collect::<Vec<u8>>().into())
+                }
                 Kind::OptI32(read) => Some(rows.iter().map(|row| read(row).unwrap_or(-1)).collect::<Vec<i32>>().into()),
                 Kind::OptI64(read) => Some(rows.iter().map(|row| read(row).unwrap_or(-1)).collect::<Vec<i64>>().into()),
                 Kind::Word(read, _) => {
@@ -356,6 +359,12 @@ fn width(kind: &Kind) -> Option<usize> {
         Kind::Bool(_) => Some(1),
         Kind::Addr(_) | Kind::Text(_) => None,
     }
+}
+
+/// The value of a column, or zero where the row's source does not know the value.
+fn known_or_zero<T: Default>(index: usize, read: fn(Row<'_>) -> T) -> impl Fn(Row<'_>) -> T {
+    let column = &ALL[index];
+    move |row| if column.is_unknown(row) { T::default() } else { read(row) }
 }
 
 fn same(one: &Table, other: &Table) -> bool {

@@ -99,9 +99,9 @@ rungs! {
     /// The sender of a SYN.
     Syn = "syn", 1.0, Observed, "";
     /// Flow logs: both ends' records have a SYN among their flags, and this end's began earlier.
-    SynOrder = "syn_order", 0.9, Inferred, "the earlier of two records with a SYN";
+    SynOrder = "syn_order", 0.98, Inferred, "the earlier of two records with a SYN";
     /// Flow logs: the originator that the log names, whose opening the log did not record.
-    Logged = "logged", 0.9, Inferred, "the originator that the log names";
+    Logged = "logged", 0.98, Inferred, "the originator that the log names";
     /// Flow logs: the log recorded that the flow began, from this end.
     FlowState = "flow_state", 0.99, Observed, "";
     /// The table of the gateway that passed the opening packet.

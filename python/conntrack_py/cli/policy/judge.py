@@ -9,15 +9,16 @@ import click
 
 from conntrack_py import __version__
 from conntrack_py.cli import log
+from conntrack_py.cli.logs import flows_options
 from conntrack_py.cli.options import (
     config_of,
     input_options,
     inventory_option,
     need_standard_output,
     optional_input_options,
+    source_of,
     today_option,
     tracked,
-    translations_given,
     translations_option,
     watched,
 )
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("policy", metavar="POLICY", type=click.Path(allow_dash=True))
 @input_options
+@flows_options
 @translations_option
 @inventory_option
 @PODS
@@ -113,14 +115,15 @@ def check(
         log.warning(line)
     config = config_of(**options)
 
-    known = tracked(files, config, options["progress"]) if translations_given() else None
+    captures = source_of(files, config, options["progress"])
+    if captures is not files:
+        log.warning("no packets are sent through a gateway: flow logs have none, and those of --translations are others")
 
     def work(progress: Any) -> checks.CheckResult:
-        return loaded.check(known or files, config=config, min_confidence=min_confidence, progress=progress)
+        return loaded.check(captures, config=config, min_confidence=min_confidence, progress=progress)
 
     result = watched(options["progress"], work)
-    if known is None:
-        assert result.stats is not None
+    if result.stats is not None:
         log.read(result.stats)
     if as_json:
         write(dumps(checks.as_json(result) | inventory.as_json()), output)
@@ -266,6 +269,7 @@ def diff(first: str, second: str, as_json: bool, as_markdown: bool, output: str)
 @click.command()
 @click.argument("policy", metavar="POLICY", type=click.Path(allow_dash=True))
 @optional_input_options
+@flows_options
 @translations_option
 @click.option("--from", "format", type=Format("LINTED"), help="Default: told by name and content.")
 @click.option(

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from conntrack_py.cli import log
+from conntrack_py.cli.logs import flows_options
 from conntrack_py.cli.options import (
     config_of,
     input_options,
     inventory_option,
     need_standard_output,
+    source_of,
     today_option,
-    tracked,
-    translations_given,
     translations_option,
     watched,
 )
@@ -45,6 +45,7 @@ SERVER_EGRESS = click.option(
 
 @click.command()
 @input_options
+@flows_options
 @translations_option
 @click.option(
     "--to", "format", type=Format("WRITTEN"), default="toml", show_default=True, help="The language of the rules."
@@ -100,12 +101,11 @@ def suggest(
     input_once(groups, files)
     given = Policy.load(groups) if groups is not None else None
     config = config_of(**options)
-
-    known = tracked(files, config, options["progress"]) if translations_given() else None
+    source = source_of(files, config, options["progress"])
 
     def work(progress: Any) -> Policy:
         return Policy.suggest(
-            known or files,
+            source,
             config=config,
             groups=given,
             min_confidence=min_confidence,
@@ -119,8 +119,7 @@ def suggest(
 
     made = watched(options["progress"], work)
     assert made.report is not None
-    if known is None:
-        assert made.report.stats is not None
+    if made.report.stats is not None:
         log.read(made.report.stats)
     written = made.convert(format, keep_expired=format in NATIVE)
     if as_json:

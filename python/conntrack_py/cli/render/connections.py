@@ -102,17 +102,18 @@ def _cells(row: Connection, wide: int, dated: bool, known: Names) -> Iterable[st
     yield moment if dated else moment.split()[-1]
     yield direction(row.direction, is_unsure(row))
     # An originator's port says little; where there is room it is shown.
-    orig = text.endpoint(row.orig_addr, row.orig_port, row.proto) if wide >= 100 else row.orig_addr
+    orig = text.endpoint(row.orig_addr, row.orig_port or 0, row.proto) if wide >= 100 else row.orig_addr
     # `[fe80::1]` would be markup.
     # An endpoint has no name of its own.
     yield names.host(row.orig_addr, known) if orig == row.orig_addr and wide >= 100 else escape(orig)
     yield names.host(row.resp_addr, known if wide >= 100 else {})
     yield names.service(text.service_of(row), wide >= 120)
     if wide >= 120:
-        yield row.state
+        yield row.state or "-"
     for packets, size in ((row.orig_pkts, row.orig_ip_bytes), (row.resp_pkts, row.resp_ip_bytes)):
+        # A flow log may count nothing.
         if wide >= 140:
-            yield f"{packets:,}"
-        yield text.size(size)
+            yield "-" if packets is None else f"{packets:,}"
+        yield "-" if size is None else text.size(size)
     if wide >= 140:
         yield row.evidence

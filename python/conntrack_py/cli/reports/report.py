@@ -9,13 +9,14 @@ from typing import Any
 import click
 
 from conntrack_py.cli import log
+from conntrack_py.cli.logs import flows_options
 from conntrack_py.cli.options import (
     config_of,
     input_options,
     inventory_option,
     need_standard_output,
+    source_of,
     tracked,
-    translations_given,
     translations_option,
     watched,
 )
@@ -29,6 +30,7 @@ _SUFFIXES = {".html": "html", ".htm": "html", ".svg": "svg", ".png": "png"}
 
 @click.command()
 @input_options
+@flows_options
 @translations_option
 @click.option(
     "-o",
@@ -99,11 +101,11 @@ def report(
     for line in (*(judge.warnings if judge else ()), *(parts.warnings if parts else ())):
         log.warning(line)
     before = tracked((baseline,), config, options["progress"]).connections if baseline is not None else None
-    known = tracked(files, config, options["progress"], names=not no_names) if translations_given() else None
+    source = source_of(files, config, options["progress"])
     made = watched(
         options["progress"],
         lambda bar: reporting.drawn(
-            known or files,
+            source,
             chart,
             config=config,
             policy=judge,

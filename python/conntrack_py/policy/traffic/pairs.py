@@ -36,7 +36,7 @@ LEFT_OUT = {
     "opens_nothing": "ICMP messages that open no connection",
     "nobody": "scans, their echoes, and connections whose initiator is unknown",
     "low_confidence": "connections whose initiator is not sure enough",
-    "refused": "connections that the responder refused, or reset before it sent data",
+    "refused": "connections that were refused, or that the responder reset before it sent data",
     "unanswered": "connections that nobody answered",
     "probe": "handshakes without data that the originator reset or left: half-open scans, port checks",
     "announced": "connections that another one announced (FTP data, media): its helper lets them pass, no rule",
@@ -73,10 +73,18 @@ class Pair:
 
 
 def refusals(table: ConnectionTable) -> Bools:
-    """Mask of the connections that the responder refused: a SYN, or what came before the capture."""
+    """Mask of the connections that were refused: by the responder, or in a flow log by either side."""
     states, state_words = table.codes("conn_state")
     evidence, words = table.codes("evidence")
-    return np.equal(states, state_words.index("REJ")) | np.equal(evidence, words.index("refused"))
+    found: Bools = np.equal(states, state_words.index("REJ")) | np.equal(evidence, words.index("refused"))
+    return found | (table.codes("refused")[0] >= 0) if "refused" in table.columns else found
+
+
+def answers(table: ConnectionTable) -> Bools:
+    """Mask of the connections that were answered. Of a log that counts nothing, what it says or leaves open."""
+    found: Bools = table["resp_pkts"] > 0
+    uncounted = table.unknown("resp_pkts")
+    return found | uncounted & (table["seen_reply"] | table.unknown("seen_reply")) if uncounted.any() else found
 
 
 class Traffic:
@@ -95,7 +103,7 @@ class Traffic:
         self.start = _starts(table["start"])
         self.orig_local, self.orig_group = table.places(0)
         self.resp_local, self.resp_group = table.places(1)
-        self.answered: Bools = table["resp_pkts"] > 0
+        self.answered: Bools = answers(table)
         self.why = self._reasons(confidence)
 
     @property

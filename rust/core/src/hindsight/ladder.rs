@@ -93,8 +93,7 @@ impl Ladder<'_> {
         // What agrees with the order of packets is surer than silence.
         let disagrees = found.is_none_or(|(orig, _)| orig != 0);
         let is_client_port = client_range(row.port(1)) == EPHEMERAL;
-        if self.after_silence && !row.is_unordered() && disagrees && !(is_udp && is_client_port && self.only_answers())
-        {
+        if self.after_silence && !row.is_logged() && disagrees && !(is_udp && is_client_port && self.only_answers()) {
             return (0, Evidence::AfterSilence);
         }
         found.unwrap_or(first)

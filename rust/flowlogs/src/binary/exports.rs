@@ -96,7 +96,9 @@ impl Exports {
             let times = (clock.at(part(24, 4)), clock.at(part(28, 4)));
             let mut one = Record::of(addrs, [part(32, 2) as u16, part(34, 2) as u16], (record[38], record[37]), times);
             one.count(0, part(16, 4), part(20, 4));
-            one.sample(sampling);
+            if sampling > 0 {
+                one.sample(sampling);
+            }
             sink.account.records += 1;
             if let Err(reason) = one.finish(observer, sink) {
                 sink.bad(reason, b"");

@@ -98,7 +98,7 @@ impl Record {
             136 => self.reason = Some(value as u8),
             239 => self.direction = Some(value as u8),
             58 | 243 => self.vlan = value as u16,
-            34 | 305 => self.sampling = u32::try_from(value).ok(),
+            34 | 305 => self.sampling = u32::try_from(value).ok().filter(|interval| *interval > 0),
             _ => {}
         }
     }
@@ -132,7 +132,7 @@ impl Record {
         (self.packets[end], self.bytes[end]) = (Some(packets), Some(bytes));
     }
 
-    /// Sets the sampling interval.
+    /// Sets the sampling interval; 0: not known.
     pub fn sample(&mut self, one_of: u32) {
         self.sampling = Some(one_of);
     }
@@ -165,6 +165,7 @@ impl Record {
             sent: [Some(sent[0].unwrap_or_default()), sent[1]],
             counted: sent[0].is_some(),
             flags: self.flags.map(|flags| flags.filter(|_| self.proto == ipproto::TCP)),
+            blended: true,
             says: match self.direction {
                 Some(1) => Says::Source,
                 _ if self.is_biflow => Says::Source,
@@ -172,7 +173,7 @@ impl Record {
             },
             refused: None,
             observer,
-            sampled: self.sampling.filter(|interval| *interval > 1),
+            sampled: self.sampling.filter(|interval| *interval != 1),
         });
         Ok(())
     }

@@ -111,6 +111,7 @@ fn flow(text: &[u8], observer: u32) -> Result<Flow, &'static str> {
         sent: [Some(sent[0].unwrap_or_default()), sent[1]],
         counted: is_counted,
         flags: [None, None],
+        blended: false,
         says: if begins { Says::Began } else { Says::Source },
         refused,
         observer,

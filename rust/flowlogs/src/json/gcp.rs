@@ -99,6 +99,7 @@ impl DocumentReader for Gcp {
             sent: [Some(counts.unwrap_or(Counts { packets: 0, bytes: count(&payload.bytes_sent).unwrap_or(0) })), None],
             counted: counts.is_some(),
             flags: [None, None],
+            blended: false,
             says: Says::Nothing,
             refused: None,
             observer,

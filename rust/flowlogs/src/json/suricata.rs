@@ -101,6 +101,7 @@ impl DocumentReader for Suricata {
                 sent: [Some(counts.unwrap_or_default()), None],
                 counted: counts.is_some(),
                 flags: [flags, None],
+                blended: true,
                 says: Says::Nothing,
                 refused: None,
                 observer,

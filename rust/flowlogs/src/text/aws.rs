@@ -232,6 +232,7 @@ impl Layout {
             sent: [Some(Counts { packets: packets.unwrap_or(0), bytes: bytes.unwrap_or(0) }), None],
             counted: packets.is_some() && bytes.is_some(),
             flags: [flags, None],
+            blended: false,
             says: Says::Nothing,
             refused,
             observer: field(self.interface).map_or(0, |name| sink.observer(name)),

@@ -327,6 +327,11 @@ impl<'a> Row<'a> {
         self.lacks(what << (end ^ self.orig() as usize))
     }
 
+    /// True for a row of a log, whose silence before the first record says nothing.
+    pub fn is_logged(self) -> bool {
+        self.facts().is_some_and(|facts| facts.records > 0)
+    }
+
     /// True where the times do not tell who sent first.
     pub fn is_unordered(self) -> bool {
         self.facts().is_some_and(|facts| facts.unordered)
