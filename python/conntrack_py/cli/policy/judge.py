@@ -117,7 +117,9 @@ def check(
 
     captures = source_of(files, config, options["progress"])
     if captures is not files:
-        log.warning("no packets are sent through a gateway: flow logs have none, and those of --translations are others")
+        log.warning(
+            "no packets are sent through a gateway: flow logs have none, and those of --translations are others"
+        )
 
     def work(progress: Any) -> checks.CheckResult:
         return loaded.check(captures, config=config, min_confidence=min_confidence, progress=progress)

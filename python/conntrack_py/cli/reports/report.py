@@ -119,8 +119,7 @@ def report(
             progress=bar,
         ),
     )
-    if known is None:
-        log.read(made.result.stats)
+    log.read(made.result.stats)
     if output != "-":
         made.save(output, chosen)
     elif chosen == "png":
