@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
@@ -40,7 +40,7 @@ def spread(args: Sequence[str]) -> list[str]:
     return made
 
 
-def _files(name: str, text: str) -> Any:
+def _files(name: str, text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return click.option(
         name, metavar="FILE...", multiple=True, type=click.Path(allow_dash=True), help=text, required=name == "--inside"
     )

@@ -17,7 +17,7 @@ from conntrack_py.exceptions import FlowError
 from conntrack_py.flows import translations
 from conntrack_py.io.progress import Progress, observer
 from conntrack_py.io.source import Source, inputs
-from conntrack_py.nat.facts import facts
+from conntrack_py.nat.behind import facts
 from conntrack_py.stats import Stats, stats_with_warning
 from conntrack_py.table import ConnectionTable
 
