@@ -246,7 +246,7 @@ fn hash(proof: Proof, class: u8, value: &impl Hash) -> u64 {
 /// Bits of a 32-bit number that may be random: those of small and of round ones are few.
 fn random_bits(number: u32) -> u8 {
     let bytes = number.to_be_bytes();
-    let is_plain = number < LEAST_RANDOM || number % 1_000 == 0 || bytes.iter().all(|byte| *byte == bytes[0]);
+    let is_plain = number < LEAST_RANDOM || number.is_multiple_of(1_000) || bytes.iter().all(|byte| *byte == bytes[0]);
     if is_plain { FEW_BITS } else { WORD_BITS }
 }
 
@@ -263,8 +263,12 @@ fn looks_random(content: &[u8]) -> u8 {
 fn timestamps(seen: &Seen<'_>) -> Option<(u32, u32)> {
     let end = seen.packet.payload.0 as usize;
     let options: &[u8; 12] = seen.frame.get(end.checked_sub(12)?..end)?.try_into().ok()?;
-    let [1, 1, 8, 10, a, b, c, d, e, f, g, h] = *options else { return None };
-    let (value, echo) = (u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h]));
+    let (kinds, numbers) = options.split_first_chunk::<4>()?;
+    let [value, echo] = *numbers.as_chunks::<4>().0 else { return None };
+    if *kinds != [1, 1, 8, 10] {
+        return None;
+    }
+    let (value, echo) = (u32::from_be_bytes(value), u32::from_be_bytes(echo));
     (value >= LEAST_RANDOM && echo >= LEAST_RANDOM).then_some((value, echo))
 }
 

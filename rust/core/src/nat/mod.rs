@@ -8,6 +8,7 @@
 
 mod clock;
 mod features;
+mod hairpin;
 mod join;
 mod memory;
 mod pair;

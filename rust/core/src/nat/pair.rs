@@ -5,8 +5,8 @@ use conntrack_track::flow::icmp::is_icmp;
 
 use super::Proof;
 use super::clock::{Clock, Vote};
-use super::features::{Features, Sketch, UNIT, class};
-use super::join::{Entry, Open, each_common, each_repeated, rows_of};
+use super::features::{Features, Sketch, class};
+use super::join::{Entry, Open, each_common, rows_of};
 use super::score::{Candidate, Match, candidate, is_strong};
 
 /// Bits by which the evidence must exceed what chance explains.
@@ -26,11 +26,6 @@ pub const MOST_CANDIDATES: usize = 8;
 const MOST_ROUNDS: usize = 8;
 /// Nanoseconds after which a lost SYN is sent again for the third time; RFC 6298 doubles one second.
 pub const RESENT: i64 = 8_000_000_000;
-/// Bits that a hairpin needs: its legs are in one capture, where relays repeat contents, too.
-const HAIRPIN_BITS: u16 = 40;
-/// Tolerance between the legs of a hairpin, nanoseconds.
-const HAIRPIN_TOLERANCE: i64 = 50_000_000;
-
 /// Connections of one side of the gateway.
 #[derive(Clone, Copy)]
 pub struct Side<'a> {
@@ -92,7 +87,7 @@ pub fn correlate(inside: Side<'_>, outside: Side<'_>, clock: Option<Clock>) -> C
     Correlated { pairs, account: Account { ambiguous, contradicted }, clock }
 }
 
-struct Work<'a> {
+pub(super) struct Work<'a> {
     sides: [Side<'a>; 2],
     paired: [Vec<bool>; 2],
     /// Rows that share a token with the other side.
@@ -113,22 +108,24 @@ impl<'a> Work<'a> {
                     firsts[usize::from(features.class)].push(features.first);
                 }
             }
-            firsts.iter_mut().for_each(|times| times.sort_unstable());
+            for times in &mut firsts {
+                times.sort_unstable();
+            }
             firsts
         });
         Self { sides, paired: none(), tied: none(), firsts, pairs: Vec::new() }
     }
 
-    fn open(&self, side: usize) -> Open<'_> {
+    pub(super) fn open(&self, side: usize) -> Open<'_> {
         Open { sketch: self.sides[side].sketch, paired: &self.paired[side] }
     }
 
-    fn features(&self, side: usize, row: u32) -> &'a Features {
+    pub(super) fn features(&self, side: usize, row: u32) -> &'a Features {
         static NONE: std::sync::LazyLock<Features> = std::sync::LazyLock::new(Features::default);
         self.sides[side].sketch.get(row as usize).unwrap_or(&NONE)
     }
 
-    fn add(&mut self, found: &Candidate, hairpin: bool) {
+    pub(super) fn add(&mut self, found: &Candidate, hairpin: bool) {
         let Candidate { inside, outside, bits, proof, crossed } = *found;
         self.paired[0][inside as usize] = true;
         self.paired[usize::from(!hairpin)][outside as usize] = true;
@@ -141,7 +138,9 @@ impl<'a> Work<'a> {
             let numbered = self.open(side).rows().filter_map(|(row, features)| Some((features.numbers()?, row)));
             numbered.collect::<Vec<_>>()
         });
-        lists.iter_mut().for_each(|list| list.sort_unstable());
+        for list in &mut lists {
+            list.sort_unstable();
+        }
         let [ours, theirs] = lists;
         let mut there = theirs.chunk_by(|one, next| one.0 == next.0).peekable();
         for own in ours.chunk_by(|one, next| one.0 == next.0) {
@@ -198,7 +197,7 @@ impl<'a> Work<'a> {
         self.scored(matches, [0, 1])
     }
 
-    fn scored(&self, mut matches: Vec<Match>, sides: [usize; 2]) -> (Vec<Candidate>, u64) {
+    pub(super) fn scored(&self, mut matches: Vec<Match>, sides: [usize; 2]) -> (Vec<Candidate>, u64) {
         matches.sort_unstable();
         let mut contradicted = 0;
         let mut candidates = Vec::new();
@@ -215,7 +214,7 @@ impl<'a> Work<'a> {
         (candidates, contradicted)
     }
 
-    fn row(&self, side: usize, row: u32) -> Option<Row<'a>> {
+    pub(super) fn row(&self, side: usize, row: u32) -> Option<Row<'a>> {
         self.sides[side].rows.get(row as usize)
     }
 
@@ -259,70 +258,18 @@ impl<'a> Work<'a> {
         let most = near(1, other.first).max(near(0, own.first));
         MARGIN + (most.max(1) as f64).log2()
     }
-
-    /// Pairs two legs inside that the gateway sent back to where they came from.
-    fn pair_hairpins(&mut self) {
-        let mut matches = Vec::new();
-        each_repeated(self.open(0), |entries| {
-            let mut rows = entries.chunk_by(|one, next| one.row == next.row);
-            let (Some(first), Some(second), None) = (rows.next(), rows.next(), rows.next()) else { return };
-            let is_near = first[0].ts.abs_diff(second[0].ts) <= HAIRPIN_TOLERANCE.unsigned_abs();
-            if is_near && !is_same_tuple((self.row(0, first[0].row), self.row(0, second[0].row))) {
-                let pairs = first.iter().flat_map(|own| second.iter().map(move |other| (own, other)));
-                matches.extend(pairs.map(|(own, other)| Match::of(own, other, true)));
-            }
-        });
-        let is_told = |found: &Match| is_strong(found.proof) || found.proof == Proof::IpId;
-        let told: std::collections::HashSet<(u32, u32)> =
-            matches.iter().filter(|found| is_told(found)).map(|found| (found.inside, found.outside)).collect();
-        let (candidates, _) = self.scored(matches, [0, 0]);
-        let enough = |one: &&Candidate| one.bits >= HAIRPIN_BITS && told.contains(&(one.inside, one.outside));
-        let rest: Vec<&Candidate> = candidates.iter().filter(enough).collect();
-        let mut uses = std::collections::HashMap::<u32, usize>::new();
-        rest.iter().flat_map(|one| [one.inside, one.outside]).for_each(|row| *uses.entry(row).or_default() += 1);
-        for one in rest {
-            if uses[&one.inside] == 1 && uses[&one.outside] == 1 {
-                let Candidate { inside, outside, .. } = *one;
-                let Some(is_turned) = self.is_second_leg(one) else { continue };
-                let (inside, outside) = if is_turned { (outside, inside) } else { (inside, outside) };
-                // A gateway sends back to the inside what came from there; else it is a relay, or a copy.
-                let is_local = |row: u32, end: usize| self.row(0, row).is_some_and(|row| row.is_local(end));
-                if is_local(inside, 0) && is_local(outside, 1) {
-                    self.add(&Candidate { inside, outside, ..*one }, true);
-                }
-            }
-        }
-    }
-
-    /// Test whether the row inside of a hairpin is the leg behind the gateway: it has packets of the originator later than the
-    /// other leg, and those of the responder earlier. None where no packet was seen on both legs.
-    fn is_second_leg(&self, one: &Candidate) -> Option<bool> {
-        let (own, other) = (self.features(0, one.inside), self.features(0, one.outside));
-        if let Some((here, there)) = own.opened(0).zip(other.opened(usize::from(one.crossed))) {
-            return Some(here > there);
-        }
-        let exact = common(own, other, one.crossed).filter(|found| found.proof != Proof::Isn);
-        let order = exact.map(|found| match (found.ts - found.there, found.end) {
-            // Times of tokens are rounded.
-            (later, _) if later.abs() <= UNIT => 0,
-            (later, end) if (later > 0) == (end == 0) => 1,
-            _ => -1,
-        });
-        let sum = order.sum::<i32>();
-        (sum != 0).then_some(sum > 0)
-    }
 }
 
 /// A token of two connections.
-struct Common {
-    proof: Proof,
-    end: usize,
-    ts: i64,
-    there: i64,
+pub(super) struct Common {
+    pub proof: Proof,
+    pub end: usize,
+    pub ts: i64,
+    pub there: i64,
 }
 
 /// The tokens that two connections share.
-fn common<'a>(own: &'a Features, other: &'a Features, crossed: bool) -> impl Iterator<Item = Common> + 'a {
+pub(super) fn common<'a>(own: &'a Features, other: &'a Features, crossed: bool) -> impl Iterator<Item = Common> + 'a {
     (0..2).flat_map(move |end| {
         let find = move |hash: u64| other.tokens(end ^ usize::from(crossed)).find(|(token, _)| token.hash == hash);
         own.tokens(end)
@@ -341,7 +288,9 @@ fn match_at_one_time(
 ) {
     let strong = is_strong(ours[0].token.proof);
     let mut sorted: [Vec<&Entry>; 2] = [ours.iter().collect(), theirs.iter().collect()];
-    sorted.iter_mut().for_each(|entries| entries.sort_unstable_by_key(|one| (one.ts, one.row, one.end)));
+    for entries in &mut sorted {
+        entries.sort_unstable_by_key(|one| (one.ts, one.row, one.end));
+    }
     let [ours, theirs] = &sorted;
     let tolerance = clock.map(|clock| if strong { clock.tolerance + RESENT } else { clock.tolerance });
     let mut noted = 0;
@@ -361,17 +310,19 @@ fn match_at_one_time(
         }
         noted = noted.max(to);
         if near.len() <= MOST_CANDIDATES && (strong || clock.is_some()) {
-            near.iter().for_each(|other| visit(own, other));
+            for other in near {
+                visit(own, other);
+            }
         }
     }
 }
 
-fn is_same_end(rows: (Option<Row<'_>>, Option<Row<'_>>), end: usize, other: usize) -> bool {
+pub(super) fn is_same_end(rows: (Option<Row<'_>>, Option<Row<'_>>), end: usize, other: usize) -> bool {
     let (Some(row), Some(there)) = rows else { return false };
     row.ip(end) == there.ip(other) && (is_icmp(row.proto()) || row.port(end) == there.port(other))
 }
 
-fn is_same_tuple(rows: (Option<Row<'_>>, Option<Row<'_>>)) -> bool {
+pub(super) fn is_same_tuple(rows: (Option<Row<'_>>, Option<Row<'_>>)) -> bool {
     (is_same_end(rows, 0, 0) && is_same_end(rows, 1, 1)) || (is_same_end(rows, 0, 1) && is_same_end(rows, 1, 0))
 }
 
