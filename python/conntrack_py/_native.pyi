@@ -14,6 +14,7 @@ from typing_extensions import CapsuleType
 
 __all__ = [
     "EVIDENCE",
+    "FLOW_KINDS",
     "FORMATS",
     "LABELS",
     "LABEL_BYTES",
@@ -46,6 +47,7 @@ __all__ = [
     "default_timeouts",
     "label",
     "named",
+    "read_flows",
     "replay",
     "reveal",
     "split",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import io
 import os
 import re
 import shutil
@@ -33,6 +34,7 @@ NOT_RUN = {
     "how-to/wireshark.md": 2,  # tshark, which not everybody has, and Wireshark's filter bar
     "how-to/live.md": 4,  # needs root and an interface; tests/interfaces and tests/cli/test_live.py
     "how-to/ci.md": 1,  # a job for a code host
+    "how-to/flow-logs.md": 1,  # the logs of a cloud
     "record.md": 1,  # a picture
     "reference/command-line.md": 1,  # writes to the home directory
 }
@@ -87,30 +89,30 @@ def test_what_is_shown_is_compared(shown: str, printed: str, same: bool) -> None
 def test_every_public_name_is_described() -> None:
     # The function `track` has the name of its module, which the site's generator would describe instead.
     described = re.findall(
-        r"^::: conntrack_py\.(?:track\.|interfaces\.live\.|summaries\.|reporting\.make\.)?(\w+)$",
+        r"^::: conntrack_py\.(?:track\.|flows\.|interfaces\.live\.|summaries\.|reporting\.make\.)?(\w+)$",
         (DOCS / "reference" / "python.md").read_text(),
         re.MULTILINE,
     )
-    assert sorted(set(described) - {"analysis"}) == sorted(set(ct.__all__) - {"__version__"})
+    assert sorted(set(described) - {"analysis", "read"}) == sorted(set(ct.__all__) - {"__version__"})
 
 
 def test_columns(demo_pcap: Path) -> None:
     connections = ct.track(demo_pcap, labels=True)
-    arrow = pyarrow.table(connections.connections).schema
+    gateway = "udp 17 9 src=10.0.0.1 dst=8.8.8.8 sport=9 dport=53 src=8.8.8.8 dst=192.0.2.1 sport=53 dport=9\n"
+    translated = ct.translations(io.BytesIO(gateway.encode()))
 
-    def numpy_word(column: str) -> str:
-        dtype = connections.connections[column].dtype
-        return "str" if dtype.kind == "U" else dtype.name
-
-    def arrow_word(column: str) -> str:
-        kind = arrow.field(column).type
-        if pyarrow.types.is_dictionary(kind):
-            return f"dictionary of {kind.value_type}"
-        return str(kind).replace("tz=", "")
+    def words(of: ct.ConnectionTable, column: str) -> list[str]:
+        dtype = of[column].dtype
+        kind = pyarrow.table(of).schema.field(column).type
+        is_word = pyarrow.types.is_dictionary(kind)
+        arrow = f"dictionary of {kind.value_type}" if is_word else str(kind).replace("tz=", "")
+        return [f"`{column}`", "str" if dtype.kind == "U" else dtype.name, arrow]
 
     rows = table("reference/columns.md", "column")
     names = connections.connections.columns
-    assert [row[:3] for row in rows] == [[f"`{one}`", numpy_word(one), arrow_word(one)] for one in names]
+    assert [row[:3] for row in rows] == [words(connections.connections, one) for one in names]
+    further = [row[:3] for row in table("reference/columns.md", "further column")]
+    assert further == [words(translated, one) for one in translated.columns[len(names) :]]
     assert connections.labels is not None
     fields = connections.labels.dtype
     assert [row[:2] for row in table("reference/columns.md", "field")] == [

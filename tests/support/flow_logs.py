@@ -57,7 +57,7 @@ def _flags(frame: bytes, src: str, dst: str, sport: int, dport: int) -> int:
 
 @dataclass
 class Sums:
-    """What a window has of one direction."""
+    """Sums of one direction within a window."""
 
     start: int
     end: int

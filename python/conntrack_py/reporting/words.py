@@ -16,6 +16,8 @@ _OBSERVED = {
     "syn": "the SYN that opened it was seen",
     "icmp_request": "the request was seen",
     "init": "the INIT that opened it was seen",
+    "flow_state": "the flow log recorded its begin",
+    "gateway": "the gateway that passed the opening says it",
     "first_packet": "the first sender seen",
     "unknown": "nothing says it: a guess",
     "scan": "a scan",

@@ -1,4 +1,4 @@
-//! What a log's records could not tell: bad lines by reason with the first one's place, and facts to warn of.
+//! The account of a run over logs: bad lines by reason with the first one's place, and facts to warn of.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

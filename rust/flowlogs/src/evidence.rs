@@ -1,4 +1,4 @@
-//! Who initiated, by what a log knows: the flags of all windows together, the word of the log, then the rungs of
+//! The initiator, by what a log knows: the flags of all windows together, the word of the log, then the rungs of
 //! hindsight that need no packets.
 //!
 //! Letters of Zeek's history stand for what flags and sizes imply, so that hindsight counts listeners and peers as it
@@ -9,20 +9,20 @@ use std::sync::Arc;
 
 use conntrack_core::config::{Config, ServerPorts, Timeout};
 use conntrack_core::connection::{EndReason, Endpoint, Evidence};
-use conntrack_core::decode::{FiveTuple, Vlan, ipproto};
+use conntrack_core::decode::{Addr, Family, FiveTuple, Vlan, ipproto};
 use conntrack_core::direction::{Expectations, Locality};
 use conntrack_core::flow::{Side, icmp};
 use conntrack_core::hindsight::{self, Hints};
 use conntrack_core::proto::State;
 use conntrack_core::rows::told::{Facts, Told, ToldRows, lack, side_of};
-use conntrack_core::rows::{HistoryLetters, Rows};
+use conntrack_core::rows::{HistoryLetters, Row, Rows};
 use conntrack_core::zeek::ConnState;
 
 use crate::account::Account;
 use crate::fields::is_icmp;
 use crate::pair::{Key, Pairs, Piece, place};
 use crate::record::{Says, Whole, letters, tcp};
-use crate::run::Observers;
+use crate::sink::Observers;
 
 /// Nanoseconds within which the begins of two directions are no order: many logs have whole seconds.
 const RESOLUTION: i64 = 1_000_000_000;
@@ -38,9 +38,13 @@ pub fn rows(
     account: &mut Account,
 ) -> (Rows, bool) {
     let mut names = Names::new(observers);
+    let locality = Arc::new(Locality::new(config));
+    let ports = config.likely_server_ports.clone().unwrap_or_else(ServerPorts::services);
     let mut told: Vec<Told> = Vec::new();
-    for (key, piece) in pairs.take() {
-        let one = judged(&key, &piece, &pairs, &mut names);
+    let pieces = pairs.take();
+    let known = Known { pairs: &pairs, locality: &locality, ports: &ports };
+    for (key, piece) in pieces {
+        let one = judged(&key, &piece, &known, &mut names);
         account.seen_twice += u64::from(!piece.more.is_empty());
         let told_by = piece.has_flags || piece.says != [Says::Nothing; 2];
         account.without_flags += u64::from(key.proto == ipproto::TCP && !told_by);
@@ -62,23 +66,34 @@ pub fn rows(
     });
     account.connections = told.len() as u64;
     let translated = told.iter().any(|told| told.nat.is_some());
-    let mut rows = ToldRows::new(Arc::new(Locality::new(config)), names.texts);
+    let mut rows = ToldRows::new(locality, names.texts);
     for one in &told {
         rows.push(one);
     }
     let mut rows = rows.finish();
-    settle(&mut rows, config);
+    settle(&mut rows, config, &ports);
     (rows, translated)
 }
 
+/// Facts beside a connection's own records, by which the connection is judged.
+struct Known<'a> {
+    pairs: &'a Pairs,
+    locality: &'a Locality,
+    ports: &'a ServerPorts,
+}
+
 /// Decides what the log left open, and gives every row the confidence of flow logs.
-fn settle(rows: &mut Rows, config: &Config) {
-    let ports = config.likely_server_ports.clone().unwrap_or_else(ServerPorts::services);
+fn settle(rows: &mut Rows, config: &Config, ports: &ServerPorts) {
     let udp_timeout = config.rules.timeouts.get(Timeout::Udp);
     let expected = Expectations::default();
-    hindsight::settle(rows, &Hints { ports: &ports, expected: &expected, files: &[], udp_timeout });
-    let found: Vec<(u64, f32)> =
-        rows.iter().map(|row| (row.number(), confidence(row.evidence()).min(confidence(row.sure())))).collect();
+    hindsight::settle(rows, &Hints { ports, expected: &expected, files: &[], udp_timeout });
+    let found: Vec<(u64, f32)> = rows
+        .iter()
+        .map(|row| {
+            let [own, sure] = [row.evidence(), row.sure()].map(|evidence| confidence(row, evidence, ports));
+            (row.number(), own.min(sure))
+        })
+        .collect();
     for (number, confidence) in found {
         rows.trust(number, confidence);
     }
@@ -86,11 +101,19 @@ fn settle(rows: &mut Rows, config: &Config) {
 
 /// Confidence in a connection that another one made expected, lower than that of packets: nobody sees the announcement.
 const RELATED: f32 = 0.5;
+/// Confidence in the originator that a log names, of datagrams without a listed port at the responder's end alone: logs take
+/// the first sender, who may be an answering one.
+const DATAGRAMS: f32 = 0.89;
 
 /// Probability that the originator of a flow log's connection is right; the table of docs/evidence.md. Where logs made of
 /// captures gave more right answers than beheaded captures, the ladder's number stands.
-fn confidence(evidence: Evidence) -> f32 {
-    if evidence == Evidence::Related { RELATED } else { evidence.confidence() }
+fn confidence(row: Row<'_>, evidence: Evidence, ports: &ServerPorts) -> f32 {
+    let serves = |end: usize| ports.contains(row.proto(), row.port(end));
+    match evidence {
+        Evidence::Related => RELATED,
+        Evidence::Logged if row.proto() != ipproto::TCP && (!serves(1) || serves(0)) => DATAGRAMS,
+        evidence => evidence.confidence(),
+    }
 }
 
 /// Texts of sets of observers, each once.
@@ -123,8 +146,8 @@ impl<'a> Names<'a> {
 }
 
 /// A connection of pieces.
-fn judged(key: &Key, piece: &Piece, pairs: &Pairs, names: &mut Names<'_>) -> Told {
-    let (orig, evidence) = originator(key, piece);
+fn judged(key: &Key, piece: &Piece, known: &Known<'_>, names: &mut Names<'_>) -> Told {
+    let (orig, evidence) = originator(key, piece, known.ports);
     let (own, peer) = (orig, 1 - orig);
     let counts = piece.counts();
     let both = counts.iter().all(|counts| counts.packets > 0);
@@ -136,7 +159,9 @@ fn judged(key: &Key, piece: &Piece, pairs: &Pairs, names: &mut Names<'_>) -> Tol
         unknown |= lack::FLIPPED;
     }
     if !piece.counted {
-        unknown |= (lack::PACKETS | lack::IP_BYTES) * 3 | lack::SEEN_REPLY;
+        unknown |= lack::PACKETS * 3;
+        unknown |= lack::IP_BYTES * 3;
+        unknown |= lack::SEEN_REPLY;
     }
     if is_icmp(key.proto) && !key.typed {
         unknown |= lack::PORTS;
@@ -152,7 +177,7 @@ fn judged(key: &Key, piece: &Piece, pairs: &Pairs, names: &mut Names<'_>) -> Tol
     let facts = Facts {
         unknown,
         unordered,
-        refused_by: refused_by(key, piece, pairs).or_else(|| reset_by(piece, orig)).map(|side| sides[side]),
+        refused_by: refused_by(key, piece, known).or_else(|| reset_by(piece, orig)).map(|side| sides[side]),
         observed_at: names.place(piece.all().map(|seen| seen.observer).collect()),
         records: piece.records,
         sampled: piece.sampled,
@@ -193,7 +218,7 @@ fn icmp_ports(key: &Key) -> (u16, u16) {
 }
 
 /// The side of the originator, with the evidence; without any, the first sender's, or else the lower port's peer.
-fn originator(key: &Key, piece: &Piece) -> (usize, Evidence) {
+fn originator(key: &Key, piece: &Piece, ports: &ServerPorts) -> (usize, Evidence) {
     let [a, b] = piece.says;
     if a != b {
         let side = usize::from(b > a);
@@ -213,7 +238,12 @@ fn originator(key: &Key, piece: &Piece) -> (usize, Evidence) {
             return (0, if is_tcp { Evidence::SynAck } else { Evidence::IcmpReply });
         }
         // Flags of all packets together: both ends' have the SYN and the ACK.
-        ([false, false], [true, true]) if piece.blended && piece.start[0] != piece.start[1] => {
+        // A listed port of one end decides better than the order.
+        ([false, false], [true, true])
+            if piece.blended
+                && piece.start[0] != piece.start[1]
+                && key.ports.iter().filter(|port| ports.contains(key.proto, **port)).count() != 1 =>
+        {
             return (usize::from(piece.start[1] < piece.start[0]), Evidence::SynOrder);
         }
         _ => {}
@@ -252,26 +282,33 @@ fn implied(proto: u8, piece: &Piece, orig: usize) -> HistoryLetters {
     letters(&text)
 }
 
-/// The side at which a direction was refused of which no packet passed.
-fn refused_by(key: &Key, piece: &Piece, pairs: &Pairs) -> Option<usize> {
-    for sender in 0..2 {
-        if piece.all().any(|seen| seen.passed[sender]) {
-            continue;
-        }
-        let receiver = 1 - sender;
-        let places: Vec<_> = piece.all().filter(|seen| seen.refused[sender] != 0).collect();
-        if places.is_empty() {
-            continue;
-        }
-        let is_at_sender = places.iter().all(|seen| match seen.refused[sender] {
-            bits if bits & place::RECEIVER != 0 => false,
-            bits if bits & place::SENDER != 0 => true,
-            _ => pairs.observer_addr(seen.observer) == Some((key.addrs[sender], key.family)),
-        });
-        // Most rules judge what arrives.
-        return Some(if is_at_sender { sender } else { receiver });
-    }
-    None
+/// The side at which a direction was refused of which no packet passed; None also where nobody can say.
+fn refused_by(key: &Key, piece: &Piece, known: &Known<'_>) -> Option<usize> {
+    let sender = (0..2).find(|sender| {
+        let is_refused = piece.all().any(|seen| seen.refused[*sender] != 0);
+        is_refused && !piece.all().any(|seen| seen.passed[*sender])
+    })?;
+    let receiver = 1 - sender;
+    let places: Vec<usize> = piece
+        .all()
+        .filter_map(|seen| match seen.refused[sender] {
+            0 => None,
+            bits if bits & place::RECEIVER != 0 => Some(receiver),
+            bits if bits & place::SENDER != 0 => Some(sender),
+            _ => observer_side(key, known.pairs.observer_addr(seen.observer), known.locality),
+        })
+        .collect();
+    let answered = piece.all().any(|seen| seen.passed[receiver]);
+    // Most rules judge what arrives.
+    let by_default = (!answered).then_some(receiver);
+    if places.is_empty() { by_default } else { Some(if places.contains(&receiver) { receiver } else { sender }) }
+}
+
+/// The side of an observer: that of its address, or else the only local one.
+fn observer_side(key: &Key, addr: Option<(Addr, Family)>, locality: &Locality) -> Option<usize> {
+    let own = addr.and_then(|addr| key.addrs.iter().position(|known| (*known, key.family) == addr));
+    let local = key.addrs.map(|addr| locality.scope(addr.ip(key.family)).is_local);
+    own.or((local[0] != local[1]).then_some(usize::from(local[1])))
 }
 
 /// The responder, where its only answer to a SYN is an RST.

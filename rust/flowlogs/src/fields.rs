@@ -79,8 +79,8 @@ pub fn by_digits(value: u64) -> Option<i64> {
     let value = i64::try_from(value).ok()?;
     match value {
         ..100_000_000_000 => value.checked_mul(SECOND),
-        ..100_000_000_000_000 => value.checked_mul(1_000_000),
-        ..100_000_000_000_000_000 => value.checked_mul(1_000),
+        100_000_000_000..100_000_000_000_000 => value.checked_mul(1_000_000),
+        100_000_000_000_000..100_000_000_000_000_000 => value.checked_mul(1_000),
         _ => Some(value),
     }
 }

@@ -2,28 +2,16 @@
 
 use crate::binary::Messages;
 use crate::json::{self, DocumentReader};
-use crate::run::Options;
+use crate::kind::Kind;
 use crate::text::{LineReader, aws, conntrack, zeek};
 
-conntrack_core::words! {
-    /// The kind of a log.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub enum Kind {
-        /// VPC flow logs of AWS.
-        Aws = "aws",
-        /// Flow logs of NSGs and of virtual networks of Azure.
-        Azure = "azure",
-        /// VPC flow logs of Google Cloud.
-        Gcp = "gcp",
-        /// `conn.log` of Zeek.
-        Zeek = "zeek",
-        /// EVE of Suricata: `flow` and `netflow`.
-        Suricata = "suricata",
-        /// NetFlow version 5 and 9, and IPFIX.
-        Netflow = "netflow",
-        /// Entries and events of a Linux gateway.
-        Conntrack = "conntrack",
-    }
+/// The caller's knowledge of a log.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The kind; None: to be guessed from the content of each file.
+    pub kind: Option<Kind>,
+    /// The fields of a custom format of AWS.
+    pub fields: Option<Vec<String>>,
 }
 
 /// The reader of a file.

@@ -11,11 +11,14 @@ mod evidence;
 mod fields;
 mod guess;
 mod json;
+mod kind;
 mod pair;
 mod record;
 mod run;
+mod sink;
 mod text;
 
 pub use account::{Account, Problem};
-pub use guess::Kind;
-pub use run::{FlowError, Options, Output, Progress, read};
+pub use guess::Options;
+pub use kind::Kind;
+pub use run::{FlowError, Output, Progress, read};

@@ -167,9 +167,9 @@ impl Piece {
         piece.says[own] = flow.says;
         seen.refused[own] = match flow.refused {
             None => 0,
-            Some(Refused::AtReceiver) => place::RECEIVER,
-            Some(Refused::AtSender) => place::SENDER,
-            Some(Refused::AtObserver) => place::OBSERVER,
+            Some(Refused::Receiver) => place::RECEIVER,
+            Some(Refused::Sender) => place::SENDER,
+            Some(Refused::Observer) => place::OBSERVER,
         };
         piece.seen = seen;
         piece
@@ -367,7 +367,9 @@ mod tests {
 
     fn paired(flows: &[Flow]) -> Vec<(Key, Piece)> {
         let mut pairs = Pairs::default();
-        flows.iter().for_each(|flow| pairs.add(flow));
+        for flow in flows {
+            pairs.add(flow);
+        }
         let pieces = pairs.take();
         let entries: usize = pieces.iter().map(|(_, piece)| 1 + piece.more.len()).sum();
         assert!(entries <= pairs.entries());

@@ -58,11 +58,11 @@ pub enum Says {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
     /// On arrival, at the receiver.
-    AtReceiver,
+    Receiver,
     /// On leaving, at the sender.
-    AtSender,
+    Sender,
     /// At the observer, wherever it is.
-    AtObserver,
+    Observer,
 }
 
 /// A record that speaks of some packets of a connection: a window, a state, one direction.

@@ -5,14 +5,13 @@
 
 use ahash::AHashMap as HashMap;
 
-use super::fields::{Record, Uptime, v4};
-use super::unsigned;
-use crate::run::Sink;
+use super::fields::{Record, Uptime, unsigned, v4};
+use crate::sink::Sink;
 
 /// The most templates in memory: those of all exporters.
 const MAX_TEMPLATES: usize = 1 << 16;
 /// The most fields of a template.
-const MAX_FIELDS: usize = 1 << 10;
+const MAX_TEMPLATE_FIELDS: usize = 1 << 10;
 /// Length of a field whose length is in the record (RFC 7011 section 7).
 const VARIABLE: u16 = 0xffff;
 /// Octets of headers: NetFlow 5, its record, NetFlow 9, IPFIX.
@@ -20,8 +19,8 @@ const V5: usize = 24;
 const V5_RECORD: usize = 48;
 const V9: usize = 20;
 const IPFIX: usize = 16;
-/// The most records of a message of NetFlow 5 (Cisco's documents).
-const MAX_V5: u16 = 30;
+/// Records of a full message of NetFlow 5 (Cisco's documents).
+const FULL_V5: u16 = 30;
 
 /// A field: element, enterprise, octets.
 type Field = (u16, u32, u16);
@@ -82,7 +81,7 @@ impl Exports {
         let header = bytes.get(..V5)?;
         let part = |at: usize, len: usize| unsigned(&header[at..at + len]).unwrap_or(0);
         let count = part(2, 2) as u16;
-        if count == 0 || count > MAX_V5 {
+        if count == 0 || count > FULL_V5 {
             return Some(resynchronise(bytes, sink));
         }
         let records = bytes.get(V5..V5 + usize::from(count) * V5_RECORD)?;
@@ -187,7 +186,7 @@ impl Exports {
                 fields.push((element & 0x7fff, enterprise, u16::from_be_bytes([length_high, length_low])));
             }
             let key = (sender.version, sender.domain, id);
-            let fits = fields.len() == count && count <= MAX_FIELDS;
+            let fits = fields.len() == count && count <= MAX_TEMPLATE_FIELDS;
             if !fits || (self.templates.len() >= MAX_TEMPLATES && !self.templates.contains_key(&key)) {
                 sink.account.records += 1;
                 return sink.bad("netflow: a template that is cut off, too large, or one too many", b"");

@@ -8,10 +8,9 @@ use conntrack_core::connection::{EndReason, Evidence};
 use conntrack_core::decode::{Addr, Family, Vlan, ipproto};
 use conntrack_core::flow::icmp;
 
-use super::unsigned;
 use crate::fields::{is_icmp, tuple};
 use crate::record::{Counts, Flow, Says, Whole, letters, tcp};
-use crate::run::Sink;
+use crate::sink::Sink;
 
 /// Nanoseconds of a millisecond.
 const MILLISECOND: i64 = 1_000_000;
@@ -227,6 +226,11 @@ impl Record {
             ..Whole::new(tuple, times.0, times.1, evidence)
         }
     }
+}
+
+/// A number of at most eight octets in network order.
+pub fn unsigned(bytes: &[u8]) -> Option<u64> {
+    (bytes.len() <= 8).then(|| bytes.iter().fold(0, |value, byte| value << 8 | u64::from(*byte)))
 }
 
 /// An NTP timestamp in nanoseconds since 1970, of the era that begins in 1900 or 2036.

@@ -4,7 +4,7 @@ mod exports;
 mod fields;
 mod nfdump;
 
-use crate::run::Sink;
+use crate::sink::Sink;
 
 use exports::Exports;
 use nfdump::Nfdump;
@@ -36,9 +36,4 @@ impl Messages {
             Self::Nfdump(nfdump) => nfdump.blocks(bytes, ended, sink),
         }
     }
-}
-
-/// A number of at most eight octets in network order.
-pub fn unsigned(bytes: &[u8]) -> Option<u64> {
-    (bytes.len() <= 8).then(|| bytes.iter().fold(0, |value, byte| value << 8 | u64::from(*byte)))
 }

@@ -5,7 +5,7 @@
 //! and are read as little-endian ones.
 
 use super::fields::{Record, v4};
-use crate::run::Sink;
+use crate::sink::Sink;
 use conntrack_core::decode::{Addr, Family};
 
 /// Octets of the header of the file, of a block, of a record, of an extension.

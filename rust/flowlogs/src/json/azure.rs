@@ -6,10 +6,10 @@
 
 use serde::Deserialize;
 
-use super::DocumentReader;
+use super::document::DocumentReader;
 use crate::fields::{address, by_digits, is_icmp, number, protocol, small, tuple};
 use crate::record::{Counts, Flow, Refused, Says};
-use crate::run::Sink;
+use crate::sink::Sink;
 
 #[derive(Deserialize)]
 struct Record {
@@ -95,7 +95,7 @@ fn flow(text: &[u8], observer: u32) -> Result<Flow, &'static str> {
     let state = if is_v4 || cells.len() == 8 { cells[7] } else { cells[8] };
     let counts = |at: usize| Some(Counts { packets: number(cells.get(at)?)?, bytes: number(cells.get(at + 1)?)? });
     let sent = [counts(9), counts(11)];
-    let refused = denied.then_some(if cells[6] == b"I" { Refused::AtReceiver } else { Refused::AtSender });
+    let refused = denied.then_some(if cells[6] == b"I" { Refused::Receiver } else { Refused::Sender });
     let begins = denied || state == b"B";
     let mut tuple = tuple(src, dst, ports, proto).ok_or("azure: addresses of two families")?;
     if is_icmp(proto) {

@@ -7,10 +7,10 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
-use super::{DocumentReader, Scalar};
+use super::document::{DocumentReader, Scalar};
 use crate::fields::{address, tuple};
 use crate::record::{Counts, Flow, Says};
-use crate::run::Sink;
+use crate::sink::Sink;
 
 #[derive(Deserialize)]
 struct Entry<'a> {

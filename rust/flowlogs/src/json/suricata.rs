@@ -11,15 +11,15 @@ use conntrack_core::connection::{EndReason, Evidence};
 use conntrack_core::decode::{FiveTuple, Vlan, ipproto};
 use conntrack_core::flow::icmp;
 
-use super::{DocumentReader, Scalar};
+use super::document::{DocumentReader, Scalar};
 use crate::fields::{address, is_icmp, protocol, tuple};
 use crate::record::{Counts, Flow, Says, Whole, letters, tcp};
-use crate::run::Sink;
+use crate::sink::Sink;
 
 #[derive(Deserialize)]
 struct Event<'a> {
-    #[serde(borrow)]
-    event_type: Option<Cow<'a, str>>,
+    #[serde(borrow, rename = "event_type")]
+    kind: Option<Cow<'a, str>>,
     #[serde(borrow)]
     src_ip: Option<Cow<'a, str>>,
     #[serde(borrow)]
@@ -59,12 +59,12 @@ struct Sums<'a> {
 
 #[derive(Deserialize)]
 struct Tcp<'a> {
-    #[serde(borrow)]
-    tcp_flags: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    tcp_flags_ts: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    tcp_flags_tc: Option<Cow<'a, str>>,
+    #[serde(borrow, rename = "tcp_flags")]
+    all: Option<Cow<'a, str>>,
+    #[serde(borrow, rename = "tcp_flags_ts")]
+    to_server: Option<Cow<'a, str>>,
+    #[serde(borrow, rename = "tcp_flags_tc")]
+    to_client: Option<Cow<'a, str>>,
     #[serde(borrow)]
     state: Option<Cow<'a, str>>,
 }
@@ -75,7 +75,7 @@ pub struct Suricata;
 impl DocumentReader for Suricata {
     fn document(&mut self, document: &[u8], sink: &mut Sink<'_>) -> Result<(), &'static str> {
         let event: Event<'_> = serde_json::from_slice(document).map_err(|_| "suricata: no event of EVE")?;
-        let kind = event.event_type.as_deref().unwrap_or_default();
+        let kind = event.kind.as_deref().unwrap_or_default();
         let sums = match kind {
             "flow" => event.flow.as_ref(),
             "netflow" => event.netflow.as_ref(),
@@ -91,7 +91,7 @@ impl DocumentReader for Suricata {
         let end = time(&sums.end).unwrap_or(start);
         let observer = event.in_iface.as_deref().map_or(0, |name| sink.observer(name.as_bytes()));
         if kind == "netflow" {
-            let flags = event.tcp.as_ref().and_then(|tcp| hex(tcp.tcp_flags.as_ref()));
+            let flags = event.tcp.as_ref().and_then(|tcp| hex(tcp.all.as_ref()));
             let counts = sums.pkts.zip(sums.bytes).map(|(packets, bytes)| Counts { packets, bytes });
             sink.flow(&Flow {
                 tuple,
@@ -137,8 +137,8 @@ fn flow(event: &Event<'_>, sums: &Sums<'_>, mut tuple: FiveTuple, (start, end): 
     let sent = [side(sums.pkts_toserver, sums.bytes_toserver), side(sums.pkts_toclient, sums.bytes_toclient)];
     let tcp_event = event.tcp.as_ref();
     let flags = [
-        tcp_event.and_then(|tcp| hex(tcp.tcp_flags_ts.as_ref())).unwrap_or(0),
-        tcp_event.and_then(|tcp| hex(tcp.tcp_flags_tc.as_ref())).unwrap_or(0),
+        tcp_event.and_then(|tcp| hex(tcp.to_server.as_ref())).unwrap_or(0),
+        tcp_event.and_then(|tcp| hex(tcp.to_client.as_ref())).unwrap_or(0),
     ];
     let asks = is_icmp(tuple.proto) && icmp::is_request(tuple.proto, tuple.sport as u8);
     if asks {

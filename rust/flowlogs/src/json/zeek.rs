@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
-use super::{DocumentReader, Scalar};
-use crate::run::Sink;
+use super::document::{DocumentReader, Scalar};
+use crate::sink::Sink;
 use crate::text::zeek::{Fields, connection};
 
 /// A connection.
@@ -32,8 +32,8 @@ struct Conn<'a> {
     resp_pkts: Option<u64>,
     orig_ip_bytes: Option<u64>,
     resp_ip_bytes: Option<u64>,
-    #[serde(borrow)]
-    conn_state: Option<Cow<'a, str>>,
+    #[serde(borrow, rename = "conn_state")]
+    state: Option<Cow<'a, str>>,
     #[serde(borrow)]
     history: Option<Cow<'a, str>>,
     vlan: Option<u64>,
@@ -46,7 +46,7 @@ pub struct Zeek;
 impl DocumentReader for Zeek {
     fn document(&mut self, document: &[u8], sink: &mut Sink<'_>) -> Result<(), &'static str> {
         let conn: Conn<'_> = serde_json::from_slice(document).map_err(|_| "zeek: no connection of conn.log")?;
-        if conn.conn_state.is_none() && conn.proto.is_none() {
+        if conn.state.is_none() && conn.proto.is_none() {
             // Another log of Zeek in the same stream.
             sink.account.other += 1;
             return Ok(());
@@ -71,7 +71,7 @@ impl DocumentReader for Zeek {
         let number = |at: usize| numbers[at].as_bytes();
         let word = |word: &'_ Option<Cow<'_, str>>| word.as_deref().unwrap_or_default().as_bytes().to_vec();
         let (orig, resp, proto) = (word(&conn.orig_h), word(&conn.resp_h), word(&conn.proto));
-        let (conn_state, history) = (word(&conn.conn_state), word(&conn.history));
+        let (conn_state, history) = (word(&conn.state), word(&conn.history));
         let fields = Fields {
             addrs: [&orig, &resp],
             ports: [number(0), number(1)],

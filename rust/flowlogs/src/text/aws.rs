@@ -7,7 +7,7 @@
 use super::{LineReader, words};
 use crate::fields::{address, number, small, tuple};
 use crate::record::{Counts, Flow, Refused, Says};
-use crate::run::Sink;
+use crate::sink::Sink;
 
 /// Nanoseconds of a second.
 const SECOND: i64 = 1_000_000_000;
@@ -219,9 +219,9 @@ impl Layout {
             _ => None,
         };
         let refused = (field(self.action) == Some(b"REJECT")).then(|| match field(self.direction) {
-            Some(b"ingress") => Refused::AtReceiver,
-            Some(b"egress") => Refused::AtSender,
-            _ => Refused::AtObserver,
+            Some(b"ingress") => Refused::Receiver,
+            Some(b"egress") => Refused::Sender,
+            _ => Refused::Observer,
         });
         let tuple = tuple(src, dst, ports, proto).ok_or("aws: addresses of two families")?;
         Ok(Flow {

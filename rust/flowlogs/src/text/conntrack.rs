@@ -18,7 +18,7 @@ use conntrack_core::time::UNTIMED;
 use super::{LineReader, words};
 use crate::fields::{address, is_icmp, number, seconds, small};
 use crate::record::{Counts, Whole};
-use crate::run::Sink;
+use crate::sink::Sink;
 
 /// Nanoseconds of a second.
 const SECOND: i64 = 1_000_000_000;
@@ -130,7 +130,7 @@ impl Conntrack {
             self.entries.push(whole);
             return;
         };
-        join(old, whole);
+        join(old, &whole);
         if entry.event == Event::Destroy {
             self.known.remove(&key);
         }
@@ -138,7 +138,7 @@ impl Conntrack {
 }
 
 /// Adds a later event to an entry.
-fn join(old: &mut Whole, new: Whole) {
+fn join(old: &mut Whole, new: &Whole) {
     old.records = old.records.saturating_add(1);
     old.end = old.end.max(new.end);
     if new.start != UNTIMED && (old.start == UNTIMED || new.start < old.start) {

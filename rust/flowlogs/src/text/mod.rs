@@ -4,7 +4,7 @@ pub mod aws;
 pub mod conntrack;
 pub mod zeek;
 
-use crate::run::Sink;
+use crate::sink::Sink;
 
 /// A reader of lines of one file.
 pub trait LineReader {

@@ -11,7 +11,7 @@ use conntrack_core::zeek::ConnState;
 use super::LineReader;
 use crate::fields::{address, number, protocol, seconds, small, tuple};
 use crate::record::{Counts, Whole, letters};
-use crate::run::Sink;
+use crate::sink::Sink;
 
 /// The longest history that a row holds, in letters.
 const MAX_HISTORY: usize = 31;

@@ -3,6 +3,7 @@
 //! A run may have millions of rows. Each takes 96 bytes, in segments, so that growing copies nothing. IPv6 addresses and rare
 //! fields are in an overflow store. A [`Row`] is a view that decodes one field at a time.
 
+mod beside;
 mod letters;
 mod packed;
 pub mod portable;
@@ -28,6 +29,7 @@ use conntrack_track::proto::State;
 use conntrack_track::tracker::Closed;
 use conntrack_track::zeek::ConnState;
 
+use beside::Beside;
 pub use letters::HistoryLetters;
 pub use packed::Live;
 use packed::{Overflow, Packed, Rare, flag};
@@ -35,7 +37,6 @@ pub use renamed::renamed;
 pub use revealed::{Ends, View, revealed};
 use segments::Segments;
 pub use selection::Selection;
-use told::Beside;
 
 /// Connection numbers of a bucket.
 const BUCKET: usize = segments::SEGMENT;

@@ -7,9 +7,10 @@ use conntrack_base::checkpoint::{CheckpointError, Reader, Writer};
 use conntrack_track::config::{Config, Zone};
 use conntrack_track::direction::Locality;
 
+use super::beside::Beside;
 use super::packed::{Overflow, Packed};
 use super::segments::Segments;
-use super::told::Beside;
+use super::told::facts_of;
 use super::{Row, Rows};
 
 /// Networks as text, and zones with their networks.
@@ -26,7 +27,7 @@ pub fn save<'a>(
     out.put(&(text(locality.local()), zones.collect::<Vec<_>>()))?;
     let mut overflow = Overflow::default();
     let mut packed = Segments::default();
-    let beside = Beside::of(rows.clone());
+    let beside = facts_of(rows.clone());
     for row in rows {
         packed.push(row.packed.copied(&row.rows.overflow, &mut overflow));
     }

@@ -8,7 +8,7 @@ use conntrack_track::direction::Locality;
 
 use super::packed::Overflow;
 use super::segments::Segments;
-use super::told::Beside;
+use super::told::facts_of;
 use super::{Row, Rows};
 use crate::anonymise::{Anonymiser, Names};
 
@@ -16,7 +16,7 @@ use crate::anonymise::{Anonymiser, Names};
 pub fn renamed<'a>(rows: impl Iterator<Item = Row<'a>> + Clone, locality: &Locality, by: &Anonymiser) -> Rows {
     let mut names = Names::new(by);
     let (mut overflow, mut packed) = (Overflow::default(), Segments::default());
-    let mut beside = Beside::of(rows.clone());
+    let mut beside = facts_of(rows.clone());
     for row in rows {
         let addrs = [0, 1].map(|end| match names.addr(row.ip(end)) {
             std::net::IpAddr::V4(addr) => Addr(u32::from(addr).into()),

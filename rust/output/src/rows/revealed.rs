@@ -6,9 +6,10 @@ use std::sync::Arc;
 use conntrack_track::direction::{AddressScope, Locality};
 use conntrack_track::flow::icmp::is_icmp;
 
+use super::beside::Beside;
 use super::packed::{Overflow, flag};
 use super::segments::Segments;
-use super::told::{Beside, Nat, NatEvidence, addr_of};
+use super::told::{Nat, NatEvidence, addr_of};
 use super::{Row, Rows};
 
 /// Address and port of the originator, and of the responder.
