@@ -48,6 +48,7 @@ __all__ = [
     "label",
     "named",
     "read_flows",
+    "recall",
     "replay",
     "reveal",
     "split",

@@ -115,7 +115,19 @@ def test_summary_names_the_true_client(outside: tuple[Path, Path]) -> None:
     assert "10.0.0.1" not in plain.stdout
     assert "10.0.0.1" in known.stdout
     assert "10.0.0.80" in known.stdout
-    assert "198.51.100.1" not in known.stdout
+    assert "198.51.100.1 hides 1 host" in known.stdout
+    assert "Answered under another address" in known.stdout
+    found = json.loads(run("summary", capture, "--json", "--translations", log).stdout)
+    assert found["translations"]["masked"][0]["hosts"][0]["host"] == "10.0.0.1"
+    assert {one["address"] for one in found["local_hosts"]["top"]["initiates"]} == {"10.0.0.1"}
+
+
+def test_the_report_shows_what_the_gateway_hides(outside: tuple[Path, Path]) -> None:
+    capture, log = map(str, outside)
+    plain, known = run("report", capture, "-o", "-"), run("report", capture, "--translations", log, "-o", "-")
+    assert "Behind the gateway" not in plain.stdout
+    assert "Behind the gateway" in known.stdout
+    assert "10.0.0.80:80" in known.stdout
 
 
 def test_policies_are_about_the_true_client(outside: tuple[Path, Path]) -> None:
