@@ -74,6 +74,14 @@ def test_translations_are_columns_of_arrow_pickles_and_files() -> None:
         ct.translations(log(LISTED.splitlines()[1] + "\n"))
 
 
+def test_translations_are_anonymised() -> None:
+    table = ct.Anonymiser(b"a key of enough bytes").table(ct.translations(log(LISTED)))
+    texts = io.BytesIO()
+    table.write(texts, "csv")
+    assert b"203.0.113.1" not in texts.getvalue()
+    assert b"gateway" in texts.getvalue()
+
+
 def test_bad_lines_are_counted() -> None:
     text = LISTED + "tcp 6 nonsense\ntcp 6 100 ESTABLISHED src=10.0.0.256 dst=1.2.3.4 sport=1 dport=2\n[half open\n"
     with pytest.warns(ct.FlowWarning, match=r"3 of 7 records were not read: .*first at <BytesIO>:5: tcp 6 nonsense"):

@@ -74,6 +74,19 @@ def test_neither_the_order_of_lines_nor_of_files_matters(tmp_path: Path, demo_pc
     assert ct.read_flows(str(folder / "*.gz")) == one
 
 
+def test_a_url_is_read_with_all_files_below(demo_pcap: Path) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    text = flow_logs.aws(flow_logs.packets(demo_pcap))
+    head, *lines = text.splitlines()
+    for number in range(2):
+        part = "\n".join([head, *lines[number::2]])
+        fsspec.filesystem("memory").pipe(f"/logs/2026/{number}.log.gz", gzip.compress(part.encode()))
+    assert ct.read_flows("memory://logs/") == read(text)
+    assert ct.read_flows("memory://logs/2026/*.gz") == read(text)
+    with pytest.raises(FileNotFoundError):
+        ct.read_flows("memory://logs/*.zst")
+
+
 def test_the_policy_of_flow_logs_is_that_of_packets_but_for_what_flags_cannot_tell(demo_pcap: Path) -> None:
     def rules(policy: Policy) -> set[str]:
         found = set()
@@ -176,6 +189,11 @@ def test_the_command_line(tmp_path: Path, demo_pcap: Path) -> None:
     assert program.run("policy", "lint", policy, "--flows", path, "--fail-on", "never").returncode == 0
     assert program.run("report", "--flows", path, "-o", tmp_path / "report.html").returncode == 0
     assert program.run("flows", tmp_path / "none.log").returncode == 2
+    gateway = tmp_path / "conntrack.txt"
+    gateway.write_text("udp 17 9 src=10.0.0.5 dst=8.8.8.8 sport=9 dport=53 src=8.8.8.8 dst=10.0.0.5 sport=53 dport=9\n")
+    run = program.run("summary", "--flows", "conntrack", gateway, "--json")
+    assert (run.returncode, b'"unanswered": 0' in run.stdout) == (0, True), run.stderr
+    assert program.run("report", "--flows", gateway, "-o", tmp_path / "report.html").returncode == 0
     bare = tmp_path / "bare.log"
     bare.write_text("\n".join(path.read_text().splitlines()[1:]))
     names = path.read_text().splitlines()[0]

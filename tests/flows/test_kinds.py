@@ -395,6 +395,9 @@ def test_netflow_9_with_templates_and_without() -> None:
     result = read(netflow_9(there, template=False) + netflow_9(back))
     assert result.stats.skipped["netflow: records before their template"].count == 1
     assert len(result.connections) == 1
+    empty = struct.pack("!HHHHHH", 0, 12, 256, 1, 8, 0) + struct.pack("!HHI", 256, 8, 0)
+    message = struct.pack("!HHIIII", 9, 2, 10_000, 1_700_000_000, 1, 0) + empty
+    assert "netflow: a template of fields without octets" in read(message).stats.skipped
     assert rows(gzip.compress(netflow_9(there, back)))[0].records == 2
 
 

@@ -31,7 +31,7 @@ class Columns:
         self.start, self.services = self.traffic.start[self.rows], self.traffic.services[self.rows]
         self.orig_bytes, self.resp_bytes = self.column("orig_ip_bytes"), self.column("resp_ip_bytes")
         #: True where the responder answered with more than a refusal.
-        self.answered: Bools = (self.column("resp_pkts") > 0) & ~refusals(table)[self.rows]
+        self.answered: Bools = self.traffic.answered[self.rows] & ~refusals(table)[self.rows]
 
     def column(self, name: str) -> NDArray[Any]:
         """A column of numbers, of the counted rows."""

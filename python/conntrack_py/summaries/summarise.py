@@ -20,7 +20,7 @@ from conntrack_py.config import Config
 from conntrack_py.policy.inventory import Inventory
 from conntrack_py.policy.traffic.findings import Finding, findings
 from conntrack_py.policy.traffic.numbering import Numbering
-from conntrack_py.policy.traffic.pairs import refusals
+from conntrack_py.policy.traffic.pairs import answers, refusals
 from conntrack_py.policy.traffic.roles import UNSPECIFIED
 from conntrack_py.schema import moment_or_none
 from conntrack_py.stats import Stats, describe_share
@@ -177,7 +177,7 @@ class _Data:
         self.service, self.services = self._number_services()
         self.to_host: Bools = np.not_equal(self.direction, self.directions.index("multicast"))
         #: Answered with more than a refusal.
-        self.replied: Bools = (self.resp_packets > 0) & ~self.refused
+        self.replied: Bools = answers(table)[self._counted] & ~self.refused
         self.bytes: Ints = (self.orig_bytes + self.resp_bytes).astype(np.int64)
 
     def by_size(self, groups: Sequence[Totals]) -> list[int]:
@@ -409,8 +409,9 @@ def _largest(data: _Data, top: int) -> list[Large]:
             service=data.services[service],
             start=row.start,
             end=row.end,
-            sent=row.orig_ip_bytes,
-            received=row.resp_ip_bytes,
+            # A flow log may count nothing.
+            sent=row.orig_ip_bytes or 0,
+            received=row.resp_ip_bytes or 0,
             unsure=row.evidence in UNSURE,
         )
         for row, service in zip(data.rows(places), services, strict=True)

@@ -109,8 +109,8 @@ pub struct Piece {
     pub sampled: Option<u32>,
     /// The observers.
     pub seen: Seen,
-    /// Further observers.
-    pub more: Vec<Seen>,
+    /// Further observers by number: there may be very many.
+    pub more: BTreeMap<u32, Seen>,
 }
 
 impl Piece {
@@ -126,7 +126,7 @@ impl Piece {
 
     /// All observations.
     pub fn all(&self) -> impl Iterator<Item = &Seen> {
-        std::iter::once(&self.seen).chain(&self.more)
+        std::iter::once(&self.seen).chain(self.more.values())
     }
 
     /// Counts of each side: the larger of each observer's.
@@ -148,7 +148,7 @@ impl Piece {
             records: 1,
             sampled: flow.sampled,
             seen,
-            more: Vec::new(),
+            more: BTreeMap::new(),
         };
         for (end, side) in [own, peer].into_iter().enumerate() {
             let Some(counts) = flow.sent[end] else { continue };
@@ -188,14 +188,17 @@ impl Piece {
         self.blended |= other.blended;
         self.records = self.records.saturating_add(other.records);
         self.sampled = self.sampled.max(other.sampled);
-        for seen in std::iter::once(other.seen).chain(other.more) {
+        for seen in std::iter::once(other.seen).chain(other.more.into_values()) {
             self.observe(seen);
         }
     }
 
     fn observe(&mut self, seen: Seen) {
-        let known = std::iter::once(&mut self.seen).chain(&mut self.more).find(|one| one.observer == seen.observer);
-        let Some(one) = known else { return self.more.push(seen) };
+        let one = if self.seen.observer == seen.observer {
+            &mut self.seen
+        } else {
+            self.more.entry(seen.observer).or_insert(Seen { observer: seen.observer, ..Seen::default() })
+        };
         for side in 0..2 {
             one.sent[side] = one.sent[side].plus(seen.sent[side]);
             one.passed[side] |= seen.passed[side];

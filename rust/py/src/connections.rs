@@ -214,20 +214,21 @@ impl Connections {
     fn numbers(&self, py: Python<'_>, name: &str) -> PyResult<Buffer> {
         let (index, kind) = find(name)?;
         let rows = &self.table.rows;
+        let told = rows.are_told();
         let make = || {
             py.detach(|| match kind {
                 Kind::Time(read) => Some(rows.iter().map(read).collect::<Vec<i64>>().into()),
-                Kind::U64(read) => Some(rows.iter().map(known_or_zero(index, read)).collect::<Vec<u64>>().into()),
-                Kind::U16(read) => Some(rows.iter().map(known_or_zero(index, read)).collect::<Vec<u16>>().into()),
-                Kind::F32(read) => Some(rows.iter().map(known_or_zero(index, read)).collect::<Vec<f32>>().into()),
+                Kind::U64(read) => Some(rows.iter().map(known_or_zero(index, read, told)).collect::<Vec<u64>>().into()),
+                Kind::U16(read) => Some(rows.iter().map(known_or_zero(index, read, told)).collect::<Vec<u16>>().into()),
+                Kind::F32(read) => Some(rows.iter().map(known_or_zero(index, read, told)).collect::<Vec<f32>>().into()),
                 Kind::Bool(read) => {
-                    let known = known_or_zero(index, read);
+                    let known = known_or_zero(index, read, told);
                     Some(rows.iter().map(|row| u8::from(known(row))).collect::<Vec<u8>>().into())
                 }
                 Kind::OptI32(read) => Some(rows.iter().map(|row| read(row).unwrap_or(-1)).collect::<Vec<i32>>().into()),
                 Kind::OptI64(read) => Some(rows.iter().map(|row| read(row).unwrap_or(-1)).collect::<Vec<i64>>().into()),
                 Kind::Word(read, _) => {
-                    let known = |row| read(row).filter(|_| !ALL[index].is_unknown(row));
+                    let known = |row| read(row).filter(|_| !(told && ALL[index].is_unknown(row)));
                     Some(rows.iter().map(|row| known(row).map_or(-1, i32::from)).collect::<Vec<i32>>().into())
                 }
                 Kind::Addr(_) | Kind::Text(_) => None,
@@ -361,10 +362,10 @@ fn width(kind: &Kind) -> Option<usize> {
     }
 }
 
-/// The value of a column, or zero where the row's source does not know the value.
-fn known_or_zero<T: Default>(index: usize, read: fn(Row<'_>) -> T) -> impl Fn(Row<'_>) -> T {
+/// The value of a column, or zero where the row's source does not know the value. `told`: some rows are of a log.
+fn known_or_zero<T: Default>(index: usize, read: fn(Row<'_>) -> T, told: bool) -> impl Fn(Row<'_>) -> T {
     let column = &ALL[index];
-    move |row| if column.is_unknown(row) { T::default() } else { read(row) }
+    move |row| if told && column.is_unknown(row) { T::default() } else { read(row) }
 }
 
 fn same(one: &Table, other: &Table) -> bool {

@@ -78,7 +78,8 @@ def volume(facts: Facts) -> Section:
     """Bytes by who had asked for them."""
     summary = facts.summary
     most = max((max(sums.orig_bytes, sums.resp_bytes) for sums in summary.directions.values()), default=1)
-    rows = [one.connection for one in facts.largest]
+    # A flow log may count nothing.
+    rows = [row for one in facts.largest if None not in ((row := one.connection).orig_ip_bytes, row.resp_ip_bytes)]
     largest = max((max(row.orig_ip_bytes, row.resp_ip_bytes) for row in rows), default=1)
     names = facts.names_of
     case = next((row for row in rows if row.resp_ip_bytes > 2 * row.orig_ip_bytes and row.direction == "egress"), None)

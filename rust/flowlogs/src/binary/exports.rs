@@ -207,7 +207,11 @@ impl Exports {
         };
         let least: usize =
             template.fields.iter().map(|field| if field.2 == VARIABLE { 1 } else { field.2.into() }).sum();
-        while set.len() >= least.max(1) {
+        if least == 0 {
+            sink.account.records += 1;
+            return sink.bad("netflow: a template of fields without octets", b"");
+        }
+        while set.len() >= least {
             let mut record = Record::default();
             for (element, enterprise, length) in &template.fields {
                 let Some((value, rest)) = field(set, *length) else { return };

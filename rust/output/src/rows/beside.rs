@@ -124,13 +124,6 @@ impl Beside {
         }
     }
 
-    /// Replaces the addresses of translations.
-    pub(super) fn rename(&mut self, mut name: impl FnMut(IpAddr) -> IpAddr) {
-        for (addr, _) in self.nats.iter_mut().flat_map(|nat| nat.ends.iter_mut().flatten()) {
-            *addr = name(*addr);
-        }
-    }
-
     /// Test for one place for each number, in ascending order, and places that exist; for facts from outside.
     pub(super) fn is_sound(&self) -> bool {
         let within = |at: Option<u32>, len: usize| at.is_none_or(|at| (at as usize) < len);

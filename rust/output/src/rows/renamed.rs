@@ -17,6 +17,10 @@ pub fn renamed<'a>(rows: impl Iterator<Item = Row<'a>> + Clone, locality: &Local
     let mut names = Names::new(by);
     let (mut overflow, mut packed) = (Overflow::default(), Segments::default());
     let mut beside = facts_of(rows.clone());
+    for (addr, _) in beside.iter_mut().flat_map(|beside| &mut beside.nats).flat_map(|nat| nat.ends.iter_mut().flatten())
+    {
+        *addr = names.addr(*addr);
+    }
     for row in rows {
         let addrs = [0, 1].map(|end| match names.addr(row.ip(end)) {
             std::net::IpAddr::V4(addr) => Addr(u32::from(addr).into()),
@@ -25,9 +29,6 @@ pub fn renamed<'a>(rows: impl Iterator<Item = Row<'a>> + Clone, locality: &Local
         packed.push(row.packed.copied(&row.rows.overflow, &mut overflow).renamed(addrs, &mut overflow));
     }
     packed.close();
-    if let Some(beside) = &mut beside {
-        beside.rename(|addr| names.addr(addr));
-    }
     let networks = |nets: &[ipnet::IpNet]| nets.iter().map(|net| by.network(*net)).collect();
     let zones =
         locality.zones().iter().map(|zone| Zone { name: zone.name.clone(), networks: networks(&zone.networks) });
