@@ -60,7 +60,7 @@ def test_with_three_of_ten_packets_lost_on_each_side(name: str, tmp_path: Path) 
 
 
 def test_identifiers_that_collide_at_a_thousand_connections_a_second(tmp_path: Path) -> None:
-    """Few names and many questions: ids collide within the tolerance. benches/nat.md has an hour of it."""
+    """Few names and many questions: ids collide within the tolerance. docs/how-to/translations.md has an hour of it."""
     made = make(World(21, connections=10_000, seconds=10, tcp=0, dns=0.8, icmp=0.05, names=5, loss=0.3, skew=0.5))
     judged = judge(made, correlated(made, tmp_path))
     assert judged.precision >= 0.999, judged
