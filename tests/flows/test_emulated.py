@@ -26,6 +26,15 @@ def read(data: str | bytes, kind: str | None = None) -> ct.ConnectionTable:
         return ct.read_flows(io.BytesIO(data if isinstance(data, bytes) else data.encode()), kind)
 
 
+def zeek(name: str) -> bytes:
+    """A conn.log with Zeek's own choice of the originator."""
+    out = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ct.track(corpus.CORPUS / "pcaps" / name, config=ct.Config(profile="zeek")).connections.write(out, "zeek")
+    return out.getvalue()
+
+
 @cache
 def captures() -> list[tuple[str, list[flow_logs.Packet], flow_logs.Known]]:
     found = []
@@ -39,7 +48,10 @@ def captures() -> list[tuple[str, list[flow_logs.Packet], flow_logs.Known]]:
     return found
 
 
-@pytest.mark.parametrize("log", ["aws 60", "aws 600", "aws 60 one-sided", "aws 60 without flags", "netflow 60"])
+LOGS = ["aws 60", "aws 600", "aws 60 one-sided", "aws 60 without flags", "netflow 60", "zeek 0"]
+
+
+@pytest.mark.parametrize("log", LOGS)
 def test_who_initiated(log: str) -> None:
     kind, seconds, *how = log.split()
     score = flow_logs.Score()
@@ -49,8 +61,10 @@ def test_who_initiated(log: str) -> None:
         some = list(flow_logs.one_sided(packets, 1)) if "one-sided" in how else packets
         if kind == "aws":
             table = read(flow_logs.aws(some, int(seconds), flags="without" not in how), "aws")
-        else:
+        elif kind == "netflow":
             table = read(flow_logs.netflow_5(some, int(seconds)), "netflow")
+        else:
+            table = read(zeek(name), "zeek")
         flow_logs.compare(name, table, known, score)
     assert score.sure >= 100
     assert len(score.sure_and_wrong) <= 0.002 * score.sure, score.sure_and_wrong

@@ -169,7 +169,8 @@ def _remote(url: str, stack: ExitStack) -> Iterator[Input]:
     try:
         import fsspec
     except ImportError as error:
-        raise ImportError(f"{url}: a URL needs the extra remote: pip install 'conntrack_py[remote]', and s3fs, adlfs or gcsfs") from error
+        remedy = "pip install 'conntrack_py[remote]', and s3fs, adlfs or gcsfs"
+        raise ImportError(f"{url}: a URL needs the extra remote: {remedy}") from error
     system, path = fsspec.core.url_to_fs(url)
     names = sorted(system.glob(path)) if any(letter in path for letter in "*?[") else [path]
     found = [file for name in names for file in (sorted(system.find(name)) if system.isdir(name) else [name])]

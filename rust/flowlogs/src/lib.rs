@@ -1,7 +1,7 @@
 //! Flow logs as connections: what clouds, sensors, routers and gateways record in place of packets.
 //!
 //! A log is read in pieces: its kind's reader makes records, and records of one direction are paired and joined
-//! ([`pair`]). The originator is named by what the log knows ([`evidence`]), then by the rungs of hindsight that need no
+//! (`pair.rs`). The originator is named by what the log knows (`evidence.rs`), then by the rungs of hindsight that need no
 //! packets. Neither the order of lines nor that of files matters.
 #![forbid(unsafe_code)]
 

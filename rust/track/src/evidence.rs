@@ -99,7 +99,7 @@ rungs! {
     /// The sender of a SYN.
     Syn = "syn", 1.0, Observed, "";
     /// Flow logs: both ends' records have a SYN among their flags, and this end's began earlier.
-    SynOrder = "syn_order", 0.89, Inferred, "the earlier of two records with a SYN";
+    SynOrder = "syn_order", 0.8, Inferred, "the earlier of two records with a SYN";
     /// Flow logs: the originator that the log names, whose opening the log did not record.
     Logged = "logged", 0.98, Inferred, "the originator that the log names";
     /// Flow logs: the log recorded that the flow began, from this end.
