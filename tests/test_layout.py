@@ -22,6 +22,7 @@ KNOW_NATIVE = {
     *("table/anonymise", "table/connections", "table/row", "table/writer"),
     "flows/read",
     *("io/batch", "io/capture", "io/columns", "io/formats", "io/labels", "io/output"),
+    "nat/pairing",
     *("policy/compiled", "policy/document", "policy/formats/common", "policy/policy", "policy/suggest"),
     *("policy/suggestion/decisions", "policy/traffic/roles", "policy/yaml_places"),
 }

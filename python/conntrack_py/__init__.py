@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from conntrack_py.flows import BadRecords, FlowResult, FlowStats, read_flows, translations
     from conntrack_py.interfaces.live import Live, live
     from conntrack_py.io.follow import Follow, follow
+    from conntrack_py.nat import Correlation, Pairing, correlate, reveal
     from conntrack_py.policy import Policy
     from conntrack_py.ranges import Range, split_points
     from conntrack_py.reporting import Chart, report
@@ -70,6 +71,7 @@ __all__ = (
     "ConnectionTable",
     "ConnectionWriter",
     "ConntrackError",
+    "Correlation",
     "CtDir",
     "CtState",
     "Direction",
@@ -83,6 +85,7 @@ __all__ = (
     "LabelledResult",
     "Live",
     "PacketBatch",
+    "Pairing",
     "Policy",
     "PolicyError",
     "Quality",
@@ -97,6 +100,7 @@ __all__ = (
     "Verdict",
     "WhereError",
     "__version__",
+    "correlate",
     "decode_headers",
     "facts_of",
     "follow",
@@ -107,6 +111,7 @@ __all__ = (
     "open_capture",
     "read_flows",
     "report",
+    "reveal",
     "shard_v1",
     "split",
     "split_points",
@@ -123,6 +128,7 @@ _LATER = {
     "ArrowSchema": "arrow",
     "BadRecords": "flows",
     "Chart": "reporting",
+    "Correlation": "nat",
     "FACTS": "distributed",
     "FLOWS": "distributed",
     "FlowResult": "flows",
@@ -130,9 +136,11 @@ _LATER = {
     "Follow": "io.follow",
     "HEADERS": "distributed",
     "Live": "interfaces.live",
+    "Pairing": "nat",
     "Policy": "policy",
     "Range": "ranges",
     "Summary": "summaries",
+    "correlate": "nat",
     "decode_headers": "distributed",
     "facts_of": "distributed",
     "follow": "io.follow",
@@ -142,6 +150,7 @@ _LATER = {
     "merge_facts": "distributed",
     "read_flows": "flows",
     "report": "reporting",
+    "reveal": "nat",
     "shard_v1": "distributed",
     "split": "annotate",
     "split_points": "ranges",

@@ -19,6 +19,7 @@ __all__ = [
     "LABELS",
     "LABEL_BYTES",
     "LOCAL",
+    "NAT_EVIDENCE",
     "PROFILES",
     "PROTOCOLS",
     "REASONS",
@@ -43,13 +44,16 @@ __all__ = [
     "aggregate",
     "arrow_columns",
     "cell",
+    "correlate",
     "default_timeouts",
     "find_start",
     "label",
     "named",
     "range_header",
     "read_flows",
+    "recall",
     "replay",
+    "reveal",
     "split",
     "toml_lines",
     "track",
@@ -73,6 +77,8 @@ LABEL_BYTES: Final[int]
 """The size of a label with its padding."""
 LOCAL: Final[list[str]]
 """The default of `Config.local`, as CIDR text."""
+NAT_EVIDENCE: Final[list[str]]
+"""The evidence of a translation, from the weakest to the strongest."""
 PROFILES: Final[list[str]]
 """The names of the profiles, `linux` first."""
 PROTOCOLS: Final[list[str]]
@@ -895,3 +901,55 @@ def write_file(path: str | PathLike[str], data: bytes) -> None:
     Raises:
         OSError: The system refused.
     """
+
+class _Pairing(TypedDict):
+    """Counts of a correlation."""
+
+    #: Inside, outside.
+    ambiguous: list[int]
+    contradicted: int
+    #: Clock of the outside less that of the inside, nanoseconds; None: unknown.
+    offset: int | None
+    #: Parts per million.
+    drift: float | None
+    tolerance: int | None
+    samples: int | None
+
+def correlate(
+    inside: Sequence[tuple[str, _Reader | str | None]],
+    outside: Sequence[tuple[str, _Reader | str | None]],
+    config: Config,
+    clock: tuple[int, int] | None = None,
+    progress: Callable[[int, int | None, int], object] | None = None,
+) -> tuple[Connections, _Account, Connections, _Account, list[Buffer], _Pairing]:
+    """Track the captures of both sides of a gateway, and pair their connections.
+
+    Args:
+        inside: As the sources of `track`.
+        outside: As the sources of `track`.
+        config: The configuration.
+        clock: Clock of the outside less that of the inside, and its tolerance, nanoseconds.
+        progress: As for `track`.
+
+    Returns:
+        Table and account of each side, the pairs, and counts. The pairs are arrays: rows inside and outside (u4),
+        flags (u1: bit 0 a hairpin, bit 1 crossed roles), evidence (u1), bits of evidence (u2).
+
+    Raises:
+        CaptureError: As `track` does.
+    """
+
+def recall(connections: Connections, memory: Connections, real: bool) -> tuple[Connections, int, int]:
+    """Note the translations that a gateway remembers.
+
+    Args:
+        connections: The connections.
+        memory: The gateway's own table.
+        real: True ends take the place of the table's.
+
+    Returns:
+        The table, the number of rows with an entry, and of those whose entries time does not tell apart.
+    """
+
+def reveal(connections: Connections, least: float) -> Connections:
+    """Put the ends of translations in place of those of the table, from a confidence on."""

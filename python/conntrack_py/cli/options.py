@@ -23,6 +23,7 @@ _T = TypeVar("_T")
 _PATIENCE = 1.0
 _RECURSIVE = "conntrack_py.recursive"
 _LIFTED = "conntrack_py.lifted"
+_TRANSLATIONS = "conntrack_py.translations"
 
 
 def input_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -187,12 +188,42 @@ def tracked(files: tuple[str, ...], config: Config, progress: bool | None, *, na
     else:
         result = watched(progress, lambda bar: run(files, config=config, progress=bar, names=names))
     log.read(result.stats)
-    return result
+    return revealed(result)
+
+
+def _note_translations(context: click.Context, _: click.Parameter, log_of_gateway: str | None) -> None:
+    context.meta[_TRANSLATIONS] = log_of_gateway
+
+
+#: The gateway's own table, by which `tracked` names true ends.
+translations_option = click.option(
+    "--translations",
+    metavar="LOG",
+    type=click.Path(),
+    expose_value=False,
+    callback=_note_translations,
+    help="A gateway's own table, of conntrack -E or -L: true clients and servers in place of the gateway's address.",
+)
+
+
+def revealed(result: TrackResult) -> TrackResult:
+    """The result with the true ends of connections, where `--translations` was given."""
+    memory = click.get_current_context().meta.get(_TRANSLATIONS)
+    if memory is None:
+        return result
+    from conntrack_py.nat import reveal
+
+    with log.warnings_of_the_library():
+        return dataclasses.replace(result, connections=reveal(result.connections, memory))
 
 
 def source_of(files: tuple[str, ...], config: Config, progress: bool | None) -> Any:
-    """The captures for the library to track, or what the flow logs of `--flows` are read as."""
-    return files if logs.asked() is None else read_logs(files, config, progress)
+    """The captures for the library to track, or the connections of `--flows` and `--translations`."""
+    if logs.asked() is not None:
+        return revealed(read_logs(files, config, progress))
+    if click.get_current_context().meta.get(_TRANSLATIONS) is None:
+        return files
+    return revealed(watched(progress, lambda bar: run(files, config=config, progress=bar)))
 
 
 def read_logs(files: tuple[str, ...], config: Config, progress: bool | None, kind: str | None = None) -> TrackResult:

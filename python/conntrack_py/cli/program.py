@@ -21,6 +21,7 @@ from conntrack_py.cli import log
 from conntrack_py.cli.annotate import label, split
 from conntrack_py.cli.completion import completion
 from conntrack_py.cli.config import config
+from conntrack_py.cli.gateway.nat import nat
 from conntrack_py.cli.live import live
 from conntrack_py.cli.policy import policy
 from conntrack_py.cli.reports.browse import browse
@@ -125,7 +126,7 @@ def cli() -> None:
     """
 
 
-for _command in (track, live, flows, summary, report, browse, label, split, config, policy, completion):
+for _command in (track, live, flows, summary, report, browse, label, split, nat, config, policy, completion):
     cli.add_command(_command)
 
 

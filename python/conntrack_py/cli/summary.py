@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,6 +18,7 @@ from conntrack_py.cli.options import (
     names_option,
     need_standard_output,
     tracked,
+    translations_option,
 )
 from conntrack_py.cli.view import view_of, where_option
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 @anonymise_option
 @inventory_option
 @names_option
+@translations_option
 @where_option
 @click.option(
     "--sort",
@@ -102,12 +105,19 @@ def summary(
     if as_json or format == "json":
         from conntrack_py.schema import dumps
 
-        click.echo(dumps(summaries.as_json(facts)), nl=False)
+        click.echo(dumps(summaries.as_json(facts) | _behind(result.connections)), nl=False)
         return
-    _print(facts, result.connections)
+    _print(facts, result.connections, top)
 
 
-def _print(facts: Summary, table: ConnectionTable) -> None:
+def _behind(table: ConnectionTable) -> dict[str, Any]:
+    """The hosts behind a gateway, where the gateway's table was given."""
+    from conntrack_py import nat
+
+    return {"translations": dataclasses.asdict(nat.facts(table))} if "nat_evidence" in table.columns else {}
+
+
+def _print(facts: Summary, table: ConnectionTable, top: int) -> None:
     """Print a summary, with pictures where the terminal shows them."""
     from conntrack_py import analysis
     from conntrack_py.analysis.columns import Columns
@@ -123,3 +133,8 @@ def _print(facts: Summary, table: ConnectionTable) -> None:
     found = sorted(found, key=lambda one: order[one.server, one.service])
     vain = analysis.calls_in_vain(table, columns=columns) if not facts.where else []
     render.summary(out, facts, times, found, vain)
+    if "nat_evidence" in shown.columns:
+        from conntrack_py import nat
+        from conntrack_py.cli.render import nat as behind
+
+        behind.hidden(out, nat.facts(shown), top)

@@ -26,6 +26,7 @@ _NAMES = {
     "volume": "Volume",
     "time": "When",
     "initiators": "Initiators",
+    "behind": "Behind the gateway",
     "rules": "Least rules",
     "policy": "Policy",
     "both": "Why not both ways",
@@ -67,7 +68,7 @@ def page(facts: Facts) -> str:
 
 
 def _sections(values: dict[str, Any], full: bool) -> list[tuple[str, str]]:
-    absent = {name for key, name in (("check", "policy"), ("both", "both")) if not values[key]}
+    absent = {name for key, name in (("check", "policy"), ("both", "both"), ("behind", "behind")) if not values[key]}
     shown = _NAMES if full else ("answer", "capture")
     return [(name, _NAMES[name]) for name in shown if name not in absent]
 

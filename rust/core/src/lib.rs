@@ -10,7 +10,7 @@
 //! | `conntrack-decode` | [`decode`] (records to packets), [`names`] (in payloads) |
 //! | `conntrack-track` | [`config`], [`flow`], [`zeek`], [`proto`], [`connection`], [`direction`], [`conn`], [`table`], [`policy`], [`tracker`] |
 //! | `conntrack-output` | [`rows`], [`anonymise`], [`columns`], [`ecs`], [`listing`], [`zeek_log`], [`ipfix`], [`quality`], [`labels`], [`verdicts`], [`stats`] |
-//! | `conntrack-core` | [`hindsight`] (initiators from the whole capture), [`pipeline`] |
+//! | `conntrack-core` | [`hindsight`] (initiators from the whole capture), [`nat`] (pairs across a gateway), [`pipeline`] |
 //!
 //! None of the crates depends on Python or has `unsafe`.
 #![forbid(unsafe_code)]
@@ -22,4 +22,5 @@ pub use conntrack_output::*;
 pub use conntrack_track::*;
 
 pub mod hindsight;
+pub mod nat;
 pub mod pipeline;

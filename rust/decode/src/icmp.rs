@@ -3,13 +3,15 @@
 use super::bytes::{Fields, Span};
 use super::ip::{self, Ip};
 use super::ports::ports;
-use super::{Family, FiveTuple, L4, Packet, Skip, ipproto};
+use super::{Family, FiveTuple, L4, Packet, Skip, ipproto, link};
+use conntrack_capture::Record;
 
 /// Common header of all messages; queries have an identifier in the rest.
 mod field {
     pub const TYPE: usize = 0;
     pub const CODE: usize = 1;
     pub const ID: usize = 4;
+    pub const SEQUENCE: usize = 6;
     pub const SIZE: usize = 8;
 }
 
@@ -65,6 +67,20 @@ pub(super) fn read(ip: &Ip<'_>, packet: &mut Packet) -> Result<(), Skip> {
         },
     };
     Ok(())
+}
+
+/// Sequence number of an ICMP or ICMPv6 query or reply, and the captured bytes above its header; None for fragments and
+/// other messages. Reads the outermost IP packet of a record.
+pub fn query<'a>(record: &Record, bytes: &'a [u8]) -> Option<(u16, &'a [u8])> {
+    let net = link::open(record.linktype, Span::new(bytes, record.len as usize)).ok()?;
+    let ip = ip::read(&net, false).ok()?;
+    if ip.fragment.is_some() || !matches!(ip.proto, ipproto::ICMP | ipproto::ICMPV6) {
+        return None;
+    }
+    let header = ip.payload.head::<{ field::SIZE }>().ok()?;
+    let content = ip.payload.skip(field::SIZE).ok()?;
+    let is_query = class(ip.family, header.byte::<{ field::TYPE }>()) == Class::Query;
+    is_query.then(|| (header.be16::<{ field::SEQUENCE }>(), content.bytes()))
 }
 
 /// Tuple of the quoted packet, and the identifier of an ICMP query.

@@ -38,6 +38,7 @@ mod tests;
 
 pub use decoder::Decoder;
 pub use flat::Flat;
+pub use icmp::query;
 pub use link::{SUPPORTED, supports};
 pub use tcp::LARGEST_SHIFT;
 pub use tuple::{Addr, Family, FiveTuple};

@@ -79,6 +79,19 @@ impl Connections {
         Self::of_table(Table { rows: rows.into(), columns: columns::of_log(translated), zones, run: Arc::default() })
     }
 
+    /// Takes tracked rows with the columns of translations.
+    pub fn of_translated(rows: Rows, zones: Vec<String>) -> Self {
+        Self::of_table(Table { rows: rows.into(), columns: columns::of_translated(), zones, run: Arc::default() })
+    }
+
+    /// Takes rows made of those of a table, with its columns and those of translations.
+    pub fn translated_of(rows: Rows, of: &Table) -> Self {
+        let mut columns = of.columns.clone();
+        let more = columns::of_translated().into_iter().skip(COLUMNS.len());
+        columns.extend(more.filter(|column| !of.columns.iter().any(|own| own.name == column.name)));
+        Self::of_table(Table { rows: rows.into(), columns, zones: of.zones.clone(), run: Arc::default() })
+    }
+
     /// Some rows of the table.
     fn part(&self, rows: Selection) -> Self {
         let Table { columns, zones, .. } = &*self.table;

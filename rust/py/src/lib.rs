@@ -13,6 +13,7 @@ mod connections;
 mod errors;
 mod flows;
 mod home;
+mod nat;
 mod packets;
 mod policy;
 mod ranges;
@@ -52,6 +53,8 @@ mod _native {
     #[pymodule_export]
     use super::flows::read_flows;
     #[pymodule_export]
+    use super::nat::{correlate, recall, reveal};
+    #[pymodule_export]
     use super::policy::{Policy, aggregate};
     #[pymodule_export]
     use super::shard_rows::{Facts, ShardRows};
@@ -78,6 +81,7 @@ mod _native {
         module.add("LABELS", conntrack_core::labels::FIELDS.to_vec())?;
         module.add("LABEL_BYTES", conntrack_core::labels::WIDTH)?;
         module.add("LOCAL", conntrack_core::config::Config::LOCAL.to_vec())?;
+        module.add("NAT_EVIDENCE", conntrack_core::nat::Proof::NAMES.to_vec())?;
         module.add("EVIDENCE", super::evidence(module.py())?)?;
         module.add("PROFILES", super::config::profiles())?;
         module.add("PROTOCOLS", super::policy::protocols())?;

@@ -19,6 +19,7 @@ from conntrack_py.cli.options import (
     source_of,
     today_option,
     tracked,
+    translations_option,
     watched,
 )
 from conntrack_py.cli.policy.shared import (
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 @click.argument("policy", metavar="POLICY", type=click.Path(allow_dash=True))
 @input_options
 @flows_options
+@translations_option
 @inventory_option
 @PODS
 @CONFIDENCE
@@ -119,7 +121,9 @@ def check(
 
     captures = source_of(files, config, options["progress"])
     if captures is not files:
-        log.warning("flow logs have no packets: connections are judged, and no packets are sent through a gateway")
+        log.warning(
+            "no packets are sent through a gateway: flow logs have none, and those of --translations are others"
+        )
 
     def work(progress: Any) -> checks.CheckResult:
         return loaded.check(captures, config=config, min_confidence=min_confidence, progress=progress)
@@ -180,6 +184,7 @@ def _check_ruleset(
 @click.command()
 @click.argument("policy", metavar="POLICY", type=click.Path(allow_dash=True))
 @input_options
+@translations_option
 @click.option("--host", metavar="ADDRESS", help="Only connections with this address, at either end.")
 @click.option("--peer", metavar="ADDRESS", help="Only connections with this address at the other end.")
 @click.option(
@@ -277,6 +282,7 @@ def diff(first: str, second: str, as_json: bool, as_markdown: bool, output: str)
 @click.argument("policy", metavar="POLICY", type=click.Path(allow_dash=True))
 @optional_input_options
 @flows_options
+@translations_option
 @click.option("--from", "format", type=Format("LINTED"), help="Default: told by name and content.")
 @click.option(
     "--fail-on",

@@ -15,6 +15,7 @@ from conntrack_py.cli.options import (
     need_standard_output,
     source_of,
     today_option,
+    translations_option,
     watched,
 )
 from conntrack_py.cli.policy.shared import (
@@ -47,6 +48,7 @@ SERVER_EGRESS = click.option(
 @click.command()
 @input_options
 @flows_options
+@translations_option
 @click.option(
     "--to", "format", type=Format("WRITTEN"), default="toml", show_default=True, help="The language of the rules."
 )

@@ -19,6 +19,7 @@ from conntrack_py.cli.options import (
     need_standard_output,
     source_of,
     tracked,
+    translations_option,
     watched,
 )
 from conntrack_py.cli.view import where_option
@@ -32,6 +33,7 @@ _SUFFIXES = {".html": "html", ".htm": "html", ".svg": "svg", ".png": "png"}
 @click.command()
 @input_options
 @flows_options
+@translations_option
 @click.option(
     "-o",
     "--output",

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from conntrack_py.reporting.facts import Facts
-from conntrack_py.reporting.sections import rules, servers, top, traffic, trust
+from conntrack_py.reporting.sections import gateway, rules, servers, top, traffic, trust
 
 SECTIONS: dict[str, Callable[[Facts], Any]] = {
     "head": top.head,
@@ -19,6 +19,7 @@ SECTIONS: dict[str, Callable[[Facts], Any]] = {
     "initiators": traffic.initiators,
     "vain": traffic.vain,
     "roles": traffic.roles,
+    "behind": gateway.behind,
     "rules": rules.rules,
     "check": rules.check,
     "both": rules.both,

@@ -23,6 +23,7 @@ mod rewrite;
 mod seam;
 mod second;
 mod shards;
+mod sketched;
 mod stream;
 
 use crate::hindsight::{self, Hints};
@@ -47,6 +48,7 @@ pub use reading::{count_damage, skipped_files};
 pub use replay::{Fate, ReplayOutput, replay};
 pub use seam::{CapturePosition, CellRecord, Ended, Headers, ShardTracker};
 pub use second::{ShardRows, row_bytes};
+pub use sketched::sketched;
 pub use stream::{Fill, Stream};
 
 use following::{GROUP, NoLabels, TrackOutput, TrackStage};

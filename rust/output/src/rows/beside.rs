@@ -34,9 +34,24 @@ pub mod lack {
 }
 
 conntrack_base::words! {
-    /// The evidence that two connections are one, before and behind a translation.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+    /// The evidence that two connections are one, before and behind a translation; from the weakest to the strongest.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
     pub enum NatEvidence {
+        /// Identification of the IPv4 header, with the content of the packet.
+        #[default]
+        IpId = "ip_id",
+        /// Sequence number and content of an ICMP query or its reply.
+        IcmpSeq = "icmp_seq",
+        /// Content of a UDP datagram.
+        Payload = "payload",
+        /// DNS id and question.
+        Dns = "dns",
+        /// TCP timestamps, RFC 7323.
+        Tsval = "tsval",
+        /// TCP sequence and acknowledgement number of a segment.
+        Seq = "seq",
+        /// TCP initial sequence number, or SCTP verification tag.
+        Isn = "isn",
         /// The gateway's own table.
         Gateway = "gateway",
     }

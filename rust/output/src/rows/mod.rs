@@ -10,6 +10,7 @@ mod letters;
 mod packed;
 pub mod portable;
 mod renamed;
+mod revealed;
 mod segments;
 mod selection;
 pub mod told;
@@ -36,6 +37,7 @@ pub use letters::HistoryLetters;
 pub use packed::Live;
 use packed::{Overflow, Packed, Rare, flag};
 pub use renamed::renamed;
+pub use revealed::{Ends, View, revealed};
 use segments::Segments;
 pub use selection::Selection;
 

@@ -83,6 +83,11 @@ impl Selection {
         self.rows.locality()
     }
 
+    /// The local networks and zones, for other rows of the run.
+    pub fn shared_locality(&self) -> Arc<Locality> {
+        self.rows.locality.clone()
+    }
+
     /// True for rows of a log, and translated ones.
     pub fn are_told(&self) -> bool {
         self.rows.are_told()

@@ -147,29 +147,19 @@ impl Rows {
         }
     }
 
-    /// The rows with translations, in their order; facts of a log are kept.
-    #[must_use]
-    pub fn translated<'a>(
-        rows: impl Iterator<Item = Row<'a>> + Clone,
-        locality: Arc<Locality>,
-        nat: impl Fn(Row<'a>) -> Option<Nat>,
-    ) -> Self {
-        let (mut overflow, mut packed) = (Overflow::default(), Segments::default());
-        for row in rows.clone() {
-            packed.push(row.packed.copied(&row.rows.overflow, &mut overflow));
+    /// Notes the translations of rows, by place; facts of a log are kept.
+    pub fn translate(&mut self, nat: impl Fn(usize) -> Option<Nat>) {
+        let mut beside = Beside::default();
+        if let Some(before) = self.beside.as_deref() {
+            beside.observers.clone_from(&before.observers);
         }
-        packed.close();
-        let mut all: Vec<Row<'a>> = rows.collect();
-        all.sort_by_key(|row| row.number());
-        let observers = all.first().and_then(|row| row.rows.beside.as_deref()).map(|beside| beside.observers.clone());
-        let mut beside = Beside { observers: observers.unwrap_or_default(), ..Beside::default() };
-        for row in all {
-            let (facts, nat) = (row.facts().copied(), nat(row).or_else(|| row.nat().copied()));
+        for (place, row) in self.iter().enumerate() {
+            let (facts, nat) = (row.facts().copied(), nat(place).or_else(|| row.nat().copied()));
             if facts.is_some() || nat.is_some() {
                 beside.add(row.number(), facts.unwrap_or_default(), nat);
             }
         }
-        Self { packed, overflow, locality, beside: Some(Box::new(beside)) }
+        self.beside = Some(Box::new(beside));
     }
 }
 
