@@ -79,7 +79,7 @@ impl Reader {
             packed.push(row);
         }
         packed.close();
-        (Rows { packed, overflow: self.overflow, locality: self.locality }, places)
+        (Rows { packed, overflow: self.overflow, locality: self.locality, beside: None }, places)
     }
 }
 
