@@ -33,9 +33,11 @@ __all__ = [
     "Checkpoint",
     "Config",
     "Connections",
+    "Facts",
     "Headers",
     "Part",
     "Policy",
+    "ShardRows",
     "Tracker",
     "Walk",
     "Writer",
@@ -610,7 +612,7 @@ class Walk:
 
 @final
 class ShardRows:
-    """All connections of some shards, for `conntrack_py.facts_of` and `conntrack_py.look_back`, each of which spends them."""
+    """All connections of some shards: `conntrack_py.facts_of` and `conntrack_py.look_back` spend them."""
 
     def __new__(cls, config: Config) -> ShardRows: ...
     def add(self, flows: object) -> None: ...

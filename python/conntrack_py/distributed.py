@@ -66,8 +66,8 @@ def decode_headers(
     byte offset of the record in the uncompressed file), `shard` (int32) and `packet` (binary: what the tracker reads of
     the record, without a payload that says nothing of who initiated). With `columns="all"` also columns to filter by:
     `src` and `dst` (text), `sport`, `dport` (ICMP: type and code) and `proto` (int32) and `length` (int64, bytes of the
-    IP packet), all of the packet that is tracked. Records that carry no IP packet are left out, unless the whole file has
-    none: one row then says when the file began. What could not be used is a `CaptureWarning` once all were read.
+    IP packet), all of the packet that is tracked. Records that carry no IP packet are left out, unless the whole file
+    has none: one row then says when the file began. What could not be used is a `CaptureWarning` once all were read.
 
     The shard is that of the packet's addresses (`shard_v1`), of those inside a tunnel as `config.tunnels` says; an
     ICMP error goes with the packet that it quotes, a later fragment with its first one. Inside a fragmented tunnel
@@ -177,15 +177,16 @@ def _tracked(part: _native.Part, batches: Iterable[Any], until: int | None) -> I
 
 
 def facts_of(flows: Iterable[Any] | Any, *, config: Config | None = None) -> Iterator[ArrowBatch]:
-    """What the connections of some shards show about those of others, as a table of facts.
+    """Facts that the connections of some shards show about those of others, as a table.
 
-    Columns: `kind` (text), `key` (binary), `first`, `second` and `bits` (int64), and `parent` (text or null): listeners,
-    roles of hosts, meetings, announcements, questions to groups, and times of activity. Facts add up: those of all
-    shards are the same for any number of shards, in any order. Memory holds the connections of the call.
+    Columns: `kind` (text), `key` (binary), `first`, `second` and `bits` (int64), and `parent` (text or null):
+    listeners, roles of hosts, meetings, announcements, questions to groups, and times of activity. Facts add up: those
+    of all shards are the same for any number of shards, in any order. Memory holds the connections of the call.
 
     Args:
         flows: All connections of one or more whole shards, of `track_stream(facts=True)`, in any order: `id`,
-            `related_to` and `hindsight` are needed. Anything with the Arrow PyCapsule interface, or an iterable of such.
+            `related_to` and `hindsight` are needed. Anything with the Arrow PyCapsule interface, or an iterable of
+            such.
         config: The same as `track_stream` got.
 
     Raises:
@@ -229,9 +230,9 @@ def look_back(
 ) -> Iterator[ArrowBatch]:
     """The connections of some shards with hindsight: who initiated is judged by all connections of all shards.
 
-    The result has the columns of `track_stream`. Together with the other shards it has the connections that `track` has of
-    all files: only `id` is new, and `related_to` is an `id`. With `until` in `track_stream`, `end_reason` is the same, too.
-    Memory holds the connections of the call, and the facts.
+    The result has the columns of `track_stream`. Together with the other shards it has the connections that `track` has
+    of all files: only `id` is new, and `related_to` is an `id`. With `until` in `track_stream`, `end_reason` is the
+    same, too. Memory holds the connections of the call, and the facts.
 
     Args:
         flows: As for `facts_of`.

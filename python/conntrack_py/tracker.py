@@ -231,8 +231,8 @@ class Tracker:
     def flows(self, *, finish: bool = False) -> ArrowBatch:
         """Take the connections that are due since the last call, in the form of `track_stream(facts=True)`.
 
-        Hindsight can come later: `facts_of` all batches together, and `look_back` on them. Connections are named by `id`,
-        their number. Batches of other trackers have the same numbers, and are no part of one look back.
+        Hindsight can come later: `facts_of` all batches together, and `look_back` on them. Connections are named by
+        `id`, their number. Batches of other trackers have the same numbers, and are no part of one look back.
 
         Args:
             finish: End the live connections before, as at the end of a capture.

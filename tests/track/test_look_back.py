@@ -193,7 +193,7 @@ def test_a_file_without_packets_begins(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", range(40, 46))
 def test_a_stream_is_settled_later(seed: int, tmp_path: Path) -> None:
-    """What a `Tracker` drained over the day has hindsight at night."""
+    """Batches that a `Tracker` drained over the day have hindsight at night."""
     paths = split(small_world.story(seed), 1, seed, tmp_path)[:1]
     tracker = ct.Tracker(facts=True)
     taken = []

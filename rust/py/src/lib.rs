@@ -57,11 +57,11 @@ mod _native {
     #[pymodule_export]
     use super::policy::{Policy, aggregate};
     #[pymodule_export]
-    use super::shard_rows::{Facts, ShardRows};
-    #[pymodule_export]
     use super::ranges::{Walk, find_start, range_header};
     #[pymodule_export]
     use super::seam::{Headers, Part, cell};
+    #[pymodule_export]
+    use super::shard_rows::{Facts, ShardRows};
     #[pymodule_export]
     use super::stream::{Batch, Capture, Tracker};
     #[pymodule_export]

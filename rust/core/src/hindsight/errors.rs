@@ -19,7 +19,7 @@ pub type Id = [u8; 16];
 /// Identifiers of a connection and of the one that the connection is related to.
 pub type Ids = (Id, Option<Id>);
 
-/// What errors of one connection have in common, sender first: family, protocol, addresses, type and code, tags.
+/// Common parts of the errors of one connection, sender first: family, protocol, addresses, type and code, tags.
 type Key = (Family, u8, [Addr; 2], [u16; 2], Vlan, Tunnel);
 
 /// Errors of one connection and one pair of quoted addresses.

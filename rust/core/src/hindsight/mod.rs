@@ -42,7 +42,7 @@ pub fn settle(rows: &mut Rows, hints: &Hints<'_>) {
     judge(rows, hints, None);
 }
 
-/// What a second pass needs to know of the configuration.
+/// Parts of the configuration that a second pass needs.
 pub struct Settings {
     /// Ports at which servers are likely.
     pub ports: ServerPorts,

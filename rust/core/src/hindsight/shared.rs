@@ -1,4 +1,4 @@
-//! What the connections of some shards show about those of others: facts that add up.
+//! Facts that the connections of some shards show about those of others; they add up.
 //!
 //! Facts of parts are sums, sets, and the earliest of bounded sets. So the facts of a capture do not depend on how the capture
 //! was divided, or on the order of the parts. What two hosts show about each other is no fact: a shard has all of it.

@@ -126,7 +126,7 @@ impl Sender {
         }
     }
 
-    /// What a tracker reads of an ordinary frame, beside the key.
+    /// Part of an ordinary frame that a tracker reads, beside the key.
     fn ordinary(&self, frame: &[u8]) -> Option<(Packet, [u64; 2])> {
         let (mut descriptor, mut wide) = (Descriptor::default(), [0; 4]);
         if !descriptor.of_frame(frame, &mut wide, self.keys.hasher()) {

@@ -54,7 +54,7 @@ pub struct CellRecord {
     pub packet: Packet,
     /// Cell of the packet's pair of addresses; None: every shard gets the record, which has no packet.
     pub cell: Option<u16>,
-    /// What the tracker reads of the record; see [`super::header()`].
+    /// Part of the record that a tracker reads; see [`super::header()`].
     pub bytes: Vec<u8>,
 }
 
