@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from conntrack_py.analysis.columns import Columns, different
+from conntrack_py.analysis.columns import Columns
 from conntrack_py.enums import Verdict
 from conntrack_py.policy.compiled import Judged, evaluate
 from conntrack_py.policy.model import Rule, Ruleset, describe
-from conntrack_py.policy.traffic.keys import distinct, joined
+from conntrack_py.policy.traffic.keys import different, distinct, joined
 from conntrack_py.table import ConnectionTable
 
 #: Connections that are named of those let through.

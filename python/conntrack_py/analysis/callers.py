@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from conntrack_py.analysis.columns import Columns, by_direction, different
+from conntrack_py.analysis.columns import Columns, by_direction
+from conntrack_py.policy.traffic.keys import different
 from conntrack_py.policy.traffic.roles import UNSPECIFIED
 from conntrack_py.table import Connection, ConnectionTable
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conntrack_py import text
-from conntrack_py.policy.traffic.keys import Bools, Ints, distinct
+from conntrack_py.policy.traffic.keys import Bools, Ints
 from conntrack_py.policy.traffic.pairs import Traffic, refusals
 from conntrack_py.table import ConnectionTable
 
@@ -66,12 +66,3 @@ def by_direction(columns: Columns, rows: Any) -> dict[str, int]:
     counts = np.bincount(columns.direction[rows], minlength=len(columns.directions))
     order = np.argsort(-counts, kind="stable").tolist()
     return {columns.directions[code]: int(counts[code]) for code in order if counts[code]}
-
-
-def different(keys: Ints, values: Ints, groups: int) -> Ints:
-    """The number of different values of each of so many keys."""
-    if not len(keys):
-        return np.zeros(groups, np.int64)
-    most = int(values.max()) + 1
-    pairs = distinct(keys * most + values)
-    return np.bincount(pairs // most, minlength=groups)

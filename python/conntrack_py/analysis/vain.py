@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from conntrack_py.analysis.columns import Columns, different
-from conntrack_py.policy.traffic.keys import Bools, Ints, joined
+from conntrack_py.analysis.columns import Columns
+from conntrack_py.policy.traffic.keys import Bools, Ints, different, joined
 from conntrack_py.table import ConnectionTable
 
 #: Different hosts, or services of a host, from which calls in vain are a scan.

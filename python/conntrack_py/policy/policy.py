@@ -87,9 +87,8 @@ class Policy(Ruleset):
             PolicyError: It is none, or a key or value is refused; the message has file, line and key.
             FileNotFoundError: There is no such file.
         """
-        name, text = read_text(path)
-        of = None if pods is None else read_text(pods)[::-1]
-        return cls._read(text, name, format or formats.guess(text, name) or "an unknown format", of)
+        text, found, name = _opened(path, format)
+        return cls._read(text, name, found, None if pods is None else read_text(pods)[::-1])
 
     @classmethod
     def _read(cls, text: str, name: str, format: str, pods: tuple[str, str] | None = None) -> Self:
@@ -448,10 +447,15 @@ def _with_local(config: Config | None, local: Any) -> Config:
     return config if local is None else dataclasses.replace(config, local=local)
 
 
+def _opened(path: str | os.PathLike[str], format: str | None) -> tuple[str, str, str]:
+    """The text of a file, its format, which is guessed where it is not given, and its name."""
+    name, text = read_text(path)
+    return text, format or formats.guess(text, name) or "an unknown format", name
+
+
 def read_any(path: str, format: str | None = None, *, pods: str | None = None, at_ends: bool = False) -> Any:
     """Read a policy or a ruleset; `at_ends`: of AWS, for the members that are given. See `Policy.load`."""
-    name, text = read_text(path)
-    found = format or formats.guess(text, name) or "an unknown format"
+    text, found, name = _opened(path, format)
     found = "security-groups" if found == "aws" and at_ends else found
     if found in rulesets.READERS:
         return rulesets.read(text, found, name)
@@ -464,8 +468,7 @@ def read_ruleset(path: str | os.PathLike[str], format: str | None = None) -> rul
     Raises:
         PolicyError: It is a ruleset that cannot be read.
     """
-    name, text = read_text(path)
-    found = format or formats.guess(text, name) or ""
+    text, found, name = _opened(path, format)
     return rulesets.read(text, found, name) if found in rulesets.READERS else None
 
 
@@ -486,8 +489,7 @@ def lint_file(
     """
     from conntrack_py.policy import lint
 
-    name, text = read_text(path)
-    found = format or formats.guess(text, name) or "an unknown format"
+    text, found, name = _opened(path, format)
     if found in rulesets.READERS:
         return lint.lint_firewall(rulesets.read(text, found, name), connections)
     return Policy._read(text, name, found).lint(connections, today=today)

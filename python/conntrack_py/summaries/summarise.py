@@ -18,17 +18,14 @@ from conntrack_py import text
 from conntrack_py.config import Config
 from conntrack_py.policy.inventory import Inventory
 from conntrack_py.policy.traffic.findings import Finding, findings
-from conntrack_py.policy.traffic.keys import distinct
-from conntrack_py.policy.traffic.pairs import refusals
+from conntrack_py.policy.traffic.keys import Bools, Ints, different
+from conntrack_py.policy.traffic.pairs import icmp_errors, refusals
 from conntrack_py.policy.traffic.roles import UNSPECIFIED
 from conntrack_py.schema import moment_or_none
 from conntrack_py.stats import Stats, describe_share
 from conntrack_py.summaries.model import Capture, Evidence, Host, Hosts, Large, Service, Summary, Totals, ZonePair
 from conntrack_py.table import EVIDENCE, Connection, ConnectionTable
 from conntrack_py.track import HostName, TrackResult
-
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 #: Evidence that the initiator was seen opening, and that nothing says who it was. The rest is inferred.
 _SEEN = frozenset(word for word, (_, certainty, _) in EVIDENCE.items() if certainty == "observed")
@@ -161,7 +158,7 @@ class _Data:
     def __init__(self, table: ConnectionTable, sort: Sort) -> None:
         self._table = table
         self.by_bytes = sort == "bytes"
-        self._counted = ~_icmp_errors(table)
+        self._counted = ~icmp_errors(table)
         self.direction, self.directions = self.codes("direction")
         self.proto, self.protos = self.codes("proto")
         evidence, words = self.codes("evidence")
@@ -230,28 +227,12 @@ class _Data:
         return [Totals(**dict(zip(names, values, strict=True))) for values in columns]
 
 
-def _icmp_errors(table: ConnectionTable) -> Bools:
-    """Mask of the rows that are ICMP errors; the originator's "port" is the type."""
-    proto, protos = table.codes("proto")
-    errors = np.zeros(len(table), bool)
-    for code, word in enumerate(protos):
-        if text.is_icmp(word):
-            kinds = [kind for kind in range(256) if text.is_icmp_error(word, kind)]
-            errors |= (proto == code) & np.isin(table["orig_port"], kinds)
-    return errors
-
-
 def _services(data: _Data, top: int) -> tuple[list[Service], int]:
     """The services with the most connections, by direction."""
     directions = len(data.directions)
     keys, groups = np.unique(data.service * directions + data.direction, return_inverse=True)
     totals = data.sums(groups, len(keys))
-
-    def different(hosts: Ints) -> Ints:
-        pairs = distinct(groups * len(data.addresses) + hosts)
-        return np.bincount(pairs // max(len(data.addresses), 1), minlength=len(keys))
-
-    originators, responders = different(data.orig), different(data.resp)
+    originators, responders = (different(groups, hosts, len(keys)) for hosts in (data.orig, data.resp))
     services = [
         Service(
             direction=data.directions[keys[place] % directions],

@@ -36,6 +36,12 @@ from conntrack_py.cli.policy.shared import (
 from conntrack_py.schema import dumps
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from conntrack_py.policy.check import CheckResult
+    from conntrack_py.policy.deployed import DeployedResult
+    from conntrack_py.policy.lint import Problem
+    from conntrack_py.policy.sarif import Result
     from conntrack_py.table import ConnectionTable
 
 
@@ -123,15 +129,11 @@ def check(
     if as_json:
         write(dumps(checks.as_json(result) | inventory.as_json()), output)
     elif as_sarif:
-        from conntrack_py.policy import sarif
-
-        found = sarif.sarif(checks.results(loaded, result), tool_version=__version__, artifact=loaded.source)
-        write(json.dumps(found, indent=2) + "\n", output)
+        _write_sarif(checks.results(loaded, result), loaded.source, output)
     else:
         with render.opened(output) as out:
             render.check(out, result, inventory)
-    sure = result.refused - result.doubtful
-    return int({"any": result.refused, "sure": sure, "never": 0}[fail_on] > 0)
+    return _status(result, fail_on)
 
 
 def _check_ruleset(
@@ -159,15 +161,24 @@ def _check_ruleset(
     if as_json:
         write(dumps(results.as_json(result)), output)
     elif as_sarif:
-        from conntrack_py.policy import sarif
-
-        found = sarif.sarif(results.results(result), tool_version=__version__, artifact=ruleset.name)
-        write(json.dumps(found, indent=2) + "\n", output)
+        _write_sarif(results.results(result), ruleset.name, output)
     else:
         with opened(output) as out:
             render.check(out, result)
+    return _status(result, fail_on)
+
+
+def _status(result: CheckResult | DeployedResult, fail_on: str) -> int:
+    """The exit status of a check."""
     sure = result.refused - result.doubtful
     return int({"any": result.refused, "sure": sure, "never": 0}[fail_on] > 0)
+
+
+def _write_sarif(found: Iterable[Problem | Result], artifact: str, output: str) -> None:
+    from conntrack_py.policy import sarif
+
+    report = sarif.sarif(found, tool_version=__version__, artifact=artifact)
+    write(json.dumps(report, indent=2) + "\n", output)
 
 
 @click.command()
@@ -312,9 +323,7 @@ def lint(
     if as_json:
         write(dumps([dataclasses.asdict(one) for one in problems]), output)
     elif as_sarif:
-        from conntrack_py.policy import sarif
-
-        write(json.dumps(sarif.sarif(problems, tool_version=__version__, artifact=policy), indent=2) + "\n", output)
+        _write_sarif(problems, policy, output)
     else:
         with render.opened(output) as out:
             render.problems(out, problems, policy)

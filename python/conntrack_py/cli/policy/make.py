@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -27,10 +27,6 @@ from conntrack_py.cli.policy.shared import (
     write,
 )
 from conntrack_py.schema import dumps
-
-if TYPE_CHECKING:
-    pass
-
 
 SERVER_EGRESS = click.option(
     "--server-egress",

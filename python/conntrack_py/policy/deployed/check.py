@@ -20,18 +20,17 @@ from conntrack_py.policy.rulesets import spans
 from conntrack_py.policy.rulesets.model import Firewall, Program, Step
 from conntrack_py.policy.rulesets.spans import Spans
 from conntrack_py.policy.traffic.keys import distinct
-from conntrack_py.policy.traffic.pairs import CONFIDENCE, Traffic
+from conntrack_py.policy.traffic.pairs import CONFIDENCE, ICMP_ANSWERS, UNTRACKED, Traffic
 from conntrack_py.table import ConnectionTable
 
-#: Messages of ICMPv6 that conntrack leaves alone (nf_conntrack_proto_icmpv6.c of Linux).
-_UNTRACKED = (*range(130, 138), 143)
-#: Answers to questions of ICMP.
-_ANSWERS = {8: 0, 13: 14, 15: 16, 17: 18, 128: 129, 139: 140}
+#: The redirect of ICMPv6: no connection, either.
+_REDIRECT = 137
+#: Answers to questions of ICMP; the two versions share no number.
+_ANSWERS = ICMP_ANSWERS["icmp"] | ICMP_ANSWERS["icmp6"]
 _BACK = {"input": "output", "output": "input", "forward": "forward", "loopback": "loopback", "ends": "ends"}
 #: A rule is wide if it allows more addresses or ports beyond those seen, as D11 of lint has it.
 _ADDRESSES, _PORTS = 256, 16
 _NAMED = 5
-NO_ROLE, OTHER_VERSION = "whose", "version"
 
 
 class _Judge:
@@ -83,7 +82,7 @@ class _Judge:
     def _states(self, icmp: Bools) -> list[tuple[frozenset[str], Bools]]:
         """The states that conntrack may give the opening packets, each with its connections."""
         related = self.table["related_to"] >= 0
-        untracked = self.traffic.is_proto(("icmp6",)) & np.isin(self.kind, _UNTRACKED)
+        untracked = self.traffic.is_proto(("icmp6",)) & np.isin(self.kind, (*UNTRACKED, _REDIRECT))
         return [
             (frozenset(("untracked",)), untracked),
             (frozenset(("related",)), related & icmp & ~untracked),
@@ -134,7 +133,7 @@ class _Judge:
     def answered(self, passed: Bools) -> Verdicts:
         """The verdicts on the answers of connections that pass, where there are any."""
         found = _nothing(len(self.table))
-        tracked = ~self.states[0][1] & (self.kind != 137)
+        tracked = ~self.states[0][1] & (self.kind != _REDIRECT)
         wanted = passed & tracked & self.traffic.answered
         packets = {
             flag: self._packets(frozenset(("established",)), reply=True, loopback=flag) for flag in (False, True)

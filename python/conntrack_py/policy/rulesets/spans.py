@@ -20,7 +20,6 @@ V4: Spans = ((0, (1 << 32) - 1),)
 V6: Spans = ((_V6, _V6 + (1 << 128) - 1),)
 EVERYBODY: Spans = (*V4, *V6, (_UNKNOWN, _UNKNOWN + (1 << 32)))
 ALL_PORTS: Spans = ((0, 65535),)
-NOTHING: Spans = ()
 #: Networks named in a message.
 _SHOWN = 4
 

@@ -23,6 +23,15 @@ def distinct(keys: Ints) -> Ints:
     return found
 
 
+def different(keys: Ints, values: Ints, groups: int) -> Ints:
+    """The number of different values of each of so many keys."""
+    if not len(keys):
+        return np.zeros(groups, np.int64)
+    most = int(values.max()) + 1
+    pairs = distinct(keys * most + values)
+    return np.bincount(pairs // most, minlength=groups)
+
+
 def is_among(keys: Ints, ordered: Ints) -> Bools:
     """Mask of the keys that are among others in ascending order; `numpy.isin` hashes, too."""
     places = np.searchsorted(ordered, keys)

@@ -21,10 +21,11 @@ CONFIDENCE = 0.9
 NOBODY = ("unknown", "scan", "backscatter")
 #: Datagrams without an answer after which somebody local is not trying a port but sending a stream: logs, metrics.
 _STREAM = 4
-#: The ICMP messages to which a gateway makes an entry (net/netfilter/nf_conntrack_proto_icmp.c and icmpv6.c of Linux).
-_OPENS = {"icmp": (8, 13, 15, 17), "icmp6": (128, 139)}
+#: The ICMP messages to which a gateway makes an entry, and their answers (net/netfilter/nf_conntrack_proto_icmp.c and
+#: icmpv6.c of Linux).
+ICMP_ANSWERS = {"icmp": {8: 0, 13: 14, 15: 16, 17: 18}, "icmp6": {128: 129, 139: 140}}
 #: Neighbour discovery and listener reports, which a gateway does not track.
-_UNTRACKED = (*range(130, 137), 143)
+UNTRACKED = (*range(130, 137), 143)
 
 #: Reasons to leave connections out of rules, in the order of their checks.
 LEFT_OUT = {
@@ -67,6 +68,16 @@ class Pair:
     connections: int
     first: int
     last: int
+
+
+def icmp_errors(table: ConnectionTable) -> Bools:
+    """Mask of the rows that are ICMP errors; the originator's "port" is the type."""
+    proto, protos = table.codes("proto")
+    errors = np.zeros(len(table), bool)
+    for word in WITH_TYPES:
+        kinds = [kind for kind in range(256) if text.is_icmp_error(word, kind)]
+        errors |= np.equal(proto, protos.index(word)) & np.isin(table["orig_port"], kinds)
+    return errors
 
 
 def refusals(table: ConnectionTable) -> Bools:
@@ -208,12 +219,11 @@ class Traffic:
         return np.where(self.is_proto(WITH_TYPES), self.table["orig_port"], ports).astype(np.int64)
 
     def _reasons(self, confidence: float) -> NDArray[np.int8]:
-        errors, opens = np.zeros(len(self.table), bool), np.ones(len(self.table), bool)
+        errors, opens = icmp_errors(self.table), np.ones(len(self.table), bool)
         for word in WITH_TYPES:
             mine = self.is_proto((word,))
-            errors |= mine & np.isin(self.service, [kind for kind in range(256) if text.is_icmp_error(word, kind)])
-            opens &= ~mine | np.isin(self.service, _OPENS[word])
-        untracked = self.is_proto(("icmp6",)) & np.isin(self.service, _UNTRACKED)
+            opens &= ~mine | np.isin(self.service, list(ICMP_ANSWERS[word]))
+        untracked = self.is_proto(("icmp6",)) & np.isin(self.service, UNTRACKED)
         evidence, words = self.table.codes("evidence")
         nobody = np.isin(evidence, [words.index(word) for word in NOBODY])
         refused = refusals(self.table) | self._reset_unheard()
