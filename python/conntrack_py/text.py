@@ -74,6 +74,11 @@ def _printable(letter: str) -> str:
     return letter.encode("unicode_escape", "backslashreplace").decode()
 
 
+def cut(words: str, most: int) -> str:
+    """Words of at most so many characters, the last of which tells that more follow."""
+    return words if len(words) <= most else f"{words[: most - 1]}…"
+
+
 def has_ports(proto: str) -> bool:
     """True if connections of a protocol have ports."""
     return proto in _WITH_PORTS

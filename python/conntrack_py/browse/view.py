@@ -106,8 +106,7 @@ class _Ranks(dict[str, NDArray[np.int64]]):
 
 
 def _fitted(words: str, column: Column) -> str:
-    if len(words) > column.width:
-        words = f"{words[: column.width - 1]}…"
+    words = text.cut(words, column.width)
     return words.rjust(column.width) if column.right else words.ljust(column.width)
 
 

@@ -29,7 +29,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     Raises:
         OSError: The system refused.
     """
-    _native.write_file(path, text.encode("utf-8", "surrogateescape"))
+    write_bytes(path, text.encode("utf-8", "surrogateescape"))
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:

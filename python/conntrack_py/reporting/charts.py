@@ -13,6 +13,7 @@ from html import escape
 from conntrack_py import __version__, text
 from conntrack_py.exceptions import ConntrackError
 from conntrack_py.io.output import write_text
+from conntrack_py.policy.model import port_text
 from conntrack_py.reporting.axis import Axis
 from conntrack_py.reporting.facts import Facts, short
 from conntrack_py.reporting.palette import DIRECTIONS, GROUNDS, tint
@@ -287,7 +288,7 @@ def _rules(facts: Facts) -> _Canvas:
     most = max((one.connections for one in found), default=1)
     for one in found[:_ROWS]:
         rule, way = one.numbered.rule, "→" if one.numbered.side == "egress" else "←"
-        ports = ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in rule.ports[:3])
+        ports = ", ".join(map(port_text, rule.ports[:3]))
         service = f"{ports}/{rule.proto}" if ports else rule.proto
         words = f"{short(one.numbered.group)} {way} {one.in_words or ', '.join(rule.peers[:2])}"
         canvas.text(_EDGE, canvas.y + 14, words[:58])

@@ -24,7 +24,7 @@ from conntrack_py.policy.model import Ruleset
 from conntrack_py.reporting.axis import Axis
 from conntrack_py.summaries import Summary, summarise
 from conntrack_py.table import ConnectionTable
-from conntrack_py.text import printable
+from conntrack_py.text import cut, printable
 from conntrack_py.track import TrackResult
 
 #: Ports of DNS, mDNS and LLMNR.
@@ -185,5 +185,4 @@ class Facts:
 
 def short(name: str) -> str:
     """A name without characters that do something, and not too long."""
-    shown = printable(name)
-    return shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST - 1]}…"
+    return cut(printable(name), _LONGEST)

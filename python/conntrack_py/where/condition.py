@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import bisect
 import difflib
+import functools
 import ipaddress
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
+from operator import iand, ior
 from typing import TYPE_CHECKING, Any
 
 from conntrack_py.where import kinds
@@ -67,7 +69,7 @@ class _Reader:
             inner = self.holds(tree.part)
             return lambda table: ~inner(table)
         parts = [self.holds(part) for part in tree.parts]
-        return _all(parts) if tree.word == "and" else _any(parts)
+        return _joined(tree.word, parts)
 
     def _comparison(self, tree: Comparison) -> _Holds:
         name = tree.column.text
@@ -89,7 +91,8 @@ class _Reader:
             refuse(self._text, nulls[0], f"{kind.value} behind {tree.operator}")
         given = [value for value in tree.values if value not in nulls]
         negated = tree.negated or tree.operator == "!="
-        positive = _any([*self._values(name, kind, tree.operator, given), *([missing(name, kind)] if nulls else [])])
+        ways = [*self._values(name, kind, tree.operator, given), *([missing(name, kind)] if nulls else [])]
+        positive = _joined("or", ways)
         return (lambda table: ~positive(table)) if negated else positive
 
     def _kind(self, token: Token) -> Kind:
@@ -198,24 +201,10 @@ def _expected(kind: Kind) -> str:
     return kind.value + (", or a network such as 10.0.0.0/8 behind 'in'" if kind is Kind.ADDRESS else "")
 
 
-def _all(parts: list[_Holds]) -> _Holds:
-    def holds(table: Rows) -> Bools:
-        found = parts[0](table)
-        for part in parts[1:]:
-            found &= part(table)
-        return found
-
-    return holds
-
-
-def _any(parts: list[_Holds]) -> _Holds:
-    def holds(table: Rows) -> Bools:
-        found = parts[0](table)
-        for part in parts[1:]:
-            found |= part(table)
-        return found
-
-    return holds
+def _joined(word: str, parts: list[_Holds]) -> _Holds:
+    """The mask of rows for which all parts hold (`and`), or any of them (`or`)."""
+    join = iand if word == "and" else ior
+    return lambda table: functools.reduce(join, (part(table) for part in parts))
 
 
 def missing(name: str, kind: Kind) -> _Holds:

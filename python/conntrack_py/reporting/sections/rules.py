@@ -6,7 +6,7 @@ import os
 
 from conntrack_py import text
 from conntrack_py.analysis.uses import RuleUse
-from conntrack_py.policy.model import describe
+from conntrack_py.policy.model import describe, port_text
 from conntrack_py.policy.suggestion.decisions import Decision
 from conntrack_py.policy.suggestion.report import REASONS
 from conntrack_py.reporting import marks
@@ -17,6 +17,8 @@ from conntrack_py.reporting.words import hosts
 #: Addresses of a policy that is put into words at all, rows of lists, and lines of a policy that are on the page.
 _ADDRESSES = 4_000
 _RULES, _DECISIONS, _REFUSALS, _UNUSED, _GROUPS, _LINES = 60, 30, 30, 30, 40, 400
+#: Characters of a rule in a list.
+_LONG = 120
 #: The line in place of the list.
 _NONE = "No connection of a local host is sure and answered: there is nothing to make rules of."
 _TOO_MANY = "These are too many to list with their uses. Fold them: policy suggest --max-rules or --fold-peers."
@@ -66,13 +68,12 @@ def rules(facts: Facts) -> Section:
 
 def short_rule(one: Decision) -> str:
     """The rule of a decision, not too long."""
-    words = describe(one.rule, one.side)
-    return words if len(words) <= 90 else f"{words[:89]}…"
+    return text.cut(describe(one.rule, one.side), 90)
 
 
 def _rule(one: RuleUse, most: int) -> Section:
     rule, numbered = one.numbered.rule, one.numbered
-    ports = ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in rule.ports[:4])
+    ports = ", ".join(map(port_text, rule.ports[:4]))
     more = f", +{len(rule.ports) - 4:,}" if len(rule.ports) > 4 else ""
     service = f"{ports}{more}/{rule.proto}" if ports else ("any protocol" if rule.proto == "any" else rule.proto)
     return {
@@ -109,12 +110,12 @@ def check(facts: Facts) -> Section | None:
                 "connections": f"{one.connections:,}",
                 "doubtful": f"{one.doubtful:,}",
                 "bar": marks.bar([(one.side, one.connections)], most),
-                "rule": one.rule if len(one.rule) <= 120 else f"{one.rule[:119]}…",
+                "rule": text.cut(one.rule, _LONG),
             }
             for one in found.refusals[:_REFUSALS]
         ],
         "more": more_of(len(found.refusals) - _REFUSALS, "refusal"),
-        "unused": [rule if len(rule) <= 120 else f"{rule[:119]}…" for rule in unused[:_UNUSED]],
+        "unused": [text.cut(rule, _LONG) for rule in unused[:_UNUSED]],
         "more_unused": more_of(len(unused) - _UNUSED, "rule"),
     }
 
