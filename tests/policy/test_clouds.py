@@ -15,26 +15,14 @@ from conntrack_py.exceptions import PolicyError
 from conntrack_py.policy import Policy, formats, rulesets
 from conntrack_py.policy.deployed import DeployedResult, check_ruleset
 from conntrack_py.policy.lint import lint_firewall
-from support.packets import SYN, download, echo, evenly, pcap_bytes, tcp, udp
-
-HOST, CLIENT, AWAY = "10.0.1.10", "10.0.5.7", "203.0.113.9"
-FRAMES = [
-    *download(CLIENT, 40_000, HOST, 443, 1000),
-    *download(CLIENT, 40_001, HOST, 22, 1000),
-    *download(HOST, 40_002, AWAY, 8443, 1000),
-    tcp(AWAY, 40_003, HOST, 3306, SYN, 1),
-    udp(HOST, 40_004, "10.0.0.53", 53, b"question"),
-    udp("10.0.0.53", 53, HOST, 40_004, b"answer"),
-    echo(CLIENT, HOST, 8),
-    echo(HOST, CLIENT, 0),
-    *download(HOST, 40_006, "169.254.169.254", 80, 1000),
-]
+from support.one_host import CLIENT, FRAMES, HOST
+from support.packets import download, evenly, pcap_bytes
 
 
 @pytest.fixture(scope="module")
 def capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("clouds") / "x.pcap"
-    path.write_bytes(pcap_bytes(evenly(FRAMES)))
+    path.write_bytes(pcap_bytes(evenly([*FRAMES, *download(HOST, 40_006, "169.254.169.254", 80, 1000)])))
     return path
 
 
