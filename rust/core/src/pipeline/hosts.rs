@@ -13,13 +13,11 @@ use conntrack_decode::names::{self, Shown};
 use conntrack_decode::{FiveTuple, ipproto};
 use conntrack_output::labels::Labels;
 use conntrack_output::rows::Rows;
-use conntrack_track::config::{Bounds, Config};
-use conntrack_track::tracker::{Keys, Tracker};
+use conntrack_track::config::Config;
 
-use super::following::{NoLabels, TrackOutput, TrackStage};
+use super::following::{NoLabels, TrackOutput};
 use super::named::each_payload;
-use super::reading::DecodeStage;
-use super::{Observe, RunOutput, finish, read_on, with_restarts};
+use super::{Observe, RunOutput, finish, on_one_thread, with_restarts};
 
 /// Maximum of addresses with names, those of DNS answers apart from the rest: anybody can forge answers.
 const MOST_ADDRESSES: usize = 1 << 16;
@@ -37,20 +35,16 @@ pub fn with_names(
     observe: Observe<'_>,
 ) -> Result<(RunOutput, HostNames), CaptureError> {
     with_restarts(captures, |captures| {
-        let keys = Keys::new(config);
-        let mut reading = DecodeStage::new(config, keys.clone());
-        let mut following = TrackStage::new(Tracker::with_keys(config, keys), config.bounds != Bounds::default());
         let mut found = Collector::default();
         let mut labels = want_labels.then(Labels::default);
-        read_on(captures, &mut reading, &mut *observe, |batch| {
+        let (reading, output) = on_one_thread(captures, config, &mut *observe, |following, batch| {
             match &mut labels {
                 Some(labels) => following.take(batch, labels),
                 None => following.take(batch, &mut NoLabels),
             }
             each_payload(batch, |_, tuple, payload| found.read(tuple, payload));
         })?;
-        following.finish();
-        let tracked = finish(captures, config, reading, TrackOutput { labels, ..following.output() })?;
+        let tracked = finish(captures, config, reading, TrackOutput { labels, ..output })?;
         let names = found.of_responders(&tracked.rows);
         Ok((tracked, names))
     })

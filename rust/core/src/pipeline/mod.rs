@@ -117,23 +117,34 @@ fn can_be_parted(captures: &Captures, config: &Config) -> bool {
     ends && may_begin_anew && config.decode.tunnels != TunnelMode::Both && !config.zeek
 }
 
-/// Runs on one thread, a few records at a time, which stay in the L1 cache.
+/// Tracks on one thread.
 fn in_turn(
     captures: &mut Captures,
     config: &Config,
     want_labels: bool,
     observe: Observe<'_>,
 ) -> Result<(DecodeStage, TrackOutput), CaptureError> {
+    let mut labels = want_labels.then(Labels::default);
+    let (reading, output) = match &mut labels {
+        Some(labels) => on_one_thread(captures, config, observe, |following, batch| following.take(batch, labels))?,
+        None => on_one_thread(captures, config, observe, |following, batch| following.take(batch, &mut NoLabels))?,
+    };
+    Ok((reading, TrackOutput { labels, ..output }))
+}
+
+/// Runs on one thread, a few records at a time, which stay in the L1 cache. `take` hands each batch on to the tracker.
+fn on_one_thread(
+    captures: &mut Captures,
+    config: &Config,
+    observe: Observe<'_>,
+    mut take: impl FnMut(&mut TrackStage, &Batch<'_>),
+) -> Result<(DecodeStage, TrackOutput), CaptureError> {
     let keys = Keys::new(config);
     let mut reading = DecodeStage::new(config, keys.clone());
     let mut following = TrackStage::new(Tracker::with_keys(config, keys), config.bounds != Bounds::default());
-    let mut labels = want_labels.then(Labels::default);
-    match &mut labels {
-        Some(labels) => read_on(captures, &mut reading, observe, |batch| following.take(batch, labels))?,
-        None => read_on(captures, &mut reading, observe, |batch| following.take(batch, &mut NoLabels))?,
-    }
+    read_on(captures, &mut reading, observe, |batch| take(&mut following, batch))?;
     following.finish();
-    Ok((reading, TrackOutput { labels, ..following.output() }))
+    Ok((reading, following.output()))
 }
 
 /// Reads to the end, and passes on a few records at a time.

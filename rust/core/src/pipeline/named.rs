@@ -7,13 +7,12 @@ use conntrack_capture::Captures;
 use conntrack_capture::error::CaptureError;
 use conntrack_decode::FiveTuple;
 use conntrack_decode::names;
-use conntrack_track::config::{Bounds, Config};
+use conntrack_track::config::Config;
 use conntrack_track::flow::descriptor::kind;
-use conntrack_track::tracker::{Keys, Label, Tracker};
+use conntrack_track::tracker::{Label, Tracker};
 
-use super::following::{TrackOutput, TrackStage};
-use super::reading::{Batch, DecodeStage};
-use super::{Observe, RunOutput, finish, read_on, with_restarts};
+use super::reading::Batch;
+use super::{Observe, RunOutput, finish, on_one_thread, with_restarts};
 
 /// Maximum of names kept from DNS, whose answers anybody can forge.
 const MOST_RESOLVED: usize = 1 << 20;
@@ -33,12 +32,9 @@ fn named_once(
     config: &Config,
     observe: Observe<'_>,
 ) -> Result<(RunOutput, BTreeMap<u64, String>), CaptureError> {
-    let keys = Keys::new(config);
-    let mut reading = DecodeStage::new(config, keys.clone());
-    let mut following = TrackStage::new(Tracker::with_keys(config, keys), config.bounds != Bounds::default());
     let mut found = Names::default();
     let mut numbers = Vec::new();
-    read_on(captures, &mut reading, observe, |batch| {
+    let (reading, output) = on_one_thread(captures, config, observe, |following, batch| {
         numbers.clear();
         let number = |_: &Tracker, label: &Label, _: &Batch<'_>, _: usize| numbers.push(label.connection);
         following.take(batch, &mut { number });
@@ -46,8 +42,7 @@ fn named_once(
             found.read(numbers.get(place).copied().flatten(), tuple, payload);
         });
     })?;
-    following.finish();
-    let tracked = finish(captures, config, reading, TrackOutput { labels: None, ..following.output() })?;
+    let tracked = finish(captures, config, reading, output)?;
     for (row, number) in tracked.rows.iter().zip(0..) {
         if let Some(name) = found.resolved.get(&row.ip(1)) {
             found.asked.entry(number).or_insert_with(|| name.clone());
